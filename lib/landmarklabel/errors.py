@@ -1,0 +1,74 @@
+"""Every error a user can cause. A message says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LandmarkLabelError(Exception):
+    """Base of all errors that are the input's fault: shown as one line, exit code 2, or an HTTP 4xx."""
+
+    http_status = 400
+
+
+class FaultsError(LandmarkLabelError):
+    """An input with one or more faults, all of them listed.
+
+    Args:
+        what: what was read, for example a file name.
+        faults: one text a fault, each naming the offending value.
+    """
+
+    def __init__(self, what: str, faults: Sequence[str]):
+        self.what = str(what)
+        self.faults = tuple(faults)
+        super().__init__(f"{self.what}: " + "; ".join(self.faults))
+
+
+class TaskError(FaultsError):
+    """A task file that does not describe a task."""
+
+
+class LandmarkFileError(FaultsError):
+    """A landmark file or table that cannot be trusted."""
+
+
+class ImageRejected(FaultsError):
+    """An image that is damaged, too large, or has no usable geometry."""
+
+
+class StudyError(LandmarkLabelError):
+    """A study folder that lacks what was asked of it."""
+
+
+class NotFound(StudyError):
+    """An image, label or model that the study does not have."""
+
+    http_status = 404
+
+
+class ModelError(LandmarkLabelError):
+    """A model folder that cannot be used with this task or this program."""
+
+
+class UsageError(LandmarkLabelError):
+    """A command or request that asks for something that does not exist."""
+
+
+class Conflict(LandmarkLabelError):
+    """A save based on a revision that is no longer the newest one.
+
+    Args:
+        image_id: the image.
+        base: the revision number that the caller's edit started from.
+        current: the newest revision number.
+    """
+
+    http_status = 409
+
+    def __init__(self, image_id: str, base: int, current: int):
+        self.image_id, self.base, self.current = image_id, base, current
+        super().__init__(
+            f"{image_id}: your edit started from revision {base}, but revision {current} is the newest; "
+            "look at both versions and save again"
+        )

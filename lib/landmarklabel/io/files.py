@@ -1,0 +1,73 @@
+"""File names, ids and atomic writes: the only place that turns an id into a path."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from landmarklabel.errors import UsageError
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
+MARKUPS_SUFFIX = ".mrk.json"
+_ID = re.compile(r"\w[\w .\-+@]{0,198}", re.UNICODE)
+
+
+def check_id(image_id: str) -> str:
+    """Return ``image_id`` if it can safely name a file; raises UsageError otherwise."""
+    if not isinstance(image_id, str) or not _ID.fullmatch(image_id) or ".." in image_id or image_id != image_id.strip():
+        raise UsageError(
+            f"image id {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @, starting with a "
+            "letter, digit or _, without '..'"
+        )
+    return image_id
+
+
+def image_suffix(path: str | Path) -> str | None:
+    """The image extension of a file name, or None when it is no image name."""
+    name = Path(path).name.lower()
+    return next((s for s in IMAGE_SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
+
+
+def image_id_of(path: str | Path) -> str:
+    """The id of an image: its file name without the image extension (``a.nii.gz`` is ``a``)."""
+    name = Path(path).name
+    return name[: -len(image_suffix(path) or "")] if image_suffix(path) else name
+
+
+def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
+    """``folder / (image_id + suffix)``, after checking the id and that the result stays inside the folder."""
+    path = Path(folder) / (check_id(image_id) + suffix)
+    if path.resolve().parent != Path(folder).resolve():
+        raise UsageError(f"image id {image_id!r} points outside its folder")
+    return path
+
+
+def atomic_write(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file so that a crash leaves either the old or the new content, on disk (fsync of file and folder)."""
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Atomic, readable, strict JSON (no NaN)."""
+    atomic_write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
