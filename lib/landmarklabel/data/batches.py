@@ -1,0 +1,200 @@
+"""Training batches: what one step of a network sees, a pure function of (cases, plan, random seed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landmarklabel.data.augment import AugmentRange, draw_grey, draw_warp, random_rotation
+from landmarklabel.data.cases import Case
+from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
+from landmarklabel.landmarks import LandmarkSet, Status
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+
+
+class Batch(NamedTuple):
+    """``images`` (b, c, *shape); ``index`` (b, n, d) landmark positions in input samples, array order, NaN if not in the
+    image; ``state`` (b, n) PRESENT, ABSENT or UNKNOWN; ``landmark`` (b,) numbers for one-landmark crops, else empty."""
+
+    images: Tensor
+    index: Tensor
+    state: Tensor
+    landmark: Tensor
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """The grid a network works on.
+
+    Args:
+        size: samples (x, y[, z]) during training, a multiple of the network's.
+        spacing_mm: the same for all images, or None: each image is fitted into ``size`` (for images without spacing).
+        multiple: sizes are rounded up to it.
+    """
+
+    size: tuple[int, ...]
+    spacing_mm: float | None
+    multiple: int
+
+    def spacing_for(self, geometry: ImageGeometry) -> float:
+        """Sample distance in mm for an image."""
+        if self.spacing_mm is not None:
+            return self.spacing_mm
+        low, high = geometry.bounds_mm
+        return float(((high - low) / np.array(self.size)).max())
+
+    def training_grid(self, geometry: ImageGeometry) -> ImageGeometry:
+        """A grid of exactly ``size`` samples centred on the image."""
+        return centred_grid(geometry, self.spacing_for(geometry), self.size)
+
+    def grid(self, geometry: ImageGeometry) -> ImageGeometry:
+        """A grid that covers the whole image, of at least one ``multiple`` a side."""
+        spacing = self.spacing_for(geometry)
+        covered = axis_aligned_grid(geometry, spacing).size
+        size = tuple(-(-s // self.multiple) * self.multiple for s in covered)
+        return centred_grid(geometry, spacing, size if self.spacing_mm is not None else self.size)
+
+
+def centred_grid(geometry: ImageGeometry, spacing_mm: float, size: tuple[int, ...]) -> ImageGeometry:
+    """An axis-aligned grid of ``size`` samples around the middle of an image's field of view."""
+    low, high = geometry.bounds_mm
+    origin = (low + high) / 2 - (np.array(size) - 1) / 2 * spacing_mm
+    return ImageGeometry.identity(size, spacing_mm, tuple(origin))
+
+
+def plan_grid(geometries: Sequence[ImageGeometry], samples: int, multiple: int, fit_each: bool) -> GridPlan:
+    """Choose the working grid from the training images: their shape, and about ``samples`` samples.
+
+    Args:
+        geometries: of the training images.
+        samples: about how many samples a grid may have.
+        multiple: of the network.
+        fit_each: fit each image into the grid instead of one spacing for all.
+    """
+    extents = np.stack([np.subtract(*reversed(g.bounds_mm)) for g in geometries])
+    shape = np.median(extents / extents.max(axis=1, keepdims=True), axis=0) if fit_each else extents.max(axis=0)
+    edge = (np.prod(shape) / samples) ** (1 / len(shape))
+    finest = min(float(g.spacing.min()) for g in geometries)
+    edge = edge if fit_each else max(edge, finest)
+    size = tuple(int(max(round(s / edge / multiple), 1)) * multiple for s in shape)
+    if fit_each:
+        return GridPlan(size, None, multiple)
+    spacing = max(float((extents.max(axis=0) / size).max()), finest)
+    return GridPlan(size, spacing, multiple)
+
+
+def landmark_state(landmarks: LandmarkSet) -> np.ndarray:
+    """(n,) PRESENT, ABSENT or UNKNOWN: what a person has said; predictions nobody confirmed are unknown."""
+    known = {Status.PLACED: PRESENT, Status.ACCEPTED: PRESENT, Status.ABSENT: ABSENT}
+    return np.array([known.get(s, UNKNOWN) for s in landmarks.status])
+
+
+def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRange | None, seed: Sequence[int]) -> Batch:
+    """Whole fields of view, augmented when ``ranges`` is given. ``seed`` makes it reproducible."""
+    made = [_whole_image(c, plan, ranges, np.random.default_rng([*seed, i])) for i, c in enumerate(cases)]
+    images, index, state = (torch.from_numpy(np.stack(x)) for x in zip(*made, strict=True))
+    return Batch(images[:, None], index.float(), state, torch.empty(0, dtype=torch.long))
+
+
+def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: np.random.Generator):
+    grid = plan.training_grid(case.image.geometry)
+    spacing = float(grid.spacing[0])
+    positions, state = case.landmarks.positions_mm, landmark_state(case.landmarks)
+    if ranges is None:
+        source = grid_points(grid)
+        pixels = case.sample(source, spacing)
+    else:
+        warp = draw_warp(rng, grid, ranges)
+        pixels = draw_grey(rng, ranges).apply(case.sample(warp.on_grid(grid), spacing))
+        positions = warp.inverse(positions)
+        if warp.mirrored:
+            order = case.landmarks.task.mirror_permutation()
+            positions, state = positions[order], state[order]
+    index = grid.world_to_index(positions)
+    inside = ((index > -0.5) & (index < np.array(grid.size) - 0.5)).all(-1)
+    state = np.where((state == PRESENT) & ~inside, ABSENT, state)
+    index[state != PRESENT] = np.nan
+    return pixels.astype(np.float32), index[:, ::-1].copy(), state
+
+
+def grid_points(grid: ImageGeometry) -> np.ndarray:
+    """(*array shape, d) LPS mm of the samples of an axis-aligned grid."""
+    axes = [grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a]) for a in range(grid.dims)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    return points.transpose(*reversed(range(grid.dims)), grid.dims)
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """The crops of the local stage: ``size`` samples a side, the finest spaced ``zoom`` times finer than the whole-image
+    grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest."""
+
+    size: int
+    zoom: float
+    scales: int = 2
+    step: float = 3.0
+    jitter: float = 5.0
+    wide_jitter: float = 18.0
+    wide_share: float = 0.2
+
+
+def crop_points(centre_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrix: np.ndarray, scale: int) -> np.ndarray:
+    """(*array shape, d) LPS mm of a crop's samples at one of its scales."""
+    d = len(centre_mm)
+    offsets = (np.arange(plan.size) - (plan.size - 1) / 2) * spacing_mm * plan.step**scale
+    points = np.stack(np.meshgrid(*(offsets,) * d, indexing="ij"), -1) @ matrix.T + centre_mm
+    return points.transpose(*reversed(range(d)), d)
+
+
+def read_crop(case: Case, centre_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrix: np.ndarray) -> np.ndarray:
+    """(scales, *array shape) grey values around a position."""
+    return np.stack(
+        [
+            case.sample(crop_points(centre_mm, spacing_mm, plan, matrix, s), spacing_mm * plan.step**s)
+            for s in range(plan.scales)
+        ]
+    )
+
+
+def crop_batch(
+    cases: Sequence[Case], grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, count: int, seed: Sequence[int]
+) -> Batch:
+    """``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly."""
+    made = []
+    for i, case in enumerate(cases):
+        rng = np.random.default_rng([*seed, i])
+        present = np.flatnonzero(landmark_state(case.landmarks) == PRESENT)
+        share = -(-count // len(cases))
+        if present.size:
+            chosen = rng.permutation(np.resize(rng.permutation(present), share))
+            grey = draw_grey(rng, ranges)
+            made += [_crop(case, int(k), grid_plan, plan, ranges, grey, rng) for k in chosen]
+    images, index, numbers = zip(*made[:count], strict=True)
+    stacked = torch.from_numpy(np.stack(images).astype(np.float32))
+    return Batch(
+        stacked,
+        torch.from_numpy(np.stack(index)).float()[:, None],
+        torch.full((len(images), 1), PRESENT),
+        torch.tensor(numbers),
+    )
+
+
+def _crop(case: Case, k: int, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, grey, rng):
+    truth = case.landmarks.positions_mm[k]
+    d = len(truth)
+    spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
+    wide = rng.random() < plan.wide_share
+    jitter = rng.uniform(-1, 1, d) * plan.wide_jitter if wide else rng.normal(size=d) * plan.jitter
+    jitter = np.clip(jitter, -0.45 * plan.size, 0.45 * plan.size)
+    matrix = random_rotation(rng, d, ranges.rotation) * np.exp(rng.uniform(-ranges.scale, ranges.scale))
+    matrix = matrix @ (np.eye(d) + rng.uniform(-ranges.shear, ranges.shear, (d, d)) * (1 - np.eye(d)))
+    centre = truth - matrix @ jitter * spacing
+    pixels = replace(grey, seed=int(rng.integers(2**31))).apply(read_crop(case, centre, spacing, plan, matrix))
+    index = (np.linalg.inv(matrix) @ (truth - centre)) / spacing + (plan.size - 1) / 2
+    return pixels, index[::-1].copy(), k

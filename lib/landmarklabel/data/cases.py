@@ -1,0 +1,102 @@
+"""An image ready to be sampled anywhere in the world, at any coarseness, quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkSet
+
+
+@dataclass
+class Case:
+    """One image, what is known of its landmarks, and a cache of coarser copies (the pyramid).
+
+    Args:
+        image_id: its id.
+        image: pixels as stored, and geometry.
+        landmarks: None when unlabelled.
+        window: grey values that map to 0 and 1; measured when None.
+    """
+
+    image_id: str
+    image: Image
+    landmarks: LandmarkSet | None = None
+    window: tuple[float, float] | None = None
+    _pyramid: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        if self.window is None:
+            self.window = grey_window(self.image.pixels)
+
+    def coarse(self, spacing_mm: float) -> tuple[np.ndarray, ImageGeometry]:
+        """Pixels and geometry averaged down by powers of two an axis, while still finer than ``spacing_mm``."""
+        geometry = self.image.geometry
+        ratio = np.maximum(spacing_mm * 1.05 / geometry.spacing, 1.0)
+        factors = tuple(2 ** np.floor(np.log2(ratio)).astype(int))
+        factors = tuple(int(min(f, s)) for f, s in zip(factors, geometry.size, strict=True))
+        if factors not in self._pyramid:
+            self._pyramid[factors] = shrink(self.image.pixels, geometry, factors)
+        return self._pyramid[factors]
+
+    def sample(self, positions_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
+        """Grey values (window mapped to 0..1, zero outside) at positions (*shape, d) LPS mm, linear interpolation.
+
+        ``spacing_mm`` is the distance of neighbouring positions: the coarse copy that avoids aliasing is read.
+        """
+        pixels, geometry = self.coarse(spacing_mm)
+        low, high = self.window
+        values = sample_linear(pixels, geometry, positions_mm, fill=low)
+        return np.clip((values - low) / max(high - low, 1e-6), -0.5, 1.5)
+
+
+def grey_window(pixels: np.ndarray, low: float = 2.0, high: float = 98.0) -> tuple[float, float]:
+    """Percentiles of (at most about 200 000 regularly spaced) grey values; never an empty interval."""
+    step = max(1, int(round((pixels.size / 200_000) ** (1 / pixels.ndim))))
+    values = np.asarray(pixels[(slice(None, None, step),) * pixels.ndim], np.float32)
+    a, b = np.percentile(values, [low, high])
+    if b - a < 1e-6 * max(abs(b), 1.0):
+        a, b = float(values.min()), float(values.max())
+    return float(a), float(b if b > a else a + 1.0)
+
+
+def shrink(
+    pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]
+) -> tuple[np.ndarray, ImageGeometry]:
+    """Block means; ``factors`` an index axis (x, y[, z]). A last, incomplete block is dropped."""
+    if all(f == 1 for f in factors):
+        return pixels, geometry
+    size = [s // f for s, f in zip(geometry.size, factors, strict=True)]
+    out = pixels
+    for axis, (count, factor) in enumerate(zip(reversed(size), reversed(factors), strict=True)):
+        if factor > 1:
+            out = np.take(out, np.arange(count * factor), axis=axis) if out.shape[axis] != count * factor else out
+            shape = (*out.shape[:axis], count, factor, *out.shape[axis + 1 :])
+            out = out.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+    origin = geometry.index_to_world((np.array(factors) - 1) / 2)
+    return out, ImageGeometry(tuple(size), geometry.spacing * factors, origin, geometry.direction)
+
+
+def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.ndarray, fill: float) -> np.ndarray:
+    """Linear interpolation at world positions; ``fill`` outside. Reads only the block of pixels it needs."""
+    shape, d = positions_mm.shape[:-1], positions_mm.shape[-1]
+    inverse = np.linalg.inv(geometry.matrix).astype(np.float64)
+    index = (positions_mm.reshape(-1, d) - geometry.origin) @ inverse.T
+    low = np.maximum(np.floor(index.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(index.max(0)).astype(int) + 1, np.array(geometry.size) - 1)
+    if (high < low).any():
+        return np.full(shape, fill, np.float32)
+    block = pixels[tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))]
+    tensor = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None, None] - fill
+    span = np.maximum(high - low, 1)
+    grid = torch.from_numpy(((index - low) / span * 2 - 1).astype(np.float32)).reshape(1, *shape, d)
+    if (high == low).any():  # a single sample along an axis: any position within half a sample hits it
+        flat = torch.from_numpy(high == low)
+        grid = torch.where(flat & (grid.abs() <= 2), torch.zeros_like(grid), grid)
+    out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return out[0, 0].numpy() + np.float32(fill)

@@ -1,0 +1,145 @@
+"""Image in, landmarks out: whole-image network, sub-cell decoding, local refinement, presence, expected error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crop
+from landmarklabel.data.cases import Case, grey_window
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.networks.build import split_output
+from landmarklabel.networks.heatmaps import decode_heatmaps
+from landmarklabel.networks.precision import autocast
+from landmarklabel.networks.preprocess import match_to_reference
+from landmarklabel.networks.registry import Preset
+
+
+@dataclass
+class Evidence:
+    """What the networks saw, before any decision; all in the task's order.
+
+    Args:
+        positions_mm: (n, d) LPS mm.
+        covariance_mm2: (n, d, d) of the map around the position.
+        presence: (n,) probability that the landmark is in the image.
+        mass: (n,) share of the map that agrees with the position.
+        first_mm: (n, d) the whole-image network's positions, before refinement.
+    """
+
+    positions_mm: np.ndarray
+    covariance_mm2: np.ndarray
+    presence: np.ndarray
+    mass: np.ndarray
+    first_mm: np.ndarray
+
+
+@dataclass
+class Localizer:
+    """A trained model, ready to run.
+
+    Args:
+        task, preset, grid: what it finds, how, and on which grid.
+        locator: the whole-image network.
+        crops, refiner: the local stage, or None.
+        calibration: presence threshold and expected errors.
+        reference: pixels whose grey values images are matched to (``hand2024``), or None.
+        device: where to run.
+    """
+
+    task: LandmarkTask
+    preset: Preset
+    grid: GridPlan
+    locator: nn.Module
+    crops: CropPlan | None = None
+    refiner: nn.Module | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    reference: np.ndarray | None = None
+    device: torch.device = torch.device("cpu")
+    precision: str | None = None
+
+    def case(self, image_id: str, image: Image, landmarks: LandmarkSet | None = None) -> Case:
+        """An image prepared the way this model wants it."""
+        return prepare_case(self.preset, image_id, image, landmarks, self.reference)
+
+    def predict(self, image: Image | Case) -> LandmarkSet:
+        """Landmarks of one image, all PREDICTED or ABSENT, with expected errors where the model is calibrated."""
+        case = image if isinstance(image, Case) else self.case("image", image)
+        evidence = self.look(case)
+        absent = evidence.presence < self.calibration.presence_threshold
+        positions = np.where(absent[:, None], np.nan, evidence.positions_mm)
+        expected = self.calibration.expected_error_mm(evidence)
+        return LandmarkSet(
+            self.task,
+            positions,
+            tuple(Status.ABSENT if a else Status.PREDICTED for a in absent),
+            expected_error_mm=np.where(absent, np.nan, expected),
+            covariance_mm2=evidence.covariance_mm2,
+            presence=evidence.presence,
+        )
+
+    @torch.inference_mode()
+    def look(self, case: Case) -> Evidence:
+        """Run the networks on one image."""
+        precision = self.precision or self.preset.optimization.precision
+        with autocast(self.device, precision):
+            first = self._whole_image(case)
+        if self.refiner is None:
+            return first
+        with autocast(self.device, precision):
+            return self._refined(case, first)
+
+    def _whole_image(self, case: Case) -> Evidence:
+        grid = self.grid.grid(case.image.geometry)
+        spacing = float(grid.spacing[0])
+        pixels = torch.from_numpy(case.sample(grid_points(grid), spacing).astype(np.float32))[None, None]
+        pixels = pixels * 2 - 1 if self.preset.signed else pixels
+        maps, _, absent = split_output(self.locator(pixels.to(self.device)))
+        maps, presence = self._probabilities(maps, absent)
+        decoded = decode_heatmaps(maps)
+        stride = self.preset.stride
+        index = decoded.index[0].double().cpu().numpy() * stride + (stride - 1) / 2
+        positions = grid.index_to_world(index[:, ::-1])
+        covariance = decoded.covariance[0].double().cpu().numpy()[:, ::-1, ::-1] * (stride * spacing) ** 2
+        return Evidence(positions, covariance, presence, decoded.mass[0].cpu().numpy().astype(float), positions)
+
+    def _probabilities(self, maps: Tensor, absent: Tensor | None) -> tuple[Tensor, np.ndarray]:
+        if absent is None:  # published networks: height of the map over its background
+            background = self.preset.target.background
+            scale = self.preset.target.scale if self.preset.target.norm == "peak" else None
+            maps = (maps.float() - background).clamp_min(0)
+            peak = maps.flatten(2).amax(-1)[0]
+            height = scale * (1 - background) if scale else float(peak.median().clamp_min(1e-6))
+            return maps, np.clip((peak / height).cpu().numpy().astype(float), 0, 1)
+        log_p = torch.log_softmax(torch.cat([maps.flatten(2), absent[..., None]], -1).float(), -1)
+        presence = 1 - log_p[0, :, -1].exp().cpu().numpy().astype(float)
+        return torch.softmax(maps.flatten(2).float(), -1).reshape(maps.shape), presence
+
+    def _refined(self, case: Case, first: Evidence) -> Evidence:
+        plan, d = self.crops, self.task.dims
+        spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom
+        crops = np.stack([read_crop(case, p, spacing, plan, np.eye(d)) for p in first.positions_mm])
+        numbers = torch.arange(len(self.task), device=self.device)
+        output = self.refiner(torch.from_numpy(crops.astype(np.float32)).to(self.device), numbers)
+        maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
+        decoded = decode_heatmaps(maps)
+        stride = self.refiner.stride
+        index = decoded.index[:, 0].double().cpu().numpy() * stride + (stride - 1) / 2
+        offset = (index - (plan.size - 1) / 2)[:, ::-1] * spacing
+        covariance = decoded.covariance[:, 0].double().cpu().numpy()[:, ::-1, ::-1] * (stride * spacing) ** 2
+        mass = decoded.mass[:, 0].cpu().numpy().astype(float)
+        return replace(first, positions_mm=first.positions_mm + offset, covariance_mm2=covariance, mass=mass)
+
+
+def prepare_case(
+    preset: Preset, image_id: str, image: Image, landmarks: LandmarkSet | None, reference: np.ndarray | None
+) -> Case:
+    """An image with the preset's grey-value window, and its histogram matched where the preset asks for it."""
+    if preset.match_histogram and reference is not None:
+        image = Image(image.geometry, match_to_reference(np.asarray(image.pixels), reference))
+    return Case(image_id, image, landmarks, grey_window(image.pixels, *preset.window))

@@ -1,0 +1,114 @@
+"""A model as a folder: ``model.safetensors`` and ``model.json``. Reading one executes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.errors import FaultsError, LandmarkLabelError, ModelError
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.io.checkpoints import load_tensors, save_tensors
+from landmarklabel.io.files import write_json
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.networks.build import build_locator, build_refiner
+from landmarklabel.networks.registry import find_preset
+
+WEIGHTS, RECORD = "model.safetensors", "model.json"
+FORMAT = "landmarklabel-model"
+_MAX_RECORD = 20 * 2**20
+
+
+def save_model(folder: str | Path, model: Localizer, record: dict) -> None:
+    """Write a model folder; ``record`` adds what is known of its making (labels' hashes, seed, metrics, …)."""
+    folder = Path(folder)
+    tensors = {f"locator.{k}": v for k, v in model.locator.state_dict().items()}
+    if model.refiner is not None:
+        tensors |= {f"refiner.{k}": v for k, v in model.refiner.state_dict().items()}
+    if model.reference is not None:
+        tensors["reference"] = torch.from_numpy(np.ascontiguousarray(model.reference, dtype=np.float32))
+    sha256 = save_tensors(folder / WEIGHTS, tensors, {"task_hash": model.task.hash, "preset": model.preset.key})
+    content = {
+        "format": FORMAT,
+        "version": 1,
+        "preset": model.preset.key,
+        "task": model.task.to_json(),
+        "task_hash": model.task.hash,
+        "weights_sha256": sha256,
+        "grid": asdict(model.grid),
+        "crops": asdict(model.crops) if model.crops else None,
+        "calibration": asdict(model.calibration),
+        **record,
+    }
+    write_json(folder / RECORD, content)
+
+
+def read_record(folder: str | Path) -> dict:
+    """The content of ``model.json``; ModelError when it is missing or not one."""
+    path = Path(folder) / RECORD
+    try:
+        if path.stat().st_size > _MAX_RECORD:
+            raise ModelError(f"{path}: larger than {_MAX_RECORD} bytes")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{folder}: no trained model here ({RECORD} is missing)") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: not readable as JSON") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
+        raise ModelError(f"{path}: not a model record of this program (format {FORMAT!r}, version 1)")
+    return content
+
+
+def load_model(folder: str | Path, task: LandmarkTask | None = None, device: torch.device | None = None) -> Localizer:
+    """Read a model folder.
+
+    Args:
+        folder: the model.
+        task: refuse a model that was trained for other landmarks.
+        device: where it will run; CPU by default.
+
+    Raises:
+        ModelError: missing or damaged files, or another task's model.
+    """
+    record, device = read_record(folder), device or torch.device("cpu")
+    try:
+        own = LandmarkTask.from_json(record["task"], "the model's task")
+        preset = find_preset(record["preset"], own.dims)
+        grid = GridPlan(**_tuples(record["grid"], "size"))
+        crops = CropPlan(**record["crops"]) if record["crops"] else None
+        calibration = Calibration(**_tuples(record["calibration"], "offsets"))
+        sha256 = str(record["weights_sha256"])
+    except (KeyError, TypeError, ValueError, FaultsError) as error:
+        raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
+    except LandmarkLabelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+    if task is not None and task.hash != own.hash:
+        raise ModelError(f"{folder}: trained for task {own.name!r} with other landmarks than task {task.name!r} has")
+    tensors, _ = load_tensors(Path(folder) / WEIGHTS, sha256)
+    model = Localizer(task or own, preset, grid, build_locator(preset.network, own.dims, len(own)), crops)
+    model.calibration, model.device = calibration, device
+    model.refiner = build_refiner(own.dims, len(own), crops.scales) if crops else None
+    model.reference = tensors["reference"].numpy() if "reference" in tensors else None
+    for name in ("locator", "refiner"):
+        _fill(getattr(model, name), name, tensors, folder, device)
+    return model
+
+
+def _fill(module, name: str, tensors: dict, folder, device) -> None:
+    if module is None:
+        return
+    prefix = f"{name}."
+    try:
+        module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights do not fit the {name}: {str(error).splitlines()[0]}") from None
+    module.to(device).eval()
+
+
+def _tuples(content: dict, key: str) -> dict:
+    return {**content, key: tuple(content[key])}

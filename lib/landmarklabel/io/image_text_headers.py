@@ -1,0 +1,172 @@
+"""Headers of NRRD and MetaImage files: lines of text before the data, parsed strictly.
+
+Both formats can name another file that holds the data; that is refused, because it reads what nobody submitted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.io.image_headers import Header, direction_faults, listed, spacing_faults, vector_faults
+
+_MAX_TEXT = 1 << 20
+
+_NRRD_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t"), 4),
+    "float": 4,
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), 8),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double"), 8),
+}
+_META_BYTES = {
+    **{"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4},
+    **{"MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8},
+}
+_SCALAR_KINDS = {"domain", "space", "none", "???"}
+
+
+def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
+    """The header of a .nrrd file with its data in the same file."""
+    head = _head(path)
+    if not re.match(rb"NRRD000[1-5]\r?\n", head):
+        return None, [f"wrong magic {head[:8]!r}; a NRRD file starts with NRRD0001 to NRRD0005"]
+    end = re.search(rb"\n\r?\n", head)
+    if not end:
+        return None, ["truncated: the NRRD header does not end with an empty line"]
+    fields, faults = _nrrd_fields(head[: end.start()])
+    encoding = fields.get("encoding", "").lower()
+    if encoding not in ("raw", "gzip", "gz"):
+        faults.append(f"encoding {encoding!r} is not supported; allowed are raw and gzip")
+    for key in ("byteskip", "lineskip"):
+        if fields.get(key, "0") != "0":
+            faults.append(f"{key} {fields[key]!r} is not supported; allowed is 0")
+    sample_bytes = _NRRD_BYTES.get(fields.get("type", "").lower())
+    if sample_bytes is None:
+        faults.append(f"type {fields.get('type')!r} is not supported; allowed are 8 to 64 bit integers, float, double")
+    size, size_faults = _text_size(fields.get("sizes"), fields.get("dimension"), "sizes", "dimension")
+    kinds = [kind for kind in fields.get("kinds", "").split() if kind.lower() not in _SCALAR_KINDS]
+    if kinds:
+        faults.append(f"kinds {' '.join(kinds)!r} make a vector image; allowed are scalar images (domain, space)")
+    faults += size_faults + (_nrrd_geometry_faults(fields, len(size)) if size else [])
+    if size is None or sample_bytes is None:
+        return None, faults
+    return Header(size, sample_bytes, end.end(), "raw" if encoding == "raw" else "deflate"), faults
+
+
+def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
+    fields, faults = {}, []
+    for line in head.decode("utf-8", "replace").splitlines()[1:]:
+        name, colon, value = line.partition(":")
+        if line.startswith("#") or value.startswith("="):  # a comment, or somebody's own "key:=value"
+            continue
+        key = name.lower().replace(" ", "")
+        if not colon or key in fields:
+            faults.append(f"header line {line[:60]!r} is " + ("given twice" if colon else "no 'field: value'"))
+        fields[key] = value.strip()
+    if "datafile" in fields:
+        faults.append(f"data file {fields['datafile'][:80]!r}: data in another file is not allowed, only in the .nrrd")
+    return fields, faults
+
+
+def _nrrd_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
+    faults = []
+    if "spacedirections" in fields:
+        text = fields["spacedirections"]
+        columns = [_numbers(v) for v in re.findall(r"\(([^)]*)\)|none", text)]
+        if [len(c or ()) for c in columns] != [dims] * dims or not np.isfinite(columns).all():
+            faults.append(f"space directions {text[:200]!r} must be {dims} vectors of {dims} finite numbers")
+        else:
+            faults += direction_faults("space directions", np.transpose(columns))
+    elif "spacings" in fields:
+        values = _numbers(fields["spacings"])
+        faults += spacing_faults(values if values and len(values) == dims else [math.nan])
+    if "spaceorigin" in fields:
+        faults += vector_faults("space origin", _numbers(fields["spaceorigin"].strip("()")), dims)
+    return faults
+
+
+def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
+    """The header of a .mha file."""
+    head = _head(path)
+    end = re.search(rb"^ElementDataFile[ \t]*=([^\r\n]*)\r?\n", head, re.MULTILINE)
+    if not end:
+        if re.match(rb"\s*[A-Za-z]\w*\s*=", head):
+            return None, ["truncated: the header has no line 'ElementDataFile = LOCAL'"]
+        return None, [f"wrong magic {head[:8]!r}: a .mha file starts with lines 'name = value'"]
+    fields, faults = {}, []
+    for line in head[: end.start()].decode("utf-8", "replace").splitlines():
+        match = re.fullmatch(r"\s*([^=:]*[^=:\s])\s*=\s*(.*?)\s*", line)
+        if match is None or match[1] in fields:
+            faults.append(f"header line {line[:60]!r} is " + ("given twice" if match else "no 'name = value'"))
+        else:
+            fields[match[1]] = match[2]
+    data_file = end[1].decode("utf-8", "replace").strip()
+    if data_file not in ("LOCAL", "Local", "local"):
+        faults.append(f"ElementDataFile {data_file[:80]!r}: data in another file is not allowed, only LOCAL")
+    for key, default, allowed in (
+        ("ObjectType", "Image", "Image"),
+        ("BinaryData", "False", "True"),
+        ("ElementNumberOfChannels", "1", "1"),
+        ("HeaderSize", "0", "0"),
+    ):
+        if fields.get(key, default).lower() != allowed.lower():
+            faults.append(f"{key} {fields.get(key, default)[:40]!r} is not supported; allowed is {allowed}")
+    sample_bytes = _META_BYTES.get(fields.get("ElementType", ""))
+    if sample_bytes is None:
+        faults.append(f"ElementType {fields.get('ElementType')!r} is not supported; allowed are {listed(_META_BYTES)}")
+    size, size_faults = _text_size(fields.get("DimSize"), fields.get("NDims"), "DimSize", "NDims")
+    faults += size_faults + (_meta_geometry_faults(fields, len(size)) if size else [])
+    compressed = fields.get("CompressedData", "False").lower() == "true"
+    stored = (_integers(fields.get("CompressedDataSize", "")) or [None])[0] if compressed else None
+    if size is None or sample_bytes is None:
+        return None, faults
+    return Header(size, sample_bytes, end.end(), "deflate" if compressed else "raw", stored), faults
+
+
+def _meta_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
+    faults = []
+    for key in ("ElementSpacing", "ElementSize"):
+        if key in fields:
+            values = _numbers(fields[key])
+            faults += spacing_faults(values if values and len(values) == dims else [math.nan])
+    for key in ("TransformMatrix", "Rotation", "Orientation"):
+        if key in fields:
+            values = _numbers(fields[key])
+            key_faults = vector_faults(key, values, dims * dims)
+            faults += key_faults or direction_faults(key, np.reshape(values, (dims, dims)).T)
+    for key in ("Offset", "Position", "Origin"):
+        if key in fields:
+            faults += vector_faults(key, _numbers(fields[key]), dims)
+    return faults
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_TEXT)
+
+
+def _text_size(sizes, dimension, sizes_name: str, dims_name: str) -> tuple[tuple[int, ...] | None, list[str]]:
+    values, dims = _integers(sizes or ""), _integers(dimension or "")
+    if not dims or len(dims) != 1 or dims[0] not in (2, 3):
+        return None, [f"{dims_name} {dimension!r}; allowed are 2 and 3 dimensions"]
+    if not values or len(values) != dims[0] or min(values) < 1:
+        return None, [f"{sizes_name} {str(sizes)[:80]!r} must be {dims[0]} positive whole numbers"]
+    return tuple(values), []
+
+
+def _integers(text: str) -> list[int] | None:
+    parts = text.split()
+    return [int(p) for p in parts] if parts and all(re.fullmatch(r"[+-]?[0-9]{1,18}", p) for p in parts) else None
+
+
+def _numbers(text: str) -> list[float] | None:
+    try:
+        return [float(p) for p in text.replace(",", " ").split()] or None
+    except ValueError:
+        return None

@@ -1,0 +1,308 @@
+"""Checked image reading. SimpleITK is the reference for pixels and geometry, after our own parsers have cleared the file.
+
+Every fault that the file's header shows is found before memory is allocated, and all of them are in one ImageRejected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from landmarklabel.errors import FaultsError, ImageRejected
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.io.dicom_series import Series, read_series
+from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
+from landmarklabel.io.image_headers import Header, length_faults, one_line, parse_nifti, parse_raster, stream_faults
+from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
+
+# Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
+sitk.ProcessObject.GlobalWarningDisplayOff()
+
+_FORMATS = {
+    ".nii.gz": (parse_nifti, "NiftiImageIO"),
+    ".nii": (parse_nifti, "NiftiImageIO"),
+    ".nrrd": (parse_nrrd, "NrrdImageIO"),
+    ".mha": (parse_meta, "MetaImageIO"),
+    ".png": (parse_raster, "PNGImageIO"),
+    ".jpg": (parse_raster, "JPEGImageIO"),
+    ".jpeg": (parse_raster, "JPEGImageIO"),
+}
+_RASTERS = (".png", ".jpg", ".jpeg")
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels and where they lie.
+
+    Args:
+        geometry: size in x, y[, z] order.
+        pixels: array axes [z, ]y, x; the scalar type as stored (colours become luminance of the same type).
+    """
+
+    geometry: ImageGeometry
+    pixels: np.ndarray
+
+    def __post_init__(self):
+        if self.pixels.shape != self.geometry.size[::-1]:
+            raise ImageRejected("image", [f"pixels {self.pixels.shape} do not fit size {self.geometry.size} reversed"])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest image that is read.
+
+    Args:
+        max_voxels: samples.
+        max_bytes: bytes of all stored samples.
+        max_ratio: unpacked by packed bytes of a compressed image above 64 MiB; deflate bombs reach 1030, scans about 10.
+    """
+
+    max_voxels: int = 2**30
+    max_bytes: int = 4 * 2**30
+    max_ratio: float = 200.0
+
+
+def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
+    """Where an image's samples lie, from its header alone.
+
+    Args:
+        path: an image file (suffixes of ``files.IMAGE_SUFFIXES``) or a folder with one DICOM series.
+        dims: 2 or 3, the dimensions wanted; None takes the image as stored.
+        limits: the largest image allowed.
+
+    Raises:
+        ImageRejected: listing every fault found in the header.
+    """
+    return _check(path, dims, limits).geometry
+
+
+def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> Image:
+    """Read an image, its pixels as stored; arguments and errors as in ``read_geometry``.
+
+    Some non-finite pixels become the smallest finite value.
+
+    Raises:
+        ImageRejected: also for truncated or damaged data and for an image without a finite pixel.
+    """
+    source = _check(path, dims, limits)
+    with _rejecting(source.name):
+        faults = stream_faults(source.path, source.header) if source.series is None else []
+        if faults:
+            raise ImageRejected(source.name, faults)
+        image = _read_pixels(source)
+        pixels = _finite(_scalar(image, source.geometry.dims), source.name)
+        return Image(source.geometry, pixels)
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an image through SimpleITK, whole or not at all, and check that the format keeps its geometry.
+
+    Args:
+        path: with a suffix of ``files.IMAGE_SUFFIXES``; png and jpg only take 2D images with spacing 1 and origin 0.
+        image: what to write.
+
+    Raises:
+        ImageRejected: unknown suffix, or a format that cannot hold these pixels or this geometry.
+    """
+    path = Path(path)
+    with _rejecting(path.name):
+        suffix = image_suffix(path)
+        if suffix is None:
+            raise ImageRejected(path.name, [_unknown_suffix(path)])
+        pixels = np.ascontiguousarray(image.pixels)
+        stored = sitk.GetImageFromArray(pixels.view(np.uint8) if pixels.dtype == bool else pixels, isVector=False)
+        stored.SetSpacing(image.geometry.spacing.tolist())
+        stored.SetOrigin(image.geometry.origin.tolist())
+        stored.SetDirection(image.geometry.direction.ravel().tolist())
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            temporary = Path(folder) / f"image{suffix}"
+            sitk.WriteImage(stored, str(temporary))
+            _check_kept(image.geometry, _stored_geometry(temporary, suffix), suffix)
+            os.replace(temporary, path)
+
+
+# --- checks before reading -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    name: str
+    header: Header
+    geometry: ImageGeometry
+    series: Series | None = None
+
+
+def _check(path: str | Path, dims: int | None, limits: Limits) -> _Source:
+    path = Path(path)
+    with _rejecting(path.name):
+        if dims not in (2, 3, None):
+            raise ImageRejected(path.name, [f"dims {dims!r} must be 2 or 3"])
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise ImageRejected(str(path), ["no such image file"]) from None
+        if stat.S_ISDIR(mode):
+            return _check_series(path, dims, limits)
+        return _check_file(path, mode, dims, limits)
+
+
+def _check_file(path: Path, mode: int, dims: int | None, limits: Limits) -> _Source:
+    suffix = image_suffix(path)
+    faults = []
+    if not stat.S_ISREG(mode):
+        faults.append("not a regular file (a pipe, device or socket); allowed are files and DICOM folders")
+    if suffix is None:
+        faults.append(_unknown_suffix(path))
+    if faults:
+        raise ImageRejected(path.name, faults)
+    if path.stat().st_size == 0:
+        raise ImageRejected(path.name, ["empty file"])
+    header, faults = _FORMATS[suffix][0](path)
+    if header:
+        faults = faults + _limit_faults(header, limits, path) + length_faults(path, header)
+        faults += _dims_faults(header.size, dims)
+    if faults or header is None:
+        raise ImageRejected(path.name, faults)
+    stored = _stored_geometry(path, suffix)
+    if stored.size != header.size:
+        raise ImageRejected(path.name, [f"the header declares size {header.size}, SimpleITK reads {stored.size}"])
+    return _Source(path, path.name, header, _as_asked(stored, dims))
+
+
+def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
+    series = read_series(path)
+    faults = _limit_faults(series.header, limits) + _dims_faults(series.header.size, dims)
+    if faults:
+        raise ImageRejected(path.name, faults)
+    stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
+    return _Source(path, path.name, series.header, _as_asked(stored, dims), series)
+
+
+def _limit_faults(header: Header, limits: Limits, path: Path | None = None) -> list[str]:
+    faults, declared = [], header.data_bytes
+    if header.voxels > limits.max_voxels:
+        faults.append(f"too large: size {header.size} has {header.voxels} samples; allowed are {limits.max_voxels}")
+    if declared > limits.max_bytes:
+        faults.append(f"too large: size {header.size} needs {declared} bytes; allowed are {limits.max_bytes}")
+    packed = path.stat().st_size if path and header.stream != "raw" else declared
+    if declared > 2**26 and declared > limits.max_ratio * packed:
+        faults.append(
+            f"{packed} compressed bytes declare {declared} bytes of image ({declared / packed:.0f}:1); "
+            f"allowed is {limits.max_ratio:g}:1"
+        )
+    return faults
+
+
+def _dims_faults(size: tuple[int, ...], dims: int | None) -> list[str]:
+    if dims == 3 and len(size) == 2:
+        return [f"a 2D image of size {size}; this task needs a 3D one"]
+    if dims == 2 and len(size) == 3 and size[2] != 1:
+        return [f"a 3D image of size {size}; this task needs a 2D image or a single slice along the last axis"]
+    return []
+
+
+def _as_asked(stored: ImageGeometry, dims: int | None) -> ImageGeometry:
+    return stored.without_last_axis() if dims == 2 and stored.dims == 3 else stored
+
+
+def _unknown_suffix(path: Path) -> str:
+    return f"unknown suffix {path.suffix!r}; allowed are {', '.join(IMAGE_SUFFIXES)} and folders with a DICOM series"
+
+
+# --- SimpleITK -----------------------------------------------------------------------------------------------------
+
+
+def _stored_geometry(path: Path, suffix: str) -> ImageGeometry:
+    stored = _geometry_by_simpleitk(str(path), _FORMATS[suffix][1])
+    # the resolution in a png or jpg is a printer's, not a scanner's
+    return ImageGeometry.identity(stored.size) if suffix in _RASTERS else stored
+
+
+def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:
+    reader = _reader(file, image_io)
+    reader.ReadImageInformation()
+    if reader.GetNumberOfComponents() > 1 and image_io not in ("PNGImageIO", "JPEGImageIO"):
+        raise FaultsError("", [f"{reader.GetNumberOfComponents()} components a sample; allowed is 1"])
+    dims = reader.GetDimension()
+    return ImageGeometry(
+        reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), np.reshape(reader.GetDirection(), (dims, dims))
+    )
+
+
+def _reader(file: str, image_io: str) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(image_io)  # only the format that was checked, whatever else the content might look like
+    reader.SetFileName(file)
+    return reader
+
+
+def _read_pixels(source: _Source) -> sitk.Image:
+    if source.series is None:
+        return _reader(str(source.path), _FORMATS[image_suffix(source.path)][1]).Execute()
+    if len(source.series.files) == 1:
+        return _reader(source.series.files[0], "GDCMImageIO").Execute()
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames(source.series.files)
+    return reader.Execute()
+
+
+def _scalar(image: sitk.Image, dims: int) -> np.ndarray:
+    """Pixels [z, ]y, x of an image; the single slice of a 3D one if ``dims`` is 2; luminance of colours, alpha ignored."""
+    pixels, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+    if channels > 2:
+        colour = pixels[..., 0] * _LUMINANCE[0]
+        for channel in (1, 2):
+            colour += pixels[..., channel] * _LUMINANCE[channel]
+        pixels = np.rint(colour).astype(pixels.dtype) if pixels.dtype.kind in "ui" else colour
+    elif channels == 2:
+        pixels = pixels[..., 0]
+    return pixels[0] if dims < image.GetDimension() else pixels
+
+
+def _finite(pixels: np.ndarray, name: str) -> np.ndarray:
+    if pixels.dtype.kind != "f":
+        return pixels
+    good = np.isfinite(pixels)
+    if good.all():
+        return pixels
+    if not good.any():
+        raise ImageRejected(name, [f"all {pixels.size} pixels are NaN or infinite"])
+    pixels[~good] = pixels[good].min()
+    return pixels
+
+
+def _check_kept(wanted: ImageGeometry, kept: ImageGeometry, suffix: str) -> None:
+    if wanted.size != kept.size:
+        raise FaultsError("", [f"{suffix} would turn size {wanted.size} into {kept.size}"])
+    if np.abs(wanted.corners_mm - kept.corners_mm).max() > 1e-3 * wanted.spacing.min():
+        raise FaultsError("", [f"{suffix} cannot store spacing, origin or direction of this image; use .nrrd or .mha"])
+
+
+@contextmanager
+def _rejecting(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an ImageRejected with one line of text."""
+    try:
+        yield
+    except ImageRejected:
+        raise
+    except FaultsError as error:
+        raise ImageRejected(name, error.faults) from None
+    except OSError as error:
+        raise ImageRejected(name, [f"cannot be read or written ({error.strerror or one_line(error)})"]) from None
+    except MemoryError:
+        raise ImageRejected(name, ["not enough memory for this image"]) from None
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        reason = re.sub(r"^.*?(ERROR:|\(0x[0-9a-f]+\):)\s*", "", str(error).strip().splitlines()[-1:][0])
+        raise ImageRejected(name, [f"SimpleITK refuses it ({' '.join(reason.split())[:150]})"]) from None

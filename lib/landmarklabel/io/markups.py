@@ -1,0 +1,382 @@
+"""3D Slicer's landmark files (.mrk.json and .fcsv): a strict reader and a writer of what Slicer itself would write.
+
+Slicer reads almost anything (an unknown coordinate system flips x and y, a duplicate label stays), so this reader is
+the only guard: it refuses whatever it cannot be sure of and lists every fault at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.errors import LandmarkFileError, TaskError
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write
+from landmarklabel.io.tables import MAX_COORDINATE_MM, coordinate_faults, decode, number_or_text, read_limited, shown
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+FCSV_SUFFIX = ".fcsv"
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+EXPECTED_ERROR = "expected_error_mm"  # name of the measurement that carries it
+UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON
+MAX_POINTS = 5000
+_MAX_VALUES = 1_000_000  # of a JSON document, so that 20 MB of "[],[]," cannot become 1 GB of lists
+_FLAT_MM = 1e-3  # how far from z = 0 a point of a 2D task may lie
+_MAX_HINTS = 10  # labels that get a "did you mean": comparing is slow
+_FLIP = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}  # factor of x and y to LPS; the digits are Slicer 4's spelling
+_UNITS = ("mm", ["mm", "UCUM", "millimeter"])  # both spellings of the schema
+_JSON_STATUS = ("undefined", "preview", "defined", "missing")  # in the order of Slicer's numbers, as .fcsv has them
+_WRITTEN = {Status.UNSET: "undefined", Status.ABSENT: "missing"}
+_FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+_FCSV_HEADER = re.compile(r"#\s*(Markups fiducial file version|CoordinateSystem|columns)\s*=\s*(.*)")
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One control point as read; ``position`` is (x, y, z) in LPS mm, None where the status has none."""
+
+    where: str
+    label: object
+    position: tuple[float, ...] | None
+    status: Status
+    expected_error_mm: float = math.nan
+
+
+def read_markups(path: str | Path, task: LandmarkTask | None = None) -> LandmarkSet:
+    """The landmarks of a .mrk.json or .fcsv file (LPS mm); without a task, the file's own labels are the task.
+
+    Raises:
+        LandmarkFileError: listing every fault of the file.
+    """
+    parsers = {MARKUPS_SUFFIX: parse_markups, FCSV_SUFFIX: parse_fcsv}
+    parse = next((p for suffix, p in parsers.items() if Path(path).name.lower().endswith(suffix)), None)
+    if parse is None:
+        raise LandmarkFileError(str(path), [f"a landmark file must end in {' or '.join(parsers)}"])
+    return parse(read_limited(path), task, str(path))
+
+
+def write_markups(path: str | Path, landmarks: LandmarkSet, model: str = "") -> None:
+    """Write a .mrk.json file atomically. Raises as dump_markups."""
+    atomic_write(path, dump_markups(landmarks, model))
+
+
+def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) -> LandmarkSet:
+    """The landmarks in the text of a .mrk.json file; ``what`` names it in errors (and names a task made from it).
+
+    A missing "coordinateSystem" means LPS, as in Slicer; RAS is converted. A landmark that the file does not have is
+    unset. Status: "missing" is absent, "undefined" and "preview" are unset; a defined point has the status its
+    description names (predicted, placed, accepted), otherwise it is accepted if locked and placed if not.
+
+    Raises:
+        LandmarkFileError: listing every fault.
+    """
+    document, faults = _load_json(decode(content, what), what)
+    markup = _markup_with_points(document, what, faults)
+    points = markup["controlPoints"]
+    if len(points) > MAX_POINTS:
+        raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {MAX_POINTS}"])
+    flip = _flip_to_lps(markup, faults)
+    errors = _expected_errors(markup, len(points), faults)
+    rows = [_json_point(p, i, flip, e, faults) for i, (p, e) in enumerate(zip(points, errors, strict=True), 1)]
+    return _landmark_set([r for r in rows if r], task, what, faults)
+
+
+def _load_json(text: str, what: str) -> tuple[object, list[str]]:
+    faults: dict[str, None] = {}
+
+    def constant(literal: str) -> float:
+        faults[f"{literal} is not a JSON number"] = None
+        return float(literal.replace("Infinity", "inf"))
+
+    def unique(pairs: list) -> dict:
+        content = dict(pairs)
+        if len(content) != len(pairs):  # Slicer would take the first value, Python the last
+            counts = Counter(key for key, _ in pairs)
+            faults.update({f"key {shown(k)} appears {n} times in one object": None for k, n in counts.items() if n > 1})
+        return content
+
+    if sum(text.count(c) for c in ",[{") > _MAX_VALUES:
+        raise LandmarkFileError(what, [f"more than {_MAX_VALUES} values"])
+    try:
+        return json.loads(text, parse_constant=constant, object_pairs_hook=unique), list(faults)
+    except RecursionError:
+        raise LandmarkFileError(what, ["not readable: brackets are nested too deep"]) from None
+    except ValueError as error:
+        raise LandmarkFileError(what, [f"not JSON ({error})"]) from None
+
+
+def _markup_with_points(document: object, what: str, faults: list[str]) -> dict:
+    """The one Fiducial list that holds points."""
+    markups = document.get("markups") if isinstance(document, dict) else None
+    if not isinstance(markups, list):
+        raise LandmarkFileError(what, [*faults, 'no "markups" list: not a 3D Slicer markups file'])
+    schema = document.get("@schema", SCHEMA)
+    if not isinstance(schema, str) or not re.search(r"/markups-(schema-)?v1\.[^/]*$", schema, re.IGNORECASE):
+        faults.append(f'"@schema" {shown(schema)} is not a 3D Slicer markups schema of version 1')
+    holders = []
+    for number, markup in enumerate(markups, 1):
+        points = markup.get("controlPoints", []) if isinstance(markup, dict) else None
+        if not isinstance(points, list):
+            faults.append(f"markups list {number} is {shown(markup)}: it has no list of controlPoints")
+        elif points:
+            holders.append(markup)
+            if markup.get("type") != "Fiducial":
+                kind = shown(markup.get("type"))
+                faults.append(f"markups list {number} is of type {kind}; only Fiducial (a point list) can be read")
+    if len(holders) > 1:
+        faults.append(f"{len(holders)} markups lists hold points; save the one with the landmarks in its own file")
+    if not holders:
+        raise LandmarkFileError(what, [*faults, "no control points in the file"])
+    return holders[0]
+
+
+def _flip_to_lps(markup: dict, faults: list[str]) -> float:
+    """The factor that takes x and y to LPS."""
+    frame, units = markup.get("coordinateSystem", "LPS"), markup.get("coordinateUnits", "mm")
+    if not isinstance(frame, str) or frame not in _FLIP:
+        faults.append(f"coordinateSystem {shown(frame)} is unknown; allowed are LPS and RAS")
+    if units not in _UNITS:
+        faults.append(f'coordinateUnits {shown(units)} are not supported; only "mm" is')
+    return _FLIP.get(frame, 1.0) if isinstance(frame, str) else 1.0
+
+
+def _expected_errors(markup: dict, n: int, faults: list[str]) -> list[float]:
+    """Expected error of every control point in mm, NaN where the file knows none (a negative value)."""
+    measurements = markup.get("measurements", [])
+    if not isinstance(measurements, list) or not all(isinstance(m, dict) for m in measurements):
+        faults.append(f'"measurements" {shown(measurements)} must be a list of objects')
+        return [math.nan] * n
+    ours = [m.get("controlPointValues", []) for m in measurements if m.get("name") == EXPECTED_ERROR]
+    if len(ours) > 1:
+        faults.append(f"{len(ours)} measurements are called {EXPECTED_ERROR}")
+    values = ours[0] if ours else []
+    if not isinstance(values, list) or len(values) not in (0, n):
+        faults.append(f"{EXPECTED_ERROR} {shown(values)} must be a list of {n} numbers, one a control point")
+        return [math.nan] * n
+    bad = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or v > MAX_COORDINATE_MM]
+    faults += [f"{EXPECTED_ERROR} {shown(v)} is not a distance in mm" for v in bad]
+    return [math.nan] * n if bad or not values else [float(v) if v >= 0 else math.nan for v in values]
+
+
+def _json_point(raw: object, number: int, flip: float, error_mm: float, faults: list[str]) -> _Point | None:
+    if not isinstance(raw, dict):
+        faults.append(f"point {number} is {shown(raw)}, not an object")
+        return None
+    where = f"point {number} ({shown(raw.get('label'))})"
+    locked, description = raw.get("locked", False), raw.get("description", "")
+    if not isinstance(locked, bool):
+        faults.append(f"{where}: locked {shown(locked)} must be true or false")
+    position_status = raw.get("positionStatus", "defined")
+    if position_status not in _JSON_STATUS:
+        given = shown(position_status)
+        faults.append(f"{where}: positionStatus {given} is unknown; allowed are {', '.join(_JSON_STATUS)}")
+        return _Point(where, raw.get("label"), None, Status.UNSET)
+    status = _status(position_status, locked, description)
+    position = None
+    if status.has_position:  # an undefined point may carry stale coordinates
+        position = _lps_position(raw.get("position"), flip, where, faults)
+    return _Point(where, raw.get("label"), position, status, error_mm)
+
+
+def _status(position_status: str, locked: object, description: object) -> Status:
+    if position_status != "defined":
+        return Status.ABSENT if position_status == "missing" else Status.UNSET
+    if description in ("predicted", "placed", "accepted"):
+        return Status(description)
+    return Status.ACCEPTED if locked is True else Status.PLACED
+
+
+def _lps_position(raw: object, flip: float, where: str, faults: list[str]) -> tuple[float, ...] | None:
+    if raw is None or raw in ("", []):
+        faults.append(f"{where}: the point is defined but has no position")
+    elif not isinstance(raw, list) or len(raw) != 3:
+        faults.append(f"{where}: position {shown(raw)} must be three numbers")
+    else:
+        wrong = coordinate_faults(raw)
+        faults += [f"{where}: {fault}" for fault in wrong]
+        return None if wrong else (flip * raw[0], flip * raw[1], float(raw[2]))
+    return None
+
+
+def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> LandmarkSet:
+    """The landmarks in the text of a .fcsv file of Slicer 4.6 or newer; statuses as in parse_markups.
+
+    The format has no expected errors, and a file cut off at the end of a line cannot be told from a whole one.
+
+    Raises:
+        LandmarkFileError: listing every fault.
+    """
+    lines = io.StringIO(decode(content, what), newline="")
+    header, first = _fcsv_header(lines)
+    faults: list[str] = []
+    version = header.get("version", "not given")
+    numbers = re.search(r"(\d{1,9})\.(\d{1,9})", version, re.ASCII)
+    if not numbers or (int(numbers[1]), int(numbers[2])) < (4, 6):
+        faults.append(f"version {shown(version)}: not of Slicer 4.6 or newer; save the file as .mrk.json in Slicer")
+    frame = header.get("CoordinateSystem", "not given")
+    if frame not in _FLIP:
+        faults.append(f"CoordinateSystem {shown(frame)}: the header needs a line '# CoordinateSystem = LPS' (or RAS)")
+    columns = header.get("columns", "").split(",")
+    lacking = [c for c in ("x", "y", "z", "label") if columns.count(c) != 1]
+    if lacking:
+        faults.append(f"the '# columns = …' line of the header must name {', '.join(lacking)} once")
+        raise LandmarkFileError(what, faults)
+    try:
+        rows = list(islice((r for r in csv.reader(chain([first], lines), strict=True) if r), MAX_POINTS + 1))
+    except csv.Error as error:
+        raise LandmarkFileError(what, [*faults, f"not a table ({error})"]) from None
+    if not 1 <= len(rows) <= MAX_POINTS:
+        given = "no control points" if not rows else "too many control points"
+        raise LandmarkFileError(what, [*faults, f"{given}; allowed are 1 to {MAX_POINTS}"])
+    flip = _FLIP.get(frame, 1.0)
+    points = [_fcsv_point(row, i, columns, flip, faults) for i, row in enumerate(rows, 1)]
+    return _landmark_set([p for p in points if p], task, what, faults)
+
+
+def _fcsv_header(lines: Iterable[str]) -> tuple[dict[str, str], str]:
+    """What the leading comment lines say, and the first line after them. A line given twice says both: not allowed."""
+    header: dict[str, str] = {}
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            return header, line
+        if match := _FCSV_HEADER.fullmatch(line.strip()):
+            key, value = match[1].split()[-1], match[2]
+            header[key] = f"{header[key]} and {value}" if key in header else value
+    return header, ""
+
+
+def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, faults: list[str]) -> _Point | None:
+    if "status" not in columns and len(row) == len(columns) + 2:
+        columns = [*columns, "status", "autocreated"]  # Slicer writes these two without naming them
+    if len(row) != len(columns):
+        faults.append(f"point {number}: {len(row)} cells, the columns line names {len(columns)}")
+        return None
+    cells = dict(zip(columns, row, strict=True))
+    where = f"point {number} ({shown(cells['label'])})"
+    lock, code = cells.get("lock", "0"), cells.get("status", "2")
+    if lock not in ("0", "1"):
+        faults.append(f"{where}: lock {shown(lock)} must be 0 or 1")
+    if code not in ("0", "1", "2", "3"):
+        faults.append(f"{where}: status {shown(code)} is unknown; 0 is undefined, 1 preview, 2 defined, 3 missing")
+        return _Point(where, cells["label"], None, Status.UNSET)
+    status = _status(_JSON_STATUS[int(code)], lock == "1", cells.get("desc", ""))
+    values = [number_or_text(cells[axis].strip()) for axis in "xyz"] if status.has_position else []
+    position = _lps_position(values, flip, where, faults) if status.has_position else None
+    return _Point(where, cells["label"], position, status)
+
+
+def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, faults: list[str]) -> LandmarkSet:
+    """Points in file order to a set in the task's order; raises with everything found so far."""
+    labels = [p.label for p in points if isinstance(p.label, str) and p.label]
+    nameless = [p for p in points if not isinstance(p.label, str) or not p.label]
+    faults += [f"{p.where}: a control point needs a label" for p in nameless]
+    faults += [f"label {shown(x)} appears {n} times" for x, n in Counter(labels).items() if n > 1]
+    if task is None:
+        try:
+            task = LandmarkTask(_task_name(what), tuple(dict.fromkeys(labels)))
+        except TaskError as error:
+            raise LandmarkFileError(what, [*faults, *error.faults]) from None
+    faults += _unknown_labels(list(dict.fromkeys(labels)), task)
+    if task.dims == 2:
+        lifted = [p for p in points if p.position and abs(p.position[2]) > _FLAT_MM]
+        faults += [f"{p.where}: z is {p.position[2]!r}, but points of a 2D task lie at z = 0" for p in lifted]
+    if faults:
+        raise LandmarkFileError(what, faults)
+    found = {p.label: p for p in points}
+    unset = _Point("", None, None, Status.UNSET)
+    in_order = [found.get(name, unset) for name in task.names]
+    positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
+    errors = np.array([p.expected_error_mm for p in in_order])
+    return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors)
+
+
+def _unknown_labels(labels: list[str], task: LandmarkTask) -> list[str]:
+    known = set(task.names)
+    unknown = [x for x in labels if x not in known]
+    faults = []
+    if labels and len(unknown) == len(labels):
+        faults.append(f"no label matches task {task.name!r} ({shown(list(task.names))}): is it a file of another task?")
+    for i, label in enumerate(unknown):
+        close = difflib.get_close_matches(label[:100], task.names, n=1) if i < _MAX_HINTS else []
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        faults.append(f"label {shown(label)} is no landmark of task {task.name!r}{hint}")
+    return faults
+
+
+def _task_name(what: str) -> str:
+    stem = re.sub(rf"({re.escape(MARKUPS_SUFFIX)}|{FCSV_SUFFIX}|\.json)$", "", Path(what).name, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).lstrip("_.-")[:100] or "task"
+
+
+def dump_markups(landmarks: LandmarkSet, model: str = "") -> str:
+    """The text of a .mrk.json file: one Fiducial list in LPS mm with all of the task's landmarks in its order.
+
+    The expected error is a measurement with one value a control point, -1 where it is not known; ``model`` is its
+    description, the only free text that Slicer writes back when it saves the file again.
+
+    Raises:
+        LandmarkFileError: a coordinate that the reader would refuse.
+    """
+    errors = landmarks.expected_error_mm
+    known = np.isfinite(errors) & (errors >= 0) & (errors <= MAX_COORDINATE_MM)
+    values = [float(e) if k else UNKNOWN_ERROR for e, k in zip(errors, known, strict=True)]
+    measurement = {"name": EXPECTED_ERROR, "enabled": True, "units": "mm", "description": model}
+    measurement["controlPointValues"] = values
+    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
+    markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
+    markup["lastUsedControlPointNumber"] = len(landmarks.task)
+    markup["controlPoints"] = [_control_point(*row) for row in _rows(landmarks)]
+    markup["measurements"] = [measurement] if model or known.any() else []
+    content = {"@schema": SCHEMA, "markups": [markup]}
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def dump_fcsv(landmarks: LandmarkSet) -> str:
+    """The text of a .fcsv file (LPS mm); the format has no place for expected errors. Raises as dump_markups."""
+    out = io.StringIO()
+    out.write(f"# Markups fiducial file version = 5.10\n# CoordinateSystem = LPS\n# columns = {_FCSV_COLUMNS}\n")
+    writer = csv.writer(out, lineterminator="\n")
+    for number, name, position, status in _rows(landmarks):
+        code, locked = _JSON_STATUS.index(_WRITTEN.get(status, "defined")), int(status is Status.ACCEPTED)
+        xyz, orientation = position or (0.0, 0.0, 0.0), (0, 0, 0, 1)
+        writer.writerow([number, *xyz, *orientation, 1, 1, locked, name, _description(status), "", code, 0])
+    return out.getvalue()
+
+
+def _rows(landmarks: LandmarkSet) -> list[tuple[int, str, list[float] | None, Status]]:
+    """(number from 1, name, [x, y, z] or None, status) of every landmark."""
+    rows, faults = [], []
+    for i, (name, status) in enumerate(zip(landmarks.task.names, landmarks.status, strict=True)):
+        position = [*landmarks.positions_mm[i].tolist(), 0.0][:3] if status.has_position else None
+        faults += [f"landmark {name!r}: {fault}" for fault in coordinate_faults(position or [])]
+        rows.append((i + 1, name, position, status))
+    if faults:
+        raise LandmarkFileError("landmarks to write", faults)
+    return rows
+
+
+def _description(status: Status) -> str:
+    return "" if status is Status.UNSET else status.value
+
+
+def _control_point(number: int, name: str, position: list[float] | None, status: Status) -> dict:
+    return {
+        **{"id": str(number), "label": name, "description": _description(status), "associatedNodeID": ""},
+        "position": position or "",
+        "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+        **{"selected": True, "locked": status is Status.ACCEPTED, "visibility": True},
+        "positionStatus": _WRITTEN.get(status, "defined"),
+    }

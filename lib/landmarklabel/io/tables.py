@@ -1,0 +1,251 @@
+"""Landmark tables (CSV), lists of image ids, and the checks that every text format of landmarks shares."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.errors import LandmarkFileError, UsageError
+from landmarklabel.io.files import atomic_write, check_id, image_id_of
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+MAX_BYTES = 20_000_000  # of a file with the landmarks of one image
+MAX_TABLE_BYTES = 50_000_000
+MAX_COORDINATE_MM = 1e6
+_MAX_SHOWN_FAULTS = 20
+_UNSET_CELLS = {"", "nan", "na"}
+_ABSENT_CELLS = {"absent"}
+_AXES = "xyz"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_INDEXED = re.compile(r"[xyz](0|[1-9]\d{0,5})", re.ASCII)
+_repr = reprlib.Repr()
+_repr.maxstring, _repr.maxother, _repr.maxlevel, _repr.maxlist, _repr.maxdict = 60, 60, 2, 5, 2
+shown = _repr.repr  # a value from a file as it may appear in a message: never long, never too deep
+
+
+def read_limited(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file, at most ``max_bytes`` + 1 of them. Raises LandmarkFileError if it cannot be read."""
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise LandmarkFileError(str(path), ["not a regular file" if path.exists() else "no such file"])
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise LandmarkFileError(str(path), [f"not readable ({error})"]) from None
+
+
+def decode(content: str | bytes, what: str, max_bytes: int = MAX_BYTES) -> str:
+    """UTF-8 text without a byte order mark. Raises LandmarkFileError if it is too long or not UTF-8."""
+    if len(content) > max_bytes:
+        raise LandmarkFileError(what, [f"larger than {max_bytes / 1e6:g} MB"])
+    if isinstance(content, bytes):
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise LandmarkFileError(what, ["text in UTF-16; save it as UTF-8"])
+        try:
+            content = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            bad = f"byte 0x{content[error.start]:02x} at position {error.start}"
+            raise LandmarkFileError(what, [f"not UTF-8 text ({bad})"]) from None
+    return content.removeprefix("\ufeff")
+
+
+def number_or_text(text: str) -> float | str:
+    """The number a cell holds (nan and inf count as numbers), or the cell itself where it holds none."""
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def coordinate_faults(values: Sequence[object]) -> list[str]:
+    """What is wrong with a point's coordinates (mm): not numbers, not finite, or beyond any scanner."""
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        return [f"position {shown(list(values))} is not made of numbers"]
+    if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+        return [f"position {shown(list(values))} is not finite"]
+    if any(abs(v) > MAX_COORDINATE_MM for v in values):
+        return [f"position {shown(list(values))} is more than {MAX_COORDINATE_MM:g} mm from the origin"]
+    return []
+
+
+def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
+    """Image id to landmarks (status placed, LPS mm) from a table with one row an image.
+
+    Cells are separated by comma, semicolon or tab. With a header, coordinate columns are called ``x0, y0[, z0], x1, …``
+    or ``<landmark>_x, <landmark>_y[, <landmark>_z]``, the id is in the column ``id`` (otherwise the first), and other
+    columns are ignored. Without one, a row is the id and the coordinates in the task's order. A landmark whose cells
+    are all empty, ``nan`` or ``NA`` is unset; one whose cells are all ``absent`` is absent.
+
+    Raises:
+        LandmarkFileError: listing the faults (the first 20), with row numbers that count the lines of the file.
+    """
+    what = str(path)
+    rows = _rows(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    faults: list[str] = []
+    start, first = next(rows, (0, []))
+    header = first if _is_header(first, task) else None
+    width = len(header) if header else 1 + len(task) * task.dims
+    columns = _header_columns(header, task, faults) if header else list(range(width))
+    _raise_capped(what, faults)
+    sets: dict[str, LandmarkSet] = {}
+    for line, row in rows if header or not first else chain([(start, first)], rows):
+        if len(row) != width:
+            faults.append(f"row {line}: {len(row)} cells, expected are {width}{'' if header else _layout(task)}")
+            continue
+        cells = [row[c] for c in columns]
+        image_id = _image_id(cells[0], sets, f"row {line}", faults)
+        landmarks = _landmarks(cells[1:], task, f"row {line}", faults)
+        if image_id is not None:
+            sets[image_id] = landmarks
+    if not sets and not faults:
+        faults.append("no rows with landmarks")
+    _raise_capped(what, faults)
+    return sets
+
+
+def _rows(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, stripped cells) of every row that is not blank."""
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    delimiter = max("\t;,", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise LandmarkFileError(what, [f"row {reader.line_num}: not a table ({error})"]) from None
+
+
+def _is_header(cells: list[str], task: LandmarkTask) -> bool:
+    """Whether a first row names columns: one has a coordinate's name, or there is text and not a single number."""
+    named = {f"{name}_{axis}" for name in task.names for axis in _AXES}
+    if any(cell in named or _INDEXED.fullmatch(cell.lower()) for cell in cells):
+        return True
+    words = [c for c in cells[1:] if c.lower() not in _UNSET_CELLS | _ABSENT_CELLS]
+    return bool(words) and all(isinstance(number_or_text(c), str) for c in words)
+
+
+def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) -> list[int]:
+    """Index of the id's column, then of every coordinate's in the task's order."""
+    axes = _AXES[: task.dims]
+    lower = [c.lower() for c in header]
+    by_name = [f"{name}_{axis}" for name in task.names for axis in axes]
+    by_index = [f"{axis}{i}" for i in range(len(task)) for axis in axes]
+    indexed = [c for c in lower if _INDEXED.fullmatch(c)]
+    wanted, present = (by_index, lower) if indexed else (by_name, header)
+    counts, needed = Counter(present), set(wanted)
+    if not needed & set(present):
+        faults.append(f"no coordinate columns in the header{_layout(task)}")
+        return []
+    faults += [f"column {c!r} is missing" for c in wanted if not counts[c]]
+    faults += [f"column {c!r} appears {counts[c]} times" for c in wanted if counts[c] > 1]
+    excess = f"the task has {len(task)} landmarks, 0 to {len(task) - 1}, in {task.dims}D"
+    faults += [f"column {c!r} is too many: {excess}" for c in indexed if c not in needed]
+    key = lower.index("id") if "id" in lower else 0
+    faults += [f"no column with the image id: the first is {header[key]!r}"] if present[key] in needed else []
+    place = {c: i for i, c in enumerate(present)}
+    return [] if faults else [key, *(place[c] for c in wanted)]
+
+
+def _layout(task: LandmarkTask) -> str:
+    first, last = (",".join(f"{a}{i}" for a in _AXES[: task.dims]) for i in (0, len(task) - 1))
+    return f" (the task needs id,{first},…,{last})"
+
+
+def _image_id(cell: str, taken: Mapping[str, object], where: str, faults: list[str]) -> str | None:
+    try:
+        image_id = check_id(image_id_of(cell))
+    except UsageError as error:
+        faults.append(f"{where}: {error}")
+        return None
+    if image_id in taken:
+        faults.append(f"{where}: image id {image_id!r} was already given")
+        return None
+    return image_id
+
+
+def _landmarks(cells: list[str], task: LandmarkTask, where: str, faults: list[str]) -> LandmarkSet:
+    positions = np.full((len(task), task.dims), np.nan)
+    statuses = [Status.UNSET] * len(task)
+    for i, name in enumerate(task.names):
+        own = cells[i * task.dims : (i + 1) * task.dims]
+        kinds = {c.lower() for c in own}
+        if kinds <= _UNSET_CELLS:
+            continue
+        if kinds <= _ABSENT_CELLS:
+            statuses[i] = Status.ABSENT
+            continue
+        if kinds & (_UNSET_CELLS | _ABSENT_CELLS):
+            faults.append(f"{where}, landmark {name!r}: {shown(own)} is only partly given")
+            continue
+        values = [number_or_text(c) for c in own]
+        wrong = coordinate_faults(values)
+        faults += [f"{where}, landmark {name!r}: {fault}" for fault in wrong]
+        if not wrong:
+            positions[i], statuses[i] = values, Status.PLACED
+    return LandmarkSet(task, positions, tuple(statuses))
+
+
+def _raise_capped(what: str, faults: list[str]) -> None:
+    if len(faults) > _MAX_SHOWN_FAULTS:
+        faults = [*faults[:_MAX_SHOWN_FAULTS], f"and {len(faults) - _MAX_SHOWN_FAULTS} more"]
+    if faults:
+        raise LandmarkFileError(what, faults)
+
+
+def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None:
+    """Write predictions.csv atomically: a row an image with position, status and expected error of every landmark.
+
+    Positions are LPS mm. All sets must be of one task; what is not known is an empty cell.
+
+    Raises:
+        UsageError: an id that cannot be one, or sets of different tasks.
+    """
+    tasks = {landmarks.task.hash: landmarks.task for landmarks in rows.values()}
+    if len(tasks) > 1:
+        names = ", ".join(repr(task.name) for task in tasks.values())
+        raise UsageError(f"predictions of different tasks ({names}) cannot share one table")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for task in tasks.values():
+        parts = [*_AXES[: task.dims], "status", "expected_error_mm"]
+        writer.writerow(["id", *(f"{name}_{part}" for name in task.names for part in parts)])
+    for image_id, landmarks in rows.items():
+        known = zip(landmarks.positions_mm, landmarks.status, landmarks.expected_error_mm, strict=True)
+        cells = [[*map(_cell, position), status.value, _cell(error)] for position, status, error in known]
+        writer.writerow([check_id(image_id), *(cell for part in cells for cell in part)])
+    atomic_write(path, out.getvalue() or "id\n")
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Image ids, one a line, in the file's order without repeats.
+
+    Image file names stand for their ids; # starts a comment.
+
+    Raises:
+        LandmarkFileError: listing the lines that hold no id, or if there is none at all.
+    """
+    what = str(path)
+    faults: list[str] = []
+    ids: dict[str, None] = {}
+    for number, line in enumerate(decode(read_limited(path), what).splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        image_id = _image_id(text, {}, f"line {number}", faults) if text else None
+        if image_id is not None:
+            ids[image_id] = None
+    if not ids and not faults:
+        faults.append("no image ids in the file")
+    _raise_capped(what, faults)
+    return list(ids)

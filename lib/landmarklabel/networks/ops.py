@@ -1,0 +1,154 @@
+"""The one place that turns ``spatial_dims`` (2 or 3) into torch layers, and the initialisations of the papers."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landmarklabel.errors import UsageError
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_AVG_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_CONVOLVE = {2: F.conv2d, 3: F.conv3d}
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+# Standard deviation of a unit normal cut at two standard deviations.
+_TRUNCATED_STD = 0.87962566103423978
+
+
+def conv(
+    dims: int, in_channels: int, out_channels: int, kernel: int, padding_mode: str = "zeros", bias: bool = True
+) -> nn.Conv2d | nn.Conv3d:
+    """A stride-1 convolution that keeps the spatial size, he-initialised.
+
+    Args:
+        dims: 2 or 3.
+        in_channels: of the input (B, in_channels, *spatial).
+        out_channels: of the output (B, out_channels, *spatial).
+        kernel: odd edge length in pixels.
+        padding_mode: ``zeros``, ``reflect``, … as torch names them.
+        bias: whether there is one; it starts at zero.
+
+    Raises:
+        UsageError: dims is neither 2 nor 3, or an even kernel, which has no centre.
+    """
+    if kernel % 2 == 0:
+        raise UsageError(f"kernel {kernel} is even; a convolution that keeps the size needs an odd kernel")
+    layer = _pick(CONV, dims)
+    return he_init_(layer(in_channels, out_channels, kernel, padding=kernel // 2, padding_mode=padding_mode, bias=bias))
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Zero-padded convolution of (B, in, *spatial) with a given weight (out, in, *odd kernel): (B, out, *spatial)."""
+    padding = [size // 2 for size in weight.shape[2:]]
+    return _pick(_CONVOLVE, weight.ndim - 2)(x, weight, bias, padding=padding)
+
+
+def avg_pool(dims: int, k: int) -> nn.AvgPool2d | nn.AvgPool3d:
+    """Average pooling over k^dims blocks: (B, C, *spatial) to (B, C, *(spatial // k))."""
+    return _pick(_AVG_POOL, dims)(k)
+
+
+def upsample(x: Tensor, scale: int, mode: str, align_corners: bool = False) -> Tensor:
+    """Enlarge (B, C, *spatial) by a whole factor, by linear or cubic interpolation along every axis.
+
+    Cubic uses torch's kernel (Keys, a = -0.75) in 2D and 3D and repeats the border; it may overshoot its input's range.
+
+    Args:
+        x: (B, C, *spatial), two or three spatial axes.
+        scale: whole factor, the same for every axis.
+        mode: ``linear`` or ``cubic``.
+        align_corners: whether the centres of the corner pixels coincide (else the image borders do); linear only.
+
+    Raises:
+        UsageError: an unknown mode, or aligned corners with cubic.
+    """
+    if mode == "linear":
+        method = _pick(_LINEAR, x.ndim - 2)
+        return F.interpolate(x, scale_factor=scale, mode=method, align_corners=align_corners)
+    if mode == "cubic" and not align_corners:
+        return _cubic(x, scale)
+    raise UsageError(f"upsampling {mode!r} (align_corners={align_corners}) is unknown; use 'linear' or 'cubic'")
+
+
+def subsample(x: Tensor, factor: int) -> Tensor:
+    """Shrink (B, C, *spatial) by linear interpolation at the centre of every factor^d block, without smoothing first.
+
+    For an even factor this averages the 2^d central pixels of each block and ignores the rest.
+    """
+    method = _pick(_LINEAR, x.ndim - 2)
+    return F.interpolate(x, scale_factor=1 / factor, mode=method, align_corners=False)
+
+
+class Upsample(nn.Module):
+    """`upsample` as a layer: (B, C, *spatial) to (B, C, *(scale * spatial))."""
+
+    def __init__(self, scale: int, mode: str, align_corners: bool = False):
+        super().__init__()
+        self.scale, self.mode, self.align_corners = scale, mode, align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample(x, self.scale, self.mode, self.align_corners)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}, mode={self.mode}, align_corners={self.align_corners}"
+
+
+class Subsample(nn.Module):
+    """`subsample` as a layer: (B, C, *spatial) to (B, C, *(spatial / factor))."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return subsample(x, self.factor)
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
+
+def he_init_(layer: nn.Module, scale: float = 2.0) -> nn.Module:
+    """Truncated normal with variance scale / fan_in after the cut at two standard deviations; bias zero.
+
+    Args:
+        layer: with ``weight`` (out, in, *kernel) and, possibly None, ``bias``; changed in place and returned.
+        scale: 2 keeps the variance through a ReLU.
+
+    Source: Payer 2019, implementation ("he", fan_in, truncated normal, scale 2).
+    """
+    fan_in = layer.weight[0].numel()
+    return small_init_(layer, math.sqrt(scale / max(fan_in, 1)) / _TRUNCATED_STD)
+
+
+def small_init_(layer: nn.Module, std: float) -> nn.Module:
+    """Truncated normal, cut at two ``std`` of the uncut normal (the weights spread by 0.88 std); bias zero.
+
+    Args:
+        layer: with ``weight`` and, possibly None, ``bias``; changed in place and returned.
+        std: of the normal before the cut, as TensorFlow and the papers count it.
+
+    Source: Payer 2016 and 2019, implementation (output heads: 1e-4 in 2D, 1e-3 in 3D).
+    """
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _cubic(x: Tensor, scale: int) -> Tensor:
+    batch, channels, *depth, height, width = x.shape
+    if depth:
+        # torch has no tricubic: enlarge the first axis alone (a bicubic of scale 1 along the rest is the identity).
+        depth = [depth[0] * scale]
+        columns = x.reshape(batch, channels, -1, height * width)
+        x = F.interpolate(columns, size=(*depth, height * width), mode="bicubic", align_corners=False)
+    planes = F.interpolate(x.reshape(batch, -1, height, width), scale_factor=scale, mode="bicubic", align_corners=False)
+    return planes.reshape(batch, channels, *depth, *planes.shape[-2:])
+
+
+def _pick(table: dict, dims: int):
+    if dims not in table:
+        raise UsageError(f"{dims} spatial dimensions are not supported; images have 2 or 3")
+    return table[dims]

@@ -1,0 +1,31 @@
+"""Which arithmetic a network runs in: bf16 where it pays, fp32 otherwise."""
+
+from __future__ import annotations
+
+import torch
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is faster than fp32 on a device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
+def autocast(device: torch.device, precision: str):
+    """The context a forward pass runs in; ``precision`` is ``bf16`` or ``fp32``."""
+    enabled = precision == "bf16" and bf16_pays(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UsageError when there is no such device."""
+    from landmarklabel.errors import UsageError
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise UsageError(f"device {name!r} is not known; use auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {name!r} was asked for, but this machine has no usable CUDA device; use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,61 @@
+"""The local second stage: one network for all landmarks, on small crops at native resolution around a first estimate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.networks.default import CONV, MapsOutput, UNet
+
+
+class LocalRefiner(nn.Module):
+    """A small residual U-Net shared by all landmarks; a landmark is told apart by its embedding and its own output map.
+
+    Args:
+        dims: 2 or 3.
+        landmarks: n.
+        scales: image channels a crop: the same centre at this many magnifications, finest first.
+        widths, stem, blocks, dropout: of the U-Net.
+        embedding: channels that carry the landmark's identity.
+
+    Shapes:
+        crops (k, scales, *shape) and landmark numbers (k,) to MapsOutput with one map a crop, (k, 1, *shape / stem).
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        landmarks: int,
+        scales: int = 2,
+        widths: tuple[int, ...] = (32, 64, 96, 128),
+        stem: int = 2,
+        blocks: int = 1,
+        dropout: float = 0.1,
+        embedding: int = 32,
+    ):
+        super().__init__()
+        self.dims = dims
+        self.unet = UNet(dims, scales, widths, stem, blocks, dropout)
+        self.identity = nn.ModuleList(nn.Embedding(landmarks, w) for w in widths)
+        self.head = nn.Embedding(landmarks, widths[0])
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.mix = CONV[dims](widths[0], widths[0], 1)
+        for table in self.identity:
+            nn.init.normal_(table.weight, std=0.3)
+        nn.init.normal_(self.head.weight, std=1e-2)
+
+    @property
+    def multiple(self) -> int:
+        return self.unet.multiple
+
+    @property
+    def stride(self) -> int:
+        return self.unet.stem_step
+
+    def forward(self, crops: Tensor, landmark: Tensor) -> MapsOutput:
+        x = self.unet(crops, [table(landmark) for table in self.identity])[0]
+        x = nn.functional.silu(self.norm(self.mix(x)))
+        weight = self.head(landmark).to(x.dtype)
+        logits = torch.einsum("kc...,kc->k...", x, weight)[:, None]
+        return MapsOutput(logits, logits, torch.full((len(x), 1), -30.0, device=x.device))
+

@@ -1,0 +1,183 @@
+"""Every model that can be trained, by method and preset. Torch-free, so the command line and the server can list it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from landmarklabel.data.augment import AugmentRange
+from landmarklabel.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a stage is optimized. ``schedule``: ``cosine`` (warm-up, then down to 2 %) or ``constant``."""
+
+    optimizer: str = "adamw"  # adamw | adam | nesterov
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    schedule: str = "cosine"
+    warmup: float = 0.04
+    ema: float = 0.998
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class GaussianTarget:
+    """L2 targets of the published networks; see ``training.losses.GaussianTargets``."""
+
+    sigma: float
+    learned: bool = False
+    scale: float = 1.0
+    norm: str = "peak"
+    penalty: float = 0.0
+    background: float = 0.0
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The local second stage, in samples of its finest crop; see ``data.batches.CropPlan``."""
+
+    size: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
+    crops: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
+    share: float = 0.45  # of the training budget
+    optimization: Optimization = Optimization(lr=2e-3)
+    augment: AugmentRange = AugmentRange(rotation=0.35, scale=0.14, shear=0.06)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One trainable model.
+
+    Args:
+        method: ``scn`` or a later one.
+        name: of the preset.
+        about: one line for help texts.
+        network: key of ``networks.build``.
+        dims: image dimensions it is made for.
+        samples: size of the working grid: a number of samples, or the sizes themselves, by dims.
+        spacing_mm: fixed working spacing by dims, where the source fixes it.
+        multiple: sides of the grid are multiples of it; stride: map cells per sample.
+        target: None for probability cells (ours).
+        window: grey-value percentiles mapped to 0..1 (ours) or -1..1 (``signed``).
+        match_histogram: bring every image to the grey values of a reference training image.
+        refine: the local second stage, or None.
+    """
+
+    method: str
+    name: str
+    about: str
+    network: str
+    dims: tuple[int, ...] = (2, 3)
+    samples: Mapping[int, int | tuple[int, ...]] = field(default_factory=lambda: {2: 384 * 272, 3: 96**3})
+    spacing_mm: Mapping[int, float] = field(default_factory=dict)
+    multiple: Mapping[int, int] = field(default_factory=lambda: {2: 32, 3: 16})
+    stride: int = 1
+    batch: Mapping[int, int] = field(default_factory=lambda: {2: 4, 3: 2})
+    sigma: float = 1.2
+    target: GaussianTarget | None = None
+    optimization: Optimization = Optimization()
+    augment: AugmentRange = AugmentRange()
+    window: tuple[float, float] = (2.0, 98.0)
+    signed: bool = False
+    match_histogram: bool = False
+    refine: Refinement | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}:{self.name}"
+
+
+_PUBLISHED_2016 = AugmentRange(rotation=0.2, scale=0.0, shear=0.0, shift=0.04, elastic=0.02, gamma=0.0, contrast=0.15, brightness=0.15, noise=0.0)  # fmt: skip
+_PUBLISHED_2019 = AugmentRange(rotation=0.25, scale=0.2, shear=0.0, shift=0.04, elastic=0.015, gamma=0.0, contrast=0.22, brightness=0.25, noise=0.0)  # fmt: skip
+_HAND_2024 = AugmentRange(rotation=0.175, scale=0.27, shear=0.0, shift=0.078, elastic=0.006, elastic_nodes=12, gamma=0.0, contrast=0.0, brightness=0.0, noise=0.001)  # fmt: skip
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        method="scn",
+        name="default",
+        about="ours: probability maps, presence, and a local refiner; made to be trained on a CPU",
+        network="default",
+        stride=2,
+        refine=Refinement(),
+    ),
+    Preset(
+        method="scn",
+        name="single",
+        about="ours without the local refiner: fastest to train and to run",
+        network="default",
+        stride=2,
+    ),
+    Preset(
+        method="scn",
+        name="payer2016",
+        about="Payer 2016: three 5x5 convolutions and one 15x15 a landmark pair, fixed sigma 3",
+        network="payer2016",
+        dims=(2,),
+        samples={2: (256, 256)},
+        multiple={2: 8},
+        batch={2: 8},
+        target=GaussianTarget(sigma=3.0),
+        optimization=Optimization(
+            "nesterov", lr=1e-7, momentum=0.99, weight_decay=5e-5, clip=0, schedule="constant", precision="fp32"
+        ),
+        augment=_PUBLISHED_2016,
+        window=(5.0, 95.0),
+        signed=True,
+    ),
+    Preset(
+        method="scn",
+        name="payer2019",
+        about="Payer 2019: four-level local network, learned sigma; 2D cephalogram or 3D spine settings",
+        network="payer2019",
+        samples={2: (512, 512), 3: (96, 96, 192)},
+        multiple={2: 16, 3: 8},
+        batch={2: 1, 3: 1},
+        target=GaussianTarget(sigma=2.5, learned=True, scale=100.0, norm="density", penalty=20.0),
+        optimization=Optimization(
+            "nesterov", lr=1e-6, momentum=0.99, weight_decay=1e-3, clip=1e4, schedule="constant", precision="fp32"
+        ),
+        augment=_PUBLISHED_2019,
+        window=(1.0, 99.0),
+        signed=True,
+    ),
+    Preset(
+        method="scn",
+        name="hand2024",
+        about="the 2024 PyTorch hand-joint network: 64 filters 5x5, 15x15 spatial part, histogram matching",
+        network="hand2024",
+        dims=(2,),
+        samples={2: (256, 256)},
+        multiple={2: 8},
+        batch={2: 1},
+        target=GaussianTarget(sigma=2.0, background=-1.0),
+        optimization=Optimization(
+            "adam", lr=1e-4, betas=(0.5, 0.999), weight_decay=2e-5, clip=0, schedule="constant", precision="fp32"
+        ),
+        augment=_HAND_2024,
+        window=(0.0, 100.0),
+        signed=True,
+        match_histogram=True,
+    ),
+)
+
+METHODS = tuple(dict.fromkeys(p.method for p in PRESETS))
+
+
+def find_preset(text: str, dims: int | None = None) -> Preset:
+    """The preset called ``METHOD`` or ``METHOD:PRESET``; UsageError names the nearest one otherwise."""
+    method, _, name = text.partition(":")
+    wanted = f"{method}:{name or 'default'}"
+    found = next((p for p in PRESETS if p.key == wanted), None)
+    keys = [p.key for p in PRESETS]
+    if found is None:
+        near = difflib.get_close_matches(wanted, keys, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no model called {text!r}{hint} Known: {', '.join(keys)}")
+    if dims is not None and dims not in found.dims:
+        raise UsageError(f"model {found.key!r} is made for {found.dims[0]}D images, the task is {dims}D")
+    return found

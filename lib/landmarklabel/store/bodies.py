@@ -1,0 +1,67 @@
+"""The JSON body of a revision: landmarks by name, so that labels outlive a change of the task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from landmarklabel.errors import FaultsError, StudyError
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+
+def body_of(landmarks: LandmarkSet) -> dict:
+    """``{"task": hash, "dims", "landmarks": [{"name", "status", "position": LPS mm or None}]}``, in task order."""
+    task = landmarks.task
+    rows = zip(task.names, landmarks.status, landmarks.positions_mm.tolist(), strict=True)
+    return {
+        "task": task.hash,
+        "dims": task.dims,
+        "landmarks": [
+            {"name": name, "status": status.value, "position": position if status.has_position else None}
+            for name, status, position in rows
+        ],
+    }
+
+
+def landmarks_of(body: dict, task: LandmarkTask) -> LandmarkSet:
+    """The landmarks of a body under today's task: names the task dropped are ignored, names it gained are unset.
+
+    Raises:
+        StudyError: the body is of another number of dimensions, or is no landmark body.
+    """
+    try:
+        if body["dims"] != task.dims:
+            raise StudyError(
+                f"the label is {body['dims']}D, the task {task.name!r} is {task.dims}D; use the task it was made with"
+            )
+        known = {entry["name"]: entry for entry in body["landmarks"]}
+        entries = [known.get(name, {"status": Status.UNSET}) for name in task.names]
+        unset = [np.nan] * task.dims
+        positions = [entry.get("position") or unset for entry in entries]
+        return LandmarkSet(task, np.array(positions, np.float64), tuple(Status(entry["status"]) for entry in entries))
+    except (AttributeError, KeyError, TypeError, ValueError, FaultsError) as error:
+        raise StudyError(f"a stored label cannot be read as landmarks ({type(error).__name__}: {error})") from None
+
+
+def task_of(body: dict, task: LandmarkTask) -> LandmarkTask:
+    """The names in the order in which the body was saved, as a task: reads files written before ``task`` changed."""
+    return LandmarkTask(task.name, tuple(entry["name"] for entry in body["landmarks"]), dims=body["dims"])
+
+
+def same_landmarks(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -> bool:
+    """Whether two sets of one task state the same: equal statuses, positions within ``tolerance_mm`` on every axis."""
+    close = np.isclose(a.positions_mm, b.positions_mm, rtol=0, atol=tolerance_mm, equal_nan=True)
+    return a.status == b.status and bool(close.all())
+
+
+def placed_where_moved(edited: LandmarkSet, before: LandmarkSet) -> LandmarkSet:
+    """``edited`` with the points that a person moved marked as placed.
+
+    A program like Slicer moves a point but keeps the note that says "predicted". A point that brings an expected error
+    comes from a model and stays as it is.
+    """
+    moved = np.linalg.norm(edited.positions_mm - before.positions_mm, axis=1) > 1e-6  # False where either is NaN
+    by_hand = moved & np.isnan(edited.expected_error_mm)
+    rows = zip(edited.status, before.status, by_hand, strict=True)
+    return replace(edited, status=tuple(Status.PLACED if hand and new is old else new for new, old, hand in rows))

@@ -1,0 +1,264 @@
+"""Append-only revisions of JSON bodies: numbered per image, hashed, and chained in the order of their arrival.
+
+Decision: a row is inserted and never changed. Its id is the last id + 1, chosen by the program, so two writers that
+read the same end of the chain collide on the primary key and one of them tries again: the chain cannot fork, on any
+database. SQLite avoids the collision by taking its write lock first (BEGIN IMMEDIATE).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    select,
+)
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+from landmarklabel.errors import Conflict, NotFound, UsageError
+from landmarklabel.io.files import check_id
+from landmarklabel.store.database import StoreFault, open_engine, reason, store_faults
+
+_ATTEMPTS = 60  # only databases without BEGIN IMMEDIATE ever use more than one
+_MAX_TEXT = 200
+
+_metadata = MetaData()
+_rows = Table(
+    "revisions",
+    _metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("image_id", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("author", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("created", String, nullable=False),
+    Column("key", String, nullable=True),
+    Column("body", Text, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("chain", String, nullable=False),
+    UniqueConstraint("image_id", "number", name="one_number_an_image"),
+    UniqueConstraint("key", name="one_save_a_key"),
+)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One saved state of one image.
+
+    Args:
+        image_id: the image.
+        number: 1, 2, … within the image.
+        author: who saved it.
+        source: what it was saved by, for example ``annotation``.
+        created: UTC time, ISO 8601; for people, order is given by ``number``.
+        body: the content.
+        sha256: of the body's canonical JSON.
+        chain: sha256 over the previous row's chain and this row.
+    """
+
+    image_id: str
+    number: int
+    author: str
+    source: str
+    created: str
+    body: dict
+    sha256: str
+    chain: str
+
+
+class RevisionStore:
+    """Revisions in the database at ``url``; tables are created on first use.
+
+    Safe for threads and for several processes; open a store of its own in every forked process.
+
+    Args:
+        url: an SQLAlchemy URL, for example ``sqlite:////data/revisions.sqlite`` or ``postgresql://user@host/name``.
+
+    Raises:
+        StoreFault: the database cannot be opened.
+        UsageError: not a database URL.
+    """
+
+    def __init__(self, url: str | URL):
+        self._engine = open_engine(url)
+        self._writer = self._engine.execution_options(writes=True)
+        with store_faults():
+            self._create_tables()
+
+    def save(
+        self,
+        image_id: str,
+        body: dict,
+        *,
+        author: str = "",
+        source: str = "",
+        base_revision: int | None = None,
+        key: str | None = None,
+    ) -> Revision:
+        """Append a revision, return it once it is on disk; a repeated ``key`` adds nothing and returns the first one.
+
+        Raises:
+            Conflict: ``base_revision`` is given and not the image's newest number (0 where there is none).
+            UsageError: a bad id, text or body, or a ``key`` that was used for another image.
+            StoreFault: nothing was saved.
+        """
+        check_id(image_id)
+        _check_texts(author=author, source=source, key=key)
+        values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": _canonical(body)}
+        with store_faults():
+            for _ in range(_ATTEMPTS):
+                try:
+                    with self._writer.begin() as connection:
+                        return _append(connection, values, base_revision)
+                except IntegrityError:  # another writer took the id, number or key meanwhile
+                    time.sleep(random.uniform(0, 0.02))
+        raise StoreFault(f"{image_id}: too many writers at once, nothing was saved; try again")
+
+    def head(self, image_id: str) -> Revision | None:
+        """The newest revision, or None."""
+        query = select(_rows).where(_rows.c.image_id == image_id).order_by(_rows.c.number.desc()).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        return _revision(row) if row else None
+
+    def get(self, image_id: str, number: int) -> Revision:
+        """One revision. Raises NotFound."""
+        query = select(_rows).where(_rows.c.image_id == image_id, _rows.c.number == number)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise NotFound(f"{image_id} has no revision {number}; look at its history")
+        return _revision(row)
+
+    def history(self, image_id: str) -> list[Revision]:
+        """All revisions of an image, oldest first."""
+        query = select(_rows).where(_rows.c.image_id == image_id).order_by(_rows.c.number)
+        with self._reading() as connection:
+            return [_revision(row) for row in connection.execute(query)]
+
+    def heads(self) -> dict[str, Revision]:
+        """The newest revision of every image, sorted by id, in one query."""
+        newest = _newest_numbers().subquery()
+        same = (_rows.c.image_id == newest.c.image_id) & (_rows.c.number == newest.c.number)
+        with self._reading() as connection:
+            revisions = [_revision(row) for row in connection.execute(select(_rows).join(newest, same))]
+        return {r.image_id: r for r in sorted(revisions, key=lambda r: r.image_id)}
+
+    def numbers(self) -> dict[str, int]:
+        """The newest number of every image, in one query and without the bodies."""
+        with self._reading() as connection:
+            return {image_id: number for image_id, number in connection.execute(_newest_numbers())}
+
+    def verify(self) -> list[str]:
+        """Every row whose body, fields or place in the chain is not as it was saved; empty if all is well.
+
+        Rows cut off at the very end leave no trace in the database: compare with a ``chain`` value kept elsewhere.
+        """
+        faults, previous = [], ""
+        try:
+            with self._engine.connect() as connection:
+                for row in connection.execute(select(_rows).order_by(_rows.c.id).execution_options(yield_per=1000)):
+                    what = f"revision {row.number} of {row.image_id} (row {row.id})"
+                    if _sha256(row.body) != row.sha256:
+                        faults.append(f"{what}: the body does not have the hash it was saved with")
+                    if _chain(previous, row._asdict()) != row.chain:
+                        faults.append(f"{what}: its fields, or the row before it, are not as they were saved")
+                    previous = row.chain
+        except (SQLAlchemyError, UnicodeError, TypeError, ValueError) as error:
+            faults.append(f"the database is damaged ({reason(error)}); restore it from a backup")
+        return faults
+
+    def close(self) -> None:
+        """Close all connections; for SQLite this folds the write-ahead log into the database file."""
+        self._engine.dispose()
+
+    def _create_tables(self) -> None:
+        try:
+            with self._writer.begin() as connection:
+                _metadata.create_all(connection)
+        except (IntegrityError, ProgrammingError):  # another process created them at the same moment
+            with self._writer.begin() as connection:
+                _metadata.create_all(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with store_faults(), self._engine.connect() as connection:
+            yield connection
+
+
+def _append(connection: Connection, values: dict, base_revision: int | None) -> Revision:
+    image_id, key = values["image_id"], values["key"]
+    if key is not None and (first := connection.execute(select(_rows).where(_rows.c.key == key)).first()):
+        if first.image_id != image_id:
+            raise UsageError(f"idempotency key {key!r} was used for {first.image_id!r}; use a new one for {image_id!r}")
+        return _revision(first)
+    newest = select(func.max(_rows.c.number)).where(_rows.c.image_id == image_id)
+    current = connection.execute(newest).scalar() or 0
+    if base_revision is not None and base_revision != current:
+        raise Conflict(image_id, base_revision, current)
+    last = connection.execute(select(_rows.c.id, _rows.c.chain).order_by(_rows.c.id.desc()).limit(1)).first()
+    row = values | {
+        "id": last.id + 1 if last else 1,
+        "number": current + 1,
+        "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "sha256": _sha256(values["body"]),
+    }
+    row["chain"] = _chain(last.chain if last else "", row)
+    connection.execute(_rows.insert().values(row))
+    fields = {name: row[name] for name in Revision.__dataclass_fields__}
+    return Revision(**fields | {"body": json.loads(row["body"])})
+
+
+def _newest_numbers():
+    return select(_rows.c.image_id, func.max(_rows.c.number).label("number")).group_by(_rows.c.image_id)
+
+
+def _revision(row: Row) -> Revision:
+    try:
+        body = json.loads(row.body)
+    except ValueError as error:
+        raise StoreFault(f"revision {row.number} of {row.image_id} is damaged ({error}); restore a backup") from None
+    fields = {name: getattr(row, name) for name in Revision.__dataclass_fields__}
+    return Revision(**fields | {"body": body})
+
+
+def _canonical(body: dict) -> str:
+    if not isinstance(body, dict):
+        raise UsageError(f"a revision's body is a JSON object, not {type(body).__name__}")
+    try:
+        return json.dumps(body, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not strict JSON ({error}); NaN and infinity are not allowed") from None
+
+
+def _check_texts(**texts: str | None) -> None:
+    for name, text in texts.items():
+        fine = isinstance(text, str) and len(text) <= _MAX_TEXT and text.isprintable() and (text or name != "key")
+        if not fine and not (name == "key" and text is None):
+            raise UsageError(f"{name} {str(text)[:80]!r} must be printable text of at most {_MAX_TEXT} characters")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _chain(previous: str, row: dict) -> str:
+    fields = [row[name] for name in ("id", "image_id", "number", "author", "source", "created", "key", "sha256")]
+    return _sha256(previous + json.dumps(fields))

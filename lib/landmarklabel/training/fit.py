@@ -1,0 +1,205 @@
+"""The whole recipe for one model: plan, train the stages, measure on validation cases, calibrate, save."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from landmarklabel.data.batches import PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
+from landmarklabel.data.cases import Case
+from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.inference.calibration import fit_calibration
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import save_model
+from landmarklabel.io.files import write_json
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.metrics import summarize
+from landmarklabel.networks.build import build_locator, build_refiner
+from landmarklabel.networks.registry import Preset
+from landmarklabel.training.loop import Budget, Progress, run_stage
+from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_network
+
+
+@dataclass
+class FitConfig:
+    """What to train and how long.
+
+    Args:
+        preset: which model.
+        budget: minutes or steps for all stages together.
+        seed: of everything random.
+        device: where.
+        resume: go on from the state a stopped run left in the output folder.
+        start_from: a model of the same task and preset whose weights to start from.
+    """
+
+    preset: Preset
+    budget: Budget
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    resume: bool = False
+    start_from: Localizer | None = None
+
+
+def fit(
+    task: LandmarkTask,
+    train: Sequence[Case],
+    valid: Sequence[Case],
+    config: FitConfig,
+    folder: str | Path,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Localizer, dict]:
+    """Train a model and write its folder.
+
+    Args:
+        task: the landmarks.
+        train, valid: labelled cases; ``valid`` may be empty, then nothing is measured or calibrated.
+        config: what and how long.
+        folder: of the model; training state is kept in ``folder/state`` until the model is complete.
+        on_progress: told after every step.
+        should_stop: asked after every step.
+
+    Returns:
+        The model and the metrics on ``valid`` (empty without valid cases).
+
+    Raises:
+        StudyError: no usable labels. Cancelled: stopped; ``resume`` goes on from there.
+    """
+    folder, preset = Path(folder), config.preset
+    usable = [c for c in train if (landmark_state(c.landmarks) == PRESENT).any()]
+    if not usable:
+        raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
+    torch.manual_seed(config.seed)
+    model = _untrained(task, usable, config)
+    usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
+    valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
+    run = _Run(config, folder / "state", on_progress, should_stop)
+    run.check(task, usable)
+    run.locate(model, usable)
+    if preset.refine is not None:
+        run.refine(model, usable, valid)
+    metrics = measure(model, valid)
+    record = {
+        "seed": config.seed,
+        "minutes": run.minutes,
+        "train_ids": sorted(c.image_id for c in usable),
+        "valid_ids": sorted(c.image_id for c in valid),
+        "metrics": metrics,
+        "device": str(config.device),
+    }
+    save_model(folder, model, record)
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    return model, metrics
+
+
+def measure(model: Localizer, valid: Sequence[Case]) -> dict:
+    """Metrics on validation cases, and calibration of the model by them; {} without cases."""
+    if not valid:
+        return {}
+    evidence = [model.look(c) for c in valid]
+    states = [landmark_state(c.landmarks) for c in valid]
+    truth = [c.landmarks.positions_mm for c in valid]
+    model.calibration = fit_calibration(evidence, truth, states)
+    return summarize([(model.predict(c), c.landmarks) for c in valid])
+
+
+def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig) -> Localizer:
+    preset, d = config.preset, task.dims
+    if d not in preset.dims:
+        raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
+    grid = _plan(preset, cases, d)
+    model = Localizer(task, preset, grid, build_locator(preset.network, d, len(task)), device=config.device)
+    if preset.match_histogram:
+        model.reference = np.asarray(min(cases, key=lambda c: c.image_id).image.pixels, np.float32)
+    if config.start_from is not None:
+        model.grid = config.start_from.grid
+        model.locator.load_state_dict(config.start_from.locator.state_dict())
+    return model
+
+
+def _plan(preset: Preset, cases: Sequence[Case], d: int) -> GridPlan:
+    geometries = [c.image.geometry for c in cases]
+    fit_each = d == 2 and all((g.spacing == 1).all() for g in geometries)
+    wanted = preset.samples[d]
+    if isinstance(wanted, tuple):
+        extents = np.stack([np.subtract(*reversed(g.bounds_mm)) for g in geometries])
+        spacing = None if fit_each else float((extents.max(axis=0) / np.array(wanted)).max())
+        return GridPlan(wanted, spacing, preset.multiple[d])
+    return plan_grid(geometries, wanted, preset.multiple[d], fit_each)
+
+
+class _Run:
+    """The stages of one fit with their shared settings."""
+
+    def __init__(self, config: FitConfig, state: Path, on_progress, should_stop):
+        self.config, self.state, self.on_progress, self.should_stop = config, state, on_progress, should_stop
+        self.share = config.preset.refine.share if config.preset.refine else 0.0
+        self.minutes = 0.0
+
+    def check(self, task: LandmarkTask, cases: Sequence[Case]) -> None:
+        """Refuse to resume a run that was about something else; start a fresh record otherwise."""
+        c = self.config
+        about = {"task": task.hash, "preset": c.preset.key, "seed": c.seed, "ids": sorted(x.image_id for x in cases)}
+        record = self.state / "run.json"
+        if c.resume and record.exists():
+            if json.loads(record.read_text()) != about:
+                raise UsageError("cannot resume: the stopped run had another task, model, seed or other labelled images")
+            return
+        shutil.rmtree(self.state, ignore_errors=True)
+        write_json(record, about)
+
+    def locate(self, model: Localizer, cases: Sequence[Case]) -> None:
+        stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed)
+        model.locator = self._train(stage, 0.0, 1.0 - self.share).to(self.config.device)
+
+    def refine(self, model: Localizer, cases: Sequence[Case], valid: Sequence[Case]) -> None:
+        preset, d, start = self.config.preset, model.task.dims, self.config.start_from
+        model.crops = _plan_crops(preset, model, cases)
+        refiner = build_refiner(d, len(model.task), model.crops.scales)
+        if start is not None and start.refiner is not None:
+            model.crops = start.crops
+            refiner.load_state_dict(start.refiner.state_dict())
+        stage = RefinerStage(refiner, preset, model.grid, model.crops, cases, self.config.seed)
+        model.refiner = self._train(stage, 1.0 - self.share, 1.0).to(self.config.device)
+
+    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float) -> torch.nn.Module:
+        whole, share = self.config.budget, end - begin
+        part = Budget(
+            None if whole.minutes is None else whole.minutes * share,
+            None if whole.steps is None else max(1, round(whole.steps * share)),
+        )
+        seconds = 0.0
+
+        def report(p: Progress) -> None:
+            nonlocal seconds
+            seconds = p.seconds
+            self.on_progress(Progress(p.stage, p.step, begin + share * p.fraction, p.loss, self.minutes * 60 + p.seconds))
+
+        ema = run_stage(
+            stage,
+            part,
+            seed=self.config.seed,
+            device=self.config.device,
+            state_file=self.state / f"{stage.name}.safetensors",
+            resume=self.config.resume,
+            on_progress=report,
+            should_stop=self.should_stop,
+        )
+        self.minutes += seconds / 60
+        return trained_network(stage, ema)
+
+
+def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> CropPlan:
+    """Crops at about the images' own resolution, but at most 4 times finer than the whole-image grid."""
+    ratio = [model.grid.spacing_for(c.image.geometry) / float(np.median(c.image.geometry.spacing)) for c in cases]
+    zoom = float(np.clip(np.median(ratio) * 1.05, 1.25, 4.0))
+    size = preset.refine.size[model.task.dims]
+    return CropPlan(size, zoom, jitter=0.08 * size, wide_jitter=0.3 * size)
+

@@ -1,0 +1,206 @@
+"""The training loop: budgeted, cancellable, resumable; knows nothing about landmarks."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.errors import ModelError
+from landmarklabel.io.checkpoints import load_tensors, save_tensors
+from landmarklabel.networks.precision import autocast
+from landmarklabel.networks.registry import Optimization
+
+
+class Stage(Protocol):
+    """One network being trained. ``loss`` and ``batch`` must be pure functions of their arguments and the weights."""
+
+    name: str
+    module: nn.Module
+    optimization: Optimization
+
+    def batch(self, step: int) -> Any: ...
+    def loss(self, batch: Any) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after ``minutes`` or ``steps``, whichever is first; at least one is given."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 when used up."""
+        by_steps = step / self.steps if self.steps is not None else 0.0
+        by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
+        return max(by_steps, by_time)
+
+
+@dataclass
+class Progress:
+    """Told after every step: which stage, how far, and the smoothed loss."""
+
+    stage: str
+    step: int
+    fraction: float
+    loss: float
+    seconds: float
+
+
+class Cancelled(Exception):
+    """Training was asked to stop; its state is on disk."""
+
+
+def run_stage(
+    stage: Stage,
+    budget: Budget,
+    *,
+    seed: int,
+    device: torch.device,
+    state_file: Path,
+    resume: bool = False,
+    save_every_s: float = 60.0,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Tensor]:
+    """Train one stage and return the averaged (EMA) weights.
+
+    Args:
+        stage: what to train.
+        budget: when to stop; on a CPU the same number of steps gives the same bits, also when resumed.
+        seed: of dropout; batches bring their own.
+        device: where to train.
+        state_file: kept up to date so that a killed run can go on.
+        resume: continue from ``state_file`` if it exists.
+        save_every_s: seconds between states on disk.
+        on_progress: called after every step.
+        should_stop: asked after every step; True saves and raises Cancelled.
+
+    Raises:
+        Cancelled: after ``should_stop``.
+        ModelError: the loss is no longer finite, or the state belongs to something else.
+    """
+    module = stage.module.to(device).train()
+    optimizer = _optimizer(module, stage.optimization)
+    state = _State(module, optimizer, stage.name)
+    if resume and state_file.exists():
+        state.load(state_file, device)
+    saved, smooth = time.monotonic(), None
+    with ThreadPoolExecutor(1) as pool:
+        upcoming: Future = pool.submit(stage.batch, state.step)
+        while (fraction := budget.progress(state.step, state.seconds)) < 1.0:
+            started = time.monotonic()
+            batch = upcoming.result()
+            upcoming = pool.submit(stage.batch, state.step + 1)
+            torch.manual_seed(hash((seed, state.step)) & 0x7FFFFFFF)
+            loss = _step(stage, module, optimizer, batch, fraction, device)
+            state.after_step(stage.optimization.ema, time.monotonic() - started)
+            smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
+            on_progress(Progress(stage.name, state.step, min(fraction, 1.0), smooth, state.seconds))
+            stop = should_stop()
+            if stop or time.monotonic() - saved > save_every_s:
+                state.save(state_file)
+                saved = time.monotonic()
+            if stop:
+                raise Cancelled(f"stopped in stage {stage.name} after {state.step} steps")
+    state.save(state_file)
+    return state.ema
+
+
+def _step(stage: Stage, module: nn.Module, optimizer, batch, fraction: float, device: torch.device) -> float:
+    o = stage.optimization
+    for group in optimizer.param_groups:
+        group["lr"] = o.lr * _schedule(o, fraction)
+    batch = type(batch)(*(x.to(device, non_blocking=True) for x in batch))
+    with autocast(device, o.precision):
+        loss = stage.loss(batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if o.clip:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), o.clip)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ModelError(f"training diverged in stage {stage.name}: the loss is {value}; lower the learning rate")
+    optimizer.step()
+    return value
+
+
+def _schedule(o: Optimization, fraction: float) -> float:
+    if o.schedule == "constant":
+        return 1.0
+    if fraction < o.warmup:
+        return (fraction + 1e-3) / (o.warmup + 1e-3)
+    rest = (fraction - o.warmup) / (1 - o.warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def _optimizer(module: nn.Module, o: Optimization) -> torch.optim.Optimizer:
+    decayed = [p for p in module.parameters() if p.dim() > 1]
+    plain = [p for p in module.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if o.optimizer == "nesterov":
+        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=True)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer]
+    return kind(groups, lr=o.lr, betas=o.betas)
+
+
+class _State:
+    """Everything a run needs to go on: weights, averages, optimizer moments, step, seconds used."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, name: str):
+        self.module, self.optimizer, self.name = module, optimizer, name
+        self.step, self.seconds = 0, 0.0
+        self.ema = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def after_step(self, decay: float, seconds: float) -> None:
+        self.step += 1
+        self.seconds += seconds
+        d = min(decay, (1 + self.step) / (10 + self.step))
+        current = self.module.state_dict()
+        floats = [k for k, v in self.ema.items() if v.dtype.is_floating_point]
+        torch._foreach_lerp_([self.ema[k] for k in floats], [current[k] for k in floats], 1 - d)
+
+    def save(self, path: Path) -> None:
+        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
+        for i, p in enumerate(self._parameters()):
+            for key, value in self.optimizer.state.get(p, {}).items():
+                if torch.is_tensor(value):
+                    tensors[f"optimizer.{i}.{key}"] = value
+        save_tensors(path, tensors, {"stage": self.name, "step": self.step, "seconds": self.seconds})
+
+    def load(self, path: Path, device: torch.device) -> None:
+        tensors, meta = load_tensors(path)
+        if meta.get("stage") != self.name:
+            raise ModelError(f"{path.name} is the state of stage {meta.get('stage')!r}, not of {self.name!r}")
+        part = lambda prefix: {k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
+        try:
+            self.module.load_state_dict(part("model."))
+        except RuntimeError as error:
+            raise ModelError(f"{path.name} belongs to another network: {str(error).splitlines()[0]}") from None
+        self.ema = part("ema.")
+        for i, p in enumerate(self._parameters()):
+            values = part(f"optimizer.{i}.")
+            if values:
+                step = {"step": values["step"].cpu()} if "step" in values else {}
+                self.optimizer.state[p] = {**values, **step}
+        self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def use_all_cores() -> None:
+    """Let torch use every core this process may run on."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+

@@ -1,0 +1,73 @@
+"""Losses on maps: cross-entropy over cells for our networks, L2 on Gaussian targets for the published ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.data.batches import ABSENT, PRESENT, UNKNOWN
+from landmarklabel.networks.heatmaps import encode_gaussians
+
+
+def cell_index(index: Tensor, stride: int) -> Tensor:
+    """Input sample positions to map cells: a cell's centre is the middle of its ``stride`` samples."""
+    return (index - (stride - 1) / 2) / stride
+
+
+def cells_loss(
+    logits: Tensor, local: Tensor, absent: Tensor, index: Tensor, state: Tensor, sigma: float, local_weight: float = 0.3
+) -> Tensor:
+    """Cross-entropy of the distribution over all cells plus "absent", against a narrow Gaussian or "absent".
+
+    Args:
+        logits, local: (b, n, *shape) of the final and the local part.
+        absent: (b, n) logits.
+        index: (b, n, d) in cells, NaN unless present.
+        state: (b, n) PRESENT, ABSENT or UNKNOWN; unknown ones do not count.
+        sigma: of the target in cells.
+        local_weight: of the same loss on the local part alone (present landmarks only).
+    """
+    shape = tuple(logits.shape[2:])
+    target = encode_gaussians(index.float(), shape, sigma, norm="sum").flatten(2)
+    known, present = state != UNKNOWN, state == PRESENT
+    log_p = torch.log_softmax(torch.cat([logits.flatten(2), absent[..., None]], dim=-1).float(), dim=-1)
+    per_landmark = -(target * log_p[..., :-1]).sum(-1) - (state == ABSENT) * log_p[..., -1]
+    loss = (per_landmark * known).sum() / known.sum().clamp_min(1)
+    if local_weight and local is not logits:
+        per_local = -(target * torch.log_softmax(local.flatten(2).float(), dim=-1)).sum(-1)
+        loss = loss + local_weight * (per_local * present).sum() / present.sum().clamp_min(1)
+    return loss
+
+
+class GaussianTargets(nn.Module):
+    """Targets of the published networks: Gaussian maps of fixed or learned width, and their L2 loss.
+
+    Args:
+        landmarks: n.
+        sigma: initial, in map samples.
+        learned: sigma is trained, one a landmark.
+        scale: factor on the target (Payer: 100 in 2D, 1000 in 3D, of the density; 1 with ``peak``).
+        norm: ``peak`` or ``density``.
+        penalty: weight a of the term a/2 * sum sigma^2 over present landmarks.
+        background: value of an empty map (0; -1 for targets rescaled to -1..1).
+
+    Source: Payer 2019, Eq. 4-5; the hand-joint seed for ``background`` -1.
+    """
+
+    def __init__(self, landmarks: int, sigma: float, learned: bool, scale: float, norm: str, penalty: float, background: float):
+        super().__init__()
+        values = torch.full((landmarks,), float(sigma))
+        if learned:
+            self.sigma = nn.Parameter(values)
+        else:
+            self.register_buffer("sigma", values)
+        self.scale, self.norm, self.penalty, self.background = scale, norm, penalty, background
+
+    def forward(self, maps: Tensor, index: Tensor, state: Tensor) -> Tensor:
+        """Sum of squared errors / 2 over the batch size, plus the sigma term; unknown landmarks do not count."""
+        target = self.scale * encode_gaussians(index.float(), tuple(maps.shape[2:]), self.sigma, self.norm)
+        target = target * (1 - self.background) + self.background
+        known = (state != UNKNOWN).reshape(*state.shape, *(1,) * (maps.dim() - 2))
+        error = 0.5 * ((maps.float() - target).square() * known).sum() / len(maps)
+        valid = (state == PRESENT).float()
+        return error + self.penalty * 0.5 * (self.sigma * valid).square().sum() / len(maps)

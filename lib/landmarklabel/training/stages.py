@@ -1,0 +1,81 @@
+"""What is trained in the loop: the whole-image network, and the local refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
+from landmarklabel.data.cases import Case
+from landmarklabel.networks.build import split_output
+from landmarklabel.networks.registry import Preset
+from landmarklabel.training.losses import GaussianTargets, cell_index, cells_loss
+
+
+def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[Case]:
+    """The ``count`` cases of a step: every case once an epoch, in an order that depends on (seed, epoch) alone."""
+    chosen = []
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, len(cases))
+        chosen.append(cases[np.random.default_rng([seed, epoch]).permutation(len(cases))[place]])
+    return chosen
+
+
+class LocatorStage:
+    """The whole-image network of any preset."""
+
+    name = "locate"
+
+    def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int):
+        self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
+        self.optimization = preset.optimization
+        self.batch_size = preset.batch[len(plan.size)]
+        parts = {"network": network}
+        if preset.target is not None:
+            parts["target"] = GaussianTargets(len(cases[0].landmarks.task), **vars(preset.target))
+        self.module = nn.ModuleDict(parts)
+
+    def batch(self, step: int) -> Batch:
+        chosen = draw_cases(self.cases, self.batch_size, step, self.seed)
+        batch = whole_image_batch(chosen, self.plan, self.preset.augment, [self.seed, 1, step])
+        return batch._replace(images=batch.images * 2 - 1) if self.preset.signed else batch
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits, local, absent = split_output(self.module["network"](batch.images))
+        index = cell_index(batch.index, self.preset.stride)
+        if "target" in self.module:
+            return self.module["target"](logits, index, batch.state)
+        return cells_loss(logits, local, absent, index, batch.state, self.preset.sigma)
+
+
+class RefinerStage:
+    """The local second stage, on crops around true positions jittered as the first stage errs."""
+
+    name = "refine"
+
+    def __init__(
+        self, network: nn.Module, preset: Preset, grid: GridPlan, crops: CropPlan, cases: Sequence[Case], seed: int
+    ):
+        self.preset, self.grid, self.crops, self.cases, self.seed = preset, grid, crops, cases, seed
+        self.optimization = preset.refine.optimization
+        self.count = preset.refine.crops[len(grid.size)]
+        self.module = nn.ModuleDict({"network": network})
+        self.stride = network.stride
+
+    def batch(self, step: int) -> Batch:
+        chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
+        return crop_batch(chosen, self.grid, self.crops, self.preset.refine.augment, self.count, [self.seed, 2, step])
+
+    def loss(self, batch: Batch) -> Tensor:
+        output = self.module["network"](batch.images, batch.landmark)
+        index = cell_index(batch.index, self.stride)
+        return cells_loss(output.logits, output.logits, output.absent, index, batch.state, self.preset.sigma)
+
+
+def trained_network(stage: LocatorStage | RefinerStage, ema: dict[str, Tensor]) -> nn.Module:
+    """The stage's network with its averaged weights, in evaluation mode, on the CPU."""
+    stage.module.load_state_dict(ema)
+    return stage.module["network"].to(torch.device("cpu")).eval()
