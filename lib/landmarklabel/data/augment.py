@@ -74,14 +74,25 @@ class Warp:
         return out
 
     def on_grid(self, grid: ImageGeometry) -> np.ndarray:
-        """Source positions (*array shape of the grid, d) of all samples of an axis-aligned grid; separable, so quick."""
-        axes = [grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a]) for a in range(grid.dims)]
-        elastic = self.nodes
-        for a in range(grid.dims):  # contract node axis a with its weights; the new axis goes last but one
-            elastic = np.moveaxis(np.tensordot(self._weights(axes[a], a), elastic, axes=(1, a)), 0, a)
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), -1) + elastic
-        source = (points - self.centre) @ self.matrix.T + (self.centre + self.shift)
-        return source.transpose(*reversed(range(grid.dims)), grid.dims)
+        """Source positions (*array shape of the grid, d) float32 of all samples of an axis-aligned grid.
+
+        The elastic part is contracted one axis at a time and the affine part is a sum of one profile an axis.
+        """
+        d = grid.dims
+        axes = [grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a]) for a in range(d)]
+        moved = (self.nodes @ self.matrix.T).astype(np.float32)  # the matrix applied to the displacements
+        for a in range(d):
+            weights = self._weights(axes[a], a).astype(np.float32)
+            moved = np.moveaxis(np.tensordot(weights, moved, axes=(1, a)), 0, a)
+        source = np.empty((*reversed(grid.size), d), np.float32)
+        for i in range(d):
+            part = moved[..., i].transpose(*reversed(range(d)))
+            for a in range(d):
+                profile = self.matrix[i, a] * (axes[a] - self.centre[a])
+                profile += self.centre[i] + self.shift[i] if a == 0 else 0.0
+                part = part + profile.astype(np.float32).reshape(-1, *(1,) * a)
+            source[..., i] = part
+        return source
 
     def _weights(self, positions: np.ndarray, axis: int) -> np.ndarray:
         """(n, k) cubic B-spline weights of positions along one axis."""

@@ -85,16 +85,21 @@ def shrink(
 def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.ndarray, fill: float) -> np.ndarray:
     """Linear interpolation at world positions; ``fill`` outside. Reads only the block of pixels it needs."""
     shape, d = positions_mm.shape[:-1], positions_mm.shape[-1]
-    inverse = np.linalg.inv(geometry.matrix).astype(np.float64)
-    index = (positions_mm.reshape(-1, d) - geometry.origin) @ inverse.T
-    low = np.maximum(np.floor(index.min(0)).astype(int), 0)
-    high = np.minimum(np.ceil(index.max(0)).astype(int) + 1, np.array(geometry.size) - 1)
+    inverse = np.linalg.inv(geometry.matrix)
+    offset = (inverse @ geometry.origin).astype(positions_mm.dtype)
+    index = positions_mm.reshape(-1, d) @ inverse.T.astype(positions_mm.dtype) - offset
+    columns = [index[:, a] for a in range(d)]  # a reduction along one column is ten times quicker than along axis 0
+    low = np.maximum(np.floor([x.min() for x in columns]).astype(int), 0)
+    high = np.minimum(np.ceil([x.max() for x in columns]).astype(int) + 1, np.array(geometry.size) - 1)
     if (high < low).any():
         return np.full(shape, fill, np.float32)
     block = pixels[tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))]
     tensor = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None, None] - fill
-    span = np.maximum(high - low, 1)
-    grid = torch.from_numpy(((index - low) / span * 2 - 1).astype(np.float32)).reshape(1, *shape, d)
+    scale = (2 / np.maximum(high - low, 1)).astype(index.dtype)
+    index -= low.astype(index.dtype)
+    index *= scale
+    index -= 1
+    grid = torch.from_numpy(index.astype(np.float32, copy=False)).reshape(1, *shape, d)
     if (high == low).any():  # a single sample along an axis: any position within half a sample hits it
         flat = torch.from_numpy(high == low)
         grid = torch.where(flat & (grid.abs() <= 2), torch.zeros_like(grid), grid)

@@ -27,8 +27,9 @@ _FINGERS = {
 }
 _CARPALS = np.array([(x, y) for y in (-0.045, -0.115) for x in (-0.09, 0.0, 0.09)])
 _SPINE_FRAME = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])  # columns: along the row (up), left, back, in LPS
-# process: its own axes, as axes of its vertebra, and their signs
+# Per process: its own axes among its vertebra's, and their signs.
 _PROCESSES = {"left": ((1, 2, 0), (1, 1, 1)), "right": ((1, 2, 0), (-1, 1, -1)), "back": ((2, 0, 1), (1, 1, 1))}
+_SLAB_SAMPLES = 1 << 21
 # Independent random streams, so that asking for fewer absent landmarks or less noise changes nothing else.
 _ANATOMY, _POSE, _ABSENCE, _LOOK, _NOISE, _GEOMETRY = range(6)
 
@@ -76,7 +77,7 @@ class PhantomScene:
         """The scene on a grid, built slab-wise; dtype is np.uint8 (0..255) or np.int16 (about -400..1100, as in CT)."""
         rng = np.random.default_rng([self.seed, _NOISE])
         pixels = np.empty(geometry.size[::-1], dtype)
-        rows = max(1, 2_000_000 // int(np.prod(geometry.size[:-1])))
+        rows = max(1, _SLAB_SAMPLES // int(np.prod(geometry.size[:-1])))
         for start in range(0, geometry.size[-1], rows):
             stop = min(start + rows, geometry.size[-1])
             slab = self._slab(geometry, start, stop)
@@ -167,8 +168,7 @@ def _bone(start: np.ndarray, frame: np.ndarray, length: float, radius: float, le
 def _hand(n: int, seed: int, pose: float) -> tuple[list[list[list[Part]]], list[Part]]:
     """Limbs (lists of segments, lists of parts) that can be lost, and fixed parts; ``n`` landmarks at least."""
     rng = np.random.default_rng([seed, _ANATOMY])
-    n_bones = max(3, -(-(n - 1) // 5))
-    limbs = []
+    limbs, n_bones = [], max(3, -(-(n - 1) // 5))
     for side, x in (("left", -0.075), ("right", 0.075)):
         frame = _rotation([-90 + 4 * np.sign(x) + pose * rng.normal(0, 2)])
         apex = np.array([x, 0.02 + 0.01 * rng.uniform(-1, 1)])
@@ -236,8 +236,7 @@ def phantom_task(dims: int, n_landmarks: int | None = None) -> LandmarkTask:
     if dims not in (2, 3) or (n_landmarks is not None and n_landmarks < 1):
         raise TaskError("phantom", [f"dims {dims!r} must be 2 or 3 and n_landmarks {n_landmarks!r} at least 1"])
     n = n_landmarks or (16 if dims == 2 else 14)
-    limbs, _ = (_hand if dims == 2 else _spine)(n, 0, 0.0)
-    names = [[segment[0].name for segment in limb] for limb in limbs]
+    names = [[segment[0].name for segment in limb] for limb in (_hand if dims == 2 else _spine)(n, 0, 0.0)[0]]
     tips_first = sorted((rank, i, name) for i, limb in enumerate(names) for rank, name in enumerate(reversed(limb)))
     kept = {name for *_, name in tips_first[:n]}
     names = tuple(name for limb in names for name in limb if name in kept)
@@ -247,8 +246,7 @@ def phantom_task(dims: int, n_landmarks: int | None = None) -> LandmarkTask:
 
 def _lose(limbs: list[list[list[Part]]], names: Sequence[str], fraction: float, seed: int) -> list[Part]:
     """What is left when each limb loses its last k landmarks, k binomial: a landmark's mean risk is ``fraction``."""
-    rng = np.random.default_rng([seed, _ABSENCE])
-    left: list[Part] = []
+    rng, left = np.random.default_rng([seed, _ABSENCE]), []
     for limb in limbs:
         at = [i for i, segment in enumerate(limb) if segment[0].name in names]
         lost = rng.binomial(len(at), fraction)
@@ -257,7 +255,7 @@ def _lose(limbs: list[list[list[Part]]], names: Sequence[str], fraction: float, 
 
 
 def _grid(dims: int, size, spacing, oblique: bool, seed: int) -> ImageGeometry:
-    rng = np.random.default_rng([seed, _GEOMETRY])
+    rng = np.random.default_rng([abs(seed), _GEOMETRY])  # a negative one is refused later
     size = tuple(np.broadcast_to(((128, 160) if dims == 2 else 48) if size is None else size, (dims,)).tolist())
     spacing = np.broadcast_to(np.asarray((1.0 if dims == 2 else 2.0) if spacing is None else spacing, float), (dims,))
     if dims == 2:
@@ -287,7 +285,7 @@ def draw_scene(
 ) -> PhantomScene:
     """A random scene for the field of view of ``geometry``; arguments and errors as in ``draw_phantom``."""
     if not 0 <= absent_fraction <= 1 or min(pose, noise, seed) < 0:
-        raise UsageError(f"absent_fraction {absent_fraction} not in 0..1, or negative pose {pose}, noise {noise}, seed {seed}")
+        raise UsageError(f"absent_fraction {absent_fraction} not in 0..1, or {pose=}, {noise=} or {seed=} negative")
     limbs, fixed = (_hand if task.dims == 2 else _spine)(len(task), seed, pose)
     apex = {segment[0].name: segment[0].apex for limb in limbs for segment in limb}
     if unknown := [n for n in task.names if n not in apex]:

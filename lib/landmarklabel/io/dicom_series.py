@@ -163,5 +163,5 @@ def _position_faults(positions: np.ndarray, normal: np.ndarray) -> list[str]:
         ]
     aside = np.linalg.norm(positions - positions[0] - along[:, None] * normal, axis=1)
     if aside.max() > 0.01 * usual + 1e-3:
-        return [f"slice positions shift sideways by up to {aside.max():.4g} mm (a tilted gantry); resample the scan first"]
+        return [f"slice positions shift sideways by up to {aside.max():.4g} mm (a tilted gantry); resample it first"]
     return []

@@ -1,4 +1,4 @@
-"""Checked image reading. SimpleITK is the reference for pixels and geometry, after our own parsers have cleared the file.
+"""Checked image reading: SimpleITK is the reference for pixels and geometry, once our own parsers have cleared the file.
 
 Every fault that the file's header shows is found before memory is allocated, and all of them are in one ImageRejected.
 """
@@ -64,7 +64,7 @@ class Limits:
     Args:
         max_voxels: samples.
         max_bytes: bytes of all stored samples.
-        max_ratio: unpacked by packed bytes of a compressed image above 64 MiB; deflate bombs reach 1030, scans about 10.
+        max_ratio: unpacked by packed bytes of compressed images above 64 MiB; bombs reach 1030, scans about 10.
     """
 
     max_voxels: int = 2**30
@@ -119,6 +119,7 @@ def write_image(path: str | Path, image: Image) -> None:
         suffix = image_suffix(path)
         if suffix is None:
             raise ImageRejected(path.name, [_unknown_suffix(path)])
+        path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.ascontiguousarray(image.pixels)
         stored = sitk.GetImageFromArray(pixels.view(np.uint8) if pixels.dtype == bool else pixels, isVector=False)
         stored.SetSpacing(image.geometry.spacing.tolist())
@@ -259,7 +260,7 @@ def _read_pixels(source: _Source) -> sitk.Image:
 
 
 def _scalar(image: sitk.Image, dims: int) -> np.ndarray:
-    """Pixels [z, ]y, x of an image; the single slice of a 3D one if ``dims`` is 2; luminance of colours, alpha ignored."""
+    """Pixels [z, ]y, x of an image; of a 3D one the single slice if ``dims`` is 2; of colours the luminance."""
     pixels, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
     if channels > 2:
         colour = pixels[..., 0] * _LUMINANCE[0]
@@ -303,6 +304,7 @@ def _rejecting(name: str) -> Iterator[None]:
         raise ImageRejected(name, [f"cannot be read or written ({error.strerror or one_line(error)})"]) from None
     except MemoryError:
         raise ImageRejected(name, ["not enough memory for this image"]) from None
-    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        reason = re.sub(r"^.*?(ERROR:|\(0x[0-9a-f]+\):)\s*", "", str(error).strip().splitlines()[-1:][0])
+    except (RuntimeError, ValueError, TypeError, OverflowError, LookupError) as error:
+        last_line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        reason = re.sub(r"^.*?(ERROR:|\(0x[0-9a-f]+\):)\s*", "", last_line)
         raise ImageRejected(name, [f"SimpleITK refuses it ({' '.join(reason.split())[:150]})"]) from None

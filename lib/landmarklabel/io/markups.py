@@ -181,8 +181,7 @@ def _json_point(raw: object, number: int, flip: float, error_mm: float, faults: 
         faults.append(f"{where}: locked {shown(locked)} must be true or false")
     position_status = raw.get("positionStatus", "defined")
     if position_status not in _JSON_STATUS:
-        given = shown(position_status)
-        faults.append(f"{where}: positionStatus {given} is unknown; allowed are {', '.join(_JSON_STATUS)}")
+        faults.append(f"{where}: positionStatus {shown(position_status)} is none of {', '.join(_JSON_STATUS)}")
         return _Point(where, raw.get("label"), None, Status.UNSET)
     status = _status(position_status, locked, description)
     position = None
@@ -239,8 +238,8 @@ def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> La
     except csv.Error as error:
         raise LandmarkFileError(what, [*faults, f"not a table ({error})"]) from None
     if not 1 <= len(rows) <= MAX_POINTS:
-        given = "no control points" if not rows else "too many control points"
-        raise LandmarkFileError(what, [*faults, f"{given}; allowed are 1 to {MAX_POINTS}"])
+        faults.append(f"{'too many' if rows else 'no'} control points; allowed are 1 to {MAX_POINTS}")
+        raise LandmarkFileError(what, faults)
     flip = _FLIP.get(frame, 1.0)
     points = [_fcsv_point(row, i, columns, flip, faults) for i, row in enumerate(rows, 1)]
     return _landmark_set([p for p in points if p], task, what, faults)
@@ -281,8 +280,8 @@ def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, fa
 def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, faults: list[str]) -> LandmarkSet:
     """Points in file order to a set in the task's order; raises with everything found so far."""
     labels = [p.label for p in points if isinstance(p.label, str) and p.label]
-    nameless = [p for p in points if not isinstance(p.label, str) or not p.label]
-    faults += [f"{p.where}: a control point needs a label" for p in nameless]
+    faults += [f"{p.where}: a control point needs a label" for p in points if p.label in (None, "")]
+    faults += [f"{p.where}: a label must be text" for p in points if not isinstance(p.label, (str, type(None)))]
     faults += [f"label {shown(x)} appears {n} times" for x, n in Counter(labels).items() if n > 1]
     if task is None:
         try:
@@ -333,8 +332,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "") -> str:
     errors = landmarks.expected_error_mm
     known = np.isfinite(errors) & (errors >= 0) & (errors <= MAX_COORDINATE_MM)
     values = [float(e) if k else UNKNOWN_ERROR for e, k in zip(errors, known, strict=True)]
-    measurement = {"name": EXPECTED_ERROR, "enabled": True, "units": "mm", "description": model}
-    measurement["controlPointValues"] = values
+    measurement = {"name": EXPECTED_ERROR, "units": "mm", "description": model, "controlPointValues": values}
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
     markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
     markup["lastUsedControlPointNumber"] = len(landmarks.task)

@@ -181,7 +181,7 @@ class RevisionStore:
                     if _chain(previous, row._asdict()) != row.chain:
                         faults.append(f"{what}: its fields, or the row before it, are not as they were saved")
                     previous = row.chain
-        except (SQLAlchemyError, UnicodeError, TypeError, ValueError) as error:
+        except (SQLAlchemyError, AttributeError, TypeError, ValueError) as error:
             faults.append(f"the database is damaged ({reason(error)}); restore it from a backup")
         return faults
 
