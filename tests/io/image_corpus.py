@@ -1,11 +1,10 @@
-"""Malformed images, written by hand (not by the code under test), each with the text of the fault it must be refused for."""
+"""Malformed images, written by hand (not by the code under test), each with the text of its fault."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import os
-import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -119,7 +118,7 @@ def write_series(folder: Path, z=(0, 3, 6, 9), names=None, axes=None, origin=(10
         names: file names, one a slice.
         axes: (2, 3) directions of the rows and columns.
         origin: of the slice at z = 0.
-        options: ``series`` uid, ``spacing`` (row, column) mm, ``shape`` of each slice, ``tilt`` mm a slice, ``skip`` tags.
+        options: ``series`` uid, ``spacing`` (row, column) mm, ``shapes`` of the slices, ``tilt`` mm, ``skip`` tags.
     """
     folder.mkdir(exist_ok=True)
     axes = np.array([[1, 0, 0], [0, 1, 0]] if axes is None else axes, float)
@@ -134,7 +133,7 @@ def write_series(folder: Path, z=(0, 3, 6, 9), names=None, axes=None, origin=(10
         data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         data.is_little_endian, data.is_implicit_VR = True, False
         data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        data.Modality, data.SeriesInstanceUID, data.StudyInstanceUID = "CT", series, series + ".1"
+        data.Modality, data.SeriesInstanceUID, data.StudyInstanceUID = "CT", series, series
         data.Rows, data.Columns = shape
         data.BitsAllocated = data.BitsStored = 16
         data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 1, 1
@@ -177,6 +176,7 @@ def _sform(*values: float) -> bytes:
 
 def _nifti_cases() -> list[Case]:
     size = "8h", 40
+    all_nan = nifti(("2h", 70, 16, 32), data=np.full(120, NAN, "f4").tobytes())
     files = {
         "header only": (nifti(data=b""), "truncated: the header declares 592 bytes, the file holds 352"),
         "one byte short": (nifti()[:-1], "truncated: the header declares 592 bytes, the file holds 591"),
@@ -217,15 +217,18 @@ def _nifti_cases() -> list[Case]:
         "complex": (nifti(("2h", 70, 32, 64)), "datatype 32 is not supported; allowed are real scalars"),
         "rgb": (nifti(("2h", 70, 128, 24)), "datatype 128 is not supported"),
         "bitpix": (nifti(("2h", 70, 4, 8)), "bitpix 8 does not fit datatype 4, which has 16"),
-        "all nan": (nifti(("2h", 70, 16, 32), data=np.full(120, NAN, "f4").tobytes()), "all 120 pixels are NaN or inf"),
+        "all nan": (all_nan, "all 120 pixels are NaN or infinite"),
         "big endian, nan spacing": (nifti(("f", 80, NAN), order=">"), r"spacing \[nan, 2, 3\]"),
     }
+    many = np.random.default_rng(2).integers(0, 99, 32**3).astype("<i2").tobytes()
+    large = gzip.compress(nifti(data=many, dim=(3, 32, 32, 32, 1, 1, 1, 1)))
     return [Case(f"nii {key}", "a.nii", content, match) for key, (content, match) in files.items()] + [
-        Case("nii.gz not gzip", "a.nii.gz", nifti(), r"wrong magic b'\\\\\x01'".replace("\x01", "\\x01") + "|wrong magic"),
+        Case("nii.gz not gzip", "a.nii.gz", nifti(), "wrong magic .* a .nii.gz file is gzip data"),
         Case("nii.gz header only", "a.nii.gz", gzip.compress(nifti(data=b"")), "truncated: the header declares 592"),
-        Case("nii.gz no checksum", "a.nii.gz", gzip.compress(nifti())[:-8], "truncated: the compressed data ends before"),
-        Case("nii.gz wrong checksum", "a.nii.gz", _flip(gzip.compress(nifti()), -6), "damaged compressed data"),
-        Case("nii.gz damaged", "a.nii.gz", _flip(gzip.compress(nifti(data=bytes(240))), 60), "damaged compressed data"),
+        Case("nii.gz no checksum", "a.nii.gz", large[:-8], "truncated: the compressed data ends before"),
+        Case("nii.gz wrong checksum", "a.nii.gz", _flip(large, -6), "damaged compressed data"),
+        Case("nii.gz damaged", "a.nii.gz", _flip(large, len(large) // 2), "damaged compressed data"),
+        Case("nii.gz all nan", "a.nii.gz", gzip.compress(all_nan), "all 120 pixels are NaN or infinite"),
         Case("nii.gz empty stream", "a.nii.gz", gzip.compress(b""), "wrong magic b''"),
     ]
 
@@ -262,7 +265,8 @@ def _nrrd_cases() -> list[Case]:
         "nan origin": (nrrd(space_origin="(0,nan,0)"), "space origin .* must be 3 finite numbers"),
         "zero spacings": (nrrd(space_directions=None, space=None, space_origin=None, spacings="1 0 1"), r"\[1, 0, 1\]"),
         "twice": (nrrd().replace(b"type: short\n", b"type: short\ntype: char\n"), "'type: char' is given twice"),
-        "gzip of too little": (nrrd(gzip.compress(bytes(239)), encoding="gzip"), "declares 240 bytes, the file holds 239"),
+        "gzip of too little": (nrrd(gzip.compress(bytes(239)), encoding="gzip"), "240 bytes, the file holds 239"),
+        "all nan": (nrrd(np.full(120, NAN, "f4").tobytes(), type="float"), "all 120 pixels are NaN or infinite"),
         "gzip that is none": (nrrd(encoding="gzip"), "damaged compressed data"),
     }
     return [Case(f"nrrd {key}", "a.nrrd", content, match) for key, (content, match) in files.items()]
@@ -274,7 +278,8 @@ def _mha_cases() -> list[Case]:
         "header only": (mha(b""), "truncated: the header declares"),
         "no data line": (mha(b"", ElementDataFile=None), "no line 'ElementDataFile = LOCAL'"),
         "binary junk": (bytes(range(256)) * 4, "wrong magic"),
-        "other file": (mha(ElementDataFile="/etc/passwd"), "ElementDataFile '/etc/passwd': data in another file is not"),
+        "other file": (mha(ElementDataFile="/etc/passwd"), "ElementDataFile '/etc/passwd': data in another file"),
+        "all inf": (mha(np.full(120, INF).tobytes(), ElementType="MET_DOUBLE"), "all 120 pixels are NaN or infinite"),
         "file list": (mha(ElementDataFile="LIST"), "ElementDataFile 'LIST': data in another file is not allowed"),
         "colon": (b"ElementDataFile : /etc/passwd\n" + mha(), "header line 'ElementDataFile : /etc/passwd' is no"),
         "twice": (b"DimSize = 1 1 1\n" + mha(), "'DimSize = 6 5 4' is given twice"),
@@ -308,7 +313,7 @@ def _raster_cases() -> list[Case]:
         Case("png damaged data", "a.png", _flip(png, len(png) // 2), "truncated or damaged data"),
         Case("png zero width", "a.png", _png_header(0, 10), "size|header cannot be read"),
         Case("jpg half", "a.jpg", jpg[: len(jpg) // 2], "truncated: the JPEG data does not end with its end marker"),
-        Case("jpg half with end", "a.jpeg", jpg[: len(jpg) // 2] + b"\xff\xd9", "truncated or damaged data|end marker"),
+        Case("png grey with alpha", "a.png", raster("PNG", transparency=3), "colour mode LA is not supported"),
         Case("jpg start only", "a.jpg", b"\xff\xd8\xff\xd9", "the JPEG header cannot be read"),
         Case("jpg cmyk", "a.jpg", cmyk.getvalue(), "colour mode CMYK is not supported"),
     ]
@@ -368,8 +373,8 @@ def _dicom_cases() -> list[Case]:
         "no pixels": (series(skip=["PixelData"]), "no pixel data"),
         "zero spacing": (series(spacing=(0, 1)), r"spacing \[1.0, 0.0, 3.0\] must be finite and positive"),
         "slice one byte short": (cut(1), "0.dcm is not a readable DICOM image .truncated: 6 x 5 pixels are 60 bytes"),
-        "slice half": (cut(0.5), "0.dcm is not a readable DICOM image"),
-        "slice empty": (cut(0), "0.dcm is not a readable DICOM image"),
+        "slice half": (cut(0.5), "0.dcm is not a readable DICOM image .it has no"),
+        "slice empty": (cut(0), "0.dcm is not a readable DICOM image .wrong magic: no DICM"),
         "junk slice": (with_extra("x.dcm", lambda p: p.write_bytes(b"junk" * 100)), "x.dcm is not a readable DICOM"),
         "fifo inside": (with_extra("x.dcm", os.mkfifo), "x.dcm is not a regular file"),
     }
@@ -391,7 +396,9 @@ def bombs() -> list[Case]:
     huge, ratio, more = "too large: size", "compressed bytes declare", "but the file holds at least"
     stream = zlib.compress(bytes(2**28))
     packed = {"CompressedData": "True", "CompressedDataSize": str(len(stream))}
-    jpg = re.sub(rb"(\xff\xc0\x00.\x08)....", rb"\1\xfd\xe8\xfd\xe8", raster("JPEG"), count=1, flags=re.DOTALL)
+    jpg = bytearray(raster("JPEG"))
+    frame = jpg.index(b"\xff\xc0")
+    jpg[frame + 5 : frame + 9] = b"\xfd\xe8" * 2  # 65000 x 65000
     return [
         Case("bomb as declared", "bomb.nii.gz", gzip.compress(uint8(1024, 1024, 1024)) + gibibyte, ratio),
         Case("bomb behind a small size", "small.nii.gz", gzip.compress(uint8(8, 8, 8)) + gibibyte, more),
@@ -407,5 +414,5 @@ def bombs() -> list[Case]:
         Case("mha bomb as declared", "declared.mha", mha(stream, DimSize="512 512 512", **packed), ratio),
         Case("png bomb", "bomb.png", _png_header(30000, 30000), ratio),
         Case("png huge", "huge.png", _png_header(2**31 - 1, 2**31 - 1), huge),
-        Case("jpg huge", "huge.jpg", jpg, huge),
+        Case("jpg huge", "huge.jpg", bytes(jpg), huge),
     ]

@@ -211,6 +211,8 @@ FCSV = [
     ("columns with two x", _fcsv("id,x,y,z", "x,x,y,z"), "must name x once"),
     ("no points", VALID_FCSV[: VALID_FCSV.index("1,1.5")].encode(), "no control points"),
     ("too many points", (VALID_FCSV + "1,0,0,0,0,0,0,1,1,1,0,n,,,2,0\n" * 5000).encode(), "too many control points"),
+    ("too many cells", (VALID_FCSV + "," * 1_000_001).encode(), "more than 1000000 values"),
+    ("too many blank lines", ("\n" * 1_000_001 + VALID_FCSV).encode(), "more than 1000000 values"),
     ("short row", _fcsv(",nasion,,,2,0", ",nasion"), "point 1: 12 cells, the columns line names 14"),
     ("long row", _fcsv("lambda,,,3,0", "lambda,,,3,0,0"), "point 3: 17 cells"),
     ("nan", _fcsv("1,1.5,", "1,nan,"), r"point 1 \('nasion'\): position \[nan, -2.25, 3.0\] is not finite"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.study import Study
 

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
 from landmarklabel.errors import Conflict, LandmarkLabelError, NotFound, StudyError, UsageError
+from landmarklabel.store import revisions
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import RevisionStore
+from sqlalchemy.exc import IntegrityError
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_a_store_in_a_missing_folder_is_one_clear_error(tmp_path):
         RevisionStore(f"sqlite:///{tmp_path}/none/r.sqlite")
 
 
-def test_a_full_disk_loses_nothing_and_works_again_when_there_is_space(store, monkeypatch):
+def test_a_full_disk_loses_nothing_and_works_again_when_there_is_space(store):
     store.save("a", {"i": 1})
     with store._engine.connect() as connection:  # the pool has this one connection; its page limit plays the full disk
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -208,6 +209,24 @@ def test_of_threads_with_one_base_exactly_one_wins(store):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert sorted(map(str, outcomes)) == ["1"] + ["conflict"] * 7
+
+
+@pytest.mark.parametrize("collisions", [1, 5, 1000])
+def test_a_collision_of_writers_is_tried_again_and_not_for_ever(store, monkeypatch, collisions):
+    """SQLite never collides here; PostgreSQL reports the row that another writer was faster with."""
+    append, left = revisions._append, [IntegrityError("", {}, Exception())] * collisions
+
+    def colliding(*arguments):
+        if left:
+            raise left.pop()
+        return append(*arguments)
+
+    monkeypatch.setattr(revisions, "_append", colliding)
+    if collisions < 1000:
+        assert store.save("a", {}).number == 1
+    else:
+        with pytest.raises(StoreFault, match="too many writers"):
+            store.save("a", {})
 
 
 # --- tampering -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image
+from landmarklabel.io.images import Image, read_image
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.store.study import Study
 
 
 @dataclass
@@ -105,3 +107,9 @@ def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.
         grid = torch.where(flat & (grid.abs() <= 2), torch.zeros_like(grid), grid)
     out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     return out[0, 0].numpy() + np.float32(fill)
+
+
+def load_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> list[Case]:
+    """Read the images of some labelled cases, sorted by id. Raises ImageRejected, NotFound."""
+    dims = study.task.dims
+    return [Case(i, read_image(study.image_path(i), dims), labels[i]) for i in sorted(labels)]

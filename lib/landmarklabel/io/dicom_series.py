@@ -74,6 +74,7 @@ def read_series(folder: Path) -> Series:
 def _read_slice(path: Path, faults: list[str]) -> list[Slice]:
     """One Slice, or none and a fault."""
     from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
     from pydicom.filereader import read_file_meta_info
 
     try:
@@ -83,12 +84,18 @@ def _read_slice(path: Path, faults: list[str]) -> list[Slice]:
                 raise ValueError("deflated transfer syntax is not supported")
             # defer_size: the pixels are skipped, but where they lie is known
             return [_checked_slice(path, dcmread(path, defer_size=4096, specific_tags=list(_TAGS)))]
+    except InvalidDicomError:
+        faults.append(f"{path.name} is not a readable DICOM image (wrong magic: no DICM after 128 bytes)")
+        return []
     except Exception as error:  # pydicom raises many kinds for damaged files
         faults.append(f"{path.name} is not a readable DICOM image ({one_line(error)})")
         return []
 
 
 def _checked_slice(path: Path, header) -> Slice:
+    absent = [name for name in ("Rows", "Columns", "BitsAllocated") if header.get(name) is None]
+    if absent:
+        raise ValueError(f"it has no {', '.join(absent)}: truncated, or no image")
     columns, rows, samples = int(header.Columns), int(header.Rows), int(header.get("SamplesPerPixel", 1))
     if columns < 1 or rows < 1:
         raise ValueError(f"size {(columns, rows)} must be positive")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +32,7 @@ class Header:
         start: bytes before the first sample, in the decompressed stream if the whole file is compressed.
         stream: ``raw``, ``gzip-file`` (all of the file), ``deflate`` (from ``start`` on) or ``pixels`` (png, jpg).
         stored_bytes: length of the compressed data, None if it ends with the file.
+        float_type: numpy type of the samples of a NIfTI file with real numbers: its reader turns NaN into 0 unseen.
     """
 
     size: tuple[int, ...]
@@ -38,6 +40,7 @@ class Header:
     start: int = 0
     stream: str = "raw"
     stored_bytes: int | None = None
+    float_type: str | None = None
 
     @property
     def voxels(self) -> int:
@@ -59,25 +62,52 @@ def length_faults(path: Path, header: Header) -> list[str]:
     return []
 
 
-def stream_faults(path: Path, header: Header) -> list[str]:
-    """What the data themselves say against the header: decompressed and counted in chunks, never kept."""
-    if header.stream == "raw":
-        return []
+def stream_faults(path: Path, header: Header, sink: Callable[[bytes], None] | None = None) -> list[str]:
+    """What the data themselves say against the header: decompressed and counted in chunks, never kept.
+
+    Args:
+        path: of the file.
+        header: its header.
+        sink: gets every chunk of a raw or gzip NIfTI file, header included.
+    """
     if header.stream == "pixels":
         return _raster_data_faults(path)
-    whole = header.stream == "gzip-file"
+    whole = header.stream != "deflate"
     declared = header.data_bytes + (header.start if whole else 0)
     with path.open("rb") as file:
+        if header.stream == "raw":
+            while sink and (chunk := file.read(_CHUNK)):
+                sink(chunk)
+            return []
         file.seek(0 if whole else header.start)
         stored = header.stored_bytes if header.stored_bytes is not None else path.stat().st_size
         try:
-            count, complete = _inflated_length(file, stored, declared + MARGIN)
+            count, complete = _inflated_length(file, stored, declared + MARGIN, sink)
         except zlib.error as error:
             return [f"damaged compressed data ({error})"]
     faults = _count_faults(count, declared, more="" if complete else "at least ")
     if not complete and not faults:
         faults = ["truncated: the compressed data ends before its checksum"]
     return faults
+
+
+class FiniteMask:
+    """Which samples of a NIfTI file are finite, gathered while its stream is checked (the ``sink``)."""
+
+    def __init__(self, header: Header):
+        self._header, self._skip, self._rest, self._masks = header, header.start, b"", []
+
+    def __call__(self, chunk: bytes) -> None:
+        data = self._rest + chunk[self._skip :]
+        self._skip = max(self._skip - len(chunk), 0)
+        whole = len(data) - len(data) % self._header.sample_bytes
+        self._rest = data[whole:]
+        self._masks.append(np.isfinite(np.frombuffer(data[:whole], self._header.float_type)))
+
+    @property
+    def values(self) -> np.ndarray:
+        """Bool, array axes [z, ]y, x."""
+        return np.concatenate(self._masks)[: self._header.voxels].reshape(self._header.size[::-1])
 
 
 def _count_faults(found: int, declared: int, more: str = "") -> list[str]:
@@ -88,7 +118,7 @@ def _count_faults(found: int, declared: int, more: str = "") -> list[str]:
     return []
 
 
-def _inflated_length(file: BinaryIO, stored: int, most: int) -> tuple[int, bool]:
+def _inflated_length(file: BinaryIO, stored: int, most: int, sink) -> tuple[int, bool]:
     """Bytes that a gzip or zlib stream unpacks to, stopping above ``most``, and whether it ended properly."""
     count, pending, decoder = 0, b"", zlib.decompressobj(47)
     while count <= most:
@@ -102,6 +132,8 @@ def _inflated_length(file: BinaryIO, stored: int, most: int) -> tuple[int, bool]
         at_end = not pending
         unpacked = decoder.decompress(pending, _CHUNK)
         count += len(unpacked)
+        if sink:
+            sink(unpacked)
         pending = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         if at_end and not unpacked and not decoder.eof:
             return count, False
@@ -131,7 +163,8 @@ def parse_nifti(path: Path) -> tuple[Header | None, list[str]]:
         return struct.unpack_from(order + code, raw, offset)
 
     size, faults = _nifti_size(field("8h", 40))
-    sample_bytes, sample_faults = _nifti_sample(*field("h", 68), *field("2h", 70))
+    (intent,), (datatype, bitpix) = field("h", 68), field("2h", 70)
+    sample_bytes, sample_faults = _nifti_sample(intent, datatype, bitpix)
     faults += sample_faults
     (offset,) = field("f", 108)
     if not (math.isfinite(offset) and offset == int(offset) and 352 <= offset <= _MAX_NIFTI_OFFSET):
@@ -140,7 +173,9 @@ def parse_nifti(path: Path) -> tuple[Header | None, list[str]]:
         faults += _nifti_geometry_faults(field, len(size))
     if size is None or sample_bytes is None or not math.isfinite(offset):
         return None, faults
-    return Header(size, sample_bytes, int(offset), "gzip-file" if packed else "raw"), faults
+    float_type = f"{order}f{sample_bytes}" if datatype in (16, 64) else None
+    stream = "gzip-file" if packed else "raw"
+    return Header(size, sample_bytes, int(offset), stream, float_type=float_type), faults
 
 
 def _nifti_sample(intent: int, datatype: int, bitpix: int) -> tuple[int | None, list[str]]:
@@ -209,7 +244,7 @@ def _first_unpacked(path: Path, wanted: int) -> tuple[bytes, str | None]:
 
 # --- PNG and JPEG ------------------------------------------------------------------------------------------------
 
-_RASTER_BYTES = {"1": 1, "L": 1, "P": 3, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2, "I;16B": 2, "I": 2}
+_RASTER_BYTES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "I;16": 2, "I;16B": 2, "I": 2}
 
 
 def _open_raster(path: Path):
@@ -234,6 +269,8 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     try:
         with _open_raster(path) as picture:
             size, mode = picture.size, picture.mode
+            if mode not in ("P", "RGB") and "transparency" in picture.info:
+                mode = "LA"  # what SimpleITK would make of it, and cannot read
     except Exception as error:  # Pillow raises many kinds for damaged files
         return None, [*faults, f"the {kind} header cannot be read ({one_line(error)})"]
     if mode not in _RASTER_BYTES:

@@ -1,4 +1,4 @@
-"""Checked image reading: SimpleITK is the reference for pixels and geometry, once our own parsers have cleared the file.
+"""Checked image reading: SimpleITK is the reference for pixels and geometry, once our parsers have cleared the file.
 
 Every fault that the file's header shows is found before memory is allocated, and all of them are in one ImageRejected.
 """
@@ -21,7 +21,15 @@ from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.dicom_series import Series, read_series
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
-from landmarklabel.io.image_headers import Header, length_faults, one_line, parse_nifti, parse_raster, stream_faults
+from landmarklabel.io.image_headers import (
+    FiniteMask,
+    Header,
+    length_faults,
+    one_line,
+    parse_nifti,
+    parse_raster,
+    stream_faults,
+)
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
 
 # Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
@@ -83,7 +91,7 @@ def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Li
     Raises:
         ImageRejected: listing every fault found in the header.
     """
-    return _check(path, dims, limits).geometry
+    return _check(path, dims, limits, with_data=False).geometry
 
 
 def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> Image:
@@ -94,14 +102,10 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     Raises:
         ImageRejected: also for truncated or damaged data and for an image without a finite pixel.
     """
-    source = _check(path, dims, limits)
-    with _rejecting(source.name):
-        faults = stream_faults(source.path, source.header) if source.series is None else []
-        if faults:
-            raise ImageRejected(source.name, faults)
-        image = _read_pixels(source)
-        pixels = _finite(_scalar(image, source.geometry.dims), source.name)
-        return Image(source.geometry, pixels)
+    source = _check(path, dims, limits, with_data=True)
+    with _rejecting(source.path):
+        pixels = _finite(_scalar(_read_pixels(source)), source)
+        return Image(source.geometry, pixels.reshape(source.geometry.size[::-1]))
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -115,7 +119,7 @@ def write_image(path: str | Path, image: Image) -> None:
         ImageRejected: unknown suffix, or a format that cannot hold these pixels or this geometry.
     """
     path = Path(path)
-    with _rejecting(path.name):
+    with _rejecting(path):
         suffix = image_suffix(path)
         if suffix is None:
             raise ImageRejected(path.name, [_unknown_suffix(path)])
@@ -137,16 +141,17 @@ def write_image(path: str | Path, image: Image) -> None:
 
 @dataclass(frozen=True)
 class _Source:
+    """A file or folder cleared for SimpleITK; ``finite`` marks the samples of a NIfTI file that are finite."""
+
     path: Path
-    name: str
-    header: Header
     geometry: ImageGeometry
     series: Series | None = None
+    finite: FiniteMask | None = None
 
 
-def _check(path: str | Path, dims: int | None, limits: Limits) -> _Source:
+def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
     path = Path(path)
-    with _rejecting(path.name):
+    with _rejecting(path):
         if dims not in (2, 3, None):
             raise ImageRejected(path.name, [f"dims {dims!r} must be 2 or 3"])
         try:
@@ -155,30 +160,32 @@ def _check(path: str | Path, dims: int | None, limits: Limits) -> _Source:
             raise ImageRejected(str(path), ["no such image file"]) from None
         if stat.S_ISDIR(mode):
             return _check_series(path, dims, limits)
-        return _check_file(path, mode, dims, limits)
+        if not stat.S_ISREG(mode):
+            raise ImageRejected(
+                path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"]
+            )
+        return _check_file(path, dims, limits, with_data)
 
 
-def _check_file(path: Path, mode: int, dims: int | None, limits: Limits) -> _Source:
-    suffix = image_suffix(path)
-    faults = []
-    if not stat.S_ISREG(mode):
-        faults.append("not a regular file (a pipe, device or socket); allowed are files and DICOM folders")
+def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
+    suffix, finite = image_suffix(path), None
     if suffix is None:
-        faults.append(_unknown_suffix(path))
-    if faults:
-        raise ImageRejected(path.name, faults)
+        raise ImageRejected(path.name, [_unknown_suffix(path)])
     if path.stat().st_size == 0:
         raise ImageRejected(path.name, ["empty file"])
     header, faults = _FORMATS[suffix][0](path)
     if header:
         faults = faults + _limit_faults(header, limits, path) + length_faults(path, header)
         faults += _dims_faults(header.size, dims)
+    if header and not faults and with_data:
+        finite = FiniteMask(header) if header.float_type else None
+        faults = stream_faults(path, header, finite)
     if faults or header is None:
         raise ImageRejected(path.name, faults)
     stored = _stored_geometry(path, suffix)
     if stored.size != header.size:
         raise ImageRejected(path.name, [f"the header declares size {header.size}, SimpleITK reads {stored.size}"])
-    return _Source(path, path.name, header, _as_asked(stored, dims))
+    return _Source(path, _as_asked(stored, dims), finite=finite)
 
 
 def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
@@ -187,7 +194,7 @@ def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
     if faults:
         raise ImageRejected(path.name, faults)
     stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
-    return _Source(path, path.name, series.header, _as_asked(stored, dims), series)
+    return _Source(path, _as_asked(stored, dims), series)
 
 
 def _limit_faults(header: Header, limits: Limits, path: Path | None = None) -> list[str]:
@@ -259,27 +266,28 @@ def _read_pixels(source: _Source) -> sitk.Image:
     return reader.Execute()
 
 
-def _scalar(image: sitk.Image, dims: int) -> np.ndarray:
-    """Pixels [z, ]y, x of an image; of a 3D one the single slice if ``dims`` is 2; of colours the luminance."""
-    pixels, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
-    if channels > 2:
-        colour = pixels[..., 0] * _LUMINANCE[0]
-        for channel in (1, 2):
-            colour += pixels[..., channel] * _LUMINANCE[channel]
-        pixels = np.rint(colour).astype(pixels.dtype) if pixels.dtype.kind in "ui" else colour
-    elif channels == 2:
-        pixels = pixels[..., 0]
-    return pixels[0] if dims < image.GetDimension() else pixels
+def _scalar(image: sitk.Image) -> np.ndarray:
+    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type."""
+    pixels = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        return pixels
+    luminance = pixels[..., 0] * _LUMINANCE[0]
+    for channel in (1, 2):
+        luminance += pixels[..., channel] * _LUMINANCE[channel]
+    return np.rint(luminance).astype(pixels.dtype)
 
 
-def _finite(pixels: np.ndarray, name: str) -> np.ndarray:
+def _finite(pixels: np.ndarray, source: _Source) -> np.ndarray:
+    """Pixels that are not finite, or were not in the file, become the smallest finite one."""
     if pixels.dtype.kind != "f":
         return pixels
     good = np.isfinite(pixels)
+    if source.finite:
+        good &= source.finite.values
     if good.all():
         return pixels
     if not good.any():
-        raise ImageRejected(name, [f"all {pixels.size} pixels are NaN or infinite"])
+        raise ImageRejected(source.path.name, [f"all {pixels.size} pixels are NaN or infinite"])
     pixels[~good] = pixels[good].min()
     return pixels
 
@@ -292,8 +300,9 @@ def _check_kept(wanted: ImageGeometry, kept: ImageGeometry, suffix: str) -> None
 
 
 @contextmanager
-def _rejecting(name: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an ImageRejected with one line of text."""
+def _rejecting(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an ImageRejected with one line of text that does not say which folder."""
+    name = path.name
     try:
         yield
     except ImageRejected:
@@ -306,5 +315,5 @@ def _rejecting(name: str) -> Iterator[None]:
         raise ImageRejected(name, ["not enough memory for this image"]) from None
     except (RuntimeError, ValueError, TypeError, OverflowError, LookupError) as error:
         last_line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        reason = re.sub(r"^.*?(ERROR:|\(0x[0-9a-f]+\):)\s*", "", last_line)
+        reason = re.sub(r"^.*(ERROR:|\(0x[0-9a-f]+\):)\s*", "", last_line).replace(f"{path.parent}{os.sep}", "")
         raise ImageRejected(name, [f"SimpleITK refuses it ({' '.join(reason.split())[:150]})"]) from None

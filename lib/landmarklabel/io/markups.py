@@ -33,12 +33,13 @@ SCHEMA = (
 EXPECTED_ERROR = "expected_error_mm"  # name of the measurement that carries it
 UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON
 MAX_POINTS = 5000
-_MAX_VALUES = 1_000_000  # of a JSON document, so that 20 MB of "[],[]," cannot become 1 GB of lists
+_MAX_VALUES = 1_000_000  # in one file, so that 20 MB of "[],[]," cannot become 1 GB of lists
 _FLAT_MM = 1e-3  # how far from z = 0 a point of a 2D task may lie
 _MAX_HINTS = 10  # labels that get a "did you mean": comparing is slow
 _FLIP = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}  # factor of x and y to LPS; the digits are Slicer 4's spelling
 _UNITS = ("mm", ["mm", "UCUM", "millimeter"])  # both spellings of the schema
 _JSON_STATUS = ("undefined", "preview", "defined", "missing")  # in the order of Slicer's numbers, as .fcsv has them
+_DESCRIPTION = {s: "" if s is Status.UNSET else s.value for s in Status}
 _WRITTEN = {Status.UNSET: "undefined", Status.ABSENT: "missing"}
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _FCSV_HEADER = re.compile(r"#\s*(Markups fiducial file version|CoordinateSystem|columns)\s*=\s*(.*)")
@@ -83,7 +84,7 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) ->
     Raises:
         LandmarkFileError: listing every fault.
     """
-    document, faults = _load_json(decode(content, what), what)
+    document, faults = _load_json(_text(content, what, ",[{"), what)
     markup = _markup_with_points(document, what, faults)
     points = markup["controlPoints"]
     if len(points) > MAX_POINTS:
@@ -92,6 +93,13 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) ->
     errors = _expected_errors(markup, len(points), faults)
     rows = [_json_point(p, i, flip, e, faults) for i, (p, e) in enumerate(zip(points, errors, strict=True), 1)]
     return _landmark_set([r for r in rows if r], task, what, faults)
+
+
+def _text(content: str | bytes, what: str, separators: str) -> str:
+    text = decode(content, what)
+    if sum(text.count(c) for c in separators) > _MAX_VALUES:
+        raise LandmarkFileError(what, [f"more than {_MAX_VALUES} values"])
+    return text
 
 
 def _load_json(text: str, what: str) -> tuple[object, list[str]]:
@@ -104,12 +112,10 @@ def _load_json(text: str, what: str) -> tuple[object, list[str]]:
     def unique(pairs: list) -> dict:
         content = dict(pairs)
         if len(content) != len(pairs):  # Slicer would take the first value, Python the last
-            counts = Counter(key for key, _ in pairs)
-            faults.update({f"key {shown(k)} appears {n} times in one object": None for k, n in counts.items() if n > 1})
+            often = Counter(key for key, _ in pairs).most_common(20)
+            faults.update({f"key {shown(k)} appears {n} times in one object": None for k, n in often if n > 1})
         return content
 
-    if sum(text.count(c) for c in ",[{") > _MAX_VALUES:
-        raise LandmarkFileError(what, [f"more than {_MAX_VALUES} values"])
     try:
         return json.loads(text, parse_constant=constant, object_pairs_hook=unique), list(faults)
     except RecursionError:
@@ -218,7 +224,7 @@ def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> La
     Raises:
         LandmarkFileError: listing every fault.
     """
-    lines = io.StringIO(decode(content, what), newline="")
+    lines = io.StringIO(_text(content, what, ",\n"), newline="")
     header, first = _fcsv_header(lines)
     faults: list[str] = []
     version = header.get("version", "not given")
@@ -240,8 +246,7 @@ def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> La
     if not 1 <= len(rows) <= MAX_POINTS:
         faults.append(f"{'too many' if rows else 'no'} control points; allowed are 1 to {MAX_POINTS}")
         raise LandmarkFileError(what, faults)
-    flip = _FLIP.get(frame, 1.0)
-    points = [_fcsv_point(row, i, columns, flip, faults) for i, row in enumerate(rows, 1)]
+    points = [_fcsv_point(row, i, columns, _FLIP.get(frame, 1.0), faults) for i, row in enumerate(rows, 1)]
     return _landmark_set([p for p in points if p], task, what, faults)
 
 
@@ -295,8 +300,7 @@ def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, fa
     if faults:
         raise LandmarkFileError(what, faults)
     found = {p.label: p for p in points}
-    unset = _Point("", None, None, Status.UNSET)
-    in_order = [found.get(name, unset) for name in task.names]
+    in_order = [found.get(name, _Point("", name, None, Status.UNSET)) for name in task.names]
     positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
     errors = np.array([p.expected_error_mm for p in in_order])
     return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors)
@@ -350,7 +354,7 @@ def dump_fcsv(landmarks: LandmarkSet) -> str:
     for number, name, position, status in _rows(landmarks):
         code, locked = _JSON_STATUS.index(_WRITTEN.get(status, "defined")), int(status is Status.ACCEPTED)
         xyz, orientation = position or (0.0, 0.0, 0.0), (0, 0, 0, 1)
-        writer.writerow([number, *xyz, *orientation, 1, 1, locked, name, _description(status), "", code, 0])
+        writer.writerow([number, *xyz, *orientation, 1, 1, locked, name, _DESCRIPTION[status], "", code, 0])
     return out.getvalue()
 
 
@@ -366,13 +370,9 @@ def _rows(landmarks: LandmarkSet) -> list[tuple[int, str, list[float] | None, St
     return rows
 
 
-def _description(status: Status) -> str:
-    return "" if status is Status.UNSET else status.value
-
-
 def _control_point(number: int, name: str, position: list[float] | None, status: Status) -> dict:
     return {
-        **{"id": str(number), "label": name, "description": _description(status), "associatedNodeID": ""},
+        **{"id": str(number), "label": name, "description": _DESCRIPTION[status], "associatedNodeID": ""},
         "position": position or "",
         "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
         **{"selected": True, "locked": status is Status.ACCEPTED, "visibility": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from landmarklabel.inference.calibration import fit_calibration
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
 from landmarklabel.io.files import write_json
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import Preset
@@ -89,7 +90,7 @@ def fit(
     record = {
         "seed": config.seed,
         "minutes": run.minutes,
-        "train_ids": sorted(c.image_id for c in usable),
+        "train_labels": {c.image_id: label_hash(c.landmarks) for c in sorted(usable, key=lambda c: c.image_id)},
         "valid_ids": sorted(c.image_id for c in valid),
         "metrics": metrics,
         "device": str(config.device),
@@ -97,6 +98,12 @@ def fit(
     save_model(folder, model, record)
     shutil.rmtree(folder / "state", ignore_errors=True)
     return model, metrics
+
+
+def label_hash(landmarks: LandmarkSet) -> str:
+    """Short sha256 of a label's statuses and positions: tells whether a model has seen this very label."""
+    text = ",".join(s.value for s in landmarks.status).encode() + landmarks.positions_mm.tobytes()
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def measure(model: Localizer, valid: Sequence[Case]) -> dict:

@@ -1,0 +1,42 @@
+"""An answer before any model is trained: the mean of the labelled cases, as fractions of the field of view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+
+def template_landmarks(
+    task: LandmarkTask, geometry: ImageGeometry, labelled: Sequence[tuple[ImageGeometry, LandmarkSet]]
+) -> LandmarkSet:
+    """Landmarks of an image from labelled images alone; unset where no case has the landmark.
+
+    Args:
+        task: the landmarks.
+        geometry: of the image.
+        labelled: geometry and landmarks of labelled cases; none gives an empty set.
+
+    Returns:
+        Positions in LPS mm, PREDICTED; the expected error is the spread over the cases (needs two).
+    """
+    if not labelled:
+        return LandmarkSet.empty(task)
+    low, high = geometry.bounds_mm
+    fractions = np.stack([_fractions(g, s) for g, s in labelled])
+    counts = np.isfinite(fractions[..., 0]).sum(axis=0)
+    mean = np.nansum(fractions, axis=0) / np.maximum(counts, 1)[:, None]
+    positions = np.where(counts[:, None] > 0, low + mean * (high - low), np.nan)
+    distances = np.linalg.norm((fractions - mean) * (high - low), axis=-1)
+    spread = np.nansum(distances, axis=0) / np.maximum(counts - 1, 1)
+    expected = np.where(counts > 1, spread, np.nan)
+    status = tuple(Status.PREDICTED if c else Status.UNSET for c in counts)
+    return LandmarkSet(task, positions, status, expected_error_mm=expected)
+
+
+def _fractions(geometry: ImageGeometry, landmarks: LandmarkSet) -> np.ndarray:
+    low, high = geometry.bounds_mm
+    return (landmarks.positions_mm - low) / (high - low)

@@ -1,0 +1,113 @@
+"""The app that ``monailabel start_server`` loads."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from landmarklabel import __version__
+from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.server.datastore import LandmarkDatastore
+from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.server.sessions import SafeSessions
+from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
+from landmarklabel.server.tasks import SHIPPED, resolve_models, resolve_task
+from landmarklabel.server.train import LandmarkTrain
+from landmarklabel.store.study import Study
+from landmarklabel.training.publishing import ModelShelf
+
+
+class LandmarkApp(MONAILabelApp):
+    """Landmark models of one task over one study.
+
+    ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
+    ``--conf store URL`` (default SQLite inside the study).
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
+        conf = conf or {}
+        if "task" not in conf:
+            raise UsageError("which landmarks? start with --conf task NAME_OR_FILE.json")
+        if studies.startswith(("http://", "https://")):
+            raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
+        self.task = resolve_task(conf["task"], (Path(app_dir) / "tasks", SHIPPED))
+        self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
+        self.study = Study(studies, self.task, conf.get("store"))
+        super().__init__(
+            app_dir,
+            studies,
+            conf,
+            name=f"LandmarkLabel: {self.task.name}",
+            description=f"{len(self.task)} landmarks in {self.task.dims}D images",
+            version=__version__,
+            labels=list(self.task.names),
+        )
+        self._auto_update_scoring = False
+
+    def shelf(self, model: str) -> ModelShelf:
+        """The versions of a model of this study."""
+        return ModelShelf(self.study.models_dir / model)
+
+    def init_datastore(self) -> LandmarkDatastore:
+        return LandmarkDatastore(self.study)
+
+    def init_infers(self) -> dict[str, LandmarkInfer]:
+        return {name: LandmarkInfer(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
+
+    def init_trainers(self) -> dict[str, LandmarkTrain]:
+        return {name: LandmarkTrain(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
+
+    def init_strategies(self) -> dict[str, LandmarkStrategy]:
+        return {name: LandmarkStrategy(name) for name in STRATEGIES}
+
+    def _load_sessions(self, load: bool = False) -> SafeSessions | None:
+        if not load:
+            return None
+        place = self.study.folder / ".landmarklabel" / "sessions"
+        place.mkdir(parents=True, exist_ok=True)
+        return SafeSessions(str(place))
+
+    def on_init_complete(self) -> None:
+        super().on_init_complete()
+        if "monailabel.app" in sys.modules:  # only in the server, not in its training processes
+            from landmarklabel.server.routes import install
+
+            install(self)
+        for problem in self.study.sync():
+            print(f"LandmarkLabel: {problem}", file=sys.stderr)  # noqa: T201 - the operator's console
+
+    def infer(self, request: dict, datastore=None) -> dict:
+        """Landmarks of an image of the study (``image`` is its id) or, for our own routes, of an uploaded file."""
+        model = request.get("model")
+        task = self._infers.get(model)
+        if task is None:
+            raise NotFound(f"there is no model {str(model)[:80]!r}; served are {', '.join(self._infers)}")
+        uploaded = request.get("uploaded_file")
+        image_id = None if uploaded else request.get("image")
+        path = uploaded or self._datastore.get_image_uri(image_id)
+        file, result = task({**request, "image": path})
+        label = file
+        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        if image_id and str(request.get("save_label", False)).lower() in ("1", "true"):
+            if tag == DefaultLabelTag.FINAL.value:
+                raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
+            label = self._datastore.save_label(image_id, file, tag, {"model": f"{model} v{result['model_version']}"})
+        return {"label": label, "tag": tag, "file": file, "params": result}
+
+    def next_sample(self, request: dict) -> dict:
+        strategy = request.get("strategy") or "random"
+        if strategy not in self._strategies:
+            raise NotFound(f"there is no strategy {str(strategy)[:80]!r}; there are {', '.join(self._strategies)}")
+        chosen = self._strategies[strategy](request, self._datastore)
+        return {**chosen, "path": self._datastore.get_image_uri(chosen["id"])} if chosen else {}
+
+    def train(self, request: dict) -> dict:
+        if request.get("model") not in self._trainers:
+            raise NotFound(f"there is no model {str(request.get('model'))[:80]!r} to train")
+        return self._trainers[request["model"]](dict(request), self._datastore)
+
+    def info(self) -> dict:
+        return {**super().info(), "task": self.task.to_json()}

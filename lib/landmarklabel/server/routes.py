@@ -1,0 +1,174 @@
+"""HTTP routes of our own, the ones that replace MONAI Label's, and errors as clear 4xx answers.
+
+Installed from ``on_init_complete``, so plain ``monailabel start_server`` has them too.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from enum import Enum
+from pathlib import Path
+
+from fastapi import APIRouter, Body, FastAPI, File, Form, UploadFile
+from fastapi.background import BackgroundTasks
+from fastapi.responses import FileResponse, JSONResponse, Response
+from monailabel.interfaces.exception import MONAILabelException
+from requests_toolbelt import MultipartEncoder
+
+from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
+from landmarklabel.io.files import IMAGE_SUFFIXES, MARKUPS_SUFFIX, image_suffix
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.server.wire import from_wire, to_wire
+from landmarklabel.store.bodies import landmarks_of
+from landmarklabel.store.revisions import Revision
+
+
+class Output(str, Enum):
+    """What ``/infer`` answers with."""
+
+    image = "image"
+    json = "json"
+    all = "all"
+
+
+def install(landmark_app) -> None:
+    """Add our routes in front of MONAI Label's and turn user errors into 4xx answers."""
+    from monailabel.app import app
+
+    router = _routes(landmark_app)
+    app.router.routes[:0] = router.routes
+    add_error_handlers(app)
+    app.middleware_stack = app.build_middleware_stack()
+    app.openapi_schema = None
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """A user's error is a 4xx with one JSON message, never a bare 500."""
+
+    def answer(status: int, message: str) -> JSONResponse:
+        return JSONResponse({"detail": message[:4000]}, status)
+
+    app.add_exception_handler(LandmarkLabelError, lambda request, e: answer(e.http_status, str(e)))
+    app.add_exception_handler(MONAILabelException, lambda request, e: answer(400, str(e.msg)))
+    app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
+
+
+def _routes(landmark_app) -> APIRouter:
+    router, study = APIRouter(), landmark_app.study
+
+    @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
+    def infer(
+        background: BackgroundTasks,
+        model: str,
+        image: str = "",
+        session_id: str = "",
+        params: str = Form("{}"),
+        file: UploadFile = File(None),
+        output: Output | None = None,
+    ):
+        request = {**_params(params), "model": model, "image": image}
+        if session_id:
+            session = landmark_app.sessions().get_session(session_id)
+            if session is None:
+                raise NotFound(f"there is no session {session_id[:40]!r}; it may have expired")
+            request["uploaded_file"] = session.image
+        elif file is not None and file.filename:
+            request["uploaded_file"] = _received(file)
+            background.add_task(Path(request["uploaded_file"]).unlink, missing_ok=True)
+        elif not image:
+            raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
+        result = landmark_app.infer(request)
+        background.add_task(Path(result["file"]).unlink, missing_ok=True)
+        return _answer(result, output)
+
+    @router.get("/landmarks/task", tags=["Landmarks"], summary="The task: names, order, definitions")
+    def task() -> dict:
+        return study.task.to_json()
+
+    @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")
+    def newest(image_id: str) -> dict:
+        study.image_path(image_id)
+        return revision_to_wire(study, image_id, study.revisions.head(image_id))
+
+    @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision")
+    def save(image_id: str, body: dict = Body(...)):
+        landmarks = from_wire(body.get("landmarks"), study.task)
+        base, key = body.get("base_revision"), body.get("key")
+        if isinstance(base, bool) or not isinstance(base, int) or base < 0:
+            raise UsageError("base_revision must be the number of the revision your edit started from (0 for none)")
+        try:
+            revision = study.save(
+                image_id,
+                landmarks,
+                author=str(body.get("author", ""))[:200],
+                source="landmarks api",
+                base_revision=base,
+                key=str(key)[:200] if key else None,
+            )
+        except Conflict as error:
+            current = revision_to_wire(study, image_id, study.revisions.head(image_id))
+            yours = {"base_revision": base, "landmarks": to_wire(landmarks)}
+            return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
+        return revision_to_wire(study, image_id, revision)
+
+    @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")
+    def history(image_id: str) -> dict:
+        study.image_path(image_id)
+        return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
+
+    return router
+
+
+def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
+    """A revision as JSON; revision 0 with everything unset when there is none."""
+    if revision is None:
+        return {"image": image_id, "revision": 0, "landmarks": to_wire(LandmarkSet.empty(study.task))}
+    return {
+        "image": image_id,
+        "revision": revision.number,
+        "author": revision.author,
+        "source": revision.source,
+        "created": revision.created,
+        "sha256": revision.sha256,
+        "landmarks": to_wire(landmarks_of(revision.body, study.task)),
+    }
+
+
+def _params(text: str) -> dict:
+    try:
+        params = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        params = None
+    if not isinstance(params, dict):
+        raise LandmarkFileError("params", ["must be a JSON object"])
+    refused = sorted({"image", "label", "model", "uploaded_file", "session"} & set(params))
+    if refused:
+        raise UsageError(f"params may not hold {', '.join(refused)}: name the image and the model in the address")
+    return params
+
+
+def _received(file: UploadFile) -> str:
+    suffix = image_suffix(f"x{file.filename}")
+    if suffix is None:
+        raise UsageError(f"the uploaded file is no image: allowed are {' '.join(IMAGE_SUFFIXES)}")
+    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as target:
+        while block := file.file.read(1 << 20):
+            target.write(block)
+    return target.name
+
+
+def _answer(result: dict, output: Output | None) -> Response | dict:
+    if output is Output.json:
+        return result["params"]
+    name, content = f"landmarks{MARKUPS_SUFFIX}", Path(result["file"]).read_bytes()
+    if output is Output.image:
+        return FileResponse(result["file"], media_type="application/json", filename=name)
+    parts = MultipartEncoder(
+        {
+            "params": (None, json.dumps(result["params"], allow_nan=False), "application/json"),
+            "image": (name, content, "application/json"),
+        }
+    )
+    return Response(parts.to_string(), media_type=parts.content_type)
+

@@ -1,0 +1,41 @@
+"""Which task and which models a server was started for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from landmarklabel.errors import UsageError
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.networks.registry import Preset, find_preset
+
+SHIPPED = Path(__file__).resolve().parents[3] / "apps" / "landmarks" / "tasks"
+
+
+def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> LandmarkTask:
+    """A task by its JSON file or by its name in one of the task folders.
+
+    Raises:
+        UsageError: neither; names what there is. TaskError: the file is faulty.
+    """
+    path = Path(name_or_file)
+    if path.suffix == ".json" or path.is_file():
+        return LandmarkTask.load(path)
+    known = {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("*.json"))}
+    if name_or_file not in known:
+        raise UsageError(
+            f"no task called {name_or_file!r}: give a task file (landmarklabel task new makes one) "
+            f"or one of {', '.join(known) or 'none shipped'}"
+        )
+    return LandmarkTask.load(known[name_or_file])
+
+
+def resolve_models(text: str, dims: int) -> dict[str, Preset]:
+    """``scn,global_local`` or ``scn:payer2019`` to presets by the name they are served under."""
+    out = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        preset = find_preset(item, dims)
+        out[item.replace(":", "_")] = preset
+    if not out:
+        raise UsageError("no model named; use for example --models scn")
+    return out

@@ -1,0 +1,207 @@
+"""Training as a MONAI Label task. MONAI Label runs it in a process of its own; it ends when its server does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from monailabel.interfaces.tasks.train import TrainTask
+
+from landmarklabel.data.cases import load_cases
+from landmarklabel.data.split import split_ids
+from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, UsageError
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import load_model
+from landmarklabel.io.files import write_json
+from landmarklabel.networks.precision import choose_device
+from landmarklabel.networks.registry import Preset
+from landmarklabel.store.study import Study
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
+from landmarklabel.training.publishing import ModelShelf, decide
+
+DEFAULT_MINUTES = 10.0
+
+
+class LandmarkTrain(TrainTask):
+    """Trains a candidate on the study's labels and publishes it if it beats the live model."""
+
+    def __init__(self, study: Study, preset: Preset, shelf: ModelShelf):
+        super().__init__(f"{study.task.name}: {preset.about}")
+        self.study, self.preset, self.shelf = study, preset, shelf
+
+    def config(self) -> dict:
+        return {
+            "name": "train_01",
+            "pretrained": True,
+            "device": ["auto", "cpu", "cuda"],
+            "max_epochs": 0,
+            "minutes": DEFAULT_MINUTES,
+            "seed": 0,
+        }
+
+    @property
+    def stats_file(self) -> Path:
+        return self.shelf.folder / "train_stats.json"
+
+    def stats(self) -> dict:
+        """The newest run's statistics; a run whose process is gone is reported as stopped."""
+        try:
+            stats = json.loads(self.stats_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if stats.get("state") == "running" and not self.shelf.is_training():
+            stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
+        return stats
+
+    def __call__(self, request: dict, datastore) -> dict:
+        use_all_cores()
+        report = _Report(self.stats_file)
+        try:
+            with self.shelf.training_lock():
+                return self._train(request or {}, report)
+        except Cancelled as error:
+            return report.end("stopped", str(error))
+        except LandmarkLabelError as error:
+            report.end("failed", str(error))
+            raise
+
+    def _train(self, request: dict, report: _Report) -> dict:
+        self.study.sync()
+        labels = self.study.labelled()
+        if not labels:
+            raise StudyError("no labelled image to train on: submit the landmarks of at least one image first")
+        cases = {c.image_id: c for c in load_cases(self.study, labels)}
+        train_ids, valid_ids = split_ids(cases)
+        train, valid = [cases[i] for i in train_ids], [cases[i] for i in valid_ids]
+        device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
+        live = self._live(device)
+        config = FitConfig(
+            self.preset,
+            _budget(request, len(train), self.preset.batch[self.study.task.dims]),
+            seed=int(_number(request, "seed", 0)),
+            device=device,
+            start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
+        )
+        report.start(config.budget, len(train), len(valid))
+        model, metrics = self._fit(config, train, valid, report)
+        decision = decide(model, live, [model.case(c.image_id, c.image, c.landmarks) for c in valid])
+        version = self.shelf.settle(decision)
+        return report.finish(decision.publish, decision.reason, version, metrics)
+
+    def _fit(self, config: FitConfig, train: list, valid: list, report: _Report) -> tuple[Localizer, dict]:
+        """Go on where a stopped run of the same labels left off; start over otherwise."""
+        stop, folder = _server_is_gone(), self.shelf.candidate
+        if (folder / "state").is_dir():
+            with contextlib.suppress(UsageError, ModelError):
+                config.resume = True
+                return fit(self.study.task, train, valid, config, folder, report.progress, stop)
+        shutil.rmtree(folder, ignore_errors=True)
+        config.resume = False
+        return fit(self.study.task, train, valid, config, folder, report.progress, stop)
+
+    def _live(self, device) -> Localizer | None:
+        live = self.shelf.live()
+        try:
+            return load_model(live, self.study.task, device) if live else None
+        except ModelError:
+            return None  # a live model of another task or a damaged one cannot be better
+
+
+def _server_is_gone() -> Callable[[], bool]:
+    """True once the process that started this one has ended: training without its server would be an orphan."""
+    parent = os.getppid()
+    return lambda: os.getppid() != parent
+
+
+def _budget(request: dict, cases: int, batch: int) -> Budget:
+    """``minutes``, or ``max_epochs`` passes over the training cases, or both (whichever ends first)."""
+    minutes, epochs = _number(request, "minutes", None), _number(request, "max_epochs", None)
+    steps = math.ceil(epochs * max(1, cases / batch)) if epochs else None
+    if minutes is None and not steps:
+        minutes = DEFAULT_MINUTES
+    return Budget(minutes, max(2, steps) if steps else None)
+
+
+def _number(request: dict, key: str, default: float | None) -> float | None:
+    value = request.get(key, default)
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and 0 <= number <= 1e6):
+        raise UsageError(f"{key} {str(value)[:40]!r} must be a number from 0 to 1000000")
+    return number
+
+
+def _one_of(value: object, allowed: tuple[str, ...], default: str) -> str:
+    value = value[0] if isinstance(value, list) and value else value
+    return value if value in allowed else default
+
+
+class _Report:
+    """Keeps ``train_stats.json`` up to date, with MONAI Label's keys and ours."""
+
+    def __init__(self, path: Path):
+        self.path, self.started, self.written = path, time.time(), 0.0
+        self.stats: dict = {}
+
+    def start(self, budget: Budget, train: int, valid: int) -> None:
+        self.stats = {
+            "state": "running",
+            "start_ts": int(self.started),
+            "rank": 0,
+            "epoch": 0,
+            "total_epochs": 100,
+            "current_epoch": 0,
+            "current_iteration": 0,
+            "total_iterations": budget.steps or 0,
+            "best_metric": 0.0,
+            "train_cases": train,
+            "valid_cases": valid,
+            "train": {},
+            "eval": {},
+        }
+        self._write()
+
+    def progress(self, p: Progress) -> None:
+        percent = int(100 * p.fraction)
+        self.stats |= {
+            "epoch": percent,
+            "current_epoch": percent,
+            "current_iteration": p.step,
+            "stage": p.stage,
+            "train": {"loss": round(p.loss, 4)},
+            "total_time": f"{p.seconds:.0f} s",
+        }
+        if time.time() - self.written > 1.0:
+            self._write()
+
+    def finish(self, published: bool, reason: str, version: int, metrics: dict) -> dict:
+        sdr = (metrics.get("sdr") or {}).get("2")
+        self.stats |= {
+            "epoch": 100,
+            "current_epoch": 100,
+            "best_metric": (sdr or 0.0) / 100,
+            "eval": {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "outliers") if k in metrics},
+            "published": published,
+            "version": version,
+        }
+        return self.end("done", reason)
+
+    def end(self, state: str, reason: str) -> dict:
+        self.stats |= {"state": state, "reason": reason, "total_time": f"{time.time() - self.started:.0f} s"}
+        self._write()
+        return self.stats
+
+    def _write(self) -> None:
+        write_json(self.path, self.stats)
+        self.written = time.time()
