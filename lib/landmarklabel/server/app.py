@@ -14,9 +14,9 @@ from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.infer import LandmarkInfer
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
-from landmarklabel.server.tasks import SHIPPED, resolve_models, resolve_task
 from landmarklabel.server.train import LandmarkTrain
 from landmarklabel.store.study import Study
+from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
 from landmarklabel.training.publishing import ModelShelf
 
 

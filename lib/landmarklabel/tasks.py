@@ -1,4 +1,4 @@
-"""Which task and which models a server was started for."""
+"""Task and model names as people type them: on the command line and in a server's ``--conf``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.registry import Preset, find_preset
 
-SHIPPED = Path(__file__).resolve().parents[3] / "apps" / "landmarks" / "tasks"
+SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
 
 def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> LandmarkTask:

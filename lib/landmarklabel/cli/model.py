@@ -1,0 +1,174 @@
+"""``train``, ``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from landmarklabel.cli.study import find_images, read_markups_folder
+from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
+from landmarklabel.io.files import MARKUPS_SUFFIX, write_json
+from landmarklabel.io.tables import read_ids, write_predictions
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.metrics import summarize
+from landmarklabel.networks.registry import find_preset
+from landmarklabel.tasks import resolve_task
+
+DEFAULT_MINUTES = 30.0
+
+
+def train(a: argparse.Namespace) -> int:
+    """Train a model; Ctrl-C keeps what was learned for ``--resume``."""
+    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.training.fit import FitConfig, fit
+    from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
+
+    task = resolve_task(a.task)
+    preset = find_preset(a.model, task.dims)
+    if (a.minutes is not None and not a.minutes > 0) or (a.steps is not None and a.steps < 1):
+        raise UsageError("--minutes and --steps must be positive")
+    minutes = DEFAULT_MINUTES if a.minutes is None and a.steps is None else a.minutes
+    use_all_cores()
+    train_cases, valid_cases = _cases(a.study, task, a.valid)
+    print(f"training {preset.key} on {len(train_cases)} images, {len(valid_cases)} for validation")
+    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume)
+    stop = _Interrupt()
+    with tqdm(total=1000, desc=preset.name, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}") as bar:  # fmt: skip
+
+        def show(p) -> None:
+            bar.set_postfix_str(f" {p.stage} step {p.step}, loss {p.loss:.3f}", refresh=False)
+            bar.update(int(1000 * p.fraction) - bar.n)
+
+        try:
+            _, metrics = fit(task, train_cases, valid_cases, config, a.out, show, stop)
+        except Cancelled:
+            bar.close()
+            print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
+            return 130
+    print(f"{a.out}: trained" + (f"; validation {_line(metrics)}" if metrics else ""))
+    return 0
+
+
+class _Interrupt:
+    """True after the first Ctrl-C; a second one ends the program at once."""
+
+    def __init__(self):
+        self.asked = False
+        signal.signal(signal.SIGINT, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def _cases(folder: str, task: LandmarkTask, valid_file: str | None):
+    from landmarklabel.data.cases import load_cases
+    from landmarklabel.data.split import split_ids
+    from landmarklabel.store.study import Study
+
+    if not Path(folder).is_dir():
+        raise StudyError(f"{folder}: no such study folder; landmarklabel import makes one")
+    study = Study(folder, task)
+    for problem in study.sync():
+        print(f"landmarklabel: {problem}", file=sys.stderr)
+    labels = study.labelled()
+    train_ids, valid_ids = split_ids(labels)
+    if valid_file:
+        wanted = set(read_ids(valid_file))
+        unknown = sorted(wanted - set(labels))
+        if unknown:
+            raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
+        train_ids, valid_ids = [i for i in labels if i not in wanted], sorted(wanted)
+    cases = {c.image_id: c for c in load_cases(study, {i: labels[i] for i in (*train_ids, *valid_ids)})}
+    return [cases[i] for i in train_ids], [cases[i] for i in valid_ids]
+
+
+def predict(a: argparse.Namespace) -> int:
+    """Predict images one by one; finished ones are kept, unless another model made them."""
+    from landmarklabel.inference.model import load_model, read_record
+    from landmarklabel.io.images import read_image
+    from landmarklabel.io.markups import read_markups, write_markups
+    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.training.loop import use_all_cores
+
+    use_all_cores()
+    record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))
+    out, images = Path(a.out), find_images(a.images)
+    if not images:
+        raise StudyError(f"no images in {', '.join(a.images)}")
+    done = _same_model(out, record["weights_sha256"])
+    rows: dict[str, LandmarkSet] = {}
+    failed = []
+    for image_id, path in tqdm(images.items(), desc="predict", unit="image", disable=None):
+        target = out / f"{image_id}{MARKUPS_SUFFIX}"
+        try:
+            if not (done and target.exists()):
+                write_markups(target, model.predict(read_image(path, model.task.dims)), f"{model.preset.key}")
+            rows[image_id] = read_markups(target, model.task)
+        except LandmarkLabelError as error:
+            failed.append(str(error))
+    write_predictions(out / "predictions.csv", rows)
+    print(f"{out}: {len(rows)} images")
+    for text in failed:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(images)} images could not be predicted, see above")
+    return 0
+
+
+def _same_model(out: Path, sha256: str) -> bool:
+    """Whether what lies in ``out`` was made by this very model; notes it down for the next time."""
+    note = out / ".model.json"
+    try:
+        same = json.loads(note.read_text(encoding="utf-8")) == {"weights_sha256": sha256}
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        write_json(note, {"weights_sha256": sha256})
+    return same
+
+
+def evaluate(a: argparse.Namespace) -> None:
+    """Print metrics of predictions against the truth; optionally write a report."""
+    task = resolve_task(a.task)
+    truth_dir = Path(a.truth)
+    in_study = truth_dir / "labels" / "final"
+    truth = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task)
+    predicted = read_markups_folder(a.predictions, task)
+    pairs = {i: (p, truth[i]) for i, p in sorted(predicted.items()) if i in truth and truth[i].defined.any()}
+    if not pairs:
+        raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")
+    metrics = summarize(list(pairs.values()))
+    if len(pairs) < len(predicted):
+        print(f"landmarklabel: {len(predicted) - len(pairs)} predicted images have no truth", file=sys.stderr)
+    if a.report:
+        from landmarklabel.report.evaluation import write_evaluation
+
+        images = find_images([str(truth_dir)]) if in_study.is_dir() else {}
+        write_evaluation(a.report, task, pairs, metrics, images)
+    if a.json:
+        print(json.dumps(metrics, allow_nan=False))
+    else:
+        print(f"{metrics['n_images']} images: {_line(metrics)}")
+        if a.report:
+            print(f"report: {a.report}")
+
+
+def _line(metrics: dict) -> str:
+    if metrics.get("mre_mm") is None:
+        return "no landmark found"
+    sdr, outliers = metrics["sdr"], metrics["outliers"]
+    return (
+        f"MRE {metrics['mre_mm']:.3f} mm, median {metrics['median_mm']:.3f}, within 2/2.5/3/4 mm "
+        f"{sdr['2']:.1f}/{sdr['2.5']:.1f}/{sdr['3']:.1f}/{sdr['4']:.1f} %, beyond 10 mm {outliers['10']} of {metrics['n_points']}"
+    )

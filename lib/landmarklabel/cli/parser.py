@@ -1,0 +1,157 @@
+"""Verbs, their options and help; errors of the user's as one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from landmarklabel import __version__
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.networks.registry import PRESETS
+
+_EXAMPLE = """\
+from a folder of images to a served model:
+  landmarklabel task new hand --names names.txt --dims 2 --out hand.json
+  landmarklabel import STUDY --task hand.json --images scans/ --table points.csv
+  landmarklabel train STUDY --task hand.json --model scn --minutes 30 --out model/
+  landmarklabel predict model/ new_scans/ --out predictions/
+  landmarklabel evaluate predictions/ STUDY --task hand.json --report report.html
+  landmarklabel serve --studies STUDY --task hand.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    module, function = arguments.run
+    try:
+        return int(getattr(importlib.import_module(module), function)(arguments) or 0)
+    except LandmarkLabelError as error:
+        print("landmarklabel: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("landmarklabel: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs; nothing heavy is imported until one runs."""
+    parser = argparse.ArgumentParser(
+        "landmarklabel",
+        description="Find anatomical landmarks in medical images and learn from the people who correct them.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for add in (_task, _import, _train, _predict, _evaluate, _serve, _doctor, _demo):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs, name: str, module: str, function: str, help: str, **more) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more
+    )
+    verb.set_defaults(run=(f"landmarklabel.cli.{module}", function))
+    return verb
+
+
+def _add_task(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--task", required=True, metavar="TASK", help="task file, or the name of a shipped task")
+
+
+def _task(verbs) -> None:
+    task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
+    inner = task.add_subparsers(metavar="new", required=True)
+    new = _verb(inner, "new", "study", "new_task", "make a task file from a list of names or an example")
+    new.add_argument("name", metavar="NAME", help="name of the task")
+    source = new.add_mutually_exclusive_group(required=True)
+    source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
+    source.add_argument("--from", dest="example", metavar="EXAMPLE.mrk.json", help="take the names from a Slicer markups file")  # fmt: skip
+    new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="image dimensions (default 3)")
+    new.add_argument(
+        "--scale",
+        nargs=3,
+        metavar=("NAME_A", "NAME_B", "MM"),
+        help="images without spacing: the distance of these two landmarks is MM millimetres",
+    )
+    new.add_argument("--out", required=True, metavar="TASK.json")
+
+
+def _import(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "import",
+        "study",
+        "import_study",
+        "copy images and their landmarks into a study folder",
+        epilog="table rows: id,x0,y0[,z0],x1,… (LPS mm; pixels for jpg and png), with or without a header\n"
+        "markups:    one <image id>.mrk.json or .fcsv an image",
+    )
+    verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
+    _add_task(verb)
+    verb.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    labels = verb.add_mutually_exclusive_group()
+    labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
+    labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
+    verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
+
+
+def _train(verbs) -> None:
+    models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in PRESETS)
+    verb = _verb(verbs, "train", "model", "train", "train a model on a study's landmarks", epilog=f"models:\n{models}")
+    verb.add_argument("study", metavar="STUDY")
+    _add_task(verb)
+    verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
+    verb.add_argument("--out", required=True, metavar="MODEL_DIR", help="the trained model's folder")
+    verb.add_argument("--minutes", type=float, metavar="M", help="time to train (default 30 unless --steps is given)")
+    verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
+    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
+    verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
+
+
+def _predict(verbs) -> None:
+    verb = _verb(verbs, "predict", "model", "predict", "find the landmarks of images; images already done are skipped")
+    verb.add_argument("model", metavar="MODEL_DIR")
+    verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
+    verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json an image, and predictions.csv")
+    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+
+
+def _evaluate(verbs) -> None:
+    verb = _verb(verbs, "evaluate", "model", "evaluate", "compare predictions with the truth")
+    verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
+    verb.add_argument("truth", metavar="TRUTH_DIR", help="a folder of markups files, or a study")
+    _add_task(verb)
+    verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
+    verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
+
+
+def _serve(verbs) -> None:
+    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients")
+    verb.add_argument("--studies", required=True, metavar="STUDY")
+    _add_task(verb)
+    verb.add_argument("--models", default="scn", metavar="scn,…", help="models to serve (default scn)")
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=8000)
+
+
+def _doctor(verbs) -> None:
+    verb = _verb(verbs, "doctor", "doctor", "doctor", "check this installation and say what to mend")
+    verb.add_argument("--json", action="store_true")
+
+
+def _demo(verbs) -> None:
+    verb = _verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
+    verb.add_argument("--out", default="landmarklabel-demo", metavar="DIR", help="where the study and the report go")
+    verb.add_argument("--minutes", type=float, default=5.0, metavar="M", help="training time in all")
+    verb.add_argument("--keep", action="store_true", help="leave the server running for 3D Slicer")

@@ -1,0 +1,127 @@
+"""``task new`` and ``import``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError
+from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, image_suffix, write_json
+from landmarklabel.io.markups import read_markups
+from landmarklabel.io.tables import read_ids, read_table
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule
+from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.study import Study
+from landmarklabel.tasks import resolve_task
+
+
+def new_task(a: argparse.Namespace) -> None:
+    """Write a task file."""
+    if a.example:
+        task = read_markups(a.example).task
+        names, definitions = task.names, dict(task.definitions)
+    else:
+        names, definitions = _read_names(Path(a.names))
+    scale = None
+    if a.scale:
+        try:
+            scale = ScaleRule(a.scale[0], a.scale[1], float(a.scale[2]))
+        except ValueError:
+            raise TaskError("--scale", [f"{a.scale[2]!r} is not a number of millimetres"]) from None
+    task = LandmarkTask(a.name, tuple(names), a.dims or 3, definitions, scale=scale)
+    write_json(a.out, task.to_json())
+    print(f"{a.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
+
+
+def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise TaskError(str(path), [f"cannot be read as a list of names ({error})"]) from None
+    rows = [line.partition("\t") for line in lines if line.strip()]
+    return [name.strip() for name, _, _ in rows], {name.strip(): text.strip() for name, _, text in rows if text.strip()}
+
+
+def import_study(a: argparse.Namespace) -> None:
+    """Copy images and landmarks into a study; what is already there and equal is left alone."""
+    task = resolve_task(a.task)
+    images = find_images([a.images])
+    labels = _labels(a, task)
+    wanted = set(read_ids(a.only)) if a.only else None
+    if wanted is not None:
+        missing = sorted(wanted - set(images))
+        if missing:
+            raise StudyError(f"--only names {len(missing)} images that are not in {a.images}, for example {missing[0]!r}")
+        images = {i: p for i, p in images.items() if i in wanted}
+    if not images:
+        raise StudyError(f"no images in {a.images}")
+    study, refused, saved = Study(a.study, task), [], 0
+    for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
+        try:
+            study.add_image(image_id, path)
+            saved += _save(study, image_id, labels.get(image_id))
+        except LandmarkLabelError as error:
+            refused.append(str(error))
+    homeless = sorted(set(labels) - set(images)) if wanted is None else []
+    print(f"{a.study}: {len(images) - len(refused)} images, {len(study.labelled())} labelled ({saved} new or changed)")
+    for text in [*refused, *([f"{len(homeless)} labels have no image, for example {homeless[0]!r}"] if homeless else [])]:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    if refused:
+        raise StudyError(f"{len(refused)} of {len(images)} images were not imported, see above")
+
+
+def _save(study: Study, image_id: str, landmarks: LandmarkSet | None) -> int:
+    if landmarks is None:
+        return 0
+    known = study.labels(image_id)
+    if known is not None and same_landmarks(known, landmarks):
+        return 0
+    study.save(image_id, replace(landmarks, expected_error_mm=None), author="import", source="import")
+    return 1
+
+
+def _labels(a: argparse.Namespace, task: LandmarkTask) -> dict[str, LandmarkSet]:
+    if a.table:
+        return read_table(a.table, task)
+    return read_markups_folder(a.markups, task) if a.markups else {}
+
+
+def read_markups_folder(folder: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
+    """Landmarks of every .mrk.json and .fcsv in a folder, by image id. Raises LandmarkFileError naming every bad file."""
+    out, faults = {}, []
+    if not Path(folder).is_dir():
+        raise StudyError(f"{folder} is not a folder")
+    for path in sorted(Path(folder).iterdir()):
+        suffix = next((s for s in (MARKUPS_SUFFIX, ".fcsv") if path.name.endswith(s)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        try:
+            out[path.name[: -len(suffix)]] = read_markups(path, task)
+        except LandmarkFileError as error:
+            faults.append(str(error))
+    if faults:
+        raise LandmarkFileError(str(folder), faults)
+    return out
+
+
+def find_images(paths: list[str]) -> dict[str, Path]:
+    """Image id to file or DICOM folder, from files and folders of images."""
+    out: dict[str, Path] = {}
+    for place in map(Path, paths):
+        if place.is_dir():
+            inside = [p for p in sorted(place.iterdir()) if not p.name.startswith(".")]
+            found = [p for p in inside if image_suffix(p) or (p.is_dir() and any(p.glob("*.dcm")))]
+            found = found or ([place] if any(place.glob("*.dcm")) else [])
+        elif place.exists():
+            found = [place]
+        else:
+            raise StudyError(f"{place}: no such file or folder")
+        for path in found:
+            known = out.setdefault(image_id_of(path), path)
+            if known != path:
+                raise StudyError(f"{known} and {path} would both be image {image_id_of(path)!r}; rename one")
+    return out
