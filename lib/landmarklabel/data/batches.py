@@ -80,8 +80,9 @@ def plan_grid(geometries: Sequence[ImageGeometry], samples: int, multiple: int, 
     extents = np.stack([np.subtract(*reversed(g.bounds_mm)) for g in geometries])
     shape = np.median(extents / extents.max(axis=1, keepdims=True), axis=0) if fit_each else extents.max(axis=0)
     edge = (np.prod(shape) / samples) ** (1 / len(shape))
-    finest = min(float(g.spacing.min()) for g in geometries)
-    edge = edge if fit_each else max(edge, finest)
+    longest = float(np.median([max(g.size) for g in geometries]))
+    finest = 1 / longest if fit_each else min(float(g.spacing.min()) for g in geometries)
+    edge = max(edge, finest)  # a grid finer than the images would only cost time
     size = tuple(int(max(round(s / edge / multiple), 1)) * multiple for s in shape)
     if fit_each:
         return GridPlan(size, None, multiple)

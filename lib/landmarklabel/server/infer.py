@@ -96,7 +96,9 @@ class LandmarkInfer(InferTask):
         landmarks, origin = self.landmarks(Path(request["image"]), _device(request.get("device")))
         landmarks = with_fixed(landmarks, request)
         version = self.shelf.record()["version"]
-        with tempfile.NamedTemporaryFile("w", suffix=MARKUPS_SUFFIX, delete=False, encoding="utf-8") as file:
+        place = self.study.cache_dir / "results"  # a client on this machine may save under the same name in its own place
+        place.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=place, suffix=MARKUPS_SUFFIX, delete=False, encoding="utf-8") as file:
             file.write(dump_markups(landmarks, f"{self.preset.key} v{version}" if origin == "model" else origin))
         return file.name, {
             "landmarks": to_wire(landmarks),

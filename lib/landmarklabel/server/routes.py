@@ -17,7 +17,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from requests_toolbelt import MultipartEncoder
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, MARKUPS_SUFFIX, image_suffix
+from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.wire import from_wire, to_wire
 from landmarklabel.store.bodies import landmarks_of
@@ -161,7 +161,7 @@ def _received(file: UploadFile) -> str:
 def _answer(result: dict, output: Output | None) -> Response | dict:
     if output is Output.json:
         return result["params"]
-    name, content = f"landmarks{MARKUPS_SUFFIX}", Path(result["file"]).read_bytes()
+    name, content = Path(result["file"]).name, Path(result["file"]).read_bytes()
     if output is Output.image:
         return FileResponse(result["file"], media_type="application/json", filename=name)
     parts = MultipartEncoder(

@@ -74,7 +74,7 @@ class Study:
         """The image's file or DICOM folder. Raises NotFound."""
         path = self._listed().images.get(image_id)
         if path is None:
-            raise NotFound(f"there is no image {str(image_id)[:80]!r} in {self.folder}; look at the list of images")
+            raise NotFound(f"there is no image {str(image_id)[:80]!r} in this study")
         return path
 
     def add_image(self, image_id: str, source: str | Path, *, copy: bool = True) -> Path:

@@ -1,0 +1,73 @@
+"""``doctor``: what is installed, what it can do, and what to mend."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+
+_PACKAGES = ("landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors")  # fmt: skip
+
+
+def doctor(a: argparse.Namespace) -> int:
+    """Print the checks; exit code 1 when one failed."""
+    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk()]
+    if a.json:
+        print(json.dumps({"ok": all(c["ok"] for c in checks), "checks": checks}, indent=1))
+    else:
+        for check in checks:
+            mark = "ok  " if check["ok"] else "BAD "
+            print(f"{mark} {check['what']:<14} {check['found']}" + ("" if check["ok"] else f"  ->  {check['mend']}"))
+    return 0 if all(c["ok"] for c in checks) else 1
+
+
+def _check(what: str, ok: bool, found: str, mend: str = "") -> dict:
+    return {"what": what, "ok": bool(ok), "found": found, "mend": mend}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> dict:
+    version = platform.python_version_tuple()
+    return _check("python", ("3", "10") <= (version[0], version[1].zfill(2)) <= ("3", "12"), platform.python_version(), "use Python 3.10 to 3.12")  # fmt: skip
+
+
+def _packages() -> list[dict]:
+    return [_check(p, _version(p) is not None, _version(p) or "missing", f"pip install {p}") for p in _PACKAGES]
+
+
+def _pydicom() -> dict:
+    version = _version("pydicom") or "0"
+    good = version.split(".")[0] == "2"
+    return _check("pydicom < 3", good, version, "MONAI Label 0.8.5 cannot start with pydicom 3: pip install 'pydicom>=2.4.5,<3'")
+
+
+def _server() -> dict:
+    try:
+        import monailabel.interfaces.app
+    except Exception as error:  # noqa: BLE001 - whatever hinders the import is the finding
+        return _check("server", False, f"{type(error).__name__}: {error}", "install with scripts/dev.py setup")
+    return _check("server", True, f"MONAI Label {monailabel.__version__ if hasattr(monailabel, '__version__') else ''} imports".replace("  ", " "))  # fmt: skip
+
+
+def _arithmetic() -> dict:
+    import torch
+
+    from landmarklabel.networks.precision import bf16_pays
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    return _check("compute", True, f"{name}, {'bf16' if bf16_pays(device) else 'fp32'}")
+
+
+def _disk() -> dict:
+    free = shutil.disk_usage(".").free / 2**30
+    return _check("disk", free > 2, f"{free:.0f} GiB free here", "free some space: models and revisions need it")
