@@ -1,0 +1,247 @@
+"""Speed and memory figures, as JSON: ``python scripts/dev.py bench [--data DIR] [--only NAME …]``.
+
+Timings are medians of several interleaved runs in this process; compare ratios, not seconds, between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from landmarklabel.cli.client import free_port, wait_until_up
+from landmarklabel.cli.serve import app_folder
+from landmarklabel.data.batches import whole_image_batch
+from landmarklabel.data.cases import Case
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.io.files import write_json
+from landmarklabel.io.images import Image, read_image, write_image
+from landmarklabel.io.tables import read_table
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.networks.build import build_refiner
+from landmarklabel.networks.heatmaps import encode_gaussians
+from landmarklabel.networks.precision import autocast
+from landmarklabel.networks.registry import find_preset
+from landmarklabel.tasks import resolve_task
+from landmarklabel.training.fit import FitConfig, _plan_crops, _untrained, fit
+from landmarklabel.training.loop import Budget, use_all_cores
+from landmarklabel.training.stages import LocatorStage, RefinerStage
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=os.environ.get("LANDMARKLABEL_DATA", str(ROOT.parent / "shared" / "data")))
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
+    arguments = parser.parse_args()
+    use_all_cores()
+    hands = _hands(Path(arguments.data))
+    out: dict = {"hardware": hardware(), "images": "hand radiographs" if len(hands) > 4 else "synthetic stand-ins"}
+    for name in arguments.only:
+        print(f"{name} …", file=sys.stderr)
+        out[name] = BENCHES[name](hands)
+    print(json.dumps(out, indent=1))
+
+
+def hardware() -> str:
+    """Processor and cores, for beside the figures."""
+    model = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "CPU")  # fmt: skip
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {torch.get_num_threads()} cores{gpu}, torch {torch.__version__}"
+
+
+def _hands(data: Path) -> list[Case]:
+    """Real radiographs where they are at hand, else phantoms of the same size and number of landmarks."""
+    task, folder = resolve_task("hand_xray"), data / "hand_xray"
+    if folder.is_dir():
+        sets = read_table(folder / "landmarks.csv", task)
+        return [Case(i, read_image(folder / "images" / f"{i}.jpg", 2), s) for i, s in sorted(sets.items())[:16]]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (1000, 700), dtype=np.uint8)
+    points = rng.uniform(100, 600, (len(task), 2))
+    return [Case("a", Image(ImageGeometry.identity((700, 1000)), pixels), LandmarkSet.of_positions(task, points))]
+
+
+def medians(runs: int, **functions: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each function, called in turn so that drifts hit all alike."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(runs):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _model(key: str, hands: list[Case]) -> Localizer:
+    preset = find_preset(key)
+    model = _untrained(hands[0].landmarks.task, hands, FitConfig(preset, Budget(steps=1)))
+    if preset.refine:
+        model.crops = _plan_crops(preset, model, hands)
+        model.refiner = build_refiner(2, len(model.task), model.crops.scales).eval()
+    model.locator.eval()
+    return model
+
+
+def inference(hands: list[Case]) -> dict:
+    """The presets on the same image, networks and decoding, without reading the file."""
+    keys = ("scn:default", "scn:single", "scn:hand2024")
+    models = {key: _model(key, hands) for key in keys}
+    cases = {key: m.case("x", hands[0].image) for key, m in models.items()}
+    seconds = medians(9, **{key: (lambda key=key: models[key].look(cases[key])) for key in keys})
+    return {"seconds": seconds, "default_times_faster_than_hand2024": seconds["scn:hand2024"] / seconds["scn:default"]}
+
+
+def training(hands: list[Case]) -> dict:
+    """Forward and backward of one training image (whole-image stage), and of the refiner's share of it."""
+    seconds = {}
+    functions = {}
+    for key in ("scn:default", "scn:hand2024"):
+        model = _model(key, hands)
+        stage = LocatorStage(model.locator.train(), model.preset, model.grid, hands, 0)
+        functions[key] = _step(stage)
+        seconds[f"{key} images a step"] = stage.batch_size
+    default = _model("scn:default", hands)
+    functions["refiner, 64 crops"] = _step(
+        RefinerStage(default.refiner.train(), default.preset, default.grid, default.crops, hands, 0)
+    )
+    found = medians(5, **functions)
+    per_image = {k: found[k] / seconds[f"{k} images a step"] for k in ("scn:default", "scn:hand2024")}
+    return {
+        "seconds_per_image": per_image,
+        "seconds_refiner_step": found["refiner, 64 crops"],
+        "default_times_faster_than_hand2024": per_image["scn:hand2024"] / per_image["scn:default"],
+    }
+
+
+def _step(stage) -> Callable[[], None]:
+    batch = stage.batch(0)
+
+    def step() -> None:
+        with autocast(torch.device("cpu"), stage.optimization.precision):
+            loss = stage.loss(batch)
+        loss.backward()
+
+    return step
+
+
+def augmentation(hands: list[Case]) -> dict:
+    """Sampling, warping and changing one cached image; and reading it from disk the first time."""
+    model = _model("scn:default", hands)
+    case = model.case("x", hands[0].image, hands[0].landmarks)
+    step = iter(range(10**6))
+    ranges = model.preset.augment
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.png"
+        write_image(path, Image(case.image.geometry, case.image.pixels))
+        found = medians(
+            15,
+            augment=lambda: whole_image_batch([case], model.grid, ranges, [0, next(step)]),
+            read=lambda: read_image(path, 2),
+        )
+    return {"ms_augment": 1e3 * found["augment"], "ms_read_from_disk": 1e3 * found["read"]}
+
+
+def heatmaps(hands: list[Case]) -> dict:
+    """Encoding 37 landmarks at 96^3 against MONAI's GenerateHeatmap."""
+    from monai.transforms import GenerateHeatmap
+
+    points = np.random.default_rng(0).uniform(10, 86, (37, 3)).astype(np.float32)
+    theirs = GenerateHeatmap(sigma=3.0, spatial_shape=(96, 96, 96))
+    index = torch.from_numpy(points)
+    ours = medians(7, ours=lambda: encode_gaussians(index, (96, 96, 96), 3.0))["ours"]
+    started = time.perf_counter()
+    theirs(points)
+    monai = time.perf_counter() - started
+    return {"seconds_ours": ours, "seconds_monai": monai, "times_faster": monai / ours}
+
+
+def server(hands: list[Case]) -> dict:
+    """Start to the first /info, and memory when idle."""
+    with tempfile.TemporaryDirectory() as folder:
+        study, task = Path(folder) / "study", phantom_task(2)
+        study.mkdir()
+        phantom = draw_phantom(task, 0)
+        write_image(study / "a.png", Image(phantom.geometry, phantom.pixels))
+        write_json(Path(folder) / "task.json", task.to_json())
+        port, log = free_port(), Path(folder) / "log"
+        command = [str(Path(sys.executable).with_name("monailabel")), "start_server", "--app", str(app_folder(study))]
+        command += ["--studies", str(study), "--conf", "task", str(Path(folder) / "task.json"), "--conf", "models", "scn"]
+        started = time.perf_counter()
+        with log.open("wb") as file:
+            process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=file, stderr=file)
+        try:
+            wait_until_up(f"http://127.0.0.1:{port}", process, log)
+            seconds = time.perf_counter() - started
+            time.sleep(2)  # let start-up garbage settle before the memory is read
+            memory = psutil.Process(process.pid).memory_info().rss / 2**30
+        finally:
+            process.terminate()
+            process.wait(20)
+    return {"seconds_to_first_info": seconds, "idle_gib": memory}
+
+
+def memory(hands: list[Case]) -> dict:
+    """Peak memory of training the hand model (all hands loaded) and of predicting one hand, each in a fresh process."""
+    return {"training_gib": _peak(_train_some, hands), "predicting_gib": _peak(_predict_one, hands)}
+
+
+def _train_some(hands: list[Case]) -> None:
+    preset = find_preset("scn:default")
+    repeated = [replace(hands[i % len(hands)], image_id=str(i)) for i in range(91)]
+    with tempfile.TemporaryDirectory() as folder:
+        fit(hands[0].landmarks.task, repeated, [], FitConfig(preset, Budget(steps=24)), folder)
+
+
+def _predict_one(hands: list[Case]) -> None:
+    model = _model("scn:default", hands)
+    model.predict(hands[0].image)
+
+
+def _peak(work: Callable, hands: list[Case]) -> float:
+    """Peak resident GiB of a fresh process that does ``work``."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_measured, args=(work, hands, queue))
+    process.start()
+    peak = queue.get(timeout=600)
+    process.join()
+    return peak
+
+
+def _measured(work: Callable, hands: list[Case], queue) -> None:
+    use_all_cores()
+    work(hands)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+BENCHES = {
+    "inference": inference,
+    "training": training,
+    "augmentation": augmentation,
+    "heatmaps": heatmaps,
+    "server": server,
+    "memory": memory,
+}
+
+if __name__ == "__main__":
+    main()
