@@ -137,7 +137,7 @@ class LandmarkTask:
                 name=content.get("name"),
                 names=tuple(x["name"] for x in landmarks),
                 dims=content.get("dims"),
-                definitions={x["name"]: str(x["definition"]) for x in landmarks if x.get("definition")},
+                definitions={str(x["name"]): str(x["definition"]) for x in landmarks if x.get("definition")},
                 mirror_pairs=pairs,
                 scale=rule,
             )
@@ -152,7 +152,7 @@ class LandmarkTask:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise TaskError(str(path), ["no such task file"]) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TaskError(str(path), [f"not readable as JSON ({error})"]) from None
         return LandmarkTask.from_json(content, str(path))
 
@@ -161,14 +161,14 @@ def _task_faults(task: LandmarkTask) -> list[str]:
     faults = []
     if not isinstance(task.name, str) or not _NAME.fullmatch(task.name):
         faults.append(f"name {str(task.name)[:80]!r} must be 1 to 100 letters, digits, '_', '.' or '-'")
-    if task.dims not in (2, 3) or isinstance(task.dims, bool):
+    if task.dims not in (2, 3) or not isinstance(task.dims, int):
         faults.append(f"dims {task.dims!r} must be 2 or 3")
     if not 1 <= len(task.names) <= _MAX_LANDMARKS:
         faults.append(f"{len(task.names)} landmarks; allowed are 1 to {_MAX_LANDMARKS}")
     bad = [n for n in task.names if not isinstance(n, str) or not n.strip() or len(n) > 200 or not n.isprintable()]
     faults += [f"landmark name {n!r} must be printable text of 1 to 200 characters" for n in bad[:5]]
     seen: set = set()
-    for n in task.names:
+    for n in filter(lambda n: isinstance(n, str), task.names):
         if n in seen:
             faults.append(f"landmark name {n!r} appears twice")
         seen.add(n)
@@ -180,6 +180,8 @@ def _task_faults(task: LandmarkTask) -> list[str]:
         paired |= {a, b}
     if task.scale:
         faults += [f"scale names {n!r}, which is no landmark" for n in (task.scale.a, task.scale.b) if n not in seen]
+        if task.scale.a == task.scale.b:
+            faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
         if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
             faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
     return faults

@@ -92,8 +92,9 @@ def _bootstrap(errors: np.ndarray, missed: np.ndarray, n: int, seed: int) -> dic
         rows = rng.integers(0, len(errors), len(errors))
         values = errors[rows][np.isfinite(errors[rows])]
         total = values.size + missed[rows].sum()
+        if values.size:
+            mre.append(values.mean())
         if total:
-            mre.append(values.mean() if values.size else np.nan)
             sdr2.append(100 * (values <= 2).sum() / total)
-    bounds = {key: np.nanpercentile(v, [2.5, 97.5]) for key, v in (("mre_mm", mre), ("sdr_2", sdr2)) if v}
+    bounds = {key: np.percentile(v, [2.5, 97.5]) for key, v in (("mre_mm", mre), ("sdr_2", sdr2)) if v}
     return {key: [float(x) for x in value] for key, value in bounds.items()}

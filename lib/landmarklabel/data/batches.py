@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -125,8 +125,8 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
 
 
 def grid_points(grid: ImageGeometry) -> np.ndarray:
-    """(*array shape, d) LPS mm of the samples of an axis-aligned grid."""
-    axes = [grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a]) for a in range(grid.dims)]
+    """(*array shape, d) float32 LPS mm of the samples of an axis-aligned grid."""
+    axes = [(grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a])).astype(np.float32) for a in range(grid.dims)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     return points.transpose(*reversed(range(grid.dims)), grid.dims)
 
@@ -138,64 +138,83 @@ class CropPlan:
 
     size: int
     zoom: float
-    scales: int = 2
-    step: float = 3.0
+    scales: int = 3
+    step: float = 2.5
     jitter: float = 5.0
     wide_jitter: float = 18.0
     wide_share: float = 0.2
 
 
-def crop_points(centre_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrix: np.ndarray, scale: int) -> np.ndarray:
-    """(*array shape, d) LPS mm of a crop's samples at one of its scales."""
-    d = len(centre_mm)
-    offsets = (np.arange(plan.size) - (plan.size - 1) / 2) * spacing_mm * plan.step**scale
-    points = np.stack(np.meshgrid(*(offsets,) * d, indexing="ij"), -1) @ matrix.T + centre_mm
-    return points.transpose(*reversed(range(d)), d)
+def read_crops(
+    case: Case, centres_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrices: np.ndarray | None = None
+) -> np.ndarray:
+    """Grey values around positions, at all scales of the plan.
+
+    Args:
+        case: the image.
+        centres_mm: (k, d) LPS mm.
+        spacing_mm: sample distance of the finest scale.
+        plan: size and scales.
+        matrices: (k, d, d) that turn a crop's axes into the world's; upright when None.
+
+    Returns:
+        (k, scales, *array shape) float32.
+    """
+    k, d = centres_mm.shape
+    axis = (np.arange(plan.size) - (plan.size - 1) / 2) * spacing_mm
+    offsets = np.stack(np.meshgrid(*(axis,) * d, indexing="ij"), -1).transpose(*reversed(range(d)), d)
+    offsets = offsets.reshape(-1, d).astype(np.float32)
+    turned = np.broadcast_to(offsets, (k, *offsets.shape)) if matrices is None else _turn(offsets, matrices)
+    centres = centres_mm[:, None].astype(np.float32)
+    shape = (k, *(plan.size,) * d)
+    scales = [plan.step**s for s in range(plan.scales)]
+    made = [case.sample((centres + turned * np.float32(f)).reshape(*shape, d), spacing_mm * f) for f in scales]
+    return np.stack(made, axis=1)
 
 
-def read_crop(case: Case, centre_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrix: np.ndarray) -> np.ndarray:
-    """(scales, *array shape) grey values around a position."""
-    return np.stack(
-        [
-            case.sample(crop_points(centre_mm, spacing_mm, plan, matrix, s), spacing_mm * plan.step**s)
-            for s in range(plan.scales)
-        ]
-    )
+def _turn(offsets: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    return offsets @ matrices.transpose(0, 2, 1).astype(np.float32)
 
 
 def crop_batch(
     cases: Sequence[Case], grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, count: int, seed: Sequence[int]
 ) -> Batch:
-    """``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly."""
+    """About ``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly."""
     made = []
+    share = -(-count // len(cases))
     for i, case in enumerate(cases):
         rng = np.random.default_rng([*seed, i])
         present = np.flatnonzero(landmark_state(case.landmarks) == PRESENT)
-        share = -(-count // len(cases))
         if present.size:
-            chosen = rng.permutation(np.resize(rng.permutation(present), share))
-            grey = draw_grey(rng, ranges)
-            made += [_crop(case, int(k), grid_plan, plan, ranges, grey, rng) for k in chosen]
-    images, index, numbers = zip(*made[:count], strict=True)
-    stacked = torch.from_numpy(np.stack(images).astype(np.float32))
+            chosen = np.resize(rng.permutation(present), share)
+            made.append((*_crops(case, chosen, grid_plan, plan, ranges, rng), chosen))
+    images, index, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
     return Batch(
-        stacked,
-        torch.from_numpy(np.stack(index)).float()[:, None],
+        torch.from_numpy(images.astype(np.float32)),
+        torch.from_numpy(index).float()[:, None],
         torch.full((len(images), 1), PRESENT),
-        torch.tensor(numbers),
+        torch.from_numpy(numbers),
     )
 
 
-def _crop(case: Case, k: int, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, grey, rng):
-    truth = case.landmarks.positions_mm[k]
-    d = len(truth)
+def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, rng):
+    """(k, scales, *shape) pixels and (k, d) positions in samples, array order, of some landmarks of one case."""
+    truth = case.landmarks.positions_mm[chosen]
     spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
+    jitter = np.stack([_jitter(plan, truth.shape[1], rng) for _ in chosen])
+    matrices = np.stack([_crop_matrix(ranges, truth.shape[1], rng) for _ in chosen])
+    centres = truth - np.einsum("kij,kj->ki", matrices, jitter) * spacing
+    pixels = draw_grey(rng, ranges).apply(read_crops(case, centres, spacing, plan, matrices))
+    return pixels, (jitter + (plan.size - 1) / 2)[:, ::-1].copy()
+
+
+def _jitter(plan: CropPlan, d: int, rng: np.random.Generator) -> np.ndarray:
+    """Where the truth lies in the crop, in samples from its middle: mostly near, sometimes anywhere."""
     wide = rng.random() < plan.wide_share
     jitter = rng.uniform(-1, 1, d) * plan.wide_jitter if wide else rng.normal(size=d) * plan.jitter
-    jitter = np.clip(jitter, -0.45 * plan.size, 0.45 * plan.size)
+    return np.clip(jitter, -0.45 * plan.size, 0.45 * plan.size)
+
+
+def _crop_matrix(ranges: AugmentRange, d: int, rng: np.random.Generator) -> np.ndarray:
     matrix = random_rotation(rng, d, ranges.rotation) * np.exp(rng.uniform(-ranges.scale, ranges.scale))
-    matrix = matrix @ (np.eye(d) + rng.uniform(-ranges.shear, ranges.shear, (d, d)) * (1 - np.eye(d)))
-    centre = truth - matrix @ jitter * spacing
-    pixels = replace(grey, seed=int(rng.integers(2**31))).apply(read_crop(case, centre, spacing, plan, matrix))
-    index = (np.linalg.inv(matrix) @ (truth - centre)) / spacing + (plan.size - 1) / 2
-    return pixels, index[::-1].copy(), k
+    return matrix @ (np.eye(d) + rng.uniform(-ranges.shear, ranges.shear, (d, d)) * (1 - np.eye(d)))

@@ -85,28 +85,33 @@ def shrink(
 
 
 def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.ndarray, fill: float) -> np.ndarray:
-    """Linear interpolation at world positions; ``fill`` outside. Reads only the block of pixels it needs."""
+    """Linear interpolation at world positions (*shape, d); ``fill`` outside. Reads only the block of pixels it needs, or
+    one block for each entry of the first axis where those lie far apart."""
     shape, d = positions_mm.shape[:-1], positions_mm.shape[-1]
     inverse = np.linalg.inv(geometry.matrix)
     offset = (inverse @ geometry.origin).astype(positions_mm.dtype)
     index = positions_mm.reshape(-1, d) @ inverse.T.astype(positions_mm.dtype) - offset
     columns = [index[:, a] for a in range(d)]  # a reduction along one column is ten times quicker than along axis 0
-    low = np.maximum(np.floor([x.min() for x in columns]).astype(int), 0)
-    high = np.minimum(np.ceil([x.max() for x in columns]).astype(int) + 1, np.array(geometry.size) - 1)
-    if (high < low).any():
+    low, high = np.floor([x.min() for x in columns]).astype(int), np.ceil([x.max() for x in columns]).astype(int) + 1
+    last = np.array(geometry.size) - 1
+    if (high < 0).any() or (low > last).any():
         return np.full(shape, fill, np.float32)
+    low = np.clip(low, 0, np.maximum(last - 1, 0))  # two samples an axis where there are two: one has no beyond
+    high = np.clip(high, np.minimum(low + 1, last), last)
+    if len(shape) > d and np.prod(high - low + 1) > 4 * len(index):
+        return np.stack([sample_linear(pixels, geometry, p, fill) for p in positions_mm])
     block = pixels[tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))]
     tensor = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None, None] - fill
     scale = (2 / np.maximum(high - low, 1)).astype(index.dtype)
     index -= low.astype(index.dtype)
     index *= scale
     index -= 1
-    grid = torch.from_numpy(index.astype(np.float32, copy=False)).reshape(1, *shape, d)
-    if (high == low).any():  # a single sample along an axis: any position within half a sample hits it
-        flat = torch.from_numpy(high == low)
-        grid = torch.where(flat & (grid.abs() <= 2), torch.zeros_like(grid), grid)
-    out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    return out[0, 0].numpy() + np.float32(fill)
+    grid = torch.from_numpy(index.astype(np.float32, copy=False)).reshape(1, *(1,) * (d - 1), -1, d)
+    out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=True).numpy().ravel()
+    thin = high == low
+    if thin.any():  # a single sample along an axis: seen by positions within half a sample of it
+        out = np.where((np.abs(index[:, thin] + 1) <= 1).all(axis=1), out, np.float32(0))
+    return out.reshape(shape) + np.float32(fill)
 
 
 def load_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> list[Case]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crop
+from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.io.images import Image
@@ -121,11 +121,11 @@ class Localizer:
         return torch.softmax(maps.flatten(2).float(), -1).reshape(maps.shape), presence
 
     def _refined(self, case: Case, first: Evidence) -> Evidence:
-        plan, d = self.crops, self.task.dims
+        plan = self.crops
         spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom
-        crops = np.stack([read_crop(case, p, spacing, plan, np.eye(d)) for p in first.positions_mm])
+        crops = read_crops(case, first.positions_mm, spacing, plan)
         numbers = torch.arange(len(self.task), device=self.device)
-        output = self.refiner(torch.from_numpy(crops.astype(np.float32)).to(self.device), numbers)
+        output = self.refiner(torch.from_numpy(crops.astype(np.float32, copy=False)).to(self.device), numbers)
         maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
         decoded = decode_heatmaps(maps)
         stride = self.refiner.stride

@@ -8,24 +8,29 @@ from landmarklabel.networks.default import DefaultSCN, MapsOutput
 from landmarklabel.networks.refiner import LocalRefiner
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, payer2019
 
-_WIDTHS = {2: (32, 64, 96, 128, 160), 3: (24, 48, 96, 128)}
-_REFINER_WIDTHS = {2: (32, 64, 96, 128), 3: (24, 48, 64)}
+_FINE = {2: (32, 64, 96, 128, 160), 3: (24, 48, 96, 128)}  # half-resolution maps, for a network that stands alone
+_COARSE = {2: (48, 96, 128, 160), 3: (48, 96, 128)}  # quarter-resolution maps, for one that a refiner follows
+_REFINER = {2: (32, 64, 96, 128), 3: (24, 48, 64)}
 
 
 def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
     """The whole-image network of a preset, freshly initialised."""
-    if network == "default":
-        return DefaultSCN(dims, landmarks, _WIDTHS[dims], spatial_level=len(_WIDTHS[dims]) - 2 if dims == 2 else 2)
+    if network == "fine":
+        return DefaultSCN(dims, landmarks, _FINE[dims], stem=2, spatial_level=len(_FINE[dims]) - 2)
+    if network == "coarse":
+        return DefaultSCN(dims, landmarks, _COARSE[dims], stem=4, spatial_level=len(_COARSE[dims]) - 2)
     if network == "payer2016":
         return ConceptSCN(landmarks)
     if network == "payer2019":
         return payer2019(landmarks, spatial_dims=dims)
-    return HandSCN(landmarks)
+    if network == "hand2024":
+        return HandSCN(landmarks)
+    raise ValueError(f"no network called {network!r}")
 
 
 def build_refiner(dims: int, landmarks: int, scales: int) -> LocalRefiner:
     """The local second stage, freshly initialised."""
-    return LocalRefiner(dims, landmarks, scales, _REFINER_WIDTHS[dims])
+    return LocalRefiner(dims, landmarks, scales, _REFINER[dims])
 
 
 def split_output(output: object) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -42,9 +42,10 @@ class GaussianTarget:
 class Refinement:
     """The local second stage, in samples of its finest crop; see ``data.batches.CropPlan``."""
 
-    size: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
+    size: Mapping[int, int] = field(default_factory=lambda: {2: 48, 3: 24})
     crops: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
-    share: float = 0.45  # of the training budget
+    share: float = 0.55  # of the training budget
+    sigma: float = 1.2  # of the target, in cells of the refiner's map
     optimization: Optimization = Optimization(lr=2e-3)
     augment: AugmentRange = AugmentRange(rotation=0.35, scale=0.14, shear=0.06)
 
@@ -101,15 +102,16 @@ PRESETS: tuple[Preset, ...] = (
         method="scn",
         name="default",
         about="ours: probability maps, presence, and a local refiner; made to be trained on a CPU",
-        network="default",
-        stride=2,
+        network="coarse",
+        stride=4,
+        sigma=0.9,
         refine=Refinement(),
     ),
     Preset(
         method="scn",
         name="single",
         about="ours without the local refiner: fastest to train and to run",
-        network="default",
+        network="fine",
         stride=2,
     ),
     Preset(

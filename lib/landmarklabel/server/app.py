@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from landmarklabel import __version__
-from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.infer import LandmarkInfer
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
-from landmarklabel.server.train import LandmarkTrain
+from landmarklabel.server.train import SERVER_PID, LandmarkTrain
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
 from landmarklabel.training.publishing import ModelShelf
@@ -70,12 +71,17 @@ class LandmarkApp(MONAILabelApp):
         place.mkdir(parents=True, exist_ok=True)
         return SafeSessions(str(place))
 
+    def cleanup_sessions(self) -> None:
+        if self._sessions is not None:  # MONAI Label's own takes an empty cache for "no sessions"
+            self._sessions.remove_expired()
+
     def on_init_complete(self) -> None:
         super().on_init_complete()
         if "monailabel.app" in sys.modules:  # only in the server, not in its training processes
             from landmarklabel.server.routes import install
 
             install(self)
+            os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
         for problem in self.study.sync():
             print(f"LandmarkLabel: {problem}", file=sys.stderr)  # noqa: T201 - the operator's console
 
@@ -96,6 +102,18 @@ class LandmarkApp(MONAILabelApp):
                 raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
             label = self._datastore.save_label(image_id, file, tag, {"model": f"{model} v{result['model_version']}"})
         return {"label": label, "tag": tag, "file": file, "params": result}
+
+    def batch_infer(self, request: dict, datastore=None) -> dict:
+        """MONAI Label's, which divides by the number of GPUs and ends at the first image that is refused."""
+
+        def infer(one: dict, _) -> dict:
+            try:
+                return self.infer(one)
+            except LandmarkLabelError as error:
+                print(f"LandmarkLabel: {one['image']}: {error}", file=sys.stderr)  # noqa: T201 - kept in the task's log
+                return {"error": str(error)}
+
+        return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)
 
     def next_sample(self, request: dict) -> dict:
         strategy = request.get("strategy") or "random"

@@ -52,6 +52,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LandmarkLabelError, lambda request, e: answer(e.http_status, str(e)))
     app.add_exception_handler(MONAILabelException, lambda request, e: answer(400, str(e.msg)))
     app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
+    app.add_exception_handler(RecursionError, lambda request, e: answer(400, "not JSON: brackets are nested too deep"))
 
 
 def _routes(landmark_app) -> APIRouter:

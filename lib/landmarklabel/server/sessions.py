@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import time
 from pathlib import Path
 
 from monailabel.utils.sessions import Sessions
@@ -32,3 +35,20 @@ class SafeSessions(Sessions):
         if uncompress:
             raise UsageError("archives are not accepted; send the image file or the DICOM files themselves")
         return super().add_session(data_file, expiry, False, session_id)
+
+    def remove_expired(self) -> int:
+        """Delete expired sessions and what killed uploads left behind; MONAI Label's own stops at such a folder."""
+        expired = [p for p in Path(self.store_path).iterdir() if _expires(p) < time.time()]
+        for place in expired:
+            self.pop(place.name, None)
+            shutil.rmtree(place, ignore_errors=True)
+        return len(expired)
+
+
+def _expires(place: Path) -> float:
+    """When a session's folder may go; a minute after its last change if it cannot be read."""
+    try:
+        session = json.loads((place / "meta.info").read_text(encoding="utf-8"))
+        return float(session["last_access_ts"]) + float(session["expiry"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return place.stat().st_mtime + 60 if place.exists() else 0.0

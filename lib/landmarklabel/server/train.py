@@ -27,6 +27,7 @@ from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cor
 from landmarklabel.training.publishing import ModelShelf, decide
 
 DEFAULT_MINUTES = 10.0
+SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 
 
 class LandmarkTrain(TrainTask):
@@ -62,15 +63,15 @@ class LandmarkTrain(TrainTask):
 
     def __call__(self, request: dict, datastore) -> dict:
         use_all_cores()
-        report = _Report(self.stats_file)
-        try:
-            with self.shelf.training_lock():
+        with self.shelf.training_lock():  # without it the statistics are another run's
+            report = _Report(self.stats_file)
+            try:
                 return self._train(request or {}, report)
-        except Cancelled as error:
-            return report.end("stopped", str(error))
-        except LandmarkLabelError as error:
-            report.end("failed", str(error))
-            raise
+            except Cancelled as error:
+                return report.end("stopped", str(error))
+            except LandmarkLabelError as error:
+                report.end("failed", str(error))
+                raise
 
     def _train(self, request: dict, report: _Report) -> dict:
         self.study.sync()
@@ -115,8 +116,9 @@ class LandmarkTrain(TrainTask):
 
 
 def _server_is_gone() -> Callable[[], bool]:
-    """True once the process that started this one has ended: training without its server would be an orphan."""
-    parent = os.getppid()
+    """True once the server that started this process has ended, even before this was called: no orphans."""
+    server = int(os.environ.get(SERVER_PID, "0"))
+    parent = server if server not in (0, os.getpid()) else os.getppid()
     return lambda: os.getppid() != parent
 
 

@@ -208,5 +208,5 @@ def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> Crop
     ratio = [model.grid.spacing_for(c.image.geometry) / float(np.median(c.image.geometry.spacing)) for c in cases]
     zoom = float(np.clip(np.median(ratio) * 1.05, 1.25, 4.0))
     size = preset.refine.size[model.task.dims]
-    return CropPlan(size, zoom, jitter=0.08 * size, wide_jitter=0.3 * size)
+    return CropPlan(size, zoom, jitter=0.1 * size, wide_jitter=0.35 * size)
 

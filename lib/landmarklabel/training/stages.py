@@ -72,7 +72,7 @@ class RefinerStage:
     def loss(self, batch: Batch) -> Tensor:
         output = self.module["network"](batch.images, batch.landmark)
         index = cell_index(batch.index, self.stride)
-        return cells_loss(output.logits, output.logits, output.absent, index, batch.state, self.preset.sigma)
+        return cells_loss(output.logits, output.logits, output.absent, index, batch.state, self.preset.refine.sigma)
 
 
 def trained_network(stage: LocatorStage | RefinerStage, ema: dict[str, Tensor]) -> nn.Module:

@@ -1,0 +1,330 @@
+"""Our own routes, many annotators at once, and every kind of wrong request."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from landmarklabel.io.markups import dump_markups, read_markups
+from landmarklabel.landmarks import LandmarkSet, Status
+from serving import Material, phantoms
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Material:
+    return phantoms(tmp_path_factory.mktemp("http"), 8)
+
+
+@pytest.fixture(scope="module")
+def server(material, running_server):
+    with running_server(material) as server:
+        yield server
+
+
+def wire(landmarks: LandmarkSet) -> list[dict]:
+    """Placed points as a client sends them."""
+    rows = zip(landmarks.task.names, landmarks.positions_mm.tolist(), strict=True)
+    return [{"name": name, "position": position, "status": "placed"} for name, position in rows]
+
+
+def moved(landmarks: LandmarkSet, x: float) -> LandmarkSet:
+    """The same landmarks with the first one at (x, 5)."""
+    return landmarks.with_landmark(landmarks.task.names[0], [x, 5.0], Status.PLACED)
+
+
+def put(server, image_id: str, landmarks: LandmarkSet, base: int, **more):
+    body = {"landmarks": wire(landmarks), "base_revision": base, **more}
+    return server.http("PUT", f"/landmarks/images/{image_id}", json=body)
+
+
+def put_label(server, image_id: str, content: str | bytes, name: str = "x.mrk.json", **query):
+    query = {"image": image_id, **query}
+    return server.http("PUT", "/datastore/label", params=query, files={"label": (name, content)}, data={"params": "{}"})
+
+
+# --- revisions -------------------------------------------------------------------------------------------------------
+
+
+def test_task(server, material):
+    assert server.get("/landmarks/task") == material.task.to_json()
+
+
+def test_saving_needs_the_newest_revision(server, material):
+    image_id, truth = "phantom00", material.truth["phantom00"]
+    empty = server.get(f"/landmarks/images/{image_id}")
+    assert empty["revision"] == 0 and {row["status"] for row in empty["landmarks"]} == {"unset"}
+    first = put(server, image_id, truth, 0, author="ann")
+    assert first.status_code == 200 and first.json()["revision"] == 1 and first.json()["author"] == "ann"
+    stale = put(server, image_id, moved(truth, 7.0), 0)
+    assert stale.status_code == 409
+    answer = stale.json()
+    assert answer["current"]["revision"] == 1 and answer["current"]["landmarks"] == first.json()["landmarks"]
+    assert answer["yours"]["base_revision"] == 0 and answer["yours"]["landmarks"][0]["position"] == [7.0, 5.0]
+    assert "revision 1 is the newest" in answer["detail"]
+    assert server.get(f"/landmarks/images/{image_id}")["revision"] == 1
+    assert put(server, image_id, moved(truth, 7.0), 1).json()["revision"] == 2
+    history = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
+    assert [r["revision"] for r in history] == [1, 2]
+    assert history[0]["landmarks"] == first.json()["landmarks"]
+    file = material.study / "labels" / "final" / f"{image_id}.mrk.json"
+    assert read_markups(file, material.task).positions_mm[0].tolist() == [7.0, 5.0]
+
+
+def test_a_repeated_key_saves_once(server, material):
+    image_id, truth = "phantom01", material.truth["phantom01"]
+    answers = [put(server, image_id, truth, 0, key="edit-17").json() for _ in range(3)]
+    assert [a["revision"] for a in answers] == [1, 1, 1] and answers[0] == answers[2]
+    assert len(server.get(f"/landmarks/images/{image_id}/history")["revisions"]) == 1
+
+
+def test_unset_and_absent_survive_a_round_trip(server, material):
+    names, image_id = material.task.names, "phantom02"
+    body = [{"name": names[0], "status": "absent"}, {"name": names[1], "status": "accepted", "position": [1.5, 2.5]}]
+    answer = server.http("PUT", f"/landmarks/images/{image_id}", json={"landmarks": body, "base_revision": 0})
+    assert answer.status_code == 200, answer.text
+    rows = server.get(f"/landmarks/images/{image_id}")["landmarks"]
+    assert [row["status"] for row in rows] == ["absent", "accepted", *["unset"] * (len(names) - 2)]
+    assert rows[0]["position"] is None and rows[1]["position"] == [1.5, 2.5]
+
+
+def test_no_submission_of_eight_annotators_is_lost(server, material):
+    image_id, truth = "phantom03", material.truth["phantom03"]
+
+    def annotate(who: int) -> list[int]:
+        contents = [dump_markups(moved(truth, 100.0 * who + turn)) for turn in range(25)]
+        return [put_label(server, image_id, content).status_code for content in contents]
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(annotate, range(8)))
+    assert codes == [[200] * 25] * 8
+    history = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
+    assert [r["revision"] for r in history] == list(range(1, 201))
+    seen = [r["landmarks"][0]["position"][0] for r in history]
+    assert sorted(seen) == [100.0 * who + turn for who in range(8) for turn in range(25)]
+    for who in range(8):  # each one's own submissions in the order in which they were made
+        own = [x for x in seen if 100 * who <= x < 100 * who + 25]
+        assert own == sorted(own)
+    file = material.study / "labels" / "final" / f"{image_id}.mrk.json"
+    assert read_markups(file, material.task).positions_mm[0, 0] == seen[-1]
+
+
+def test_annotators_who_retry_after_a_conflict_build_on_each_other(server, material):
+    image_id, truth = "phantom04", material.truth["phantom04"]
+
+    def annotate(who: int) -> int:
+        conflicts = 0
+        for _ in range(5):
+            for _attempt in range(200):
+                base = server.get(f"/landmarks/images/{image_id}")
+                count = base["landmarks"][0]["position"][0] if base["revision"] else 0.0
+                answer = put(server, image_id, moved(truth, count + 1), base["revision"], author=f"a{who}")
+                if answer.status_code == 200:
+                    break
+                assert answer.status_code == 409
+                conflicts += 1
+            else:
+                raise AssertionError("200 conflicts in a row")
+        return conflicts
+
+    with ThreadPoolExecutor(4) as pool:
+        conflicts = sum(pool.map(annotate, range(4)))
+    newest = server.get(f"/landmarks/images/{image_id}")
+    assert newest["revision"] == 20 and newest["landmarks"][0]["position"][0] == 20.0  # a lost update would miss one
+    assert conflicts > 0  # otherwise nothing was tested
+
+
+# --- wrong requests --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untouched(server, material):
+    """Labels, images and revisions are the same afterwards, and nothing appeared beside the study."""
+    image_id = "phantom05"
+    assert put_label(server, image_id, dump_markups(material.truth[image_id])).status_code == 200
+
+    def snapshot() -> dict:
+        files = [p for p in material.study.rglob("*") if p.is_file() and ".landmarklabel" not in p.parts]
+        content = {str(p): p.read_bytes() for p in files}
+        beside = sorted(p.name for p in material.study.parent.iterdir())
+        heads = [server.get(f"/landmarks/images/{i}")["revision"] for i in sorted(material.truth)]
+        return {"files": content, "beside": beside, "heads": heads, "images": server.client.info()["datastore"]["total"]}
+
+    before = snapshot()
+    yield image_id
+    assert snapshot() == before
+
+
+def detail(answer) -> str:
+    """The one JSON message of a refused request."""
+    return json.dumps(answer.json()["detail"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("POST", "/infer/nothere?image=phantom00", 404, "no model"),
+        ("POST", "/infer/scn?image=nothere", 404, "no image"),
+        ("POST", "/infer/scn", 400, "which image"),
+        ("POST", "/infer/scn?image=phantom00&output=nonsense", 422, "output"),
+        ("POST", "/activelearning/nothere", 404, "no strategy"),
+        ("GET", "/landmarks/images/nothere", 404, "no image"),
+        ("GET", "/landmarks/images/nothere/history", 404, "no image"),
+        ("GET", "/datastore/label?label=phantom07&tag=final", 404, "no label"),
+        ("GET", "/datastore/image?image=nothere", 404, "no image"),
+        ("POST", "/infer/scn?session_id=../../study", 404, "no session"),
+        ("POST", "/infer/scn?session_id=/etc", 404, "no session"),
+        ("POST", "/infer/scn?session_id=00000000-0000-1000-8000-000000000000", 404, "no session"),
+        ("GET", "/session/..%2F..%2Fstudy", 404, "Not Found"),
+        ("DELETE", "/session/nothere", 404, "no session"),
+    ],
+)
+def test_what_does_not_exist(server, untouched, method, path, status, says):
+    answer = server.http(method, path)
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+
+
+@pytest.mark.parametrize("image", ["/etc/passwd", "../server.log", "../../etc/passwd", "labels/final/phantom05", "", " ", "a\x00b", "x" * 5000])  # fmt: skip
+def test_image_ids_never_name_other_files(server, untouched, image):
+    secret = server.http("POST", "/infer/scn", params={"image": image, "output": "json"})
+    assert 400 <= secret.status_code < 500, secret.text
+    for path in ("/datastore/image", "/datastore/image/info"):
+        assert 400 <= server.http("GET", path, params={"image": image}).status_code < 500
+    label = server.http("GET", "/datastore/label", params={"label": image, "tag": "final"})
+    assert 400 <= label.status_code < 500
+    content = "{}".encode()
+    saved = server.http("PUT", "/datastore/label", params={"image": image}, files={"label": ("x.mrk.json", content)})
+    assert 400 <= saved.status_code < 500
+    assert 400 <= server.http("DELETE", "/datastore/image", params={"id": image}).status_code < 500
+
+
+def test_images_are_never_added_outside_the_study(server, material, untouched):
+    pixels = material.image("phantom00").read_bytes()
+    for image_id in ("../outside", "/tmp/outside", "labels/x", ".hidden"):
+        answer = server.http("PUT", "/datastore/image", params={"image": image_id}, files={"file": ("a.png", pixels)})
+        assert answer.status_code == 400, answer.text
+    for name in ("a.py", "a.png.exe", "a"):
+        answer = server.http("PUT", "/datastore/image", params={"image": "new"}, files={"file": (name, pixels)})
+        assert answer.status_code == 400, answer.text
+    damaged = server.http("PUT", "/datastore/image", params={"image": "new"}, files={"file": ("a.png", pixels[:500])})
+    assert damaged.status_code == 400, damaged.text
+
+
+@pytest.mark.parametrize("params", ["{", "[1]", "null", "nonsense", "[" * 100_000, '{"fixed": 5}', '{"fixed": {"nose": [1, 2]}}', '{"absent": ["nose"]}', '{"absent": "thumb_tip"}', '{"fixed": {"thumb_tip": [1]}}', '{"fixed": {"thumb_tip": [NaN, 1]}}'])  # fmt: skip
+def test_wrong_params(server, material, untouched, params):
+    assert "thumb_tip" in material.task.names
+    answer = server.http("POST", "/infer/scn", params={"image": "phantom00"}, data={"params": params})
+    assert answer.status_code == 400, answer.text
+    assert detail(answer)
+
+
+@pytest.mark.parametrize("key", ["image", "label", "model", "uploaded_file", "session"])
+def test_params_cannot_replace_the_image_or_model(server, untouched, key):
+    data = {"params": json.dumps({key: "/etc/passwd"})}
+    answer = server.http("POST", "/infer/scn", params={"image": "phantom00"}, data=data)
+    assert answer.status_code == 400 and key in detail(answer), answer.text
+
+
+def faulty_labels(material: Material) -> dict[str, tuple[str, str | bytes, str]]:
+    """Name to file name, content and a part of the message."""
+    good = dump_markups(material.truth["phantom05"])
+    first = json.dumps(material.truth["phantom05"].positions_mm[0, 0])
+    return {
+        "empty": ("x.mrk.json", b"", "not JSON"),
+        "text": ("x.mrk.json", "hello", "not JSON"),
+        "truncated": ("x.mrk.json", good[: len(good) // 2], "not JSON"),
+        "binary": ("x.mrk.json", bytes(range(256)), "UTF"),
+        "nan": ("x.mrk.json", good.replace(first, "NaN", 1), "NaN"),
+        "huge": ("x.mrk.json", good.replace(first, "1e300", 1), "from the origin"),
+        "no markups": ("x.mrk.json", "{}", "markups"),
+        "other names": ("x.mrk.json", good.replace("thumb_tip", "nose_tip"), "nose_tip"),
+        "twice": ("x.mrk.json", good.replace("index_tip", "thumb_tip"), "2 times"),
+        "deep": ("x.mrk.json", "[" * 100_000, "deep"),
+        "image": ("x.nii.gz", b"\x1f\x8b" + bytes(100), "landmarks are .mrk.json"),
+        "nrrd": ("x.nrrd", good, "landmarks are .mrk.json"),
+    }
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "truncated", "binary", "nan", "huge", "no markups", "other names", "twice", "deep", "image", "nrrd"])  # fmt: skip
+def test_a_faulty_label_is_refused_with_its_fault(server, material, untouched, name):
+    file_name, content, says = faulty_labels(material)[name]
+    for tag in ("final", "original"):
+        answer = put_label(server, untouched, content, file_name, tag=tag)
+        assert answer.status_code == 400, answer.text
+        assert says in detail(answer)
+
+
+@pytest.mark.parametrize("tag", ["../x", "/tmp/x", "a/b", "..", ".hidden", "x" * 200])
+def test_tags_never_name_other_folders(server, material, untouched, tag):
+    answer = put_label(server, untouched, dump_markups(material.truth[untouched]), tag=tag)
+    assert answer.status_code == 400 and "tag" in detail(answer), answer.text
+
+
+def test_wrong_bodies_of_our_own_route(server, material, untouched):
+    rows = wire(material.truth[untouched])
+    newest = server.get(f"/landmarks/images/{untouched}")["revision"]
+    wrong = {
+        "no landmarks": {"base_revision": newest},
+        "no base": {"landmarks": rows},
+        "base text": {"landmarks": rows, "base_revision": "1"},
+        "base true": {"landmarks": rows, "base_revision": True},
+        "base negative": {"landmarks": rows, "base_revision": -1},
+        "unknown name": {"landmarks": [{**rows[0], "name": "nose"}], "base_revision": newest},
+        "twice": {"landmarks": [rows[0], rows[0]], "base_revision": newest},
+        "status": {"landmarks": [{**rows[0], "status": "sure"}], "base_revision": newest},
+        "one number": {"landmarks": [{**rows[0], "position": [1.0]}], "base_revision": newest},
+        "text": {"landmarks": [{**rows[0], "position": ["1", "2"]}], "base_revision": newest},
+        "no position": {"landmarks": [{"name": rows[0]["name"], "status": "placed"}], "base_revision": newest},
+        "extra key": {"landmarks": [{**rows[0], "note": "x"}], "base_revision": newest},
+    }
+    for name, body in wrong.items():
+        answer = server.http("PUT", f"/landmarks/images/{untouched}", json=body)
+        assert answer.status_code == 400, (name, answer.text)
+    nan = json.dumps({"landmarks": [{**rows[0], "position": [np.nan, 1.0]}], "base_revision": newest})
+    headers = {"content-type": "application/json"}
+    for content in (nan, "{", "[]", "[" * 100_000):
+        answer = server.http("PUT", f"/landmarks/images/{untouched}", data=content, headers=headers)
+        assert 400 <= answer.status_code < 500, answer.text
+    future = server.http("PUT", f"/landmarks/images/{untouched}", json={"landmarks": rows, "base_revision": newest + 5})
+    assert future.status_code == 409
+
+
+@pytest.mark.parametrize("params", ["{", "[" * 100_000, '{"a": NaN}'])
+def test_wrong_params_of_other_routes(server, material, untouched, params):
+    label, pixels = dump_markups(material.truth[untouched]), material.image("phantom00").read_bytes()
+    cases = [
+        ("/datastore/label", {"image": untouched, "tag": "final"}, {"label": ("x.mrk.json", label)}, "params"),
+        ("/datastore/image", {"image": "../x"}, {"file": ("a.png", pixels)}, "params"),
+        ("/datastore/image/info", {"image": untouched}, {}, "info"),
+        ("/datastore/label/info", {"label": untouched, "tag": "final"}, {}, "info"),
+    ]
+    for path, query, files, key in cases[1 if "NaN" in params else 0 :]:  # of a label's params only known keys are used
+        answer = server.http("PUT", path, params=query, files=files or None, data={key: params})
+        assert answer.status_code == 400, (path, answer.text)
+
+
+def test_archives_are_not_unpacked(server, material, untouched):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../../evil.png", material.image("phantom00").read_bytes())
+    files = {"files": ("a.zip", packed.getvalue())}
+    answer = server.http("PUT", "/session/", params={"uncompress": "true"}, files=files)
+    assert answer.status_code == 400 and "archive" in detail(answer), answer.text
+
+
+def test_garbage_in_a_session_is_a_clear_answer(server, untouched):
+    session = server.http("PUT", "/session/", files={"files": ("a.png", b"no image at all")}).json()["session_id"]
+    answer = server.http("POST", "/infer/scn", params={"session_id": session})
+    assert answer.status_code == 400, answer.text
+    upload = server.http("POST", "/infer/scn", files={"file": ("a.txt", b"no image")})
+    assert upload.status_code == 400 and "no image" in detail(upload)
+    assert str(server.log.parent) not in answer.text + upload.text  # no paths of the server
+
+
+def test_the_server_is_still_well(server, material):
+    assert server.client.info()["datastore"]["total"] == len(material.truth)
+    assert "Traceback" not in server.log.read_text(errors="replace")
