@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -62,7 +63,8 @@ def main() -> None:
 
 def hardware() -> str:
     """Processor and cores, for beside the figures."""
-    model = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "CPU")  # fmt: skip
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor() or "CPU")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{model}, {torch.get_num_threads()} cores{gpu}, torch {torch.__version__}"
 

@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -53,7 +54,8 @@ def hardware() -> str:
     """Processor, cores and torch, for beside the figures."""
     import torch
 
-    model = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "CPU")  # fmt: skip
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor() or "CPU")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
 
@@ -64,7 +66,8 @@ def hands(data: Path, runs: Path, minutes: float = 30) -> dict:
     with (source / "landmarks.csv").open() as file:
         valid = [row["id"] for row in csv.DictReader(file) if row["split"] == "valid"]
     (runs / "valid.txt").write_text("\n".join(valid) + "\n")
-    landmarklabel("import", study, "--task", "hand_xray", "--images", source / "images", "--table", source / "landmarks.csv")  # fmt: skip
+    given = ["--images", source / "images", "--table", source / "landmarks.csv"]
+    landmarklabel("import", study, "--task", "hand_xray", *given)
     model, predictions = runs / "model", runs / "predictions"
     started = time.monotonic()
     if not (model / "model.json").exists():

@@ -14,5 +14,5 @@ def data_dir() -> Path:
     repository = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("LANDMARKLABEL_DATA") or repository.parent / "shared" / "data")
     if not folder.is_dir():
-        pytest.skip(f"no real images: {folder} does not exist; set LANDMARKLABEL_DATA to the folder that holds hand_xray")
+        pytest.skip(f"no real images: {folder} does not exist; set LANDMARKLABEL_DATA to the folder with hand_xray")
     return folder

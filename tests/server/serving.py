@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import requests
 import SimpleITK as sitk
+from monailabel.client import MONAILabelClient
+
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
@@ -23,7 +25,6 @@ from landmarklabel.io.images import read_geometry
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.training.publishing import ModelShelf
-from monailabel.client import MONAILabelClient
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
 START_S, TRAIN_S = 90, 150  # deadlines, not expectations: a busy machine is slow

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from serving import Material, phantoms
+
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.landmarks import LandmarkSet, Status
-from serving import Material, phantoms
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,8 @@ def untouched(server, material):
         content = {str(p): p.read_bytes() for p in files}
         beside = sorted(p.name for p in material.study.parent.iterdir())
         heads = [server.get(f"/landmarks/images/{i}")["revision"] for i in sorted(material.truth)]
-        return {"files": content, "beside": beside, "heads": heads, "images": server.client.info()["datastore"]["total"]}
+        total = server.client.info()["datastore"]["total"]
+        return {"files": content, "beside": beside, "heads": heads, "images": total}
 
     before = snapshot()
     yield image_id
@@ -188,7 +190,10 @@ def test_what_does_not_exist(server, untouched, method, path, status, says):
     assert says in answer.text
 
 
-@pytest.mark.parametrize("image", ["/etc/passwd", "../server.log", "../../etc/passwd", "labels/final/phantom05", "", " ", "a\x00b", "x" * 5000])  # fmt: skip
+@pytest.mark.parametrize(
+    "image",
+    ["/etc/passwd", "../server.log", "../../etc/passwd", "labels/final/phantom05", "", " ", "a\x00b", "x" * 5000],
+)
 def test_image_ids_never_name_other_files(server, untouched, image):
     secret = server.http("POST", "/infer/scn", params={"image": image, "output": "json"})
     assert 400 <= secret.status_code < 500, secret.text
@@ -196,7 +201,7 @@ def test_image_ids_never_name_other_files(server, untouched, image):
         assert 400 <= server.http("GET", path, params={"image": image}).status_code < 500
     label = server.http("GET", "/datastore/label", params={"label": image, "tag": "final"})
     assert 400 <= label.status_code < 500
-    content = "{}".encode()
+    content = b"{}"
     saved = server.http("PUT", "/datastore/label", params={"image": image}, files={"label": ("x.mrk.json", content)})
     assert 400 <= saved.status_code < 500
     assert 400 <= server.http("DELETE", "/datastore/image", params={"id": image}).status_code < 500
@@ -214,7 +219,22 @@ def test_images_are_never_added_outside_the_study(server, material, untouched):
     assert damaged.status_code == 400, damaged.text
 
 
-@pytest.mark.parametrize("params", ["{", "[1]", "null", "nonsense", "[" * 100_000, '{"fixed": 5}', '{"fixed": {"nose": [1, 2]}}', '{"absent": ["nose"]}', '{"absent": "thumb_tip"}', '{"fixed": {"thumb_tip": [1]}}', '{"fixed": {"thumb_tip": [NaN, 1]}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "params",
+    [
+        "{",
+        "[1]",
+        "null",
+        "nonsense",
+        "[" * 100_000,
+        '{"fixed": 5}',
+        '{"fixed": {"nose": [1, 2]}}',
+        '{"absent": ["nose"]}',
+        '{"absent": "thumb_tip"}',
+        '{"fixed": {"thumb_tip": [1]}}',
+        '{"fixed": {"thumb_tip": [NaN, 1]}}',
+    ],
+)
 def test_wrong_params(server, material, untouched, params):
     assert "thumb_tip" in material.task.names
     answer = server.http("POST", "/infer/scn", params={"image": "phantom00"}, data={"params": params})
@@ -249,7 +269,23 @@ def faulty_labels(material: Material) -> dict[str, tuple[str, str | bytes, str]]
     }
 
 
-@pytest.mark.parametrize("name", ["empty", "text", "truncated", "binary", "nan", "huge", "no markups", "other names", "twice", "deep", "image", "nrrd"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "empty",
+        "text",
+        "truncated",
+        "binary",
+        "nan",
+        "huge",
+        "no markups",
+        "other names",
+        "twice",
+        "deep",
+        "image",
+        "nrrd",
+    ],
+)
 def test_a_faulty_label_is_refused_with_its_fault(server, material, untouched, name):
     file_name, content, says = faulty_labels(material)[name]
     for tag in ("final", "original"):

@@ -11,13 +11,14 @@ import psutil
 import pytest
 import requests
 import torch
+from serving import Material, phantoms
+
 from landmarklabel.data.cases import load_cases
 from landmarklabel.networks.registry import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 from landmarklabel.training.publishing import Decision
-from serving import Material, phantoms
 
 
 @pytest.fixture(scope="module")

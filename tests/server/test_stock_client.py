@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from monailabel.client.client import MONAILabelClientException
+from serving import APP, Material, is_alive, phantoms, wait_until
+
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import read_table
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.store.bodies import same_landmarks
 from landmarklabel.tasks import resolve_task
-from monailabel.client.client import MONAILabelClientException
-from serving import APP, Material, is_alive, phantoms, wait_until
 
 
 def hands(folder: Path, data: Path, count: int = 12) -> Material:
@@ -252,7 +253,7 @@ def test_a_stopped_training_leaves_nothing_behind_and_a_new_one_decides(server, 
         pass
     assert psutil.Process(server.process.pid).children(recursive=True) == []
     before = client.info()["models"]["scn"]["version"]
-    stats = server.train({"max_epochs": 2})
+    stats = server.train({"max_epochs": 1})
     assert stats["state"] == "done" and "validation" in stats["reason"]
     live = client.info()["models"]["scn"]["version"]
     assert stats["version"] == live == before + stats["published"]

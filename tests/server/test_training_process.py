@@ -7,8 +7,9 @@ import signal
 import time
 
 import psutil
-from landmarklabel.store.study import Study
 from serving import is_alive, phantoms, processes_of, wait_until
+
+from landmarklabel.store.study import Study
 
 
 def labelled_phantoms(folder):

@@ -28,7 +28,7 @@ class Client:
     def _call(self, method: str, path: str, **more) -> requests.Response:
         answer = self.session.request(method, self.url + path, timeout=300, **more)
         if answer.status_code >= 400:
-            raise StudyError(f"{method} {path.split('?')[0]}: the server answered {answer.status_code}: {answer.text[:300]}")
+            raise StudyError(f"{method} {path}: the server answered {answer.status_code}: {answer.text[:300]}")
         return answer
 
     def info(self) -> dict:
@@ -51,10 +51,8 @@ class Client:
     def submit(self, image_id: str, landmarks: LandmarkSet) -> dict:
         """Submit a finished case."""
         files = {"label": (f"{image_id}.mrk.json", dump_markups(landmarks), "application/json")}
-        return self._call(
-            "PUT", "/datastore/label", params={"image": image_id, "tag": "final"}, data={"params": '{"client_id": "demo"}'},
-            files=files,
-        ).json()  # fmt: skip
+        where, who = {"image": image_id, "tag": "final"}, {"params": '{"client_id": "demo"}'}
+        return self._call("PUT", "/datastore/label", params=where, data=who, files=files).json()
 
     def train(self, model: str, minutes: float) -> dict:
         """Start a training and wait for its end; returns its statistics."""
@@ -69,7 +67,9 @@ class Client:
 
 
 @contextmanager
-def running_server(study: Path, task_file: Path, log: Path, models: str = "scn", port: int | None = None) -> Iterator[str]:
+def running_server(
+    study: Path, task_file: Path, log: Path, models: str = "scn", port: int | None = None
+) -> Iterator[str]:
     """Run ``landmarklabel serve`` in a process of its own; yields its address and stops it at the end."""
     port = port or free_port()
     command = [sys.executable, "-m", "landmarklabel", "serve", "--studies", str(study), "--task", str(task_file)]

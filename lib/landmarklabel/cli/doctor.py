@@ -8,8 +8,9 @@ import json
 import os
 import platform
 import shutil
+import sys
 
-_PACKAGES = ("landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors")  # fmt: skip
+_PACKAGES = "landmarklabel torch monai monailabel numpy SimpleITK pydicom SQLAlchemy safetensors".split()
 
 
 def doctor(a: argparse.Namespace) -> int:
@@ -36,8 +37,8 @@ def _version(package: str) -> str | None:
 
 
 def _python() -> dict:
-    version = platform.python_version_tuple()
-    return _check("python", ("3", "10") <= (version[0], version[1].zfill(2)) <= ("3", "12"), platform.python_version(), "use Python 3.10 to 3.12")  # fmt: skip
+    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    return _check("python", good, platform.python_version(), "use Python 3.10 to 3.12")
 
 
 def _packages() -> list[dict]:
@@ -52,10 +53,10 @@ def _pydicom() -> dict:
 
 def _server() -> dict:
     try:
-        import monailabel.interfaces.app
-    except Exception as error:  # noqa: BLE001 - whatever hinders the import is the finding
+        import monailabel.interfaces.app  # noqa: F401
+    except Exception as error:
         return _check("server", False, f"{type(error).__name__}: {error}", "install with scripts/dev.py setup")
-    return _check("server", True, f"MONAI Label {monailabel.__version__ if hasattr(monailabel, '__version__') else ''} imports".replace("  ", " "))  # fmt: skip
+    return _check("server", True, f"MONAI Label {_version('monailabel')} imports")
 
 
 def _arithmetic() -> dict:

@@ -38,7 +38,8 @@ def train(a: argparse.Namespace) -> int:
     print(f"training {preset.key} on {len(train_cases)} images, {len(valid_cases)} for validation")
     config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume)
     stop = _Interrupt()
-    with tqdm(total=1000, desc=preset.name, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}") as bar:  # fmt: skip
+    layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=1000, desc=preset.name, disable=None, bar_format=layout) as bar:
 
         def show(p) -> None:
             bar.set_postfix_str(f" {p.stage} step {p.step}, loss {p.loss:.3f}", refresh=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from landmarklabel.data.augment import AugmentRange
 from landmarklabel.errors import UsageError
@@ -93,9 +93,10 @@ class Preset:
         return f"{self.method}:{self.name}"
 
 
-_PUBLISHED_2016 = AugmentRange(rotation=0.2, scale=0.0, shear=0.0, shift=0.04, elastic=0.02, gamma=0.0, contrast=0.15, brightness=0.15, noise=0.0)  # fmt: skip
-_PUBLISHED_2019 = AugmentRange(rotation=0.25, scale=0.2, shear=0.0, shift=0.04, elastic=0.015, gamma=0.0, contrast=0.22, brightness=0.25, noise=0.0)  # fmt: skip
-_HAND_2024 = AugmentRange(rotation=0.175, scale=0.27, shear=0.0, shift=0.078, elastic=0.006, elastic_nodes=12, gamma=0.0, contrast=0.0, brightness=0.0, noise=0.001)  # fmt: skip
+_NONE = AugmentRange(rotation=0, scale=0, shear=0, shift=0, elastic=0, gamma=0, contrast=0, brightness=0, noise=0)
+_PUBLISHED_2016 = replace(_NONE, rotation=0.2, shift=0.04, elastic=0.02, contrast=0.15, brightness=0.15)
+_PUBLISHED_2019 = replace(_NONE, rotation=0.25, scale=0.2, shift=0.04, elastic=0.015, contrast=0.22, brightness=0.25)
+_HAND_2024 = replace(_NONE, rotation=0.175, scale=0.27, shift=0.078, elastic=0.006, elastic_nodes=12, noise=0.001)
 
 PRESETS: tuple[Preset, ...] = (
     Preset(

@@ -170,9 +170,12 @@ class LandmarkDatastore(Datastore):
         return {
             "total": len(images),
             "completed": len(labelled),
-            "label_tags": {tag: len(list((self.study.folder / "labels" / tag).glob(f"*{MARKUPS_SUFFIX}"))) for tag in self._tags()},  # fmt: skip
+            "label_tags": {tag: self._count(tag) for tag in self._tags()},
             "train": [],
         }
+
+    def _count(self, tag: str) -> int:
+        return sum(1 for _ in (self.study.folder / "labels" / tag).glob(f"*{MARKUPS_SUFFIX}"))
 
     def json(self) -> dict:
         infos = self._infos()

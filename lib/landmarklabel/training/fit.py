@@ -169,6 +169,7 @@ class _Run:
     def refine(self, model: Localizer, cases: Sequence[Case], valid: Sequence[Case]) -> None:
         preset, d, start = self.config.preset, model.task.dims, self.config.start_from
         model.crops = _plan_crops(preset, model, cases)
+        torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
         refiner = build_refiner(d, len(model.task), model.crops.scales)
         if start is not None and start.refiner is not None:
             model.crops = start.crops

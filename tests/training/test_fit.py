@@ -1,0 +1,321 @@
+"""The whole recipe on small phantoms: it learns, repeats, resumes, and its folder gives back the same model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from landmarklabel.data.cases import Case
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.errors import ModelError, StudyError, UsageError
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.template import template_landmarks
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.metrics import summarize
+from landmarklabel.networks import build
+from landmarklabel.networks.registry import PRESETS, find_preset
+from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.loop import Budget, Cancelled
+
+TASK = phantom_task(2, 6)
+
+
+def narrow(network, dims, n, *args, **settings):
+    """A network with a quarter of the channels, so that these tests take seconds."""
+    *head, widths = args
+    return network(dims, n, *head, tuple(max(8, w // 32 * 8) for w in widths), **settings)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DefaultSCN", "LocalRefiner"):
+            patch.setattr(build, name, partial(narrow, getattr(build, name)))
+        yield
+
+
+def small(key, edge=64):
+    """A preset on a small grid, with small batches."""
+    preset = find_preset(key)
+    samples = {d: (edge,) * 2 if d == 2 else (32,) * 3 for d in preset.dims}
+    if not isinstance(preset.samples[2], tuple):
+        samples = {2: 96 * 64, 3: 32**3}
+    refine = preset.refine and replace(preset.refine, size={2: 32, 3: 16}, crops={2: 24, 3: 6})
+    return replace(preset, samples=samples, batch={2: 4, 3: 1}, refine=refine)
+
+
+def phantoms(task, seeds, **settings):
+    made = [(s, draw_phantom(task, s, **settings)) for s in seeds]
+    return [Case(f"case{s}", Image(p.geometry, p.pixels), p.landmarks) for s, p in made]
+
+
+def config(key="scn:default", steps=4, **changes):
+    return FitConfig(small(key), Budget(steps=steps), **changes)
+
+
+def hands(seeds, absent_fraction=0.15):
+    return phantoms(TASK, seeds, size=(64, 96), absent_fraction=absent_fraction, pose=0.6, noise=0.5)
+
+
+TRAIN, VALID = hands(range(14)), hands(range(100, 110))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    told = []
+    model, metrics = fit(TASK, TRAIN, VALID, config(steps=500, seed=1), folder, told.append)
+    return folder, model, metrics, told
+
+
+def test_it_learns_far_more_than_the_template_knows(trained):
+    _, _, metrics, _ = trained
+    labelled = [(c.image.geometry, c.landmarks) for c in TRAIN]
+    template = summarize([(template_landmarks(TASK, c.image.geometry, labelled), c.landmarks) for c in VALID])
+    assert metrics["mre_mm"] < 0.5 * template["mre_mm"]
+    assert metrics["median_mm"] < 2.0
+
+
+def test_it_learns_what_is_absent(trained):
+    _, model, metrics, _ = trained
+    pairs = [(model.predict(c), c.landmarks) for c in VALID]
+    absent = lambda marks: np.array([s is Status.ABSENT for s in marks.status])  # noqa: E731
+    said, true = (np.concatenate([absent(p[i]) for p in pairs]) for i in (0, 1))
+    assert 3 < true.sum() < 0.4 * len(true)
+    assert metrics["presence"]["f1"] > 0.8
+    assert (said & true).sum() > 0.5 * true.sum()  # which always saying "present" would miss
+
+
+def test_predictions_are_complete(trained):
+    _, model, metrics, _ = trained
+    for case in VALID:
+        found = model.predict(case)
+        assert set(found.status) <= {Status.PREDICTED, Status.ABSENT}
+        assert found.covariance_mm2.shape == (6, 2, 2) and ((found.presence >= 0) & (found.presence <= 1)).all()
+        assert (np.linalg.eigvalsh(found.covariance_mm2) > 0).all()
+        assert (found.expected_error_mm[found.defined] > 0).all()
+    assert metrics["n_images"] == 10
+
+
+def test_progress_covers_both_stages_without_going_back(trained):
+    _, _, _, told = trained
+    fractions = [p.fraction for p in told]
+    assert fractions == sorted(fractions) and 0 <= fractions[0] < 0.01 and 0.99 < fractions[-1] <= 1
+    assert list(dict.fromkeys(p.stage for p in told)) == ["locate", "refine"] and len(told) == 500
+    assert [p.seconds for p in told] == sorted(p.seconds for p in told)
+
+
+def test_the_folder_gives_back_the_same_model_to_the_bit(trained):
+    folder, model, metrics, _ = trained
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+    again = load_model(folder, TASK)
+    assert again.calibration == model.calibration and again.grid == model.grid and again.crops == model.crops
+    for case in VALID[:4]:
+        one, two = model.predict(case), again.predict(case.image)
+        for part in ("positions_mm", "expected_error_mm", "covariance_mm2", "presence"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(two, part))
+        assert one.status == two.status
+
+
+def test_the_record_tells_what_the_model_was_made_of(trained):
+    record, metrics = read_record(trained[0]), trained[2]
+    assert record["task_hash"] == TASK.hash and record["preset"] == "scn:default" and record["seed"] == 1
+    assert record["train_labels"] == {c.image_id: label_hash(c.landmarks) for c in TRAIN}
+    assert record["valid_ids"] == sorted(c.image_id for c in VALID) and record["minutes"] > 0
+    assert record["metrics"] == json.loads(json.dumps(metrics))
+
+
+def test_a_label_hash_changes_with_the_label():
+    marks = TRAIN[0].landmarks
+    moved = marks.with_landmark(TASK.names[0], [1.0, 2.0])
+    gone = marks.with_landmark(TASK.names[0], None, Status.ABSENT)
+    assert len({label_hash(x) for x in (marks, moved, gone)}) == 3
+
+
+def test_warm_start_goes_on_from_the_old_weights(trained, tmp_path):
+    """After a single step the model is still about as good as the one it started from."""
+    _, old, metrics, _ = trained
+    cases = TRAIN[:3]
+    model, warm = fit(TASK, cases, VALID, config(steps=2, start_from=old), tmp_path / "warm")
+    _, cold = fit(TASK, cases, VALID, config(steps=2), tmp_path / "cold")
+    assert model.grid == old.grid and warm["median_mm"] < 3 * metrics["median_mm"] < cold["image_point_error_mm"]["mean"]
+
+
+# ------------------------------------------------------------------ stopping and resuming
+
+
+def weights(folder):
+    return read_record(folder)["weights_sha256"]
+
+
+def stop_after(k):
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) == k
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder, told = tmp_path_factory.mktemp("straight"), []
+    fit(TASK, TRAIN[:4], [], config(steps=11), folder, told.append)
+    return weights(folder), [p.stage for p in told].index("refine")
+
+
+@pytest.mark.parametrize("where", ["locate", "between", "refine"])
+def test_a_stopped_fit_resumes_to_the_same_bits(tmp_path, straight, where):
+    wanted, locate_steps = straight
+    k = {"locate": 2, "between": locate_steps, "refine": locate_steps + 3}[where]
+    with pytest.raises(Cancelled):
+        fit(TASK, TRAIN[:4], [], config(steps=11), tmp_path, should_stop=stop_after(k))
+    assert not (tmp_path / "model.json").exists()
+    with pytest.raises(ModelError, match="no trained model here"):
+        load_model(tmp_path)
+    torch.manual_seed(31415)
+    told = []
+    fit(TASK, TRAIN[:4], [], config(steps=11, resume=True), tmp_path, told.append)
+    assert weights(tmp_path) == wanted and len(told) == len(set((p.stage, p.step) for p in told)) == 11 - k
+    assert not (tmp_path / "state").exists()
+
+
+def test_another_seed_gives_another_model(tmp_path, straight):
+    fit(TASK, TRAIN[:4], [], config(steps=11, seed=2), tmp_path)
+    assert weights(tmp_path) != straight[0]
+
+
+def test_a_run_about_something_else_is_not_resumed(tmp_path):
+    run = partial(fit, TASK, folder=tmp_path)
+    with pytest.raises(Cancelled):
+        run(TRAIN[:4], [], config(steps=11), should_stop=stop_after(1))
+    refusal = "cannot resume: the stopped run had another task, model, seed or other labelled images"
+    with pytest.raises(UsageError, match=refusal):
+        run(TRAIN[:4], [], config(steps=11, seed=7, resume=True))
+    with pytest.raises(UsageError, match=refusal):
+        run(TRAIN[:3], [], config(steps=11, resume=True))
+    with pytest.raises(UsageError, match=refusal):
+        run(TRAIN[:4], [], config("scn:single", steps=11, resume=True))
+    told = []
+    run(TRAIN[:4], [], config(steps=2, seed=7), on_progress=told.append)  # without resume it starts over
+    assert told[0].step == 1
+
+
+# ------------------------------------------------------------------ odd inputs
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    image = TRAIN[0].image
+    absent = LandmarkSet(TASK, np.full((6, 2), np.nan), (Status.ABSENT,) * 6)
+    guessed = LandmarkSet.of_positions(TASK, np.ones((6, 2)), Status.PREDICTED)
+    for cases in ([], [Case("a", image, absent)], [Case("a", image, guessed), Case("b", image, LandmarkSet.empty(TASK))]):
+        with pytest.raises(StudyError, match="no labelled image to train on: place and submit"):
+            fit(TASK, cases, [], config(), tmp_path)
+
+
+def test_a_preset_of_other_dimensions_is_refused(tmp_path):
+    task = phantom_task(3, 2)
+    cases = phantoms(task, [0], size=16, spacing=4.0)
+    with pytest.raises(UsageError, match="'scn:payer2016' is made for 2D images, the task is 3D"):
+        fit(task, cases, [], config("scn:payer2016"), tmp_path)
+
+
+def test_one_case_with_one_landmark_is_enough(tmp_path):
+    positions = np.full((6, 2), np.nan)
+    positions[2] = 30.0, 40.0
+    only = Case("a", TRAIN[0].image, LandmarkSet.of_positions(TASK, positions))
+    model, metrics = fit(TASK, [only], [], config(), tmp_path)
+    assert metrics == {} and model.predict(only).positions_mm.shape == (6, 2)
+    assert np.isnan(model.predict(only).expected_error_mm).all()  # uncalibrated: it does not pretend
+
+
+def test_a_model_that_finds_nothing_is_still_saved(tmp_path):
+    """Its metrics have no mean, and no number that JSON lacks."""
+    gone = [Status.PLACED] + [Status.ABSENT] * 5
+    cases = []
+    for i in range(6):
+        positions = np.full((6, 2), np.nan)
+        positions[0] = 20.0 + i, 30.0
+        cases.append(Case(f"c{i}", TRAIN[i].image, LandmarkSet(TASK, positions, tuple(gone))))
+    wrong = [Case(c.image_id, c.image, LandmarkSet.of_positions(TASK, np.full((6, 2), 40.0))) for c in VALID[:3]]
+    _, metrics = fit(TASK, cases, wrong, config("scn:single", steps=40), tmp_path)
+    assert read_record(tmp_path)["metrics"] == json.loads(json.dumps(metrics, allow_nan=False))
+
+
+# ------------------------------------------------------------------ 3D and every preset
+
+
+def test_3d_positions_are_in_the_images_place_in_the_world(tmp_path):
+    task = phantom_task(3, 4)
+    cases = phantoms(task, range(5), size=(30, 26, 22), spacing=(3.0, 3.5, 4.5), oblique=True, absent_fraction=0.0)
+    model, _ = fit(task, cases[:4], cases[4:], config(steps=60), tmp_path)
+    for case in cases:
+        low, high = case.image.geometry.bounds_mm
+        positions = model.look(case).positions_mm
+        assert (positions >= low - 5).all() and (positions <= high + 5).all()
+    again = load_model(tmp_path, task)
+    np.testing.assert_array_equal(again.look(cases[4]).positions_mm, model.look(cases[4]).positions_mm)
+
+
+def stored_otherwise(image):
+    """The same volume with its axes in another order, two of them backwards."""
+    g = image.geometry
+    order, flips = [2, 0, 1], np.array([True, False, True])
+    first = g.index_to_world(np.where(flips, np.array(g.size) - 1, 0))
+    direction = (g.direction * np.where(flips, -1, 1))[:, order]
+    geometry = ImageGeometry(tuple(np.array(g.size)[order]), g.spacing[order], first, direction)
+    pixels = np.flip(image.pixels, [2 - a for a in range(3) if flips[a]])
+    return Image(geometry, np.ascontiguousarray(pixels.transpose([2 - a for a in reversed(order)])))
+
+
+def test_a_volume_stored_with_other_axes_gets_the_same_answer(tmp_path):
+    task = phantom_task(3, 4)
+    cases = phantoms(task, range(2), size=(30, 26, 22), spacing=(3.0, 3.5, 4.5), oblique=True, absent_fraction=0.0)
+    model, _ = fit(task, cases, [], config(steps=4), tmp_path)
+    one, other = (model.look(model.case("x", i)).positions_mm for i in (cases[0].image, stored_otherwise(cases[0].image)))
+    np.testing.assert_allclose(one, other, atol=0.3)
+
+
+PAIRS = [(p.key, d) for p in PRESETS for d in p.dims]
+
+
+@pytest.mark.parametrize("key, dims", PAIRS, ids=[f"{k}-{d}D" for k, d in PAIRS])
+def test_every_preset_trains_predicts_and_is_read_back(tmp_path, key, dims):
+    task = phantom_task(dims, 3)
+    size = (64, 80) if dims == 2 else (24, 20, 16)
+    cases = phantoms(task, range(3), size=size, spacing=1.0 if dims == 2 else 4.0, absent_fraction=0.0)
+    model, metrics = fit(task, cases[:2], cases[2:], config(key, steps=2), tmp_path)
+    assert metrics["n_images"] == 1
+    again = load_model(tmp_path, task)
+    for case in cases:
+        found = model.look(case)
+        assert np.isfinite(found.positions_mm).all() and ((found.presence >= 0) & (found.presence <= 1)).all()
+        np.testing.assert_array_equal(found.positions_mm, again.look(again.case("x", case.image)).positions_mm)
+
+
+@pytest.mark.parametrize("key", [p.key for p in PRESETS if 3 in p.dims])
+def test_a_thin_volume_is_no_problem_for_a_preset(tmp_path, key):
+    task = phantom_task(3, 3)
+    cases = phantoms(task, range(2), size=(40, 40, 40), spacing=2.0, absent_fraction=0.0)
+    model, _ = fit(task, cases, [], config(key, steps=1), tmp_path)
+    whole = cases[0].image
+    geometry = ImageGeometry((40, 40, 6), whole.geometry.spacing, whole.geometry.origin, whole.geometry.direction)
+    found = model.predict(Image(geometry, whole.pixels[:6]))
+    assert len(found.status) == 3
+
+
+def test_all_shipped_presets_name_a_task_free_of_surprises():
+    """The registry's keys are unique and found by their own name."""
+    assert len({p.key for p in PRESETS}) == len(PRESETS)
+    assert all(find_preset(p.key) is p for p in PRESETS)
+    assert find_preset("scn").name == "default"
+    with pytest.raises(UsageError, match="no model called 'scn:payer2018'; did you mean 'scn:payer201"):
+        find_preset("scn:payer2018")
+
+
+def test_the_task_of_a_model_is_checked(trained):
+    other = LandmarkTask("other", TASK.names[::-1], 2)
+    with pytest.raises(ModelError, match="trained for task 'phantom2d' with other landmarks than task 'other' has"):
+        load_model(trained[0], other)
