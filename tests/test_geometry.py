@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from landmarklabel.errors import FaultsError
 from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 

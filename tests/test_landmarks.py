@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from landmarklabel.errors import FaultsError, TaskError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 

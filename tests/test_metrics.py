@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.metrics import point_errors_mm, summarize
 

@@ -14,6 +14,7 @@ import sys
 import time
 
 import numpy as np
+
 from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.study import Study

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from label_writer import IDS, TASK
+
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.study import Study

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from landmarklabel.data.augment import AugmentRange, GreyChange, Warp, draw_grey, draw_warp, random_rotation
 from landmarklabel.data.batches import (
     ABSENT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from landmarklabel.data.cases import Case, grey_window, load_cases, sample_linear, shrink
 from landmarklabel.errors import NotFound
 from landmarklabel.geometry import ImageGeometry

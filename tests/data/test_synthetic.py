@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
+
 from landmarklabel.data.synthetic import Part, PhantomScene, big_phantom, draw_phantom, draw_scene, phantom_task
 from landmarklabel.errors import TaskError, UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.landmarks import LandmarkTask, Status
-from scipy.ndimage import map_coordinates
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 OBLIQUE = np.linalg.qr(np.array([[0.2, -1.0, 0.1], [0.1, 0.2, 1.0], [-1.0, -0.1, 0.3]]))[0]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from image_corpus import CASES, PIXELS, bombs, mha, nifti, nrrd, raster, valid_files, write_series
+
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image, Limits, read_geometry, read_image, write_image

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from landmark_corpus import FCSV, FLAT_TASK, MARKUPS, TASK, VALID, VALID_FCSV, valid_document
+
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.io.markups import (
     dump_fcsv,

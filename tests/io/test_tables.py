@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from landmarklabel.errors import LandmarkFileError, UsageError
 from landmarklabel.io.tables import read_ids, read_table, write_predictions
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status

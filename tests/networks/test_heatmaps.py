@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from landmarklabel.networks.heatmaps import decode_heatmaps, encode_gaussians
 
 SHAPES = {2: (41, 53), 3: (25, 31, 29)}

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+
 from landmarklabel.errors import UsageError
 from landmarklabel.networks import ops
-from torch import nn
 
 BOTH = pytest.mark.parametrize("dims", [2, 3])
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from landmarklabel.errors import UsageError
 from landmarklabel.networks.preprocess import match_to_reference, otsu_threshold, outline, percentile_window
 

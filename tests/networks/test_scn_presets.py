@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 import torch
+from torch import nn
+
 from landmarklabel.errors import UsageError
 from landmarklabel.networks.ops import Subsample, Upsample
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, OthersConv, SCNOutput, SpatialConfigurationNet, payer2019
-from torch import nn
 
 CONV = (nn.Conv2d, nn.Conv3d, OthersConv)
 POOL = (nn.AvgPool2d, nn.AvgPool3d)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.study import Study
 

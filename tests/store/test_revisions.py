@@ -15,11 +15,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy.exc import IntegrityError
+
 from landmarklabel.errors import Conflict, LandmarkLabelError, NotFound, StudyError, UsageError
 from landmarklabel.store import revisions
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import RevisionStore
-from sqlalchemy.exc import IntegrityError
 
 
 @pytest.fixture

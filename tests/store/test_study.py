@@ -11,14 +11,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
 from landmarklabel.errors import Conflict, ImageRejected, LandmarkFileError, NotFound, StudyError, UsageError
 from landmarklabel.io.markups import dump_markups, read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.bodies import body_of, landmarks_of, same_landmarks
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.study import Study
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 def points(task, value, status=Status.PLACED):

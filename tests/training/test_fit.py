@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
@@ -290,7 +291,7 @@ def test_every_preset_trains_predicts_and_is_read_back(tmp_path, key, dims):
     assert metrics["n_images"] == 1
     again = load_model(tmp_path, task)
     for case in cases:
-        found = model.look(case)
+        found = model.look(model.case("x", case.image))
         assert np.isfinite(found.positions_mm).all() and ((found.presence >= 0) & (found.presence <= 1)).all()
         np.testing.assert_array_equal(found.positions_mm, again.look(again.case("x", case.image)).positions_mm)
 

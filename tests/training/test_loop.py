@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from landmarklabel.errors import ModelError
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.networks.registry import Optimization
 from landmarklabel.training.loop import Budget, Cancelled, run_stage
-from torch import Tensor, nn
 
 STEPS = 30
 CPU = torch.device("cpu")

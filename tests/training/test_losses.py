@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from landmarklabel.data.batches import ABSENT, PRESENT, UNKNOWN
 from landmarklabel.networks.heatmaps import encode_gaussians
 from landmarklabel.training.losses import GaussianTargets, cell_index, cells_loss

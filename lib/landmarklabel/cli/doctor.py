@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 
-_PACKAGES = "landmarklabel torch monai monailabel numpy SimpleITK pydicom SQLAlchemy safetensors".split()
+_PACKAGES = ["landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors"]
 
 
 def doctor(a: argparse.Namespace) -> int:

@@ -53,11 +53,11 @@ class GridPlan:
         """A grid of exactly ``size`` samples centred on the image."""
         return centred_grid(geometry, self.spacing_for(geometry), self.size)
 
-    def grid(self, geometry: ImageGeometry) -> ImageGeometry:
-        """A grid that covers the whole image, of at least one ``multiple`` a side."""
+    def grid(self, geometry: ImageGeometry, minimum: int = 1) -> ImageGeometry:
+        """A grid that covers the whole image, of at least ``minimum`` samples and one ``multiple`` a side."""
         spacing = self.spacing_for(geometry)
         covered = axis_aligned_grid(geometry, spacing).size
-        size = tuple(-(-s // self.multiple) * self.multiple for s in covered)
+        size = tuple(-(-max(s, minimum) // self.multiple) * self.multiple for s in covered)
         return centred_grid(geometry, spacing, size if self.spacing_mm is not None else self.size)
 
 

@@ -95,7 +95,7 @@ class Localizer:
             return self._refined(case, first)
 
     def _whole_image(self, case: Case) -> Evidence:
-        grid = self.grid.grid(case.image.geometry)
+        grid = self.grid.grid(case.image.geometry, getattr(self.locator, "input_minimum", 1))
         spacing = float(grid.spacing[0])
         pixels = torch.from_numpy(case.sample(grid_points(grid), spacing).astype(np.float32))[None, None]
         pixels = pixels * 2 - 1 if self.preset.signed else pixels

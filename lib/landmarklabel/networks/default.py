@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """Conv3d in fp32 where oneDNN's bf16 one has garbage for weight gradients: on a CPU, depths below the kernel's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or self.groups > 1 or not 1 < x.shape[2] < self.kernel_size[0]:
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+CONV = {2: nn.Conv2d, 3: Conv3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
 

@@ -50,10 +50,10 @@ def _study(page: Page, study: PlayedStudy, images: Path) -> None:
     metrics = summarize([(t["proposal"], t["truth"]) for t in study.tests])
     page.numbers(
         [
-            (_mm(metrics["median_mm"]), "median error", f"on {metrics['n_images']} images never annotated"),
-            (_mm(metrics["mre_mm"]), "mean error", "on the same images"),
-            (f"{100 * (metrics['presence']['f1'] or 0):.0f} %", "presence F1", "absent landmarks recognised"),
-            (f"{study.rows[-1]['clicks']} of {len(task)}", "corrections", "in the last annotated case"),
+            ("median error", _mm(metrics["median_mm"]), f"on {metrics['n_images']} images never annotated"),
+            ("mean error", _mm(metrics["mre_mm"]), "on the same images"),
+            ("presence F1", f"{100 * (metrics['presence']['f1'] or 0):.0f} %", "absent landmarks recognised"),
+            ("corrections", f"{study.rows[-1]['clicks']} of {len(task)}", "in the last annotated case"),
         ]
     )
     numbers, means = [r["number"] for r in study.rows], [_mean(r["errors_mm"]) for r in study.rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,20 +130,32 @@ class ModelShelf:
         write_json(self.pointer, {"version": number, "history": [*record["history"], entry][-500:]})
 
     @contextmanager
-    def training_lock(self) -> Iterator[None]:
-        """Held by the one process that trains this model; a killed one lets go. Raises StudyError when taken."""
+    def training_lock(self, patience_s: float = 2.0) -> Iterator[None]:
+        """Held by the one process that trains this model; a killed one lets go. Raises StudyError when taken.
+
+        ``patience_s``: how long to try, because ``is_training`` holds the lock for a moment.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + patience_s
         with (self.folder / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StudyError(f"model {self.folder.name!r} is already being trained; wait or stop that run") from None
+            while not _locked(file):
+                if time.monotonic() > deadline:
+                    raise StudyError(f"model {self.folder.name!r} is already being trained; wait or stop that run")
+                time.sleep(0.05)
             yield
 
     def is_training(self) -> bool:
         """Whether some process holds the training lock."""
         try:
-            with self.training_lock():
+            with self.training_lock(patience_s=0):
                 return False
         except StudyError:
             return True
+
+
+def _locked(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
