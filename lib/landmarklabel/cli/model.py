@@ -37,11 +37,13 @@ def train(a: argparse.Namespace) -> int:
     train_cases, valid_cases = _cases(a.study, task, a.valid)
     print(f"training {preset.key} on {len(train_cases)} images, {len(valid_cases)} for validation")
     config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume)
-    stop = _Interrupt()
+    stop, lines = _Interrupt(), _Lines()
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=1000, desc=preset.name, disable=None, bar_format=layout) as bar:
 
         def show(p) -> None:
+            if bar.disable:
+                lines(p)
             bar.set_postfix_str(f" {p.stage} step {p.step}, loss {p.loss:.3f}", refresh=False)
             bar.update(int(1000 * p.fraction) - bar.n)
 
@@ -70,6 +72,18 @@ class _Interrupt:
 
     def __call__(self) -> bool:
         return self.asked
+
+
+class _Lines:
+    """Progress where there is no terminal for a bar: a line every tenth of the way."""
+
+    def __init__(self):
+        self.tenth = 0
+
+    def __call__(self, p) -> None:
+        if int(10 * p.fraction) > self.tenth:
+            self.tenth = int(10 * p.fraction)
+            print(f"{10 * self.tenth} %: {p.stage} step {p.step}, loss {p.loss:.3f}, {p.seconds / 60:.1f} min", flush=True)
 
 
 def _cases(folder: str, task: LandmarkTask, valid_file: str | None):

@@ -135,16 +135,34 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         method="scn",
         name="payer2019",
-        about="Payer 2019: four-level local network, learned sigma; 2D cephalogram or 3D spine settings",
+        about="Payer 2019, cephalogram settings: four-level local network, learned sigma",
         network="payer2019",
-        samples={2: (512, 512), 3: (96, 96, 192)},
-        multiple={2: 16, 3: 8},
-        batch={2: 1, 3: 1},
+        dims=(2,),
+        samples={2: (512, 512)},
+        multiple={2: 16},
+        batch={2: 1},
         target=GaussianTarget(sigma=2.5, learned=True, scale=100.0, norm="density", penalty=20.0),
         optimization=Optimization(
             "nesterov", lr=1e-6, momentum=0.99, weight_decay=1e-3, clip=1e4, schedule="constant", precision="fp32"
         ),
         augment=_PUBLISHED_2019,
+        window=(1.0, 99.0),
+        signed=True,
+    ),
+    Preset(
+        method="scn",
+        name="payer2019",
+        about="Payer 2019, spine CT settings: the same network in 3D, reflecting borders, learned sigma",
+        network="payer2019",
+        dims=(3,),
+        samples={3: (96, 96, 192)},
+        multiple={3: 8},
+        batch={3: 1},
+        target=GaussianTarget(sigma=4.0, learned=True, scale=1000.0, norm="density", penalty=100.0),
+        optimization=Optimization(
+            "nesterov", lr=5e-8, momentum=0.99, weight_decay=5e-4, clip=0, schedule="constant", precision="fp32"
+        ),
+        augment=replace(_PUBLISHED_2019, rotation=0.35, scale=0.1),
         window=(1.0, 99.0),
         signed=True,
     ),
@@ -172,15 +190,16 @@ METHODS = tuple(dict.fromkeys(p.method for p in PRESETS))
 
 
 def find_preset(text: str, dims: int | None = None) -> Preset:
-    """The preset called ``METHOD`` or ``METHOD:PRESET``; UsageError names the nearest one otherwise."""
+    """The preset called ``METHOD`` or ``METHOD:PRESET``, made for ``dims``; UsageError names the nearest one otherwise."""
     method, _, name = text.partition(":")
     wanted = f"{method}:{name or 'default'}"
-    found = next((p for p in PRESETS if p.key == wanted), None)
-    keys = [p.key for p in PRESETS]
-    if found is None:
+    found = [p for p in PRESETS if p.key == wanted]
+    if not found:
+        keys = list(dict.fromkeys(p.key for p in PRESETS))
         near = difflib.get_close_matches(wanted, keys, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no model called {text!r}{hint} Known: {', '.join(keys)}")
-    if dims is not None and dims not in found.dims:
-        raise UsageError(f"model {found.key!r} is made for {found.dims[0]}D images, the task is {dims}D")
-    return found
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise UsageError(f"no model called {text!r}{hint} known are {', '.join(keys)}")
+    fitting = [p for p in found if dims is None or dims in p.dims]
+    if not fitting:
+        raise UsageError(f"model {wanted!r} is made for {found[0].dims[0]}D images, the task is {dims}D")
+    return fitting[0]

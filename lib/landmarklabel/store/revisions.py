@@ -166,6 +166,11 @@ class RevisionStore:
         with self._reading() as connection:
             return {image_id: number for image_id, number in connection.execute(_newest_numbers())}
 
+    def latest_row(self) -> int:
+        """Number of the newest row of all images, 0 for none: changes with every save."""
+        with self._reading() as connection:
+            return connection.execute(select(func.max(_rows.c.id))).scalar() or 0
+
     def verify(self) -> list[str]:
         """Every row whose body, fields or place in the chain is not as it was saved; empty if all is well.
 

@@ -59,6 +59,7 @@ class Study:
         self.revisions = RevisionStore(url or URL.create("sqlite", database=str(self._own / "revisions.sqlite")))
         self._files = LabelFiles(labels, task, self.revisions, self.cache_dir / "label_files.json")
         self._listing: _Listing | None = None
+        self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
 
     def close(self) -> None:
         """Close the revision store."""
@@ -126,9 +127,11 @@ class Study:
 
     def labelled(self) -> dict[str, LandmarkSet]:
         """The newest landmarks of every image in the study of which a person stated at least one, sorted by id."""
-        images, heads = self._listed().images, self.revisions.heads()
-        labels = {i: landmarks_of(head.body, self.task) for i, head in heads.items() if i in images}
-        return {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
+        images, latest = self._listed().images, self.revisions.latest_row()
+        if self._stated is None or self._stated[0] != latest:  # asked at every poll of a server's clients
+            labels = {i: landmarks_of(head.body, self.task) for i, head in self.revisions.heads().items()}
+            self._stated = latest, {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
+        return {i: landmarks for i, landmarks in self._stated[1].items() if i in images}
 
     def save(
         self,
