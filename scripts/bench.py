@@ -99,7 +99,7 @@ def _model(key: str, hands: list[Case]) -> Localizer:
     model = _untrained(hands[0].landmarks.task, hands, FitConfig(preset, Budget(steps=1)))
     if preset.refine:
         model.crops = _plan_crops(preset, model, hands)
-        model.refiner = build_refiner(2, len(model.task), model.crops.scales).eval()
+        model.refiner = build_refiner(preset.refine.network, 2, len(model.task), model.crops.scales).eval()
     model.locator.eval()
     return model
 

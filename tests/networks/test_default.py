@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from landmarklabel.networks.build import build_locator, build_refiner, split_output
+from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.default import DefaultSCN, unshuffle
 from landmarklabel.networks.refiner import LocalRefiner
 from landmarklabel.networks.registry import find_preset
@@ -46,7 +46,7 @@ def test_the_built_network_takes_multiples_of_what_it_says(preset, dims):
     network = built(preset, dims).eval()
     size = (network.multiple,) * (dims - 1) + (2 * network.multiple,)
     with torch.inference_mode():
-        logits, local, absent = split_output(network(torch.rand(1, 1, *size)))
+        logits, local, absent = network(torch.rand(1, 1, *size))
     assert logits.shape == local.shape == (1, N, *(s // network.stride for s in size)) and absent.shape == (1, N)
 
 
@@ -60,7 +60,7 @@ def test_the_refiner_gives_one_map_a_crop(dims):
 
 @DIMS
 def test_the_refiner_knows_which_landmark_it_looks_for(dims):
-    refiner = build_refiner(dims, N, 2).eval()
+    refiner = build_refiner("shared", dims, N, 2).eval()
     crop = torch.rand(1, 2, *(refiner.multiple,) * dims).expand(3, -1, *(-1,) * dims)
     with torch.inference_mode():
         one, same, other = refiner(crop, torch.tensor([1, 1, 2])).logits
@@ -95,7 +95,7 @@ def test_gradients_reach_every_parameter(preset, dims):
 @DIMS
 def test_gradients_reach_every_parameter_of_the_refiner(dims):
     torch.manual_seed(0)
-    refiner = build_refiner(dims, N, 2)
+    refiner = build_refiner("shared", dims, N, 2)
     size = (refiner.multiple * 2,) * dims
     output = refiner(torch.rand(N, 2, *size), torch.arange(N))
     some_loss(*output, refiner.stride, size).backward()

@@ -32,6 +32,8 @@ def train(a: argparse.Namespace) -> int:
     preset = find_preset(a.model, task.dims)
     if (a.minutes is not None and not a.minutes > 0) or (a.steps is not None and a.steps < 1):
         raise UsageError("--minutes and --steps must be positive")
+    if not 0 <= a.seed < 2**32:
+        raise UsageError(f"--seed {a.seed} must be from 0 to {2**32 - 1}")
     minutes = DEFAULT_MINUTES if a.minutes is None and a.steps is None else a.minutes
     use_all_cores()
     train_cases, valid_cases = _cases(a.study, task, a.valid)
@@ -121,13 +123,13 @@ def predict(a: argparse.Namespace) -> int:
     out, images = Path(a.out), find_images(a.images)
     if not images:
         raise StudyError(f"no images in {', '.join(a.images)}")
-    done = _same_model(out, record["weights_sha256"])
+    since = _same_model_since(out, record["weights_sha256"])
     rows: dict[str, LandmarkSet] = {}
     failed = []
     for image_id, path in tqdm(images.items(), desc="predict", unit="image", disable=None):
         target = out / f"{image_id}{MARKUPS_SUFFIX}"
         try:
-            if not (done and target.exists()):
+            if not (target.exists() and target.stat().st_mtime_ns >= since):
                 write_markups(target, model.predict(read_image(path, model.task.dims)), f"{model.preset.key}")
             rows[image_id] = read_markups(target, model.task)
         except LandmarkLabelError as error:
@@ -141,8 +143,8 @@ def predict(a: argparse.Namespace) -> int:
     return 0
 
 
-def _same_model(out: Path, sha256: str) -> bool:
-    """Whether what lies in ``out`` was made by this very model; notes it down for the next time."""
+def _same_model_since(out: Path, sha256: str) -> int:
+    """From when on (ns) predictions in ``out`` are of this very model: what is older is another's, also after a stop."""
     note = out / ".model.json"
     try:
         same = json.loads(note.read_text(encoding="utf-8")) == {"weights_sha256": sha256}
@@ -150,7 +152,7 @@ def _same_model(out: Path, sha256: str) -> bool:
         same = False
     if not same:
         write_json(note, {"weights_sha256": sha256})
-    return same
+    return note.stat().st_mtime_ns
 
 
 def evaluate(a: argparse.Namespace) -> None:

@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # an --out that cannot be written, a full disk
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print("landmarklabel: " + " ".join(reason.split()), file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError
 from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, image_suffix, write_json
+from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import read_ids, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule
@@ -62,6 +63,7 @@ def import_study(a: argparse.Namespace) -> None:
     study, refused, saved = Study(a.study, task), [], 0
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
         try:
+            read_image(path, task.dims)  # damaged data; the study itself looks at headers only
             study.add_image(image_id, path)
             saved += _save(study, image_id, labels.get(image_id))
         except LandmarkLabelError as error:

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.networks.build import split_output
-from landmarklabel.networks.heatmaps import decode_heatmaps
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.preprocess import match_to_reference
+from landmarklabel.networks.readout import read
 from landmarklabel.networks.registry import Preset
 
 
@@ -95,44 +94,26 @@ class Localizer:
             return self._refined(case, first)
 
     def _whole_image(self, case: Case) -> Evidence:
-        grid = self.grid.grid(case.image.geometry, getattr(self.locator, "input_minimum", 1))
+        grid = self.grid.grid(case.image.geometry)
         spacing = float(grid.spacing[0])
-        pixels = torch.from_numpy(case.sample(grid_points(grid), spacing).astype(np.float32))[None, None]
+        pixels = torch.from_numpy(case.sample(grid_points(grid), spacing).astype(np.float32, copy=False))[None, None]
         pixels = pixels * 2 - 1 if self.preset.signed else pixels
-        maps, _, absent = split_output(self.locator(pixels.to(self.device)))
-        maps, presence = self._probabilities(maps, absent)
-        decoded = decode_heatmaps(maps)
-        stride = self.preset.stride
-        index = decoded.index[0].double().cpu().numpy() * stride + (stride - 1) / 2
+        output = self.locator(pixels.to(self.device))
+        reading = read(self.locator, output, self.preset.stride, self.preset.target)
+        index, covariance, presence, mass = (x[0].double().cpu().numpy() for x in reading)
         positions = grid.index_to_world(index[:, ::-1])
-        covariance = decoded.covariance[0].double().cpu().numpy()[:, ::-1, ::-1] * (stride * spacing) ** 2
-        return Evidence(positions, covariance, presence, decoded.mass[0].cpu().numpy().astype(float), positions)
-
-    def _probabilities(self, maps: Tensor, absent: Tensor | None) -> tuple[Tensor, np.ndarray]:
-        if absent is None:  # published networks: height of the map over its background
-            background = self.preset.target.background
-            scale = self.preset.target.scale if self.preset.target.norm == "peak" else None
-            maps = (maps.float() - background).clamp_min(0)
-            peak = maps.flatten(2).amax(-1)[0]
-            height = scale * (1 - background) if scale else float(peak.median().clamp_min(1e-6))
-            return maps, np.clip((peak / height).cpu().numpy().astype(float), 0, 1)
-        log_p = torch.log_softmax(torch.cat([maps.flatten(2), absent[..., None]], -1).float(), -1)
-        presence = 1 - log_p[0, :, -1].exp().cpu().numpy().astype(float)
-        return torch.softmax(maps.flatten(2).float(), -1).reshape(maps.shape), presence
+        return Evidence(positions, covariance[:, ::-1, ::-1] * spacing**2, presence, mass, positions)
 
     def _refined(self, case: Case, first: Evidence) -> Evidence:
         plan = self.crops
         spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom
-        crops = read_crops(case, first.positions_mm, spacing, plan)
+        crops = torch.from_numpy(read_crops(case, first.positions_mm, spacing, plan).astype(np.float32, copy=False))
         numbers = torch.arange(len(self.task), device=self.device)
-        output = self.refiner(torch.from_numpy(crops.astype(np.float32, copy=False)).to(self.device), numbers)
-        maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
-        decoded = decode_heatmaps(maps)
-        stride = self.refiner.stride
-        index = decoded.index[:, 0].double().cpu().numpy() * stride + (stride - 1) / 2
+        output = self.refiner(crops.to(self.device), numbers)
+        reading = read(self.refiner, output, getattr(self.refiner, "stride", 1), None)
+        index, covariance, _, mass = (x[:, 0].double().cpu().numpy() for x in reading)
         offset = (index - (plan.size - 1) / 2)[:, ::-1] * spacing
-        covariance = decoded.covariance[:, 0].double().cpu().numpy()[:, ::-1, ::-1] * (stride * spacing) ** 2
-        mass = decoded.mass[:, 0].cpu().numpy().astype(float)
+        covariance = covariance[:, ::-1, ::-1] * spacing**2
         return replace(first, positions_mm=first.positions_mm + offset, covariance_mm2=covariance, mass=mass)
 
 

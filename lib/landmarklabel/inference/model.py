@@ -92,7 +92,8 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
     tensors, _ = load_tensors(Path(folder) / WEIGHTS, sha256)
     model = Localizer(task or own, preset, grid, build_locator(preset.network, own.dims, len(own)), crops)
     model.calibration, model.device = calibration, device
-    model.refiner = build_refiner(own.dims, len(own), crops.scales) if crops else None
+    refine = preset.refine.network if preset.refine else "shared"
+    model.refiner = build_refiner(refine, own.dims, len(own), crops.scales) if crops else None
     model.reference = tensors["reference"].numpy() if "reference" in tensors else None
     for name in ("locator", "refiner"):
         _fill(getattr(model, name), name, tensors, folder, device)

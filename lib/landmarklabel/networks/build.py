@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from landmarklabel.networks.default import DefaultSCN, MapsOutput
+from landmarklabel.networks.default import DefaultSCN
+from landmarklabel.networks.global_local import NoothoutGlobal, NoothoutLocal, VotingNet
 from landmarklabel.networks.refiner import LocalRefiner
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, payer2019
 
@@ -25,16 +26,15 @@ def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
         return payer2019(landmarks, spatial_dims=dims)
     if network == "hand2024":
         return HandSCN(landmarks)
+    if network == "votes":
+        return VotingNet(dims, landmarks, _COARSE[dims])
+    if network == "noothout2020":
+        return NoothoutGlobal(dims, landmarks)
     raise ValueError(f"no network called {network!r}")
 
 
-def build_refiner(dims: int, landmarks: int, scales: int) -> LocalRefiner:
-    """The local second stage, freshly initialised."""
+def build_refiner(network: str, dims: int, landmarks: int, scales: int) -> nn.Module:
+    """The local second stage, freshly initialised: ``shared`` (ours) or ``noothout2020``."""
+    if network == "noothout2020":
+        return NoothoutLocal(dims, landmarks)
     return LocalRefiner(dims, landmarks, scales, _REFINER[dims])
-
-
-def split_output(output: object) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(final maps, local maps, absent logits) of any network here; the last two are None for published ones."""
-    if isinstance(output, MapsOutput):
-        return output.logits, output.local, output.absent
-    return output.heatmaps, None, None

@@ -40,8 +40,14 @@ class GaussianTarget:
 
 @dataclass(frozen=True)
 class Refinement:
-    """The local second stage, in samples of its finest crop; see ``data.batches.CropPlan``."""
+    """The local second stage, in samples of its finest crop; see ``data.batches.CropPlan``.
 
+    ``zoom`` None: as fine as the images are; ``crops``: crops a training step.
+    """
+
+    network: str = "shared"
+    scales: int = 3
+    zoom: float | None = None
     size: Mapping[int, int] = field(default_factory=lambda: {2: 48, 3: 24})
     crops: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
     share: float = 0.55  # of the training budget
@@ -97,6 +103,12 @@ _NONE = AugmentRange(rotation=0, scale=0, shear=0, shift=0, elastic=0, gamma=0, 
 _PUBLISHED_2016 = replace(_NONE, rotation=0.2, shift=0.04, elastic=0.02, contrast=0.15, brightness=0.15)
 _PUBLISHED_2019 = replace(_NONE, rotation=0.25, scale=0.2, shift=0.04, elastic=0.015, contrast=0.22, brightness=0.25)
 _HAND_2024 = replace(_NONE, rotation=0.175, scale=0.27, shift=0.078, elastic=0.006, elastic_nodes=12, noise=0.001)
+
+_NOOTHOUT = Optimization("adam", lr=1e-3, weight_decay=0.0, betas=(0.9, 0.999), clip=0, schedule="constant")
+
+_NOOTHOUT_LOCAL = Refinement(
+    "noothout2020", 1, 1.0, size={2: 16, 3: 16}, crops={2: 148, 3: 90}, share=0.5, optimization=_NOOTHOUT, augment=_NONE
+)
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
@@ -183,6 +195,41 @@ PRESETS: tuple[Preset, ...] = (
         window=(0.0, 100.0),
         signed=True,
         match_histogram=True,
+    ),
+    Preset(
+        method="global_local",
+        name="default",
+        about="ours: cells of a coarse grid vote, presence, and the same local refiner",
+        network="votes",
+        refine=Refinement(),
+    ),
+    Preset(
+        method="global_local",
+        name="noothout2020",
+        about="Noothout 2020: ResNet34 votes on the whole image, then a specialised network a landmark",
+        network="noothout2020",
+        dims=(2,),
+        samples={2: 384 * 288},
+        multiple={2: 32},
+        batch={2: 4},
+        optimization=_NOOTHOUT,
+        augment=_NONE,
+        window=(0.0, 100.0),
+        refine=_NOOTHOUT_LOCAL,
+    ),
+    Preset(
+        method="global_local",
+        name="noothout2020",
+        about="Noothout 2020 in 3D: cells of 8 voxels, then a specialised network a landmark",
+        network="noothout2020",
+        dims=(3,),
+        samples={3: 72**3},
+        multiple={3: 8},
+        batch={3: 2},
+        optimization=_NOOTHOUT,
+        augment=_NONE,
+        window=(0.0, 100.0),
+        refine=_NOOTHOUT_LOCAL,
     ),
 )
 

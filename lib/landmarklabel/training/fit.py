@@ -170,7 +170,7 @@ class _Run:
         preset, d, start = self.config.preset, model.task.dims, self.config.start_from
         model.crops = _plan_crops(preset, model, cases)
         torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
-        refiner = build_refiner(d, len(model.task), model.crops.scales)
+        refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales)
         if start is not None and start.refiner is not None:
             model.crops = start.crops
             refiner.load_state_dict(start.refiner.state_dict())
@@ -206,8 +206,10 @@ class _Run:
 
 def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> CropPlan:
     """Crops at about the images' own resolution, but at most 4 times finer than the whole-image grid."""
+    size, scales = preset.refine.size[model.task.dims], preset.refine.scales
+    if preset.refine.zoom is not None:
+        return CropPlan(size, preset.refine.zoom, scales, jitter=0.2 * size, wide_jitter=0.45 * size)
     ratio = [model.grid.spacing_for(c.image.geometry) / float(np.median(c.image.geometry.spacing)) for c in cases]
     zoom = float(np.clip(np.median(ratio) * 1.05, 1.25, 4.0))
-    size = preset.refine.size[model.task.dims]
-    return CropPlan(size, zoom, jitter=0.1 * size, wide_jitter=0.35 * size)
+    return CropPlan(size, zoom, scales, jitter=0.1 * size, wide_jitter=0.35 * size)
 

@@ -1,11 +1,13 @@
-"""Losses on maps: cross-entropy over cells for our networks, L2 on Gaussian targets for the published ones."""
+"""Losses: cross-entropy over cells for our networks, L2 on Gaussian targets and votes for the published ones."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landmarklabel.data.batches import ABSENT, PRESENT, UNKNOWN
+from landmarklabel.networks.global_local import VotesOutput, cell_centres
 from landmarklabel.networks.heatmaps import encode_gaussians
 
 
@@ -37,6 +39,49 @@ def cells_loss(
         per_local = -(target * torch.log_softmax(local.flatten(2).float(), dim=-1)).sum(-1)
         loss = loss + local_weight * (per_local * present).sum() / present.sum().clamp_min(1)
     return loss
+
+
+def softmax_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, state: Tensor) -> Tensor:
+    """Our voting loss: cross-entropy over cells and "absent", and the displacement where a cell is near the landmark.
+
+    Args:
+        output: of a ``VotingNet``.
+        network: that made it; knows its cells.
+        index: (b, n, d) input samples, NaN unless present.
+        state: (b, n).
+    """
+    cell, shape = network.cell, tuple(output.logits.shape[2:])
+    classes = cells_loss(output.logits, output.logits, output.absent, cell_index(index, cell), state, sigma=0.6)
+    wanted = _displacement(index, shape, cell)
+    near = torch.exp(-0.5 * (wanted / (2 * cell)).square().sum(2))
+    error = F.smooth_l1_loss(output.displacement.float(), network.encode(wanted), reduction="none", beta=0.1).sum(2)
+    weight = near * (state == PRESENT).reshape(*state.shape, *(1,) * len(shape))
+    return classes + 2.0 * (weight * error).sum() / weight.sum().clamp_min(1e-6)
+
+
+def published_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, state: Tensor, alpha: float) -> Tensor:
+    """L1 on the encoded displacement of all cells plus alpha times the binary cross-entropy of the cell that holds it.
+
+    Absent landmarks count as "in no cell" and have no displacement; the published program knows none.
+
+    Source: Noothout 2020.
+    """
+    cell, shape = network.cell, tuple(output.logits.shape[2:])
+    wanted = _displacement(index, shape, cell)
+    inside = ((wanted.abs() <= cell / 2).all(dim=2)).float()
+    known, present = (x.reshape(*state.shape, *(1,) * len(shape)).float() for x in (state != UNKNOWN, state == PRESENT))
+    classes = F.binary_cross_entropy_with_logits(output.logits.float(), inside * present, reduction="none") * known
+    error = (output.displacement.float() - network.encode(wanted)).abs().mean(2) * present
+    cells = inside[0, 0].numel()
+    return error.sum() / (present.sum() * cells).clamp_min(1) + alpha * classes.sum() / (known.sum() * cells).clamp_min(1)
+
+
+def _displacement(index: Tensor, shape: tuple[int, ...], cell: int) -> Tensor:
+    """(b, n, d, *shape) from every cell's centre to the landmark, in input samples; 0 where the landmark is unknown."""
+    centres = cell_centres(shape, cell, index.device).movedim(-1, 0)
+    known = torch.nan_to_num(index.float(), nan=0.0)
+    wanted = known.reshape(*known.shape, *(1,) * len(shape)) - centres
+    return wanted * torch.isfinite(index).reshape(*index.shape, *(1,) * len(shape))
 
 
 class GaussianTargets(nn.Module):

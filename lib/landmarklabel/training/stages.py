@@ -10,9 +10,15 @@ from torch import Tensor, nn
 
 from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
-from landmarklabel.networks.build import split_output
+from landmarklabel.networks.global_local import VotesOutput
 from landmarklabel.networks.registry import Preset
-from landmarklabel.training.losses import GaussianTargets, cell_index, cells_loss
+from landmarklabel.training.losses import (
+    GaussianTargets,
+    cell_index,
+    cells_loss,
+    published_votes_loss,
+    softmax_votes_loss,
+)
 
 
 def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[Case]:
@@ -44,11 +50,14 @@ class LocatorStage:
         return batch._replace(images=batch.images * 2 - 1) if self.preset.signed else batch
 
     def loss(self, batch: Batch) -> Tensor:
-        logits, local, absent = split_output(self.module["network"](batch.images))
+        network = self.module["network"]
+        output = network(batch.images)
+        if isinstance(output, VotesOutput):
+            return votes_loss(output, network, batch)
         index = cell_index(batch.index, self.preset.stride)
         if "target" in self.module:
-            return self.module["target"](logits, index, batch.state)
-        return cells_loss(logits, local, absent, index, batch.state, self.preset.sigma)
+            return self.module["target"](output.heatmaps, index, batch.state)
+        return cells_loss(*output, index, batch.state, self.preset.sigma)
 
 
 class RefinerStage:
@@ -63,16 +72,24 @@ class RefinerStage:
         self.optimization = preset.refine.optimization
         self.count = preset.refine.crops[len(grid.size)]
         self.module = nn.ModuleDict({"network": network})
-        self.stride = network.stride
 
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
         return crop_batch(chosen, self.grid, self.crops, self.preset.refine.augment, self.count, [self.seed, 2, step])
 
     def loss(self, batch: Batch) -> Tensor:
-        output = self.module["network"](batch.images, batch.landmark)
-        index = cell_index(batch.index, self.stride)
-        return cells_loss(output.logits, output.logits, output.absent, index, batch.state, self.preset.refine.sigma)
+        network = self.module["network"]
+        output = network(batch.images, batch.landmark)
+        if isinstance(output, VotesOutput):
+            return votes_loss(output, network, batch)
+        return cells_loss(*output, cell_index(batch.index, network.stride), batch.state, self.preset.refine.sigma)
+
+
+def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
+    """Ours where the network has a presence output, else the published one."""
+    if output.absent is not None:
+        return softmax_votes_loss(output, network, batch.index, batch.state)
+    return published_votes_loss(output, network, batch.index, batch.state, alpha=float(output.logits.shape[1]))
 
 
 def trained_network(stage: LocatorStage | RefinerStage, ema: dict[str, Tensor]) -> nn.Module:

@@ -1,0 +1,106 @@
+"""What a network's output says: positions in input samples, their spread, and whether the landmark is there at all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from landmarklabel.networks.default import MapsOutput
+from landmarklabel.networks.global_local import VotesOutput, cell_centres
+from landmarklabel.networks.heatmaps import decode_heatmaps
+from landmarklabel.networks.registry import GaussianTarget
+
+
+class Reading(NamedTuple):
+    """Of b images or crops: ``index`` (b, n, d) input samples in array order, ``covariance`` (b, n, d, d) samples squared,
+    ``presence`` (b, n) probability, ``mass`` (b, n) share of the evidence that agrees with the position."""
+
+    index: Tensor
+    covariance: Tensor
+    presence: Tensor
+    mass: Tensor
+
+
+def read(network: nn.Module, output: object, stride: int, target: GaussianTarget | None) -> Reading:
+    """Read any network's output.
+
+    Args:
+        network: that made it.
+        output: MapsOutput, VotesOutput or the published networks' SCNOutput.
+        stride: input samples a map cell.
+        target: of the published heatmap networks, None for probability maps and votes.
+    """
+    if isinstance(output, VotesOutput):
+        return read_votes(output, network)
+    if isinstance(output, MapsOutput):
+        presence = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
+        maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
+        return _read_maps(maps, presence, stride)
+    maps = (output.heatmaps.float() - target.background).clamp_min(0)
+    peak = maps.flatten(2).amax(-1)
+    usual = target.scale * (1 - target.background) if target.norm == "peak" else peak.median().clamp_min(1e-6)
+    return _read_maps(maps, (peak / usual).clamp(0, 1), stride)
+
+
+def softmax_with_absent(logits: Tensor, absent: Tensor) -> Tensor:
+    """(b, n, cells + 1) probabilities, the last one that the landmark is not there."""
+    return torch.softmax(torch.cat([logits.flatten(2), absent[..., None]], dim=-1).float(), dim=-1)
+
+
+def _read_maps(maps: Tensor, presence: Tensor, stride: int) -> Reading:
+    decoded = decode_heatmaps(maps)
+    index = decoded.index * stride + (stride - 1) / 2
+    return Reading(index, decoded.covariance * stride**2, presence, decoded.mass)
+
+
+def read_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) -> Reading:
+    """Aggregate votes robustly: mean shift over them with a Gaussian kernel of one cell, from the densest vote.
+
+    With ``v_c = centre_c + displacement_c`` and weights w_c (softmax over cells, or sigmoids for the published network, which
+    has no presence output: its strongest sigmoid serves), the covariance is that of the votes under the final kernel.
+    The published network's own rule is the plain weighted mean over all cells.
+
+    Source: Noothout 2020 for the votes.
+    """
+    shape = tuple(output.logits.shape[2:])
+    centres = cell_centres(shape, network.cell, output.logits.device).reshape(-1, len(shape))
+    votes = centres + network.decode(output.displacement.float()).flatten(3).transpose(2, 3)  # (b, n, cells, d)
+    logits = output.logits.flatten(2).float()
+    if output.absent is None:
+        weight, presence = torch.sigmoid(logits), torch.sigmoid(logits.amax(-1))
+        weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
+        mean = (weight[..., None] * votes).sum(2)
+        return _vote_reading(weight, votes, mean, presence, None)
+    p = softmax_with_absent(output.logits, output.absent)
+    weight = torch.softmax(logits, -1)
+    mean = _densest(weight, votes, network.cell)
+    for _ in range(iterations):
+        near = weight * _kernel(votes, mean, network.cell)
+        mean = (near[..., None] * votes).sum(2) / near.sum(-1, keepdim=True).clamp_min(1e-12)
+    return _vote_reading(weight, votes, mean, 1 - p[..., -1], network.cell)
+
+
+def _densest(weight: Tensor, votes: Tensor, width: float, most: int = 32) -> Tensor:
+    """(b, n, d) the vote, among those of the strongest cells, that the others support most."""
+    top, where = weight.topk(min(most, weight.shape[-1]), dim=-1)
+    chosen = votes.gather(2, where[..., None].expand(-1, -1, -1, votes.shape[-1]))
+    apart = (chosen[:, :, :, None] - chosen[:, :, None]).square().sum(-1)
+    support = (torch.exp(-0.5 * apart / width**2) * top[:, :, None]).sum(-1)
+    best = support.argmax(-1)[..., None, None].expand(-1, -1, 1, votes.shape[-1])
+    return chosen.gather(2, best)[:, :, 0]
+
+
+def _kernel(votes: Tensor, mean: Tensor, width: float) -> Tensor:
+    return torch.exp(-0.5 * ((votes - mean[:, :, None]) / width).square().sum(-1))
+
+
+def _vote_reading(weight: Tensor, votes: Tensor, mean: Tensor, presence: Tensor, width: float | None) -> Reading:
+    near = weight if width is None else weight * _kernel(votes, mean, width)
+    mass = near.sum(-1)
+    share = near / mass[..., None].clamp_min(1e-12)
+    spread = votes - mean[:, :, None]
+    covariance = torch.einsum("bnc,bnci,bncj->bnij", share, spread, spread)
+    covariance = covariance + 0.1 * torch.eye(votes.shape[-1], device=votes.device)
+    return Reading(mean, covariance, presence, mass)
