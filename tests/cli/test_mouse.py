@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from landmarklabel.cli import main
 from landmarklabel.io.markups import read_markups
+from landmarklabel.landmarks import Status
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 
@@ -29,14 +31,20 @@ def run(*words: object) -> None:
 
 @pytest.fixture(scope="module")
 def folder(data_dir, tmp_path_factory):
-    """A study of four scans and a model of six steps."""
+    """A study of four scans."""
     folder, source = tmp_path_factory.mktemp("mouse"), data_dir / "mouse_ct"
     (folder / "ids.txt").write_text("\n".join(IDS))
     what = ("--images", source / "images", "--markups", source / "landmarks", "--only", folder / "ids.txt")
     run("import", folder / "study", "--task", "mouse_skull", *what)
-    what = ("--model", "scn", "--steps", 6, "--device", "cpu", "--out", folder / "model")
-    run("train", folder / "study", "--task", "mouse_skull", *what)
     return folder
+
+
+def train(folder: Path, model: str) -> Path:
+    """A model of six steps."""
+    out = folder / model.replace(":", "_")
+    words = ("--task", "mouse_skull", "--model", model, "--steps", 6, "--device", "cpu", "--out", out)
+    run("train", folder / "study", *words)
+    return out
 
 
 def test_import(folder, data_dir):
@@ -50,17 +58,26 @@ def test_import(folder, data_dir):
         np.testing.assert_allclose(landmarks.positions_mm, stated, atol=1e-9)
 
 
-def test_predictions_lie_in_the_volume_and_do_not_depend_on_how_it_is_stored(folder, tmp_path):
-    task, scan = resolve_task("mouse_skull"), folder / "study" / "AKRJ.nii.gz"
+def test_train_and_predict(folder, tmp_path):
+    task, model = resolve_task("mouse_skull"), train(folder, "scn")
+    run("predict", model, folder / "study" / "AKRJ.nii.gz", "--out", tmp_path, "--device", "cpu")
+    points = json.loads((tmp_path / "AKRJ.mrk.json").read_text())["markups"][0]["controlPoints"]
+    assert [p["label"] for p in points] == list(task.names) and len(points) == 45
+    assert set(read_markups(tmp_path / "AKRJ.mrk.json", task).status) <= {Status.PREDICTED, Status.ABSENT}
+
+
+def test_predictions_lie_in_the_volume_and_do_not_depend_on_how_it_is_stored(folder, tmp_path, monkeypatch):
+    # After six steps the maps are nearly flat: rounding to bf16, or a second stage that starts where the first one
+    # found its peak, would turn differences of 1e-6 into millimetres.
+    monkeypatch.setattr("landmarklabel.networks.precision.bf16_pays", lambda device: False)
+    task, scan, model = resolve_task("mouse_skull"), folder / "study" / "AKRJ.nii.gz", train(folder, "scn:single")
     image = sitk.ReadImage(str(scan))
     turned = sitk.Flip(sitk.PermuteAxes(image, (2, 0, 1)), (True, False, True))
     sitk.WriteImage(turned, str(tmp_path / "turned.nrrd"))
     assert not np.allclose(turned.GetDirection(), image.GetDirection()) and turned.GetSize() != image.GetSize()
-    run("predict", folder / "model", scan, tmp_path / "turned.nrrd", "--out", tmp_path / "out", "--device", "cpu")
+    run("predict", model, scan, tmp_path / "turned.nrrd", "--out", tmp_path, "--device", "cpu")
 
-    points = json.loads((tmp_path / "out" / "AKRJ.mrk.json").read_text())["markups"][0]["controlPoints"]
-    assert [p["label"] for p in points] == [str(i) for i in range(1, 46)] == list(task.names)
-    one, other = (read_markups(tmp_path / "out" / f"{name}.mrk.json", task) for name in ("AKRJ", "turned"))
+    one, other = (read_markups(tmp_path / f"{name}.mrk.json", task) for name in ("AKRJ", "turned"))
     assert one.defined.sum() > 30 and one.status == other.status
     found = one.positions_mm[one.defined]
     size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())

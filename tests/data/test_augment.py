@@ -187,9 +187,7 @@ def test_whole_images_have_their_blobs_where_the_index_says(blobs, dims, kind):
 def test_mirrored_images_are_mirrored(blobs, dims):
     """Left and right swap names: the batch's ``left`` stays on the left of a mirrored image."""
     still = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "elastic": 0.0, **NO_GREY}
-    plain, mirrored = (
-        whole_image_batch([blobs[dims]], PLANS[dims], AugmentRange(**still, mirror=m), [0]) for m in (0.0, 1.0)
-    )
+    plain, mirrored = (whole_image_batch([blobs[dims]], PLANS[dims], AugmentRange(**still, mirror=m), [0]) for m in (0.0, 1.0))
     np.testing.assert_allclose(mirrored.images.flip(-1), plain.images, atol=1e-4)
     order, width = TASKS[dims].mirror_permutation(), PLANS[dims].size[0]
     wanted = plain.index[:, order].clone()
@@ -199,12 +197,15 @@ def test_mirrored_images_are_mirrored(blobs, dims):
 
 
 @DIMS
-def test_crops_have_their_blob_where_the_index_says_at_every_scale(blobs, dims):
+@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
+def test_crops_have_their_blob_where_the_index_says_at_every_scale(blobs, dims, turned):
+    rotation = random_rotation(np.random.default_rng(2), dims, None) if turned else None
+    case = replace(blobs[dims], rotation=rotation)
     plan = CropPlan(size=40 if dims == 2 else 36, zoom=1.3, scales=2, step=2.0, jitter=2.0, wide_jitter=5.0)
     fine_mm, checked = 1.0 / plan.zoom, 0
     ranges = AugmentRange(rotation=0.6, scale=0.14, shear=0.06, **NO_GREY)
     for seed in range(6 if dims == 2 else 3):
-        batch = crop_batch([blobs[dims]], PLANS[dims], plan, ranges, 8, [seed])
+        batch = crop_batch([case], PLANS[dims], plan, ranges, 8, [seed])
         assert batch.images.shape == (8, 2, *(plan.size,) * dims) and sorted(set(batch.landmark.tolist())) == [0, 1, 2, 3]
         for image, index, k in zip(batch.images.numpy(), batch.index[:, 0].numpy(), batch.landmark, strict=True):
             middle = (plan.size - 1) / 2

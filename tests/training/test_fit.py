@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from landmarklabel.data.batches import grid_points
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
@@ -25,6 +26,7 @@ from landmarklabel.training.fit import FitConfig, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
 
 TASK = phantom_task(2, 6)
+STEPS = 160
 
 
 def narrow(network, dims, n, *args, **settings):
@@ -35,19 +37,24 @@ def narrow(network, dims, n, *args, **settings):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_networks():
+    """Small networks on one thread: the second would wait for a core longer than it works."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DefaultSCN", "LocalRefiner"):
+        for name in ("DefaultSCN", "LocalRefiner", "VotingNet"):
             patch.setattr(build, name, partial(narrow, getattr(build, name)))
         yield
+    torch.set_num_threads(threads)
 
 
-def small(key, edge=64):
-    """A preset on a small grid, with small batches."""
-    preset = find_preset(key)
-    samples = {d: (edge,) * 2 if d == 2 else (32,) * 3 for d in preset.dims}
-    if not isinstance(preset.samples[2], tuple):
-        samples = {2: 96 * 64, 3: 32**3}
-    refine = preset.refine and replace(preset.refine, size={2: 32, 3: 16}, crops={2: 24, 3: 6})
+def small(key, dims=2):
+    """A preset on a small grid, with small batches and crops."""
+    preset, refine = find_preset(key, dims), None
+    edges = {2: (64, 64), 3: (32, 32, 32)}
+    samples = {d: edges[d] if isinstance(preset.samples[d], tuple) else (64 * 96, 32**3)[d - 2] for d in preset.dims}
+    if preset.refine is not None:
+        size = {2: 32, 3: 16} if preset.refine.network == "shared" else preset.refine.size
+        refine = replace(preset.refine, size=size, crops={2: 24, 3: 6})
     return replace(preset, samples=samples, batch={2: 4, 3: 1}, refine=refine)
 
 
@@ -56,8 +63,8 @@ def phantoms(task, seeds, **settings):
     return [Case(f"case{s}", Image(p.geometry, p.pixels), p.landmarks) for s, p in made]
 
 
-def config(key="scn:default", steps=4, **changes):
-    return FitConfig(small(key), Budget(steps=steps), **changes)
+def config(key="scn:default", steps=4, dims=2, **changes):
+    return FitConfig(small(key, dims), Budget(steps=steps), **changes)
 
 
 def hands(seeds, absent_fraction=0.15):
@@ -71,7 +78,7 @@ TRAIN, VALID = hands(range(14)), hands(range(100, 110))
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     told = []
-    model, metrics = fit(TASK, TRAIN, VALID, config(steps=500, seed=1), folder, told.append)
+    model, metrics = fit(TASK, TRAIN, VALID, config(steps=STEPS, seed=1), folder, told.append)
     return folder, model, metrics, told
 
 
@@ -83,14 +90,39 @@ def test_it_learns_far_more_than_the_template_knows(trained):
     assert metrics["median_mm"] < 2.0
 
 
-def test_it_learns_what_is_absent(trained):
-    _, model, metrics, _ = trained
-    pairs = [(model.predict(c), c.landmarks) for c in VALID]
-    absent = lambda marks: np.array([s is Status.ABSENT for s in marks.status])  # noqa: E731
-    said, true = (np.concatenate([absent(p[i]) for p in pairs]) for i in (0, 1))
-    assert 3 < true.sum() < 0.4 * len(true)
-    assert metrics["presence"]["f1"] > 0.8
-    assert (said & true).sum() > 0.5 * true.sum()  # which always saying "present" would miss
+BLOBS = LandmarkTask("blobs", ("small", "large"), 2)
+
+
+def blobs(seed):
+    """Noise with a small and a large bright blob, each missing from nearly every second image."""
+    rng, (y, x) = np.random.default_rng(seed), np.mgrid[:64, :64]
+    pixels, positions = rng.normal(40, 6, (64, 64)), np.full((2, 2), np.nan)
+    for k, sigma in enumerate((3.0, 6.0)):
+        if rng.random() < 0.55:
+            positions[k] = rng.uniform(10, 54, 2)
+            pixels += 120 * np.exp(-0.5 * ((x - positions[k, 0]) ** 2 + (y - positions[k, 1]) ** 2) / sigma**2)
+    status = tuple(Status.PLACED if there else Status.ABSENT for there in np.isfinite(positions[:, 0]))
+    image = Image(ImageGeometry.identity((64, 64)), pixels.astype(np.float32))
+    return Case(f"blobs{seed}", image, LandmarkSet(BLOBS, positions, status))
+
+
+def test_it_learns_what_is_absent(tmp_path):
+    """Learning fast on a small grid: absence is a class of the map, so nothing but labels is needed."""
+    preset = small("scn:single")
+    still = replace(preset.augment, rotation=0.2, scale=0.0, shear=0.0, shift=0.02, elastic=0.0)
+    plain = replace(still, gamma=0.0, contrast=0.0, brightness=0.0, noise=0.0)
+    optimization = replace(preset.optimization, lr=1e-2, ema=0.9)
+    preset = replace(preset, samples={2: (32, 32)}, batch={2: 8}, augment=plain, optimization=optimization)
+    valid = [blobs(i) for i in range(100, 130)]
+    run = FitConfig(preset, Budget(steps=240))
+    model, metrics = fit(BLOBS, [blobs(i) for i in range(40)], valid, run, tmp_path)
+    there = np.concatenate([c.landmarks.defined for c in valid])
+    always = 2 * there.sum() / (there.sum() + len(there))
+    assert metrics["presence"]["f1"] > max(0.8, always + 0.05)
+    presence = np.concatenate([model.look(c).presence for c in valid])
+    assert presence[there].mean() - presence[~there].mean() > 0.4
+    said = np.concatenate([[s is Status.ABSENT for s in model.predict(c).status] for c in valid])
+    assert (said & ~there).sum() > 0.5 * (~there).sum() and (said & there).sum() < 0.2 * there.sum()
 
 
 def test_predictions_are_complete(trained):
@@ -108,7 +140,7 @@ def test_progress_covers_both_stages_without_going_back(trained):
     _, _, _, told = trained
     fractions = [p.fraction for p in told]
     assert fractions == sorted(fractions) and 0 <= fractions[0] < 0.01 and 0.99 < fractions[-1] <= 1
-    assert list(dict.fromkeys(p.stage for p in told)) == ["locate", "refine"] and len(told) == 500
+    assert list(dict.fromkeys(p.stage for p in told)) == ["locate", "refine"] and len(told) == STEPS
     assert [p.seconds for p in told] == sorted(p.seconds for p in told)
 
 
@@ -220,7 +252,7 @@ def test_a_preset_of_other_dimensions_is_refused(tmp_path):
     task = phantom_task(3, 2)
     cases = phantoms(task, [0], size=16, spacing=4.0)
     with pytest.raises(UsageError, match="'scn:payer2016' is made for 2D images, the task is 3D"):
-        fit(task, cases, [], config("scn:payer2016"), tmp_path)
+        fit(task, cases, [], FitConfig(find_preset("scn:payer2016"), Budget(steps=1)), tmp_path)
 
 
 def test_one_case_with_one_landmark_is_enough(tmp_path):
@@ -251,7 +283,7 @@ def test_a_model_that_finds_nothing_is_still_saved(tmp_path):
 def test_3d_positions_are_in_the_images_place_in_the_world(tmp_path):
     task = phantom_task(3, 4)
     cases = phantoms(task, range(5), size=(30, 26, 22), spacing=(3.0, 3.5, 4.5), oblique=True, absent_fraction=0.0)
-    model, _ = fit(task, cases[:4], cases[4:], config(steps=60), tmp_path)
+    model, _ = fit(task, cases[:4], cases[4:], config(steps=60, dims=3), tmp_path)
     for case in cases:
         low, high = case.image.geometry.bounds_mm
         positions = model.look(case).positions_mm
@@ -271,12 +303,16 @@ def stored_otherwise(image):
     return Image(geometry, np.ascontiguousarray(pixels.transpose([2 - a for a in reversed(order)])))
 
 
-def test_a_volume_stored_with_other_axes_gets_the_same_answer(tmp_path):
+def test_a_volume_stored_with_other_axes_looks_the_same_to_the_network(tmp_path):
     task = phantom_task(3, 4)
     cases = phantoms(task, range(2), size=(30, 26, 22), spacing=(3.0, 3.5, 4.5), oblique=True, absent_fraction=0.0)
-    model, _ = fit(task, cases, [], config(steps=4), tmp_path)
-    one, other = (model.look(model.case("x", i)).positions_mm for i in (cases[0].image, stored_otherwise(cases[0].image)))
-    np.testing.assert_allclose(one, other, atol=0.3)
+    model, _ = fit(task, cases, [], config(steps=1, dims=3), tmp_path)
+    seen = []
+    for image in (cases[0].image, stored_otherwise(cases[0].image)):
+        grid = model.grid.grid(image.geometry)
+        seen.append(model.case("x", image).sample(grid_points(grid), float(grid.spacing[0])))
+    assert np.ptp(seen[0]) > 0.5
+    np.testing.assert_allclose(*seen, atol=2e-3)
 
 
 PAIRS = [(p.key, d) for p in PRESETS for d in p.dims]
@@ -287,7 +323,7 @@ def test_every_preset_trains_predicts_and_is_read_back(tmp_path, key, dims):
     task = phantom_task(dims, 3)
     size = (64, 80) if dims == 2 else (24, 20, 16)
     cases = phantoms(task, range(3), size=size, spacing=1.0 if dims == 2 else 4.0, absent_fraction=0.0)
-    model, metrics = fit(task, cases[:2], cases[2:], config(key, steps=2), tmp_path)
+    model, metrics = fit(task, cases[:2], cases[2:], config(key, 2, dims), tmp_path)
     assert metrics["n_images"] == 1
     again = load_model(tmp_path, task)
     for case in cases:
@@ -300,17 +336,17 @@ def test_every_preset_trains_predicts_and_is_read_back(tmp_path, key, dims):
 def test_a_thin_volume_is_no_problem_for_a_preset(tmp_path, key):
     task = phantom_task(3, 3)
     cases = phantoms(task, range(2), size=(40, 40, 40), spacing=2.0, absent_fraction=0.0)
-    model, _ = fit(task, cases, [], config(key, steps=1), tmp_path)
+    model, _ = fit(task, cases, [], config(key, 1, 3), tmp_path)
     whole = cases[0].image
     geometry = ImageGeometry((40, 40, 6), whole.geometry.spacing, whole.geometry.origin, whole.geometry.direction)
     found = model.predict(Image(geometry, whole.pixels[:6]))
     assert len(found.status) == 3
 
 
-def test_all_shipped_presets_name_a_task_free_of_surprises():
-    """The registry's keys are unique and found by their own name."""
-    assert len({p.key for p in PRESETS}) == len(PRESETS)
-    assert all(find_preset(p.key) is p for p in PRESETS)
+def test_every_preset_is_found_by_its_key_and_dimensions():
+
+    assert len(set(PAIRS)) == len(PAIRS)
+    assert all(find_preset(p.key, d) is p for p in PRESETS for d in p.dims)
     assert find_preset("scn").name == "default"
     with pytest.raises(UsageError, match="no model called 'scn:payer2018'; did you mean 'scn:payer201"):
         find_preset("scn:payer2018")

@@ -22,6 +22,17 @@ from a folder of images to a served model:
   landmarklabel serve --studies STUDY --task hand.json
 """
 
+_LAYOUTS = """\
+layouts, at most one of:
+  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for jpg and png), with or without a header
+  --markups  one <image id>.mrk.json or .fcsv an image
+  --isbi     <image id>.txt: a row x,y (pixels) a landmark, lines with a single number after them are ignored;
+             --annotators both keeps each folder's points as a revision of that author before the mean
+  --voxels   <image id>.txt, .nii.txt or .nii.gz.txt: a row "z y x" (2D: "x y") a landmark, indices from 0
+  --masks    one image of label values an image; centroid: a landmark a label, labels ascending or as "label N" in the
+             task's definitions; extremes: per label the outermost samples towards -x +x -y +y [-z +z] of LPS
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
@@ -54,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_task, _import, _train, _predict, _evaluate, _serve, _doctor, _demo):
+    for add in (_task, _import, _train, _predict, _evaluate, _export, _serve, _doctor, _demo):
         add(verbs)
     return parser
 
@@ -97,8 +108,7 @@ def _import(verbs) -> None:
         "study",
         "import_study",
         "copy images and their landmarks into a study folder",
-        epilog="table rows: id,x0,y0[,z0],x1,… (LPS mm; pixels for jpg and png), with or without a header\n"
-        "markups:    one <image id>.mrk.json or .fcsv an image",
+        epilog=_LAYOUTS,
     )
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     _add_task(verb)
@@ -106,6 +116,13 @@ def _import(verbs) -> None:
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
+    folders = {"nargs": "+", "metavar": ("SENIOR_DIR", "JUNIOR_DIR")}
+    labels.add_argument("--isbi", **folders, help="ISBI 2015 cephalogram text files of one or two annotators")
+    labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
+    labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
+    choices = ("mean", "first", "second", "both")
+    verb.add_argument("--annotators", choices=choices, help="of --isbi: whose points (default mean); both: the mean and each")
+    verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
     verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
 
 
@@ -139,6 +156,15 @@ def _evaluate(verbs) -> None:
     _add_task(verb)
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
+
+
+def _export(verbs) -> None:
+    verb = _verb(verbs, "export", "export", "export", "write a trained model for other programs: a MONAI bundle, or ONNX")
+    verb.add_argument("model", metavar="MODEL_DIR")
+    kind = verb.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--bundle", metavar="DIR", help="a folder that MONAI's own bundle tools load and run")
+    kind.add_argument("--onnx", metavar="DIR", help="locator.onnx, refiner.onnx and export.json, checked against torch")
+    verb.add_argument("--authors", default="not stated", metavar="TEXT", help="who the bundle's metadata names as its authors")
 
 
 def _serve(verbs) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError
+from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, image_suffix, write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
+from landmarklabel.io.masks import read_masks
+from landmarklabel.io.seeds import mean_points, read_isbi, read_voxels, text_files
 from landmarklabel.io.tables import read_ids, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.bodies import landmarks_of, same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 
@@ -51,7 +54,7 @@ def import_study(a: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
     task = resolve_task(a.task)
     images = find_images([a.images])
-    labels = _labels(a, task)
+    labels = _labels(a, task, images)
     wanted = set(read_ids(a.only)) if a.only else None
     if wanted is not None:
         missing = sorted(wanted - set(images))
@@ -63,9 +66,10 @@ def import_study(a: argparse.Namespace) -> None:
     study, refused, saved = Study(a.study, task), [], 0
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
         try:
-            read_image(path, task.dims)  # damaged data; the study itself looks at headers only
+            geometry = read_image(path, task.dims).geometry  # all of it: the study itself looks at headers only
+            given = [(who, x if isinstance(x, LandmarkSet) else x.on(geometry)) for who, x in labels.get(image_id, [])]
             study.add_image(image_id, path)
-            saved += _save(study, image_id, labels.get(image_id))
+            saved += _save(study, image_id, given)
         except LandmarkLabelError as error:
             refused.append(str(error))
     homeless = sorted(set(labels) - set(images)) if wanted is None else []
@@ -76,20 +80,57 @@ def import_study(a: argparse.Namespace) -> None:
         raise StudyError(f"{len(refused)} of {len(images)} images were not imported, see above")
 
 
-def _save(study: Study, image_id: str, landmarks: LandmarkSet | None) -> int:
-    if landmarks is None:
+def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> int:
+    """Append what is new of (author, landmarks): the last one becomes the newest revision, others come before it."""
+    if not given:
         return 0
-    known = study.labels(image_id)
-    if known is not None and same_landmarks(known, landmarks):
+    (_, newest), known = given[-1], study.labels(image_id)
+    saved = [(r.author, landmarks_of(r.body, study.task)) for r in study.history(image_id)] if given[1:] else []
+    new = [(who, x) for who, x in given[:-1] if not any(who == w and same_landmarks(x, y) for w, y in saved)]
+    if not new and known is not None and same_landmarks(known, newest):
         return 0
-    study.save(image_id, replace(landmarks, expected_error_mm=None), author="import", source="import")
+    for author, landmarks in [*new, given[-1]]:
+        study.save(image_id, replace(landmarks, expected_error_mm=None), author=author, source="import")
     return 1
 
 
-def _labels(a: argparse.Namespace, task: LandmarkTask) -> dict[str, LandmarkSet]:
-    if a.table:
-        return read_table(a.table, task)
-    return read_markups_folder(a.markups, task) if a.markups else {}
+def _labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> dict[str, list[tuple]]:
+    """Image id to (author, landmarks), oldest first; index points and masks get their places from the image later."""
+    for option, of in (("annotators", "isbi"), ("rule", "masks")):
+        if getattr(a, option) and not getattr(a, of):
+            raise UsageError(f"--{option} goes with --{of} only")
+    if a.isbi:
+        return _annotators(a.isbi, a.annotators or "mean", task)
+    if a.voxels:
+        files = text_files(a.voxels)  # beside the images there may be other texts; they only count as without image
+        points = read_voxels(a.voxels, {i: path for i, path in files.items() if i in images}, task)
+        return {i: [("import", points[i])] if i in points else [] for i in files}
+    if a.masks:
+        if not a.rule:
+            raise UsageError("--masks needs --rule centroid or --rule extremes")
+        masks = tqdm(find_images([a.masks]).items(), desc="masks", unit="image", disable=None)
+        sets = read_masks(a.masks, masks, task, a.rule)
+    elif a.table:
+        sets = read_table(a.table, task)
+    else:
+        sets = read_markups_folder(a.markups, task) if a.markups else {}
+    return {image_id: [("import", landmarks)] for image_id, landmarks in sets.items()}
+
+
+def _annotators(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[tuple]]:
+    """(author, points) of every image; folder names are the authors where both annotators are kept."""
+    needed = {"mean": len(folders), "first": 1}.get(whose, 2)
+    if len(folders) > 2 or len(folders) < needed:
+        allowed = "two" if whose in ("second", "both") else "one or two"
+        raise UsageError(f"--isbi got {len(folders)} folders; --annotators {whose} takes {allowed}")
+    authors = [Path(os.path.abspath(folder)).name for folder in folders]
+    if whose == "both" and authors[0] == authors[1]:
+        raise UsageError(f"both --isbi folders are called {authors[0]!r}; rename one, their names become the authors")
+    wanted = folders[1:] if whose == "second" else folders[:needed]
+    points = [read_isbi(folder, task) for folder in wanted]
+    newest = mean_points(*points) if len(points) == 2 else points[0]
+    apart = list(zip(authors, points, strict=True)) if whose == "both" else []
+    return {i: [*((who, own[i]) for who, own in apart), ("import", mean)] for i, mean in newest.items()}
 
 
 def read_markups_folder(folder: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:

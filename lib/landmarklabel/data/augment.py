@@ -52,6 +52,7 @@ class Warp:
 
     @staticmethod
     def identity(field: ImageGeometry) -> Warp:
+        """The transform that moves nothing."""
         low, high = field.bounds_mm
         d = field.dims
         return Warp((low + high) / 2, np.zeros(d), np.eye(d), low, high, np.zeros((5,) * d + (d,)))

@@ -203,6 +203,7 @@ def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, 
     spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
     jitter = np.stack([_jitter(plan, truth.shape[1], rng) for _ in chosen])
     matrices = np.stack([_crop_matrix(ranges, truth.shape[1], rng) for _ in chosen])
+    matrices = matrices if case.rotation is None else case.rotation @ matrices
     centres = truth - np.einsum("kij,kj->ki", matrices, jitter) * spacing
     pixels = draw_grey(rng, ranges).apply(read_crops(case, centres, spacing, plan, matrices))
     return pixels, (jitter + (plan.size - 1) / 2)[:, ::-1].copy()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.pose import ShapePose
 from landmarklabel.errors import FaultsError, LandmarkLabelError, ModelError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
@@ -43,6 +44,7 @@ def save_model(folder: str | Path, model: Localizer, record: dict) -> None:
         "grid": asdict(model.grid),
         "crops": asdict(model.crops) if model.crops else None,
         "calibration": asdict(model.calibration),
+        "pose": _pose_to_json(model.pose),
         **record,
     }
     write_json(folder / RECORD, content)
@@ -83,7 +85,8 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         crops = CropPlan(**record["crops"]) if record["crops"] else None
         calibration = Calibration(**_tuples(record["calibration"], "offsets"))
         sha256 = str(record["weights_sha256"])
-    except (KeyError, TypeError, ValueError, FaultsError) as error:
+        pose = _pose_from_json(record.get("pose"), own)
+    except (KeyError, TypeError, ValueError, AttributeError, FaultsError) as error:
         raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
     except LandmarkLabelError as error:
         raise ModelError(f"{folder}: {error}") from None
@@ -91,7 +94,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         raise ModelError(f"{folder}: trained for task {own.name!r} with other landmarks than task {task.name!r} has")
     tensors, _ = load_tensors(Path(folder) / WEIGHTS, sha256)
     model = Localizer(task or own, preset, grid, build_locator(preset.network, own.dims, len(own)), crops)
-    model.calibration, model.device = calibration, device
+    model.calibration, model.device, model.pose = calibration, device, pose
     refine = preset.refine.network if preset.refine else "shared"
     model.refiner = build_refiner(refine, own.dims, len(own), crops.scales) if crops else None
     model.reference = tensors["reference"].numpy() if "reference" in tensors else None
@@ -109,6 +112,23 @@ def _fill(module, name: str, tensors: dict, folder, device) -> None:
     except RuntimeError as error:
         raise ModelError(f"{folder}: the weights do not fit the {name}: {str(error).splitlines()[0]}") from None
     module.to(device).eval()
+
+
+def _pose_to_json(pose: ShapePose | None) -> dict | None:
+    if pose is None:
+        return None
+    rows = [row.tolist() if np.isfinite(row).all() else None for row in pose.mean]
+    return {"mean": rows, "wild": pose.wild}
+
+
+def _pose_from_json(content: dict | None, task: LandmarkTask) -> ShapePose | None:
+    if content is None:
+        return None
+    unknown = [float("nan")] * task.dims
+    mean = np.array([row or unknown for row in content["mean"]], np.float64)
+    if mean.shape != (len(task), task.dims):
+        raise ValueError(f"the mean shape has shape {mean.shape}")
+    return ShapePose(mean, bool(content["wild"]))
 
 
 def _tuples(content: dict, key: str) -> dict:

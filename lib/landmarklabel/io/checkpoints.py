@@ -47,6 +47,6 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
         raise ModelError(f"{path.name}: not a safetensors file (header of {header} bytes)")
     try:
         meta = json.loads(json.loads(data[8 : 8 + header]).get("__metadata__", {}).get("json", "{}"))
-        return load(data), meta
-    except (SafetensorError, ValueError, AttributeError, RecursionError) as error:
+        return load(data), dict(meta)
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path.name}: damaged safetensors file ({str(error)[:200]})") from None

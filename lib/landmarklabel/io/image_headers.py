@@ -293,18 +293,21 @@ def _raster_data_faults(path: Path) -> list[str]:
 
 
 def spacing_faults(spacing) -> list[str]:
+    """What is wrong with the distances of samples along the axes."""
     spacing = np.asarray(spacing, float)
     good = np.isfinite(spacing).all() and (spacing > 0).all()
     return [] if good else [f"spacing {as_text(spacing)} must be finite and positive, one number an axis"]
 
 
 def vector_faults(name: str, values: list[float] | None, count: int) -> list[str]:
+    """What is wrong with a header's list of ``count`` numbers."""
     if values is None or len(values) != count or not np.isfinite(values).all():
         return [f"{name} {values} must be {count} finite numbers"]
     return []
 
 
 def direction_faults(name: str, columns: np.ndarray) -> list[str]:
+    """What is wrong with axes whose world directions, of any length, are the columns."""
     lengths = np.linalg.norm(columns, axis=0)
     if not (lengths > 0).all():
         return [f"{name} {columns.tolist()} is singular"]
@@ -316,12 +319,15 @@ def direction_faults(name: str, columns: np.ndarray) -> list[str]:
 
 
 def as_text(values) -> str:
+    """Numbers as they may appear in a message."""
     return "[" + ", ".join(f"{v:.6g}" for v in np.ravel(values)) + "]"
 
 
 def listed(names) -> str:
+    """Names, separated by commas."""
     return ", ".join(map(str, names))
 
 
 def one_line(error: Exception) -> str:
+    """An error's text, short and on one line."""
     return " ".join(str(error).split())[:120] or type(error).__name__

@@ -92,7 +92,7 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
     header = first if _is_header(first, task) else None
     width = len(header) if header else 1 + len(task) * task.dims
     columns = _header_columns(header, task, faults) if header else list(range(width))
-    _raise_capped(what, faults)
+    raise_capped(what, faults)
     sets: dict[str, LandmarkSet] = {}
     for line, row in rows if header or not first else chain([(start, first)], rows):
         if len(row) != width:
@@ -105,7 +105,7 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
             sets[image_id] = landmarks
     if not sets and not faults:
         faults.append("no rows with landmarks")
-    _raise_capped(what, faults)
+    raise_capped(what, faults)
     return sets
 
 
@@ -193,7 +193,8 @@ def _landmarks(cells: list[str], task: LandmarkTask, where: str, faults: list[st
     return LandmarkSet(task, positions, tuple(statuses))
 
 
-def _raise_capped(what: str, faults: list[str]) -> None:
+def raise_capped(what: str, faults: list[str]) -> None:
+    """Raise LandmarkFileError if there are faults, naming the first 20."""
     if len(faults) > _MAX_SHOWN_FAULTS:
         faults = [*faults[:_MAX_SHOWN_FAULTS], f"and {len(faults) - _MAX_SHOWN_FAULTS} more"]
     if faults:
@@ -246,5 +247,5 @@ def read_ids(path: str | Path) -> list[str]:
             ids[image_id] = None
     if not ids and not faults:
         faults.append("no image ids in the file")
-    _raise_capped(what, faults)
+    raise_capped(what, faults)
     return list(ids)

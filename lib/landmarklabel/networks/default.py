@@ -95,7 +95,7 @@ class UNet(nn.Module):
         for level, block in enumerate(self.down):
             x = x if level == 0 else self.shrink[level - 1](x)
             if conditions is not None:
-                x = x + conditions[level].reshape(len(x), -1, *(1,) * (x.dim() - 2)).to(x.dtype)
+                x = x + conditions[level].reshape(x.shape[0], -1, *(1,) * (x.dim() - 2)).to(x.dtype)
             x = block(x)
             skips.append(x)
         out = [x]

@@ -68,7 +68,7 @@ def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 24) -> 
     Args:
         maps: (b, n, *shape); negative values count as zero.
         window: sigma of the window in samples.
-        iterations: at most; each shrinks the error by sigma^2 / (sigma^2 + window^2).
+        iterations: at most; a Gaussian needs two or three.
 
     Returns:
         Decoded; positions are inside the map, also for a flat one.
@@ -84,11 +84,14 @@ def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 24) -> 
     mean = torch.zeros(b, n, d, device=maps.device)
     for _ in range(iterations):
         weight = patch * torch.exp(-0.5 * ((offsets - mean[:, :, None]) / window).square().sum(-1))
-        total = weight.sum(-1, keepdim=True).clamp_min(tiny)
-        moved = (weight[..., None] * offsets).sum(2) / total
-        done = float((moved - mean).abs().max()) < 1e-4
-        mean = moved
-        if done:
+        share = weight / weight.sum(-1, keepdim=True).clamp_min(tiny)
+        moved = share @ offsets  # (b, n, d)
+        variance = (share @ offsets.square() - moved.square()).clamp_min(0)
+        # For a Gaussian of any width the plain shift is (1 - variance / window^2) of the way: go all of it.
+        gain = 1 / (1 - variance / window**2).clamp_min(0.3)
+        step = ((moved - mean) * gain).clamp(-window, window)
+        mean = (mean + step).clamp(-radius, radius)
+        if float(step.abs().max()) < 5e-4:
             break
     spread = offsets - mean[:, :, None]
     weight = patch * torch.exp(-0.5 * (spread / window).square().sum(-1))

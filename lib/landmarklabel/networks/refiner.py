@@ -57,5 +57,5 @@ class LocalRefiner(nn.Module):
         x = nn.functional.silu(self.norm(self.mix(x)))
         weight = self.head(landmark).to(x.dtype)
         logits = torch.einsum("kc...,kc->k...", x, weight)[:, None]
-        return MapsOutput(logits, logits, torch.full((len(x), 1), -30.0, device=x.device))
+        return MapsOutput(logits, logits, torch.full((x.shape[0], 1), -30.0, device=x.device))
 

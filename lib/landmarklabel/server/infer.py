@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
+from landmarklabel.data.cases import Case
 from landmarklabel.errors import FaultsError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
@@ -24,6 +25,8 @@ from landmarklabel.server.wire import to_wire, with_fixed
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
 
+OPEN_BYTES = 512 * 2**20  # of stored pixels of images kept open
+
 
 class LandmarkInfer(InferTask):
     """Answers with the live model, else with a template from the labelled cases, else with all landmarks unset."""
@@ -36,6 +39,7 @@ class LandmarkInfer(InferTask):
         self.study, self.preset, self.shelf = study, preset, shelf
         self._lock = threading.Lock()
         self._loaded: tuple[Path, Localizer] | None = None
+        self._open: dict[tuple, Case] = {}  # oldest first
 
     def is_valid(self) -> bool:
         return True
@@ -78,9 +82,18 @@ class LandmarkInfer(InferTask):
             geometry = read_geometry(path, task.dims)
             labelled = self._labelled_geometries()
             return template_landmarks(task, geometry, labelled), "template" if labelled else "none"
-        image = read_image(path, task.dims)
         with self._lock:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
-            return model.predict(image), "model"
+            return model.predict(self._opened(path, model)), "model"
+
+    def _opened(self, path: Path, model: Localizer) -> Case:
+        """The image as the model wants it, with its pyramid; the last few stay open, so a second look costs only networks."""
+        state = path.stat()
+        key = (str(path), state.st_mtime_ns, state.st_size, model.preset.key)
+        case = self._open.pop(key, None) or model.case(path.name, read_image(path, model.task.dims))
+        self._open[key] = case
+        while len(self._open) > 1 and sum(c.image.pixels.nbytes for c in self._open.values()) > OPEN_BYTES:
+            self._open.pop(next(iter(self._open)))
+        return case
 
     def _labelled_geometries(self) -> list:
         out = []

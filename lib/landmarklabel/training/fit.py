@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from landmarklabel.data.batches import PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
 from landmarklabel.data.cases import Case
+from landmarklabel.data.pose import ShapePose, learn_pose
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.inference.calibration import fit_calibration
 from landmarklabel.inference.localizer import Localizer
@@ -80,6 +81,7 @@ def fit(
     torch.manual_seed(config.seed)
     model = _untrained(task, usable, config)
     usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
+    model.pose = _wild_pose(preset, usable)
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
@@ -115,6 +117,14 @@ def measure(model: Localizer, valid: Sequence[Case]) -> dict:
     truth = [c.landmarks.positions_mm for c in valid]
     model.calibration = fit_calibration(evidence, truth, states)
     return summarize([(model.predict(c), c.landmarks) for c in valid])
+
+
+def _wild_pose(preset: Preset, cases: Sequence[Case]) -> ShapePose | None:
+    """The study's mean shape if its cases come in any orientation and the preset can use it."""
+    if preset.refine is None or preset.refine.network != "shared":
+        return None
+    pose = learn_pose([c.landmarks for c in cases])
+    return pose if pose.wild and pose.usable else None
 
 
 def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig) -> Localizer:
@@ -163,12 +173,16 @@ class _Run:
         write_json(record, about)
 
     def locate(self, model: Localizer, cases: Sequence[Case]) -> None:
-        stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed)
+        stage = LocatorStage(
+            model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None
+        )
         model.locator = self._train(stage, 0.0, 1.0 - self.share).to(self.config.device)
 
     def refine(self, model: Localizer, cases: Sequence[Case], valid: Sequence[Case]) -> None:
         preset, d, start = self.config.preset, model.task.dims, self.config.start_from
         model.crops = _plan_crops(preset, model, cases)
+        if model.pose is not None:
+            cases = [replace(c, rotation=model.pose.lay(c.landmarks.positions_mm)[0].rotation) for c in cases]
         torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
         refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales)
         if start is not None and start.refiner is not None:

@@ -40,6 +40,8 @@ def capped_error_mm(model: Localizer, valid: Sequence[Case]) -> float | None:
     for case in valid:
         low, high = case.image.geometry.bounds_mm
         cap = 0.05 * float(np.linalg.norm(high - low)) * case.landmarks.scaled_to_mm()
+        if np.isnan(cap):  # the scale rule's landmarks are not both in this image
+            continue
         errors = point_errors_mm(model.predict(case), case.landmarks)
         values += list(np.minimum(np.nan_to_num(errors, nan=cap), cap)[case.landmarks.defined])
     return float(np.mean(values)) if values else None
@@ -82,10 +84,11 @@ class ModelShelf:
     def record(self) -> dict:
         """{"version", "history": […]}; version 0 when nothing is live."""
         try:
-            return json.loads(self.pointer.read_text(encoding="utf-8"))
+            record = json.loads(self.pointer.read_text(encoding="utf-8"))
+            return {"version": int(record["version"]), "history": list(record["history"])}
         except FileNotFoundError:
             return {"version": 0, "history": []}
-        except ValueError:
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise StudyError(f"{self.pointer}: damaged; delete it to start over, the versions stay") from None
 
     def live(self) -> Path | None:

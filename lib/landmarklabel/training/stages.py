@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,12 +32,13 @@ def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[
 
 
 class LocatorStage:
-    """The whole-image network of any preset."""
+    """The whole-image network of any preset; ``wild``: trained on every orientation."""
 
     name = "locate"
 
-    def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int):
+    def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int, wild: bool = False):
         self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
+        self.augment = replace(preset.augment, all_rotations=True) if wild else preset.augment
         self.optimization = preset.optimization
         self.batch_size = preset.batch[len(plan.size)]
         parts = {"network": network}
@@ -46,7 +48,7 @@ class LocatorStage:
 
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, self.batch_size, step, self.seed)
-        batch = whole_image_batch(chosen, self.plan, self.preset.augment, [self.seed, 1, step])
+        batch = whole_image_batch(chosen, self.plan, self.augment, [self.seed, 1, step])
         return batch._replace(images=batch.images * 2 - 1) if self.preset.signed else batch
 
     def loss(self, batch: Batch) -> Tensor:

@@ -1,0 +1,153 @@
+"""Where a configuration of landmarks lies: mean shape, similarity fits, and whether a study's cases come in any orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from landmarklabel.landmarks import LandmarkSet
+
+WILD_ANGLE = 0.6  # radians from the mean orientation
+WILD_SHARE = 0.2  # of the cases beyond it: then no orientation is usual
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """``target = source @ matrix.T + offset``; ``matrix`` (d, d) is a rotation times a scale, ``offset`` (d,) mm."""
+
+    matrix: np.ndarray
+    offset: np.ndarray
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) to (n, d)."""
+        return points @ self.matrix.T + self.offset
+
+    @property
+    def scale(self) -> float:
+        return float(np.abs(np.linalg.det(self.matrix)) ** (1 / len(self.matrix)))
+
+    @property
+    def rotation(self) -> np.ndarray:
+        return self.matrix / self.scale
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> Similarity:
+    """Weighted least-squares similarity (no reflection) of (n, d) points. Source: Umeyama 1991."""
+    w = weights / weights.sum()
+    a, b = w @ source, w @ target
+    x, y = source - a, target - b
+    u, singular, vt = np.linalg.svd((y * w[:, None]).T @ x)
+    signs = np.ones(len(a))
+    signs[-1] = np.sign(np.linalg.det(u @ vt))
+    scale = (singular * signs).sum() / max((w * (x**2).sum(1)).sum(), 1e-12)
+    matrix = scale * (u * signs) @ vt
+    return Similarity(matrix, b - matrix @ a)
+
+
+def fit_robustly(
+    mean: np.ndarray, detected: np.ndarray, weights: np.ndarray, rounds: int = 300, seed: int = 0
+) -> tuple[Similarity, np.ndarray]:
+    """Lay a mean shape on detections of which some are wild.
+
+    Random minimal samples find the pose most detections agree with; iterated reweighting (Cauchy) makes it exact.
+
+    Args:
+        mean, detected: (n, d) mm; NaN rows take no part.
+        weights: (n,) trust in each detection.
+
+    Returns:
+        The similarity, and (n,) distances in mm of the detections from the laid shape (NaN where unknown).
+    """
+    known = np.isfinite(detected).all(1) & np.isfinite(mean).all(1)
+    source, target, trust = mean[known], detected[known], np.maximum(weights[known], 1e-3)
+    size = np.sqrt(((source - source.mean(0)) ** 2).sum(1).mean())
+    best = _by_samples(source, target, trust, 0.15 * size, rounds, np.random.default_rng(seed))
+    for _ in range(15):
+        residual = np.linalg.norm(best.apply(source) - target, axis=1)
+        width = max(2.0 * np.median(residual), 0.01 * size)
+        best = fit_similarity(source, target, trust / (1 + (residual / width) ** 2) ** 2)
+    return best, np.linalg.norm(best.apply(mean) - detected, axis=1)
+
+
+def _by_samples(source, target, trust, tolerance: float, rounds: int, rng: np.random.Generator) -> Similarity:
+    n, d = source.shape
+    best, best_cost = fit_similarity(source, target, trust), np.inf
+    if n <= d:
+        return best
+    scale_of = lambda points: np.sqrt(((points - points.mean(0)) ** 2).sum())  # noqa: E731
+    for _ in range(rounds):
+        pick = rng.choice(n, d, replace=False, p=trust / trust.sum())
+        ratio = scale_of(target[pick]) / max(scale_of(source[pick]), 1e-9)
+        if not 0.4 < ratio < 2.5:
+            continue
+        candidate = fit_similarity(source[pick], target[pick], np.ones(d))
+        residual = np.linalg.norm(candidate.apply(source) - target, axis=1)
+        cost = (trust * np.minimum((residual / tolerance) ** 2, 1)).sum()
+        if cost < best_cost:
+            best, best_cost = candidate, cost
+    return best
+
+
+@dataclass(frozen=True)
+class ShapePose:
+    """The mean shape of a study and what is known of its orientation.
+
+    Args:
+        mean: (n, d) mm around 0, in the mean size and orientation; NaN for a landmark nobody placed.
+        wild: cases come in any orientation.
+    """
+
+    mean: np.ndarray
+    wild: bool
+
+    @property
+    def usable(self) -> bool:
+        """Enough landmarks to tell a pose."""
+        return int(np.isfinite(self.mean).all(1).sum()) >= self.mean.shape[1] + 2
+
+    def lay(self, landmarks: np.ndarray, weights: np.ndarray | None = None) -> tuple[Similarity, np.ndarray]:
+        """The robust fit on (n, d) positions; see ``fit_robustly``."""
+        return fit_robustly(self.mean, landmarks, np.ones(len(landmarks)) if weights is None else weights)
+
+
+def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
+    """Mean shape by generalised Procrustes analysis, and the spread of orientations.
+
+    Source: Gower 1975 for the iteration.
+    """
+    shapes = np.stack([s.positions_mm for s in labelled])
+    counts = np.isfinite(shapes[..., 0]).sum(axis=1)
+    mean = shapes[int(np.argmax(counts))]
+    mean = mean - np.nanmean(mean, axis=0)
+    size = np.nanmedian([_size(s) for s in shapes])
+    for _ in range(10):
+        laid, fits = zip(*(_lay_back(s, mean) for s in shapes), strict=True)
+        seen = np.isfinite(np.stack(laid)[..., 0]).sum(0)
+        mean = np.nansum(np.stack(laid), axis=0) / np.where(seen > 0, seen, np.nan)[:, None]
+        mean = (mean - np.nanmean(mean, axis=0)) * (size / _size(mean))
+    angles = np.array([_angle(f.rotation) for f in fits if f is not None])
+    wild = bool(len(angles) >= 3 and (angles > WILD_ANGLE).mean() >= WILD_SHARE)
+    return ShapePose(mean, wild)
+
+
+def _lay_back(shape: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Similarity | None]:
+    """A shape moved onto the mean, and how the mean lies on it."""
+    both = np.isfinite(shape).all(1) & np.isfinite(mean).all(1)
+    if both.sum() <= shape.shape[1]:
+        return np.full_like(shape, np.nan), None
+    weights = np.ones(int(both.sum()))
+    return fit_similarity(shape[both], mean[both], weights).apply(shape), fit_similarity(mean[both], shape[both], weights)
+
+
+def _size(shape: np.ndarray) -> float:
+    known = shape[np.isfinite(shape).all(1)]
+    return float(np.sqrt(((known - known.mean(0)) ** 2).sum(1).mean())) if len(known) > 1 else 1.0
+
+
+def _angle(rotation: np.ndarray) -> float:
+    """Radians of a rotation matrix."""
+    if len(rotation) == 2:
+        return float(abs(np.arctan2(rotation[1, 0], rotation[0, 0])))
+    return float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))

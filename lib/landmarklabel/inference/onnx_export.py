@@ -1,0 +1,180 @@
+"""A trained model as ONNX graphs, written only if ONNX Runtime finds the same positions with them as torch does.
+
+The graphs are the bare networks. Preparing the image and reading positions off the maps stay outside, with all their
+numbers in ``export.json``. The exporter that traces is used: it needs no onnxscript and seconds instead of minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import io
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landmarklabel import __version__
+from landmarklabel.data.batches import GridPlan
+from landmarklabel.errors import ModelError, UsageError
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.io.files import atomic_write, write_json
+from landmarklabel.io.images import Image
+from landmarklabel.networks.default import LINEAR, MapsOutput
+from landmarklabel.networks.global_local import VotesOutput, decode_log
+from landmarklabel.networks.registry import Preset
+from landmarklabel.networks.scn import SCNOutput
+
+AGREEMENT = 0.01  # samples of the grid or crop that a position may differ by between ONNX Runtime and torch
+_OPSET = 18
+_READ = {MapsOutput: ("logits", "absent"), VotesOutput: ("logits", "displacement", "absent"), SCNOutput: ("heatmaps",)}
+
+
+def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None = None) -> float:
+    """Write locator.onnx, refiner.onnx (where there is a local stage) and export.json, if ONNX Runtime agrees with torch.
+
+    Args:
+        model_dir: the model.
+        folder: where the files go.
+        image: what both look at; a made-up one by default.
+
+    Returns:
+        The largest difference of a position, in samples (whole-image grid for the first stage, finest crop for the second).
+
+    Raises:
+        UsageError: a package is missing. ModelError: no usable model, or more than ``AGREEMENT`` apart.
+    """
+    onnx, runtime = _packages("onnx", "onnxruntime")
+    record, model, folder = read_record(model_dir), load_model(model_dir), Path(folder)
+    model.precision = "fp32"
+    rng, n, d = torch.Generator().manual_seed(0), len(model.task), model.task.dims
+    axes = ("z", "y", "x")[-d:]
+    open_axes = dict(enumerate(axes, 2)) if model.grid.spacing_mm is not None else {}
+    example = (torch.rand(1, 1, *model.grid.size[::-1], generator=rng),)
+    graphs = {"locator": _graph(model.locator, example, {"image": open_axes}, onnx)}
+    if model.refiner is not None:
+        example = torch.rand(n, model.crops.scales, *(model.crops.size,) * d, generator=rng), torch.arange(n)
+        graphs["refiner"] = _graph(model.refiner, example, {"crops": {0: "k"}, "landmark": {0: "k"}}, onnx)
+    other = replace(model, **{k: _OnnxNetwork(getattr(model, k), *graph, runtime) for k, graph in graphs.items()})
+    apart = _apart(model, other, image or _made_up(model.grid))
+    if not apart <= AGREEMENT:
+        raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {apart:.4f} samples; {AGREEMENT} are allowed")
+    for name, (data, _, _) in graphs.items():
+        atomic_write(folder / f"{name}.onnx", data)
+    if model.reference is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(model.reference, np.float32), allow_pickle=False)
+        atomic_write(folder / "reference.npy", buffer.getvalue())
+    check = {"largest_difference_samples": apart, "allowed": AGREEMENT, "onnxruntime": runtime.__version__}
+    write_json(folder / "export.json", _description(model, record, graphs, check))
+    return apart
+
+
+def _packages(*names: str) -> list:
+    missing = [n for n in names if importlib.util.find_spec(n) is None]
+    if missing:
+        raise UsageError(f"exporting to ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    return [importlib.import_module(n) for n in names]
+
+
+class _Plain(nn.Module):
+    """A network whose output is a plain tuple of what reading it takes."""
+
+    def __init__(self, network: nn.Module, fields: tuple[str, ...]):
+        super().__init__()
+        self.network, self.fields = network, fields
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        output = self.network(*inputs)
+        return tuple(getattr(output, f) for f in self.fields)
+
+
+@torch.no_grad()
+def _graph(network: nn.Module, inputs: tuple[Tensor, ...], open_axes: dict[str, dict[int, str]], onnx) -> tuple:
+    """(bytes of the graph, output type, names of the outputs)."""
+    output = network(*inputs)
+    fields = tuple(f for f in _READ[type(output)] if getattr(output, f) is not None)
+    buffer, names = io.BytesIO(), list(open_axes)
+    batch = {f: {0: "k"} for f in fields} if len(names) > 1 else {}
+    settings = {"input_names": names, "output_names": list(fields), "dynamic_axes": open_axes | batch}
+    with warnings.catch_warnings():  # about shapes that are constant by design, and the exporter without onnxscript
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(_Plain(network, fields).eval(), inputs, buffer, opset_version=_OPSET, dynamo=False, **settings)
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ModelError(f"{type(network).__name__} cannot be exported: {str(error).splitlines()[0]}") from None
+    onnx.checker.check_model(buffer.getvalue(), full_check=True)
+    return buffer.getvalue(), type(output), fields
+
+
+class _OnnxNetwork:
+    """A graph in ONNX Runtime in place of the network it was made of, whose settings it answers for."""
+
+    def __init__(self, network: nn.Module, data: bytes, kind: type, fields: tuple[str, ...], runtime):
+        self.network, self.kind, self.fields = network, kind, fields
+        self.session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def __call__(self, *inputs: Tensor):
+        names = [i.name for i in self.session.get_inputs()]
+        made = self.session.run(list(self.fields), {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
+        given = {f: torch.from_numpy(x) for f, x in zip(self.fields, made, strict=True)}
+        return self.kind(**{f: given.get(f) for f in self.kind._fields})
+
+    def __getattr__(self, name: str):
+        return getattr(self.network, name)
+
+
+def _apart(one: Localizer, other: Localizer, image: Image) -> float:
+    """Largest difference of a position in samples, over both stages.
+
+    A crop round a point outside of the image is empty: all its cells are alike and rounding alone chooses one.
+    """
+    a, b = (m.look(m.case("check", image)) for m in (one, other))
+    spacing = one.grid.spacing_for(image.geometry)
+    apart = [np.abs(a.first_mm - b.first_mm).max() / spacing]
+    inside = image.geometry.contains(a.first_mm)
+    if one.crops is not None and inside.any():
+        apart.append(np.abs(a.positions_mm - b.positions_mm)[inside].max() / (spacing / one.crops.zoom))
+    return float(max(apart))
+
+
+def _made_up(grid: GridPlan) -> Image:
+    """A smooth random image, where sizes are open one that needs a larger grid than the graph was made with."""
+    size = tuple(s + (i == 0 and grid.spacing_mm is not None) for i, s in enumerate(grid.size))
+    rng = torch.Generator().manual_seed(0)
+    coarse = torch.randn(1, 1, *(max(2, s // 8) for s in size[::-1]), generator=rng)
+    pixels = F.interpolate(coarse, size=size[::-1], mode=LINEAR[len(size)], align_corners=True)[0, 0]
+    spacing = grid.spacing_mm or 1.0
+    return Image(ImageGeometry.identity(size, spacing, (0.0,) * len(size)), pixels.numpy())
+
+
+def _description(model: Localizer, record: dict, graphs: dict, check: dict) -> dict:
+    preset = model.preset
+    reference = None if model.reference is None else "reference.npy"
+    return {
+        "format": "landmarklabel-onnx",
+        "version": 1,
+        "made_by": f"landmarklabel {__version__}",
+        **{k: record.get(k) for k in ("preset", "task", "weights_sha256", "grid", "crops", "pose", "calibration")},
+        "grey_values": {"window_percentiles": preset.window, "clip": [-0.5, 1.5], "signed": preset.signed, "match": reference},
+        "networks": {name: _network(getattr(model, name), name, preset, *graph) for name, graph in graphs.items()},
+        "check": check,
+    }
+
+
+def _network(network: nn.Module, name: str, preset: Preset, data: bytes, kind: type, fields: tuple[str, ...]) -> dict:
+    read: dict = {"kind": {MapsOutput: "logits", VotesOutput: "votes", SCNOutput: "heatmaps"}[kind]}
+    if kind is VotesOutput:
+        read |= {"cell": network.cell, "displacement": "log10" if network.decode is decode_log else "cells"}
+    else:
+        read |= {"stride": preset.stride if name == "locator" else network.stride}
+    if kind is SCNOutput:
+        read |= {"target": asdict(preset.target)}
+    return {"file": f"{name}.onnx", "sha256": hashlib.sha256(data).hexdigest(), "outputs": fields, "read": read}

@@ -1,0 +1,233 @@
+"""A model folder is data: what does not fit is refused by one line of text, and reading it runs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.errors import ModelError
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import load_model, read_record, save_model
+from landmarklabel.io.checkpoints import load_tensors, save_tensors
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkTask, Status
+from landmarklabel.networks import build
+from landmarklabel.networks.registry import find_preset
+
+TASK = phantom_task(2, 3)
+N = len(TASK)
+
+
+def narrow(network, dims, n, *args, **settings):
+    *head, widths = args
+    return network(dims, n, *head, tuple(max(8, w // 32 * 8) for w in widths), **settings)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_networks():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DefaultSCN", "LocalRefiner"):
+            patch.setattr(build, name, partial(narrow, getattr(build, name)))
+        yield
+    torch.set_num_threads(threads)
+
+
+def untrained(refine=True, reference=None):
+    torch.manual_seed(0)
+    preset = find_preset("scn:default")
+    model = Localizer(TASK, preset, GridPlan((64, 96), None, 32), build.build_locator(preset.network, 2, N).eval())
+    if refine:
+        model.crops = CropPlan(32, 1.5)
+        model.refiner = build.build_refiner(preset.refine.network, 2, N, model.crops.scales).eval()
+    model.calibration = Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.0, 7)
+    model.reference = reference
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tmp_path / "m", untrained(), {"seed": 3, "metrics": {}})
+    return tmp_path / "m"
+
+
+@pytest.fixture(scope="module")
+def image():
+    phantom = draw_phantom(TASK, 0, size=(64, 96))
+    return Image(phantom.geometry, phantom.pixels)
+
+
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("reference", [None, np.arange(12, dtype=np.float64).reshape(3, 4)])
+def test_a_model_comes_back_to_the_bit(tmp_path, image, refine, reference):
+    model = untrained(refine, reference)
+    save_model(tmp_path, model, {"seed": 1})
+    again = load_model(tmp_path, TASK)
+    assert (again.grid, again.crops, again.calibration) == (model.grid, model.crops, model.calibration)
+    assert again.preset is model.preset and (again.refiner is not None) == refine
+    assert not again.locator.training and (again.reference is None) == (reference is None)
+    for key, value in model.locator.state_dict().items():
+        assert torch.equal(again.locator.state_dict()[key], value)
+    one, two = model.predict(image), again.predict(image)
+    np.testing.assert_array_equal(one.positions_mm, two.positions_mm)
+    np.testing.assert_array_equal(one.expected_error_mm, two.expected_error_mm)
+    assert set(one.status) == {Status.PREDICTED} and (one.expected_error_mm > 0).all()
+
+
+def test_below_the_threshold_a_landmark_is_absent_and_has_no_numbers(image):
+    model = untrained()
+    model.calibration = replace(model.calibration, presence_threshold=1.1)
+    found = model.predict(image)
+    assert set(found.status) == {Status.ABSENT}
+    assert np.isnan(found.positions_mm).all() and np.isnan(found.expected_error_mm).all()
+    assert np.isfinite(found.presence).all()
+
+
+def test_a_model_tells_its_own_task_when_none_is_given(folder):
+    assert load_model(folder).task == TASK and read_record(folder)["seed"] == 3
+
+
+def test_a_task_with_other_definitions_is_served_and_kept(folder):
+    task = LandmarkTask("renamed", TASK.names, 2)
+    assert load_model(folder, task).task is task
+
+
+@pytest.mark.parametrize("names, dims", [(TASK.names[::-1], 2), (TASK.names[:2], 2), (TASK.names, 3)])
+def test_another_tasks_model_is_refused(folder, names, dims):
+    with pytest.raises(ModelError, match="trained for task 'phantom2d' with other landmarks than task 'other' has"):
+        load_model(folder, LandmarkTask("other", names, dims))
+
+
+def test_a_missing_model_says_so(tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ModelError, match=r"no trained model here \(model.json is missing\)"):
+            load_model(place)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"", "not readable as JSON"),
+        (b"{", "not readable as JSON"),
+        (b"\xff\xfe\x00", "not readable as JSON"),
+        (b"[" * 100_000, "not readable as JSON"),
+        (b"[]", "not a model record of this program"),
+        (b'{"format": "other", "version": 1}', "not a model record of this program"),
+        (b'{"format": "landmarklabel-model", "version": 2}', "not a model record of this program"),
+        (b'{"format": "landmarklabel-model", "version": 1}', "is damaged"),
+        (b" " * (21 * 2**20), "larger than"),
+    ],
+)
+def test_a_damaged_record_is_refused(folder, text, message):
+    (folder / "model.json").write_bytes(text)
+    with pytest.raises(ModelError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grid": None},
+        {"grid": {}},
+        {"grid": {"size": [64, 96], "spacing_mm": None, "multiple": 32, "more": 1}},
+        {"grid": {"size": 64, "spacing_mm": None, "multiple": 32}},
+        {"crops": {"zoom": 2}},
+        {"crops": 7},
+        {"calibration": {"offsets": None}},
+        {"calibration": []},
+        {"task": {"format": "landmarklabel-task", "version": 1, "name": "x", "dims": 9, "landmarks": []}},
+        {"task": "phantom2d"},
+        {"preset": "scn:unheard-of"},
+        {"preset": None},
+        {"weights_sha256": None},
+        {"weights_sha256": "0" * 64},
+    ],
+)
+def test_a_changed_record_is_refused_by_text(folder, changes):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    assert len(str(caught.value)) > 20
+
+
+def test_changed_missing_or_cut_weights_are_refused(folder):
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    for wrong in (data[:-1] + bytes([data[-1] ^ 1]), data[:-100], b"", data + b"\0"):
+        path.write_bytes(wrong)
+        with pytest.raises(ModelError, match=r"model\.safetensors: its sha256 is not the one model\.json names"):
+            load_model(folder)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read"):
+        load_model(folder)
+
+
+def with_weights(folder, content: bytes) -> None:
+    """Replace the weights and name their hash, as an attacker would."""
+    (folder / "model.safetensors").write_bytes(content)
+    record = json.loads((folder / "model.json").read_text())
+    record["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "model.json").write_text(json.dumps(record))
+
+
+class Canary:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_with_a_matching_hash_is_refused_and_not_run(folder, tmp_path):
+    canary = tmp_path / "canary"
+    with_weights(folder, pickle.dumps(Canary(canary)))
+    with pytest.raises(ModelError, match=r"model\.safetensors: not a safetensors file"):
+        load_model(folder)
+    torch.save(Canary(canary), tmp_path / "t")
+    with_weights(folder, (tmp_path / "t").read_bytes())
+    with pytest.raises(ModelError, match=r"model\.safetensors: not a safetensors file"):
+        load_model(folder)
+    assert not canary.exists()
+
+
+def test_an_oversized_header_is_refused_before_it_is_parsed(folder):
+    with_weights(folder, (2**40).to_bytes(8, "little") + b"{}" * 100)
+    with pytest.raises(ModelError, match=r"not a safetensors file \(header of 1099511627776 bytes\)"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "too many", "shape"])
+@pytest.mark.parametrize("part", ["locator", "refiner"])
+def test_weights_of_another_network_are_refused(folder, part, change):
+    tensors, meta = load_tensors(folder / "model.safetensors")
+    key = next(k for k in tensors if k.startswith(part))
+    if change == "missing":
+        del tensors[key]
+    elif change == "too many":
+        tensors[f"{part}.extra"] = torch.zeros(1)
+    else:
+        tensors[key] = torch.zeros(1, 2, 3)
+    save_tensors(folder / "w", tensors, meta)
+    with_weights(folder, (folder / "w").read_bytes())
+    with pytest.raises(ModelError, match=f"the weights do not fit the {part}"):
+        load_model(folder)
+
+
+def test_saving_again_replaces_the_whole_model(folder):
+    other = untrained(refine=False)
+    save_model(folder, other, {"seed": 9})
+    assert load_model(folder).refiner is None and read_record(folder)["seed"] == 9
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]

@@ -1,0 +1,136 @@
+"""Weights come from safetensors only: whatever else a file holds, it is refused by text and nothing of it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from landmarklabel.errors import ModelError
+from landmarklabel.io import checkpoints
+from landmarklabel.io.checkpoints import load_tensors, save_tensors
+
+TENSORS = {
+    "weight": torch.arange(6.0).reshape(2, 3),
+    "half": torch.tensor([1.5, -2.5], dtype=torch.bfloat16),
+    "count": torch.tensor(3),
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+}
+
+
+class Canary:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def safetensors_file(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
+
+
+def test_tensors_and_metadata_come_back(tmp_path):
+    path = tmp_path / "sub" / "w.safetensors"
+    sha = save_tensors(path, TENSORS, {"step": 3, "stage": "locate", "seconds": 0.5})
+    tensors, meta = load_tensors(path, sha)
+    assert meta == {"step": 3, "stage": "locate", "seconds": 0.5} and tensors.keys() == TENSORS.keys()
+    for key, value in TENSORS.items():
+        assert tensors[key].dtype == value.dtype and torch.equal(tensors[key], value)
+
+
+def test_shared_and_tracked_tensors_are_saved_by_value(tmp_path):
+    weight = torch.nn.Parameter(torch.ones(3))
+    save_tensors(tmp_path / "w", {"a": weight, "b": weight, "part": torch.arange(10.0)[2:4]}, {})
+    tensors, _ = load_tensors(tmp_path / "w")
+    assert torch.equal(tensors["a"], tensors["b"]) and tensors["part"].tolist() == [2, 3]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "w"
+    save_tensors(path, {"a": torch.ones(2)}, {"n": 1})
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="disk full"):
+        save_tensors(path, {"a": torch.zeros(2)}, {"n": 2})
+    assert load_tensors(path)[1] == {"n": 1} and [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    canary = tmp_path / "canary"
+    path = tmp_path / "w.safetensors"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps(Canary(canary), protocol))
+        with pytest.raises(ModelError, match=r"w\.safetensors: not a safetensors file"):
+            load_tensors(path)
+    torch.save({"state": Canary(canary)}, path)
+    with pytest.raises(ModelError, match=r"w\.safetensors: not a safetensors file"):
+        load_tensors(path)
+    path.write_bytes(safetensors_file(pickle.dumps(Canary(canary))))
+    with pytest.raises(ModelError, match=r"w\.safetensors: damaged"):
+        load_tensors(path)
+    np.save(tmp_path / "w.npy", np.array([Canary(canary)], dtype=object), allow_pickle=True)
+    with pytest.raises(ModelError):
+        load_tensors(tmp_path / "w.npy")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (b"", "not a safetensors file"),
+        (b"\x10", "not a safetensors file"),
+        (safetensors_file(b"{}", length=2**63), "not a safetensors file"),
+        (safetensors_file(b"{}", length=5_000_000), "not a safetensors file"),
+        (safetensors_file(b"{}" + b" " * 5_000_000), "not a safetensors file"),
+        (safetensors_file(b"not json at all"), "damaged safetensors file"),
+        (safetensors_file(b"[]"), "damaged safetensors file"),
+        (safetensors_file(b"[" * 100_000), "damaged safetensors file"),
+        (safetensors_file(b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}', b"1234"), "damaged"),
+        (safetensors_file(b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}', b"1234"), "damaged"),
+        (safetensors_file(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}', b"1234"), "damaged"),
+        (safetensors_file(b'{"__metadata__":{"json":"{"}}'), "damaged"),
+        (safetensors_file(b'{"__metadata__":{"json":"[1]"}}'), "damaged"),
+        (safetensors_file(b'{"__metadata__":7}'), "damaged"),
+        (safetensors_file(json.dumps({"__metadata__": {"json": "[" * 100_000}}).encode()), "damaged"),
+    ],
+)
+def test_other_bytes_are_refused_by_text(tmp_path, content, text):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"w\.safetensors: {text}"):
+        load_tensors(path)
+
+
+def test_every_cut_and_the_wrong_hash_are_noticed(tmp_path):
+    path = tmp_path / "w"
+    sha = save_tensors(path, {"a": torch.arange(100.0)}, {"k": 1})
+    data = path.read_bytes()
+    for cut in (0, 7, 8, 30, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(ModelError):
+            load_tensors(path)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # one bit, which the format itself cannot notice
+    load_tensors(path)
+    with pytest.raises(ModelError, match="its sha256 is not the one model.json names"):
+        load_tensors(path, sha)
+
+
+def test_a_missing_file_a_folder_and_a_giant_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="gone: cannot be read"):
+        load_tensors(tmp_path / "gone")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_tensors(tmp_path)
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", 50)
+    save_tensors(tmp_path / "w", TENSORS, {})
+    with pytest.raises(ModelError, match="weights of at most 50 are read"):
+        load_tensors(tmp_path / "w")

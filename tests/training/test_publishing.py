@@ -1,0 +1,215 @@
+"""Only a better model goes live, atomically; one process trains at a time; every version can come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from landmarklabel.data.cases import Case
+from landmarklabel.errors import NotFound, StudyError
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
+from landmarklabel.training.publishing import Decision, ModelShelf, capped_error_mm, decide
+
+TASK = LandmarkTask("t", ("a", "b"), 2)
+IMAGE = Image(ImageGeometry.identity((60, 80)), np.zeros((80, 60), np.uint8))  # a diagonal of 100 mm: the cap is 5
+BETTER, WORSE = Decision(True, "better"), Decision(False, "worse")
+
+
+def case(a=(10.0, 10.0), b=(50.0, 60.0), task=TASK):
+    positions = [p or (np.nan, np.nan) for p in (a, b)]
+    status = tuple(Status.PLACED if p else Status.ABSENT for p in (a, b))
+    return Case("c", IMAGE, LandmarkSet(task, positions, status))
+
+
+def model(off_a, off_b):
+    """A localizer that is off by so many mm along x, or misses the landmark for None."""
+
+    def predict(case):
+        truth = case.landmarks
+        positions = np.nan_to_num(truth.positions_mm, nan=1.0)
+        rows = [p + (off, 0) if off is not None else (np.nan, np.nan) for p, off in zip(positions, (off_a, off_b), strict=True)]
+        status = tuple(Status.ABSENT if off is None else Status.PREDICTED for off in (off_a, off_b))
+        return LandmarkSet(truth.task, rows, status)
+
+    return SimpleNamespace(predict=predict)
+
+
+@pytest.mark.parametrize(
+    "localizer, wanted",
+    [(model(1, 3), 2), (model(1, 30), 3), (model(1, None), 3), (model(None, None), 5), (model(0, 0), 0)],
+)
+def test_the_score_caps_what_is_missed_or_far_off_at_a_twentieth_of_the_image(localizer, wanted):
+    assert capped_error_mm(localizer, [case()]) == pytest.approx(wanted)
+
+
+def test_what_the_truth_lacks_is_not_scored():
+    assert capped_error_mm(model(1, 40), [case(b=None)]) == pytest.approx(1)
+    assert capped_error_mm(model(1, 1), [case(a=None, b=None)]) is None and capped_error_mm(model(1, 1), []) is None
+    assert capped_error_mm(model(2, 4), [case(), case(b=None)]) == pytest.approx((2 + 4 + 2) / 3)
+
+
+def test_a_case_whose_scale_cannot_be_told_does_not_spoil_the_score():
+    task = LandmarkTask("t", ("a", "b"), 2, scale=ScaleRule("a", "b", 64.03124237432849))  # 1 mm a unit in case()
+    cases = [case(task=task), case(b=None, task=task)]
+    assert capped_error_mm(model(1, 3), cases) == pytest.approx(2)
+    assert decide(model(1, 1), model(2, 2), cases).publish
+
+
+def test_decisions_follow_known_errors_and_say_why():
+    better = decide(model(1, 1), model(2, 2), [case(), case()])
+    assert better.publish and (better.candidate_score, better.live_score) == (1, 2)
+    assert better.reason == "better on the same 2 validation cases: 1.000 against 2.000 mm"
+    for live in (model(1, 1), model(0.5, 0.5)):
+        decision = decide(model(1, 1), live, [case()])
+        assert not decision.publish and decision.reason.startswith("not better on the same 1 validation cases")
+    # One wild point must not outweigh many good ones beyond the cap, and missing everything is never better.
+    assert decide(model(1, 99), model(4, 4), [case()]).publish
+    assert not decide(model(None, None), model(4, 4), [case()]).publish
+
+
+def test_a_first_model_and_an_unmeasurable_one_go_live():
+    first = decide(model(9, 9), None, [case()])
+    assert first.publish and first.candidate_score == 5 and "first model" in first.reason
+    assert decide(model(9, 9), None, []).publish
+    unmeasured = decide(model(9, 9), model(1, 1), [])
+    assert unmeasured.publish and "unmeasured" in unmeasured.reason
+
+
+# ------------------------------------------------------------------ the shelf
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return ModelShelf(tmp_path / "models" / "scn")
+
+
+def finish(shelf, content):
+    shelf.candidate.mkdir(parents=True)
+    (shelf.candidate / "model.json").write_text(content)
+
+
+def test_an_empty_shelf(shelf):
+    assert shelf.live() is None and shelf.versions() == [] and shelf.record() == {"version": 0, "history": []}
+    with pytest.raises(NotFound, match=r"no version 0 to go back to; stored: \[\]"):
+        shelf.roll_back()
+    assert not shelf.is_training()
+
+
+def test_publish_keep_and_roll_back(shelf):
+    finish(shelf, "one")
+    assert shelf.settle(BETTER) == 1 and (shelf.live() / "model.json").read_text() == "one"
+    finish(shelf, "two")
+    assert shelf.settle(WORSE) == 1 and not shelf.candidate.exists() and shelf.versions() == [1]
+    finish(shelf, "three")
+    assert shelf.settle(BETTER) == 2 and (shelf.live() / "model.json").read_text() == "three"
+    assert shelf.roll_back() == 1 and (shelf.live() / "model.json").read_text() == "one"
+    assert shelf.roll_back(2) == 2 and (shelf.live() / "model.json").read_text() == "three"
+    with pytest.raises(NotFound, match=r"no version 7 to go back to; stored: \[1, 2\]"):
+        shelf.roll_back(7)
+    history = shelf.record()["history"]
+    assert [(h["version"], h["what"]) for h in history] == [
+        (1, "published"), (1, "kept"), (2, "published"), (1, "rolled back"), (2, "rolled back")
+    ]  # fmt: skip
+    assert history[1]["reason"] == "worse"
+
+
+def test_a_new_version_never_takes_the_number_of_an_old_one(shelf):
+    for content in ("one", "two"):
+        finish(shelf, content)
+        shelf.settle(BETTER)
+    shelf.roll_back(1)
+    finish(shelf, "three")
+    assert shelf.settle(BETTER) == 3 and shelf.versions() == [1, 2, 3]
+    assert (shelf.folder / "versions" / "0002" / "model.json").read_text() == "two"
+
+
+def test_the_pointer_is_replaced_in_one_step(shelf, monkeypatch):
+    """A crash at the moment of publishing leaves the old model live, whole."""
+    finish(shelf, "one")
+    shelf.settle(BETTER)
+    finish(shelf, "two")
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        shelf.settle(BETTER)
+    monkeypatch.undo()
+    assert shelf.record()["version"] == 1 and (shelf.live() / "model.json").read_text() == "one"
+    finish(shelf, "three")
+    assert shelf.settle(BETTER) == 3 and (shelf.live() / "model.json").read_text() == "three"
+    assert [p.name for p in shelf.folder.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": 1', "[]", "3", '"x"', '{"version": 1}', '{"history": []}',
+                                  '{"version": "../../x", "history": []}', "\x00\xff", "[" * 100_000])  # fmt: skip
+def test_a_damaged_pointer_is_refused_by_text(shelf, text):
+    finish(shelf, "one")
+    shelf.settle(BETTER)
+    shelf.pointer.write_bytes(text.encode("latin-1"))
+    for read in (shelf.live, shelf.record, shelf.roll_back):
+        with pytest.raises(StudyError, match=r"live\.json: damaged; delete it to start over, the versions stay"):
+            read()
+
+
+def test_history_does_not_grow_for_ever(shelf):
+    shelf.folder.mkdir(parents=True)
+    shelf.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}))
+    shelf.settle(WORSE)
+    assert len(shelf.record()["history"]) == 500 and shelf.record()["history"][-1]["what"] == "kept"
+
+
+# ------------------------------------------------------------------ one training at a time
+
+
+def test_a_second_training_in_this_process_is_refused(shelf):
+    with shelf.training_lock():
+        assert shelf.is_training()
+        with (
+            pytest.raises(StudyError, match="model 'scn' is already being trained; wait or stop that run"),
+            shelf.training_lock(),
+        ):
+            pass
+    assert not shelf.is_training()
+    with shelf.training_lock():
+        pass
+
+
+def test_an_error_lets_go_of_the_lock(shelf):
+    with pytest.raises(ZeroDivisionError), shelf.training_lock():
+        raise ZeroDivisionError
+    assert not shelf.is_training()
+
+
+HOLD = """
+import sys, time
+from landmarklabel.training.publishing import ModelShelf
+with ModelShelf(sys.argv[1]).training_lock():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_another_process_keeps_us_out_until_it_is_killed(shelf):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(shelf.folder)], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert holder.stdout.readline().strip() == "held"
+        assert shelf.is_training()
+        with pytest.raises(StudyError, match="already being trained"), shelf.training_lock():
+            pass
+    finally:
+        holder.kill()
+        holder.wait(30)
+    assert not shelf.is_training()
+    with shelf.training_lock():
+        pass
