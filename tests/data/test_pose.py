@@ -39,7 +39,8 @@ def test_learned_mean_shape_and_orientation(dims, angle, wild):
     true_mean = shape(rng, 12, dims)
     cases = []
     for _ in range(12):
-        points = (true_mean + rng.normal(size=true_mean.shape) * 0.2) @ random_rotation(rng, dims, angle).T * rng.uniform(0.9, 1.1)
+        points = true_mean + rng.normal(size=true_mean.shape) * 0.2
+        points = points @ random_rotation(rng, dims, angle).T * rng.uniform(0.9, 1.1)
         points = points + rng.normal(size=dims) * 50
         points[rng.integers(12)] = np.nan
         cases.append(LandmarkSet.of_positions(task, points))

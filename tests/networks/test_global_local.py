@@ -9,6 +9,7 @@ from torch import nn
 from landmarklabel.networks.global_local import (
     NoothoutGlobal,
     NoothoutLocal,
+    ResidualPair,
     VotesOutput,
     VotingNet,
     cell_centres,
@@ -31,8 +32,7 @@ def test_global_network_has_the_published_size_and_cells(dims, landmarks, millio
     assert network.cell == cell
     assert output.logits.shape == (2, landmarks, *(4,) * dims)
     assert output.displacement.shape == (2, landmarks, dims, *(4,) * dims)
-    depth = sum(isinstance(m, nn.Sequential) and len(m) == 6 and isinstance(m[0], (nn.Conv2d, nn.Conv3d)) for m in network.modules())
-    assert depth == 3 + 4 + 6 + 3
+    assert sum(isinstance(m, ResidualPair) for m in network.modules()) == 3 + 4 + 6 + 3
 
 
 @pytest.mark.parametrize(("dims", "landmarks", "millions"), [(3, 8, 0.267), (2, 19, 0.101)])
