@@ -39,8 +39,8 @@ def main() -> int:
 
 def setup() -> None:
     """Make the environment once; again when a pinned version changes."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-        sys.exit(f"Python 3.10 to 3.12 is needed, this is {sys.version.split()[0]}; run me with another one")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        sys.exit(f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}; run me with another one")
     wanted = hashlib.sha256(
         b"".join((SCRIPTS / name).read_bytes() for name in ("requirements.txt", "constraints.txt", "dev.py"))
         + (ROOT / "setup.cfg").read_bytes()

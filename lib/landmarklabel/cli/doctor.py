@@ -37,8 +37,8 @@ def _version(package: str) -> str | None:
 
 
 def _python() -> dict:
-    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    return _check("python", good, platform.python_version(), "use Python 3.10 to 3.12")
+    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    return _check("python", good, platform.python_version(), "use Python 3.11 or 3.12")
 
 
 def _packages() -> list[dict]:

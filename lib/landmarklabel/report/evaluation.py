@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ def _about(task: LandmarkTask, metrics: Mapping, images: Mapping[str, Path]) -> 
         text += f"Every image is scaled so that {rule.a} and {rule.b} are {rule.mm:g} mm apart. "
     elif any(Path(p).suffix.lower() in (".png", ".jpg", ".jpeg") for p in images.values()):
         text += "The images state no pixel spacing and the task no scale rule: read “mm” as pixels. "
-    today = datetime.now(timezone.utc).date().isoformat()
+    today = datetime.now(UTC).date().isoformat()
     return f"{text}Written by landmarklabel {__version__} on {today}."
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from sqlalchemy import (
     URL,
@@ -222,7 +222,7 @@ def _append(connection: Connection, values: dict, base_revision: int | None) -> 
     row = values | {
         "id": last.id + 1 if last else 1,
         "number": current + 1,
-        "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "sha256": _sha256(values["body"]),
     }
     row["chain"] = _chain(last.chain if last else "", row)

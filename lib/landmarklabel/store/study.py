@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -210,7 +210,7 @@ class Study:
             yield
 
     def _to_trash(self, path: Path) -> None:
-        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         os.replace(path, self._trash / f"{stamp}-{path.name}")
 
     def _sweep_incoming(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,7 @@ class ModelShelf:
         return number
 
     def _point(self, record: dict, number: int, what: str, reason: str) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"version": number, "what": what, "reason": reason, "time": now}
         write_json(self.pointer, {"version": number, "history": [*record["history"], entry][-500:]})
 
