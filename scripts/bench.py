@@ -81,12 +81,11 @@ def _hands(data: Path) -> list[Case]:
 
 
 def medians(runs: int, **functions: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each function, called in turn so that drifts hit all alike."""
+    """Median seconds of each function, called in turn so that drifts hit all alike; each is warmed up before each timing."""
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
     for _ in range(runs):
         for name, function in functions.items():
+            function()
             started = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - started)
@@ -159,11 +158,13 @@ def augmentation(hands: list[Case]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.png"
         write_image(path, Image(case.image.geometry, case.image.pixels))
+        torch.set_num_threads(1)  # as one thread of many that prepare batches
         found = medians(
             15,
             augment=lambda: whole_image_batch([case], model.grid, ranges, [0, next(step)]),
             read=lambda: read_image(path, 2),
         )
+    use_all_cores()
     return {"ms_augment": 1e3 * found["augment"], "ms_read_from_disk": 1e3 * found["read"]}
 
 

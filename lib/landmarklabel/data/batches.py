@@ -160,20 +160,12 @@ def read_crops(
     Returns:
         (k, scales, *array shape) float32.
     """
-    k, d = centres_mm.shape
+    d = centres_mm.shape[1]
     axis = (np.arange(plan.size) - (plan.size - 1) / 2) * spacing_mm
-    offsets = np.stack(np.meshgrid(*(axis,) * d, indexing="ij"), -1).transpose(*reversed(range(d)), d)
-    offsets = offsets.reshape(-1, d).astype(np.float32)
-    turned = np.broadcast_to(offsets, (k, *offsets.shape)) if matrices is None else _turn(offsets, matrices)
-    centres = centres_mm[:, None].astype(np.float32)
-    shape = (k, *(plan.size,) * d)
+    offsets = np.stack(np.meshgrid(*(axis,) * d, indexing="ij"), -1).transpose(*reversed(range(d)), d).reshape(-1, d)
     scales = [plan.step**s for s in range(plan.scales)]
-    made = [case.sample((centres + turned * np.float32(f)).reshape(*shape, d), spacing_mm * f) for f in scales]
-    return np.stack(made, axis=1)
-
-
-def _turn(offsets: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    return offsets @ matrices.transpose(0, 2, 1).astype(np.float32)
+    made = [case.boxes(centres_mm, offsets * f, matrices, spacing_mm * f) for f in scales]
+    return np.stack(made, axis=1).reshape(len(centres_mm), plan.scales, *(plan.size,) * d)
 
 
 def crop_batch(

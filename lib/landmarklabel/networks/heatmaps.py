@@ -59,7 +59,7 @@ class Decoded(NamedTuple):
     mass: Tensor
 
 
-def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 24) -> Decoded:
+def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 8) -> Decoded:
     """Sub-sample positions by mean shift from the maximum, under a Gaussian window.
 
     For a Gaussian map the fixed point is its centre, whatever its sigma, so decoding inverts encoding; for a posterior
