@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError, UsageError
-from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, image_suffix, write_json
+from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, images_in, is_dicom_folder, write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.masks import read_masks
@@ -66,8 +66,10 @@ def import_study(a: argparse.Namespace) -> None:
     study, refused, saved = Study(a.study, task), [], 0
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
         try:
-            geometry = read_image(path, task.dims).geometry  # all of it: the study itself looks at headers only
-            given = [(who, x if isinstance(x, LandmarkSet) else x.on(geometry)) for who, x in labels.get(image_id, [])]
+            given = labels.get(image_id, [])
+            if any(not isinstance(x, LandmarkSet) for _, x in given):  # index points, which only the image can place
+                geometry = read_image(path, task.dims).geometry
+                given = [(who, x.on(geometry)) for who, x in given]
             study.add_image(image_id, path)
             saved += _save(study, image_id, given)
         except LandmarkLabelError as error:
@@ -81,17 +83,12 @@ def import_study(a: argparse.Namespace) -> None:
 
 
 def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> int:
-    """Append what is new of (author, landmarks): the last one becomes the newest revision, others come before it."""
-    if not given:
-        return 0
-    (_, newest), known = given[-1], study.labels(image_id)
-    saved = [(r.author, landmarks_of(r.body, study.task)) for r in study.history(image_id)] if given[1:] else []
-    new = [(who, x) for who, x in given[:-1] if not any(who == w and same_landmarks(x, y) for w, y in saved)]
-    if not new and known is not None and same_landmarks(known, newest):
-        return 0
-    for author, landmarks in [*new, given[-1]]:
+    """Append what was never imported of (author, landmarks), in this order; corrections made since an earlier import stay."""
+    saved = [(r.author, landmarks_of(r.body, study.task)) for r in study.history(image_id)]
+    new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
+    for author, landmarks in new:
         study.save(image_id, replace(landmarks, expected_error_mm=None), author=author, source="import")
-    return 1
+    return int(bool(new))
 
 
 def _labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> dict[str, list[tuple]]:
@@ -156,9 +153,7 @@ def find_images(paths: list[str]) -> dict[str, Path]:
     out: dict[str, Path] = {}
     for place in map(Path, paths):
         if place.is_dir():
-            inside = [p for p in sorted(place.iterdir()) if not p.name.startswith(".")]
-            found = [p for p in inside if image_suffix(p) or (p.is_dir() and any(p.glob("*.dcm")))]
-            found = found or ([place] if any(place.glob("*.dcm")) else [])
+            found = images_in(place) or ([place] if is_dicom_folder(place) else [])
         elif place.exists():
             found = [place]
         else:

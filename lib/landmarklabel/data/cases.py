@@ -94,8 +94,13 @@ class Case:
 
 def grey_window(pixels: np.ndarray, low: float = 2.0, high: float = 98.0) -> tuple[float, float]:
     """Percentiles of (at most about 60 000 regularly spaced) grey values; never an empty interval."""
-    step = max(1, int(round((pixels.size / 60_000) ** (1 / pixels.ndim))))
-    values = np.asarray(pixels[(slice(None, None, step),) * pixels.ndim], np.float32)
+    step = max(1.0, (pixels.size / 60_000) ** (1 / pixels.ndim))
+    values = pixels
+    for axis, length in enumerate(pixels.shape):
+        count = max(1, int(length / step))
+        chosen = np.floor((np.arange(count) + 0.5) * length / count).astype(int)  # the same ones from either end
+        values = values.take(chosen, axis=axis)
+    values = values.astype(np.float32)
     a, b = np.percentile(values, [low, high])
     if b - a < 1e-6 * max(abs(b), 1.0):
         a, b = float(values.min()), float(values.max())
@@ -105,19 +110,24 @@ def grey_window(pixels: np.ndarray, low: float = 2.0, high: float = 98.0) -> tup
 def shrink(
     pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]
 ) -> tuple[np.ndarray, ImageGeometry]:
-    """Block means; ``factors`` an index axis (x, y[, z]). A last, incomplete block is dropped."""
+    """Block means; ``factors`` an index axis (x, y[, z]). An incomplete block is dropped, at the side that lies towards
+    positive world axes, so that the same image stored flipped gives the same blocks."""
     if all(f == 1 for f in factors):
         return pixels, geometry
     size = [s // f for s, f in zip(geometry.size, factors, strict=True)]
     pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
-    steps, used = factors[::-1], tuple(slice(0, c * f) for c, f in zip(size[::-1], factors[::-1], strict=True))
+    steps = factors[::-1]
+    flipped = [column[np.abs(column).argmax()] < 0 for column in geometry.direction.T]
+    skipped = [s % f if flip else 0 for s, f, flip in zip(geometry.size, factors, flipped, strict=True)]
+    used = tuple(slice(k, k + c * f) for k, c, f in zip(skipped[::-1], size[::-1], steps, strict=True))
+    pixels = pixels[used]
     out = np.empty(size[::-1], np.float32)
     rows = max(1, int(_SLAB / (steps[0] * np.prod(pixels.shape[1:]))))  # floats of a whole volume would not fit
     for start in range(0, len(out), rows):
-        slab = pixels[(slice(start * steps[0], min(start + rows, len(out)) * steps[0]), *used[1:])]
+        slab = pixels[start * steps[0] : min(start + rows, len(out)) * steps[0]]
         slab = torch.from_numpy(np.ascontiguousarray(slab, dtype=np.float32))[None, None]
         out[start : start + rows] = pool(slab, steps)[0, 0].numpy()
-    origin = geometry.index_to_world((np.array(factors) - 1) / 2)
+    origin = geometry.index_to_world(np.array(skipped) + (np.array(factors) - 1) / 2)
     return out, ImageGeometry(tuple(size), geometry.spacing * factors, origin, geometry.direction)
 
 

@@ -18,7 +18,7 @@ from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, read_record
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, image_suffix, safe_join, write_json
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, images_in, safe_join, write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import write_markups
 from landmarklabel.networks.build import build_locator, build_refiner
@@ -102,8 +102,7 @@ def list_images(folder: str | Path) -> list[dict]:
     """``[{"image": path}]`` of the image files and DICOM folders in a folder. Raises StudyError."""
     if not Path(folder).is_dir():
         raise StudyError(f"{folder}: no such folder; name the folder of images with --dataset_dir")
-    inside = [p for p in sorted(Path(folder).iterdir()) if not p.name.startswith(".")]
-    found = [p for p in inside if image_suffix(p) or (p.is_dir() and any(p.glob("*.dcm")))]
+    found = images_in(Path(folder))
     ids = [image_id_of(p) for p in found]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice or not found:

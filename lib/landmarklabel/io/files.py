@@ -37,6 +37,29 @@ def image_id_of(path: str | Path) -> str:
     return name[: -len(image_suffix(path) or "")] if image_suffix(path) else name
 
 
+def is_dicom_folder(folder: Path) -> bool:
+    """Whether a folder holds DICOM files, by their content, whatever they are called."""
+    try:
+        return any(_has_dicom_magic(p) for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+    except OSError:
+        return False
+
+
+def _has_dicom_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(128)
+            return file.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def images_in(folder: Path) -> list[Path]:
+    """What looks like an image file or DICOM folder directly in a folder, sorted; hidden ones are left out."""
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    return [p for p in inside if (is_dicom_folder(p) if p.is_dir() else image_suffix(p))]
+
+
 def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
     """``folder / (image_id + suffix)``, after checking the id and that the result stays inside the folder."""
     path = Path(folder) / (check_id(image_id) + suffix)

@@ -21,8 +21,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from landmarklabel.errors import NotFound, StudyError, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, safe_join
-from landmarklabel.io.images import read_geometry
+from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join
+from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import body_of, landmarks_of
@@ -93,12 +93,12 @@ class Study:
         """
         source = Path(source).absolute()
         suffix = "" if source.is_dir() else image_suffix(source)
-        if suffix is None or (source.is_dir() and not _is_dicom_folder(source)):
+        if suffix is None or (source.is_dir() and not is_dicom_folder(source)):
             raise StudyError(f"{source.name} is no image: use {' '.join(IMAGE_SUFFIXES)} or a folder of DICOM files")
         target = safe_join(self.folder, image_id, suffix)
         if target.name.startswith(".") or target.name == "labels":
             raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
-        read_geometry(source, self.task.dims)
+        read_image(source, self.task.dims)  # all of it: a header can be fine above damaged pixels
         with _storing(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
             on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
             staged = source if on_same_disk and not copy else _copied(source, Path(place))
@@ -238,7 +238,7 @@ class _Listing:
             path, image_id = folder / entry.name, None
             if entry.is_dir():
                 changed[path] = path.stat().st_mtime_ns
-                image_id = entry.name if _is_dicom_folder(path) else None
+                image_id = entry.name if is_dicom_folder(path) else None
             elif image_suffix(entry.name) and entry.is_file():
                 image_id = image_id_of(entry.name)
             if image_id is None:
@@ -259,22 +259,6 @@ class _Listing:
         except OSError:
             return True
         return now != self.changed_ns or max(now.values()) > self.looked_ns - SETTLED_NS
-
-
-def _is_dicom_folder(folder: Path) -> bool:
-    try:
-        return any(_has_dicom_magic(p) for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
-    except OSError:
-        return False
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(128)
-            return file.read(4) == b"DICM"
-    except OSError:
-        return False
 
 
 def _copied(source: Path, place: Path) -> Path:

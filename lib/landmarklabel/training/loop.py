@@ -94,6 +94,7 @@ def run_stage(
     state = _State(module, optimizer, stage.name)
     if resume and state_file.exists():
         state.load(state_file, device)
+        on_progress(Progress(stage.name, state.step, min(budget.progress(state.step, state.seconds), 1.0), 0.0, state.seconds))
     saved, smooth = time.monotonic(), None
     with ThreadPoolExecutor(1) as pool:
         upcoming: Future = pool.submit(stage.batch, state.step)
