@@ -207,3 +207,13 @@ def test_layouts_exclude_each_other(flat, capsys):
     with pytest.raises(SystemExit) as end:
         main([*flat, "--isbi", "a", "--voxels", "b"])
     assert end.value.code == 2 and "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_correction_made_after_an_import_stays_newest_when_importing_again(flat, tmp_path):
+    words = [*flat, "--isbi", f"{tmp_path}/400_senior"]
+    assert main(words) == 0
+    study = Study(tmp_path / "study", FLAT)
+    corrected = study.labels("001").with_landmark(FLAT.names[0], [1.5, 2.5])
+    study.save("001", corrected, author="ann")
+    assert main(words) == 0
+    assert study.history("001")[-1].author == "ann"

@@ -86,6 +86,8 @@ def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> 
     """Append what was never imported of (author, landmarks), in this order; corrections made since an earlier import stay."""
     saved = [(r.author, landmarks_of(r.body, study.task)) for r in study.history(image_id)]
     new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
+    if new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
+        new.append(saved[-1])
     for author, landmarks in new:
         study.save(image_id, replace(landmarks, expected_error_mm=None), author=author, source="import")
     return int(bool(new))
