@@ -1,0 +1,107 @@
+"""However an image is stored, the answer in the world is the same: axis orders, oblique and anisotropic grids, formats.
+
+The networks are oracles (the map is the image itself), so only the geometry between pixels and millimetres is tested.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from landmarklabel.data.augment import random_rotation
+from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.io.images import Image, read_image, write_image
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.networks.default import MapsOutput
+from landmarklabel.networks.registry import find_preset
+
+SIGMA_MM = 3.0
+TRUTH = np.array([4.3, -7.1, 2.6])
+TASK = LandmarkTask("blob", ("centre",), 3)
+
+
+class WholeOracle(nn.Module):
+    """Log of the image as logits: a Gaussian blob decodes to its centre."""
+
+    def forward(self, image: torch.Tensor) -> MapsOutput:
+        logits = torch.log(image.clamp_min(1e-6))
+        return MapsOutput(logits, logits, torch.full((len(image), 1), -30.0))
+
+
+class CropOracle(WholeOracle):
+    stride = 1
+
+    def forward(self, crops: torch.Tensor, landmark: torch.Tensor) -> MapsOutput:
+        return super().forward(crops[:, :1])
+
+
+def oracle() -> Localizer:
+    preset = find_preset("scn:single", 3)
+
+    preset = replace(preset, stride=1, window=(0.0, 100.0), optimization=replace(preset.optimization, precision="fp32"))
+    return Localizer(
+        TASK, preset, GridPlan((32, 32, 32), 1.5, 1), WholeOracle(), CropPlan(24, 1.5, scales=2), CropOracle()
+    )
+
+
+def blob(geometry: ImageGeometry) -> Image:
+    """The same blob in the world, sampled on any grid."""
+    grid = np.stack(np.meshgrid(*(np.arange(s) for s in geometry.size), indexing="ij"), -1).astype(float)
+    distance = np.linalg.norm(geometry.index_to_world(grid) - TRUTH, axis=-1)
+    return Image(geometry, np.exp(-0.5 * (distance / SIGMA_MM) ** 2).astype(np.float32).transpose(2, 1, 0).copy())
+
+
+def stored(geometry: ImageGeometry, order: tuple[int, ...], flips: tuple[bool, ...]) -> ImageGeometry:
+    """The same samples with index axes in another order and direction."""
+    direction, origin = geometry.direction.copy(), geometry.origin.copy()
+    for axis, flip in enumerate(flips):
+        if flip:
+            origin = origin + direction[:, axis] * geometry.spacing[axis] * (geometry.size[axis] - 1)
+            direction[:, axis] *= -1
+    picked = list(order)
+    size = tuple(geometry.size[a] for a in picked)
+    return ImageGeometry(size, geometry.spacing[picked], origin, direction[:, picked])
+
+
+BASE = ImageGeometry((41, 38, 45), np.array([1.1, 1.3, 0.9]), np.array([-20.0, -32.0, -17.0]), np.eye(3))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
+def test_all_48_axis_orders_give_the_same_world_answer(order, flips):
+    model = oracle()
+    reference = model.look(model.case("a", blob(BASE)))
+    found = model.look(model.case("b", blob(stored(BASE, order, flips))))
+    np.testing.assert_allclose(found.first_mm, reference.first_mm, atol=0.05 * 0.9)
+    np.testing.assert_allclose(found.positions_mm, reference.positions_mm, atol=0.05 * 0.9)
+    np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_oblique_and_anisotropic_grids_give_the_same_world_answer(seed):
+    rng = np.random.default_rng(seed)
+    spacing = rng.uniform(0.5, 2.5, 3)
+    size = tuple(int(s) for s in np.ceil(rng.uniform(40, 55, 3) / spacing))
+    direction = random_rotation(rng, 3, None) * (1 if seed % 2 else np.array([1, 1, -1]))
+    middle = direction @ (spacing * (np.array(size) - 1) / 2)
+    geometry = ImageGeometry(size, spacing, TRUTH + rng.uniform(-6, 6, 3) - middle, direction)
+    model = oracle()
+    found = model.look(model.case("a", blob(geometry)))
+    np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * spacing.max())
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_formats_give_the_same_world_answer(tmp_path, suffix):
+    rng = np.random.default_rng(3)
+    geometry = ImageGeometry((41, 38, 45), [1.1, 1.3, 0.9], [-20.0, -32.0, -17.0], random_rotation(rng, 3, 0.4))
+    write_image(tmp_path / f"a{suffix}", blob(geometry))
+    model = oracle()
+    found = model.look(model.case("a", read_image(tmp_path / f"a{suffix}", 3)))
+    np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
