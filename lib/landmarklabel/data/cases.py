@@ -56,9 +56,7 @@ class Case:
         ``spacing_mm`` is the distance of neighbouring positions: the coarse copy that avoids aliasing is read.
         """
         pixels, geometry = self.coarse(spacing_mm)
-        low, high = self.window
-        values = torch.from_numpy(sample_linear(pixels, geometry, positions_mm, fill=low))
-        return values.sub_(low).mul_(1 / max(high - low, 1e-6)).clamp_(-0.5, 1.5).numpy()
+        return self._windowed(torch.from_numpy(sample_linear(pixels, geometry, positions_mm, fill=self.window[0])))
 
 
     def boxes(
@@ -76,20 +74,20 @@ class Case:
             (k, p) float32.
         """
         pixels, geometry = self.coarse(spacing_mm)
-        if pixels.size > _SLAB:  # a large volume: read only what lies around each centre
-            turned = offsets_mm[None] if matrices is None else offsets_mm @ matrices.transpose(0, 2, 1)
-            return np.stack([self.sample(p, spacing_mm) for p in centres_mm[:, None] + turned])
-        scale = 2 / np.maximum(np.array(geometry.size) - 1, 1)
-        inverse = np.linalg.inv(geometry.matrix) * scale[:, None]
+        inverse = np.linalg.inv(geometry.matrix)
         linear = inverse[None] if matrices is None else inverse @ matrices
-        start = geometry.world_to_index(centres_mm) * scale - 1
-        offsets = torch.from_numpy(offsets_mm.astype(np.float32))
-        grid = offsets @ torch.from_numpy(linear.transpose(0, 2, 1).astype(np.float32))
-        grid = (grid + torch.from_numpy(start.astype(np.float32))[:, None]).reshape(1, *(1,) * (len(scale) - 1), -1, len(scale))
+        start = torch.from_numpy(geometry.world_to_index(centres_mm).astype(np.float32))
+        index = torch.from_numpy(offsets_mm.astype(np.float32)) @ torch.from_numpy(linear.transpose(0, 2, 1).astype(np.float32))
+        index = index + start[:, None]  # (k, p, d)
+        if pixels.size <= 16 * index[..., 0].numel():
+            values = interpolate(pixels, index.flatten(0, 1), self.window[0]).reshape(index.shape[:2])
+        else:  # read only what lies around each centre
+            values = torch.stack([interpolate(pixels, x, self.window[0]) for x in index])
+        return self._windowed(values)
+
+    def _windowed(self, values: torch.Tensor) -> np.ndarray:
         low, high = self.window
-        image = torch.from_numpy(np.array(pixels, np.float32))[None, None].sub_(low).mul_(1 / max(high - low, 1e-6))
-        out = F.grid_sample(image.clamp_(-0.5, 1.5), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-        return out.reshape(len(centres_mm), -1).numpy()
+        return values.sub_(low).mul_(1 / max(high - low, 1e-6)).clamp_(-0.5, 1.5).numpy()
 
 
 def grey_window(pixels: np.ndarray, low: float = 2.0, high: float = 98.0) -> tuple[float, float]:
@@ -132,35 +130,43 @@ def shrink(
 
 
 def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.ndarray, fill: float) -> np.ndarray:
-    """Linear interpolation at world positions (*shape, d); ``fill`` outside. Reads only the block of pixels it needs, or
-    one block for each entry of the first axis where those lie far apart."""
+    """Linear interpolation at world positions (*shape, d); ``fill`` outside. Where the entries of the first axis lie far
+    apart, each reads its own block of pixels."""
     shape, d = positions_mm.shape[:-1], positions_mm.shape[-1]
     inverse = np.linalg.inv(geometry.matrix)
     points = torch.from_numpy(np.ascontiguousarray(positions_mm)).reshape(-1, d)
     matrix, offset = (torch.from_numpy(x).to(points.dtype) for x in (inverse.T.copy(), -(inverse @ geometry.origin)))
     index = torch.addmm(offset, points, matrix)
-    last = np.array(geometry.size) - 1
+    if len(shape) > d and pixels.size > 16 * len(index):
+        values = torch.cat([interpolate(pixels, x, fill) for x in index.reshape(shape[0], -1, d)])
+    else:
+        values = interpolate(pixels, index, fill)
+    return values.numpy().reshape(shape)
+
+
+def interpolate(pixels: np.ndarray, index: torch.Tensor, fill: float) -> torch.Tensor:
+    """Linear interpolation at (n, d) indices (x, y[, z]), ``fill`` outside: (n,) float32. Reads the block it needs."""
+    d = index.shape[1]
+    last = np.array(pixels.shape[::-1]) - 1
     if pixels.size <= 8 * len(index):  # not worth looking for the part that is needed
         low, high = np.zeros_like(last), last
     else:
         lowest, highest = (x.double().numpy() for x in torch.aminmax(index, dim=0))
         low, high = np.floor(lowest).astype(int), np.ceil(highest).astype(int) + 1
     if (high < 0).any() or (low > last).any():
-        return np.full(shape, fill, np.float32)
+        return torch.full((len(index),), float(fill))
     low = np.clip(low, 0, np.maximum(last - 1, 0))  # two samples an axis where there are two: one has no beyond
     high = np.clip(high, np.minimum(low + 1, last), last)
-    if len(shape) > d and np.prod(high - low + 1) > 8 * len(index):
-        return np.stack([sample_linear(pixels, geometry, p, fill) for p in positions_mm])
     block = pixels[tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))]
     tensor = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None, None] - fill
     scale = torch.from_numpy(2 / np.maximum(high - low, 1)).to(index.dtype)
-    index.sub_(torch.from_numpy(low).to(index.dtype)).mul_(scale).sub_(1)
+    index = (index - torch.from_numpy(low).to(index.dtype)).mul_(scale).sub_(1)
     grid = index.float().reshape(1, *(1,) * (d - 1), -1, d)
     out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=True).reshape(-1)
     thin = torch.from_numpy(high == low)
     if thin.any():  # a single sample along an axis: seen by positions within half a sample of it
         out = torch.where((torch.abs(index[:, thin] + 1) <= 1).all(dim=1), out, 0.0)
-    return (out + fill).numpy().reshape(shape)
+    return out + fill
 
 
 def load_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> list[Case]:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,12 +96,10 @@ def run_stage(
         state.load(state_file, device)
         on_progress(Progress(stage.name, state.step, min(budget.progress(state.step, state.seconds), 1.0), 0.0, state.seconds))
     saved, smooth = time.monotonic(), None
-    with ThreadPoolExecutor(1) as pool:
-        upcoming: Future = pool.submit(stage.batch, state.step)
+    with _Batches(stage, ahead=device.type != "cpu") as batches:
         while (fraction := budget.progress(state.step, state.seconds)) < 1.0:
             started = time.monotonic()
-            batch = upcoming.result()
-            upcoming = pool.submit(stage.batch, state.step + 1)
+            batch = batches.take(state.step)
             torch.manual_seed(hash((seed, state.step)) & 0x7FFFFFFF)
             loss = _step(stage, module, optimizer, batch, fraction, device)
             state.after_step(stage.optimization.ema, time.monotonic() - started)
@@ -115,6 +113,28 @@ def run_stage(
                 raise Cancelled(f"stopped in stage {stage.name} after {state.step} steps")
     state.save(state_file)
     return state.ema
+
+
+class _Batches:
+    """The batches of a stage, made ahead in a thread for a GPU; on a CPU the thread would only take its cores away."""
+
+    def __init__(self, stage: Stage, ahead: bool):
+        self.stage, self.upcoming = stage, {}
+        self.pool = ThreadPoolExecutor(1) if ahead else None
+
+    def __enter__(self) -> _Batches:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def take(self, step: int) -> Any:
+        if self.pool is None:
+            return self.stage.batch(step)
+        batch = self.upcoming.pop(step, None) or self.pool.submit(self.stage.batch, step)
+        self.upcoming[step + 1] = self.pool.submit(self.stage.batch, step + 1)
+        return batch.result()
 
 
 def _step(stage: Stage, module: nn.Module, optimizer, batch, fraction: float, device: torch.device) -> float:
