@@ -50,7 +50,7 @@ class Refinement:
     zoom: float | None = None
     size: Mapping[int, int] = field(default_factory=lambda: {2: 48, 3: 24})
     crops: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
-    share: float = 0.6  # of the training budget
+    share: float = 0.55  # of the training budget
     sigma: float = 1.2  # of the target, in cells of the refiner's map
     optimization: Optimization = Optimization(lr=2e-3)
     augment: AugmentRange = AugmentRange(rotation=0.35, scale=0.14, shear=0.06)
@@ -116,7 +116,6 @@ PRESETS: tuple[Preset, ...] = (
         name="default",
         about="ours: probability maps, presence, and a local refiner; made to be trained on a CPU",
         network="coarse",
-        samples={2: 320 * 224, 3: 96**3},
         stride=4,
         sigma=0.9,
         refine=Refinement(),
@@ -202,7 +201,6 @@ PRESETS: tuple[Preset, ...] = (
         name="default",
         about="ours: cells of a coarse grid vote, presence, and the same local refiner",
         network="votes",
-        samples={2: 320 * 224, 3: 96**3},
         refine=Refinement(),
     ),
     Preset(
