@@ -52,8 +52,8 @@ def setup() -> None:
         venv.create(VENV, with_pip=True)
     constraints = ["-c", str(SCRIPTS / "constraints.txt")]
     pip(TORCH, *constraints)
-    pip("--no-deps", *WITHOUT_DEPENDENCIES)
     pip("-r", str(SCRIPTS / "requirements.txt"), *constraints)
+    pip("--no-deps", *WITHOUT_DEPENDENCIES)  # last: pip would complain of what they lack at every later install
     pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     STAMP.write_text(wanted)
 
