@@ -94,7 +94,6 @@ def run_stage(
     state = _State(module, optimizer, stage.name)
     if resume and state_file.exists():
         state.load(state_file, device)
-        on_progress(Progress(stage.name, state.step, min(budget.progress(state.step, state.seconds), 1.0), 0.0, state.seconds))
     saved, smooth = time.monotonic(), None
     with _Batches(stage, ahead=device.type != "cpu") as batches:
         while (fraction := budget.progress(state.step, state.seconds)) < 1.0:
