@@ -27,9 +27,10 @@ from landmarklabel.cli.client import free_port, wait_until_up
 from landmarklabel.cli.serve import app_folder
 from landmarklabel.data.batches import whole_image_batch
 from landmarklabel.data.cases import Case
-from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.data.synthetic import big_phantom, draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import save_model
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.tables import read_table
@@ -93,11 +94,12 @@ def medians(runs: int, **functions: Callable[[], object]) -> dict[str, float]:
 
 
 def _model(key: str, hands: list[Case]) -> Localizer:
-    preset = find_preset(key)
-    model = _untrained(hands[0].landmarks.task, hands, FitConfig(preset, Budget(steps=1)))
+    task = hands[0].landmarks.task
+    preset = find_preset(key, task.dims)
+    model = _untrained(task, hands, FitConfig(preset, Budget(steps=1)))
     if preset.refine:
         model.crops = _plan_crops(preset, model, hands)
-        model.refiner = build_refiner(preset.refine.network, 2, len(model.task), model.crops.scales).eval()
+        model.refiner = build_refiner(preset.refine.network, task.dims, len(task), model.crops.scales).eval()
     model.locator.eval()
     if preset.match_histogram:
         model.reference = np.asarray(hands[-1].image.pixels, np.float32)
@@ -242,6 +244,60 @@ def _measured(work: Callable, hands: list[Case], queue) -> None:
     queue.put(next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 2**20)
 
 
+def volumes(hands: list[Case]) -> dict:
+    """Both global-to-local presets on 256 cubed voxels in memory, and 512 cubed with 100 landmarks from disk.
+
+    The published network works on all voxels, as its authors use it; the default on its own coarse grid.
+    """
+    keys = ("global_local:default", "scn:default", "global_local:noothout2020")
+    case = _phantom(256, 45)
+    models = {key: _volume_model(key, case) for key in keys}
+    seconds = medians(3, **{key: (lambda m=m: m.predict(case.image)) for key, m in models.items()})
+    peaks = {key: _peak(_predict_volume, [key]) for key in keys}
+    ours, published = keys[0], keys[2]
+    return {
+        "seconds_256": seconds,
+        "peak_gib_256": peaks,
+        "default_times_faster_than_noothout2020": seconds[published] / seconds[ours],
+        "default_share_of_noothout2020_memory": peaks[ours] / peaks[published],
+        "from_disk_512_with_100_landmarks": _largest(),
+    }
+
+
+def _phantom(size: int, landmarks: int) -> Case:
+    phantom = big_phantom(size, landmarks, 0)
+    return Case("x", Image(phantom.geometry, phantom.pixels), phantom.landmarks)
+
+
+def _volume_model(key: str, case: Case) -> Localizer:
+    model = _model(key, [case])
+    if key.endswith("noothout2020"):
+        model.grid = replace(model.grid, spacing_mm=float(case.image.geometry.spacing.min()))
+    return model
+
+
+def _predict_volume(keys: list[str]) -> None:
+    case = _phantom(256, 45)
+    _volume_model(keys[0], case).predict(case.image)
+
+
+def _largest() -> dict:
+    """The command line's ``predict`` on a 512 cubed file: seconds, and peak memory of its process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        case = _phantom(512, 100)
+        write_image(folder / "big.nii.gz", case.image)
+        save_model(folder / "model", _model("scn:default", [case]), {"seed": 0})
+        del case
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "landmarklabel", "predict", "model", "big.nii.gz", "--out", "out"]
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("predict failed")
+        return {"seconds": time.perf_counter() - started, "peak_gib": usage.ru_maxrss / 2**20}
+
+
 BENCHES = {
     "inference": inference,
     "training": training,
@@ -249,6 +305,7 @@ BENCHES = {
     "heatmaps": heatmaps,
     "server": server,
     "memory": memory,
+    "volumes": volumes,
 }
 
 if __name__ == "__main__":

@@ -252,9 +252,7 @@ class LandmarkSet:
         positions_mm[~known] = np.nan
         return LandmarkSet(task, positions_mm, tuple(status if k else Status.UNSET for k in known))
 
-    def with_landmark(
-        self, name: str, position_mm: Sequence[float] | None = None, status: Status = Status.PLACED
-    ) -> LandmarkSet:
+    def with_landmark(self, name: str, position_mm: Sequence[float] | None = None, status: Status = Status.PLACED) -> LandmarkSet:
         """A copy with one landmark changed; ``position_mm`` None for unset or absent."""
         i = self.task.index(name)
         positions, error = self.positions_mm.copy(), self.expected_error_mm.copy()

@@ -67,9 +67,7 @@ class Client:
 
 
 @contextmanager
-def running_server(
-    study: Path, task_file: Path, log: Path, models: str = "scn", port: int | None = None
-) -> Iterator[str]:
+def running_server(study: Path, task_file: Path, log: Path, models: str = "scn", port: int | None = None) -> Iterator[str]:
     """Run ``landmarklabel serve`` in a process of its own; yields its address and stops it at the end."""
     port = port or free_port()
     command = [sys.executable, "-m", "landmarklabel", "serve", "--studies", str(study), "--task", str(task_file)]

@@ -18,14 +18,13 @@ from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import point_errors_mm
 
-MODEL = "scn"
-
 
 @dataclass(frozen=True)
 class Plan:
-    """One study of the demo: how many cases are annotated, after which of them training runs, how many test cases."""
+    """One study of the demo: which model, after how many annotated cases it is trained, how many test cases."""
 
     dims: int
+    model: str
     train_after: tuple[int, ...]
     tests: int
     tolerance_mm: float
@@ -33,8 +32,8 @@ class Plan:
 
 
 PLANS = (
-    Plan(dims=2, train_after=(4, 10, 20), tests=8, tolerance_mm=1.5, suffix=".png"),
-    Plan(dims=3, train_after=(4, 12), tests=4, tolerance_mm=3.0, suffix=".nii.gz"),
+    Plan(dims=2, model="scn", train_after=(4, 10, 20), tests=8, tolerance_mm=1.5, suffix=".png"),
+    Plan(dims=3, model="global_local", train_after=(4, 12), tests=4, tolerance_mm=3.0, suffix=".nii.gz"),
 )
 
 
@@ -47,6 +46,11 @@ class Played:
     rows: list[dict] = field(default_factory=list)  # one an annotated case
     trainings: list[dict] = field(default_factory=list)
     tests: list[dict] = field(default_factory=list)  # one a test case
+
+    @property
+    def model(self) -> str:
+        """What was trained."""
+        return self.plan.model
 
 
 def demo(a: argparse.Namespace) -> int:
@@ -76,8 +80,8 @@ def _play(plan: Plan, out: Path, minutes: float) -> Played:
     write_json(task_file, task.to_json())
     truth = _make_study(plan, task, folder)
     played = Played(plan, task)
-    print(f"\n{plan.dims}D: {len(truth)} synthetic images, {len(task)} landmarks, some absent; starting the server …")
-    with running_server(folder, task_file, out / "server.log", MODEL) as url:
+    print(f"\n{plan.dims}D, {plan.model}: {len(truth)} synthetic images, {len(task)} landmarks, some absent; starting the server")
+    with running_server(folder, task_file, out / "server.log", plan.model) as url:
         client = Client(url, task)
         for number in range(1, max(plan.train_after) + 1):
             _annotate_one(client, truth, played, number)
@@ -85,7 +89,7 @@ def _play(plan: Plan, out: Path, minutes: float) -> Played:
                 weight = plan.train_after.index(number) + 1
                 _train(client, played, minutes * weight / sum(range(1, len(plan.train_after) + 1)), number)
         for image_id in sorted(i for i in truth if i.startswith("test")):
-            proposal, _ = client.infer(MODEL, image_id)
+            proposal, _ = client.infer(plan.model, image_id)
             played.tests.append(_compared(image_id, proposal, truth[image_id]))
     found = np.concatenate([t["errors_mm"] for t in played.tests])
     print(f"{plan.dims}D: on {plan.tests} test images median error {np.nanmedian(found):.2f} mm after {number} labels")
@@ -107,7 +111,7 @@ def _annotate_one(client: Client, truth: dict[str, LandmarkSet], played: Played,
     """Next case, look at the proposal, correct what is wrong, submit."""
     sample = client.next_sample("first")
     image_id = sample["id"]
-    proposal, answer = client.infer(MODEL, image_id)
+    proposal, answer = client.infer(played.model, image_id)
     row = _compared(image_id, proposal, truth[image_id])
     final, clicks = correct(proposal, truth[image_id], played.plan.tolerance_mm)
     client.submit(image_id, final)
@@ -136,7 +140,7 @@ def correct(proposal: LandmarkSet, truth: LandmarkSet, tolerance_mm: float) -> t
 
 def _train(client: Client, played: Played, minutes: float, number: int) -> None:
     print(f"  training on {number} cases for {minutes:.1f} minutes …")
-    stats = client.train(MODEL, minutes)
+    stats = client.train(played.model, minutes)
     played.trainings.append({"labels": number, "minutes": minutes, **stats})
     print(f"  training {stats.get('state')}: {stats.get('reason')}")
 
@@ -148,7 +152,8 @@ def _compared(image_id: str, proposal: LandmarkSet, truth: LandmarkSet) -> dict:
 def _keep(out: Path) -> None:
     port = free_port()
     plan = PLANS[-1]
-    with running_server(out / f"study{plan.dims}d", out / f"phantom{plan.dims}d.json", out / "server.log", port=port) as url:
+    study, task = out / f"study{plan.dims}d", out / f"phantom{plan.dims}d.json"
+    with running_server(study, task, out / "server.log", plan.model, port=port) as url:
         print(
             f"\nThe server runs at {url}\nIn 3D Slicer: install the extension MONAILabel or LandmarkLabel, open its module,"
             f"\nenter {url} as the server and press the refresh button. Ctrl-C here stops the server."

@@ -71,9 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _verb(verbs, name: str, module: str, function: str, help: str, **more) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more
-    )
+    verb = verbs.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
     verb.set_defaults(run=(f"landmarklabel.cli.{module}", function))
     return verb
 

@@ -60,6 +60,21 @@ class GridPlan:
         size = tuple(-(-max(s, minimum) // self.multiple) * self.multiple for s in covered)
         return centred_grid(geometry, spacing, size if self.spacing_mm is not None else self.size)
 
+    def windows(self, geometry: ImageGeometry, minimum: int = 1, most: float = 1.0) -> list[ImageGeometry]:
+        """``grid``, or windows of the training size that overlap by half where it has over ``most`` times as many samples.
+
+        So a whole-body scan takes no more memory than the scans a model was trained on.
+        """
+        whole = self.grid(geometry, minimum)
+        if np.prod(whole.size) <= most * np.prod(self.size):
+            return [whole]
+        size = tuple(min(w, max(s, minimum)) for w, s in zip(whole.size, self.size, strict=True))
+        counts = [1 + -(-(w - s) // max(s // 2, 1)) for w, s in zip(whole.size, size, strict=True)]
+        starts = [np.linspace(0, w - s, n).round() for w, s, n in zip(whole.size, size, counts, strict=True)]
+        corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(size))
+        spacing = float(whole.spacing[0])
+        return [ImageGeometry.identity(size, spacing, tuple(whole.origin + c * spacing)) for c in corners]
+
 
 def centred_grid(geometry: ImageGeometry, spacing_mm: float, size: tuple[int, ...]) -> ImageGeometry:
     """An axis-aligned grid of ``size`` samples around the middle of an image's field of view."""
@@ -115,8 +130,8 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
         pixels = draw_grey(rng, ranges).apply(case.sample(warp.on_grid(grid), spacing))
         positions = warp.inverse(positions)
         if warp.mirrored:
-            order = case.landmarks.task.mirror_permutation()
-            positions, state = positions[order], state[order]
+            order = case.landmarks.task.mirror_permutation() if case.mirror is None else case.mirror.order
+            positions, state = positions[order], np.where(order < 0, UNKNOWN, state[order])
     index = grid.world_to_index(positions)
     inside = ((index > -0.5) & (index < np.array(grid.size) - 0.5)).all(-1)
     state = np.where((state == PRESENT) & ~inside, ABSENT, state)
@@ -178,8 +193,7 @@ def crop_batch(
         rng = np.random.default_rng([*seed, i])
         present = np.flatnonzero(landmark_state(case.landmarks) == PRESENT)
         if present.size:
-            chosen = np.resize(rng.permutation(present), share)
-            made.append((*_crops(case, chosen, grid_plan, plan, ranges, rng), chosen))
+            made.append(_crops(case, np.resize(rng.permutation(present), share), grid_plan, plan, ranges, rng))
     images, index, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
     return Batch(
         torch.from_numpy(images.astype(np.float32)),
@@ -190,15 +204,23 @@ def crop_batch(
 
 
 def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, rng):
-    """(k, scales, *shape) pixels and (k, d) positions in samples, array order, of some landmarks of one case."""
+    """(k, scales, *shape) pixels, (k, d) positions in samples, array order, and (k,) numbers of landmarks of one case.
+
+    Where the study's shape has a mirror, every other crop is mirrored and shows the landmark's partner.
+    """
     truth = case.landmarks.positions_mm[chosen]
     spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
     jitter = np.stack([_jitter(plan, truth.shape[1], rng) for _ in chosen])
     matrices = np.stack([_crop_matrix(ranges, truth.shape[1], rng) for _ in chosen])
+    if case.mirror is not None:
+        partner = case.mirror.order[chosen]
+        flip = (rng.random(len(chosen)) < ranges.mirror) & (partner >= 0)
+        matrices = np.where(flip[:, None, None], case.mirror.reflection @ matrices, matrices)
+        chosen = np.where(flip, partner, chosen)
     matrices = matrices if case.rotation is None else case.rotation @ matrices
     centres = truth - np.einsum("kij,kj->ki", matrices, jitter) * spacing
     pixels = draw_grey(rng, ranges).apply(read_crops(case, centres, spacing, plan, matrices))
-    return pixels, (jitter + (plan.size - 1) / 2)[:, ::-1].copy()
+    return pixels, (jitter + (plan.size - 1) / 2)[:, ::-1].copy(), chosen
 
 
 def _jitter(plan: CropPlan, d: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image, read_image
 from landmarklabel.landmarks import LandmarkSet
@@ -27,6 +28,7 @@ class Case:
         landmarks: None when unlabelled.
         window: grey values that map to 0 and 1; measured when None.
         rotation: (d, d) that turns the usual orientation of the study into this image's; None where it has no meaning.
+        mirror: of the study's shape, where it is symmetric and may be trained on mirrored.
     """
 
     image_id: str
@@ -34,6 +36,7 @@ class Case:
     landmarks: LandmarkSet | None = None
     window: tuple[float, float] | None = None
     rotation: np.ndarray | None = None
+    mirror: Mirror | None = None
     _pyramid: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -58,10 +61,7 @@ class Case:
         pixels, geometry = self.coarse(spacing_mm)
         return self._windowed(sample_linear(pixels, geometry, positions_mm, fill=self.window[0]))
 
-
-    def boxes(
-        self, centres_mm: np.ndarray, offsets_mm: np.ndarray, matrices: np.ndarray | None, spacing_mm: float
-    ) -> np.ndarray:
+    def boxes(self, centres_mm: np.ndarray, offsets_mm: np.ndarray, matrices: np.ndarray | None, spacing_mm: float) -> np.ndarray:
         """Grey values like ``sample``, at the same offsets around many centres.
 
         Args:
@@ -107,9 +107,7 @@ def grey_window(pixels: np.ndarray, low: float = 2.0, high: float = 98.0) -> tup
     return float(a), float(b if b > a else a + 1.0)
 
 
-def shrink(
-    pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]
-) -> tuple[np.ndarray, ImageGeometry]:
+def shrink(pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]) -> tuple[np.ndarray, ImageGeometry]:
     """Block means; ``factors`` an index axis (x, y[, z]). An incomplete block is dropped, at the side that lies towards
     positive world axes, so that the same image stored flipped gives the same blocks."""
     if all(f == 1 for f in factors):

@@ -103,6 +103,11 @@ class ShapePose:
     wild: bool
 
     @property
+    def size(self) -> float:
+        """Root mean square distance of the landmarks from their centre, in mm."""
+        return _size(self.mean)
+
+    @property
     def usable(self) -> bool:
         """Enough landmarks to tell a pose."""
         return int(np.isfinite(self.mean).all(1).sum()) >= self.mean.shape[1] + 2

@@ -68,9 +68,7 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
     counts = known.sum(axis=0)
     means = np.nansum(raw, axis=0) / np.maximum(counts, 1)
     shrunk = (counts * means + 5 * overall) / (counts + 5)
-    return Calibration(
-        float(np.log(overall)), slope, tuple(float(v) for v in np.log(shrunk / overall)), threshold, len(evidence)
-    )
+    return Calibration(float(np.log(overall)), slope, tuple(float(v) for v in np.log(shrunk / overall)), threshold, len(evidence))
 
 
 def _presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:

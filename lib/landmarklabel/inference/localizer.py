@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.data.pose import ShapePose
+from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.networks import readout
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.preprocess import match_to_reference
-from landmarklabel.networks.readout import read
 from landmarklabel.networks.registry import Preset
 
 POSE_ROUNDS = 2
+SIDES = 8  # directions a case is looked at from, where the first view does not look like the mean shape
+DOUBTFUL = 0.1  # median distance from the laid mean shape beyond which that is so, in units of the shape's size
 
 
 @dataclass
@@ -92,16 +96,27 @@ class Localizer:
         """Run the networks on one image."""
         precision = self.precision or self.preset.optimization.precision
         with autocast(self.device, precision):
-            first = self._whole_image(case)
-        if self.refiner is None:
-            return first
-        with autocast(self.device, precision):
+            first = self._whole_image(case) if self.pose is None else self._from_sides(case)
+            if self.refiner is None:
+                return first
             if self.pose is None:
                 return self._refined(case, first)
             seen = first
             for _ in range(POSE_ROUNDS):
                 seen = self._refined(case, *self._in_pose(seen))
             return replace(seen, first_mm=first.positions_mm)
+
+    def _from_sides(self, case: Case) -> Evidence:
+        """The whole-image evidence from the side it most resembles the mean shape; further sides only in doubt."""
+        rng, size = np.random.default_rng(0), self.pose.size
+        seen, doubt = [], []
+        for side in range(SIDES):
+            seen.append(self._whole_image(case, None if side == 0 else random_rotation(rng, self.task.dims, None)))
+            residual = self.pose.lay(seen[-1].positions_mm, seen[-1].mass * seen[-1].presence)[1]
+            doubt.append(float(np.nanmedian(residual)))
+            if doubt[-1] <= DOUBTFUL * size:
+                break
+        return seen[int(np.argmin(doubt))]
 
     def _in_pose(self, seen: Evidence) -> tuple[Evidence, np.ndarray]:
         """Evidence with wild positions put where the mean shape lies, and the orientation of the case."""
@@ -111,19 +126,29 @@ class Localizer:
         near = np.where(residual[:, None] <= gate, (laid + seen.positions_mm) / 2, laid)
         return replace(seen, positions_mm=np.where(np.isfinite(near), near, seen.positions_mm)), fit.rotation
 
-    def _whole_image(self, case: Case) -> Evidence:
-        grid = self.grid.grid(case.image.geometry, getattr(self.locator, "input_minimum", 1))
-        spacing = float(grid.spacing[0])
-        pixels = torch.from_numpy(case.sample(grid_points(grid), spacing).astype(np.float32, copy=False))[None, None]
+    def _whole_image(self, case: Case, rotation: np.ndarray | None = None) -> Evidence:
+        """The best evidence for each landmark of all windows (nearly always there is one), the image turned by ``rotation``."""
+        windows = self.grid.windows(case.image.geometry, getattr(self.locator, "input_minimum", 1), self.preset.most)
+        seen = [self._window(case, grid, rotation) for grid in windows]
+        best = np.argmax([e.presence * e.mass for e in seen], axis=0)
+        pick = lambda name: np.stack([getattr(e, name) for e in seen])[best, np.arange(len(best))]  # noqa: E731
+        return Evidence(*(pick(f.name) for f in fields(Evidence)))
+
+    def _window(self, case: Case, grid: ImageGeometry, rotation: np.ndarray | None) -> Evidence:
+        spacing, points, middle = float(grid.spacing[0]), grid_points(grid), np.mean(grid.bounds_mm, axis=0)
+        turn = lambda p: p if rotation is None else (p - middle) @ rotation.T + middle  # noqa: E731
+        pixels = torch.from_numpy(case.sample(turn(points), spacing).astype(np.float32, copy=False))[None, None]
         pixels = pixels * 2 - 1 if self.preset.signed else pixels
         if self.task.dims == 2 and self.refiner is not None:
             self.locator.to(memory_format=torch.channels_last)  # a quarter quicker here; in training it would be much slower
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         output = self.locator(pixels.to(self.device))
-        reading = read(self.locator, output, self.preset.stride, self.preset.target)
+        reading = readout.read(self.locator, output, self.preset.stride, self.preset.target)
         index, covariance, presence, mass = (x[0].double().cpu().numpy() for x in reading)
-        positions = grid.index_to_world(index[:, ::-1])
-        return Evidence(positions, covariance[:, ::-1, ::-1] * spacing**2, presence, mass, positions)
+        positions, covariance = turn(grid.index_to_world(index[:, ::-1])), covariance[:, ::-1, ::-1] * spacing**2
+        if rotation is not None:
+            covariance = rotation @ covariance @ rotation.T
+        return Evidence(positions, covariance, presence, mass, positions)
 
     def _refined(self, case: Case, first: Evidence, rotation: np.ndarray | None = None) -> Evidence:
         plan = self.crops
@@ -132,7 +157,7 @@ class Localizer:
         crops = torch.from_numpy(read_crops(case, first.positions_mm, spacing, plan, turned).astype(np.float32, copy=False))
         numbers = torch.arange(len(self.task), device=self.device)
         output = self.refiner(crops.to(self.device), numbers)
-        reading = read(self.refiner, output, getattr(self.refiner, "stride", 1), None)
+        reading = readout.read_crops(self.refiner, output)
         index, covariance, _, mass = (x[:, 0].double().cpu().numpy() for x in reading)
         offset = (index - (plan.size - 1) / 2)[:, ::-1] * spacing
         covariance = covariance[:, ::-1, ::-1] * spacing**2

@@ -27,8 +27,9 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.io.files import atomic_write, write_json
 from landmarklabel.io.images import Image
-from landmarklabel.networks.default import LINEAR, MapsOutput
+from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, decode_log
+from landmarklabel.networks.ops import LINEAR
 from landmarklabel.networks.registry import Preset
 from landmarklabel.networks.scn import SCNOutput
 

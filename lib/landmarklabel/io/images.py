@@ -161,9 +161,7 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
         if stat.S_ISDIR(mode):
             return _check_series(path, dims, limits)
         if not stat.S_ISREG(mode):
-            raise ImageRejected(
-                path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"]
-            )
+            raise ImageRejected(path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"])
         return _check_file(path, dims, limits, with_data)
 
 

@@ -27,8 +27,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 FCSV_SUFFIX = ".fcsv"
 SCHEMA = (
-    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-    "markups-schema-v1.0.3.json#"
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 )
 EXPECTED_ERROR = "expected_error_mm"  # name of the measurement that carries it
 UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON

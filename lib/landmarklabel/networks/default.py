@@ -9,19 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Conv3d(nn.Conv3d):
-    """Conv3d in fp32 where oneDNN's bf16 one has garbage for weight gradients: on a CPU, depths below the kernel's."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or self.groups > 1 or not 1 < x.shape[2] < self.kernel_size[0]:
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
-
-
-CONV = {2: nn.Conv2d, 3: Conv3d}
-LINEAR = {2: "bilinear", 3: "trilinear"}
+from landmarklabel.networks.ops import CONV, LINEAR
 
 
 class MapsOutput(NamedTuple):
@@ -77,8 +65,7 @@ class UNet(nn.Module):
         self.stem = conv(in_channels * stem**dims, widths[0], 3, padding=1)
         deep = [0.0] * (len(widths) - 2) + [dropout] * 2
         self.down = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(dims, w, p) for _ in range(blocks)))
-            for w, p in zip(widths, deep, strict=True)
+            nn.Sequential(*(ResidualBlock(dims, w, p) for _ in range(blocks))) for w, p in zip(widths, deep, strict=True)
         )
         pairs = list(zip(widths, widths[1:], strict=False))
         self.shrink = nn.ModuleList(conv(a, b, 2, stride=2) for a, b in pairs)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.networks.default import CONV, UNet
+from landmarklabel.networks.default import UNet
+from landmarklabel.networks.ops import CONV
 
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landmarklabel.errors import UsageError
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """Conv3d in fp32 where oneDNN's bf16 one has garbage for weight gradients: on a CPU, depths below the kernel's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or self.groups > 1 or not 1 < x.shape[2] < self.kernel_size[0]:
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+CONV = {2: nn.Conv2d, 3: Conv3d}
 _AVG_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _CONVOLVE = {2: F.conv2d, 3: F.conv3d}
-_LINEAR = {2: "bilinear", 3: "trilinear"}
+LINEAR = {2: "bilinear", 3: "trilinear"}
 # Standard deviation of a unit normal cut at two standard deviations.
 _TRUNCATED_STD = 0.87962566103423978
 
@@ -65,7 +77,7 @@ def upsample(x: Tensor, scale: int, mode: str, align_corners: bool = False) -> T
         UsageError: an unknown mode, or aligned corners with cubic.
     """
     if mode == "linear":
-        method = _pick(_LINEAR, x.ndim - 2)
+        method = _pick(LINEAR, x.ndim - 2)
         return F.interpolate(x, scale_factor=scale, mode=method, align_corners=align_corners)
     if mode == "cubic" and not align_corners:
         return _cubic(x, scale)
@@ -77,7 +89,7 @@ def subsample(x: Tensor, factor: int) -> Tensor:
 
     For an even factor this averages the 2^d central pixels of each block and ignores the rest.
     """
-    method = _pick(_LINEAR, x.ndim - 2)
+    method = _pick(LINEAR, x.ndim - 2)
     return F.interpolate(x, scale_factor=1 / factor, mode=method, align_corners=False)
 
 

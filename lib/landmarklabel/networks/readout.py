@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, cell_centres
-from landmarklabel.networks.heatmaps import decode_heatmaps
+from landmarklabel.networks.heatmaps import Decoded, decode_heatmaps, decode_posterior
 from landmarklabel.networks.registry import GaussianTarget
 
 
@@ -44,13 +44,24 @@ def read(network: nn.Module, output: object, stride: int, target: GaussianTarget
     return _read_maps(maps, (peak / usual).clamp(0, 1), stride)
 
 
+def read_crops(network: nn.Module, output: object) -> Reading:
+    """Read what the local stage says of its crops, one landmark each; positions in samples of the finest crop."""
+    if isinstance(output, VotesOutput):
+        return read_votes(output, network)
+    decoded = decode_posterior(output.logits)
+    return _reading(decoded, torch.ones_like(decoded.mass), network.stride)
+
+
 def softmax_with_absent(logits: Tensor, absent: Tensor) -> Tensor:
     """(b, n, cells + 1) probabilities, the last one that the landmark is not there."""
     return torch.softmax(torch.cat([logits.flatten(2), absent[..., None]], dim=-1).float(), dim=-1)
 
 
 def _read_maps(maps: Tensor, presence: Tensor, stride: int) -> Reading:
-    decoded = decode_heatmaps(maps)
+    return _reading(decode_heatmaps(maps), presence, stride)
+
+
+def _reading(decoded: Decoded, presence: Tensor, stride: int) -> Reading:
     index = decoded.index * stride + (stride - 1) / 2
     return Reading(index, decoded.covariance * stride**2, presence, decoded.mass)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.networks.default import CONV, MapsOutput, UNet
+from landmarklabel.networks.default import MapsOutput, UNet
+from landmarklabel.networks.ops import CONV
 
 
 class LocalRefiner(nn.Module):
@@ -58,4 +59,3 @@ class LocalRefiner(nn.Module):
         weight = self.head(landmark).to(x.dtype)
         logits = torch.einsum("kc...,kc->k...", x, weight)[:, None]
         return MapsOutput(logits, logits, torch.full((x.shape[0], 1), -30.0, device=x.device))
-

@@ -67,11 +67,12 @@ class Preset:
         network: key of ``networks.build``.
         dims: image dimensions it is made for.
         samples: size of the working grid: a number of samples, or the sizes themselves, by dims.
-        spacing_mm: fixed working spacing by dims, where the source fixes it.
+        pose_samples: the same where cases come in any orientation and the first stage need only tell which.
         multiple: sides of the grid are multiples of it; stride: map cells per sample.
         target: None for probability cells (ours).
         window: grey-value percentiles mapped to 0..1 (ours) or -1..1 (``signed``).
         match_histogram: bring every image to the grey values of a reference training image.
+        most: images whose grid is larger than this many training grids are looked at in windows.
         refine: the local second stage, or None.
     """
 
@@ -81,7 +82,7 @@ class Preset:
     network: str
     dims: tuple[int, ...] = (2, 3)
     samples: Mapping[int, int | tuple[int, ...]] = field(default_factory=lambda: {2: 384 * 272, 3: 96**3})
-    spacing_mm: Mapping[int, float] = field(default_factory=dict)
+    pose_samples: Mapping[int, int] = field(default_factory=lambda: {2: 384 * 272, 3: 48**3})
     multiple: Mapping[int, int] = field(default_factory=lambda: {2: 32, 3: 16})
     stride: int = 1
     batch: Mapping[int, int] = field(default_factory=lambda: {2: 4, 3: 2})
@@ -92,6 +93,7 @@ class Preset:
     window: tuple[float, float] = (2.0, 98.0)
     signed: bool = False
     match_histogram: bool = False
+    most: float = 2.5
     refine: Refinement | None = None
 
     @property
@@ -229,6 +231,7 @@ PRESETS: tuple[Preset, ...] = (
         optimization=_NOOTHOUT,
         augment=_NONE,
         window=(0.0, 100.0),
+        most=64,
         refine=_NOOTHOUT_LOCAL,
     ),
 )

@@ -317,9 +317,7 @@ def conv_stack(
     return nn.Sequential(*layers)
 
 
-def spatial_convs(
-    spatial_dims: int, n_landmarks: int, filters: int, kernel: int, padding_mode: str = "zeros"
-) -> list[nn.Module]:
+def spatial_convs(spatial_dims: int, n_landmarks: int, filters: int, kernel: int, padding_mode: str = "zeros") -> list[nn.Module]:
     """Three convolutions with LeakyReLU 0.1 and one back to N maps with tanh: layers from and to (B, N, *small)."""
     stack = conv_stack(spatial_dims, [n_landmarks, filters, filters, filters], kernel, padding_mode=padding_mode)
     return [*stack, ops.conv(spatial_dims, filters, n_landmarks, kernel, padding_mode), nn.Tanh()]

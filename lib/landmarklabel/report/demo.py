@@ -18,6 +18,7 @@ from landmarklabel.report.page import Page
 class PlayedStudy(Protocol):
     """What ``cli.demo`` recorded of one study: rows of annotated cases, of trainings and of test cases."""
 
+    model: str
     task: LandmarkTask
     rows: list[dict]
     trainings: list[dict]
@@ -46,7 +47,7 @@ def write_demo(path: Path, played: Sequence[PlayedStudy], folder: Path) -> Path:
 
 def _study(page: Page, study: PlayedStudy, images: Path) -> None:
     task = study.task
-    page.section(f"{task.dims}D: {len(task)} landmarks")
+    page.section(f"{task.dims}D, model {study.model}: {len(task)} landmarks")
     metrics = summarize([(t["proposal"], t["truth"]) for t in study.tests])
     page.numbers(
         [

@@ -20,9 +20,7 @@ Pairs = Mapping[str, tuple[LandmarkSet, LandmarkSet]]
 _WORST_POINTS, _WORST_IMAGES, _TYPICAL_IMAGES, _BINS = 20, 6, 2, 5
 
 
-def write_evaluation(
-    path: str | Path, task: LandmarkTask, pairs: Pairs, metrics: Mapping, images: Mapping[str, Path]
-) -> None:
+def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics: Mapping, images: Mapping[str, Path]) -> None:
     """Write the report of predictions against the truth.
 
     Args:

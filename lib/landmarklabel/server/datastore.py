@@ -142,9 +142,7 @@ class LandmarkDatastore(Datastore):
     def datalist(self) -> list[dict]:
         folder = self.study.folder / "labels" / FINAL
         images = self.study.images()
-        return [
-            {"image": str(images[i]), "label": str(folder / f"{i}{MARKUPS_SUFFIX}")} for i in self.study.labelled()
-        ]
+        return [{"image": str(images[i]), "label": str(folder / f"{i}{MARKUPS_SUFFIX}")} for i in self.study.labelled()]
 
     # --- information -------------------------------------------------------------------------------------------------
 

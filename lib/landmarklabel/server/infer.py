@@ -33,9 +33,7 @@ class LandmarkInfer(InferTask):
 
     def __init__(self, study: Study, preset: Preset, shelf: ModelShelf):
         task = study.task
-        super().__init__(
-            "landmarks", {n: i for i, n in enumerate(task.names)}, task.dims, f"{task.name}: {preset.about}"
-        )
+        super().__init__("landmarks", {n: i for i, n in enumerate(task.names)}, task.dims, f"{task.name}: {preset.about}")
         self.study, self.preset, self.shelf = study, preset, shelf
         self._lock = threading.Lock()
         self._loaded: tuple[Path, Localizer] | None = None

@@ -172,4 +172,3 @@ def _answer(result: dict, output: Output | None) -> Response | dict:
         }
     )
     return Response(parts.to_string(), media_type=parts.content_type)
-

@@ -111,9 +111,7 @@ class LabelFiles:
             problem = look.fault or None
             if look.state is State.EDITED or set_back:
                 if not has_image:
-                    return _Seen(
-                        None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file"
-                    )
+                    return _Seen(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
                 head = self._save(image_id, look.landmarks, head)
             if has_image and look.state not in (State.NEWEST, State.UNREADABLE) and stamp == self._stamp(image_id):
                 self.write(image_id)

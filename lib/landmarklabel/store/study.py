@@ -306,6 +306,4 @@ def _storing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreFault(
-            f"{what}: could not be written ({error.strerror or error}); free space, then try again"
-        ) from None
+        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); free space, then try again") from None

@@ -14,6 +14,7 @@ import torch
 
 from landmarklabel.data.batches import PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
 from landmarklabel.data.cases import Case
+from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.pose import ShapePose, learn_pose
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.inference.calibration import fit_calibration
@@ -79,9 +80,12 @@ def fit(
     if not usable:
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
     torch.manual_seed(config.seed)
-    model = _untrained(task, usable, config)
+    pose = _wild_pose(preset, usable)
+    model = _untrained(task, usable, config, pose)
     usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
-    model.pose = _wild_pose(preset, usable)
+    if pose is not None:
+        mirror = find_mirror(pose.mean, task)
+        usable = [replace(c, mirror=mirror) for c in usable]
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
@@ -127,12 +131,12 @@ def _wild_pose(preset: Preset, cases: Sequence[Case]) -> ShapePose | None:
     return pose if pose.wild and pose.usable else None
 
 
-def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig) -> Localizer:
+def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig, pose: ShapePose | None = None) -> Localizer:
     preset, d = config.preset, task.dims
     if d not in preset.dims:
         raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
-    grid = _plan(preset, cases, d)
-    model = Localizer(task, preset, grid, build_locator(preset.network, d, len(task)), device=config.device)
+    grid = _plan(preset, cases, preset.samples[d] if pose is None else preset.pose_samples[d])
+    model = Localizer(task, preset, grid, build_locator(preset.network, d, len(task)), pose=pose, device=config.device)
     if preset.match_histogram:
         model.reference = np.asarray(min(cases, key=lambda c: c.image_id).image.pixels, np.float32)
     if config.start_from is not None:
@@ -141,10 +145,10 @@ def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig) -> 
     return model
 
 
-def _plan(preset: Preset, cases: Sequence[Case], d: int) -> GridPlan:
+def _plan(preset: Preset, cases: Sequence[Case], wanted: int | tuple[int, ...]) -> GridPlan:
+    d = cases[0].image.geometry.dims
     geometries = [c.image.geometry for c in cases]
     fit_each = d == 2 and all((g.spacing == 1).all() for g in geometries)
-    wanted = preset.samples[d]
     if isinstance(wanted, tuple):
         extents = np.stack([np.subtract(*reversed(g.bounds_mm)) for g in geometries])
         spacing = None if fit_each else float((extents.max(axis=0) / np.array(wanted)).max())
@@ -173,9 +177,7 @@ class _Run:
         write_json(record, about)
 
     def locate(self, model: Localizer, cases: Sequence[Case]) -> None:
-        stage = LocatorStage(
-            model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None
-        )
+        stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None)
         model.locator = self._train(stage, 0.0, 1.0 - self.share).to(self.config.device)
 
     def refine(self, model: Localizer, cases: Sequence[Case], valid: Sequence[Case]) -> None:
@@ -226,4 +228,3 @@ def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> Crop
     ratio = [model.grid.spacing_for(c.image.geometry) / float(np.median(c.image.geometry.spacing)) for c in cases]
     zoom = float(np.clip(np.median(ratio) * 1.05, 1.25, 4.0))
     return CropPlan(size, zoom, scales, jitter=0.1 * size, wide_jitter=0.35 * size)
-

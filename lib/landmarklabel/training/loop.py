@@ -223,4 +223,3 @@ class _State:
 def use_all_cores() -> None:
     """Let torch use every core this process may run on."""
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landmarklabel.data.augment import AugmentRange
 from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
 from landmarklabel.networks.global_local import VotesOutput
@@ -38,7 +39,7 @@ class LocatorStage:
 
     def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int, wild: bool = False):
         self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
-        self.augment = replace(preset.augment, all_rotations=True) if wild else preset.augment
+        self.augment = mirrored_too(replace(preset.augment, all_rotations=True) if wild else preset.augment, cases)
         self.optimization = preset.optimization
         self.batch_size = preset.batch[len(plan.size)]
         parts = {"network": network}
@@ -67,17 +68,16 @@ class RefinerStage:
 
     name = "refine"
 
-    def __init__(
-        self, network: nn.Module, preset: Preset, grid: GridPlan, crops: CropPlan, cases: Sequence[Case], seed: int
-    ):
+    def __init__(self, network: nn.Module, preset: Preset, grid: GridPlan, crops: CropPlan, cases: Sequence[Case], seed: int):
         self.preset, self.grid, self.crops, self.cases, self.seed = preset, grid, crops, cases, seed
+        self.augment = mirrored_too(preset.refine.augment, cases)
         self.optimization = preset.refine.optimization
         self.count = preset.refine.crops[len(grid.size)]
         self.module = nn.ModuleDict({"network": network})
 
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
-        return crop_batch(chosen, self.grid, self.crops, self.preset.refine.augment, self.count, [self.seed, 2, step])
+        return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, [self.seed, 2, step])
 
     def loss(self, batch: Batch) -> Tensor:
         network = self.module["network"]
@@ -85,6 +85,11 @@ class RefinerStage:
         if isinstance(output, VotesOutput):
             return votes_loss(output, network, batch)
         return cells_loss(*output, cell_index(batch.index, network.stride), batch.state, self.preset.refine.sigma)
+
+
+def mirrored_too(ranges: AugmentRange, cases: Sequence[Case]) -> AugmentRange:
+    """The same ranges, with half the draws mirrored where the cases have a mirror."""
+    return replace(ranges, mirror=0.5) if cases[0].mirror is not None else ranges
 
 
 def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
