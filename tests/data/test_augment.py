@@ -23,6 +23,7 @@ from landmarklabel.data.batches import (
     whole_image_batch,
 )
 from landmarklabel.data.cases import Case
+from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -218,6 +219,28 @@ def test_crops_have_their_blob_where_the_index_says_at_every_scale(blobs, dims, 
                 assert found[1] == pytest.approx(HEIGHTS[k] / 100, rel=0.18)
                 checked += 1
     assert checked > 20
+
+
+@DIMS
+def test_mirrored_crops_show_the_partner(blobs, dims):
+    """Where the study's shape has a mirror, a mirrored crop of ``left`` is one of ``right``; ``up`` has no partner here."""
+    mirror = Mirror(np.array([2, 1, 0, -1]), np.eye(dims)[0])
+    still = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, **NO_GREY}
+    plan = CropPlan(size=24, zoom=1.3, scales=2, jitter=0.0, wide_share=0.0)
+    plain, mirrored = (
+        crop_batch([replace(blobs[dims], mirror=mirror)], PLANS[dims], plan, AugmentRange(mirror=m, **still), 8, [1])
+        for m in (0.0, 1.0)
+    )
+    for before, after, k, partner in zip(plain.images, mirrored.images, plain.landmark, mirrored.landmark, strict=True):
+        alone = int(k) == 3
+        assert int(partner) == (3 if alone else mirror.order[k])
+        np.testing.assert_allclose(after, before if alone else before.flip(-1), atol=1e-4)
+
+
+def test_a_landmark_without_partner_is_unknown_in_a_mirrored_image(blobs):
+    case = replace(blobs[2], mirror=Mirror(np.array([2, 1, 0, -1]), np.array([1.0, 0.0])))
+    batch = whole_image_batch([case], PLANS[2], AugmentRange(mirror=1.0, shift=0.0, **NO_GREY), [0])
+    assert batch.state[0].tolist() == [PRESENT, PRESENT, PRESENT, UNKNOWN] and torch.isnan(batch.index[0, 3]).all()
 
 
 def test_crops_are_jittered_and_about_evenly_shared(blobs):

@@ -118,7 +118,8 @@ def write_series(folder: Path, z=(0, 3, 6, 9), names=None, axes=None, origin=(10
         names: file names, one a slice.
         axes: (2, 3) directions of the rows and columns.
         origin: of the slice at z = 0.
-        options: ``series`` uid, ``spacing`` (row, column) mm, ``shapes`` of the slices, ``tilt`` mm, ``skip`` tags.
+        options: ``series`` uid, ``spacing`` (row, column) mm, ``shapes`` of the slices, ``tilt`` mm, ``skip`` tags,
+            ``pixels`` (slices, rows, columns) int16 (random ones without).
     """
     folder.mkdir(exist_ok=True)
     axes = np.array([[1, 0, 0], [0, 1, 0]] if axes is None else axes, float)
@@ -141,7 +142,8 @@ def write_series(folder: Path, z=(0, 3, 6, 9), names=None, axes=None, origin=(10
         position = np.array(origin) + along * normal + k * options.get("tilt", 0) * axes[1]
         data.ImagePositionPatient = [f"{v:.9f}" for v in position]
         data.ImageOrientationPatient = [f"{v:.12f}" for v in axes.ravel()]
-        volume.append(np.random.default_rng(k).integers(-1000, 2000, shape).astype(np.int16))
+        random = np.random.default_rng(k).integers(-1000, 2000, shape).astype(np.int16)
+        volume.append(options["pixels"][k] if "pixels" in options else random)
         data.PixelData = volume[-1].tobytes()
         for tag in options.get("skip", ()):
             delattr(data, tag)

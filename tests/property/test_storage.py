@@ -11,16 +11,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.io.image_corpus import write_series
 from torch import nn
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.images import Image, read_image, write_image
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.registry import find_preset
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget
 
 SIGMA_MM = 3.0
 TRUTH = np.array([4.3, -7.1, 2.6])
@@ -97,6 +101,18 @@ def test_oblique_and_anisotropic_grids_give_the_same_world_answer(seed):
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * spacing.max())
 
 
+def test_a_dicom_series_gives_the_same_world_answer(tmp_path):
+    rng = np.random.default_rng(3)
+    geometry = ImageGeometry((41, 38, 45), [1.1, 1.3, 0.9], [-20.0, -32.0, -17.0], random_rotation(rng, 3, 0.4))
+    pixels = np.round(blob(geometry).pixels * 1000).astype(np.int16)
+    z, axes, spacing = np.arange(45) * 0.9, geometry.direction[:, :2].T, (1.3, 1.1)
+    shapes = [(38, 41)] * 45
+    write_series(tmp_path / "scan", z, axes=axes, origin=geometry.origin, spacing=spacing, shapes=shapes, pixels=pixels)
+    model = oracle()
+    found = model.look(model.case("a", read_image(tmp_path / "scan", 3)))
+    np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_formats_give_the_same_world_answer(tmp_path, suffix):
     rng = np.random.default_rng(3)
@@ -105,3 +121,30 @@ def test_formats_give_the_same_world_answer(tmp_path, suffix):
     model = oracle()
     found = model.look(model.case("a", read_image(tmp_path / f"a{suffix}", 3)))
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
+
+
+def test_a_trained_network_gives_the_same_world_answer_too(tmp_path):
+    """A small model learns the blob; then the blob is stored in other orders, obliquely and with thick slices."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    cases = []
+    for i in range(6):
+        geometry = replace(BASE, origin=BASE.origin + rng.uniform(-8, 8, 3))
+        cases.append(Case(f"c{i}", blob(geometry), LandmarkSet.of_positions(TASK, TRUTH[None])))
+    preset = replace(find_preset("scn:default", 3), samples={3: 32**3}, batch={3: 1})
+    preset = replace(preset, refine=replace(preset.refine, crops={3: 6}, size={3: 16}))
+    model, _ = fit(TASK, cases, [], FitConfig(preset, Budget(steps=160)), tmp_path / "model")
+    torch.set_num_threads(threads)
+    model.precision = "fp32"
+    reference = model.predict(blob(BASE)).positions_mm[0]
+    assert np.linalg.norm(reference - TRUTH) < 1.5  # it has learned something
+    ways = [stored(BASE, order, flips) for order, flips in [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, True))]]
+    turned = random_rotation(rng, 3, 0.4)
+    for spacing in ((0.9, 0.9, 0.9), (0.8, 0.8, 2.4)):
+        size = tuple(int(s) for s in np.ceil(46 / np.array(spacing)))
+        middle = turned @ (np.array(spacing) * (np.array(size) - 1) / 2)
+        ways.append(ImageGeometry(size, np.array(spacing), np.mean(BASE.bounds_mm, axis=0) - middle, turned))
+    for geometry in ways:
+        found = model.predict(blob(geometry)).positions_mm[0]
+        assert np.linalg.norm(found - reference) <= 0.3 * geometry.spacing.max()

@@ -21,6 +21,7 @@ class AugmentRange:
     elastic_nodes: int = 5
     mirror: float = 0.0  # probability; needs the task's mirror pairs to make sense
     all_rotations: bool = False  # any orientation whatsoever
+    cut: float = 0.0  # probability, twice, that what lies beyond a random plane is not in view
     gamma: float = 0.4  # log
     contrast: float = 0.25
     brightness: float = 0.15
@@ -140,6 +141,19 @@ def draw_warp(rng: np.random.Generator, field: ImageGeometry, ranges: AugmentRan
     nodes = rng.normal(size=(ranges.elastic_nodes,) * d + (d,)) * ranges.elastic * side
     shift = rng.uniform(-ranges.shift, ranges.shift, d) * side
     return Warp((low + high) / 2, shift, matrix, low, high, np.clip(nodes, -0.08 * side, 0.08 * side), mirrored)
+
+
+def draw_cuts(rng: np.random.Generator, field: ImageGeometry, ranges: AugmentRange) -> list[tuple[np.ndarray, float]]:
+    """Planes (unit normal, offset): points with ``normal @ p > offset`` are not in view. LPS mm."""
+    low, high = field.bounds_mm
+    planes = []
+    for _ in range(2):
+        normal = rng.normal(size=field.dims)
+        normal /= np.linalg.norm(normal)
+        distance = rng.uniform(0.15, 0.5) * float((high - low).min())
+        if rng.random() < ranges.cut:
+            planes.append((normal, float(normal @ (low + high) / 2 + distance)))
+    return planes
 
 
 @dataclass(frozen=True)

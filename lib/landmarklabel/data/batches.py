@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landmarklabel.data.augment import AugmentRange, draw_grey, draw_warp, random_rotation
+from landmarklabel.data.augment import AugmentRange, draw_cuts, draw_grey, draw_warp, random_rotation
 from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet, Status
@@ -129,6 +129,9 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
         warp = draw_warp(rng, grid, ranges)
         pixels = draw_grey(rng, ranges).apply(case.sample(warp.on_grid(grid), spacing))
         positions = warp.inverse(positions)
+        for normal, offset in draw_cuts(rng, grid, ranges) if ranges.cut else ():
+            pixels[grid_points(grid) @ normal.astype(np.float32) > offset] = 0.0
+            state = np.where((state == PRESENT) & (positions @ normal > offset), ABSENT, state)
         if warp.mirrored:
             order = case.landmarks.task.mirror_permutation() if case.mirror is None else case.mirror.order
             positions, state = positions[order], np.where(order < 0, UNKNOWN, state[order])

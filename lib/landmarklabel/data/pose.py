@@ -125,6 +125,8 @@ def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
     shapes = np.stack([s.positions_mm for s in labelled])
     counts = np.isfinite(shapes[..., 0]).sum(axis=1)
     mean = shapes[int(np.argmax(counts))]
+    if counts.max() <= mean.shape[1]:
+        return ShapePose(mean, wild=False)  # too few landmarks for an orientation
     mean = mean - np.nanmean(mean, axis=0)
     size = np.nanmedian([_size(s) for s in shapes])
     for _ in range(10):

@@ -128,9 +128,10 @@ class Localizer:
 
     def _whole_image(self, case: Case, rotation: np.ndarray | None = None) -> Evidence:
         """The best evidence for each landmark of all windows (nearly always there is one), the image turned by ``rotation``."""
-        windows = self.grid.windows(case.image.geometry, getattr(self.locator, "input_minimum", 1), self.preset.most)
+        minimum = getattr(self.locator, "input_minimum", 1)
+        windows = self.grid.windows(case.image.geometry, minimum, self.preset.most)
         seen = [self._window(case, grid, rotation) for grid in windows]
-        best = np.argmax([e.presence * e.mass for e in seen], axis=0)
+        best = np.argmax([e.presence * e.mass * _inside(grid, e.first_mm) for grid, e in zip(windows, seen, strict=True)], axis=0)
         pick = lambda name: np.stack([getattr(e, name) for e in seen])[best, np.arange(len(best))]  # noqa: E731
         return Evidence(*(pick(f.name) for f in fields(Evidence)))
 
@@ -164,6 +165,13 @@ class Localizer:
         if rotation is not None:
             offset, covariance = offset @ rotation.T, rotation @ covariance @ rotation.T
         return replace(first, positions_mm=first.positions_mm + offset, covariance_mm2=covariance, mass=mass)
+
+
+def _inside(window: ImageGeometry, positions_mm: np.ndarray) -> np.ndarray:
+    """(n,) 1 in the middle of a window, falling towards its borders, where only part of a structure is seen."""
+    low, high = window.bounds_mm
+    border = np.minimum(positions_mm - low, high - positions_mm) / (0.2 * (high - low))
+    return np.clip(border.min(axis=1), 0.05, 1.0)
 
 
 def prepare_case(

@@ -39,7 +39,7 @@ class LocatorStage:
 
     def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int, wild: bool = False):
         self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
-        self.augment = mirrored_too(replace(preset.augment, all_rotations=True) if wild else preset.augment, cases)
+        self.augment = mirrored_too(replace(preset.augment, all_rotations=True, cut=0.5) if wild else preset.augment, cases)
         self.optimization = preset.optimization
         self.batch_size = preset.batch[len(plan.size)]
         parts = {"network": network}

@@ -1,0 +1,103 @@
+"""Large volumes in windows, and cases in any orientation looked at from several sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from landmarklabel.data.augment import random_rotation
+from landmarklabel.data.batches import GridPlan
+from landmarklabel.data.pose import ShapePose
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.localizer import SIDES, Localizer
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.networks.default import MapsOutput
+from landmarklabel.networks.registry import find_preset
+
+TASK = LandmarkTask("balls", tuple("abcdefg"), 3)
+LEVELS = np.linspace(0.3, 0.9, len(TASK))  # the grey value of each landmark's ball
+SHAPE = np.array([[9, 0, 0], [-8, 3, 0], [0, 10, 2], [2, -9, 4], [0, 1, 11], [-3, 2, -10], [6, 7, -6.0]])
+
+
+class BallOracle(nn.Module):
+    """Knows each ball by its grey value; the first ``blind`` times it only sees noise."""
+
+    def __init__(self, blind: int = 0):
+        super().__init__()
+        self.calls, self.blind, self.largest = 0, blind, 0
+
+    def forward(self, image: torch.Tensor) -> MapsOutput:
+        self.calls += 1
+        self.largest = max(self.largest, image[0].numel())
+        levels = torch.tensor(LEVELS, dtype=torch.float32)[None, :, None, None, None]
+        like = torch.exp(-(((image - levels) / 0.02) ** 2))
+        if self.calls <= self.blind:
+            like = torch.rand(like.shape, generator=torch.Generator().manual_seed(self.calls)) ** 20
+        logits = torch.log(nn.functional.avg_pool3d(like, 3, 1, 1) ** 4 + 1e-8)
+        return MapsOutput(logits, logits, torch.full((1, len(TASK)), -9.0))
+
+
+def balls(size: int, at: np.ndarray) -> Image:
+    """A volume of 1 mm samples with a ball of radius 3.5 mm at each position."""
+    geometry = ImageGeometry.identity((size,) * 3, 1.0)
+    pixels = np.zeros((size,) * 3, np.float32)
+    z, y, x = np.indices(pixels.shape)
+    for (px, py, pz), level in zip(at, LEVELS, strict=True):
+        pixels[(x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2 <= 3.5**2] = 100 * level
+    return Image(geometry, pixels)
+
+
+def localizer(oracle: BallOracle, **changes) -> Localizer:
+    preset = find_preset("scn:single", 3)
+    preset = replace(preset, stride=1, optimization=replace(preset.optimization, precision="fp32"))
+    return Localizer(TASK, preset, GridPlan((40, 40, 40), 1.0, 1), oracle, **changes)
+
+
+def look(model: Localizer, image: Image) -> np.ndarray:
+    case = model.case("x", image)
+    case.window = (0.0, 100.0)
+    return model.look(case).positions_mm
+
+
+@pytest.mark.parametrize("size", [40, 96])
+def test_a_volume_much_larger_than_in_training_is_looked_at_in_windows_of_that_size(size):
+    at = SHAPE + (np.array([70.0, 30.0, 62.0]) if size == 96 else 20.0)
+    model = localizer(BallOracle())
+    np.testing.assert_allclose(look(model, balls(size, at)), at, atol=0.7)
+    assert model.locator.largest == 40**3
+    assert (model.locator.calls > 1) == (size == 96)
+
+
+def test_windows_cover_the_volume_and_overlap_by_half():
+    plan = GridPlan((32, 48, 32), 2.0, 8)
+    geometry = ImageGeometry.identity((150, 201, 64), 1.0, (5.0, -3.0, 2.0))
+    windows = plan.windows(geometry)
+    low = np.min([w.bounds_mm[0] for w in windows], axis=0)
+    high = np.max([w.bounds_mm[1] for w in windows], axis=0)
+    assert (low <= geometry.bounds_mm[0]).all() and (high >= geometry.bounds_mm[1]).all()
+    assert {w.size for w in windows} == {(32, 48, 32)}
+    for axis in range(3):
+        starts = sorted({float(w.origin[axis]) for w in windows})
+        assert all(b - a <= plan.size[axis] / 2 * 2.0 + 1e-6 for a, b in zip(starts, starts[1:], strict=False))
+    (whole,) = plan.windows(geometry, most=1e9)
+    assert whole.size == plan.grid(geometry).size
+
+
+@pytest.mark.parametrize("blind", [0, 3])
+def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_from_other_sides(blind):
+    turn = random_rotation(np.random.default_rng(4), 3, None)
+    at = SHAPE @ turn.T + 20.0
+    model = localizer(BallOracle(blind), pose=ShapePose(SHAPE - SHAPE.mean(0), wild=True))
+    np.testing.assert_allclose(look(model, balls(40, at)), at, atol=0.7)
+    assert model.locator.calls == blind + 1
+
+
+def test_it_stops_looking_after_all_sides():
+    model = localizer(BallOracle(blind=100), pose=ShapePose(SHAPE - SHAPE.mean(0), wild=True))
+    assert np.isfinite(look(model, balls(40, SHAPE + 20.0))).all()
+    assert model.locator.calls == SIDES
