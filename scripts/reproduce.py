@@ -91,13 +91,10 @@ def cross_validate(
         finally:
             cores.put(core)
 
-    results = {}
-    for model in models:
-        with ThreadPoolExecutor(cores.qsize()) as pool:
-            list(pool.map(lambda fold, model=model: one(model, fold), range(folds)))
-        folder = runs / model.replace(":", "_")
-        results[model] = evaluate(folder / "predictions", study, task, folder / "report.html")
-    return results
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        list(pool.map(lambda job: one(*job), [(m, f) for m in models for f in range(folds)]))
+    folders = {m: runs / m.replace(":", "_") for m in models}
+    return {m: evaluate(f / "predictions", study, task, f / "report.html") for m, f in folders.items()}
 
 
 def hardware() -> str:
@@ -185,20 +182,21 @@ def _presence(dims: int, plan: dict, runs: Path) -> dict:
             write_image(images / f"case{seed:03d}{suffix}", Image(phantom.geometry, phantom.pixels))
             write_markups(markups / f"case{seed:03d}.mrk.json", phantom.landmarks)
         write_json(runs / "task.json", task.to_json())
-    tests = [f"case{seed:03d}" for seed in range(plan["cases"], plan["cases"] + plan["tests"])]
-    (runs / "tests.txt").write_text("\n".join(tests) + "\n")
+    ids = [f"case{seed:03d}" for seed in range(plan["cases"] + plan["tests"])]
+    tests = ids[plan["cases"] :]  # never in the study: the threshold is chosen on its own validation cases
+    (runs / "train.txt").write_text("\n".join(ids[: plan["cases"]]) + "\n")
     study, name = runs / "study", runs / "task.json"
-    landmarklabel("import", study, "--task", name, "--images", images, "--markups", markups)
+    landmarklabel("import", study, "--task", name, "--images", images, "--markups", markups, "--only", runs / "train.txt")
     found = {}
     for model in ("scn", "global_local"):
         trained, predictions = runs / model, runs / f"{model}_predictions"
         if not (trained / "model.json").exists():
             landmarklabel(
                 "train", study, "--task", name, "--model", model, "--minutes", plan["minutes"],
-                "--valid", runs / "tests.txt", "--out", trained, "--resume",
+                "--out", trained, "--resume",
             )  # fmt: skip
         landmarklabel("predict", trained, *[images / f"{i}{suffix}" for i in tests], "--out", predictions)
-        metrics = evaluate(predictions, study, str(name), runs / f"{model}.html")
+        metrics = evaluate(predictions, markups, str(name), runs / f"{model}.html")
         found[model] = {key: metrics[key] for key in ("presence", "mre_mm", "median_mm", "sdr", "outliers")}
     return found
 

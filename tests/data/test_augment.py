@@ -267,6 +267,23 @@ def test_a_batch_is_a_function_of_its_seed(blobs, make):
 
 
 @DIMS
+def test_what_lies_beyond_a_cut_is_black_and_its_landmarks_unknown(blobs, dims):
+    seen = set()
+    for seed in range(12):
+        plain, cut = (whole_image_batch([blobs[dims]], PLANS[dims], AugmentRange(cut=c, **NO_GREY), [seed]) for c in (0, 1.0))
+        gone = (plain.images != cut.images)[0, 0]
+        assert (cut.images[0, 0][gone] == 0).all()
+        for k in range(4):
+            if cut.state[0, k] == PRESENT:
+                assert torch.equal(cut.index[0, k], plain.index[0, k])
+            elif plain.state[0, k] == PRESENT:
+                at = plain.index[0, k].round().long()
+                assert cut.images[0, 0][tuple(at)] == 0 and cut.state[0, k] == UNKNOWN and torch.isnan(cut.index[0, k]).all()
+        seen |= set(cut.state[0].tolist())
+    assert {PRESENT, UNKNOWN} <= seen
+
+
+@DIMS
 def test_points_that_leave_the_field_become_absent(blobs, dims):
     ranges = AugmentRange(shift=0.7, **NO_GREY)
     seen = set()

@@ -27,6 +27,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.training.publishing import ModelShelf
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
+MODELS = "scn,global_local"
 START_S, TRAIN_S = 90, 150  # deadlines, not expectations: a busy machine is slow
 LIVE: list[Server] = []  # whose logs a failing test shows
 
@@ -88,14 +89,14 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def stats(self) -> dict:
-        return self.client.info()["train_stats"]["scn"]
+    def stats(self, model: str = "scn") -> dict:
+        return self.client.info()["train_stats"][model]
 
-    def train(self, params: dict) -> dict:
+    def train(self, params: dict, model: str = "scn") -> dict:
         """Train to the end; returns the statistics."""
-        self.client.train_start("scn", params)
+        self.client.train_start(model, params)
         self.wait_for_end("/train/")
-        return self.stats()
+        return self.stats(model)
 
     def wait_for_end(self, path: str) -> None:
         """Of a background task: just after its start MONAI Label lists it, but not yet as running."""
@@ -159,7 +160,7 @@ def serving(material: Material) -> Iterator[Server]:
     scripts = Path(sys.executable).parent
     command = [
         str(scripts / "monailabel"), "start_server", "--app", str(APP),
-        "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", "scn",
+        "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", MODELS,
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     log, started = place / f"server-{port}.log", time.monotonic()

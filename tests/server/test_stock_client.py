@@ -90,9 +90,11 @@ def test_info_describes_the_app(server, material, ids):
     assert info["labels"] == list(material.task.names)
     assert model["labels"] == {name: i for i, name in enumerate(material.task.names)}
     assert LandmarkTask.from_json(info["task"]).hash == material.task.hash
-    assert set(info["trainers"]) == {"scn"} and {"random", "first"} <= set(info["strategies"])
+    assert set(info["models"]) == set(info["trainers"]) == {"scn", "global_local"}
+    assert [info["models"][m]["preset"] for m in ("scn", "global_local")] == ["scn:default", "global_local:default"]
+    assert "vote" in info["models"]["global_local"]["description"] and {"random", "first"} <= set(info["strategies"])
     assert info["datastore"]["total"] == len(ids) and info["datastore"]["completed"] == 0
-    assert info["train_stats"] == {"scn": {}}
+    assert info["train_stats"] == {"scn": {}, "global_local": {}}
 
 
 def test_without_labels_every_landmark_is_unset(server, material, ids):
@@ -193,6 +195,15 @@ def test_a_trained_model_answers(server, material, ids, trained):
     found = found[np.isfinite(found).all(axis=1)]
     assert (found > low - 0.5 * (high - low)).all() and (found < high + 0.5 * (high - low)).all()
     assert np.allclose(read_markups(file, material.task).positions_mm, positions(answer, material.task), equal_nan=True)
+
+
+def test_the_other_method_is_trained_and_answers_beside_it(server, material, ids, trained):
+    stats = server.train({"max_epochs": 1}, "global_local")
+    assert stats["state"] == "done" and stats["version"] == 1
+    _, answer = server.client.infer("global_local", ids[-1], {})
+    assert answer["origin"] == "model" and len(positions(answer, material.task)) == len(material.task)
+    models = server.client.info()["models"]
+    assert models["global_local"]["trained"] and models["scn"]["version"] == 1
 
 
 def test_fixed_and_absent_come_back_unchanged(server, material, ids, trained):

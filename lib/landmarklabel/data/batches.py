@@ -131,7 +131,7 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
         positions = warp.inverse(positions)
         for normal, offset in draw_cuts(rng, grid, ranges) if ranges.cut else ():
             pixels[grid_points(grid) @ normal.astype(np.float32) > offset] = 0.0
-            state = np.where((state == PRESENT) & (positions @ normal > offset), ABSENT, state)
+            state = np.where((state == PRESENT) & (positions @ normal > offset), UNKNOWN, state)
         if warp.mirrored:
             order = case.landmarks.task.mirror_permutation() if case.mirror is None else case.mirror.order
             positions, state = positions[order], np.where(order < 0, UNKNOWN, state[order])
