@@ -98,10 +98,10 @@ def test_the_presence_threshold_separates_what_can_be_separated():
     assert type(threshold) is float
 
 
-@pytest.mark.parametrize("absent", [0.0, 1.0])
-def test_without_both_kinds_the_threshold_stays_at_one_half(absent):
+@pytest.mark.parametrize(("absent", "threshold"), [(0.0, 0.2), (1.0, 0.5)])
+def test_where_nobody_ever_called_a_landmark_absent_it_takes_more_to_say_so(absent, threshold):
     evidence, truth, states, _ = simulate(20, absent=absent)
-    assert fit_calibration(evidence, truth, states).presence_threshold == 0.5
+    assert fit_calibration(evidence, truth, states).presence_threshold == threshold
 
 
 def test_unknown_landmarks_do_not_move_the_threshold():

@@ -11,6 +11,7 @@ from landmarklabel.landmarks import LandmarkSet
 
 WILD_ANGLE = 0.6  # radians from the mean orientation
 WILD_SHARE = 0.2  # of the cases beyond it: then no orientation is usual
+LEAST_SPREAD = 0.03  # of cases around the mean shape, where few are known
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,12 @@ class ShapePose:
     Args:
         mean: (n, d) mm around 0, in the mean size and orientation; NaN for a landmark nobody placed.
         wild: cases come in any orientation.
+        spread: how far cases are from the laid mean shape (95th percentile of their medians), in units of its size.
     """
 
     mean: np.ndarray
     wild: bool
+    spread: float = LEAST_SPREAD
 
     @property
     def size(self) -> float:
@@ -136,7 +139,9 @@ def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
         mean = (mean - np.nanmean(mean, axis=0)) * (size / _size(mean))
     angles = np.array([_angle(f.rotation) for f in fits if f is not None])
     wild = bool(len(angles) >= 3 and (angles > WILD_ANGLE).mean() >= WILD_SHARE)
-    return ShapePose(mean, wild)
+    medians = [np.nanmedian(np.linalg.norm(x - mean, axis=1)) / size for x in laid if np.isfinite(x).any()]
+    spread = float(np.percentile(medians, 95)) if len(medians) >= 5 else 0.0
+    return ShapePose(mean, wild, max(spread, LEAST_SPREAD))
 
 
 def _lay_back(shape: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Similarity | None]:

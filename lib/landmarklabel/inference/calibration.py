@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from landmarklabel.inference.localizer import Evidence
 
 MIN_POINTS = 30
+NEVER_ABSENT = 0.2  # presence below which a landmark is called absent in a study where nobody ever did
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
 
 
 def _presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:
-    """The threshold with the best F1 on validation, one half without both kinds of cases."""
+    """The threshold with the best F1 on validation; low where nobody has called a landmark absent, one half with too few."""
     p = np.concatenate([e.presence for e in evidence]) if evidence else np.zeros(0)
     state = np.concatenate(list(present)) if present else np.zeros(0)
+    if (state == 1).any() and not (state == 0).any():
+        return NEVER_ABSENT
     if (state == 0).sum() < 5 or (state == 1).sum() < 5:
         return 0.5
     grid = np.linspace(0.05, 0.95, 37)

@@ -21,9 +21,9 @@ from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.preprocess import match_to_reference
 from landmarklabel.networks.registry import Preset
 
-POSE_ROUNDS = 2
-SIDES = 8  # directions a case is looked at from, where the first view does not look like the mean shape
-DOUBTFUL = 0.1  # median distance from the laid mean shape beyond which that is so, in units of the shape's size
+POSE_ROUNDS = 2, 4  # of the local stage in the usual orientation: at least, and at most while the shape is doubtful
+SIDES = 8  # directions a case is looked at from, while what is found does not look like the mean shape
+DOUBTFUL = 2.0  # times the study's own deviation from its mean shape
 
 
 @dataclass
@@ -96,27 +96,33 @@ class Localizer:
         """Run the networks on one image."""
         precision = self.precision or self.preset.optimization.precision
         with autocast(self.device, precision):
-            first = self._whole_image(case) if self.pose is None else self._from_sides(case)
-            if self.refiner is None:
-                return first
-            if self.pose is None:
-                return self._refined(case, first)
-            seen = first
-            for _ in range(POSE_ROUNDS):
-                seen = self._refined(case, *self._in_pose(seen))
-            return replace(seen, first_mm=first.positions_mm)
+            if self.pose is not None:
+                return self._in_any_pose(case)
+            first = self._whole_image(case)
+            return first if self.refiner is None else self._refined(case, first)
 
-    def _from_sides(self, case: Case) -> Evidence:
-        """The whole-image evidence from the side it most resembles the mean shape; further sides only in doubt."""
-        rng, size = np.random.default_rng(0), self.pose.size
-        seen, doubt = [], []
+    def _in_any_pose(self, case: Case) -> Evidence:
+        """Look from a side, lay the mean shape, refine in the usual orientation; from further sides while in doubt."""
+        rng, best, least = np.random.default_rng(0), None, np.inf
         for side in range(SIDES):
-            seen.append(self._whole_image(case, None if side == 0 else random_rotation(rng, self.task.dims, None)))
-            residual = self.pose.lay(seen[-1].positions_mm, seen[-1].mass * seen[-1].presence)[1]
-            doubt.append(float(np.nanmedian(residual)))
-            if doubt[-1] <= DOUBTFUL * size:
+            turn = None if side == 0 else random_rotation(rng, self.task.dims, None)
+            first = seen = self._whole_image(case, turn)
+            doubt = self._doubt(seen)
+            for round_ in range(POSE_ROUNDS[1] if self.refiner is not None else 0):
+                seen = self._refined(case, *self._in_pose(seen))
+                doubt = self._doubt(seen)
+                if round_ + 1 >= POSE_ROUNDS[0] and doubt <= DOUBTFUL:
+                    break
+            if best is None or doubt < least:
+                best, least = replace(seen, first_mm=first.positions_mm), doubt
+            if least <= DOUBTFUL:
                 break
-        return seen[int(np.argmin(doubt))]
+        return best
+
+    def _doubt(self, seen: Evidence) -> float:
+        """Median distance from the laid mean shape, in units of the study's own."""
+        residual = self.pose.lay(seen.positions_mm, seen.mass * seen.presence)[1]
+        return float(np.nanmedian(residual)) / (self.pose.spread * self.pose.size)
 
     def _in_pose(self, seen: Evidence) -> tuple[Evidence, np.ndarray]:
         """Evidence with wild positions put where the mean shape lies, and the orientation of the case."""

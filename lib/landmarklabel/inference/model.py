@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from landmarklabel.data.batches import CropPlan, GridPlan
-from landmarklabel.data.pose import ShapePose
+from landmarklabel.data.pose import LEAST_SPREAD, ShapePose
 from landmarklabel.errors import FaultsError, LandmarkLabelError, ModelError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
@@ -118,7 +118,7 @@ def _pose_to_json(pose: ShapePose | None) -> dict | None:
     if pose is None:
         return None
     rows = [row.tolist() if np.isfinite(row).all() else None for row in pose.mean]
-    return {"mean": rows, "wild": pose.wild}
+    return {"mean": rows, "wild": pose.wild, "spread": pose.spread}
 
 
 def _pose_from_json(content: dict | None, task: LandmarkTask) -> ShapePose | None:
@@ -128,7 +128,7 @@ def _pose_from_json(content: dict | None, task: LandmarkTask) -> ShapePose | Non
     mean = np.array([row or unknown for row in content["mean"]], np.float64)
     if mean.shape != (len(task), task.dims):
         raise ValueError(f"the mean shape has shape {mean.shape}")
-    return ShapePose(mean, bool(content["wild"]))
+    return ShapePose(mean, bool(content["wild"]), float(content.get("spread", LEAST_SPREAD)))
 
 
 def _tuples(content: dict, key: str) -> dict:
