@@ -6,4 +6,9 @@ and at the top ``server`` (the MONAI Label app) and ``cli``. Imports point from 
 Decision: every position outside a network is in LPS millimetres, float64; 2D is not a second code path.
 """
 
+import os
+
+# Our numpy sums are small: waking its second thread costs more than they do. Torch has threads of its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 __version__ = "0.1.0"
