@@ -51,7 +51,8 @@ def test_demo_ends_with_a_report_and_no_server(tmp_path):
             with suppress(psutil.Error):
                 process.kill()
     report = (out / "report.html").read_text()
-    assert report.count("data:image/png") >= 6 and "2D: 16 landmarks" in report and "3D: 14 landmarks" in report
+    assert report.count("data:image/png") >= 6
+    assert "2D, model scn: 16 landmarks" in report and "3D, model global_local: 14 landmarks" in report
     assert f"report: {out / 'report.html'}" in done.stdout
     for plan in PLANS:
         study, task = out / f"study{plan.dims}d", phantom_task(plan.dims)

@@ -70,7 +70,7 @@ def read_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) ->
     """Aggregate votes robustly: mean shift over them with a Gaussian kernel of one cell, from the densest vote.
 
     With ``v_c = centre_c + displacement_c`` and weights w_c (softmax over cells, or sigmoids for the published network, which
-    has no presence output: its strongest sigmoid serves), the covariance is that of the votes under the final kernel.
+    has no presence output: to it every landmark is present), the covariance is that of the votes under the final kernel.
     The published network's own rule is the plain weighted mean over all cells.
 
     Source: Noothout 2020 for the votes.
@@ -80,7 +80,7 @@ def read_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) ->
     votes = centres + network.decode(output.displacement.float()).flatten(3).transpose(2, 3)  # (b, n, cells, d)
     logits = output.logits.flatten(2).float()
     if output.absent is None:
-        weight, presence = torch.sigmoid(logits), torch.sigmoid(logits.amax(-1))
+        weight, presence = torch.sigmoid(logits), torch.ones_like(logits[..., 0])
         weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
         mean = (weight[..., None] * votes).sum(2)
         return _vote_reading(weight, votes, mean, presence, None)
