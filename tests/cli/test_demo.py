@@ -61,5 +61,5 @@ def test_demo_ends_with_a_report_and_no_server(tmp_path):
         for path in labels:
             assert read_markups(path, task).by_person.all()
         assert len(list(study.glob(f"test*{plan.suffix}"))) == plan.tests
-        pointer = json.loads((study / ".landmarklabel" / "models" / "scn" / "live.json").read_text())
+        pointer = json.loads((study / ".landmarklabel" / "models" / plan.model / "live.json").read_text())
         assert pointer["version"] >= 1 and len(pointer["history"]) == len(plan.train_after)

@@ -11,6 +11,7 @@ from landmarklabel.landmarks import LandmarkSet
 
 WILD_ANGLE = 0.6  # radians from the mean orientation
 WILD_SHARE = 0.2  # of the cases beyond it: then no orientation is usual
+MOST_SPREAD = 0.12  # of cases around the mean shape, for their orientation to mean anything
 LEAST_SPREAD = 0.03  # of cases around the mean shape, where few are known
 
 
@@ -125,7 +126,7 @@ def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
 
     Source: Gower 1975 for the iteration.
     """
-    shapes = np.stack([s.positions_mm for s in labelled])
+    shapes = _complete_enough(np.stack([s.positions_mm for s in labelled]))
     counts = np.isfinite(shapes[..., 0]).sum(axis=1)
     mean = shapes[int(np.argmax(counts))]
     if counts.max() <= mean.shape[1]:
@@ -141,7 +142,15 @@ def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
     wild = bool(len(angles) >= 3 and (angles > WILD_ANGLE).mean() >= WILD_SHARE)
     medians = [np.nanmedian(np.linalg.norm(x - mean, axis=1)) / size for x in laid if np.isfinite(x).any()]
     spread = float(np.percentile(medians, 95)) if len(medians) >= 5 else 0.0
-    return ShapePose(mean, wild, max(spread, LEAST_SPREAD))
+    return ShapePose(mean, wild and spread <= MOST_SPREAD, max(spread, LEAST_SPREAD))
+
+
+def _complete_enough(shapes: np.ndarray) -> np.ndarray:
+    """The cases with most of the study's landmarks: a few points do not tell an orientation."""
+    have = np.isfinite(shapes).all(2)
+    counts = have.sum(1)
+    enough = counts >= 0.6 * have.any(0).sum()
+    return shapes[enough] if enough.sum() >= 3 else shapes
 
 
 def _lay_back(shape: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Similarity | None]:
