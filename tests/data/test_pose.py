@@ -7,6 +7,7 @@ import pytest
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.pose import fit_robustly, learn_pose
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 
@@ -48,3 +49,22 @@ def test_learned_mean_shape_and_orientation(dims, angle, wild):
     assert pose.wild is wild and pose.usable
     _, residual = fit_robustly(pose.mean, true_mean, np.ones(12))
     assert np.nanmax(residual) < 1.0
+
+
+def test_shapes_that_do_not_align_are_not_taken_for_cases_in_any_orientation():
+    task = phantom_task(3)
+    for absent in (0.0, 0.3):
+        sets = [draw_phantom(task, seed, absent_fraction=absent).landmarks for seed in range(20)]
+        assert not learn_pose(sets).wild
+
+
+def test_cases_with_few_points_do_not_make_an_upright_study_wild():
+    rng = np.random.default_rng(0)
+    task, mean, sets = LandmarkTask("t", tuple("abcdefghijkl"), 3), shape(rng, 12, 3), []
+    for i in range(20):
+        points = mean @ random_rotation(rng, 3, 0.2).T + rng.normal(size=mean.shape) * 0.5
+        if i % 2:
+            points[:-4] = np.nan
+            points[-4:] = points[-4:] @ random_rotation(rng, 3, None).T
+        sets.append(LandmarkSet.of_positions(task, points))
+    assert not learn_pose(sets).wild

@@ -1,6 +1,7 @@
 """However an image is stored, the answer in the world is the same: axis orders, oblique and anisotropic grids, formats.
 
-The networks are oracles (the map is the image itself), so only the geometry between pixels and millimetres is tested.
+The networks are oracles (the map is the image itself), so only the geometry between pixels and millimetres is tested; the last
+test trains a small one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ class CropOracle(WholeOracle):
 
 def oracle() -> Localizer:
     preset = find_preset("scn:single", 3)
-
     preset = replace(preset, stride=1, window=(0.0, 100.0), optimization=replace(preset.optimization, precision="fp32"))
     return Localizer(
         TASK, preset, GridPlan((32, 32, 32), 1.5, 1), WholeOracle(), CropPlan(24, 1.5, scales=2), CropOracle()

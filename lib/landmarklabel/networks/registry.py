@@ -236,8 +236,6 @@ PRESETS: tuple[Preset, ...] = (
     ),
 )
 
-METHODS = tuple(dict.fromkeys(p.method for p in PRESETS))
-
 
 def find_preset(text: str, dims: int | None = None) -> Preset:
     """The preset called ``METHOD`` or ``METHOD:PRESET``, made for ``dims``; UsageError names the nearest one otherwise."""
