@@ -198,6 +198,8 @@ class LandmarkSet:
         expected_error_mm: (n,) float64, NaN where unknown.
         covariance_mm2: (n, dims, dims) float64 or None.
         presence: (n,) float64 probability that the landmark is in the image, or None.
+        radius95_mm: (n,) float64 longest half axis of the region that holds the landmark in 95 % of cases, NaN where
+            unknown, or None.
 
     Raises:
         FaultsError: shapes or the NaN rule broken.
@@ -209,6 +211,7 @@ class LandmarkSet:
     expected_error_mm: np.ndarray | None = None
     covariance_mm2: np.ndarray | None = None
     presence: np.ndarray | None = None
+    radius95_mm: np.ndarray | None = None
 
     def __post_init__(self):
         n, d = len(self.task), self.task.dims

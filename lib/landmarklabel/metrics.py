@@ -69,6 +69,13 @@ def _spread(values: np.ndarray) -> dict:
     return {"mean": float(values.mean()), "median": float(np.median(values)), "sd": float(values.std())}
 
 
+def mean_or_none(values: np.ndarray) -> float | None:
+    """Mean of the finite ones; None where there are none."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else None
+
+
 def _row_means(errors: np.ndarray) -> np.ndarray:
     counts = np.isfinite(errors).sum(axis=1)
     sums = np.nansum(errors, axis=1)

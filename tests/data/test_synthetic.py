@@ -143,9 +143,7 @@ def test_absent_landmarks_are_really_missing(dims):
 @pytest.mark.parametrize("fraction", [0.1, 0.4])
 def test_the_asked_fraction_is_absent(dims, fraction):
     task = phantom_task(dims)
-    defined = [
-        draw_phantom(task, seed, size=12, spacing=12, absent_fraction=fraction).landmarks.defined for seed in range(200)
-    ]
+    defined = [draw_phantom(task, seed, size=12, spacing=12, absent_fraction=fraction).landmarks.defined for seed in range(200)]
     assert abs(1 - np.mean(defined) - fraction) < 0.025
 
 

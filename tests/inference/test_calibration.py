@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration
-from landmarklabel.inference.localizer import Evidence
+from landmarklabel.inference.evidence import Candidates, Evidence
+
+
+def seen(positions, covariance, presence, mass) -> Evidence:
+    """Evidence with one candidate a landmark."""
+    candidates = Candidates(positions[:, None], np.ones((len(positions), 1)), covariance[:, None])
+    return Evidence(positions, covariance, presence, mass, positions, candidates)
 
 
 def simulate(cases, n=8, d=2, seed=0, factor=None, absent=0.0):
@@ -24,7 +30,7 @@ def simulate(cases, n=8, d=2, seed=0, factor=None, absent=0.0):
         errors = rng.normal(size=(n, d)) * (sd * factor)[:, None]
         presence = np.clip(np.where(state == 1, rng.normal(0.75, 0.1, n), rng.normal(0.35, 0.1, n)), 0, 1)
         covariance = np.eye(d) * sd[:, None, None] ** 2
-        evidence.append(Evidence(positions, covariance, presence, np.ones(n), positions))
+        evidence.append(seen(positions, covariance, presence, np.ones(n)))
         truth.append(np.where(state[:, None] == 1, positions + errors, np.nan))
         states.append(state)
         wanted.append(sd * factor * np.sqrt(np.pi / 2))  # the mean of a Rayleigh distribution
@@ -77,8 +83,8 @@ def test_more_mass_elsewhere_means_a_larger_expected_error():
     evidence, truth, states, _ = simulate(40)
     calibration = fit_calibration(evidence, truth, states)
     e = evidence[0]
-    torn = Evidence(e.positions_mm, e.covariance_mm2, e.presence, np.full(8, 0.3), e.first_mm)
-    nowhere = Evidence(e.positions_mm, e.covariance_mm2, e.presence, np.zeros(8), e.first_mm)
+    torn = seen(e.positions_mm, e.covariance_mm2, e.presence, np.full(8, 0.3))
+    nowhere = seen(e.positions_mm, e.covariance_mm2, e.presence, np.zeros(8))
     assert (calibration.expected_error_mm(torn) > calibration.expected_error_mm(e)).all()
     assert np.isfinite(calibration.expected_error_mm(nowhere)).all()
 

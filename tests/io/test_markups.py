@@ -262,9 +262,7 @@ def test_mutated_files_never_raise_anything_else():
             content = bytearray(valid)
             for _ in range(rng.randint(1, 4)):
                 at = rng.randrange(len(content))
-                content[at : at + rng.randint(0, 3)] = rng.choice(
-                    [b"", b"0", b'"', b"[", b"null", b",", b"\xff", b"1e9"]
-                )
+                content[at : at + rng.randint(0, 3)] = rng.choice([b"", b"0", b'"', b"[", b"null", b",", b"\xff", b"1e9"])
             try:
                 landmarks = parse(bytes(content), TASK, "mutated")
             except LandmarkFileError as error:

@@ -57,9 +57,7 @@ def kernels(network):
 def trace(network, size, kinds=CONV, channels=1):
     """(layer, input edge, output) of every layer of these kinds in the order it runs, without computing values."""
     seen = []
-    hooks = [
-        m.register_forward_hook(lambda m, i, o: seen.append((m, i[0].shape[2], o))) for m in layers(network, kinds)
-    ]
+    hooks = [m.register_forward_hook(lambda m, i, o: seen.append((m, i[0].shape[2], o))) for m in layers(network, kinds)]
     with torch.no_grad():
         network(torch.empty(1, channels, *size, device="meta"))
     for hook in hooks:
@@ -256,9 +254,7 @@ def test_the_spine_network_reflects_in_levels_and_spatial_part_but_not_in_stem_a
 
 
 def test_padding_can_be_chosen():
-    assert {m.padding_mode for m in layers(payer2019(2, spatial_dims=3, filters=2, padding_mode="zeros"), CONV)} == {
-        "zeros"
-    }
+    assert {m.padding_mode for m in layers(payer2019(2, spatial_dims=3, filters=2, padding_mode="zeros"), CONV)} == {"zeros"}
 
 
 # Initialisation

@@ -50,9 +50,7 @@ class CropOracle(WholeOracle):
 def oracle() -> Localizer:
     preset = find_preset("scn:single", 3)
     preset = replace(preset, stride=1, window=(0.0, 100.0), optimization=replace(preset.optimization, precision="fp32"))
-    return Localizer(
-        TASK, preset, GridPlan((32, 32, 32), 1.5, 1), WholeOracle(), CropPlan(24, 1.5, scales=2), CropOracle()
-    )
+    return Localizer(TASK, preset, GridPlan((32, 32, 32), 1.5, 1), WholeOracle(), CropPlan(24, 1.5, scales=2), CropOracle())
 
 
 def blob(geometry: ImageGeometry) -> Image:

@@ -271,9 +271,7 @@ def test_names_cannot_break_out_of_the_page(tmp_path):
     names = (EVIL, *phantom_task(2).names[1:])
     task = LandmarkTask("evil", names, 2, scale=ScaleRule(EVIL, names[1], 50.0))
     truth = renamed(draw_phantom(phantom_task(2), 0, absent_fraction=0).landmarks, task)
-    html = report(
-        tmp_path, {"case0": (predict(truth), truth), EVIL: (predict(truth), truth)}, {**files, EVIL: files["case1"]}
-    )
+    html = report(tmp_path, {"case0": (predict(truth), truth), EVIL: (predict(truth), truth)}, {**files, EVIL: files["case1"]})
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert len(decode(html)) == 3 + 2
@@ -285,9 +283,7 @@ def test_distances_follow_the_scale_rule(tmp_path):
     truth = renamed(draw_phantom(plain, 0, absent_fraction=0).landmarks, task)
     predicted = predict(truth)
     html = report(tmp_path, {"a": (predicted, truth)}, {})
-    rows = re.findall(
-        r'<tr><td>a</td><td>[^<]*</td><td class="number">([^<]*)</td><td class="number">([^<]*)</td>', html
-    )
+    rows = re.findall(r'<tr><td>a</td><td>[^<]*</td><td class="number">([^<]*)</td><td class="number">([^<]*)</td>', html)
     assert rows[0][0] == f"{point_errors_mm(predicted, truth).max():.2f}"
     assert rows[0][1] == f"{2.4 * truth.scaled_to_mm():.2f}"
     assert "50 mm apart" in html

@@ -335,9 +335,7 @@ class AgainstADict(RuleBasedStateMachine):
     def agrees(self):
         filled = {k: v for k, v in self.model.items() if v}
         assert {k: [r.body for r in self.store.history(k)] for k in filled} == filled
-        assert {k: (r.number, r.body) for k, r in self.store.heads().items()} == {
-            k: (len(v), v[-1]) for k, v in filled.items()
-        }
+        assert {k: (r.number, r.body) for k, r in self.store.heads().items()} == {k: (len(v), v[-1]) for k, v in filled.items()}
         assert self.store.verify() == []
 
     def teardown(self):

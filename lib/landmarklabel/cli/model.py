@@ -36,9 +36,9 @@ def train(a: argparse.Namespace) -> int:
         raise UsageError(f"--seed {a.seed} must be from 0 to {2**32 - 1}")
     minutes = DEFAULT_MINUTES if a.minutes is None and a.steps is None else a.minutes
     use_all_cores()
-    train_cases, valid_cases = _cases(a.study, task, a.valid)
+    train_cases, valid_cases, pool = _cases(a.study, task, a.valid)
     print(f"training {preset.key} on {len(train_cases)} images, {len(valid_cases)} for validation")
-    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume)
+    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume, pool=pool)
     stop, lines = _Interrupt(), _Lines()
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=1000, desc=preset.name, disable=None, bar_format=layout) as bar:
@@ -107,7 +107,8 @@ def _cases(folder: str, task: LandmarkTask, valid_file: str | None):
             raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
         train_ids, valid_ids = [i for i in labels if i not in wanted], sorted(wanted)
     cases = {c.image_id: c for c in load_cases(study, {i: labels[i] for i in (*train_ids, *valid_ids)})}
-    return [cases[i] for i in train_ids], [cases[i] for i in valid_ids]
+    pool = [path for i, path in sorted(study.images().items()) if i not in labels]
+    return [cases[i] for i in train_ids], [cases[i] for i in valid_ids], pool
 
 
 def predict(a: argparse.Namespace) -> int:

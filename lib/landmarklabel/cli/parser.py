@@ -65,9 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_task, _import, _train, _predict, _evaluate, _export, _serve, _doctor, _demo):
+    for add in (_task, _import, _train, _predict, _evaluate, _simulate, _export, _serve, _doctor, _demo):
         add(verbs)
     return parser
+
+
+_CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
 def _verb(verbs, name: str, module: str, function: str, help: str, **more) -> argparse.ArgumentParser:
@@ -154,6 +157,20 @@ def _evaluate(verbs) -> None:
     _add_task(verb)
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
+
+
+def _simulate(verbs) -> None:
+    simulate = verbs.add_parser("simulate", help="play an annotator over known labels: how much work does the assistant save?")
+    inner = simulate.add_subparsers(metavar="clicks", required=True)
+    verb = _verb(inner, "clicks", "simulate", "clicks", _CLICKS)
+    verb.add_argument("model", metavar="MODEL_DIR")
+    verb.add_argument("study", metavar="STUDY", help="a study with labels the model has not seen")
+    _add_task(verb)
+    verb.add_argument("--clicks", type=int, default=5, metavar="N", help="how many clicks the curves show (default 5)")
+    verb.add_argument("--only", metavar="IDS.txt", help="these images only, one id a line")
+    verb.add_argument("--json", action="store_true", help="print the figures as JSON")
+    verb.add_argument("--report", metavar="report.html", help="write a page with the curves")
+    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
 
 
 def _export(verbs) -> None:

@@ -17,7 +17,7 @@ LEAST_SPREAD = 0.03  # of cases around the mean shape, where few are known
 
 @dataclass(frozen=True)
 class Similarity:
-    """``target = source @ matrix.T + offset``; ``matrix`` (d, d) is a rotation times a scale, ``offset`` (d,) mm."""
+    """``target = source @ matrix.T + offset``; ``matrix`` (d, d): rotation (or reflection) times scale."""
 
     matrix: np.ndarray
     offset: np.ndarray
@@ -25,6 +25,20 @@ class Similarity:
     def apply(self, points: np.ndarray) -> np.ndarray:
         """(n, d) to (n, d)."""
         return points @ self.matrix.T + self.offset
+
+    def after(self, first: Similarity) -> Similarity:
+        """The similarity that does ``first`` and then this one."""
+        return Similarity(self.matrix @ first.matrix, self.apply(first.offset))
+
+    def inverse(self) -> Similarity:
+        """The way back."""
+        matrix = np.linalg.inv(self.matrix)
+        return Similarity(matrix, -matrix @ self.offset)
+
+    @property
+    def mirrored(self) -> bool:
+        """It turns left into right."""
+        return bool(np.linalg.det(self.matrix) < 0)
 
     @property
     def scale(self) -> float:

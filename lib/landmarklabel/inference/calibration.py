@@ -1,17 +1,22 @@
-"""How far off a predicted point may be, learned from validation residuals; silent where it has none."""
+"""How far off a predicted point may be, learned from validation residuals; silent where they are too few.
+
+Regions are conformal: their size is a quantile of what was seen on validation cases, so they hold what they promise for new
+cases of the same kind, whatever the network does. Source: Vovk 2005 (split conformal prediction).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.stats import chi2
 
-if TYPE_CHECKING:
-    from landmarklabel.inference.localizer import Evidence
+from landmarklabel.errors import UsageError
+from landmarklabel.inference.evidence import Evidence
 
 MIN_POINTS = 30
+LEVEL = 0.95  # of the regions
 NEVER_ABSENT = 0.2  # presence below which a landmark is called absent in a study where nobody ever did
 
 
@@ -27,6 +32,9 @@ class Calibration:
         offsets: n numbers.
         presence_threshold: below it a landmark is said to be absent.
         cases: how many validation cases this rests on.
+        quantiles: n numbers: the size of each landmark's region, in units of its expected error; 0 where too few cases
+            were seen to support one, empty where there is none at all.
+        case_factor: what all regions have to be scaled by to hold all landmarks of a case at once, or None.
     """
 
     intercept: float | None = None
@@ -34,6 +42,24 @@ class Calibration:
     offsets: tuple[float, ...] = field(default=())
     presence_threshold: float = 0.5
     cases: int = 0
+    quantiles: tuple[float, ...] = field(default=())
+    case_factor: float | None = None
+
+    def region(self, evidence: Evidence, expected_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The 95 % regions.
+
+        Returns:
+            (n, d, d) covariance of which each region is the 95 % ellipse, and (n,) its longest half axis in mm; the map's own
+            covariance and NaN where no region can be stated.
+        """
+        if not self.quantiles:
+            return evidence.covariance_mm2, np.full(len(evidence.mass), np.nan)
+        shape = _shape(evidence, expected_mm)
+        size = np.array(self.quantiles)
+        known = (size > 0) & np.isfinite(expected_mm)
+        half = size * np.sqrt(np.linalg.eigvalsh(np.where(known[:, None, None], shape, 0.0))[:, -1])
+        scaled = shape * (size**2 / chi2.ppf(LEVEL, shape.shape[-1]))[:, None, None]
+        return np.where(known[:, None, None], scaled, evidence.covariance_mm2), np.where(known, half, np.nan)
 
     def expected_error_mm(self, evidence: Evidence) -> np.ndarray:
         """(n,) expected error in mm, NaN without calibration."""
@@ -48,6 +74,54 @@ def _log_spread(evidence: Evidence) -> np.ndarray:
     return np.log(width / np.clip(evidence.mass, 0.05, 1.0))
 
 
+def _shape(evidence: Evidence, expected_mm: np.ndarray) -> np.ndarray:
+    """(n, d, d) the map's covariance, scaled to the expected error."""
+    size = np.trace(evidence.covariance_mm2, axis1=1, axis2=2)
+    return evidence.covariance_mm2 * (expected_mm**2 / np.maximum(size, 1e-12))[:, None, None]
+
+
+def cases_needed(level: float) -> int:
+    """The fewest calibration cases that can support a region of this level."""
+    return int(np.ceil(level / (1 - level) - 1e-9))
+
+
+def conformal_quantile(scores: np.ndarray, level: float = LEVEL) -> float:
+    """The score that a new case's stays below with probability ``level``.
+
+    Between order statistics it is interpolated. Raises UsageError where there are too few scores for the level.
+    """
+    scores = np.sort(scores[np.isfinite(scores)])
+    if len(scores) < cases_needed(level):
+        raise UsageError(
+            f"a {100 * level:g} % region needs at least {cases_needed(level)} calibration cases, there are {len(scores)}"
+        )
+    rank = level * (len(scores) + 1)  # counted from 1
+    low = int(rank + 1e-9)
+    return float(np.interp(rank, [low, low + 1], [scores[low - 1], scores[min(low, len(scores) - 1)]]))
+
+
+def fit_regions(calibration: Calibration, evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]) -> Calibration:
+    """Add the sizes of the regions, from the same kind of cases as ``fit_calibration``; arguments as there."""
+    if calibration.intercept is None or len(evidence) < cases_needed(LEVEL):
+        return calibration
+    scores = np.stack([_scores(calibration, e, t) for e, t in zip(evidence, truth_mm, strict=True)])
+    enough = np.isfinite(scores).sum(axis=0) >= cases_needed(LEVEL)
+    if not enough.any():
+        return calibration
+    sizes = np.array([conformal_quantile(column) if e else 0.0 for column, e in zip(scores.T, enough, strict=True)])
+    relative = scores[:, enough] / np.maximum(sizes[enough], 1e-9)
+    worst = np.nanmax(np.where(np.isfinite(relative), relative, 0.0), axis=1)
+    return replace(calibration, quantiles=tuple(sizes.tolist()), case_factor=conformal_quantile(worst))
+
+
+def _scores(calibration: Calibration, evidence: Evidence, truth_mm: np.ndarray) -> np.ndarray:
+    """(n,) Mahalanobis distances of the truth, the covariance scaled to the expected error."""
+    off = np.nan_to_num(truth_mm - evidence.positions_mm)
+    shape = _shape(evidence, calibration.expected_error_mm(evidence))
+    squared = np.einsum("ni,ni->n", off, np.linalg.solve(shape, off[..., None])[..., 0])
+    return np.where(np.isfinite(truth_mm).all(1), np.sqrt(np.maximum(squared, 0)), np.nan)
+
+
 def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray], present: Sequence[np.ndarray]):
     """Fit on validation cases.
 
@@ -56,7 +130,7 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
         truth_mm: (n, d) a case, NaN where unknown or absent.
         present: (n,) a case: 1 present, 0 absent, -1 unknown.
     """
-    threshold = _presence_threshold(evidence, present)
+    threshold = presence_threshold(evidence, present)
     errors = np.stack([np.linalg.norm(e.positions_mm - t, axis=1) for e, t in zip(evidence, truth_mm, strict=True)])
     spread = np.stack([_log_spread(e) for e in evidence])
     known = np.isfinite(errors)
@@ -72,7 +146,7 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
     return Calibration(float(np.log(overall)), slope, tuple(float(v) for v in np.log(shrunk / overall)), threshold, len(evidence))
 
 
-def _presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:
+def presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:
     """The threshold with the best F1 on validation; low where nobody has called a landmark absent, one half with too few."""
     p = np.concatenate([e.presence for e in evidence]) if evidence else np.zeros(0)
     state = np.concatenate(list(present)) if present else np.zeros(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,38 +13,28 @@ from torch import nn
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case, grey_window
-from landmarklabel.data.pose import ShapePose
+from landmarklabel.data.pose import ShapePose, Similarity
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.evidence import Candidates, Evidence, LocalMaps
+from landmarklabel.inference.interactive import FREE, Explained, explain, rough_pose
+from landmarklabel.inference.prior import PosePrior, ShapePrior
+from landmarklabel.inference.sides import about_the_middle, is_unusual, sides
+from landmarklabel.inference.suggest import Suggestion, suggest
 from landmarklabel.io.images import Image
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks import readout
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.preprocess import match_to_reference
 from landmarklabel.networks.registry import Preset
 
+CANDIDATES, LEAST_WEIGHT = 3, 0.02  # places kept for each landmark, and the least share of the map of all but the first
+MOST_CANDIDATES = 6  # with those found by looking for them
+LOOKED_FOR = 0.05  # share that a place found by looking for it counts as
+FOLLOWED = 3  # poses that are looked at closely, of those that a first look from all sides suggests
 POSE_ROUNDS = 2, 4  # of the local stage in the usual orientation: at least, and at most while the shape is doubtful
 SIDES = 8  # directions a case is looked at from, while what is found does not look like the mean shape
 DOUBTFUL = 2.0  # times the study's own deviation from its mean shape
-
-
-@dataclass
-class Evidence:
-    """What the networks saw, before any decision; all in the task's order.
-
-    Args:
-        positions_mm: (n, d) LPS mm.
-        covariance_mm2: (n, d, d) of the map around the position.
-        presence: (n,) probability that the landmark is in the image.
-        mass: (n,) share of the map that agrees with the position.
-        first_mm: (n, d) the whole-image network's positions, before refinement.
-    """
-
-    positions_mm: np.ndarray
-    covariance_mm2: np.ndarray
-    presence: np.ndarray
-    mass: np.ndarray
-    first_mm: np.ndarray
 
 
 @dataclass
@@ -54,6 +46,7 @@ class Localizer:
         locator: the whole-image network.
         crops, refiner: the local stage, or None.
         pose: mean shape, where cases come in any orientation: the local stage then looks in the usual orientation.
+        prior: what the training labels say about the shape, or None where they say too little.
         calibration: presence threshold and expected errors.
         reference: pixels whose grey values images are matched to (``hand2024``), or None.
         device: where to run.
@@ -67,6 +60,7 @@ class Localizer:
     refiner: nn.Module | None = None
     calibration: Calibration = field(default_factory=Calibration)
     pose: ShapePose | None = None
+    prior: ShapePrior | None = None
     reference: np.ndarray | None = None
     device: torch.device = torch.device("cpu")
     precision: str | None = None
@@ -76,48 +70,149 @@ class Localizer:
         return prepare_case(self.preset, image_id, image, landmarks, self.reference)
 
     def predict(self, image: Image | Case) -> LandmarkSet:
-        """Landmarks of one image, all PREDICTED or ABSENT, with expected errors where the model is calibrated."""
+        """Landmarks of one image, all PREDICTED or ABSENT, with expected errors where the model is calibrated.
+
+        Where the shape prior contradicts a detection, another candidate takes its place; see ``inference.suggest``.
+        """
         case = image if isinstance(image, Case) else self.case("image", image)
-        evidence = self.look(case)
-        absent = evidence.presence < self.calibration.presence_threshold
-        positions = np.where(absent[:, None], np.nan, evidence.positions_mm)
-        expected = self.calibration.expected_error_mm(evidence)
-        return LandmarkSet(
-            self.task,
-            positions,
-            tuple(Status.ABSENT if a else Status.PREDICTED for a in absent),
-            expected_error_mm=np.where(absent, np.nan, expected),
-            covariance_mm2=evidence.covariance_mm2,
-            presence=evidence.presence,
-        )
+        return self.suggest(self.look(case), case.image.geometry).landmarks
+
+    def suggest(self, evidence: Evidence, geometry: ImageGeometry, **given) -> Suggestion:
+        """``inference.suggest.suggest`` with what this model knows; ``given``: ``fixed`` and ``absent``."""
+        return suggest(self.task, geometry, self.prior, evidence, self.calibration, **given)
+
+    def look(self, case: Case) -> Evidence:
+        """Run the networks on one image, from further sides where what they find makes no sense."""
+        seen = self.detect(case)
+        return seen if self.prior is None or self.pose is not None else self._from_the_right_side(case, seen)
 
     @torch.inference_mode()
-    def look(self, case: Case) -> Evidence:
-        """Run the networks on one image."""
-        precision = self.precision or self.preset.optimization.precision
-        with autocast(self.device, precision):
+    def detect(self, case: Case, view: Similarity | None = None) -> Evidence:
+        """Run the networks once, on the world as ``view`` shows it, with several candidates a landmark."""
+        with autocast(self.device, self.precision or self.preset.optimization.precision):
             if self.pose is not None:
                 return self._in_any_pose(case)
-            first = self._whole_image(case)
-            return first if self.refiner is None else self._refined(case, first)
+            first = self._whole_image(case, view)
+            return first if self.refiner is None else self._refined(case, first, view)
+
+    @torch.inference_mode()
+    def look_near(self, case: Case, seen: Evidence, places_mm: np.ndarray) -> Evidence:
+        """Ask the local stage about further places (n, d), NaN for none, and add what it finds to the candidates."""
+        asked = np.flatnonzero(np.isfinite(places_mm).all(1))
+        if self.refiner is None or not len(asked):
+            return seen
+        with autocast(self.device, self.precision or self.preset.optimization.precision):
+            found = self._local(case, places_mm[asked], asked, seen.view)
+        more = np.full((len(self.task), 1, self.task.dims), np.nan)
+        more[asked, 0] = found.positions_mm
+        weight = np.full((len(self.task), 1), LOOKED_FOR)
+        spread = np.tile(np.eye(self.task.dims), (len(self.task), 1, 1, 1))
+        spread[asked, 0] = found.covariance_mm2
+        return replace(seen, candidates=seen.candidates.first(MOST_CANDIDATES - 1).and_then(Candidates(more, weight, spread)))
+
+    def _from_the_right_side(self, case: Case, seen: Evidence) -> Evidence:
+        """Where what is seen does not look like the study's shape, or not in its usual pose: look again from there."""
+        usual = self._usual(case.image.geometry)
+        best, story = seen, self._story(case, seen)
+        for _ in range(2):
+            if not (story.doubtful or is_unusual(story.posterior.pose, usual)):
+                return best
+            best, story, better = self._better(case, best, story, [story.posterior.pose])
+            if not better:
+                break
+        if story.doubtful:
+            views = sides(case.image.geometry)
+            rough = [rough_pose(self.prior, usual, self._first_look(case, v).candidates, v.mirrored) for v in views]
+            rough = sorted(((p, s) for p, s in rough if p is not None), key=lambda found: -found[1])
+            for pose, _ in rough[:FOLLOWED]:
+                best, story, _ = self._better(case, best, story, [pose])
+                if not story.doubtful:
+                    break
+        return best
+
+    def look_further(self, case: Case, seen: Evidence, suggestion: Suggestion) -> Evidence | None:
+        """A second pass, where a person's points show that the first looked the wrong way or at the wrong places.
+
+        Returns:
+            Evidence to suggest from anew; None where a second pass would bring nothing new.
+        """
+        explained = suggestion.explained
+        if explained is None:
+            return None
+        if self._is_turned(case.image.geometry, seen, explained):
+            return self.look_again(case, explained.posterior.pose)
+        places = np.where((explained.chosen == FREE)[:, None], explained.posterior.mean, np.nan)
+        return None if self.refiner is None or np.isnan(places).all() else self.look_near(case, seen, places)
+
+    def wants_another_look(self, seen: Evidence, geometry: ImageGeometry, suggestion: Suggestion) -> bool:
+        """Whether ``look_further`` has something to look for."""
+        explained = suggestion.explained
+        if explained is None:
+            return False
+        return self._is_turned(geometry, seen, explained) or (self.refiner is not None and bool((explained.chosen == FREE).any()))
+
+    def _is_turned(self, geometry: ImageGeometry, seen: Evidence, explained: Explained) -> bool:
+        """The shape lies otherwise than the networks saw the image."""
+        return self.pose is None and is_unusual(explained.posterior.pose, self._usual(geometry, seen.view))
+
+    def look_again(self, case: Case, pose: Similarity) -> Evidence:
+        """Look with the shape brought into its usual pose; ``pose`` is where it lies now."""
+        return self.detect(case, pose.after(self._usual(case.image.geometry).expected.inverse()))
+
+    def _usual(self, geometry: ImageGeometry, view: Similarity | None = None) -> PosePrior:
+        """The pose expected in an image, or in what is seen of it."""
+        usual = self.prior.usual.in_image(geometry)
+        return usual if view is None else replace(usual, expected=view.after(usual.expected))
+
+    def _better(self, case: Case, best: Evidence, story: Explained, poses: Sequence[Similarity]):
+        better = False
+        for pose in poses:
+            seen = self.look_again(case, pose)
+            other = self._story(case, seen)
+            if other.cost < story.cost:
+                best, story, better = seen, other, True
+        return best, story, better
+
+    def _story(self, case: Case, seen: Evidence) -> Explained:
+        gone = seen.presence < self.calibration.presence_threshold
+        return explain(self.prior, self._usual(case.image.geometry), seen.candidates.without(gone), {}, np.flatnonzero(gone))
+
+    @torch.inference_mode()
+    def _first_look(self, case: Case, view: Similarity) -> Evidence:
+        with autocast(self.device, self.precision or self.preset.optimization.precision):
+            return self._whole_image(case, view)
 
     def _in_any_pose(self, case: Case) -> Evidence:
         """Look from a side, lay the mean shape, refine in the usual orientation; from further sides while in doubt."""
         rng, best, least = np.random.default_rng(0), None, np.inf
         for side in range(SIDES):
-            turn = None if side == 0 else random_rotation(rng, self.task.dims, None)
-            first = seen = self._whole_image(case, turn)
-            doubt = self._doubt(seen)
+            turn = None if side == 0 else about_the_middle(case.image.geometry, random_rotation(rng, self.task.dims, None))
+            first = self._whole_image(case, turn)
+            seen, placed, doubt = first.best_only(), first, self._doubt(first)
+            rotation = np.eye(self.task.dims)
             for round_ in range(POSE_ROUNDS[1] if self.refiner is not None else 0):
-                seen = self._refined(case, *self._in_pose(seen))
+                placed, rotation = self._in_pose(seen)
+                seen = self._refined(case, placed, Similarity(rotation, np.zeros(self.task.dims)))
                 doubt = self._doubt(seen)
                 if round_ + 1 >= POSE_ROUNDS[0] and doubt <= DOUBTFUL:
                     break
             if best is None or doubt < least:
-                best, least = replace(seen, first_mm=first.positions_mm), doubt
+                turn = Similarity(rotation, np.zeros(self.task.dims))
+                best, least = self._with_others(case, replace(seen, first_mm=first.positions_mm), first.candidates, turn), doubt
             if least <= DOUBTFUL:
                 break
         return best
+
+    def _with_others(self, case: Case, seen: Evidence, others: Candidates, view: Similarity) -> Evidence:
+        """Further candidates beside the best ones, refined like them."""
+        if self.refiner is None or others.weight.shape[1] == 1:
+            return seen
+        more = Candidates(others.positions_mm[:, 1:], others.weight[:, 1:], others.covariance_mm2[:, 1:])
+        which = np.argwhere(np.isfinite(more.positions_mm).all(-1))
+        if len(which):
+            found = self._local(case, more.positions_mm[tuple(which.T)], which[:, 0], view)
+            more.positions_mm[tuple(which.T)], more.covariance_mm2[tuple(which.T)] = found.positions_mm, found.covariance_mm2
+        return replace(seen, candidates=seen.candidates.and_then(more))
 
     def _doubt(self, seen: Evidence) -> float:
         """Median distance from the laid mean shape, in units of the study's own."""
@@ -132,45 +227,90 @@ class Localizer:
         near = np.where(residual[:, None] <= gate, (laid + seen.positions_mm) / 2, laid)
         return replace(seen, positions_mm=np.where(np.isfinite(near), near, seen.positions_mm)), fit.rotation
 
-    def _whole_image(self, case: Case, rotation: np.ndarray | None = None) -> Evidence:
-        """The best evidence for each landmark of all windows (nearly always there is one), the image turned by ``rotation``."""
+    def _whole_image(self, case: Case, view: Similarity | None = None) -> Evidence:
+        """The best evidence for each landmark of all windows (nearly always there is one)."""
         minimum = getattr(self.locator, "input_minimum", 1)
         windows = self.grid.windows(case.image.geometry, minimum, self.preset.most)
-        seen = [self._window(case, grid, rotation) for grid in windows]
-        best = np.argmax([e.presence * e.mass * _inside(grid, e.first_mm) for grid, e in zip(windows, seen, strict=True)], axis=0)
-        pick = lambda name: np.stack([getattr(e, name) for e in seen])[best, np.arange(len(best))]  # noqa: E731
-        return Evidence(*(pick(f.name) for f in fields(Evidence)))
+        seen = [self._window(case, grid, view) for grid in windows]
+        score = [s["presence"] * s["weight"][:, 0] * _inside(g, s["places"][:, 0]) for g, s in zip(windows, seen, strict=True)]
+        best = np.argmax(score, axis=0)
+        places, covariance, weight, presence = (
+            np.stack([s[key] for s in seen])[best, np.arange(len(best))] for key in ("places", "covariance", "weight", "presence")
+        )
+        if view is not None:
+            places, covariance = view.apply(places), view.matrix @ covariance @ view.matrix.T
+        weight[:, 1:] *= weight[:, 1:] >= LEAST_WEIGHT
+        candidates = Candidates(np.where(weight[..., None] > 0, places, np.nan), weight, covariance)
+        return Evidence(places[:, 0], covariance[:, 0], presence, weight[:, 0], places[:, 0], candidates, view)
 
-    def _window(self, case: Case, grid: ImageGeometry, rotation: np.ndarray | None) -> Evidence:
-        spacing, points, middle = float(grid.spacing[0]), grid_points(grid), np.mean(grid.bounds_mm, axis=0)
-        turn = lambda p: p if rotation is None else (p - middle) @ rotation.T + middle  # noqa: E731
-        pixels = torch.from_numpy(case.sample(turn(points), spacing).astype(np.float32, copy=False))[None, None]
+    def _window(self, case: Case, grid: ImageGeometry, view: Similarity | None) -> dict[str, np.ndarray]:
+        """What the network says of a window, in the world as it is viewed."""
+        spacing, points = float(grid.spacing[0]), grid_points(grid)
+        if view is None:
+            pixels = case.sample(points, spacing)
+        else:
+            pixels = case.sample(view.apply(points.reshape(-1, grid.dims)).reshape(points.shape), spacing * view.scale)
+        pixels = torch.from_numpy(pixels.astype(np.float32, copy=False))[None, None]
         pixels = pixels * 2 - 1 if self.preset.signed else pixels
         if self.task.dims == 2 and self.refiner is not None:
             self.locator.to(memory_format=torch.channels_last)  # a quarter quicker here; in training it would be much slower
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         output = self.locator(pixels.to(self.device))
-        reading = readout.read(self.locator, output, self.preset.stride, self.preset.target)
-        index, covariance, presence, mass = (x[0].double().cpu().numpy() for x in reading)
-        positions, covariance = turn(grid.index_to_world(index[:, ::-1])), covariance[:, ::-1, ::-1] * spacing**2
-        if rotation is not None:
-            covariance = rotation @ covariance @ rotation.T
-        return Evidence(positions, covariance, presence, mass, positions)
+        count = 1 if self.prior is None else CANDIDATES
+        readings = readout.read_several(self.locator, output, self.preset.stride, self.preset.target, count)
+        index, covariance, presence, mass = (np.stack([r[i][0].double().cpu().numpy() for r in readings], 1) for i in range(4))
+        places = grid.index_to_world(index[..., ::-1].reshape(-1, grid.dims)).reshape(index.shape)
+        return {
+            "places": places,
+            "covariance": covariance[..., ::-1, ::-1] * spacing**2,
+            "weight": mass,
+            "presence": presence[:, 0],
+        }
 
-    def _refined(self, case: Case, first: Evidence, rotation: np.ndarray | None = None) -> Evidence:
-        plan = self.crops
-        spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom
-        turned = None if rotation is None else np.broadcast_to(rotation, (len(self.task), *rotation.shape))
-        crops = torch.from_numpy(read_crops(case, first.positions_mm, spacing, plan, turned).astype(np.float32, copy=False))
-        numbers = torch.arange(len(self.task), device=self.device)
-        output = self.refiner(crops.to(self.device), numbers)
+    def _refined(self, case: Case, first: Evidence, view: Similarity | None = None) -> Evidence:
+        """Every candidate moved to where the local stage sees the landmark, on crops turned and scaled as in ``view``."""
+        c = first.candidates
+        places = np.concatenate([first.positions_mm[:, None], c.positions_mm[:, 1:]], axis=1)
+        which = np.argwhere(np.isfinite(places).all(-1))
+        at = tuple(which.T)
+        found = self._local(case, places[at], which[:, 0], view)
+        places, covariance, agree = places.copy(), c.covariance_mm2.copy(), np.zeros(places.shape[:2])
+        places[at], covariance[at], agree[at] = found.positions_mm, found.covariance_mm2, found.mass
+        own = which[:, 1] == 0
+        return replace(
+            first,
+            positions_mm=places[:, 0],
+            covariance_mm2=covariance[:, 0],
+            mass=agree[:, 0],
+            candidates=Candidates(places, c.weight, covariance),
+            maps=LocalMaps(found.logits[own], found.places_mm[own]),
+        )
+
+    def _local(self, case: Case, centres_mm: np.ndarray, landmarks: np.ndarray, view: Similarity | None) -> _Found:
+        """The local stage on m crops, turned and scaled as in ``view``."""
+        plan, d = self.crops, self.task.dims
+        spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom * (1.0 if view is None else view.scale)
+        turn = np.eye(d) if view is None else view.rotation
+        turned = None if view is None else np.broadcast_to(turn, (len(centres_mm), d, d))
+        crops = torch.from_numpy(read_crops(case, centres_mm, spacing, plan, turned).astype(np.float32, copy=False))
+        output = self.refiner(crops.to(self.device), torch.as_tensor(landmarks, device=self.device))
         reading = readout.read_crops(self.refiner, output)
         index, covariance, _, mass = (x[:, 0].double().cpu().numpy() for x in reading)
-        offset = (index - (plan.size - 1) / 2)[:, ::-1] * spacing
-        covariance = covariance[:, ::-1, ::-1] * spacing**2
-        if rotation is not None:
-            offset, covariance = offset @ rotation.T, rotation @ covariance @ rotation.T
-        return replace(first, positions_mm=first.positions_mm + offset, covariance_mm2=covariance, mass=mass)
+        to_world = lambda index: (index - (plan.size - 1) / 2)[..., ::-1] * spacing @ turn.T  # noqa: E731
+        covariance = turn @ (covariance[:, ::-1, ::-1] * spacing**2) @ turn.T
+        logits, places = readout.crop_cells(self.refiner, output)
+        places = centres_mm[:, None] + to_world(places.double().cpu().numpy())
+        return _Found(centres_mm + to_world(index), covariance, mass, logits[:, 0].float().cpu().numpy(), places)
+
+
+class _Found(NamedTuple):
+    """Of m crops: (m, d), (m, d, d), (m,), and the map: (m, p) and (m, p, d)."""
+
+    positions_mm: np.ndarray
+    covariance_mm2: np.ndarray
+    mass: np.ndarray
+    logits: np.ndarray
+    places_mm: np.ndarray
 
 
 def _inside(window: ImageGeometry, positions_mm: np.ndarray) -> np.ndarray:

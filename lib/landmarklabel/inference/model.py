@@ -14,6 +14,7 @@ from landmarklabel.data.pose import LEAST_SPREAD, ShapePose
 from landmarklabel.errors import FaultsError, LandmarkLabelError, ModelError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.prior import ShapePrior, UsualPose
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
@@ -33,6 +34,8 @@ def save_model(folder: str | Path, model: Localizer, record: dict) -> None:
         tensors |= {f"refiner.{k}": v for k, v in model.refiner.state_dict().items()}
     if model.reference is not None:
         tensors["reference"] = torch.from_numpy(np.ascontiguousarray(model.reference, dtype=np.float32))
+    if model.prior is not None:
+        tensors["prior.covariance"] = torch.from_numpy(model.prior.covariance)
     sha256 = save_tensors(folder / WEIGHTS, tensors, {"task_hash": model.task.hash, "preset": model.preset.key})
     content = {
         "format": FORMAT,
@@ -45,6 +48,7 @@ def save_model(folder: str | Path, model: Localizer, record: dict) -> None:
         "crops": asdict(model.crops) if model.crops else None,
         "calibration": asdict(model.calibration),
         "pose": _pose_to_json(model.pose),
+        "prior": _prior_to_json(model.prior),
         **record,
     }
     write_json(folder / RECORD, content)
@@ -83,7 +87,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         preset = find_preset(record["preset"], own.dims)
         grid = GridPlan(**_tuples(record["grid"], "size"))
         crops = CropPlan(**record["crops"]) if record["crops"] else None
-        calibration = Calibration(**_tuples(record["calibration"], "offsets"))
+        calibration = Calibration(**_tuples(_tuples({"quantiles": (), **record["calibration"]}, "offsets"), "quantiles"))
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)
     except (KeyError, TypeError, ValueError, AttributeError, FaultsError) as error:
@@ -96,6 +100,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
     model = Localizer(task or own, preset, grid, build_locator(preset.network, own.dims, len(own)), crops)
     model.calibration, model.device, model.pose = calibration, device, pose
     refine = preset.refine.network if preset.refine else "shared"
+    model.prior = _prior_from_tensors(record.get("prior"), tensors, own, folder)
     model.refiner = build_refiner(refine, own.dims, len(own), crops.scales) if crops else None
     model.reference = tensors["reference"].numpy() if "reference" in tensors else None
     for name in ("locator", "refiner"):
@@ -129,6 +134,27 @@ def _pose_from_json(content: dict | None, task: LandmarkTask) -> ShapePose | Non
     if mean.shape != (len(task), task.dims):
         raise ValueError(f"the mean shape has shape {mean.shape}")
     return ShapePose(mean, bool(content["wild"]), float(content.get("spread", LEAST_SPREAD)))
+
+
+def _prior_to_json(prior: ShapePrior | None) -> dict | None:
+    if prior is None:
+        return None
+    usual = {**asdict(prior.usual), "centre": prior.usual.centre.tolist()}
+    return {"pose": _pose_to_json(prior.pose), "usual": usual, "cases": prior.cases, "symmetric": prior.symmetric}
+
+
+def _prior_from_tensors(content: dict | None, tensors: dict, task: LandmarkTask, folder) -> ShapePrior | None:
+    if content is None:
+        return None
+    try:
+        usual = UsualPose(**{**_tuples(content["usual"], "spread"), "centre": np.array(content["usual"]["centre"], float)})
+        covariance = tensors["prior.covariance"].double().numpy()
+        if covariance.shape != (len(task) * task.dims,) * 2 or usual.centre.shape != (task.dims,):
+            raise ValueError(f"the shape prior has a covariance of shape {covariance.shape}")
+        pose = _pose_from_json(content["pose"], task)
+        return ShapePrior(pose, covariance, usual, int(content["cases"]), bool(content["symmetric"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
 
 
 def _tuples(content: dict, key: str) -> dict:

@@ -29,7 +29,7 @@ FCSV_SUFFIX = ".fcsv"
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 )
-EXPECTED_ERROR = "expected_error_mm"  # name of the measurement that carries it
+EXPECTED_ERROR, RADIUS95 = "expected_error_mm", "radius95_mm"  # names of the measurements that carry them
 UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON
 MAX_POINTS = 5000
 _MAX_VALUES = 1_000_000  # in one file, so that 20 MB of "[],[]," cannot become 1 GB of lists
@@ -53,6 +53,7 @@ class _Point:
     position: tuple[float, ...] | None
     status: Status
     expected_error_mm: float = math.nan
+    radius95_mm: float = math.nan
 
 
 def read_markups(path: str | Path, task: LandmarkTask | None = None) -> LandmarkSet:
@@ -89,8 +90,8 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) ->
     if len(points) > MAX_POINTS:
         raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {MAX_POINTS}"])
     flip = _flip_to_lps(markup, faults)
-    errors = _expected_errors(markup, len(points), faults)
-    rows = [_json_point(p, i, flip, e, faults) for i, (p, e) in enumerate(zip(points, errors, strict=True), 1)]
+    values = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
+    rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
     return _landmark_set([r for r in rows if r], task, what, faults)
 
 
@@ -158,25 +159,26 @@ def _flip_to_lps(markup: dict, faults: list[str]) -> float:
     return _FLIP.get(frame, 1.0) if isinstance(frame, str) else 1.0
 
 
-def _expected_errors(markup: dict, n: int, faults: list[str]) -> list[float]:
-    """Expected error of every control point in mm, NaN where the file knows none (a negative value)."""
+def _measured(markup: dict, name: str, n: int, faults: list[str]) -> list[float]:
+    """A measurement of every control point in mm, NaN where the file knows none (a negative value)."""
     measurements = markup.get("measurements", [])
     if not isinstance(measurements, list) or not all(isinstance(m, dict) for m in measurements):
-        faults.append(f'"measurements" {shown(measurements)} must be a list of objects')
+        fault = f'"measurements" {shown(measurements)} must be a list of objects'
+        faults += [] if fault in faults else [fault]
         return [math.nan] * n
-    ours = [m.get("controlPointValues", []) for m in measurements if m.get("name") == EXPECTED_ERROR]
+    ours = [m.get("controlPointValues", []) for m in measurements if m.get("name") == name]
     if len(ours) > 1:
-        faults.append(f"{len(ours)} measurements are called {EXPECTED_ERROR}")
+        faults.append(f"{len(ours)} measurements are called {name}")
     values = ours[0] if ours else []
     if not isinstance(values, list) or len(values) not in (0, n):
-        faults.append(f"{EXPECTED_ERROR} {shown(values)} must be a list of {n} numbers, one a control point")
+        faults.append(f"{name} {shown(values)} must be a list of {n} numbers, one a control point")
         return [math.nan] * n
     bad = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or v > MAX_COORDINATE_MM]
-    faults += [f"{EXPECTED_ERROR} {shown(v)} is not a distance in mm" for v in bad]
+    faults += [f"{name} {shown(v)} is not a distance in mm" for v in bad]
     return [math.nan] * n if bad or not values else [float(v) if v >= 0 else math.nan for v in values]
 
 
-def _json_point(raw: object, number: int, flip: float, error_mm: float, faults: list[str]) -> _Point | None:
+def _json_point(raw: object, number: int, flip: float, measured: tuple, faults: list[str]) -> _Point | None:
     if not isinstance(raw, dict):
         faults.append(f"point {number} is {shown(raw)}, not an object")
         return None
@@ -192,7 +194,7 @@ def _json_point(raw: object, number: int, flip: float, error_mm: float, faults: 
     position = None
     if status.has_position:  # an undefined point may carry stale coordinates
         position = _lps_position(raw.get("position"), flip, where, faults)
-    return _Point(where, raw.get("label"), position, status, error_mm)
+    return _Point(where, raw.get("label"), position, status, *measured)
 
 
 def _status(position_status: str, locked: object, description: object) -> Status:
@@ -302,7 +304,9 @@ def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, fa
     in_order = [found.get(name, _Point("", name, None, Status.UNSET)) for name in task.names]
     positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
     errors = np.array([p.expected_error_mm for p in in_order])
-    return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors)
+    radii = np.array([p.radius95_mm for p in in_order])
+    radii = radii if np.isfinite(radii).any() else None
+    return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors, radius95_mm=radii)
 
 
 def _unknown_labels(labels: list[str], task: LandmarkTask) -> list[str]:
@@ -326,23 +330,29 @@ def _task_name(what: str) -> str:
 def dump_markups(landmarks: LandmarkSet, model: str = "") -> str:
     """The text of a .mrk.json file: one Fiducial list in LPS mm with all of the task's landmarks in its order.
 
-    The expected error is a measurement with one value a control point, -1 where it is not known; ``model`` is its
-    description, the only free text that Slicer writes back when it saves the file again.
+    Expected errors and the radii of 95 % regions are measurements with one value a control point, -1 where it is not known;
+    ``model`` is their description, the only free text that Slicer writes back when it saves the file again.
 
     Raises:
         LandmarkFileError: a coordinate that the reader would refuse.
     """
-    errors = landmarks.expected_error_mm
-    known = np.isfinite(errors) & (errors >= 0) & (errors <= MAX_COORDINATE_MM)
-    values = [float(e) if k else UNKNOWN_ERROR for e, k in zip(errors, known, strict=True)]
-    measurement = {"name": EXPECTED_ERROR, "units": "mm", "description": model, "controlPointValues": values}
+    measurements = [_measurement(EXPECTED_ERROR, landmarks.expected_error_mm, model)]
+    if landmarks.radius95_mm is not None:
+        measurements.append(_measurement(RADIUS95, landmarks.radius95_mm, model))
+    measurements = [m for m in measurements if model or max(m["controlPointValues"]) > UNKNOWN_ERROR]
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
     markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
     markup["lastUsedControlPointNumber"] = len(landmarks.task)
     markup["controlPoints"] = [_control_point(*row) for row in _rows(landmarks)]
-    markup["measurements"] = [measurement] if model or known.any() else []
+    markup["measurements"] = measurements
     content = {"@schema": SCHEMA, "markups": [markup]}
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _measurement(name: str, values_mm: np.ndarray, description: str) -> dict:
+    known = np.isfinite(values_mm) & (values_mm >= 0) & (values_mm <= MAX_COORDINATE_MM)
+    values = [float(v) if k else UNKNOWN_ERROR for v, k in zip(values_mm, known, strict=True)]
+    return {"name": name, "units": "mm", "description": description, "controlPointValues": values}
 
 
 def dump_fcsv(landmarks: LandmarkSet) -> str:

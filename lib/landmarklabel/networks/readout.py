@@ -44,12 +44,57 @@ def read(network: nn.Module, output: object, stride: int, target: GaussianTarget
     return _read_maps(maps, (peak / usual).clamp(0, 1), stride)
 
 
+def read_several(
+    network: nn.Module, output: object, stride: int, target: GaussianTarget | None, count: int, apart: float = 3.0
+) -> list[Reading]:
+    """The best ``count`` places of every landmark, the likeliest first, at least ``apart`` cells from each other.
+
+    ``mass`` is the share of the whole map around each; ``presence`` is that of the first.
+    """
+    readings: list[Reading] = []
+    left = None
+    for _ in range(count):
+        reading = read(network, output, stride, target)
+        if left is not None:
+            reading = reading._replace(mass=reading.mass * left, presence=readings[0].presence)
+        readings.append(reading)
+        output, share = _without(network, output, reading.index, stride, apart)
+        left = share if left is None else left * share
+    return readings
+
+
+def _without(network: nn.Module, output, index: Tensor, stride: int, apart: float) -> tuple[object, Tensor]:
+    """An output with what it says near ``index`` (b, n, d) struck out, and the share (b, n) of it that is left."""
+    votes = isinstance(output, VotesOutput)
+    maps = output.heatmaps if not hasattr(output, "logits") else output.logits
+    shape = tuple(maps.shape[2:])
+    cell = network.cell if votes else stride
+    places = cell_centres(shape, cell, maps.device).reshape(-1, len(shape))[None, None]
+    if votes:
+        places = places + network.decode(output.displacement.float()).flatten(3).transpose(2, 3)
+    near = ((places - index[:, :, None]).square().sum(-1) <= (apart * cell) ** 2).reshape(maps.shape)
+    if not hasattr(output, "logits"):
+        kept = maps.masked_fill(near, float(maps.min()))
+        total = lambda x: (x.float() - x.min()).flatten(2).sum(-1).clamp_min(1e-12)  # noqa: E731
+        return output._replace(heatmaps=kept), total(kept) / total(maps)
+    kept = maps.float().masked_fill(near, -1e4)
+    share = torch.exp(torch.logsumexp(kept.flatten(2), -1) - torch.logsumexp(maps.float().flatten(2), -1))
+    return output._replace(logits=kept), share
+
+
 def read_crops(network: nn.Module, output: object) -> Reading:
     """Read what the local stage says of its crops, one landmark each; positions in samples of the finest crop."""
     if isinstance(output, VotesOutput):
         return read_votes(output, network)
     decoded = decode_posterior(output.logits)
     return _reading(decoded, torch.ones_like(decoded.mass), network.stride)
+
+
+def crop_cells(network: nn.Module, output: object) -> tuple[Tensor, Tensor]:
+    """The local stage's map as (k, 1, p) logits and (p, d) positions in samples of the finest crop, array order."""
+    shape = tuple(output.logits.shape[2:])
+    size = network.cell if isinstance(output, VotesOutput) else network.stride
+    return output.logits.flatten(2), cell_centres(shape, size, output.logits.device).reshape(-1, len(shape))
 
 
 def softmax_with_absent(logits: Tensor, absent: Tensor) -> Tensor:

@@ -76,15 +76,17 @@ def learning_curve(
     points: Sequence[tuple[int, float, float]],
     labels: tuple[str, str] = ("before learning from these cases", "after"),
     target_mm: float | None = None,
+    axes: tuple[str, str] = ("cases annotated", "mean error of the proposals (mm)"),
 ) -> Figure:
-    """Error of the proposals while cases are annotated.
+    """Error of the proposals while cases are annotated, or while one is corrected.
 
     Args:
         points: (cases annotated, MRE before, MRE after) in mm; None or NaN where unknown.
         labels: of the two lines.
         target_mm: drawn as a line.
+        axes: their titles.
     """
-    figure, ax = _chart(7.2, 3.8, "cases annotated", "mean error of the proposals (mm)")
+    figure, ax = _chart(7.2, 3.8, *axes)
     table = np.array([[np.nan if v is None else v for v in row] for row in points], float).reshape(-1, 3)
     for column, colour, label, marker, up in zip((1, 2), (SECOND, FIRST), labels, "os", (6, -6), strict=True):
         known = np.isfinite(table[:, column])

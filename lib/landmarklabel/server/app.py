@@ -85,12 +85,17 @@ class LandmarkApp(MONAILabelApp):
         for problem in self.study.sync():
             print(f"LandmarkLabel: {problem}", file=sys.stderr)  # noqa: T201 - the operator's console
 
+    def infer_task(self, model: object = None) -> LandmarkInfer:
+        """A served model by name; the first one when no name is given. Raises NotFound."""
+        name = next(iter(self._infers)) if model is None else model
+        if not isinstance(name, str) or name not in self._infers:
+            raise NotFound(f"there is no model {str(name)[:80]!r}; served are {', '.join(self._infers)}")
+        return self._infers[name]
+
     def infer(self, request: dict, datastore=None) -> dict:
         """Landmarks of an image of the study (``image`` is its id) or, for our own routes, of an uploaded file."""
         model = request.get("model")
-        task = self._infers.get(model)
-        if task is None:
-            raise NotFound(f"there is no model {str(model)[:80]!r}; served are {', '.join(self._infers)}")
+        task = self.infer_task(model if model is not None else "")
         uploaded = request.get("uploaded_file")
         image_id = None if uploaded else request.get("image")
         path = uploaded or self._datastore.get_image_uri(image_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,49 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import FaultsError
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.calibration import LEVEL, Calibration
+from landmarklabel.inference.evidence import Evidence
+from landmarklabel.inference.interactive import Explained
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.prior import ShapePrior, learn_prior
+from landmarklabel.inference.suggest import Suggestion, suggest
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.io.markups import dump_markups
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
-from landmarklabel.server.wire import to_wire, with_fixed
+from landmarklabel.server.wire import given_points, suggestion_to_wire
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
 
 OPEN_BYTES = 512 * 2**20  # of stored pixels of images kept open
+
+
+REMEMBERED = 64  # images whose evidence is kept
+MOST_SHAPES = 200  # labelled cases a shape is learned from while there is no model
+
+
+@dataclass
+class _Seen:
+    """What is known of an image between two requests."""
+
+    geometry: ImageGeometry
+    evidence: Evidence
+    explained: Explained | None = None
+    looked_for: str = ""  # the person's points for which there was a further look
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``origin``: model, template or none; ``second_pass``: looking again would tell more."""
+
+    suggestion: Suggestion
+    origin: str
+    second_pass: bool = False
 
 
 class LandmarkInfer(InferTask):
@@ -38,6 +68,9 @@ class LandmarkInfer(InferTask):
         self._lock = threading.Lock()
         self._loaded: tuple[Path, Localizer] | None = None
         self._open: dict[tuple, Case] = {}  # oldest first
+        self._seen: dict[tuple, _Seen] = {}  # likewise
+        self._labels: tuple[dict, list] | None = None
+        self._prior: tuple[list, ShapePrior | None] | None = None
 
     def is_valid(self) -> bool:
         return True
@@ -73,52 +106,130 @@ class LandmarkInfer(InferTask):
                 self._loaded = (live, load_model(live, self.study.task, choose_device(device)))
             return self._loaded[1]
 
-    def landmarks(self, path: Path, device: str = "auto") -> tuple[LandmarkSet, str]:
-        """Landmarks of an image file or DICOM folder, and where they come from: model, template or none."""
-        task, model = self.study.task, self.model(device)
+    def suggest(self, path: Path, given: dict, device: str = "auto", further: bool = True) -> Answer:
+        """Landmarks of an image file or DICOM folder, given a person's points.
+
+        Args:
+            path: of the image.
+            given: ``fixed`` and ``absent``, as ``inference.suggest`` takes them.
+            device: where the networks run, if they have to.
+            further: let a second network pass follow at once where the points ask for one.
+        """
+        model = self.model(device)
         if model is None:
-            geometry = read_geometry(path, task.dims)
-            labelled = self._labelled_geometries()
-            return template_landmarks(task, geometry, labelled), "template" if labelled else "none"
-        with self._lock:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
-            return model.predict(self._opened(path, model)), "model"
+            return self._without_model(path, given)
+        key = self._key(path, model)
+        with self._lock:
+            seen = self._seen.get(key)
+            if seen is None:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
+                seen = self._keep(key, _Seen(read_geometry(path, model.task.dims), model.look(self._opened(path, model))))
+        suggestion = model.suggest(seen.evidence, seen.geometry, **given, before=seen.explained)
+        seen.explained = suggestion.explained
+        if further and self._looked_further(path, model, seen, suggestion, given):
+            suggestion = model.suggest(seen.evidence, seen.geometry, **given, before=seen.explained)
+        wanted = seen.looked_for != str(given) and model.wants_another_look(seen.evidence, seen.geometry, suggestion)
+        return Answer(suggestion, "model", wanted)
+
+    def look_further(self, path: Path, given: dict) -> None:
+        """The second pass that an answer announced; the next answer has what it finds."""
+        model = self.model()
+        seen = self._seen.get(self._key(path, model)) if model else None
+        if seen is not None:
+            suggestion = model.suggest(seen.evidence, seen.geometry, **given, before=seen.explained)
+            self._looked_further(path, model, seen, suggestion, given)
+
+    def _looked_further(self, path: Path, model: Localizer, seen: _Seen, suggestion: Suggestion, given: dict) -> bool:
+        if seen.looked_for == str(given) or not model.wants_another_look(seen.evidence, seen.geometry, suggestion):
+            return False
+        with self._lock:
+            found = model.look_further(self._opened(path, model), seen.evidence, suggestion)
+        seen.looked_for = str(given)
+        if found is None:
+            return False
+        again = model.suggest(found, seen.geometry, **given, before=suggestion.explained)
+        better = again.explained.cost <= suggestion.explained.cost
+        if better:
+            seen.evidence, seen.explained = found, again.explained
+        return better
+
+    def _without_model(self, path: Path, given: dict) -> Answer:
+        task, geometry, labelled = self.study.task, read_geometry(path, self.study.task.dims), self._labelled_geometries()
+        if not labelled:
+            return Answer(suggest(task, geometry, None, None, Calibration(), **given), "none")
+        if self._prior is None or self._prior[0] is not labelled:
+            self._prior = labelled, learn_prior(labelled)
+        prior = self._prior[1]
+        if prior is not None:
+            return Answer(suggest(task, geometry, prior, None, Calibration(), **given), "template")
+        landmarks = template_landmarks(task, geometry, labelled)
+        for name, position in given["fixed"].items():
+            landmarks = landmarks.with_landmark(name, position, Status.PLACED)
+        for name in given["absent"]:
+            landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
+        nowhere = np.full((len(task), task.dims), np.nan)
+        return Answer(Suggestion(landmarks, np.zeros(len(task), bool), nowhere, None, None), "template")
+
+    def _key(self, path: Path, model: Localizer) -> tuple:
+        state = path.stat()
+        return str(path), state.st_mtime_ns, state.st_size, str(self._loaded[0]), model.preset.key
+
+    def _keep(self, key: tuple, seen: _Seen) -> _Seen:
+        self._seen[key] = seen
+        while len(self._seen) > REMEMBERED:
+            self._seen.pop(next(iter(self._seen)))
+        return seen
 
     def _opened(self, path: Path, model: Localizer) -> Case:
         """The image as the model wants it, with its pyramid; the last few stay open, so a second look costs only networks."""
-        state = path.stat()
-        key = (str(path), state.st_mtime_ns, state.st_size, model.preset.key)
+        key = self._key(path, model)
         case = self._open.pop(key, None) or model.case(path.name, read_image(path, model.task.dims))
         self._open[key] = case
         while len(self._open) > 1 and sum(c.image.pixels.nbytes for c in self._open.values()) > OPEN_BYTES:
             self._open.pop(next(iter(self._open)))
         return case
 
-    def _labelled_geometries(self) -> list:
-        out = []
-        for image_id, landmarks in list(self.study.labelled().items())[:200]:
-            try:
-                out.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
-            except FaultsError:
-                continue  # an image that was damaged later must not stop inference on another
-        return out
+    def _labelled_geometries(self) -> list[tuple[ImageGeometry, LandmarkSet]]:
+        """Of the labelled cases; the same list until a label changes."""
+        labels = self.study.labelled()
+        if self._labels is None or self._labels[0] != labels:
+            out = []
+            for image_id, landmarks in list(labels.items())[:MOST_SHAPES]:
+                try:
+                    out.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
+                except FaultsError:
+                    continue  # an image that was damaged later must not stop inference on another
+            self._labels = labels, out
+        return self._labels[1]
 
     def __call__(self, request: dict) -> tuple[str, dict]:
         started = time.monotonic()
-        landmarks, origin = self.landmarks(Path(request["image"]), _device(request.get("device")))
-        landmarks = with_fixed(landmarks, request)
+        given = given_points(request, self.study.task)
+        answer = self.suggest(Path(request["image"]), given, _device(request.get("device")))
+        landmarks, origin = answer.suggestion.landmarks, answer.origin
         version = self.shelf.record()["version"]
         place = self.study.cache_dir / "results"  # a client on this machine may save under the same name in its own place
         place.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=place, suffix=MARKUPS_SUFFIX, delete=False, encoding="utf-8") as file:
             file.write(dump_markups(landmarks, f"{self.preset.key} v{version}" if origin == "model" else origin))
         return file.name, {
-            "landmarks": to_wire(landmarks),
+            **self.to_wire(answer),
             "label_names": {n: i for i, n in enumerate(landmarks.task.names)},
             "coordinateSystem": "LPS",
-            "origin": origin,
-            "model_version": version,
             "defined": int(np.sum(landmarks.defined)),
             "latencies": {"total": round(time.monotonic() - started, 4)},
+        }
+
+    def to_wire(self, answer: Answer) -> dict:
+        """What ``/infer`` and ``update`` have in common."""
+        model = self.model() if answer.origin == "model" else None
+        calibration = model.calibration if model else Calibration()
+        return {
+            "landmarks": suggestion_to_wire(answer.suggestion),
+            "next": answer.suggestion.next,
+            "origin": answer.origin,
+            "model_version": self.shelf.record()["version"],
+            "second_pass": answer.second_pass,
+            "regions": {"level": LEVEL, "cases": calibration.cases, "case_factor": calibration.case_factor},
         }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from enum import Enum
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from requests_toolbelt import MultipartEncoder
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.server.wire import from_wire, to_wire
+from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
 
@@ -56,7 +57,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _routes(landmark_app) -> APIRouter:
-    router, study = APIRouter(), landmark_app.study
+    router = APIRouter()
 
     @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
     def infer(
@@ -83,6 +84,13 @@ def _routes(landmark_app) -> APIRouter:
         background.add_task(Path(result["file"]).unlink, missing_ok=True)
         return _answer(result, output)
 
+    _add_landmark_routes(router, landmark_app)
+    return router
+
+
+def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
+    study = landmark_app.study
+
     @router.get("/landmarks/task", tags=["Landmarks"], summary="The task: names, order, definitions")
     def task() -> dict:
         return study.task.to_json()
@@ -91,6 +99,19 @@ def _routes(landmark_app) -> APIRouter:
     def newest(image_id: str) -> dict:
         study.image_path(image_id)
         return revision_to_wire(study, image_id, study.revisions.head(image_id))
+
+    @router.post("/landmarks/images/{image_id}/update", tags=["Landmarks"], summary="Move the other points to a person's")
+    def update(image_id: str, background: BackgroundTasks, body: dict = Body(...)) -> dict:
+        started = time.monotonic()
+        if unknown := sorted(set(body) - {"fixed", "absent", "model"}):
+            raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are fixed, absent and model")
+        task, path = landmark_app.infer_task(body.get("model")), study.image_path(image_id)
+        given = given_points(body, study.task)
+        answer = task.suggest(path, given, further=False)
+        if answer.second_pass:
+            background.add_task(task.look_further, path, given)
+        found = {"image": image_id, **task.to_wire(answer)}
+        return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
     @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision")
     def save(image_id: str, body: dict = Body(...)):
@@ -117,8 +138,6 @@ def _routes(landmark_app) -> APIRouter:
     def history(image_id: str) -> dict:
         study.image_path(image_id)
         return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
-
-    return router
 
 
 def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:

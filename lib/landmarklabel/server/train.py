@@ -89,6 +89,7 @@ class LandmarkTrain(TrainTask):
             seed=int(_number(request, "seed", 0)),
             device=device,
             start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
+            pool=[path for i, path in sorted(self.study.images().items()) if i not in labels],
         )
         report.start(config.budget, len(train), len(valid))
         model, metrics = self._fit(config, train, valid, report)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from landmarklabel.errors import FaultsError, LandmarkFileError
+from landmarklabel.inference.suggest import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
-_KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence"}
+_KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 
 
 def to_wire(landmarks: LandmarkSet) -> list[dict]:
@@ -23,12 +24,18 @@ def to_wire(landmarks: LandmarkSet) -> list[dict]:
             "position": landmarks.positions_mm[i].tolist() if defined else None,
             "status": landmarks.status[i].value,
             "expected_error_mm": _number(landmarks.expected_error_mm[i]),
-            "covariance": covariance[i].tolist() if covariance is not None and defined else None,
+            "covariance": _matrix(covariance[i]) if covariance is not None and defined else None,
         }
         if landmarks.presence is not None:
             row["presence"] = _number(landmarks.presence[i])
+        if landmarks.radius95_mm is not None:
+            row["radius95_mm"] = _number(landmarks.radius95_mm[i])
         out.append(row)
     return out
+
+
+def _matrix(value: np.ndarray) -> list | None:
+    return value.tolist() if np.isfinite(value).all() else None
 
 
 def _number(value: float) -> float | None:
@@ -87,17 +94,24 @@ def position_of(value: object, dims: int) -> np.ndarray:
     return np.array(value[:dims], np.float64)
 
 
-def with_fixed(landmarks: LandmarkSet, params: dict) -> LandmarkSet:
-    """``fixed`` points and ``absent`` names of a request put into an answer: what a person said never moves."""
+def given_points(params: dict, task: LandmarkTask) -> dict:
+    """``fixed`` (positions by name) and ``absent`` (names) of a request, checked. Raises LandmarkFileError, FaultsError."""
     fixed, absent = params.get("fixed") or {}, params.get("absent") or []
-    task = landmarks.task
     if not isinstance(fixed, dict) or not isinstance(absent, list):
         raise LandmarkFileError("params", ['"fixed" must be {name: [x, y, z]} and "absent" a list of names'])
-    unknown = [str(n)[:80] for n in (*fixed, *absent) if n not in task.names]
+    known = set(task.names)
+    unknown = [str(n)[:80] for n in (*fixed, *absent) if not isinstance(n, str) or n not in known]
     if unknown:
         raise LandmarkFileError("params", [f"task {task.name!r} has no landmark {n!r}" for n in unknown[:10]])
-    for name, position in fixed.items():
-        landmarks = landmarks.with_landmark(name, position_of(position, task.dims), Status.PLACED)
-    for name in absent:
-        landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
-    return landmarks
+    if both := sorted(set(fixed) & set(absent)):
+        raise LandmarkFileError("params", [f"{both[0][:80]!r} is both fixed and absent"])
+    return {"fixed": {n: position_of(p, task.dims) for n, p in fixed.items()}, "absent": list(dict.fromkeys(absent))}
+
+
+def suggestion_to_wire(suggestion: Suggestion) -> list[dict]:
+    """``to_wire`` with what the assistant adds: ``flagged``, and ``detected``, what the network alone says."""
+    rows = to_wire(suggestion.landmarks)
+    for row, flagged, detected in zip(rows, suggestion.flagged, suggestion.detected_mm, strict=True):
+        row["flagged"] = bool(flagged)
+        row["detected"] = detected.tolist() if np.isfinite(detected).all() else None
+    return rows

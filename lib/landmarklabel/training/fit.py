@@ -17,15 +17,18 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.pose import ShapePose, learn_pose
 from landmarklabel.errors import StudyError, UsageError
-from landmarklabel.inference.calibration import fit_calibration
+from landmarklabel.inference.calibration import Calibration, fit_calibration, fit_regions, presence_threshold
+from landmarklabel.inference.evidence import Evidence
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
+from landmarklabel.inference.prior import learn_prior
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import Preset
 from landmarklabel.training.loop import Budget, Progress, run_stage
+from landmarklabel.training.pool import widen_prior
 from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_network
 
 
@@ -40,6 +43,7 @@ class FitConfig:
         device: where.
         resume: go on from the state a stopped run left in the output folder.
         start_from: a model of the same task and preset whose weights to start from.
+        pool: images without labels, for the shape prior.
     """
 
     preset: Preset
@@ -48,6 +52,7 @@ class FitConfig:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resume: bool = False
     start_from: Localizer | None = None
+    pool: Sequence[Path] = ()
 
 
 def fit(
@@ -82,6 +87,8 @@ def fit(
     torch.manual_seed(config.seed)
     pose = _wild_pose(preset, usable)
     model = _untrained(task, usable, config, pose)
+    shapes = [(c.image.geometry, c.landmarks) for c in usable]
+    model.prior = learn_prior(shapes)
     usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
     if pose is not None:
         mirror = find_mirror(pose.mean, task)
@@ -92,6 +99,7 @@ def fit(
     run.locate(model, usable)
     if preset.refine is not None:
         run.refine(model, usable, valid)
+    model.prior = widen_prior(model, shapes, config.pool, should_stop)
     metrics = measure(model, valid)
     record = {
         "seed": config.seed,
@@ -117,10 +125,18 @@ def measure(model: Localizer, valid: Sequence[Case]) -> dict:
     if not valid:
         return {}
     evidence = [model.look(c) for c in valid]
+    calibrate(model, valid, evidence)
+    decided = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
+    return summarize([(landmarks, c.landmarks) for landmarks, c in zip(decided, valid, strict=True)])
+
+
+def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Evidence]) -> None:
+    """Learn the model's presence threshold, expected errors and regions from labelled cases it was not trained on."""
     states = [landmark_state(c.landmarks) for c in valid]
     truth = [c.landmarks.positions_mm for c in valid]
-    model.calibration = fit_calibration(evidence, truth, states)
-    return summarize([(model.predict(c), c.landmarks) for c in valid])
+    model.calibration = Calibration(presence_threshold=presence_threshold(evidence, states))
+    decided = [model.suggest(e, c.image.geometry).decided for e, c in zip(evidence, valid, strict=True)]
+    model.calibration = fit_regions(fit_calibration(decided, truth, states), decided, truth)
 
 
 def _wild_pose(preset: Preset, cases: Sequence[Case]) -> ShapePose | None:

@@ -1,0 +1,87 @@
+"""A simulated annotator who knows the truth and always corrects the worst point first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from landmarklabel.data.cases import Case
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.landmarks import Status
+from landmarklabel.metrics import mean_or_none
+
+RADII_MM = (2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Point errors of one case in mm (after the task's scale rule), (k + 1, n) after 0, 1, … k clicks; NaN where a landmark
+    is not in the truth, infinite where it is but is not shown. A clicked point counts as exact."""
+
+    assisted: np.ndarray
+    alone: np.ndarray
+
+
+def click_through(model: Localizer, case: Case) -> Clicks:
+    """Correct a labelled case to the end, with the assistant and without it.
+
+    With the assistant every click moves the other points too, and a second look of the networks follows where it would in the
+    server. Without it, the points are the network's own and each is corrected alone.
+    """
+    truth = case.landmarks
+    scale, there = truth.scaled_to_mm(), truth.defined
+    detected = model.detect(case)
+    shown = np.where((detected.presence < model.calibration.presence_threshold)[:, None], np.nan, detected.positions_mm)
+    alone = [_errors(shown, truth.positions_mm, there, scale)]
+    for worst in np.argsort(-np.nan_to_num(alone[0], nan=-1.0))[: there.sum()]:
+        alone.append(alone[-1].copy())
+        alone[-1][worst] = 0.0
+    fixed, absent = {}, [n for n, s in zip(truth.task.names, truth.status, strict=True) if s is Status.ABSENT]
+    evidence, geometry = model.look(case), case.image.geometry
+    suggestion = model.suggest(evidence, geometry)
+    assisted = [_errors(suggestion.landmarks.positions_mm, truth.positions_mm, there, scale)]
+    while len(fixed) < there.sum():
+        left = np.array([there[i] and name not in fixed for i, name in enumerate(truth.task.names)])
+        worst = int(np.argmax(np.where(left, np.nan_to_num(assisted[-1], nan=-1.0), -2.0)))
+        fixed[truth.task.names[worst]] = truth.positions_mm[worst]
+        given = {"fixed": fixed, "absent": absent}
+        suggestion = model.suggest(evidence, geometry, **given, before=suggestion.explained)
+        further = model.look_further(case, evidence, suggestion)
+        if further is not None:
+            again = model.suggest(further, geometry, **given, before=suggestion.explained)
+            if again.explained.cost <= suggestion.explained.cost:
+                evidence, suggestion = further, again
+        assisted.append(_errors(suggestion.landmarks.positions_mm, truth.positions_mm, there, scale))
+    return Clicks(np.stack(assisted), np.stack(alone))
+
+
+def _errors(shown: np.ndarray, truth: np.ndarray, there: np.ndarray, scale: float) -> np.ndarray:
+    errors = np.linalg.norm(shown - truth, axis=1) * scale
+    return np.where(there, np.where(np.isfinite(errors), errors, np.inf), np.nan)
+
+
+def summarize_clicks(cases: Sequence[Clicks], clicks: int) -> dict:
+    """The content of ``simulate clicks --json``: mean errors after 0 … ``clicks`` clicks, and clicks needed (NoC).
+
+    Landmarks that are in the truth but not shown have no distance and are left out of the means; for NoC they are wrong.
+    """
+    out = {"n_images": len(cases)}
+    for key, kind in (("mre_mm", "assisted"), ("alone_mre_mm", "alone")):
+        rows = [[_mean(getattr(c, kind)[min(k, len(getattr(c, kind)) - 1)]) for k in range(clicks + 1)] for c in cases]
+        out[key] = [mean_or_none(column) for column in np.array(rows, float).T]
+    out["noc"] = {}
+    for r in RADII_MM:
+        out["noc"][f"{r:g}"] = {k: float(np.mean([_needed(getattr(c, k), r) for c in cases])) for k in ("assisted", "alone")}
+    return out
+
+
+def _mean(errors: np.ndarray) -> float:
+    seen = errors[np.isfinite(errors)]
+    return float(seen.mean()) if len(seen) else float("nan")
+
+
+def _needed(errors: np.ndarray, radius: float) -> int:
+    """Clicks until every point is within the radius."""
+    return int(np.argmax(np.nanmax(errors, axis=1) <= radius))

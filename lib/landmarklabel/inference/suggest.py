@@ -1,0 +1,148 @@
+"""From what is known of an image to what the user is shown: positions, expected errors, doubts, and what to place next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.evidence import Evidence, LocalMaps
+from landmarklabel.inference.interactive import FOUND, FREE, FREEDOM, Explained, explain, next_landmark
+from landmarklabel.inference.prior import ShapePrior
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+GROSS = 25.0  # squared distance from what the others say, in standard deviations, beyond which a detection is not shown
+
+MEAN_OF_NORM = {2: 0.886, 3: 0.921}  # mean length of a normal vector over the root of its covariance's trace
+TEMPERATURE = 2.0  # of the local stage's map, and
+LOOSE = 4.0  # how much wider than it seems what the others say is taken to be; seen best on cases not trained on
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Landmarks of an image.
+
+    Args:
+        landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
+        flagged: (n,) bool: the detection contradicts the others; look at it.
+        detected_mm: (n, d) what the network alone would have said, NaN where it said nothing.
+        explained: pose and shape behind it; None without a shape prior.
+        decided: the evidence with the positions that were decided on; None without a model.
+        next: name of the landmark whose placing would tell most about the others; None when nothing is left.
+    """
+
+    landmarks: LandmarkSet
+    flagged: np.ndarray
+    detected_mm: np.ndarray
+    explained: Explained | None
+    next: str | None
+    decided: Evidence | None = None
+
+
+def suggest(
+    task: LandmarkTask,
+    geometry: ImageGeometry,
+    prior: ShapePrior | None,
+    evidence: Evidence | None,
+    calibration: Calibration,
+    fixed: Mapping[str, Sequence[float]] | None = None,
+    absent: Sequence[str] = (),
+    before: Explained | None = None,
+) -> Suggestion:
+    """Bring a person's points, the networks' evidence and the shape prior into agreement. No network runs.
+
+    Args:
+        task: the landmarks.
+        geometry: of the image.
+        prior: of the study, or None.
+        evidence: of the networks, or None while there is no model.
+        calibration: of the model.
+        fixed: (d,) LPS mm by name; they come back unchanged, as PLACED.
+        absent: names a person called absent.
+        before: an earlier explanation of the same image, to start from.
+    """
+    n, d = len(task), task.dims
+    given = {task.index(name): np.asarray(p, float)[:d] for name, p in (fixed or {}).items()}
+    gone = np.zeros(n, bool)
+    gone[[task.index(name) for name in absent]] = True
+    by_person = gone.copy()
+    by_person[list(given)] = True
+    detected, covariance = np.full((n, d), np.nan), np.full((n, d, d), np.nan)
+    if evidence is not None:
+        gone |= (evidence.presence < calibration.presence_threshold) & ~by_person
+        detected, covariance = np.where(gone[:, None], np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
+    explained, positions, flagged = None, detected, np.zeros(n, bool)
+    if prior is not None:
+        candidates = None if evidence is None else evidence.candidates.without(gone)
+        start = None if before is None else before.posterior.pose
+        explained = explain(prior, prior.usual.in_image(geometry), candidates, given, np.flatnonzero(gone), start)
+        positions, covariance, flagged = _agreed(prior, explained, detected, covariance, evidence and evidence.maps)
+    if evidence is None:
+        decided, radius95 = None, None
+        expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
+    else:
+        own = np.ones(n, bool) if explained is None else explained.chosen == FOUND
+        decided = replace(evidence, positions_mm=positions, covariance_mm2=covariance, mass=np.where(own, evidence.mass, 1.0))
+        expected = calibration.expected_error_mm(decided)
+        covariance, radius95 = calibration.region(decided, expected)
+    for i, p in given.items():
+        positions[i], covariance[i] = p, 0.0
+    positions[gone] = np.nan
+    said = gone | by_person
+    landmarks = LandmarkSet(
+        task,
+        positions,
+        _status(positions, gone, given),
+        expected_error_mm=np.where(said, np.nan, expected),
+        covariance_mm2=covariance,
+        presence=None if evidence is None else evidence.presence,
+        radius95_mm=None if radius95 is None else np.where(said, np.nan, radius95),
+    )
+    free = np.flatnonzero(landmarks.defined & ~by_person)
+    chosen = None if explained is None else next_landmark(explained, free)
+    following = None if chosen is None else task.names[chosen]
+    return Suggestion(landmarks, flagged & ~said, detected, explained, following, decided)
+
+
+def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndarray]) -> tuple[Status, ...]:
+    known = np.isfinite(positions).all(1)
+    status = [Status.PREDICTED if k else Status.ABSENT if g else Status.UNSET for k, g in zip(known, gone, strict=True)]
+    for i in given:
+        status[i] = Status.PLACED
+    return tuple(status)
+
+
+def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int) -> tuple[np.ndarray, np.ndarray]:
+    """The local stage's map times what the others say: (m, d) the point of least expected distance, and (m, d, d)."""
+    places = maps.places_mm[which]
+    off = places - explained.others_mm[which, None]
+    far = np.einsum("npi,nij,npj->np", off, np.linalg.inv(LOOSE * explained.others_mm2[which]), off, optimize=True)
+    freedom = cases + FREEDOM
+    log = maps.logits[which] / TEMPERATURE - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
+    share = np.exp(log - log.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    found = np.einsum("np,npi->ni", share, places)
+    cell = np.linalg.norm(places[:, 0] - places[:, 1], axis=1)[:, None]
+    for _ in range(4):  # Weiszfeld's iteration for the geometric median
+        near = share / np.sqrt(((places - found[:, None]) ** 2).sum(-1) + 0.25 * cell**2)
+        found = np.einsum("np,npi->ni", near, places) / near.sum(1, keepdims=True)
+    off = places - found[:, None]
+    return found, np.einsum("np,npi,npj->nij", share, off, off, optimize=True)
+
+
+def _agreed(
+    prior: ShapePrior, explained: Explained, detected: np.ndarray, covariance: np.ndarray, maps: LocalMaps | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where to show each landmark, (n, d, d) how sure that is, and which detections contradict the others."""
+    seen = np.isfinite(detected).all(1)
+    alone = (explained.chosen == FREE) & prior.known
+    kept = (alone & seen & (explained.distance <= GROSS)) | ~(prior.known | (explained.chosen >= FOUND))
+    taken = explained.chosen == FOUND
+    positions = np.where(kept[:, None], detected, explained.positions_mm)
+    covariance = np.where((kept | taken)[:, None, None], covariance, explained.covariance_mm2)
+    if maps is not None:
+        positions[taken], covariance[taken] = _fused(maps, explained, taken, prior.cases)
+    return positions, covariance, (alone & seen) | (explained.chosen > FOUND)
