@@ -17,6 +17,7 @@ from landmarklabel.inference.evidence import Evidence
 
 MIN_POINTS = 30
 LEVEL = 0.95  # of the regions
+SPAN = (0.5, 99.5)  # percentiles of the spreads that are believed
 NEVER_ABSENT = 0.2  # presence below which a landmark is called absent in a study where nobody ever did
 
 
@@ -34,6 +35,9 @@ class Calibration:
         cases: how many validation cases this rests on.
         quantiles: n numbers: the size of each landmark's region, in units of its expected error; 0 where too few cases
             were seen to support one, empty where there is none at all.
+        loose: how much wider than it seems (in variance) what the other landmarks say is taken to be, when it is weighed
+            against the network's map of a landmark.
+        span: log spreads of the validation cases; beyond them nothing is known, so spreads are cut off there.
         case_factor: what all regions have to be scaled by to hold all landmarks of a case at once, or None.
     """
 
@@ -44,6 +48,8 @@ class Calibration:
     cases: int = 0
     quantiles: tuple[float, ...] = field(default=())
     case_factor: float | None = None
+    loose: float = 8.0
+    span: tuple[float, float] = (-99.0, 99.0)
 
     def region(self, evidence: Evidence, expected_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The 95 % regions.
@@ -53,7 +59,7 @@ class Calibration:
             covariance and NaN where no region can be stated.
         """
         if not self.quantiles:
-            return evidence.covariance_mm2, np.full(len(evidence.mass), np.nan)
+            return evidence.covariance_mm2.copy(), np.full(len(evidence.mass), np.nan)
         shape = _shape(evidence, expected_mm)
         size = np.array(self.quantiles)
         known = (size > 0) & np.isfinite(expected_mm)
@@ -65,7 +71,7 @@ class Calibration:
         """(n,) expected error in mm, NaN without calibration."""
         if self.intercept is None:
             return np.full(len(evidence.mass), np.nan)
-        return np.exp(self.intercept + self.slope * _log_spread(evidence) + np.array(self.offsets))
+        return np.exp(self.intercept + self.slope * np.clip(_log_spread(evidence), *self.span) + np.array(self.offsets))
 
 
 def _log_spread(evidence: Evidence) -> np.ndarray:
@@ -109,9 +115,16 @@ def fit_regions(calibration: Calibration, evidence: Sequence[Evidence], truth_mm
     if not enough.any():
         return calibration
     sizes = np.array([conformal_quantile(column) if e else 0.0 for column, e in zip(scores.T, enough, strict=True)])
-    relative = scores[:, enough] / np.maximum(sizes[enough], 1e-9)
-    worst = np.nanmax(np.where(np.isfinite(relative), relative, 0.0), axis=1)
-    return replace(calibration, quantiles=tuple(sizes.tolist()), case_factor=conformal_quantile(worst))
+    worst = [_worst(scores[:, enough], case) for case in range(len(scores))]
+    return replace(calibration, quantiles=tuple(sizes.tolist()), case_factor=conformal_quantile(np.array(worst)))
+
+
+def _worst(scores: np.ndarray, case: int) -> float:
+    """The largest score of a case, each in units of its landmark's quantile over the other cases."""
+    others = np.delete(scores, case, axis=0)
+    enough = np.isfinite(others).sum(axis=0) >= cases_needed(LEVEL)
+    sizes = np.array([conformal_quantile(c) if e else np.nanmax(c) for c, e in zip(others.T, enough, strict=True)])
+    return float(np.nanmax(np.append(scores[case] / np.maximum(sizes, 1e-9), 0.0)))
 
 
 def _scores(calibration: Calibration, evidence: Evidence, truth_mm: np.ndarray) -> np.ndarray:
@@ -137,13 +150,17 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
     if known.sum() < MIN_POINTS:
         return Calibration(presence_threshold=threshold, cases=len(evidence))
     y, x = np.log(np.maximum(errors[known], 1e-3)), spread[known]
+    span = tuple(np.percentile(x, SPAN).tolist())
+    spread = np.clip(spread, *span)
+    x = spread[known]
     slope = float(np.clip(np.cov(x, y)[0, 1] / max(np.var(x), 1e-6), 0.0, 1.5))
     raw = np.where(known, np.maximum(errors, 1e-3) / np.exp(slope * spread), np.nan)
     overall = float(np.nanmean(raw))
     counts = known.sum(axis=0)
     means = np.nansum(raw, axis=0) / np.maximum(counts, 1)
     shrunk = (counts * means + 5 * overall) / (counts + 5)
-    return Calibration(float(np.log(overall)), slope, tuple(float(v) for v in np.log(shrunk / overall)), threshold, len(evidence))
+    offsets = tuple(float(v) for v in np.log(shrunk / overall))
+    return Calibration(float(np.log(overall)), slope, offsets, threshold, len(evidence), span=span)
 
 
 def presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:

@@ -87,7 +87,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         preset = find_preset(record["preset"], own.dims)
         grid = GridPlan(**_tuples(record["grid"], "size"))
         crops = CropPlan(**record["crops"]) if record["crops"] else None
-        calibration = Calibration(**_tuples(_tuples({"quantiles": (), **record["calibration"]}, "offsets"), "quantiles"))
+        calibration = _calibration(record["calibration"])
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)
     except (KeyError, TypeError, ValueError, AttributeError, FaultsError) as error:
@@ -155,6 +155,11 @@ def _prior_from_tensors(content: dict | None, tensors: dict, task: LandmarkTask,
         return ShapePrior(pose, covariance, usual, int(content["cases"]), bool(content["symmetric"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
+
+
+def _calibration(content: dict) -> Calibration:
+    lists = {key: tuple(content[key]) for key in ("offsets", "quantiles", "span") if key in content}
+    return Calibration(**{**content, **lists})
 
 
 def _tuples(content: dict, key: str) -> dict:

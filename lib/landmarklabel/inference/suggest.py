@@ -13,12 +13,11 @@ from landmarklabel.inference.evidence import Evidence, LocalMaps
 from landmarklabel.inference.interactive import FOUND, FREE, FREEDOM, Explained, explain, next_landmark
 from landmarklabel.inference.prior import ShapePrior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.networks.heatmaps import TEMPERATURE
 
 GROSS = 25.0  # squared distance from what the others say, in standard deviations, beyond which a detection is not shown
 
 MEAN_OF_NORM = {2: 0.886, 3: 0.921}  # mean length of a normal vector over the root of its covariance's trace
-TEMPERATURE = 2.0  # of the local stage's map, and
-LOOSE = 4.0  # how much wider than it seems what the others say is taken to be; seen best on cases not trained on
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,18 @@ def suggest(
     """
     n, d = len(task), task.dims
     given = {task.index(name): np.asarray(p, float)[:d] for name, p in (fixed or {}).items()}
-    gone = np.zeros(n, bool)
-    gone[[task.index(name) for name in absent]] = True
-    by_person = gone.copy()
-    by_person[list(given)] = True
+    gone = np.isin(np.arange(n), [task.index(name) for name in absent])
+    by_person = gone | np.isin(np.arange(n), list(given))
     detected, covariance = np.full((n, d), np.nan), np.full((n, d, d), np.nan)
     if evidence is not None:
         gone |= (evidence.presence < calibration.presence_threshold) & ~by_person
         detected, covariance = np.where(gone[:, None], np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
-    explained, positions, flagged = None, detected, np.zeros(n, bool)
+    explained, positions, flagged = None, detected.copy(), np.zeros(n, bool)
     if prior is not None:
         candidates = None if evidence is None else evidence.candidates.without(gone)
-        start = None if before is None else before.posterior.pose
-        explained = explain(prior, prior.usual.in_image(geometry), candidates, given, np.flatnonzero(gone), start)
-        positions, covariance, flagged = _agreed(prior, explained, detected, covariance, evidence and evidence.maps)
+        usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
+        explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
+        positions, covariance, flagged = _agreed(prior, explained, detected, covariance, evidence, calibration.loose)
     if evidence is None:
         decided, radius95 = None, None
         expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
@@ -101,8 +98,7 @@ def suggest(
         presence=None if evidence is None else evidence.presence,
         radius95_mm=None if radius95 is None else np.where(said, np.nan, radius95),
     )
-    free = np.flatnonzero(landmarks.defined & ~by_person)
-    chosen = None if explained is None else next_landmark(explained, free)
+    chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
     following = None if chosen is None else task.names[chosen]
     return Suggestion(landmarks, flagged & ~said, detected, explained, following, decided)
 
@@ -115,13 +111,13 @@ def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndar
     return tuple(status)
 
 
-def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int) -> tuple[np.ndarray, np.ndarray]:
+def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int, loose: float) -> tuple[np.ndarray, np.ndarray]:
     """The local stage's map times what the others say: (m, d) the point of least expected distance, and (m, d, d)."""
     places = maps.places_mm[which]
     off = places - explained.others_mm[which, None]
-    far = np.einsum("npi,nij,npj->np", off, np.linalg.inv(LOOSE * explained.others_mm2[which]), off, optimize=True)
+    far = np.einsum("npi,nij,npj->np", off, np.linalg.inv(loose * explained.others_mm2[which]), off, optimize=True)
     freedom = cases + FREEDOM
-    log = maps.logits[which] / TEMPERATURE - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
+    log = maps.logits[which] / TEMPERATURE[places.shape[-1]] - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
     share = np.exp(log - log.max(1, keepdims=True))
     share /= share.sum(1, keepdims=True)
     found = np.einsum("np,npi->ni", share, places)
@@ -134,7 +130,12 @@ def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int)
 
 
 def _agreed(
-    prior: ShapePrior, explained: Explained, detected: np.ndarray, covariance: np.ndarray, maps: LocalMaps | None
+    prior: ShapePrior,
+    explained: Explained,
+    detected: np.ndarray,
+    covariance: np.ndarray,
+    evidence: Evidence | None,
+    loose: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where to show each landmark, (n, d, d) how sure that is, and which detections contradict the others."""
     seen = np.isfinite(detected).all(1)
@@ -143,6 +144,6 @@ def _agreed(
     taken = explained.chosen == FOUND
     positions = np.where(kept[:, None], detected, explained.positions_mm)
     covariance = np.where((kept | taken)[:, None, None], covariance, explained.covariance_mm2)
-    if maps is not None:
-        positions[taken], covariance[taken] = _fused(maps, explained, taken, prior.cases)
+    if evidence is not None and evidence.maps is not None:
+        positions[taken], covariance[taken] = _fused(evidence.maps, explained, taken, prior.cases, loose)
     return positions, covariance, (alone & seen) | (explained.chosen > FOUND)

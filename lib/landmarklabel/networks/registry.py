@@ -97,6 +97,11 @@ class Preset:
     refine: Refinement | None = None
 
     @property
+    def ours(self) -> bool:
+        """Not a published network, which is trained as its paper says."""
+        return self.name in ("default", "single")
+
+    @property
     def key(self) -> str:
         return f"{self.method}:{self.name}"
 

@@ -28,8 +28,12 @@ from landmarklabel.metrics import summarize
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import Preset
 from landmarklabel.training.loop import Budget, Progress, run_stage
-from landmarklabel.training.pool import widen_prior
+from landmarklabel.training.pool import ENOUGH, find_cases, together, with_findings
 from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_network
+
+LOOSE = (4.0, 8.0, 16.0, 64.0)  # tried for Calibration.loose …
+ENOUGH_TO_CHOOSE = 8  # … with so many validation cases
+FIRST_ROUND = 0.4  # of the budget, where unlabelled images teach a second one
 
 
 @dataclass
@@ -43,7 +47,7 @@ class FitConfig:
         device: where.
         resume: go on from the state a stopped run left in the output folder.
         start_from: a model of the same task and preset whose weights to start from.
-        pool: images without labels, for the shape prior.
+        pool: images without labels: what is found in them teaches a second round of training, and the shape prior.
     """
 
     preset: Preset
@@ -96,10 +100,7 @@ def fit(
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
-    run.locate(model, usable)
-    if preset.refine is not None:
-        run.refine(model, usable, valid)
-    model.prior = widen_prior(model, shapes, config.pool, should_stop)
+    _train_in_rounds(run, model, usable, shapes)
     metrics = measure(model, valid)
     record = {
         "seed": config.seed,
@@ -112,6 +113,20 @@ def fit(
     save_model(folder, model, record)
     shutil.rmtree(folder / "state", ignore_errors=True)
     return model, metrics
+
+
+def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes: list) -> None:
+    """One round on the labelled cases; with few of them, a second one on what the first finds in unlabelled images too."""
+    pool = run.config.pool if run.config.preset.ours and model.prior is not None and len(cases) < ENOUGH else ()
+    run.round(model, cases, 0.0, FIRST_ROUND if pool else 1.0)
+    if not pool:
+        return
+    found = find_cases(model, len(cases), pool, run.should_stop)
+    model.prior = learn_prior([*shapes, *((c.image.geometry, c.landmarks) for c in found)])
+    found = [replace(c, mirror=cases[0].mirror) for c in with_findings(model, found)]
+    run.round(model, together(cases, found), FIRST_ROUND, 1.0, again=True)
+    found = with_findings(model, found)
+    model.prior = learn_prior([*shapes, *((c.image.geometry, c.landmarks) for c in found)])
 
 
 def label_hash(landmarks: LandmarkSet) -> str:
@@ -134,9 +149,20 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     """Learn the model's presence threshold, expected errors and regions from labelled cases it was not trained on."""
     states = [landmark_state(c.landmarks) for c in valid]
     truth = [c.landmarks.positions_mm for c in valid]
-    model.calibration = Calibration(presence_threshold=presence_threshold(evidence, states))
-    decided = [model.suggest(e, c.image.geometry).decided for e, c in zip(evidence, valid, strict=True)]
-    model.calibration = fit_regions(fit_calibration(decided, truth, states), decided, truth)
+    plain = Calibration(presence_threshold=presence_threshold(evidence, states))
+
+    def decided(calibration: Calibration) -> list[Evidence]:
+        model.calibration = calibration
+        return [model.suggest(e, c.image.geometry).decided for e, c in zip(evidence, valid, strict=True)]
+
+    def distance(found: Sequence[Evidence]) -> float:
+        return float(np.nanmean(np.linalg.norm(np.stack([e.positions_mm for e in found]) - np.stack(truth), axis=2)))
+
+    if len(valid) >= ENOUGH_TO_CHOOSE:
+        plain = min((replace(plain, loose=loose) for loose in LOOSE), key=lambda c: distance(decided(c)))
+    found = decided(plain)
+    fitted = fit_regions(fit_calibration(found, truth, states), found, truth)
+    model.calibration = replace(fitted, loose=plain.loose)
 
 
 def _wild_pose(preset: Preset, cases: Sequence[Case]) -> ShapePose | None:
@@ -192,24 +218,29 @@ class _Run:
         shutil.rmtree(self.state, ignore_errors=True)
         write_json(record, about)
 
-    def locate(self, model: Localizer, cases: Sequence[Case]) -> None:
+    def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool = False) -> None:
+        """Train all stages with a part of the budget; ``again``: go on from the networks as they are."""
+        middle = end - self.share * (end - begin)
         stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None)
-        model.locator = self._train(stage, 0.0, 1.0 - self.share).to(self.config.device)
+        model.locator = self._train(stage, begin, middle, again).to(self.config.device)
+        if self.config.preset.refine is not None:
+            self._refine(model, cases, middle, end, again)
 
-    def refine(self, model: Localizer, cases: Sequence[Case], valid: Sequence[Case]) -> None:
+    def _refine(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool) -> None:
         preset, d, start = self.config.preset, model.task.dims, self.config.start_from
-        model.crops = _plan_crops(preset, model, cases)
         if model.pose is not None:
             cases = [replace(c, rotation=model.pose.lay(c.landmarks.positions_mm)[0].rotation) for c in cases]
-        torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
-        refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales)
-        if start is not None and start.refiner is not None:
-            model.crops = start.crops
-            refiner.load_state_dict(start.refiner.state_dict())
-        stage = RefinerStage(refiner, preset, model.grid, model.crops, cases, self.config.seed)
-        model.refiner = self._train(stage, 1.0 - self.share, 1.0).to(self.config.device)
+        if not again:
+            model.crops = _plan_crops(preset, model, cases)
+            torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
+            model.refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales)
+            if start is not None and start.refiner is not None:
+                model.crops = start.crops
+                model.refiner.load_state_dict(start.refiner.state_dict())
+        stage = RefinerStage(model.refiner, preset, model.grid, model.crops, cases, self.config.seed)
+        model.refiner = self._train(stage, begin, end, again).to(self.config.device)
 
-    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float) -> torch.nn.Module:
+    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: bool) -> torch.nn.Module:
         whole, share = self.config.budget, end - begin
         part = Budget(
             None if whole.minutes is None else whole.minutes * share,
@@ -227,7 +258,7 @@ class _Run:
             part,
             seed=self.config.seed,
             device=self.config.device,
-            state_file=self.state / f"{stage.name}.safetensors",
+            state_file=self.state / f"{stage.name}{'_again' if again else ''}.safetensors",
             resume=self.config.resume,
             on_progress=report,
             should_stop=self.should_stop,

@@ -1,51 +1,65 @@
-"""What images without labels teach: with few labelled shapes, the trained model's own findings widen the shape prior."""
+"""What images without labels teach: a model's own findings, where its shape prior agrees with them, are labels for the next.
+
+Source: self-training, as in Lee 2013 (pseudo-labels); here a shape prior decides which ones are believed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from landmarklabel.data.cases import Case
 from landmarklabel.errors import FaultsError
-from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet
 
-ENOUGH_SHAPES = 100  # labelled and found ones together
+ENOUGH = 100  # labelled and found cases together: more would cost time and teach little
+MOST_BYTES = 2**30  # of pixels of found cases
+LABELLED_SHARE = 0.3  # of the training cases, at least, when there are found ones
 
 
-def widen_prior(
-    model: Localizer,
-    labelled: Sequence[tuple[ImageGeometry, LandmarkSet]],
-    pool: Sequence[Path],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> ShapePrior | None:
-    """The prior of the labelled shapes and of those the model finds in unlabelled images.
-
-    A finding counts where the prior of the labelled shapes does not contradict it; flagged landmarks are left out.
+def find_cases(
+    model: Localizer, labelled: int, pool: Sequence[Path], should_stop: Callable[[], bool] = lambda: False
+) -> list[Case]:
+    """Cases the model finds in unlabelled images: those whose shape makes sense, without the landmarks that contradict it.
 
     Args:
-        model: trained, with the prior of the labelled shapes.
-        labelled: geometry and landmarks of the labelled cases.
+        model: trained, with a shape prior; without one nothing is found.
+        labelled: how many labelled cases there are.
         pool: unlabelled images; unreadable ones are passed over.
         should_stop: asked before every image.
     """
-    if model.prior is None:
-        return None
-    found = []
-    for path in pool[: max(0, ENOUGH_SHAPES - len(labelled))]:
-        if should_stop():
+    found: list[Case] = []
+    for path in pool[: max(0, ENOUGH - labelled)] if model.prior is not None else ():
+        if should_stop() or sum(c.image.pixels.nbytes for c in found) > MOST_BYTES:
             break
         try:
-            image = read_image(path, model.task.dims)
+            case = model.case(path.name, read_image(path, model.task.dims))
         except FaultsError:
             continue
-        suggestion = model.suggest(model.detect(model.case(path.name, image)), image.geometry)
-        if suggestion.explained.doubtful:
-            continue
-        positions = np.where(suggestion.flagged[:, None], np.nan, suggestion.landmarks.positions_mm)
-        found.append((image.geometry, LandmarkSet.of_positions(model.task, positions)))
-    return learn_prior([*labelled, *found]) if found else model.prior
+        found += with_findings(model, [case])
+    return found
+
+
+def with_findings(model: Localizer, cases: Sequence[Case]) -> list[Case]:
+    """The cases in which the model finds the study's shape, labelled by what it finds."""
+    out = []
+    for case in cases:
+        suggestion = model.suggest(model.detect(case), case.image.geometry)
+        if not suggestion.explained.doubtful:
+            positions = np.where(suggestion.flagged[:, None], np.nan, suggestion.landmarks.positions_mm)
+            landmarks = LandmarkSet.of_positions(model.task, positions)
+            out.append(Case(case.image_id, case.image, landmarks, case.window))
+    return out
+
+
+def together(labelled: Sequence[Case], found: Sequence[Case]) -> list[Case]:
+    """All cases, the labelled ones repeated so that they are not outnumbered."""
+    if not found:
+        return list(labelled)
+    times = math.ceil(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(found) / len(labelled))
+    return [*labelled * max(times, 1), *found]
