@@ -57,8 +57,7 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "mars
 MAX_LINES, MAX_FUNCTION = 400, 60
 
 # name: reason. Checked to be needed.
-LONG_FUNCTIONS: dict[str, str] = {
-}
+LONG_FUNCTIONS: dict[str, str] = {}
 LONG_FILES: dict[str, str] = {}
 _STAGE = "documented once, in the protocol training.loop.Stage"
 UNDOCUMENTED: dict[str, str] = {

@@ -139,7 +139,9 @@ def test_after_one_label_the_template_is_scaled_to_the_image(server, material, i
     _, answer = server.client.infer("scn", other, {})
     assert answer["origin"] == "template"
     (low, high), (to_low, to_high) = material.geometry(one_label).bounds_mm, material.geometry(other).bounds_mm
-    expected = to_low + (material.truth[one_label].positions_mm - low) / (high - low) * (to_high - to_low)
+    shape = material.truth[one_label].positions_mm
+    centre, scale = shape.mean(axis=0), (to_high - to_low).mean() / (high - low).mean()
+    expected = to_low + (centre - low) / (high - low) * (to_high - to_low) + (shape - centre) * scale
     assert np.allclose(positions(answer, material.task), expected, atol=1e-6)
     assert {row["status"] for row in answer["landmarks"]} == {"predicted"}
 

@@ -48,8 +48,8 @@ def click_through(model: Localizer, case: Case) -> Clicks:
         fixed[truth.task.names[worst]] = truth.positions_mm[worst]
         given = {"fixed": fixed, "absent": absent}
         suggestion = model.suggest(evidence, geometry, **given, before=suggestion.explained)
-        further = model.look_further(case, evidence, suggestion)
-        if further is not None:
+        if model.wants_another_look(evidence, geometry, suggestion.explained):
+            further = model.look_further(case, evidence, suggestion.explained)
             again = model.suggest(further, geometry, **given, before=suggestion.explained)
             if again.explained.cost <= suggestion.explained.cost:
                 evidence, suggestion = further, again

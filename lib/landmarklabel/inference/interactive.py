@@ -19,8 +19,9 @@ from landmarklabel.inference.prior import PosePrior, Posterior, ShapePrior, bloc
 FIXED_NOISE = 0.004  # standard deviation of a person's point, in units of the shape's size
 FREEDOM = 4.0  # degrees of freedom of the deformation's distribution, besides one a labelled case
 CONFUSED = 0.02  # share of detections that are somewhere else entirely
+TOGETHER = 0.5  # probability that a landmark is confused with its group
 WILD_COST = -3.0  # added to minus the log density of a point that is anywhere: confusions come in groups, so they are cheap
-ROUNDS = 6  # of choosing candidates
+ROUNDS = 10  # of choosing candidates
 SAMPLES = 800  # minimal samples a pose search draws, for either handedness
 STARTS = 6  # distinct poses that are followed up, likewise
 MIRROR_COST = 6.0  # of an image whose handedness is not that of the study
@@ -82,7 +83,8 @@ def explain(
     explained = []
     for where in _starts(prior, usual, candidates, fixed, absent, start, seed):
         explained.append(_from_one_start(prior, usual, where, candidates, fixed, absent))
-        if not explained[-1].doubtful and not explained[-1].posterior.pose.mirrored:
+        accepted = start is not None and start.mirrored  # a mirrored image has been found out before
+        if not explained[-1].doubtful and (accepted or not explained[-1].posterior.pose.mirrored):
             return explained[-1]
     return min(explained, key=lambda e: e.cost)
 
@@ -193,6 +195,7 @@ def _from_one_start(prior, usual, where, candidates, fixed, absent) -> Explained
             chosen, distance = _choose(prior, candidates, guess, loose, free, state, unit, eager)
             if (chosen >= FOUND).sum() + len(fixed) > d:
                 break
+    barred = np.zeros(n, bool)  # whose first candidate is part of a confused group
     for _ in range(ROUNDS):
         used, spread = points.copy(), noise.copy()
         taken = np.flatnonzero(chosen >= FOUND)
@@ -203,6 +206,10 @@ def _from_one_start(prior, usual, where, candidates, fixed, absent) -> Explained
         if candidates is None:
             break
         again, distance = _choose(prior, candidates, guess, others, free, state, unit)
+        again[barred & (again == FOUND)] = FREE
+        if (again == chosen).all():
+            group = _confused_group(prior, posterior, np.isfinite(used).all(1) & prior.known, chosen == FOUND, unit)
+            barred[group], again[group] = True, FREE
         if (again == chosen).all() or (again >= FOUND).sum() + len(fixed) <= d:
             break
         chosen, where = again, PosePrior(posterior.pose, where.spread)
@@ -240,6 +247,30 @@ def _choose(prior, candidates, guess, spread, free, state, unit, eager=1.0) -> t
     rows = np.arange(len(best))
     agrees = free & (likely[rows, best] > np.log(CONFUSED) - d * np.log(3.0 * unit))
     return np.where(agrees, best, state), distance[:, 0]
+
+
+def _confused_group(prior, posterior: Posterior, seen: np.ndarray, own: np.ndarray, unit: float) -> np.ndarray:
+    """The group of landmarks that is likeliest to be confused together, given all others; empty where none is.
+
+    A finger that is found on its neighbour agrees with itself: only as a whole does it contradict the rest.
+    """
+    d, freedom = len(posterior.pose.offset), prior.cases + FREEDOM
+    row = np.full(len(seen), -1)
+    row[seen] = np.arange(seen.sum())
+    best, most = np.empty(0, int), 0.0
+    for group in prior.groups:
+        members = group[own[group]]
+        k = len(members)
+        if k < 2 or k > own.sum() / 2:
+            continue
+        rows = (row[members][:, None] * d + np.arange(d)).ravel()
+        precision, weighed = posterior.precision[np.ix_(rows, rows)], posterior.weighed[rows]
+        far = float(weighed @ np.linalg.solve(precision, weighed))
+        likely = -0.5 * (freedom + k * d) * np.log1p(far / freedom) + 0.5 * np.linalg.slogdet(precision / (2 * np.pi))[1]
+        gain = np.log(CONFUSED) + (k - 1) * np.log(TOGETHER) - k * d * np.log(3.0 * unit) - likely
+        if gain > most:
+            best, most = members, gain
+    return best
 
 
 def _without_each(posterior: Posterior, points: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

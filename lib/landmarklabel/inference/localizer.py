@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from landmarklabel.inference.evidence import Candidates, Evidence, LocalMaps
 from landmarklabel.inference.interactive import FREE, Explained, explain, rough_pose
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.sides import about_the_middle, is_unusual, sides
-from landmarklabel.inference.suggest import Suggestion, suggest
+from landmarklabel.inference.suggest import Suggestion, suggest, turned_unseen
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks import readout
@@ -84,7 +83,12 @@ class Localizer:
     def look(self, case: Case) -> Evidence:
         """Run the networks on one image, from further sides where what they find makes no sense."""
         seen = self.detect(case)
-        return seen if self.prior is None or self.pose is not None else self._from_the_right_side(case, seen)
+        if self.prior is None:
+            return seen
+        story = self._story(case, seen)
+        if self.pose is None:
+            seen, story = self._from_the_right_side(case, seen, story)
+        return self.look_further(case, seen, story) if self.wants_another_look(seen, case.image.geometry, story) else seen
 
     @torch.inference_mode()
     def detect(self, case: Case, view: Similarity | None = None) -> Evidence:
@@ -110,68 +114,54 @@ class Localizer:
         spread[asked, 0] = found.covariance_mm2
         return replace(seen, candidates=seen.candidates.first(MOST_CANDIDATES - 1).and_then(Candidates(more, weight, spread)))
 
-    def _from_the_right_side(self, case: Case, seen: Evidence) -> Evidence:
+    def _from_the_right_side(self, case: Case, seen: Evidence, story: Explained) -> tuple[Evidence, Explained]:
         """Where what is seen does not look like the study's shape, or not in its usual pose: look again from there."""
         usual = self._usual(case.image.geometry)
-        best, story = seen, self._story(case, seen)
         for _ in range(2):
             if not (story.doubtful or is_unusual(story.posterior.pose, usual)):
-                return best
-            best, story, better = self._better(case, best, story, [story.posterior.pose])
-            if not better:
+                return seen, story
+            before = seen
+            seen, story = self._better(case, seen, story, story.posterior.pose)
+            if seen is before:
                 break
         if story.doubtful:
             views = sides(case.image.geometry)
             rough = [rough_pose(self.prior, usual, self._first_look(case, v).candidates, v.mirrored) for v in views]
             rough = sorted(((p, s) for p, s in rough if p is not None), key=lambda found: -found[1])
             for pose, _ in rough[:FOLLOWED]:
-                best, story, _ = self._better(case, best, story, [pose])
+                seen, story = self._better(case, seen, story, pose)
                 if not story.doubtful:
                     break
-        return best
+        return seen, story
 
-    def look_further(self, case: Case, seen: Evidence, suggestion: Suggestion) -> Evidence | None:
-        """A second pass, where a person's points show that the first looked the wrong way or at the wrong places.
-
-        Returns:
-            Evidence to suggest from anew; None where a second pass would bring nothing new.
-        """
-        explained = suggestion.explained
-        if explained is None:
-            return None
-        if self._is_turned(case.image.geometry, seen, explained):
-            return self.look_again(case, explained.posterior.pose)
-        places = np.where((explained.chosen == FREE)[:, None], explained.posterior.mean, np.nan)
-        return None if self.refiner is None or np.isnan(places).all() else self.look_near(case, seen, places)
-
-    def wants_another_look(self, seen: Evidence, geometry: ImageGeometry, suggestion: Suggestion) -> bool:
-        """Whether ``look_further`` has something to look for."""
-        explained = suggestion.explained
+    def wants_another_look(self, seen: Evidence, geometry: ImageGeometry, explained: Explained | None) -> bool:
+        """Whether ``look_further`` has something to look for: a pose not looked at yet, or landmarks nothing was found for."""
         if explained is None:
             return False
-        return self._is_turned(geometry, seen, explained) or (self.refiner is not None and bool((explained.chosen == FREE).any()))
+        lost = self.refiner is not None and bool((explained.chosen == FREE).any())
+        return lost or self._is_turned(seen, geometry, explained)
 
-    def _is_turned(self, geometry: ImageGeometry, seen: Evidence, explained: Explained) -> bool:
-        """The shape lies otherwise than the networks saw the image."""
-        return self.pose is None and is_unusual(explained.posterior.pose, self._usual(geometry, seen.view))
+    def look_further(self, case: Case, seen: Evidence, explained: Explained) -> Evidence:
+        """A second pass, where a first explanation or a person's points show that the first looked the wrong way."""
+        if self._is_turned(seen, case.image.geometry, explained):
+            return self.look_again(case, explained.posterior.pose)
+        return self.look_near(case, seen, np.where((explained.chosen == FREE)[:, None], explained.posterior.mean, np.nan))
+
+    def _is_turned(self, seen: Evidence, geometry: ImageGeometry, explained: Explained) -> bool:
+        return self.pose is None and turned_unseen(self.prior, self._usual(geometry), explained, seen)
+
+    def _usual(self, geometry: ImageGeometry) -> PosePrior:
+        return self.prior.usual.in_image(geometry)
 
     def look_again(self, case: Case, pose: Similarity) -> Evidence:
         """Look with the shape brought into its usual pose; ``pose`` is where it lies now."""
         return self.detect(case, pose.after(self._usual(case.image.geometry).expected.inverse()))
 
-    def _usual(self, geometry: ImageGeometry, view: Similarity | None = None) -> PosePrior:
-        """The pose expected in an image, or in what is seen of it."""
-        usual = self.prior.usual.in_image(geometry)
-        return usual if view is None else replace(usual, expected=view.after(usual.expected))
-
-    def _better(self, case: Case, best: Evidence, story: Explained, poses: Sequence[Similarity]):
-        better = False
-        for pose in poses:
-            seen = self.look_again(case, pose)
-            other = self._story(case, seen)
-            if other.cost < story.cost:
-                best, story, better = seen, other, True
-        return best, story, better
+    def _better(self, case: Case, seen: Evidence, story: Explained, pose: Similarity) -> tuple[Evidence, Explained]:
+        """What is seen with the shape in its usual pose, or what was seen before if that makes more sense."""
+        other = self.look_again(case, pose)
+        told = self._story(case, other)
+        return (other, told) if told.cost < story.cost else (seen, story)
 
     def _story(self, case: Case, seen: Evidence) -> Explained:
         gone = seen.presence < self.calibration.presence_threshold
@@ -241,7 +231,7 @@ class Localizer:
             places, covariance = view.apply(places), view.matrix @ covariance @ view.matrix.T
         weight[:, 1:] *= weight[:, 1:] >= LEAST_WEIGHT
         candidates = Candidates(np.where(weight[..., None] > 0, places, np.nan), weight, covariance)
-        return Evidence(places[:, 0], covariance[:, 0], presence, weight[:, 0], places[:, 0], candidates, view)
+        return Evidence(places[:, 0], covariance[:, 0], presence, weight[:, 0], places[:, 0], candidates, view=view)
 
     def _window(self, case: Case, grid: ImageGeometry, view: Similarity | None) -> dict[str, np.ndarray]:
         """What the network says of a window, in the world as it is viewed."""

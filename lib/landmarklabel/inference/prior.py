@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.cluster.hierarchy import linkage
 from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, squareform
 from scipy.spatial.transform import Rotation
 
 from landmarklabel.data.mirror import Mirror, find_mirror
@@ -86,6 +88,20 @@ class ShapePrior:
     def known(self) -> np.ndarray:
         """(n,) bool: landmarks that some case has."""
         return np.isfinite(self.pose.mean).all(1)
+
+    @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """Sets of landmarks that move together, as a tree: from pairs to half of all."""
+        d, n = self.pose.mean.shape[1], len(self.pose.mean)
+        together = np.einsum("iaja->ij", self.covariance.reshape(n, d, n, d))
+        size = np.sqrt(np.diag(together))
+        apart = 1 - together / np.outer(size, size)
+        members: list[list[int]] = [[i] for i in range(n)]
+        if n < 4:
+            return []
+        for a, b, *_ in linkage(squareform(np.maximum(apart, 0), checks=False), "average"):
+            members.append(members[int(a)] + members[int(b)])
+        return [np.array(sorted(group)) for group in members[n:] if len(group) <= n / 2]
 
     @property
     def blocks(self) -> np.ndarray:
@@ -173,7 +189,10 @@ def _usual(fits: Sequence[tuple[ImageGeometry, Similarity]]) -> UsualPose:
     side = extent.mean(1)
     centres = (np.stack([f.offset for _, f in fits]) - low) / extent
     scales = np.log([f.scale for _, f in fits])
-    by_field = bool(np.std(scales - np.log(side)) < np.std(scales)) if len(fits) > 1 else False
+    if len(fits) > 1:
+        by_field = bool(np.std(scales - np.log(side)) < np.std(scales))
+    else:  # without a spacing, "mm" are pixels and say nothing
+        by_field = all(g.dims == 2 and bool((g.spacing == 1).all()) for g, _ in fits)
     scales = scales - np.log(side) if by_field else scales
     angles = np.array([_angle(f.rotation) for _, f in fits])
     seen = (float(np.std(centres, axis=0).max()), float(np.std(scales)), float(np.sqrt((angles**2).mean())))
@@ -201,6 +220,8 @@ class Posterior:
         pose: the similarity that lays the mean shape.
         energy: minus the log likelihood of the observed points, without the constant of the Gaussian.
         misfit: mean squared distance of the observed coordinates from the prior, in standard deviations.
+        precision, weighed: (m, m) inverse covariance of the m observed coordinates before they were seen, and it times their
+            deviation; empty when nothing was observed.
     """
 
     mean: np.ndarray
@@ -208,6 +229,8 @@ class Posterior:
     pose: Similarity
     energy: float
     misfit: float
+    precision: np.ndarray
+    weighed: np.ndarray
 
 
 def condition(prior: ShapePrior, where: PosePrior, points: np.ndarray, noise: np.ndarray, rounds: int = 4) -> Posterior:
@@ -230,7 +253,7 @@ def condition(prior: ShapePrior, where: PosePrior, points: np.ndarray, noise: np
         total = shape + (jacobian * variance) @ jacobian.T
         start = pose.apply(mean).ravel() + jacobian @ offset
         if not seen.any():
-            return Posterior(start.reshape(mean.shape), total, pose, 0.0, 0.0)
+            return Posterior(start.reshape(mean.shape), total, pose, 0.0, 0.0, np.empty((0, 0)), np.empty(0))
         factor = cho_factor(total[np.ix_(rows, rows)] + observed_noise, lower=True)
         residual = points[seen].ravel() - start[rows]
         weighed = cho_solve(factor, residual)
@@ -241,10 +264,11 @@ def condition(prior: ShapePrior, where: PosePrior, points: np.ndarray, noise: np
             pose, offset, step, variance, shape[np.ix_(rows, rows)] + observed_noise, mean[seen], points[seen]
         )
     found = start + total[:, rows] @ weighed
-    covariance = total - total[:, rows] @ cho_solve(factor, total[rows])
+    precision = cho_solve(factor, np.eye(len(residual)))
+    covariance = total - total[:, rows] @ precision @ total[rows]
     distance = float(residual @ weighed)
     energy = 0.5 * distance + float(np.log(np.diag(factor[0])).sum())
-    return Posterior(found.reshape(mean.shape), covariance, pose, energy, distance / len(residual))
+    return Posterior(found.reshape(mean.shape), covariance, pose, energy, distance / len(residual), precision, weighed)
 
 
 def _downhill(pose, offset, step, variance, covariance, mean, points) -> tuple[Similarity, np.ndarray]:

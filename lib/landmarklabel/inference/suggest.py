@@ -11,7 +11,8 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, LocalMaps
 from landmarklabel.inference.interactive import FOUND, FREE, FREEDOM, Explained, explain, next_landmark
-from landmarklabel.inference.prior import ShapePrior
+from landmarklabel.inference.prior import PosePrior, ShapePrior
+from landmarklabel.inference.sides import is_unusual
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.networks.heatmaps import TEMPERATURE
 
@@ -77,6 +78,7 @@ def suggest(
         usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
         explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
         positions, covariance, flagged = _agreed(prior, explained, detected, covariance, evidence, calibration.loose)
+        flagged |= turned_unseen(prior, usual, explained, evidence)
     if evidence is None:
         decided, radius95 = None, None
         expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
@@ -101,6 +103,14 @@ def suggest(
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
     following = None if chosen is None else task.names[chosen]
     return Suggestion(landmarks, flagged & ~said, detected, explained, following, decided)
+
+
+def turned_unseen(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
+    """The shape was found turned or mirrored, but the networks have not looked at it that way: all of it is in doubt."""
+    if evidence is None or prior.pose.wild:
+        return False
+    seen = usual.expected if evidence.view is None else evidence.view.after(usual.expected)
+    return is_unusual(explained.posterior.pose, replace(usual, expected=seen))
 
 
 def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndarray]) -> tuple[Status, ...]:

@@ -127,7 +127,7 @@ class LandmarkInfer(InferTask):
         seen.explained = suggestion.explained
         if further and self._looked_further(path, model, seen, suggestion, given):
             suggestion = model.suggest(seen.evidence, seen.geometry, **given, before=seen.explained)
-        wanted = seen.looked_for != str(given) and model.wants_another_look(seen.evidence, seen.geometry, suggestion)
+        wanted = seen.looked_for != str(given) and model.wants_another_look(seen.evidence, seen.geometry, suggestion.explained)
         return Answer(suggestion, "model", wanted)
 
     def look_further(self, path: Path, given: dict) -> None:
@@ -139,13 +139,11 @@ class LandmarkInfer(InferTask):
             self._looked_further(path, model, seen, suggestion, given)
 
     def _looked_further(self, path: Path, model: Localizer, seen: _Seen, suggestion: Suggestion, given: dict) -> bool:
-        if seen.looked_for == str(given) or not model.wants_another_look(seen.evidence, seen.geometry, suggestion):
+        if seen.looked_for == str(given) or not model.wants_another_look(seen.evidence, seen.geometry, suggestion.explained):
             return False
         with self._lock:
-            found = model.look_further(self._opened(path, model), seen.evidence, suggestion)
+            found = model.look_further(self._opened(path, model), seen.evidence, suggestion.explained)
         seen.looked_for = str(given)
-        if found is None:
-            return False
         again = model.suggest(found, seen.geometry, **given, before=suggestion.explained)
         better = again.explained.cost <= suggestion.explained.cost
         if better:
