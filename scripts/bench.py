@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from experiment import hardware
 
 from landmarklabel.cli.client import free_port, wait_until_up
 from landmarklabel.cli.serve import app_folder
@@ -59,14 +59,6 @@ def main() -> None:
         print(f"{name} …", file=sys.stderr)
         out[name] = BENCHES[name](hands)
     print(json.dumps(out, indent=1))
-
-
-def hardware() -> str:
-    """Processor and cores, for beside the figures."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor() or "CPU")
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {torch.get_num_threads()} cores{gpu}, torch {torch.__version__}"
 
 
 def _hands(data: Path) -> list[Case]:

@@ -12,7 +12,8 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import Status
 from landmarklabel.metrics import mean_or_none
 
-RADII_MM = (2.0, 4.0)
+RADII_MM, BEYOND_MM = (2.0, 4.0), (2.0, 4.0, 10.0)
+KINDS = ("assisted", "alone")
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,28 @@ def _errors(shown: np.ndarray, truth: np.ndarray, there: np.ndarray, scale: floa
 
 
 def summarize_clicks(cases: Sequence[Clicks], clicks: int) -> dict:
-    """The content of ``simulate clicks --json``: mean errors after 0 … ``clicks`` clicks, and clicks needed (NoC).
+    """The content of ``simulate clicks --json``: mean errors after 0 … ``clicks`` clicks, points beyond some distances, and
+    clicks needed (NoC).
 
     Landmarks that are in the truth but not shown have no distance and are left out of the means; for NoC they are wrong.
     """
     out = {"n_images": len(cases)}
-    for key, kind in (("mre_mm", "assisted"), ("alone_mre_mm", "alone")):
+    for key, kind in zip(("mre_mm", "alone_mre_mm"), KINDS, strict=True):
         rows = [[_mean(getattr(c, kind)[min(k, len(getattr(c, kind)) - 1)]) for k in range(clicks + 1)] for c in cases]
         out[key] = [mean_or_none(column) for column in np.array(rows, float).T]
+    out["beyond"] = {}
+    for r in BEYOND_MM:
+        counts = {k: np.array([[_beyond(c, k, clicked, r) for clicked in range(clicks + 1)] for c in cases]) for k in KINDS}
+        out["beyond"][f"{r:g}"] = {k: [int(v) for v in count.sum(axis=0)] for k, count in counts.items()}
     out["noc"] = {}
     for r in RADII_MM:
-        out["noc"][f"{r:g}"] = {k: float(np.mean([_needed(getattr(c, k), r) for c in cases])) for k in ("assisted", "alone")}
+        out["noc"][f"{r:g}"] = {k: float(np.mean([_needed(getattr(c, k), r) for c in cases])) for k in KINDS}
     return out
+
+
+def _beyond(case: Clicks, kind: str, clicked: int, radius: float) -> int:
+    errors = getattr(case, kind)
+    return int((errors[min(clicked, len(errors) - 1)] > radius).sum())
 
 
 def _mean(errors: np.ndarray) -> float:

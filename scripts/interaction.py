@@ -1,0 +1,302 @@
+"""Interaction: what clicks do on hard and ordinary images, without a model, under confusions; do the regions hold, and speed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from experiment import hand_split, import_hands, import_mouse, landmarklabel, simulate_clicks, train_once
+
+LABELLED = 10
+
+
+def clicks(data: Path, runs: Path, minutes: float = 10) -> dict:
+    """Ten labelled radiographs: clicks on the 21 valid ones as they are, and turned by 45 to 180 degrees, half of them mirrored.
+
+    Two models of the same ten labels and minutes: one sees only the ten images, one also the other 81 without their labels.
+    """
+    ten, core = hand_split(data, "train")[:LABELLED], max(os.sched_getaffinity(0))
+    everything, hard = _hand_studies(data, runs, ten)
+    (runs / "valid.txt").write_text("\n".join(hand_split(data, "valid")) + "\n")
+    out = {"labels": LABELLED, "minutes_on_one_core": minutes}
+    for name in ("ten", "pool"):
+        model = train_once(runs / name, "hand_xray", "scn", minutes, runs / f"model_{name}", core=core)
+        ordinary = simulate_clicks(model, everything, "hand_xray", runs / f"{name}_ordinary.html", runs / "valid.txt", core=core)
+        turned = simulate_clicks(model, hard, "hand_xray", runs / f"{name}_hard.html", core=core)
+        out[{"ten": "ten images", "pool": "ten labels, 91 images"}[name]] = {"ordinary": ordinary, "hard": turned}
+    return out
+
+
+def _hand_studies(data: Path, runs: Path, ten: list[str]) -> tuple[Path, Path]:
+    """All hands with their labels, and the hard ones; beside them ``ten`` and ``pool``, with ten labels."""
+    source, everything = data / "hand_xray", import_hands(data, runs)
+    table = (source / "landmarks.csv").read_text().splitlines()
+    (runs / "ten.csv").write_text("\n".join([table[0], *(row for row in table if row.split(",")[0] in ten)]) + "\n")
+    for name, ids in (("ten", ten), ("pool", hand_split(data, "train"))):
+        (runs / f"{name}.txt").write_text("\n".join(ids) + "\n")
+        only = ("--table", runs / "ten.csv", "--only", runs / f"{name}.txt")
+        landmarklabel("import", runs / name, "--task", "hand_xray", "--images", source / "images", *only)
+    hard = runs / "hard_images"
+    if not (hard / "landmarks.csv").exists():
+        _turn_hands(data, hard)
+    landmarklabel("import", runs / "hard", "--task", "hand_xray", "--images", hard, "--table", hard / "landmarks.csv")
+    return everything, runs / "hard"
+
+
+def _turn_hands(data: Path, out: Path) -> None:
+    """The valid radiographs turned by 45 to 180 degrees either way, every other one mirrored before."""
+    from scipy import ndimage
+
+    from landmarklabel.geometry import ImageGeometry
+    from landmarklabel.io.images import Image, read_image, write_image
+    from landmarklabel.io.tables import read_table
+    from landmarklabel.tasks import resolve_task
+
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    task, rng, rows = resolve_task("hand_xray"), np.random.default_rng(0), []
+    sets = read_table(data / "hand_xray" / "landmarks.csv", task)
+    for number, image_id in enumerate(hand_split(data, "valid")):
+        pixels = np.asarray(read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2).pixels, np.float32)
+        points, (h, w) = sets[image_id].positions_mm.copy(), pixels.shape
+        if number % 2:
+            pixels, points[:, 0] = pixels[:, ::-1], w - 1 - points[:, 0]
+        angle = np.radians(rng.uniform(45, 180) * rng.choice((-1, 1)))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        corners = np.array([[0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]], float) @ turn.T
+        low, size = corners.min(axis=0), np.ceil(np.ptp(corners, axis=0)).astype(int) + 1
+        back, offset = turn.T[::-1, ::-1], (turn.T @ low)[::-1]
+        turned = ndimage.affine_transform(pixels, back, offset, output_shape=tuple(size[::-1]), order=1)
+        geometry = ImageGeometry.identity(tuple(int(s) for s in size), (1.0, 1.0))
+        write_image(out / f"{image_id}.png", Image(geometry, np.clip(turned, 0, 255).astype(np.uint8)))
+        rows.append([image_id, *(points @ turn.T - low).ravel().tolist()])
+    with (out / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def clicks_3d(data: Path, runs: Path, minutes: float = 1) -> dict:
+    """Hardly trained models, whose errors are gross: skulls in 5 folds, and phantoms of bent spines."""
+    core = max(os.sched_getaffinity(0))
+    study, images = import_mouse(data, runs)
+    found = []
+    for fold in range(5):
+        held = runs / f"fold{fold}.txt"
+        held.write_text("\n".join(sorted(images)[fold::5]) + "\n")
+        where = ("--seed", fold, "--valid", held)
+        model = train_once(study, "mouse_skull", "scn", minutes, runs / f"model{fold}", *where, core=core)
+        found.append(simulate_clicks(model, study, "mouse_skull", runs / f"mouse{fold}.html", held, core=core))
+    spines, task, held = _spines(runs)
+    model = train_once(spines, str(task), "scn", 8 * minutes, runs / "model_spines", "--valid", held, core=core)
+    phantoms = simulate_clicks(model, spines, str(task), runs / "spines.html", held, core=core)
+    return {"minutes_on_one_core": {"skulls": minutes, "spines": 8 * minutes}, "skulls": found, "spines": phantoms}
+
+
+def _spines(runs: Path, cases: int = 80, tests: int = 20) -> tuple[Path, Path, Path]:
+    from landmarklabel.data.synthetic import draw_phantom, phantom_task
+    from landmarklabel.io.files import write_json
+    from landmarklabel.io.images import Image, write_image
+    from landmarklabel.io.markups import write_markups
+
+    task, place = phantom_task(3), runs / "spine_images"
+    if not (runs / "spines.json").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        for seed in range(cases + tests):
+            phantom = draw_phantom(task, seed, absent_fraction=0.0)
+            write_image(place / f"spine{seed:03d}.nii.gz", Image(phantom.geometry, phantom.pixels))
+            write_markups(place / f"spine{seed:03d}.mrk.json", phantom.landmarks)
+        write_json(runs / "spines.json", task.to_json())
+    held = runs / "spines.txt"
+    held.write_text("\n".join(f"spine{seed:03d}" for seed in range(cases, cases + tests)) + "\n")
+    landmarklabel("import", runs / "spines", "--task", runs / "spines.json", "--images", place, "--markups", place)
+    return runs / "spines", runs / "spines.json", held
+
+
+def cold_start(data: Path, runs: Path, draws: int = 20) -> dict:
+    """No model: the shape prior of ten labelled radiographs, and the program says which landmark to place next."""
+    from landmarklabel.inference.calibration import Calibration
+    from landmarklabel.inference.prior import learn_prior
+    from landmarklabel.inference.suggest import suggest
+
+    hands, clicked = _hands(data), (0, 1, 2, 3, 5, 8, 10)
+    train, valid = hand_split(data, "train"), hand_split(data, "valid")
+    rng, rows = np.random.default_rng(0), {}
+    tens = [train[:LABELLED], *(sorted(rng.choice(train, LABELLED, replace=False)) for _ in range(draws))]
+    for labels in (1, 3, 5, LABELLED):
+        errors = np.zeros((len(tens), len(valid), max(clicked) + 1))
+        for a, ten in enumerate(tens):
+            prior = learn_prior([hands[i] for i in ten[:labels]])
+            for b, (geometry, truth) in enumerate(hands[i] for i in valid):
+                fixed: dict = {}
+                for k in range(max(clicked) + 1):
+                    found = suggest(truth.task, geometry, prior, None, Calibration(), fixed=fixed)
+                    off = np.linalg.norm(found.landmarks.positions_mm - truth.positions_mm, axis=1) * truth.scaled_to_mm()
+                    errors[a, b, k] = off[[n not in fixed for n in truth.task.names]].mean()
+                    fixed[found.next] = truth.positions_mm[truth.task.index(found.next)]
+        per_set = errors.mean(axis=1)
+        rows[str(labels)] = {
+            "first_images": {str(k): per_set[0, k] for k in clicked},
+            "mean_of_draws": {str(k): per_set[1:, k].mean() for k in clicked},
+            "worst_draw": {str(k): per_set[1:, k].max() for k in clicked},
+        }
+    return {"draws": draws, "mean_error_mm_of_points_not_clicked_after_guided_clicks": rows}
+
+
+def _hands(data: Path) -> dict:
+    from landmarklabel.io.images import read_geometry
+    from landmarklabel.io.tables import read_table
+    from landmarklabel.tasks import resolve_task
+
+    sets = read_table(data / "hand_xray" / "landmarks.csv", resolve_task("hand_xray"))
+    return {i: (read_geometry(data / "hand_xray" / "images" / f"{i}.jpg", 2), s) for i, s in sets.items()}
+
+
+FINGERS = [[21, 22, 23, 24], [25, 26, 27, 28], [29, 30, 31, 32], [33, 34, 35, 36]]  # of the hand task
+
+
+def confusions(data: Path, runs: Path) -> dict:
+    """Detections of the best model on the valid radiographs, spoiled in groups; images upside down, and mirrored."""
+    import accuracy
+
+    from landmarklabel.inference.model import load_model
+    from landmarklabel.io.images import Image, read_image
+
+    accuracy.hands_best(data, runs.parent / "hands_best")
+    model, hands, rng = load_model(runs.parent / "hands_best" / "model"), _hands(data), np.random.default_rng(0)
+    kinds: dict[str, list] = {"neighbouring finger": [], "half of the points anywhere": [], "upside down": [], "mirrored": []}
+    for image_id in hand_split(data, "valid"):
+        geometry, truth = hands[image_id]
+        image = read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2)
+        case = model.case(image_id, image)
+        seen, scale, (h, w) = model.look(case), truth.scaled_to_mm(), image.pixels.shape
+        for kind in ("neighbouring finger", "half of the points anywhere"):
+            for _ in range(3):
+                spoiled = _spoiled(seen, truth.positions_mm, kind, rng)
+                first = model.suggest(spoiled, geometry)
+                again = model.look_further(case, spoiled, first.explained)
+                shown = model.suggest(again, geometry, before=first.explained).landmarks
+                kinds[kind].append((spoiled.positions_mm, shown.positions_mm, first.flagged, truth.positions_mm, scale))
+        for kind, pixels, points in (
+            ("upside down", image.pixels[::-1, ::-1], np.array([w - 1, h - 1]) - truth.positions_mm),
+            ("mirrored", image.pixels[:, ::-1], np.array([w - 1, 0]) + truth.positions_mm * [-1, 1]),
+        ):
+            turned = model.case(image_id, Image(image.geometry, np.ascontiguousarray(pixels)))
+            alone = model.detect(turned)
+            flagged = model.suggest(alone, geometry).flagged
+            shown = model.suggest(model.look(turned), geometry).landmarks
+            kinds[kind].append((alone.positions_mm, shown.positions_mm, flagged, points, scale))
+    return {"labels": len(hand_split(data, "train")), "confusions": {kind: _judged(rows) for kind, rows in kinds.items()}}
+
+
+def _spoiled(seen, truth: np.ndarray, kind: str, rng: np.random.Generator):
+    """Evidence in which some landmarks were found elsewhere, surely and without a second candidate."""
+    from dataclasses import replace
+
+    from landmarklabel.inference.evidence import Candidates
+
+    places = seen.positions_mm.copy()
+    if kind == "neighbouring finger":
+        a = int(rng.integers(4))
+        places[FINGERS[a]] = places[FINGERS[a + 1 if a < 3 else 2]] + rng.normal(size=(4, 2)) * 3
+    else:
+        some = rng.permutation(len(places))[: len(places) // 2]
+        places[some] = rng.uniform(truth.min(axis=0), truth.max(axis=0), (len(some), 2))
+    candidates = Candidates(places[:, None], np.ones((len(places), 1)), seen.covariance_mm2[:, None])
+    return replace(seen, positions_mm=places, candidates=candidates, maps=None)
+
+
+def _judged(rows: list) -> dict:
+    alone = np.stack([np.linalg.norm(a - t, axis=1) * s for a, _, _, t, s in rows])
+    shown = np.stack([np.linalg.norm(x - t, axis=1) * s for _, x, _, t, s in rows])
+    flagged = np.stack([f for *_, f, _, _ in rows])
+    wrong = alone > 4
+    return {
+        "points": int(alone.size),
+        "beyond_10_mm": {"network": int((alone > 10).sum()), "shown": int((shown > 10).sum())},
+        "mre_mm": {"network": float(alone.mean()), "shown": float(np.nanmean(shown))},
+        "flagged_of_those_beyond_4_mm": float(flagged[wrong].mean()),
+        "flagged_of_the_others": float(flagged[~wrong].mean()) if (~wrong).any() else None,
+    }
+
+
+def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
+    """95 % regions over random halves of the 112 out-of-fold radiographs: calibrated on one, tried on the other."""
+    import accuracy
+    from scipy.stats import chi2
+
+    from landmarklabel.data.cases import Case
+    from landmarklabel.inference.calibration import LEVEL, conformal_quantile
+    from landmarklabel.inference.model import load_model, read_record
+    from landmarklabel.io.images import read_image
+    from landmarklabel.training.fit import calibrate
+
+    accuracy.hands_cv(data, runs.parent / "hands_cv")
+    hands, cases = _hands(data), []
+    for fold in range(5):
+        folder = runs.parent / "hands_cv" / "scn_default" / f"model{fold}"
+        model = load_model(folder)
+        for image_id in read_record(folder)["valid_ids"]:
+            case = model.case(image_id, read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2), hands[image_id][1])
+            cases.append((Case(image_id, case.image, case.landmarks), model.look(case), model))
+    rng, ours, plain = np.random.default_rng(0), [], []
+    for _ in range(splits):
+        order = rng.permutation(len(cases))
+        half = [cases[i] for i in order[: len(cases) // 2]], [cases[i] for i in order[len(cases) // 2 :]]
+        shared = _shared_calibration(half[0], calibrate)
+        inside, whole, areas, off = [], [], [], [[], []]
+        for side, part in enumerate(half):
+            for case, seen, model in part:
+                model.calibration = shared
+                found, truth = model.suggest(seen, case.image.geometry), case.landmarks
+                error, scale = truth.positions_mm - found.landmarks.positions_mm, truth.scaled_to_mm()
+                off[side].append(np.nan_to_num(error) * scale)
+                if side:
+                    c = found.landmarks.covariance_mm2
+                    far = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(c), error) / chi2.ppf(LEVEL, 2))
+                    inside.append(np.nanmean(far <= 1))
+                    whole.append(np.nanmax(far) <= shared.case_factor)
+                    areas.append(np.pi * chi2.ppf(LEVEL, 2) * np.sqrt(np.linalg.det(c)) * scale**2)
+        ours.append((np.mean(inside), np.mean(whole), np.mean(areas), np.median(areas)))
+        plain.append(_plain_ellipses(np.stack(off[0]), np.stack(off[1]), conformal_quantile))
+    names = ("per_landmark", "whole_case", "mean_area_mm2", "median_area_mm2")
+    return {
+        "splits": splits,
+        "calibration_cases": len(cases) // 2,
+        "ours": dict(zip(names, np.mean(ours, axis=0).tolist(), strict=True)),
+        "plain_ellipses": dict(zip(names, np.mean(plain, axis=0).tolist(), strict=True)),
+    }
+
+
+def _shared_calibration(part: list, calibrate):
+    """One calibration for all folds' models, from cases each has not seen."""
+    from landmarklabel.inference.localizer import Localizer
+
+    class Each(Localizer):
+        """Asks the model of the fold."""
+
+        def suggest(self, evidence, geometry, **given):
+            model = models[id(evidence)]
+            model.calibration = self.calibration
+            return model.suggest(evidence, geometry, **given)
+
+    models = {id(seen): model for _, seen, model in part}
+    some = part[0][2]
+    each = Each(some.task, some.preset, some.grid, some.locator)
+    calibrate(each, [case for case, *_ in part], [seen for _, seen, _ in part])
+    return each.calibration
+
+
+def _plain_ellipses(known: np.ndarray, new: np.ndarray, quantile) -> tuple[float, float, float, float]:
+    """The plain split-conformal ellipse: the shape from one half of the known residuals, its size from the other."""
+    half = len(known) // 2
+    shape = np.einsum("cni,cnj->nij", known[:half], known[:half]) / half
+    far = [np.sqrt(np.einsum("cni,nij,cnj->cn", x, np.linalg.inv(shape), x)) for x in (known[half:], new)]
+    size = np.array([quantile(column) for column in far[0].T])
+    whole = quantile((far[0] / size).max(axis=1))
+    areas = np.pi * size**2 * np.sqrt(np.linalg.det(shape))
+    return (far[1] <= size).mean(), ((far[1] / size).max(axis=1) <= whole).mean(), areas.mean(), float(np.median(areas))
+
+
+EXPERIMENTS = (clicks, clicks_3d, cold_start, confusions, coverage)
