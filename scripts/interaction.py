@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,17 +96,19 @@ def clicks_3d(data: Path, runs: Path, minutes: float = 1) -> dict:
     return {"minutes_on_one_core": {"skulls": minutes, "spines": 8 * minutes}, "skulls": found, "spines": phantoms}
 
 
-def _spines(runs: Path, cases: int = 80, tests: int = 20) -> tuple[Path, Path, Path]:
+def _spines(
+    runs: Path, cases: int = 80, tests: int = 20, landmarks: int | None = None, size: int = 48
+) -> tuple[Path, Path, Path]:
     from landmarklabel.data.synthetic import draw_phantom, phantom_task
     from landmarklabel.io.files import write_json
     from landmarklabel.io.images import Image, write_image
     from landmarklabel.io.markups import write_markups
 
-    task, place = phantom_task(3), runs / "spine_images"
+    task, place = phantom_task(3, landmarks), runs / "spine_images"
     if not (runs / "spines.json").exists():
         place.mkdir(parents=True, exist_ok=True)
         for seed in range(cases + tests):
-            phantom = draw_phantom(task, seed, absent_fraction=0.0)
+            phantom = draw_phantom(task, seed, size=size, absent_fraction=0.0)
             write_image(place / f"spine{seed:03d}.nii.gz", Image(phantom.geometry, phantom.pixels))
             write_markups(place / f"spine{seed:03d}.mrk.json", phantom.landmarks)
         write_json(runs / "spines.json", task.to_json())
@@ -224,68 +228,73 @@ def _judged(rows: list) -> dict:
 def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
     """95 % regions over random halves of the 112 out-of-fold radiographs: calibrated on one, tried on the other."""
     import accuracy
-    from scipy.stats import chi2
 
-    from landmarklabel.data.cases import Case
-    from landmarklabel.inference.calibration import LEVEL, conformal_quantile
-    from landmarklabel.inference.model import load_model, read_record
-    from landmarklabel.io.images import read_image
-    from landmarklabel.training.fit import calibrate
+    from landmarklabel.inference.calibration import conformal_quantile
+    from landmarklabel.training.fit import LOOSE
 
     accuracy.hands_cv(data, runs.parent / "hands_cv")
-    hands, cases = _hands(data), []
-    for fold in range(5):
-        folder = runs.parent / "hands_cv" / "scn_default" / f"model{fold}"
-        model = load_model(folder)
-        for image_id in read_record(folder)["valid_ids"]:
-            case = model.case(image_id, read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2), hands[image_id][1])
-            cases.append((Case(image_id, case.image, case.landmarks), model.look(case), model))
+    decided, truth, scale = _out_of_fold(data, runs.parent / "hands_cv" / "scn_default", LOOSE)
+    off = {x: np.stack([e.positions_mm - t for e, t in zip(decided[x], truth, strict=True)]) for x in LOOSE}
     rng, ours, plain = np.random.default_rng(0), [], []
     for _ in range(splits):
-        order = rng.permutation(len(cases))
-        half = [cases[i] for i in order[: len(cases) // 2]], [cases[i] for i in order[len(cases) // 2 :]]
-        shared = _shared_calibration(half[0], calibrate)
-        inside, whole, areas, off = [], [], [], [[], []]
-        for side, part in enumerate(half):
-            for case, seen, model in part:
-                model.calibration = shared
-                found, truth = model.suggest(seen, case.image.geometry), case.landmarks
-                error, scale = truth.positions_mm - found.landmarks.positions_mm, truth.scaled_to_mm()
-                off[side].append(np.nan_to_num(error) * scale)
-                if side:
-                    c = found.landmarks.covariance_mm2
-                    far = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(c), error) / chi2.ppf(LEVEL, 2))
-                    inside.append(np.nanmean(far <= 1))
-                    whole.append(np.nanmax(far) <= shared.case_factor)
-                    areas.append(np.pi * chi2.ppf(LEVEL, 2) * np.sqrt(np.linalg.det(c)) * scale**2)
-        ours.append((np.mean(inside), np.mean(whole), np.mean(areas), np.median(areas)))
-        plain.append(_plain_ellipses(np.stack(off[0]), np.stack(off[1]), conformal_quantile))
+        known, new = np.array_split(rng.permutation(len(truth)), 2)
+        loose = min(LOOSE, key=lambda x: np.nanmean(np.linalg.norm(off[x][known], axis=2)))
+        ours.append(_regions_hold([decided[loose][i] for i in known], [decided[loose][i] for i in new], truth, scale, known, new))
+        error = np.nan_to_num(off[loose]) * scale[:, None, None]
+        plain.append(_plain_ellipses(error[known], error[new], conformal_quantile))
     names = ("per_landmark", "whole_case", "mean_area_mm2", "median_area_mm2")
     return {
         "splits": splits,
-        "calibration_cases": len(cases) // 2,
+        "calibration_cases": len(truth) // 2,
         "ours": dict(zip(names, np.mean(ours, axis=0).tolist(), strict=True)),
         "plain_ellipses": dict(zip(names, np.mean(plain, axis=0).tolist(), strict=True)),
     }
 
 
-def _shared_calibration(part: list, calibrate):
-    """One calibration for all folds' models, from cases each has not seen."""
-    from landmarklabel.inference.localizer import Localizer
+def _out_of_fold(data: Path, folder: Path, looseness) -> tuple[dict, list, np.ndarray]:
+    """What the models decide on the cases they have not seen, for each looseness; the truth; mm a pixel."""
+    from dataclasses import replace
 
-    class Each(Localizer):
-        """Asks the model of the fold."""
+    from landmarklabel.inference.calibration import NEVER_ABSENT, Calibration
+    from landmarklabel.inference.model import load_model, read_record
+    from landmarklabel.io.images import read_image
 
-        def suggest(self, evidence, geometry, **given):
-            model = models[id(evidence)]
-            model.calibration = self.calibration
-            return model.suggest(evidence, geometry, **given)
+    hands, truth, scale = _hands(data), [], []
+    decided: dict[float, list] = {x: [] for x in looseness}
+    for fold in range(5):
+        model = load_model(folder / f"model{fold}")
+        model.calibration = Calibration(presence_threshold=NEVER_ABSENT)
+        for image_id in read_record(folder / f"model{fold}")["valid_ids"]:
+            case = model.case(image_id, read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2))
+            seen = model.look(case)
+            for loose in looseness:
+                model.calibration = replace(model.calibration, loose=loose)
+                decided[loose].append(model.suggest(seen, case.image.geometry).decided)
+            truth.append(hands[image_id][1].positions_mm)
+            scale.append(hands[image_id][1].scaled_to_mm())
+    return decided, truth, np.array(scale)
 
-    models = {id(seen): model for _, seen, model in part}
-    some = part[0][2]
-    each = Each(some.task, some.preset, some.grid, some.locator)
-    calibrate(each, [case for case, *_ in part], [seen for _, seen, _ in part])
-    return each.calibration
+
+def _regions_hold(
+    known_seen: list, new_seen: list, truth: list, scale: np.ndarray, known, new
+) -> tuple[float, float, float, float]:
+    """Shares of landmarks and of cases inside their regions, mean and median area in mm^2."""
+    from scipy.stats import chi2
+
+    from landmarklabel.inference.calibration import LEVEL, fit_calibration, fit_regions
+
+    known_truth = [truth[i] for i in known]
+    states = [np.ones(len(t), int) for t in known_truth]
+    calibration = fit_regions(fit_calibration(known_seen, known_truth, states), known_seen, known_truth)
+    inside, whole, areas = [], [], []
+    for seen, i in zip(new_seen, new, strict=True):
+        covariance, _ = calibration.region(seen, calibration.expected_error_mm(seen))
+        error = truth[i] - seen.positions_mm
+        far = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(covariance), error) / chi2.ppf(LEVEL, 2))
+        inside.append((far <= 1)[np.isfinite(far)].mean())
+        whole.append(np.nanmax(far) <= calibration.case_factor)
+        areas.append(np.pi * chi2.ppf(LEVEL, 2) * np.sqrt(np.linalg.det(covariance)) * scale[i] ** 2)
+    return float(np.mean(inside)), float(np.mean(whole)), float(np.mean(areas)), float(np.median(areas))
 
 
 def _plain_ellipses(known: np.ndarray, new: np.ndarray, quantile) -> tuple[float, float, float, float]:
@@ -299,4 +308,57 @@ def _plain_ellipses(known: np.ndarray, new: np.ndarray, quantile) -> tuple[float
     return (far[1] <= size).mean(), ((far[1] / size).max(axis=1) <= whole).mean(), areas.mean(), float(np.median(areas))
 
 
-EXPERIMENTS = (clicks, clicks_3d, cold_start, confusions, coverage)
+def update_latency(data: Path, runs: Path, minutes: float = 3) -> dict:
+    """Updates over HTTP, server and client on one core: 37 landmarks in 2D, 100 in 3D; a person fixes one point after another."""
+    import accuracy
+
+    core = max(os.sched_getaffinity(0))
+    accuracy.hands_best(data, runs.parent / "hands_best")
+    model, study = runs.parent / "hands_best" / "model", import_hands(data, runs)
+    out = {"2d_37_landmarks": _time_updates(study, "hand_xray", model, hand_split(data, "valid"), core)}
+    spines, task, held = _spines(runs, 30, 6, landmarks=100, size=64)
+    model = train_once(spines, str(task), "scn", minutes, runs / "model_spines", "--valid", held, core=core)
+    return {**out, "3d_100_landmarks": _time_updates(spines, str(task), model, held.read_text().split(), core)}
+
+
+def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], core: int, most: int = 12) -> dict:
+    """Milliseconds of a request, from the client's side, after one network pass an image."""
+    import requests
+
+    from landmarklabel.cli.client import running_server
+    from landmarklabel.store.study import Study
+    from landmarklabel.tasks import resolve_task
+    from landmarklabel.training.publishing import Decision, ModelShelf
+
+    task = resolve_task(task_name)
+    study = Study(folder, task)
+    shelf, truth = ModelShelf(study.models_dir / "scn"), {i: study.labelled()[i] for i in ids}
+    study.close()
+    shutil.rmtree(shelf.candidate, ignore_errors=True)
+    shutil.copytree(model, shelf.candidate)
+    shelf.settle(Decision(True, "to be timed"))
+    (folder.parent / f"{task.name}.json").write_text(json.dumps(task.to_json()))
+    spent, before = [], os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})  # the server inherits it
+    try:
+        with (
+            running_server(folder, folder.parent / f"{task.name}.json", folder.parent / "server.log") as url,
+            requests.Session() as http,
+        ):
+            for image_id in ids:
+                fixed: dict = {}
+                answer = http.post(f"{url}/infer/scn?image={image_id}&output=json", timeout=300).json()
+                for _ in range(most):
+                    name = answer["next"]
+                    fixed[name] = truth[image_id].positions_mm[task.index(name)].tolist()
+                    started = time.perf_counter()
+                    reply = http.post(f"{url}/landmarks/images/{image_id}/update", json={"fixed": fixed}, timeout=60)
+                    spent.append(1000 * (time.perf_counter() - started))
+                    answer = reply.json()
+    finally:
+        os.sched_setaffinity(0, before)
+    quantiles = dict(zip(("p50_ms", "p95_ms", "max_ms"), np.percentile(spent, [50, 95, 100]).tolist(), strict=True))
+    return {"updates": len(spent), **quantiles}
+
+
+EXPERIMENTS = (clicks, clicks_3d, cold_start, confusions, coverage, update_latency)
