@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.pose import ShapePose, Similarity
+from landmarklabel.data.pose import ShapePose
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.evidence import Candidates
 from landmarklabel.inference.prior import ShapePrior, UsualPose
@@ -28,9 +28,9 @@ def limbs(dims: int) -> np.ndarray:
     """A hand of five fingers with four points each, or five limbs of three points in space; around 0, about 60 mm large."""
     rng = np.random.default_rng(7)
     if dims == 2:
-        angles, lengths, roots = np.radians([-62, -18, -4, 9, 27]), (70, 95, 102, 95, 76), (-32, -22, -4, 13, 30)
-        points = [[root + s * long * np.sin(a), -s * long * np.cos(a)] for a, long, root in zip(angles, lengths, roots, strict=True)
-                  for s in (0.25, 0.55, 0.8, 1.0)]  # fmt: skip
+        fingers = zip(np.radians([-62, -18, -4, 9, 27]), (70, 95, 102, 95, 76), (-32, -22, -4, 13, 30), strict=True)
+        ways = [(root, long * np.array([np.sin(angle), -np.cos(angle)])) for angle, long, root in fingers]
+        points = [s * way + (root, 0) for root, way in ways for s in (0.25, 0.55, 0.8, 1.0)]
     else:
         ways = [random_rotation(rng, 3, None)[0] for _ in range(5)]
         points = [s * way + rng.normal(0, 4, 3) for way in ways for s in (25, 55, 85)]
@@ -43,9 +43,9 @@ class ShapeModel:
     """``mean`` (n, d) mm plus a deformation of smooth, of few random, and of independent parts."""
 
     mean: np.ndarray
-    smooth: float = 0.03  # standard deviations, in units of the shape's size
+    smooth: float = 0.025  # standard deviations, in units of the shape's size
     modes: float = 0.05
-    jitter: float = 0.008
+    jitter: float = 0.006
 
     @cached_property
     def size(self) -> float:
@@ -98,11 +98,4 @@ def candidates(rng: np.random.Generator, *places: np.ndarray, noise: float = 0.5
     at = np.stack(places, axis=1)
     n, k, d = at.shape
     weight = np.array([0.8, 0.15, 0.05][:k])
-    return Candidates(
-        at + rng.normal(0, noise, at.shape), np.tile(weight, (n, 1)), np.tile(noise**2 * np.eye(d), (n, k, 1, 1))
-    )
-
-
-def laid(matrix: np.ndarray, offset, points: np.ndarray) -> np.ndarray:
-    """Points after a similarity given by its parts."""
-    return Similarity(matrix, np.asarray(offset, float)).apply(points)
+    return Candidates(at + rng.normal(0, noise, at.shape), np.tile(weight, (n, 1)), np.tile(noise**2 * np.eye(d), (n, k, 1, 1)))

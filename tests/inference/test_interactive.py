@@ -1,0 +1,267 @@
+"""Candidates that contradict the shape are found out, and a person's points move the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from shapes import SIDE, ShapeModel, candidates, geometry, half_turn, limbs, mirror
+
+from landmarklabel.inference.evidence import Candidates
+from landmarklabel.inference.interactive import ABSENT, FIXED, FOUND, FREE, explain, next_landmark, rough_pose
+from landmarklabel.inference.prior import condition
+
+DIMS = pytest.mark.parametrize("dims", [2, 3])
+TURNS = {"upright": lambda dims: None, "turned": half_turn, "mirrored": mirror}
+DRAWS = 8
+
+
+def swapped(truth, rng):
+    i = rng.integers(len(truth) - 1)
+    return [i, i + 1], truth[[i + 1, i]]
+
+
+def one_along(truth, rng):
+    wrong = rng.integers(len(truth) - 4) + np.arange(4)
+    return wrong, truth[wrong + 1]
+
+
+def one_limb_along(truth, rng):
+    step = len(truth) // 5
+    wrong = step * rng.integers(5) + np.arange(step)
+    return wrong, truth[(wrong + step) % len(truth)]
+
+
+def half_anywhere(truth, rng):
+    wrong = rng.permutation(len(truth))[: len(truth) // 2]
+    return wrong, rng.uniform(0, SIDE, (len(wrong), truth.shape[1]))
+
+
+def setting(dims, symmetric=False):
+    model = ShapeModel(limbs(dims))
+    prior = model.prior(symmetric)
+    return model, prior, prior.usual.in_image(geometry(dims))
+
+
+def off(positions, truth):
+    return np.linalg.norm(positions - truth, axis=1)
+
+
+@DIMS
+@pytest.mark.parametrize("turn", TURNS)
+def test_where_all_candidates_are_right_all_are_taken_as_they_are(dims, turn):
+    model, prior, usual = setting(dims)
+    for seed in range(DRAWS):
+        rng = np.random.default_rng(seed)
+        seen = candidates(rng, model.draw(rng, TURNS[turn](dims)))
+        explained = explain(prior, usual, seen, {})
+        assert (explained.chosen == FOUND).all() and not explained.doubtful
+        np.testing.assert_array_equal(explained.positions_mm, seen.positions_mm[:, 0])
+        assert explained.posterior.pose.mirrored == (turn == "mirrored")
+        turned = explained.posterior.pose.rotation[1, 1] < 0
+        assert turned == (turn == "turned")
+
+
+@DIMS
+@pytest.mark.parametrize(
+    ("confuse", "turn", "gain"),
+    [
+        (swapped, "upright", 10),
+        (one_along, "upright", 10),
+        (one_limb_along, "upright", 10),
+        (half_anywhere, "upright", 30),
+        (swapped, "turned", 10),
+        (one_along, "mirrored", 10),
+        (half_anywhere, "mirrored", 30),
+    ],
+)
+def test_wrong_candidates_are_found_out_and_replaced_by_where_the_others_point(dims, confuse, turn, gain):
+    model, prior, usual = setting(dims)
+    freed, stayed, before, after = [], [], [], []
+    for seed in range(DRAWS):
+        rng = np.random.default_rng(seed)
+        truth = model.draw(rng, TURNS[turn](dims))
+        wrong, places = confuse(truth, rng)
+        first = truth.copy()
+        first[wrong] = places
+        explained = explain(prior, usual, candidates(rng, first), {})
+        right = np.setdiff1d(np.arange(len(truth)), wrong)
+        freed += (explained.chosen[wrong] == FREE).tolist()
+        stayed += (explained.chosen[right] == FOUND).tolist()
+        before += off(first, truth)[wrong].tolist()
+        after += off(explained.positions_mm, truth)[wrong].tolist()
+    assert np.mean(freed) >= 0.95 and np.mean(stayed) >= 0.97
+    assert np.mean(after) < np.mean(before) / gain
+    assert np.mean(after) < 0.06 * model.size
+
+
+@DIMS
+@pytest.mark.parametrize("turn", TURNS)
+def test_where_the_second_candidate_is_the_true_one_it_is_chosen(dims, turn):
+    model, prior, usual = setting(dims)
+    for seed in range(DRAWS):
+        rng = np.random.default_rng(seed)
+        truth = model.draw(rng, TURNS[turn](dims))
+        wrong, places = swapped(truth, rng)
+        first, second = truth.copy(), rng.uniform(0, SIDE, truth.shape)
+        first[wrong], second[wrong] = places, truth[wrong]
+        explained = explain(prior, usual, candidates(rng, first, second), {})
+        assert explained.chosen[wrong].tolist() == [1, 1] and (explained.chosen == FOUND).sum() == len(truth) - 2
+        assert off(explained.positions_mm, truth).max() < 3
+
+
+@DIMS
+def test_many_contradictions_make_it_doubtful_and_few_do_not(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(0)
+    truth = model.draw(rng)
+    for confuse, doubtful in ((swapped, False), (half_anywhere, True)):
+        first = truth.copy()
+        wrong, places = confuse(truth, rng)
+        first[wrong] = places
+        assert explain(prior, usual, candidates(rng, first), {}).doubtful == doubtful
+
+
+@DIMS
+def test_fixed_points_come_back_bit_for_bit_and_absent_ones_as_nan(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(5)
+    truth = model.draw(rng)
+    fixed = {i: truth[i] + rng.normal(0, 4, dims) for i in (1, 6, 7)}
+    for seen in (candidates(rng, truth), None):
+        explained = explain(prior, usual, seen, fixed, absent=[2, 9])
+        for i, p in fixed.items():
+            assert explained.positions_mm[i].tobytes() == p.tobytes()
+        assert (explained.chosen[[1, 6, 7]] == FIXED).all() and (explained.chosen[[2, 9]] == ABSENT).all()
+        known = np.isfinite(explained.positions_mm).all(1)
+        assert np.flatnonzero(~known).tolist() == [2, 9]
+        assert off(explained.positions_mm, truth)[known].mean() < 0.15 * model.size
+
+
+@DIMS
+def test_without_candidates_fixed_points_alone_move_the_others(dims):
+    model, prior, usual = setting(dims)
+    errors = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth, order = model.draw(rng), rng.permutation(len(model.mean))
+        left = order[8:]
+        told = [explain(prior, usual, None, {i: truth[i] for i in order[:count]}) for count in (0, 1, 2, 4, 8)]
+        errors.append([off(t.positions_mm, truth)[left].mean() for t in told])
+        assert all((t.chosen[left] == FREE).all() and np.isfinite(t.positions_mm).all() for t in told)
+    errors = np.mean(errors, axis=0)
+    assert (np.diff(errors) < 0).all()
+    assert errors[-1] < errors[0] / 4
+
+
+@DIMS
+@pytest.mark.parametrize("turn", ["turned", "mirrored"])
+def test_enough_fixed_points_turn_and_mirror_the_others(dims, turn):
+    model, prior, usual = setting(dims)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        truth = model.draw(rng, TURNS[turn](dims))
+        fixed = {i: truth[i] for i in rng.permutation(len(truth))[:6]}
+        explained = explain(prior, usual, None, fixed)
+        assert explained.posterior.pose.mirrored == (turn == "mirrored")
+        assert off(explained.positions_mm, truth).mean() < 0.1 * model.size
+
+
+@DIMS
+def test_a_fixed_point_decides_what_the_candidates_leave_open(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(3)
+    truth = model.draw(rng)
+    elsewhere = truth + np.eye(dims)[0] * 60
+    seen = candidates(rng, elsewhere, truth)
+    assert off(explain(prior, usual, seen, {}).positions_mm, elsewhere).mean() < 3
+    explained = explain(prior, usual, seen, {0: truth[0], 4: truth[4]})
+    assert (explained.chosen == 1).sum() == len(truth) - 2
+    assert off(explained.positions_mm, truth).mean() < 3
+
+
+@DIMS
+@pytest.mark.parametrize("seen", [False, True])
+def test_the_next_landmark_is_the_one_whose_placing_leaves_the_least_variance(dims, seen):
+    model, prior, usual = setting(dims)
+    asked = set()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        truth, order = model.draw(rng), rng.permutation(len(model.mean))
+        fixed = {i: truth[i] for i in order[:seed]}
+        first = np.where(np.isin(np.arange(len(truth)), order[:8])[:, None], truth, np.nan)
+        explained = explain(prior, usual, candidates(rng, first) if seen else None, fixed)
+        free = np.setdiff1d(np.arange(len(truth)), list(fixed))
+        chosen = next_landmark(explained, free)
+        covariance = explained.posterior.covariance
+        left = [np.trace(placed(covariance, i, dims)) for i in free]
+        assert chosen == free[int(np.argmin(left))]
+        assert next_landmark(explained, [i for i in free if i != chosen]) == free[np.argsort(left)[1]]
+        asked.add(int(chosen))
+    assert next_landmark(explained, []) is None
+    assert len(asked) > 1
+
+
+def placed(covariance, i, dims, noise=0.05):
+    """What is left of a covariance once a landmark was observed."""
+    rows = slice(i * dims, i * dims + dims)
+    gain = covariance[:, rows] @ np.linalg.inv(covariance[rows, rows] + noise**2 * np.eye(dims))
+    return covariance - gain @ covariance[rows]
+
+
+@DIMS
+def test_conditioning_once_more_leaves_what_the_next_landmark_promises(dims):
+    model, prior, usual = setting(dims)
+    truth = model.draw(np.random.default_rng(1))
+    explained = explain(prior, usual, None, {0: truth[0]})
+    chosen = next_landmark(explained, range(1, len(truth)))
+    points = np.full_like(truth, np.nan)
+    points[0] = truth[0]
+    left = []
+    for i in range(1, len(truth)):
+        asked = points.copy()
+        asked[i] = explained.posterior.mean[i]
+        noise = np.tile((0.004 * model.size) ** 2 * np.eye(dims), (len(truth), 1, 1))
+        left.append(np.trace(condition(prior, usual, asked, noise).covariance))
+    assert left[chosen - 1] <= 1.02 * min(left) < 0.7 * np.trace(explained.posterior.covariance)
+
+
+@DIMS
+def test_a_symmetric_shape_is_never_mirrored(dims):
+    model, prior, usual = setting(dims, symmetric=True)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        truth = model.draw(rng, mirror(dims))
+        assert not explain(prior, usual, candidates(rng, truth), {}).posterior.pose.mirrored
+        assert not explain(prior, usual, None, {i: truth[i] for i in range(8)}).posterior.pose.mirrored
+
+
+@DIMS
+def test_the_start_of_an_earlier_mirrored_explanation_is_kept(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(2)
+    truth = model.draw(rng, mirror(dims))
+    seen = candidates(rng, truth)
+    before = explain(prior, usual, seen, {})
+    after = explain(prior, usual, seen, {3: truth[3]}, start=before.posterior.pose)
+    assert after.posterior.pose.mirrored and (np.delete(after.chosen, 3) == FOUND).all()
+
+
+@DIMS
+def test_a_rough_pose_has_the_handedness_asked_for_and_is_trusted_more_where_it_is_right(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(4)
+    for turn in TURNS.values():
+        truth = model.draw(rng, turn(dims))
+        found = {m: rough_pose(prior, usual, candidates(rng, truth), m) for m in (False, True)}
+        assert [found[m][0].mirrored for m in found] == [False, True]
+        right = turn is mirror
+        assert found[right][1] > 1.2 * found[not right][1]
+        assert off(found[right][0].apply(model.mean), truth).mean() < 0.2 * model.size
+
+
+def test_too_few_candidates_have_no_rough_pose():
+    _, prior, usual = setting(2)
+    nothing = Candidates(np.full((20, 1, 2), np.nan), np.ones((20, 1)), np.tile(np.eye(2), (20, 1, 1, 1)))
+    assert rough_pose(prior, usual, nothing, False)[0] is None
+    explained = explain(prior, usual, nothing, {})
+    assert (explained.chosen == FREE).all() and np.isfinite(explained.positions_mm).all()
