@@ -181,7 +181,8 @@ def confusions(data: Path, runs: Path) -> dict:
                 first = model.suggest(spoiled, geometry)
                 again = model.look_further(case, spoiled, first.explained)
                 shown = model.suggest(again, geometry, before=first.explained).landmarks
-                kinds[kind].append((spoiled.positions_mm, shown.positions_mm, first.flagged, truth.positions_mm, scale))
+                wrong = (spoiled.positions_mm != seen.positions_mm).any(axis=1)
+                kinds[kind].append((spoiled.positions_mm, shown.positions_mm, first.flagged, truth.positions_mm, scale, wrong))
         for kind, pixels, points in (
             ("upside down", image.pixels[::-1, ::-1], np.array([w - 1, h - 1]) - truth.positions_mm),
             ("mirrored", image.pixels[:, ::-1], np.array([w - 1, 0]) + truth.positions_mm * [-1, 1]),
@@ -190,7 +191,8 @@ def confusions(data: Path, runs: Path) -> dict:
             alone = model.detect(turned)
             flagged = model.suggest(alone, geometry).flagged
             shown = model.suggest(model.look(turned), geometry).landmarks
-            kinds[kind].append((alone.positions_mm, shown.positions_mm, flagged, points, scale))
+            everywhere = np.ones(len(points), bool)
+            kinds[kind].append((alone.positions_mm, shown.positions_mm, flagged, points, scale, everywhere))
     return {"labels": len(hand_split(data, "train")), "confusions": {kind: _judged(rows) for kind, rows in kinds.items()}}
 
 
@@ -212,16 +214,18 @@ def _spoiled(seen, truth: np.ndarray, kind: str, rng: np.random.Generator):
 
 
 def _judged(rows: list) -> dict:
-    alone = np.stack([np.linalg.norm(a - t, axis=1) * s for a, _, _, t, s in rows])
-    shown = np.stack([np.linalg.norm(x - t, axis=1) * s for _, x, _, t, s in rows])
-    flagged = np.stack([f for *_, f, _, _ in rows])
+    alone = np.stack([np.linalg.norm(a - t, axis=1) * s for a, _, _, t, s, _ in rows])
+    shown = np.stack([np.linalg.norm(x - t, axis=1) * s for _, x, _, t, s, _ in rows])
+    flagged, spoiled = np.stack([row[2] for row in rows]), np.stack([row[5] for row in rows])
     wrong = alone > 4
+    share = lambda which: float(flagged[which].mean()) if which.any() else None  # noqa: E731
     return {
         "points": int(alone.size),
         "beyond_10_mm": {"network": int((alone > 10).sum()), "shown": int((shown > 10).sum())},
         "mre_mm": {"network": float(alone.mean()), "shown": float(np.nanmean(shown))},
-        "flagged_of_those_beyond_4_mm": float(flagged[wrong].mean()),
-        "flagged_of_the_others": float(flagged[~wrong].mean()) if (~wrong).any() else None,
+        "flagged_of_those_spoiled_by_more_than_4_mm": share(wrong & spoiled),
+        "flagged_of_the_networks_own_errors_beyond_4_mm": share(wrong & ~spoiled),
+        "flagged_of_the_right_ones": share(~wrong),
     }
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.pose import ShapePose
@@ -67,7 +68,8 @@ class ShapeModel:
         """(n, d) mm: a shape near its usual pose in ``geometry``, or turned or mirrored further by ``turn`` (d, d)."""
         n, d = self.mean.shape
         shape = self.mean + rng.multivariate_normal(np.zeros(n * d), self.covariance, method="cholesky").reshape(n, d)
-        matrix = random_rotation(rng, d, SPREAD[2]) * np.exp(rng.normal(0, SPREAD[1]))
+        angles = [0.0, 0.0, rng.normal(0, SPREAD[2])] if d == 2 else rng.normal(0, SPREAD[2], 3)
+        matrix = Rotation.from_rotvec(angles).as_matrix()[:d, :d] * np.exp(rng.normal(0, SPREAD[1]))
         matrix = matrix if turn is None else matrix @ turn
         return shape @ matrix.T + SIDE / 2 + rng.normal(0, SPREAD[0] * SIDE, d)
 

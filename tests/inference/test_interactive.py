@@ -12,7 +12,7 @@ from landmarklabel.inference.prior import condition
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 TURNS = {"upright": lambda dims: None, "turned": half_turn, "mirrored": mirror}
-DRAWS = 8
+DRAWS = 6
 
 
 def swapped(truth, rng):
@@ -110,6 +110,22 @@ def test_where_the_second_candidate_is_the_true_one_it_is_chosen(dims, turn):
 
 
 @DIMS
+def test_the_further_off_a_detection_the_less_it_is_believed_and_positions_follow_the_choice(dims):
+    model, prior, usual = setting(dims)
+    rng = np.random.default_rng(5)
+    truth = model.draw(rng)
+    seen, believed = candidates(rng, truth), []
+    for shift in np.arange(0, 20, 0.75):
+        places = seen.positions_mm.copy()
+        places[4, 0, 0] += shift
+        explained = explain(prior, usual, Candidates(places, seen.weight, seen.covariance_mm2), {})
+        believed.append(explained.chosen[4] == FOUND)
+        assert (explained.positions_mm[4] == places[4, 0]).all() == believed[-1]
+        assert (np.delete(explained.chosen, 4) == FOUND).all()
+    assert believed == sorted(believed, reverse=True) and believed[0] and not believed[-1]
+
+
+@DIMS
 def test_many_contradictions_make_it_doubtful_and_few_do_not(dims):
     model, prior, usual = setting(dims)
     rng = np.random.default_rng(0)
@@ -126,12 +142,12 @@ def test_fixed_points_come_back_bit_for_bit_and_absent_ones_as_nan(dims):
     model, prior, usual = setting(dims)
     rng = np.random.default_rng(5)
     truth = model.draw(rng)
-    fixed = {i: truth[i] + rng.normal(0, 4, dims) for i in (1, 6, 7)}
+    fixed = {i: truth[i] + rng.normal(0, 1, dims) for i in (1, 6, 12)}
     for seen in (candidates(rng, truth), None):
         explained = explain(prior, usual, seen, fixed, absent=[2, 9])
         for i, p in fixed.items():
             assert explained.positions_mm[i].tobytes() == p.tobytes()
-        assert (explained.chosen[[1, 6, 7]] == FIXED).all() and (explained.chosen[[2, 9]] == ABSENT).all()
+        assert (explained.chosen[[1, 6, 12]] == FIXED).all() and (explained.chosen[[2, 9]] == ABSENT).all()
         known = np.isfinite(explained.positions_mm).all(1)
         assert np.flatnonzero(~known).tolist() == [2, 9]
         assert off(explained.positions_mm, truth)[known].mean() < 0.15 * model.size

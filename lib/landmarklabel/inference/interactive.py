@@ -26,6 +26,7 @@ SAMPLES = 800  # minimal samples a pose search draws, for either handedness
 STARTS = 6  # distinct poses that are followed up, likewise
 MIRROR_COST = 6.0  # of an image whose handedness is not that of the study
 DOUBTFUL = 0.2  # share of detections that agree with nothing, beyond which another pose is looked for
+CONVINCING = 0.12, 2.0  # at most: the same share, and misfit
 MISFIT = 4.0  # mean squared distance of fixed points from the shape, in standard deviations, likewise
 FOUND, FREE, FIXED, ABSENT = 0, -1, -2, -3
 
@@ -54,10 +55,21 @@ class Explained:
     cost: float
 
     @property
-    def doubtful(self) -> bool:
-        """Many detections, or the fixed points, contradict the shape."""
+    def lost(self) -> float:
+        """Share of the detections that agree with nothing."""
         asked = (self.chosen >= FREE) & np.isfinite(self.distance)
-        return bool((self.chosen[asked] == FREE).mean() > DOUBTFUL if asked.any() else self.posterior.misfit > MISFIT)
+        return float((self.chosen[asked] == FREE).mean()) if asked.any() else 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Many detections, or the fixed points, contradict the shape: other poses are to be tried."""
+        asked = (self.chosen >= FREE) & np.isfinite(self.distance)
+        return self.lost > DOUBTFUL if asked.any() else self.posterior.misfit > MISFIT
+
+    @property
+    def convincing(self) -> bool:
+        """So good that nothing better is to be expected from another side of the image."""
+        return self.lost <= CONVINCING[0] and self.posterior.misfit <= CONVINCING[1]
 
 
 def explain(

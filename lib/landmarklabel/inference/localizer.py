@@ -118,19 +118,19 @@ class Localizer:
         """Where what is seen does not look like the study's shape, or not in its usual pose: look again from there."""
         usual = self._usual(case.image.geometry)
         for _ in range(2):
-            if not (story.doubtful or is_unusual(story.posterior.pose, usual)):
+            if story.convincing and not is_unusual(story.posterior.pose, usual):
                 return seen, story
             before = seen
             seen, story = self._better(case, seen, story, story.posterior.pose)
             if seen is before:
                 break
-        if story.doubtful:
+        if not story.convincing:
             views = sides(case.image.geometry)
             rough = [rough_pose(self.prior, usual, self._first_look(case, v).candidates, v.mirrored) for v in views]
             rough = sorted(((p, s) for p, s in rough if p is not None), key=lambda found: -found[1])
             for pose, _ in rough[:FOLLOWED]:
                 seen, story = self._better(case, seen, story, pose)
-                if not story.doubtful:
+                if story.convincing:
                     break
         return seen, story
 

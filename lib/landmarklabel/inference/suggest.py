@@ -10,7 +10,7 @@ import numpy as np
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, LocalMaps
-from landmarklabel.inference.interactive import FOUND, FREE, FREEDOM, Explained, explain, next_landmark
+from landmarklabel.inference.interactive import CONVINCING, FOUND, FREE, FREEDOM, Explained, explain, next_landmark
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.sides import is_unusual
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -77,8 +77,7 @@ def suggest(
         candidates = None if evidence is None else evidence.candidates.without(gone)
         usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
         explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
-        positions, covariance, flagged = _agreed(prior, explained, detected, covariance, evidence, calibration.loose)
-        flagged |= turned_unseen(prior, usual, explained, evidence)
+        positions, covariance, flagged = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
     if evidence is None:
         decided, radius95 = None, None
         expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
@@ -105,8 +104,14 @@ def suggest(
     return Suggestion(landmarks, flagged & ~said, detected, explained, following, decided)
 
 
+def makes_no_sense(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
+    """Even what agrees most is no shape of the study, or lies in a pose the networks have not looked at: all is in doubt."""
+    misfit = evidence is not None and explained.posterior.misfit > CONVINCING[1]
+    return misfit or turned_unseen(prior, usual, explained, evidence)
+
+
 def turned_unseen(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
-    """The shape was found turned or mirrored, but the networks have not looked at it that way: all of it is in doubt."""
+    """The shape was found turned or mirrored, but the networks have not looked at it that way."""
     if evidence is None or prior.pose.wild:
         return False
     seen = usual.expected if evidence.view is None else evidence.view.after(usual.expected)
@@ -141,6 +146,7 @@ def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int,
 
 def _agreed(
     prior: ShapePrior,
+    usual: PosePrior,
     explained: Explained,
     detected: np.ndarray,
     covariance: np.ndarray,
@@ -156,4 +162,5 @@ def _agreed(
     covariance = np.where((kept | taken)[:, None, None], covariance, explained.covariance_mm2)
     if evidence is not None and evidence.maps is not None:
         positions[taken], covariance[taken] = _fused(evidence.maps, explained, taken, prior.cases, loose)
-    return positions, covariance, (alone & seen) | (explained.chosen > FOUND)
+    flagged = (alone & seen) | (explained.chosen > FOUND) | makes_no_sense(prior, usual, explained, evidence)
+    return positions, covariance, flagged

@@ -1,0 +1,153 @@
+"""HTTP to the server. Every call may block: call it from the worker, never from the thread that draws."""
+
+from __future__ import annotations
+
+import contextlib
+
+import requests
+
+from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
+
+CONNECT_S, ANSWER_S, NETWORK_S = 5.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
+MOST_BYTES = 64 * 2**20
+
+
+class Unreachable(Exception):
+    """Nobody answers, or the connection broke: try again later."""
+
+
+class Refused(Exception):
+    """The server answered, and said no; the text is its reason."""
+
+
+class Conflict(Refused):
+    """Somebody saved a newer revision: ``current`` is theirs (revision, points)."""
+
+    def __init__(self, text: str, revision: int, author: str, points: list[Point]):
+        super().__init__(text)
+        self.revision, self.author, self.points = revision, author, points
+
+
+class Client:
+    """One server.
+
+    Args:
+        url: for example http://127.0.0.1:8000.
+        token: sent as a bearer token, if any.
+    """
+
+    def __init__(self, url: str, token: str = ""):
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def task(self) -> Task:
+        """The task served. Raises Unreachable, Refused, WireError, as all calls do."""
+        return parse_task(self._call("GET", "/landmarks/task"))
+
+    def models(self) -> dict:
+        """What is served: model name to its description."""
+        models = self._call("GET", "/info/").get("models")
+        return models if isinstance(models, dict) else {}
+
+    def next_case(self, strategy: str) -> dict:
+        """{"id", "reason", "path"}; {} when every case is labelled."""
+        return self._call("POST", f"/activelearning/{strategy}", json={})
+
+    def newest(self, image_id: str, task: Task) -> tuple[int, str, list[Point]]:
+        """(revision, author, points) of an image; revision 0 where there is none."""
+        return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
+
+    def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
+        """All revisions, oldest first."""
+        rows = self._call("GET", f"/landmarks/images/{_safe(image_id)}/history").get("revisions", [])
+        return [self._revision(row, task) for row in rows]
+
+    def predict(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
+        """Proposals of a model that respect the points of a person; see ``_suggestion`` for what comes back."""
+        where = {"image": image_id, "output": "json"}
+        form = {"params": _json(given(points, task.dims))}
+        return self._suggestion(self._call("POST", f"/infer/{_safe(model)}", params=where, data=form, wait_s=NETWORK_S), task)
+
+    def update(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
+        """The other points moved to those of a person, without a network pass."""
+        body = {**given(points, task.dims), "model": model}
+        return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
+
+    def save(self, image_id: str, points: list[Point], task: Task, base_revision: int, author: str, key: str) -> int:
+        """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base."""
+        body = {"landmarks": to_rows(points, task.dims), "base_revision": base_revision, "author": author, "key": key}
+        answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True)
+        if "current" in answer:
+            revision, other, theirs = self._revision(answer["current"], task)
+            raise Conflict(str(answer.get("detail", "a newer revision exists")), revision, other, theirs)
+        return self._revision(answer, task)[0]
+
+    def train(self, model: str, minutes: float) -> None:
+        """Start a training in the background."""
+        self._call("POST", f"/train/{_safe(model)}", json={"minutes": minutes})
+
+    def stop_training(self) -> None:
+        self._call("DELETE", "/train/")
+
+    def download(self, image_id: str, path: str) -> None:
+        """The image file of a case."""
+        answer = self._request("GET", "/datastore/image", params={"image": image_id}, stream=True, timeout=(CONNECT_S, NETWORK_S))
+        with contextlib.closing(answer), open(path, "wb") as file:
+            try:
+                for block in answer.iter_content(1 << 20):
+                    file.write(block)
+            except requests.RequestException as error:
+                raise Unreachable(f"{self.url}: the image broke off ({type(error).__name__})") from None
+
+    def _call(self, method: str, path: str, wait_s: float = ANSWER_S, allow_conflict: bool = False, **more) -> dict:
+        answer = self._request(method, path, timeout=(CONNECT_S, wait_s), allow_conflict=allow_conflict, **more)
+        if len(answer.content) > MOST_BYTES:
+            raise WireError(f"{path}: the answer is larger than {MOST_BYTES} bytes")
+        try:
+            content = answer.json()
+        except ValueError:
+            raise WireError(f"{path}: the answer is no JSON: is {self.url} a LandmarkLabel server?") from None
+        return content if isinstance(content, dict) else {"value": content}
+
+    def _request(self, method: str, path: str, allow_conflict: bool = False, **more) -> requests.Response:
+        try:
+            answer = requests.request(method, self.url + path, headers=self._headers, allow_redirects=False, **more)
+        except requests.RequestException as error:
+            raise Unreachable(f"{self.url} does not answer ({type(error).__name__})") from None
+        if answer.status_code >= 500:
+            raise Unreachable(f"{path}: the server failed with {answer.status_code}")
+        if answer.status_code >= 400 and not (allow_conflict and answer.status_code == 409):
+            raise Refused(_detail(answer))
+        return answer
+
+    def _revision(self, content: object, task: Task) -> tuple[int, str, list[Point]]:
+        if not isinstance(content, dict) or not isinstance(content.get("revision"), int):
+            raise WireError("the answer is no revision")
+        return content["revision"], str(content.get("author", "")), parse_points(content.get("landmarks"), task)
+
+    def _suggestion(self, content: dict, task: Task) -> dict:
+        """{"points", "next": name or None, "origin", "second_pass"}."""
+        following = content.get("next")
+        return {
+            "points": parse_points(content.get("landmarks"), task),
+            "next": following if following in task.names else None,
+            "origin": str(content.get("origin", "")),
+            "second_pass": bool(content.get("second_pass", False)),
+        }
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["detail"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {answer.status_code}"
+
+
+def _safe(text: str) -> str:
+    return requests.utils.quote(text, safe="")
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value, allow_nan=False)

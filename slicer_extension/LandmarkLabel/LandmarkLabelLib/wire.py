@@ -1,0 +1,125 @@
+"""The JSON that travels between server and extension, checked at the door. Positions are LPS millimetres.
+
+Contract version 1, shared with the server by golden files, not by code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+CONTRACT = 1
+UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT = "unset", "predicted", "placed", "accepted", "absent"
+STATES = (UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT)
+WITH_POSITION = (PREDICTED, PLACED, ACCEPTED)
+BY_PERSON = (PLACED, ACCEPTED, ABSENT)
+
+
+class WireError(ValueError):
+    """An answer that is not what the contract says; the text names what was wrong."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One landmark: ``position`` (x, y, z) LPS mm or None, ``expected_error_mm`` or None."""
+
+    name: str
+    state: str = UNSET
+    position: tuple[float, float, float] | None = None
+    expected_error_mm: float | None = None
+    flagged: bool = False
+
+    @property
+    def by_person(self) -> bool:
+        """Placed, accepted or called absent by a person: no prediction may change it."""
+        return self.state in BY_PERSON
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be found: names in order, definitions, pairs of left and right."""
+
+    name: str
+    names: tuple[str, ...]
+    dims: int
+    definitions: dict
+    mirror_pairs: tuple[tuple[str, str], ...]
+
+
+def parse_task(content: object) -> Task:
+    """The answer of ``GET /landmarks/task``. Raises WireError."""
+    try:
+        landmarks = content["landmarks"]
+        names = tuple(str(x["name"]) for x in landmarks)
+        definitions = {str(x["name"]): str(x.get("definition", "")) for x in landmarks}
+        pairs = tuple((str(a), str(b)) for a, b in content.get("mirror_pairs", []))
+        dims = int(content["dims"])
+        name = str(content["name"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WireError(f"the server's task cannot be read ({error!r}): is it a LandmarkLabel server?") from None
+    if not names or len(set(names)) != len(names) or dims not in (2, 3):
+        raise WireError(f"the server's task {name!r} has {len(names)} names in {dims} dimensions, which is no task")
+    return Task(name, names, dims, definitions, pairs)
+
+
+def parse_points(rows: object, task: Task) -> list[Point]:
+    """The ``landmarks`` of an answer in the task's order; those left out are unset. Raises WireError."""
+    if not isinstance(rows, list):
+        raise WireError("the answer has no list of landmarks")
+    found: dict[str, Point] = {}
+    for row in rows:
+        point = _point(row, task)
+        if point.name in found:
+            raise WireError(f"the answer names {point.name!r} twice")
+        found[point.name] = point
+    return [found.get(name, Point(name)) for name in task.names]
+
+
+def _point(row: object, task: Task) -> Point:
+    if not isinstance(row, dict) or row.get("name") not in task.names:
+        raise WireError(f"{str(row)[:80]} is no landmark of task {task.name!r}")
+    name, state = row["name"], row.get("status")
+    if state not in STATES:
+        raise WireError(f"{name!r} has the unknown state {str(state)[:40]!r}")
+    position = row.get("position")
+    if state not in WITH_POSITION:
+        return Point(name, state)
+    if not is_position(position, task.dims):
+        raise WireError(f"{name!r} is {state} at {str(position)[:80]}, which is no position in {task.dims}D")
+    return Point(name, state, lifted(position), _number(row.get("expected_error_mm")), bool(row.get("flagged", False)))
+
+
+def is_position(value: object, dims: int) -> bool:
+    """A list of ``dims`` (or three) finite numbers below 10^6."""
+    if not isinstance(value, (list, tuple)) or len(value) not in (dims, 3):
+        return False
+    good = (isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    return all(good) and all(math.isfinite(v) and abs(v) < 1e6 for v in value)
+
+
+def lifted(position: Sequence[float]) -> tuple[float, float, float]:
+    """Three numbers: z is 0 in 2D."""
+    x, y, *z = (float(v) for v in position)
+    return (x, y, z[0] if z else 0.0)
+
+
+def _number(value: object) -> float | None:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return float(value) if good else None
+
+
+def to_rows(points: Sequence[Point], dims: int) -> list[dict]:
+    """``landmarks`` of a submission."""
+    return [{"name": p.name, "status": p.state, "position": list(p.position[:dims]) if p.position else None} for p in points]
+
+
+def given(points: Sequence[Point], dims: int) -> dict:
+    """What a person said, as ``/infer`` and ``update`` take it."""
+    fixed = {p.name: list(p.position[:dims]) for p in points if p.state in (PLACED, ACCEPTED)}
+    return {"fixed": fixed, "absent": [p.name for p in points if p.state == ABSENT]}
+
+
+def merged(points: Sequence[Point], proposed: Sequence[Point]) -> list[Point]:
+    """Proposals put in, except where a person has spoken: those points never change."""
+    return [old if old.by_person else replace(new) for old, new in zip(points, proposed, strict=True)]
