@@ -21,10 +21,10 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.registry import find_preset
 
-TASK = LandmarkTask("shape", tuple("abcdefgh"), 2)
+TASK = LandmarkTask("shape", tuple("abcdefghij"), 2)
 SIZE = 64
 GEOMETRY = ImageGeometry.identity((SIZE, SIZE), 1.0)
-SHAPE = np.array([[12, 14], [50, 10], [30, 22], [18, 34], [40, 30], [12, 50], [34, 46], [52, 54.0]])
+SHAPE = np.array([[12, 14], [50, 10], [30, 22], [18, 34], [40, 30], [12, 50], [34, 46], [52, 54], [24, 6], [56, 32.0]])
 
 
 class Says(nn.Module):
@@ -112,24 +112,32 @@ def test_an_image_that_never_comes_right_is_not_right_at_once():
     assert noc["4"]["assisted"] >= 2 and noc["4"]["alone"] == 2
 
 
+def test_an_image_whose_scale_cannot_be_told_does_not_speak_for_the_assistant():
+    task, positions = replace(TASK, scale=ScaleRule("a", "b", 50.0)), SHAPE.copy()
+    positions[1] = np.nan
+    played = click_through(model(Says(shifted(c=-9)), task), case(LandmarkSet.of_positions(task, positions)))
+    for noc in summarize_clicks([played], 2)["noc"].values():
+        assert noc["assisted"] == noc["alone"]
+
+
 def test_the_worst_point_is_corrected_first():
     said = model(Says(shifted(c=-9, e=5, a=3, h=-1.5)))
     played = click_through(said, case(LandmarkSet.of_positions(TASK, SHAPE)))
     for errors in (played.assisted, played.alone):
         assert errors.shape == (len(TASK) + 1, len(TASK))
-        np.testing.assert_allclose(errors[0], [3, 0, 9, 0, 5, 0, 0, 1.5], atol=0.05)
+        np.testing.assert_allclose(errors[0], [3, 0, 9, 0, 5, 0, 0, 1.5, 0, 0], atol=0.05)
         np.testing.assert_allclose(errors[:5].max(axis=1), [9, 5, 3, 1.5, 0], atol=0.05)
         assert (errors[-1] == 0).all() and (np.diff(errors, axis=0) <= 1e-9).all()
     assert summarize_clicks([played], 2)["noc"] == {"2": {"assisted": 3.0, "alone": 3.0}, "4": {"assisted": 2.0, "alone": 2.0}}
 
 
 def test_with_a_shape_prior_fewer_clicks_are_needed():
-    said = model(Says(shifted(c=-9, f=11)), prior=True)
+    said = model(Says(shifted(f=11)), prior=True)
     played = click_through(said, case(LandmarkSet.of_positions(TASK, SHAPE)))
-    np.testing.assert_allclose(played.alone[0], [0, 0, 9, 0, 0, 11, 0, 0], atol=0.05)
+    np.testing.assert_allclose(played.alone[0], [0, 0, 0, 0, 0, 11, 0, 0, 0, 0], atol=0.05)
     assert played.assisted[0].max() < 2
     assert (played.assisted[-1] == 0).all()
-    assert summarize_clicks([played], 2)["noc"]["2"] == {"assisted": 0.0, "alone": 2.0}
+    assert summarize_clicks([played], 2)["noc"]["2"] == {"assisted": 0.0, "alone": 1.0}
 
 
 def test_a_point_the_model_misses_is_clicked_first_and_one_that_is_absent_never():

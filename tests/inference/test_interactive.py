@@ -12,7 +12,7 @@ from landmarklabel.inference.prior import condition
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 TURNS = {"upright": lambda dims: None, "turned": half_turn, "mirrored": mirror}
-DRAWS = 6
+DRAWS = 5
 
 
 def swapped(truth, rng):
@@ -70,7 +70,6 @@ def test_where_all_candidates_are_right_all_are_taken_as_they_are(dims, turn):
         (one_limb_along, "upright", 10),
         (half_anywhere, "upright", 30),
         (swapped, "turned", 10),
-        (one_along, "mirrored", 10),
         (half_anywhere, "mirrored", 30),
     ],
 )

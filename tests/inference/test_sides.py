@@ -96,7 +96,7 @@ def test_an_image_in_its_usual_pose_is_looked_at_once(matrix):
     assert model.locator.calls == 1
 
 
-@pytest.mark.parametrize("matrix", [rotation(np.radians(130)), MIRROR, rotation(np.radians(100)) @ MIRROR])
+@pytest.mark.parametrize("matrix", [rotation(np.radians(130)), MIRROR])
 def test_a_turned_or_mirrored_image_is_found_by_looking_from_other_sides(matrix):
     model, at = localizer(), SHAPE @ matrix.T + MIDDLE
     case = discs(at)

@@ -1,0 +1,235 @@
+"""Annotating through the module's logic: against a real server, against a faulty one, and with none at all."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from LandmarkLabelLib.logic import LandmarkLogic
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task
+from serving import Material, phantoms, serving
+
+DEADLINE_S = 60
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Material:
+    return phantoms(tmp_path_factory.mktemp("slicer"), 8, n_landmarks=12)
+
+
+@pytest.fixture(scope="module")
+def server(material, tmp_path_factory):
+    """Five of eight cases are labelled."""
+    place = tmp_path_factory.mktemp("labels")
+    with serving(material) as server:
+        for image_id in sorted(material.truth)[:5]:
+            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+        yield server
+
+
+def settle(logic: LandmarkLogic) -> None:
+    """What the panel's timer does, until the background is idle."""
+    end = time.monotonic() + DEADLINE_S
+    while logic.worker.busy:
+        assert time.monotonic() < end, "the background did not come to rest"
+        logic.poll()
+        time.sleep(0.005)
+
+
+@pytest.fixture()
+def logic(server, tmp_path):
+    logic = LandmarkLogic(server.url, tmp_path / "work", author="ann")
+    logic.connect()
+    settle(logic)
+    yield logic
+    logic.close()
+
+
+def truth_of(material: Material, image_id: str) -> dict:
+    rows = material.truth[image_id].positions_mm
+    return {n: (float(x), float(y), 0.0) for n, (x, y) in zip(material.task.names, rows, strict=True)}
+
+
+def mean_error(session: Session, truth: dict) -> float:
+    return float(np.mean([np.linalg.norm(np.subtract(p.position, truth[p.name])) for p in session.points if p.position]))
+
+
+def test_a_case_from_choice_to_submission(logic, material, server):
+    logic.next_case("first")
+    settle(logic)
+    session = logic.session
+    assert session.image_id == sorted(material.truth)[5] and session.reason and logic.online
+    truth = truth_of(material, session.image_id)
+    logic.predict()
+    settle(logic)
+    assert {p.state for p in session.points} == {PREDICTED} and session.next in material.task.names
+    before = mean_error(session, truth)
+    for _ in range(3):
+        name = session.next
+        logic.correct(name, truth[name])
+        settle(logic)
+        assert session.point(name) == Point(name, PLACED, truth[name])
+    assert mean_error(session, truth) < 0.6 * before and logic.moved > 0
+    logic.accept_all()
+    logic.mark_absent(material.task.names[0])
+    assert logic.submit()
+    settle(logic)
+    assert session.base_revision == 1 and logic.outbox.waiting() == []
+    saved = server.get(f"/landmarks/images/{session.image_id}")
+    assert saved["author"] == "ann" and [r["status"] for r in saved["landmarks"]] == [ABSENT] + [ACCEPTED] * 11
+
+
+def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
+    image_id = sorted(material.truth)[6]
+    other = LandmarkLogic(server.url, tmp_path / "other", author="bob")
+    other.connect()
+    for one in (logic, other):
+        settle(one)
+        one.open_case(image_id)
+        settle(one)
+    other.correct(material.task.names[0], (11.0, 12.0, 0.0))
+    settle(other)
+    other.submit()
+    settle(other)
+    logic.correct(material.task.names[0], (51.0, 52.0, 0.0))
+    settle(logic)
+    logic.submit()
+    settle(logic)
+    case, conflict = logic.conflict
+    assert case == image_id and conflict.author == "bob" and conflict.points[0].position == (11.0, 12.0, 0.0)
+    assert "bob saved revision 1 meanwhile" in logic.message
+    assert logic.session.points[0].position == (51.0, 52.0, 0.0)  # mine is still here
+    assert len(list((logic.outbox.folder / "refused").iterdir())) == 1
+    other.close()
+
+
+def test_a_session_reopens_where_it_was(logic, server, material):
+    logic.open_case(sorted(material.truth)[7])
+    settle(logic)
+    logic.correct(material.task.names[3], (33.0, 44.0, 0.0))
+    settle(logic)
+    points = list(logic.session.points)
+    again = LandmarkLogic(server.url, logic.folder)  # as after a crash: the old one was never closed
+    again.connect()
+    settle(again)
+    assert again.session.image_id == sorted(material.truth)[7] and again.session.points == points
+    again.close()
+
+
+def test_undo_takes_back_the_correction_and_what_followed(logic, server, material):
+    logic.open_case(sorted(material.truth)[7])
+    settle(logic)
+    logic.predict()
+    settle(logic)
+    before = list(logic.session.points)
+    logic.correct(material.task.names[2], (20.0, 20.0, 0.0))
+    settle(logic)
+    assert logic.session.undo_text == "the others follow"
+    logic.undo()
+    logic.undo()
+    assert logic.session.points == before
+
+
+def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_path_factory, tmp_path):
+    alone = phantoms(tmp_path_factory.mktemp("offline"), 3)
+    image_id = sorted(alone.truth)[0]
+    with serving(alone) as server:
+        logic = LandmarkLogic(server.url, tmp_path / "work", author="ann")
+        logic.connect()
+        settle(logic)
+        logic.open_case(image_id)
+        settle(logic)
+        logic.session.propose([Point(n, PREDICTED, p) for n, p in truth_of(alone, image_id).items()])
+        logic.template = list(logic.session.points)
+        port = server.url.rsplit(":", 1)[1]
+    name = alone.task.names[0]
+    x, y, z = truth_of(alone, image_id)[name]
+    logic.correct(name, (x + 7.0, y, z))
+    settle(logic)
+    assert not logic.online and "kept here and sent later" in logic.message
+    shifts = [np.subtract(p.position, truth_of(alone, image_id)[p.name])[0] for p in logic.session.points]
+    assert np.allclose(shifts, 7.0, atol=1e-6)  # one point shifts the others, computed here
+    logic.submit()
+    settle(logic)
+    assert len(logic.outbox.waiting()) == 1
+    sent = json.loads(logic.outbox.waiting()[0].read_text())
+    with serving(alone) as server:
+        logic.client.url = server.url
+        logic.client.save(image_id, logic.session.points, logic.task, 0, "ann", sent["key"])  # its answer was lost, say
+        logic.deliver()
+        settle(logic)
+        assert logic.outbox.waiting() == [] and logic.online
+        revisions = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
+        assert len(revisions) == 1 and revisions[0]["author"] == "ann"
+    assert port
+    logic.close()
+
+
+class Faulty(http.server.BaseHTTPRequestHandler):
+    """A server that misbehaves as ``mode`` says."""
+
+    mode = "500"
+
+    def _answer(self):
+        if Faulty.mode == "slow":
+            time.sleep(0.5)
+        if Faulty.mode == "drop":
+            self.connection.close()
+            return
+        self.send_response(500 if Faulty.mode == "500" else 200)
+        self.end_headers()
+        bodies = {"html": b"<html>hello</html>", "wrong": b'{"landmarks": [{"name": "nose"}]}', "list": b"[1, 2]", "slow": b"{}"}
+        self.wfile.write(bodies.get(Faulty.mode, b"oops"))
+
+    do_GET = do_POST = do_PUT = _answer
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture()
+def faulty():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "mode, text",
+    [
+        ("500", "the server failed with 500; your work is kept here and sent later"),
+        ("drop", "does not answer (ConnectionError); your work is kept here and sent later"),
+        ("html", "the answer is no JSON: is http://127.0.0.1"),
+        ("wrong", "{'name': 'nose'} is no landmark of task 'head'"),
+        ("list", "the answer has no list of landmarks"),
+        ("slow", "the answer has no list of landmarks"),
+    ],
+)
+def test_a_faulty_server_gives_a_message_and_never_blocks(faulty, tmp_path, mode, text):
+    Faulty.mode = mode
+    logic = LandmarkLogic(faulty, tmp_path / "work")
+    logic.task = Task("head", ("nasion", "menton"), 3, {}, ())
+    logic.session = Session.fresh(logic.task, "case")
+    started = time.perf_counter()
+    logic.predict()
+    longest = time.perf_counter() - started
+    end = time.monotonic() + DEADLINE_S
+    while logic.worker.busy and time.monotonic() < end:
+        started = time.perf_counter()
+        logic.poll()
+        longest = max(longest, time.perf_counter() - started)
+        time.sleep(0.005)
+    assert text in logic.message and longest < 0.05
+    assert logic.session.points == [Point("nasion"), Point("menton")]
+    logic.close()
+
+
+def test_nothing_is_written_outside_the_given_folder(logic, tmp_path):
+    assert {p.name for p in Path(tmp_path).iterdir()} == {"work"}

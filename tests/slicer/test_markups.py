@@ -1,0 +1,187 @@
+"""Points in real MRML: states, frames, events, and what must never happen to a person's points."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, BY_PERSON, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task
+
+from landmarklabel.io.markups import read_markups
+from landmarklabel.landmarks import LandmarkTask
+
+NAMES = ("nasion", "sella", "orbit_L", "orbit_R", "menton")
+TASK = Task("head", NAMES, 3, {}, (("orbit_L", "orbit_R"),))
+POINTS = [
+    Point("nasion", PREDICTED, (1.0, 2.0, 3.0), 1.5),
+    Point("sella", PLACED, (-4.0, 5.0, 6.5)),
+    Point("orbit_L", ACCEPTED, (25.0, -7.0, 8.0)),
+    Point("orbit_R", ABSENT),
+    Point("menton", UNSET),
+]
+
+
+def test_states_are_shown_as_slicer_has_them(scene):
+    node = LandmarkNode(scene, TASK)
+    node.show(POINTS)
+    status = [node.node.GetNthControlPointPositionStatus(i) for i in range(5)]
+    assert status == [DEFINED, DEFINED, DEFINED, MISSING, UNDEFINED]
+    assert [node.node.GetNthControlPointLocked(i) for i in range(5)] == [0, 0, 1, 0, 0]
+    assert [node.node.GetNthControlPointLabel(i) for i in range(5)] == list(NAMES)
+
+
+def test_positions_are_lps_here_and_ras_in_the_scene(scene):
+    node = LandmarkNode(scene, TASK)
+    node.show(POINTS)
+    ras = [0.0, 0.0, 0.0]
+    node.node.GetNthControlPointPositionWorld(2, ras)
+    assert ras == [-25.0, 7.0, 8.0]
+    assert node.positions() == [(1.0, 2.0, 3.0), (-4.0, 5.0, 6.5), (25.0, -7.0, 8.0), None, None]
+
+
+def test_a_point_that_lost_its_position_gives_none_whatever_mrml_remembers(scene):
+    node = LandmarkNode(scene, TASK)
+    node.show(POINTS)
+    node.show([Point("nasion"), Point("sella", ABSENT), *POINTS[2:]])
+    old = [0.0, 0.0, 0.0]
+    node.node.GetNthControlPointPositionWorld(0, old)
+    assert old != [0.0, 0.0, 0.0]  # the trap: stale coordinates are still there
+    assert node.positions()[:2] == [None, None]
+
+
+def test_the_scene_saves_what_the_server_reads(scene, tmp_path):
+    node = LandmarkNode(scene, TASK)
+    node.show(POINTS)
+    import slicer
+
+    storage = scene.AddNode(slicer.vtkMRMLMarkupsJsonStorageNode())
+    storage.SetFileName(str(tmp_path / "case.mrk.json"))
+    assert storage.WriteData(node.node) == 1
+    back = read_markups(tmp_path / "case.mrk.json", LandmarkTask("head", NAMES, 3))
+    assert [s.value for s in back.status] == [p.state for p in POINTS]
+    expected = [p.position or (np.nan,) * 3 for p in POINTS]
+    np.testing.assert_allclose(back.positions_mm, expected, atol=1e-9)
+    assert back.expected_error_mm[0] == 1.5 and np.isnan(back.expected_error_mm[1:]).all()
+    written = json.loads((tmp_path / "case.mrk.json").read_text())["markups"][0]
+    assert written["coordinateSystem"] == "LPS" and written["fixedNumberOfControlPoints"]
+
+
+def test_a_transformed_list_still_gives_world_positions(scene):
+    import slicer
+    import vtk
+
+    node = LandmarkNode(scene, TASK)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 11.0)
+    transform.SetMatrixTransformToParent(matrix)
+    node.node.SetAndObserveTransformNodeID(transform.GetID())
+    node.show(POINTS)
+    assert node.positions()[1] == pytest.approx((-4.0, 5.0, 6.5))
+    assert isinstance(scene, slicer.vtkMRMLScene)
+
+
+def test_moving_a_point_tells_its_name_while_dragging_and_at_the_end(scene):
+    told = []
+    node = LandmarkNode(scene, TASK, lambda *what: told.append(what))
+    node.show(POINTS)
+    assert told == []  # showing is nobody's correction
+    for x in (2.0, 3.0):
+        node.node.SetNthControlPointPositionWorld(1, *flipped((x, 5.0, 6.5)))
+    node.node.InvokeEvent(node.node.PointEndInteractionEvent)
+    assert told == [("sella", (2.0, 5.0, 6.5), False), ("sella", (3.0, 5.0, 6.5), False), ("sella", (3.0, 5.0, 6.5), True)]
+
+
+def test_a_batch_of_changes_without_an_index_is_told_point_by_point(scene):
+    told = []
+    node = LandmarkNode(scene, TASK, lambda *what: told.append(what[0]))
+    node.show(POINTS)
+    was = node.node.StartModify()
+    node.node.SetNthControlPointPositionWorld(0, 9, 9, 9)
+    node.node.SetNthControlPointPositionWorld(1, 8, 8, 8)
+    node.node.EndModify(was)
+    assert sorted(set(told)) == ["nasion", "sella"]
+
+
+def test_placing_again_keeps_number_and_order_and_tells_the_new_position(scene):
+    told = []
+    node = LandmarkNode(scene, TASK, lambda *what: told.append(what))
+    node.show(POINTS)
+    node.start_placing("orbit_L")
+    interaction = scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+    assert interaction.GetCurrentInteractionMode() == interaction.Place and told == []
+    node.node.SetNthControlPointPositionWorld(2, *flipped((20.0, -6.0, 7.0)))
+    assert node.node.GetNumberOfControlPoints() == 5 and node.node.GetNthControlPointLabel(2) == "orbit_L"
+    assert ("orbit_L", (20.0, -6.0, 7.0)) in [(name, position) for name, position, _ in told]
+    node.stop_placing()
+    assert interaction.GetCurrentInteractionMode() != interaction.Place
+
+
+def test_after_closing_nothing_is_told(scene):
+    told = []
+    node = LandmarkNode(scene, TASK, lambda *what: told.append(what))
+    node.show(POINTS)
+    before = node.node.HasObserver(node.node.PointModifiedEvent)
+    node.close()
+    node.node.SetNthControlPointPositionWorld(0, 9, 9, 9)
+    assert before and told == [] and not node.node.HasObserver(node.node.PointEndInteractionEvent)
+
+
+def test_jumping_moves_the_slices_without_recentring_them(scene):
+    node = LandmarkNode(scene, TASK)
+    node.show(POINTS)
+    view = scene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetOrientationToAxial()
+    assert node.jump_to("sella") and not node.jump_to("menton")
+    assert view.GetSliceOffset() == pytest.approx(6.5)
+    assert [view.GetXYZOrigin()[i] for i in range(2)] == [0.0, 0.0]
+
+
+coordinate = st.floats(-500, 500)
+position = st.tuples(coordinate, coordinate, coordinate)
+
+
+@st.composite
+def points(draw, states=STATES):
+    out = []
+    for name in NAMES:
+        state = draw(st.sampled_from(states))
+        out.append(Point(name, state, draw(position) if state in WITH_POSITION else None))
+    return out
+
+
+@given(before=points(), proposed=points((UNSET, PREDICTED, ABSENT)))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_prediction_changes_what_a_person_said(scene, before, proposed):
+    node, session = LandmarkNode(scene, TASK), Session(TASK, "case", list(before))
+    node.show(session.points)
+    shown = node.positions()
+    session.propose(proposed)
+    node.show(session.points)
+    for i, old in enumerate(before):
+        if old.state in BY_PERSON:
+            assert session.points[i] == old and node.positions()[i] == shown[i]
+            assert node.node.GetNthControlPointLocked(i) == (old.state == ACCEPTED)
+            assert (node.node.GetNthControlPointPositionStatus(i) == MISSING) == (old.state == ABSENT)
+    node.close()
+    scene.RemoveNode(node.node)
+
+
+def test_150_rows_are_shown_quickly(scene, record_property):
+    import time
+
+    names = tuple(f"p{i}" for i in range(150))
+    node = LandmarkNode(scene, Task("many", names, 3, {}, ()))
+    spent = []
+    for shift in range(20):
+        rows = [Point(n, PREDICTED, (float(i), float(shift), 0.0), 1.0) for i, n in enumerate(names)]
+        started = time.perf_counter()
+        node.show(rows)
+        spent.append(time.perf_counter() - started)
+    record_property("show_150_ms", round(1000 * float(np.median(spent)), 2))
+    assert np.median(spent) < 0.1
