@@ -82,7 +82,7 @@ def test(rest: list[str]) -> int:
 
 
 def lint(rest: list[str]) -> int:
-    return run("-m", "ruff", "check", "lib", "apps", "scripts", "tests", *rest)
+    return run("-m", "ruff", "check", "lib", "apps", "scripts", "slicer_extension", "tests", *rest)
 
 
 def bench(rest: list[str]) -> int:

@@ -102,6 +102,8 @@ def test_missing_landmarks_are_tolerated(dims):
     apart = fit_robustly(prior.pose.mean, complete.pose.mean, np.ones(n))[1]
     assert apart.max() < 0.05 * model.size
     assert np.linalg.eigvalsh(prior.covariance).min() > 0
+    size = [np.trace(p.covariance) / p.pose.size**2 for p in (prior, complete)]
+    assert size[0] == pytest.approx(size[1], rel=0.12)
     which = far_apart(model.mean, 6)
     assert held_out_error(prior, model, which) < 1.25 * held_out_error(complete, model, which)
 

@@ -53,19 +53,20 @@ def inside(calibration, seen, truth, factor=1.0):
     return np.stack(out)
 
 
+@pytest.mark.parametrize("count", [30, 80])
 @pytest.mark.parametrize("d", [2, 3])
-def test_regions_hold_what_they_promise_a_landmark_and_a_case(d):
+def test_regions_hold_what_they_promise_a_landmark_and_a_case(d, count):
     seen, truth = simulate(160, d)
     rng, landmark, case = np.random.default_rng(1), [], []
     for _ in range(30):
-        halves = np.split(rng.permutation(160), 2)
-        (known, fresh) = ([[x[i] for i in half] for x in (seen, truth)] for half in halves)
+        parts = np.split(rng.permutation(160), [count])
+        known, fresh = ([[x[i] for i in part] for x in (seen, truth)] for part in parts)
         calibration = calibrate(*known)
         assert calibration.case_factor > 1
         landmark.append(inside(calibration, *fresh).mean(0))
         case.append(inside(calibration, *fresh, calibration.case_factor).all(1).mean())
     assert 0.94 <= np.mean(landmark) <= 0.96
-    assert np.abs(np.mean(landmark, axis=0) - 0.95).max() < 0.02
+    assert np.abs(np.mean(landmark, axis=0) - 0.95).max() < 0.025
     assert 0.935 <= np.mean(case) <= 0.965
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .shape import propagate
-from .wire import ABSENT, PREDICTED, WITH_POSITION, Point, Task
+from .wire import ABSENT, PLACED, PREDICTED, WITH_POSITION, Point, Task
 
 OUTLIER = 4.0  # times the median deviation from what the others say
 
@@ -16,7 +16,7 @@ def swapped_sides(points: Sequence[Point], task: Task) -> list[tuple[str, str]]:
     """Pairs whose left and right lie on the wrong sides of each other: R is towards negative x in LPS (radiological right).
 
     With three or more pairs the majority tells which side is which (an image may be mirrored); with fewer the name does, where it
-    says left or right.
+    says left or right, in 3D: a projection may show either side.
     """
     position = {p.name: p.position for p in points if p.position}
     pairs = [(a, b) for a, b in task.mirror_pairs if a in position and b in position]
@@ -24,7 +24,8 @@ def swapped_sides(points: Sequence[Point], task: Task) -> list[tuple[str, str]]:
     if len(pairs) >= 3:
         usual = np.sign(np.median(list(across.values())))
         return [pair for pair, x in across.items() if usual and np.sign(x) == -usual]
-    return [pair for pair, x in across.items() if (side := _side(pair)) and np.sign(x) == -side]
+    sides = {pair: _side(pair) if task.dims == 3 else 0 for pair in across}
+    return [pair for pair, x in across.items() if sides[pair] and np.sign(x) == -sides[pair]]
 
 
 def _side(pair: tuple[str, str]) -> int:
@@ -39,24 +40,25 @@ def _side(pair: tuple[str, str]) -> int:
 
 
 def outliers(points: Sequence[Point], template: Sequence[Point]) -> list[str]:
-    """Names of points that lie far from where the template, laid on all other points, has them."""
-    names, off = [], []
-    for i, point in enumerate(points):
-        if point.position is None or template[i].position is None:
-            continue
-        others = [p if j != i else Point(p.name, PREDICTED, template[i].position) for j, p in enumerate(points)]
-        others = [_stated(p) if j != i else p for j, p in enumerate(others)]
-        moved = propagate(template, others)[i]
-        names.append(point.name)
-        off.append(float(np.linalg.norm(np.subtract(point.position, moved.position))))
-    if len(off) < 5:
-        return []
-    usual = max(float(np.median(off)), 1e-6)
-    return [name for name, distance in zip(names, off, strict=True) if distance > OUTLIER * usual and distance > 1.0]
+    """Names of points that lie far from where the template, laid on all other points, has them; the worst first."""
+    left = [i for i, p in enumerate(points) if p.position is not None and template[i].position is not None]
+    out: list[str] = []
+    while len(left) >= 5:
+        off = {i: _off(points, template, i, left) for i in left}
+        worst = max(off, key=off.get)
+        left = [i for i in left if i != worst]
+        usual = float(np.median([_off(points, template, i, left) for i in left]))  # without the worst, which spoils the others
+        if off[worst] <= max(OUTLIER * usual, 1.0):
+            break
+        out.append(points[worst].name)
+    return out
 
 
-def _stated(point: Point) -> Point:
-    return Point(point.name, "placed", point.position) if point.position else point
+def _off(points: Sequence[Point], template: Sequence[Point], which: int, known: Sequence[int]) -> float:
+    """Distance in mm of a point from where the template, laid on the other known points, has it."""
+    stated = [Point(p.name, PLACED, p.position) if j in known and j != which else Point(p.name) for j, p in enumerate(points)]
+    stated[which] = Point(points[which].name, PREDICTED, template[which].position)
+    return float(np.linalg.norm(np.subtract(points[which].position, propagate(template, stated)[which].position)))
 
 
 def refuse_stale(points: Sequence[Point]) -> None:

@@ -1,0 +1,70 @@
+"""3D Slicer module: annotate landmarks together with a LandmarkLabel server."""
+
+import logging
+from pathlib import Path
+
+import qt
+import slicer
+from LandmarkLabelLib.panel import LandmarkPanel
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+
+class LandmarkLabel(ScriptedLoadableModule):
+    """What Slicer lists."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("LandmarkLabel")
+        parent.categories = ["Active Learning"]
+        parent.dependencies = []
+        parent.contributors = ["The LandmarkLabel developers"]
+        parent.helpText = _(
+            "Proposes anatomical landmarks, learns from corrections, and says how sure it is. Needs a running server."
+        )
+        parent.acknowledgementText = _("SpatialConfiguration-Net: Payer 2016, 2019. Global-to-local localization: Noothout 2020.")
+
+
+class LandmarkLabelWidget(ScriptedLoadableModuleWidget):
+    """The module panel."""
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        window = slicer.util.mainWindow()
+        self.panel = LandmarkPanel(self.layout, self.logic_folder(), _, window)
+
+    def logic_folder(self):
+        """Where unfinished cases and unsent submissions are kept."""
+        return Path(qt.QStandardPaths.writableLocation(qt.QStandardPaths.AppDataLocation)) / "LandmarkLabel"
+
+    def enter(self):
+        self.panel.set_shortcuts_enabled(True)
+
+    def exit(self):
+        self.panel.set_shortcuts_enabled(False)
+
+    def cleanup(self):
+        self.panel.close()
+
+
+class LandmarkLabelLogic(ScriptedLoadableModuleLogic):
+    """Slicer looks for this name; the logic is in LandmarkLabelLib.logic."""
+
+
+class LandmarkLabelTest(ScriptedLoadableModuleTest):
+    """For owners of desktop Slicer: the panel opens, shows a session and closes."""
+
+    def runTest(self):
+        self.setUp()
+        self.test_panel_opens()
+
+    def test_panel_opens(self):
+        widget = slicer.modules.landmarklabel.widgetRepresentation().self()
+        assert widget.panel.message is not None
+        logging.info("LandmarkLabel: panel opened")
+        self.delayDisplay(_("Test passed"))

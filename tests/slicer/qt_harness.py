@@ -1,0 +1,102 @@
+"""The panel on PySide6 and real MRML, without desktop Slicer.
+
+What is stood in for: ``qt`` is PySide6 (Slicer has PythonQt), and of Slicer's Python only ``ScriptedLoadableModule`` classes,
+``i18n.tr``, ``util.mainWindow`` and ``mrmlScene``. No ctk or qMRML widget is used. What this cannot show: PythonQt's quirks, the
+layout manager, packaging, Windows and macOS.
+
+As a program it writes a picture of the panel: ``python tests/slicer/qt_harness.py PICTURE.png``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+MODULE = Path(__file__).resolve().parents[2] / "slicer_extension" / "LandmarkLabel"
+
+
+def install():
+    """Make ``import qt`` and Slicer's module classes work; returns the ``qt`` module."""
+    import slicer
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    if "qt" in sys.modules:
+        return sys.modules["qt"]
+    qt = types.ModuleType("qt")
+    for part in (QtGui, QtWidgets, QtCore):
+        qt.__dict__.update({name: getattr(part, name) for name in dir(part) if not name.startswith("_")})
+    qt.application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["harness"])
+    sys.modules["qt"] = qt
+    sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=lambda text: text)
+    sys.modules["slicer.ScriptedLoadableModule"] = _module_classes(qt)
+    slicer.mrmlScene = slicer.vtkMRMLScene()
+    slicer.applicationLogic = slicer.vtkSlicerApplicationLogic()
+    slicer.applicationLogic.SetMRMLScene(slicer.mrmlScene)
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene, True)
+    slicer.util = types.SimpleNamespace(mainWindow=lambda: slicer.harness_window)
+    slicer.harness_window = QtWidgets.QMainWindow()
+    if str(MODULE) not in sys.path:
+        sys.path.insert(0, str(MODULE))
+    return qt
+
+
+def _module_classes(qt):
+    class Widget:
+        def __init__(self, parent=None):
+            self.parent = parent or qt.QWidget()
+            self.layout = qt.QVBoxLayout(self.parent)
+
+        def setup(self):
+            """As Slicer's own: nothing to show in a panel for users."""
+
+    plain = type("Plain", (), {"__init__": lambda self, parent=None: None})
+    names = {"ScriptedLoadableModule": plain, "ScriptedLoadableModuleLogic": plain, "ScriptedLoadableModuleTest": plain}
+    return types.SimpleNamespace(**names, ScriptedLoadableModuleWidget=Widget)
+
+
+def open_panel(folder: Path, width: int = 380):
+    """A shown panel and the widget it lives in."""
+    qt = install()
+    from LandmarkLabelLib.panel import LandmarkPanel
+
+    holder = qt.QWidget()
+    panel = LandmarkPanel(qt.QVBoxLayout(holder), folder, str, holder)
+    holder.resize(width, 640)
+    holder.show()
+    return panel, holder
+
+
+def example(folder: Path, width: int = 380):
+    """A panel with a case as it looks halfway through, without a server."""
+    panel, holder = open_panel(folder, width)
+    from LandmarkLabelLib.logic import LandmarkLogic
+    from LandmarkLabelLib.session import Session
+    from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task
+
+    names = ("nasion", "sella", "orbit_left", "orbit_right", "porion_left", "porion_right", "menton", "gonion_left")
+    states = (ACCEPTED, PLACED, PREDICTED, PREDICTED, PREDICTED, ABSENT, PREDICTED, PREDICTED)
+    task = Task("head", names, 3, {}, (("orbit_left", "orbit_right"), ("porion_left", "porion_right")))
+    panel.logic = LandmarkLogic("http://127.0.0.1:1", folder, "ann", panel._mark_due)
+    panel.logic.task, panel.logic.models, panel.logic.online = task, {"scn": {}, "global_local": {}}, True
+    places = [(10.0 * i, 5.0 * i, 2.0 * i) for i in range(len(names))]
+    points = [
+        Point(n, s, None if s == ABSENT else p, None if s in (ABSENT, PLACED, ACCEPTED) else 0.6 + 0.7 * i, i == 6)
+        for i, (n, s, p) in enumerate(zip(names, states, places, strict=True))
+    ]
+    panel.logic.session = Session(task, "case_12", points, 0, "3 uncertain landmarks", "menton")
+    panel.logic.message = "4 points moved"
+    panel.refresh()
+    panel.select("menton")
+    return panel, holder
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        shown, window = example(Path(place))
+        window.grab().save(sys.argv[1])
+        shown.close()

@@ -1,0 +1,176 @@
+"""Session, guards and local moving: plain Python, no Qt and no MRML."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.shape import propagate
+from LandmarkLabelLib.wire import (
+    ABSENT,
+    ACCEPTED,
+    PLACED,
+    PREDICTED,
+    UNSET,
+    Point,
+    Task,
+    WireError,
+    merged,
+    parse_points,
+    parse_task,
+    to_rows,
+)
+
+from landmarklabel.data.synthetic import phantom_task
+from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.server.wire import from_wire, to_wire
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+TASK = Task("t", NAMES, 3, {}, ())
+RNG = np.random.default_rng(0)
+SHAPE = RNG.uniform(-50, 50, (6, 3))
+
+
+def points(places, state=PREDICTED) -> list[Point]:
+    return [Point(n, state, tuple(p)) for n, p in zip(NAMES, places, strict=True)]
+
+
+def test_both_ends_of_the_wire_agree():
+    """Golden round trip: what the server sends the extension reads, and the other way round."""
+    task = phantom_task(3)
+    status = [Status.PREDICTED, Status.PLACED, Status.ACCEPTED, Status.ABSENT, Status.UNSET] + [Status.PREDICTED] * (
+        len(task) - 5
+    )
+    places = np.arange(3.0 * len(task)).reshape(-1, 3)
+    places[3:5] = np.nan
+    sent = LandmarkSet(task, places, tuple(status), expected_error_mm=np.where(np.isnan(places[:, 0]), np.nan, 1.25))
+    ours = parse_task(task.to_json())
+    read = parse_points(to_wire(sent), ours)
+    assert [p.state for p in read] == [s.value for s in status] and read[0].expected_error_mm == 1.25
+    assert ours.names == task.names and ours.mirror_pairs == task.mirror_pairs
+    back = from_wire(to_rows(read, 3), task)
+    assert back.status == sent.status
+    np.testing.assert_array_equal(back.positions_mm, sent.positions_mm)
+
+
+@pytest.mark.parametrize(
+    "rows, text",
+    [
+        ({}, "no list of landmarks"),
+        ([{"name": "z"}], "is no landmark of task 't'"),
+        ([{"name": "a", "status": "here"}], "'a' has the unknown state 'here'"),
+        ([{"name": "a", "status": "placed", "position": [1, 2]}], "'a' is placed at [1, 2], which is no position in 3D"),
+        ([{"name": "a", "status": "placed", "position": [1, 2, float("nan")]}], "which is no position"),
+        ([{"name": "a", "status": "absent"}, {"name": "a", "status": "absent"}], "names 'a' twice"),
+    ],
+)
+def test_wrong_answers_are_refused_by_text(rows, text):
+    with pytest.raises(WireError) as caught:
+        parse_points(rows, TASK)
+    assert text in str(caught.value)
+
+
+def test_a_rigid_move_of_three_points_moves_the_others_rigidly():
+    angle = 0.4
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    moved = SHAPE @ turn.T + (5, -3, 9)
+    now = points(SHAPE)
+    for i in range(3):
+        now[i] = Point(NAMES[i], PLACED, tuple(moved[i]))
+    found = np.array([p.position for p in propagate(points(SHAPE), now)])
+    np.testing.assert_allclose(found, moved, atol=1e-3)
+
+
+def test_local_moving_leaves_a_persons_points_and_feels_a_correction_less_far_away():
+    places = np.array([[0, 0, 0], [10, 0, 0], [200, 0, 0], [0, 200, 0], [0, 0, 200], [200, 200, 0.0]])
+    now = points(places)
+    now[2:] = [Point(p.name, ACCEPTED, p.position) for p in now[2:]]
+    now[0] = Point("a", PLACED, (0.0, 0.0, 8.0))
+    found = propagate(points(places), now)
+    assert found[0] == now[0] and found[2:] == now[2:]
+    assert 4 < found[1].position[2] < 12
+
+
+def test_predictions_never_change_what_a_person_said():
+    mine = [Point("a", PLACED, (1.0, 1.0, 1.0)), Point("b", ABSENT), Point("c", ACCEPTED, (2.0, 2.0, 2.0)), *points(SHAPE)[3:]]
+    new = merged(mine, points(SHAPE + 1))
+    assert new[:3] == mine[:3] and all(a != b for a, b in zip(new[3:], mine[3:], strict=True))
+
+
+def test_undo_takes_back_one_change_after_the_other():
+    session = Session.fresh(TASK, "case")
+    states = [list(session.points)]
+    for act in (
+        lambda: session.propose(points(SHAPE)),
+        lambda: session.place("a", (1, 2, 3)),
+        lambda: session.accept("b"),
+        lambda: session.mark_absent("c"),
+        lambda: session.clear("a"),
+    ):
+        act()
+        states.append(list(session.points))
+    for before in reversed(states[:-1]):
+        assert session.undo() and session.points == before
+    assert not session.undo() and session.undo_text == ""
+
+
+def test_accepting_nothing_is_refused_by_text():
+    with pytest.raises(ValueError, match="a has no position to accept: place it, or call it absent"):
+        Session.fresh(TASK, "case").accept("a")
+
+
+def test_the_most_doubtful_points_come_first():
+    rows = [
+        Point("a", PREDICTED, (0, 0, 0), 1.0),
+        Point("b", PREDICTED, (0, 0, 0), 5.0),
+        Point("c", PREDICTED, (0, 0, 0), 0.5, flagged=True),
+        Point("d", ACCEPTED, (0, 0, 0)),
+        Point("e", UNSET),
+        Point("f", ABSENT),
+    ]
+    assert Session(TASK, "case", rows).doubtful() == ["e", "c", "b", "a"]
+
+
+def test_a_session_survives_on_disk_and_a_damaged_one_is_not_opened(tmp_path):
+    session = Session(TASK, "case", points(SHAPE), 3, "why", "b")
+    session.save(tmp_path / "s.json")
+    back = Session.load(tmp_path / "s.json", TASK)
+    assert (back.points, back.base_revision, back.reason, back.next) == (session.points, 3, "why", "b")
+    assert Session.load(tmp_path / "s.json", Task("t", NAMES[:3], 3, {}, ())) is None
+    text = (tmp_path / "s.json").read_text()
+    for broken in (text[:50], "[]", "{}", text.replace('"points"', '"dots"')):
+        (tmp_path / "s.json").write_text(broken)
+        assert Session.load(tmp_path / "s.json", TASK) is None
+    assert Session.load(tmp_path / "none.json", TASK) is None
+
+
+def test_left_taken_for_right_is_seen_in_3d_and_by_the_majority():
+    pairs = (("eye_left", "eye_right"), ("ear_left", "ear_right"), ("jaw_left", "jaw_right"))
+    names = tuple(n for pair in pairs for n in pair)
+    good = [Point(n, PLACED, (30.0 if "left" in n else -30.0, float(i), 0.0)) for i, n in enumerate(names)]
+    swapped = [
+        good[0],
+        good[1],
+        Point("ear_left", PLACED, good[3].position),
+        Point("ear_right", PLACED, good[2].position),
+        *good[4:],
+    ]
+    three, one = Task("t", names, 3, {}, pairs), Task("t", names, 3, {}, pairs[1:2])
+    assert swapped_sides(good, three) == [] and swapped_sides(swapped, three) == [pairs[1]]
+    assert swapped_sides(good, one) == [] and swapped_sides(swapped, one) == [pairs[1]]
+    mirrored = [Point(p.name, p.state, (-p.position[0], *p.position[1:])) for p in good]
+    assert swapped_sides(mirrored, three) == []  # all of them: another hand, not a mistake
+    assert swapped_sides(mirrored, Task("t", names, 2, {}, pairs[:1])) == []
+
+
+def test_a_point_far_from_where_the_others_say_is_an_outlier():
+    moved = SHAPE + RNG.normal(0, 0.5, SHAPE.shape)
+    moved[4] += (40, 0, 0)
+    assert outliers(points(moved, PLACED), points(SHAPE)) == ["e"]
+
+
+@pytest.mark.parametrize("wrong", [Point("a", ABSENT, (1.0, 2.0, 3.0)), Point("a", UNSET, (1.0, 2.0, 3.0)), Point("a", PLACED)])
+def test_a_stale_or_missing_position_is_never_sent(wrong):
+    with pytest.raises(ValueError, match="^a is "):
+        refuse_stale([wrong])
