@@ -94,5 +94,6 @@ def _mean(errors: np.ndarray) -> float:
 
 
 def _needed(errors: np.ndarray, radius: float) -> int:
-    """Clicks until every point is within the radius."""
-    return int(np.argmax(np.nanmax(errors, axis=1) <= radius))
+    """Clicks until every point is within the radius; all of them where that never comes."""
+    near = np.nan_to_num(errors, nan=np.inf if np.isnan(errors).all() else 0.0).max(axis=1) <= radius
+    return int(np.argmax(near)) if near.any() else len(errors) - 1

@@ -152,11 +152,24 @@ def learn_pose(labelled: Sequence[LandmarkSet]) -> ShapePose:
         seen = np.isfinite(np.stack(laid)[..., 0]).sum(0)
         mean = np.nansum(np.stack(laid), axis=0) / np.where(seen > 0, seen, np.nan)[:, None]
         mean = (mean - np.nanmean(mean, axis=0)) * (size / _size(mean))
-    angles = np.array([_angle(f.rotation) for f in fits if f is not None])
+    turns = [f.rotation for f in fits if f is not None]
+    usual = _middle(turns)
+    mean, laid = mean @ usual.T, [x @ usual.T for x in laid]
+    angles = np.array([_angle(turn @ usual.T) for turn in turns])
     wild = bool(len(angles) >= 3 and (angles > WILD_ANGLE).mean() >= WILD_SHARE)
     medians = [np.nanmedian(np.linalg.norm(x - mean, axis=1)) / size for x in laid if np.isfinite(x).any()]
     spread = float(np.percentile(medians, 95)) if len(medians) >= 5 else 0.0
     return ShapePose(mean, wild and spread <= MOST_SPREAD, max(spread, LEAST_SPREAD))
+
+
+def _middle(turns: Sequence[np.ndarray]) -> np.ndarray:
+    """The rotation nearest to all others: which case the alignment started from must not matter."""
+    if len(turns) < 3:
+        return np.eye(len(turns[0])) if turns else np.eye(0)
+    apart = [np.median([_angle(a @ b.T) for b in turns]) for a in turns]
+    near = [b for b in turns if _angle(turns[int(np.argmin(apart))] @ b.T) <= WILD_ANGLE]
+    u, _, vt = np.linalg.svd(np.sum(near, axis=0))
+    return u @ vt
 
 
 def _complete_enough(shapes: np.ndarray) -> np.ndarray:

@@ -208,7 +208,7 @@ def _from_one_start(prior, usual, where, candidates, fixed, absent) -> Explained
             if (chosen >= FOUND).sum() + len(fixed) > d:
                 break
     barred = np.zeros(n, bool)  # whose first candidate is part of a confused group
-    for _ in range(ROUNDS):
+    for last in [False] * (ROUNDS - 1) + [True]:
         used, spread = points.copy(), noise.copy()
         taken = np.flatnonzero(chosen >= FOUND)
         used[taken] = candidates.positions_mm[taken, chosen[taken]] if len(taken) else used[taken]
@@ -222,7 +222,7 @@ def _from_one_start(prior, usual, where, candidates, fixed, absent) -> Explained
         if (again == chosen).all():
             group = _confused_group(prior, posterior, np.isfinite(used).all(1) & prior.known, chosen == FOUND, unit)
             barred[group], again[group] = True, FREE
-        if (again == chosen).all() or (again >= FOUND).sum() + len(fixed) <= d:
+        if last or (again == chosen).all() or (again >= FOUND).sum() + len(fixed) <= d:
             break
         chosen, where = again, PosePrior(posterior.pose, where.spread)
     seen = np.isfinite(used).all(1)

@@ -156,12 +156,13 @@ def _covariance(pose: ShapePose, deviations: np.ndarray, cases: int) -> np.ndarr
     known = np.isfinite(flat).any(0)
     freedom = max(cases - 1, 0)
     weight = GENERIC_CASES / (freedom + GENERIC_CASES)
-    filled, covariance = np.nan_to_num(flat), generic
-    for _ in range(3 if np.isnan(flat).any() else 1):
-        sample = filled.T @ filled / len(filled) * (cases / max(freedom, 1))
+    filled, hidden, covariance = np.nan_to_num(flat), np.zeros_like(generic), generic
+    for _ in range(5 if np.isnan(flat).any() else 1):  # expectation maximization
+        sample = (filled.T @ filled + hidden) / len(filled) * (cases / max(freedom, 1))
         seen = np.diag(sample)[known].mean() / np.diag(generic)[known].mean() if freedom else 1.0
         covariance = (1 - weight) * sample + weight * max(float(seen), 0.05) * generic
-        filled = np.stack([_filled(row, covariance) for row in flat])
+        rows, spreads = zip(*(_filled(row, covariance) for row in flat), strict=True)
+        filled, hidden = np.stack(rows), np.sum(spreads, axis=0)
     return covariance
 
 
@@ -172,15 +173,18 @@ def _generic(pose: ShapePose) -> np.ndarray:
     return np.kron(one, np.eye(mean.shape[1])) * pose.size**2
 
 
-def _filled(row: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Unknown coordinates as their mean given the known ones."""
+def _filled(row: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unknown coordinates as their mean given the known ones, and their covariance, zero for known ones."""
     have = np.isfinite(row)
+    spread = np.zeros_like(covariance)
     if have.all():
-        return row
+        return row, spread
     ridge = 1e-6 * np.trace(covariance) / len(covariance) * np.eye(int(have.sum()))
+    gain = np.linalg.solve(covariance[np.ix_(have, have)] + ridge, covariance[np.ix_(have, ~have)]).T
     out = row.copy()
-    out[~have] = covariance[np.ix_(~have, have)] @ np.linalg.solve(covariance[np.ix_(have, have)] + ridge, row[have])
-    return out
+    out[~have] = gain @ row[have]
+    spread[np.ix_(~have, ~have)] = covariance[np.ix_(~have, ~have)] - gain @ covariance[np.ix_(have, ~have)]
+    return out, spread
 
 
 def _usual(fits: Sequence[tuple[ImageGeometry, Similarity]]) -> UsualPose:
