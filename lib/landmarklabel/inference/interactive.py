@@ -124,7 +124,7 @@ def _starts(prior, usual, candidates, fixed, absent, start, seed) -> Iterator[Po
 
 
 def next_landmark(explained: Explained, free: Sequence[int]) -> int | None:
-    """The landmark whose position would reduce the total variance of all others most; None when none is left.
+    """The landmark whose position would reduce the total variance of all landmarks most; None when none is left.
 
     Source: greedy minimum of the posterior trace, as for any Gaussian.
     """
@@ -155,7 +155,8 @@ def _search(prior, points, weight, fixed, mirrored, scale, rng, count=STARTS) ->
     known = np.flatnonzero(np.isfinite(points).all(1) & prior.known)
     if len(known) <= d:
         return []
-    picks = np.stack([rng.choice(known, d, replace=False, p=weight[known] / weight[known].sum()) for _ in range(SAMPLES)])
+    order = np.log(weight[known]) + rng.gumbel(size=(SAMPLES, len(known)))  # draws without replacement, all at once
+    picks = known[np.argsort(-order, axis=1)[:, :d]]
     fixed = [i for i in fixed if i in known]
     for row, given in zip(picks, rng.integers(0, min(len(fixed), d) + 1, SAMPLES), strict=True):
         row[:given] = rng.permutation(fixed)[:given]

@@ -16,8 +16,7 @@ from landmarklabel.inference.sides import is_unusual
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.networks.heatmaps import TEMPERATURE
 
-GROSS = 25.0  # squared distance from what the others say, in standard deviations, beyond which a detection is not shown
-
+CELLS = 256  # of a landmark's map that are weighed against what the others say
 MEAN_OF_NORM = {2: 0.886, 3: 0.921}  # mean length of a normal vector over the root of its covariance's trace
 
 
@@ -128,15 +127,18 @@ def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndar
 
 def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int, loose: float) -> tuple[np.ndarray, np.ndarray]:
     """The local stage's map times what the others say: (m, d) the point of least expected distance, and (m, d, d)."""
-    places = maps.places_mm[which]
+    logits, places = maps.logits[which], maps.places_mm[which]
+    if logits.shape[1] > CELLS:  # the rest of a map holds next to nothing
+        best = np.argpartition(-logits, CELLS, axis=1)[:, :CELLS]
+        logits, places = np.take_along_axis(logits, best, 1), np.take_along_axis(places, best[..., None], 1)
     off = places - explained.others_mm[which, None]
     far = np.einsum("npi,nij,npj->np", off, np.linalg.inv(loose * explained.others_mm2[which]), off, optimize=True)
     freedom = cases + FREEDOM
-    log = maps.logits[which] / TEMPERATURE[places.shape[-1]] - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
+    log = logits / TEMPERATURE[places.shape[-1]] - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
     share = np.exp(log - log.max(1, keepdims=True))
     share /= share.sum(1, keepdims=True)
     found = np.einsum("np,npi->ni", share, places)
-    cell = np.linalg.norm(places[:, 0] - places[:, 1], axis=1)[:, None]
+    cell = np.linalg.norm(maps.places_mm[which, 0] - maps.places_mm[which, 1], axis=1)[:, None]
     for _ in range(4):  # Weiszfeld's iteration for the geometric median
         near = share / np.sqrt(((places - found[:, None]) ** 2).sum(-1) + 0.25 * cell**2)
         found = np.einsum("np,npi->ni", near, places) / near.sum(1, keepdims=True)
@@ -156,7 +158,7 @@ def _agreed(
     """Where to show each landmark, (n, d, d) how sure that is, and which detections contradict the others."""
     seen = np.isfinite(detected).all(1)
     alone = (explained.chosen == FREE) & prior.known
-    kept = (alone & seen & (explained.distance <= GROSS)) | ~(prior.known | (explained.chosen >= FOUND))
+    kept = ~prior.known & (explained.chosen < FOUND)  # nobody has labelled them: all there is is the network
     taken = explained.chosen == FOUND
     positions = np.where(kept[:, None], detected, explained.positions_mm)
     covariance = np.where((kept | taken)[:, None, None], covariance, explained.covariance_mm2)

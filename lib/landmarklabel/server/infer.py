@@ -119,10 +119,10 @@ class LandmarkInfer(InferTask):
         if model is None:
             return self._without_model(path, given)
         key = self._key(path, model)
-        with self._lock:
-            seen = self._seen.get(key)
-            if seen is None:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
-                seen = self._keep(key, _Seen(read_geometry(path, model.task.dims), model.look(self._opened(path, model))))
+        seen = self._seen.get(key)  # without the lock: a second pass of another request must not hold up an update
+        if seen is None:
+            with self._lock:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
+                seen = self._seen.get(key) or self._keep(key, path, model)
         suggestion = model.suggest(seen.evidence, seen.geometry, **given, before=seen.explained)
         seen.explained = suggestion.explained
         if further and self._looked_further(path, model, seen, suggestion, given):
@@ -171,7 +171,9 @@ class LandmarkInfer(InferTask):
         state = path.stat()
         return str(path), state.st_mtime_ns, state.st_size, str(self._loaded[0]), model.preset.key
 
-    def _keep(self, key: tuple, seen: _Seen) -> _Seen:
+    def _keep(self, key: tuple, path: Path, model: Localizer) -> _Seen:
+        """Look at an image, and remember what was seen."""
+        seen = _Seen(read_geometry(path, model.task.dims), model.look(self._opened(path, model)))
         self._seen[key] = seen
         while len(self._seen) > REMEMBERED:
             self._seen.pop(next(iter(self._seen)))
