@@ -106,7 +106,56 @@ def test_two_annotators_of_one_case_see_both_versions(logic, server, material, t
     assert "bob saved revision 1 meanwhile" in logic.message
     assert logic.session.points[0].position == (51.0, 52.0, 0.0)  # mine is still here
     assert len(list((logic.outbox.folder / "refused").iterdir())) == 1
+    logic.resolve(mine=True)
+    settle(logic)
+    logic.review(image_id)
+    settle(logic)
+    assert [(number, author) for number, author, _ in logic.revisions] == [(1, "bob"), (2, "ann")]
+    assert logic.session.points[0].position == (51.0, 52.0, 0.0) and logic.session.base_revision == 2
+    logic.restore(1)
+    assert logic.session.points[0].position == (11.0, 12.0, 0.0) and "submit to make it the newest" in logic.message
+    logic.submit()
+    settle(logic)
+    assert server.get(f"/landmarks/images/{image_id}")["revision"] == 3
     other.close()
+
+
+def test_taking_theirs_can_be_undone(logic, server, material):
+    image_id, name = sorted(material.truth)[7], material.task.names[0]
+    logic.open_case(image_id)
+    settle(logic)
+    base = logic.session.base_revision
+    rows = [{"name": name, "status": "placed", "position": [5.0, 6.0]}]
+    server.http("PUT", f"/landmarks/images/{image_id}", json={"landmarks": rows, "base_revision": base, "author": "eve"})
+    logic.correct(name, (61.0, 62.0, 0.0))
+    settle(logic)
+    mine = list(logic.session.points)
+    logic.submit()
+    settle(logic)
+    logic.resolve(mine=False)
+    assert logic.session.point(name).position == (5.0, 6.0, 0.0) and logic.session.base_revision == base + 1
+    logic.undo()
+    assert logic.session.points == mine
+
+
+def test_after_a_second_pass_the_points_are_asked_for_again(logic, monkeypatch):
+    answers = iter([True, False])
+    asked = []
+
+    def update(model, image_id, points, task):
+        asked.append(image_id)
+        return {"points": points, "next": None, "origin": "model", "second_pass": next(answers)}
+
+    monkeypatch.setattr(logic.client, "update", update)
+    monkeypatch.setattr("LandmarkLabelLib.logic.SECOND_PASS_S", 0.01)
+    logic.session = Session.fresh(logic.task, "case")
+    logic.correct(logic.task.names[0], (1.0, 2.0, 0.0))
+    end = time.monotonic() + DEADLINE_S
+    while len(asked) < 2 or logic.worker.busy:
+        assert time.monotonic() < end, asked
+        logic.poll()
+        time.sleep(0.005)
+    assert asked == ["case", "case"] and logic._ask_again_at is None
 
 
 def test_a_session_reopens_where_it_was(logic, server, material):

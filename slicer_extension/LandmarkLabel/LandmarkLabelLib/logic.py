@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .shape import propagate
 from .wire import Point, Task, WireError
 from .worker import Worker
 
+SECOND_PASS_S = 1.0
 ORIGINS = {"model": "predicted", "template": "placed by the shape of the labelled cases"}
 
 
@@ -40,11 +42,16 @@ class LandmarkLogic:
         self.session: Session | None = None
         self.template: list[Point] = []  # the proposal that local moving starts from
         self.message, self.online, self.conflict = "", False, None
+        self.revisions: list[tuple[int, str, list[Point]]] = []
         self.moved = 0  # points that the last correction moved
+        self._ask_again_at: float | None = None  # when a second pass should be done
         self._asked = 0  # corrections sent, so that an old answer does not undo a newer one
 
     def poll(self) -> int:
         """Deliver what the background has done; call it every 50 ms or so."""
+        if self._ask_again_at is not None and time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = None
+            self._ask_to_follow()
         return self.worker.drain()
 
     def close(self) -> None:
@@ -119,15 +126,22 @@ class LandmarkLogic:
         if not final:
             return
         self._changed(f"{name} placed")
+        self._ask_to_follow()
+
+    def _ask_to_follow(self, again: bool = True) -> None:
+        """Let the other points move: by the server, or here while it is away."""
         session, points = self.session, list(self.session.points)
         self._asked += 1
         asked = self._asked
 
         def done(answer: dict) -> None:
-            if self.session is session and asked == self._asked:
-                self._follow(answer["points"], answer["next"])
-                if answer["second_pass"]:
-                    self._say("the networks are looking again")
+            self.online = True
+            if self.session is not session or asked != self._asked:
+                return  # there is a newer correction, or another case
+            self._follow(answer["points"], answer["next"])
+            if answer["second_pass"]:
+                self._ask_again_at = time.monotonic() + SECOND_PASS_S
+                self._say("the networks are looking again")
 
         def away(error: Exception) -> None:
             if self.session is session and asked == self._asked:
@@ -189,6 +203,36 @@ class LandmarkLogic:
         if waiting:
             self._say(f"{waiting} submissions wait for the server")
         self.on_update()
+
+    def resolve(self, mine: bool) -> None:
+        """After a conflict: submit mine on top of theirs, or take theirs. Undo brings the other version back."""
+        image_id, theirs = self.conflict
+        self.conflict = None
+        if self.session is None or self.session.image_id != image_id:
+            self._say(f"open {image_id} to mend it")
+            return
+        self.session.base_revision = theirs.revision
+        if mine:
+            self.submit()
+        else:
+            self.session.replace_all(theirs.points, f"take revision {theirs.revision} of {theirs.author or 'somebody'}")
+            self._changed(f"{image_id}: revision {theirs.revision} taken")
+
+    def review(self, image_id: str) -> None:
+        """Open a case with all its revisions; ``revisions`` holds (number, author, points), oldest first."""
+
+        def done(rows: list) -> None:
+            self.revisions = rows
+            newest = rows[-1] if rows else (0, "", [Point(n) for n in self.task.names])
+            self._open(image_id, newest, f"{len(rows)} revisions")
+
+        self._run(lambda: self.client.history(image_id, self.task), done, f"opening {image_id}")
+
+    def restore(self, number: int) -> None:
+        """Bring an earlier revision's points back into the session; submitting makes them the newest revision."""
+        _, author, points = next(row for row in self.revisions if row[0] == number)
+        self.session.replace_all(points, f"restore revision {number}")
+        self._changed(f"revision {number} of {author or 'somebody'}: submit to make it the newest")
 
     def train(self, minutes: float) -> None:
         self._run(

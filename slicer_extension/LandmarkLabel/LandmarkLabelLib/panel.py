@@ -94,6 +94,8 @@ class LandmarkPanel:
         self._button("next_case", self._("Next case"), lambda: self.logic.next_case(STRATEGIES[self._strategy_index]), row)
         self._strategy_index = 0
         self.strategy.currentIndexChanged.connect(self._strategy_chosen)
+        self._button("mine", self._("Keep mine"), lambda: self.logic.resolve(True), row)
+        self._button("theirs", self._("Take theirs"), lambda: self.logic.resolve(False), row)
         self._button("train", self._("Train"), lambda: self.logic.train(10.0), row)
         self._add(row)
         self.case = qt.QLabel("")
@@ -246,6 +248,8 @@ class LandmarkPanel:
         self.server_status.setStyleSheet(f"color: {'#15803d' if online else '#b91c1c'}")
         for key, button in self._buttons.items():
             button.setEnabled(key == "connect" or bool(ready and (session is not None or key in ("next_case", "train"))))
+        for key in ("mine", "theirs"):
+            self._buttons[key].setVisible(bool(logic is not None and logic.conflict is not None))
         if ready and self._listed != list(logic.models):
             self._listed = list(logic.models)
             self.models.clear()

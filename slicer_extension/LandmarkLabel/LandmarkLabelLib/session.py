@@ -84,6 +84,10 @@ class Session:
         self.next = following
         return moved
 
+    def replace_all(self, points: Sequence[Point], what: str) -> None:
+        """Another version of the whole case; undo brings this one back."""
+        self._change(what, {p.name: p for p in points})
+
     def doubtful(self) -> list[str]:
         """Names of points nobody has spoken about, the most doubtful first: unset, flagged, then by expected error."""
         left = [p for p in self.points if not p.by_person]
