@@ -35,7 +35,7 @@ from landmarklabel.training.publishing import ModelShelf
 OPEN_BYTES = 512 * 2**20  # of stored pixels of images kept open
 
 
-REMEMBERED = 64  # images whose evidence is kept
+REMEMBERED = 16  # images whose evidence is kept: a few MB each in 3D
 MOST_SHAPES = 200  # labelled cases a shape is learned from while there is no model
 
 
