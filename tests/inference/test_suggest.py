@@ -248,3 +248,19 @@ def test_regions_have_a_radius_only_where_the_calibration_supports_them(dims):
     assert wider.covariance_mm2[1] == pytest.approx(4 * s.covariance_mm2[1], rel=0.1)
     nothing = suggest(task, geometry(dims), prior, None, calibrated(n, quantiles=quantiles)).landmarks
     assert nothing.radius95_mm is None
+
+
+@DIMS
+def test_a_detection_is_not_moved_out_of_the_image(dims):
+    task, prior, truth, rng = setting(dims)
+    away, seen = int(np.argmax(truth[:, 0])), truth.copy()
+    seen[away] = truth.mean(axis=0)
+    whole = geometry(dims)
+    edge = (truth[away, 0] - whole.origin[0]) / 1.2
+    narrow = replace(whole, size=(int(edge / whole.spacing[0]), *whole.size[1:]))  # the landmark's place is not in view
+    look = lambda g: suggest(task, g, prior, evidence(np.random.default_rng(1), seen), calibrated(len(task)))  # noqa: E731
+    in_view, out_of_view = look(whole), look(narrow)
+    margin = 0.1 * (narrow.bounds_mm[1] - narrow.bounds_mm[0])[0]
+    assert truth[away, 0] > narrow.bounds_mm[1][0] + margin
+    assert off(in_view, truth)[away] < 10 and off(out_of_view, seen)[away] < 2
+    assert in_view.flagged[away] and out_of_view.flagged[away]

@@ -76,7 +76,8 @@ def suggest(
         candidates = None if evidence is None else evidence.candidates.without(gone)
         usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
         explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
-        positions, covariance, flagged = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
+        agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
+        positions, covariance, flagged = _kept_inside(geometry, detected, *agreed)
     if evidence is None:
         decided, radius95 = None, None
         expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
@@ -88,19 +89,18 @@ def suggest(
     for i, p in given.items():
         positions[i], covariance[i] = p, 0.0
     positions[gone] = np.nan
-    said = gone | by_person
     landmarks = LandmarkSet(
         task,
         positions,
         _status(positions, gone, given),
-        expected_error_mm=np.where(said, np.nan, expected),
+        expected_error_mm=np.where(gone | by_person, np.nan, expected),
         covariance_mm2=covariance,
         presence=None if evidence is None else evidence.presence,
-        radius95_mm=None if radius95 is None else np.where(said, np.nan, radius95),
+        radius95_mm=None if radius95 is None else np.where(gone | by_person, np.nan, radius95),
     )
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
     following = None if chosen is None else task.names[chosen]
-    return Suggestion(landmarks, flagged & ~said, detected, explained, following, decided)
+    return Suggestion(landmarks, flagged & ~(gone | by_person), detected, explained, following, decided)
 
 
 def makes_no_sense(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
@@ -115,6 +115,14 @@ def turned_unseen(prior: ShapePrior, usual: PosePrior, explained: Explained, evi
         return False
     seen = usual.expected if evidence.view is None else evidence.view.after(usual.expected)
     return is_unusual(explained.posterior.pose, replace(usual, expected=seen))
+
+
+def _kept_inside(geometry: ImageGeometry, detected, positions, covariance, flagged):
+    """What is seen is in the image: a detection stays, flagged, where the others would have it well outside."""
+    low, high = geometry.bounds_mm
+    margin = 0.1 * (high - low)
+    outside = ((positions < low - margin) | (positions > high + margin)).any(axis=1) & np.isfinite(detected).all(axis=1)
+    return np.where(outside[:, None], detected, positions), covariance, flagged | outside
 
 
 def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndarray]) -> tuple[Status, ...]:
