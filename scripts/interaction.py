@@ -145,7 +145,28 @@ def cold_start(data: Path, runs: Path, draws: int = 20) -> dict:
             "mean_of_draws": {str(k): per_set[1:, k].mean() for k in clicked},
             "worst_draw": {str(k): per_set[1:, k].max() for k in clicked},
         }
-    return {"draws": draws, "mean_error_mm_of_points_not_clicked_after_guided_clicks": rows}
+    tested, counts = [hands[i] for i in valid], (8, LABELLED, len(train))
+    alone = {str(n): _error_of_each_alone([hands[i] for i in train[:n]], tested) for n in counts}
+    return {
+        "draws": draws,
+        "mean_error_mm_of_points_not_clicked_after_guided_clicks": rows,
+        "mean_error_mm_of_a_point_when_all_others_are_known": alone,
+    }
+
+
+def _error_of_each_alone(labelled: list, tested: list) -> float:
+    from landmarklabel.inference.calibration import Calibration
+    from landmarklabel.inference.prior import learn_prior
+    from landmarklabel.inference.suggest import suggest
+
+    prior, errors = learn_prior(labelled), []
+    for geometry, truth in tested:
+        places = dict(zip(truth.task.names, truth.positions_mm, strict=True))
+        for name, place in places.items():
+            others = {n: p for n, p in places.items() if n != name}
+            found = suggest(truth.task, geometry, prior, None, Calibration(), fixed=others).landmarks.positions_mm
+            errors.append(np.linalg.norm(found[truth.task.index(name)] - place) * truth.scaled_to_mm())
+    return float(np.mean(errors))
 
 
 def _hands(data: Path) -> dict:

@@ -57,7 +57,7 @@ class LandmarkLabelLogic(ScriptedLoadableModuleLogic):
 
 
 class LandmarkLabelTest(ScriptedLoadableModuleTest):
-    """For owners of desktop Slicer: the panel opens, shows a session and closes."""
+    """For owners of desktop Slicer: the panel opens."""
 
     def runTest(self):
         self.setUp()

@@ -23,3 +23,23 @@ def scene():
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     yield scene
     scene.Clear(True)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A study of eight phantoms."""
+    from serving import phantoms
+
+    return phantoms(tmp_path_factory.mktemp("study"), 8, n_landmarks=12)
+
+
+@pytest.fixture(scope="module")
+def server(material, tmp_path_factory):
+    """A running server; five of the eight cases are labelled."""
+    from serving import serving
+
+    place = tmp_path_factory.mktemp("labels")
+    with serving(material) as server:
+        for image_id in sorted(material.truth)[:5]:
+            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+        yield server

@@ -18,21 +18,6 @@ from serving import Material, phantoms, serving
 DEADLINE_S = 60
 
 
-@pytest.fixture(scope="module")
-def material(tmp_path_factory) -> Material:
-    return phantoms(tmp_path_factory.mktemp("slicer"), 8, n_landmarks=12)
-
-
-@pytest.fixture(scope="module")
-def server(material, tmp_path_factory):
-    """Five of eight cases are labelled."""
-    place = tmp_path_factory.mktemp("labels")
-    with serving(material) as server:
-        for image_id in sorted(material.truth)[:5]:
-            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
-        yield server
-
-
 def settle(logic: LandmarkLogic) -> None:
     """What the panel's timer does, until the background is idle."""
     end = time.monotonic() + DEADLINE_S

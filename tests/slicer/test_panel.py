@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 import qt_harness
-from serving import phantoms, serving
 
 qt = qt_harness.install()
 
@@ -33,20 +32,6 @@ def press(panel, key: str) -> None:
 def idle(panel) -> None:
     wait_for(panel, lambda: not panel.logic.worker.busy, "the background")
     panel.tick()
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("panel"), 7, n_landmarks=12)
-
-
-@pytest.fixture(scope="module")
-def server(material, tmp_path_factory):
-    place = tmp_path_factory.mktemp("labels")
-    with serving(material) as server:
-        for image_id in sorted(material.truth)[:5]:
-            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
-        yield server
 
 
 def test_a_case_through_the_buttons(server, material, tmp_path):

@@ -39,7 +39,7 @@ class Explained:
         positions_mm: (n, d); NaN for absent ones.
         covariance_mm2: (n, d, d) of what is known about each.
         chosen: (n,) number of the candidate taken, or FREE (none agrees), FIXED, ABSENT.
-        distance: (n,) squared distance of the best candidate from what the others say, in standard deviations.
+        distance: (n,) squared distance of the network's first candidate from what the others say, in standard deviations.
         others_mm, others_mm2: (n, d) and (n, d, d) what all others say about each landmark.
         posterior: of pose and shape.
         cost: minus log plausibility.

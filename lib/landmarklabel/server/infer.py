@@ -33,16 +33,15 @@ from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
 
 OPEN_BYTES = 512 * 2**20  # of stored pixels of images kept open
-
-
 REMEMBERED = 16  # images whose evidence is kept: a few MB each in 3D
 MOST_SHAPES = 200  # labelled cases a shape is learned from while there is no model
 
 
 @dataclass
 class _Seen:
-    """What is known of an image between two requests."""
+    """What is known of an image between two requests; ``model``, which saw it, is kept so that its id stays its own."""
 
+    model: Localizer
     geometry: ImageGeometry
     evidence: Evidence
     explained: Explained | None = None
@@ -101,10 +100,13 @@ class LandmarkInfer(InferTask):
         live = self.shelf.live()
         if live is None:
             return None
-        with self._lock:
-            if self._loaded is None or self._loaded[0] != live:
-                self._loaded = (live, load_model(live, self.study.task, choose_device(device)))
-            return self._loaded[1]
+        loaded = self._loaded  # without the lock, which a network pass holds: an update must not wait for another's
+        if loaded is None or loaded[0] != live:
+            with self._lock:
+                if self._loaded is None or self._loaded[0] != live:
+                    self._loaded = (live, load_model(live, self.study.task, choose_device(device)))
+                loaded = self._loaded
+        return loaded[1]
 
     def suggest(self, path: Path, given: dict, device: str = "auto", further: bool = True) -> Answer:
         """Landmarks of an image file or DICOM folder, given a person's points.
@@ -119,7 +121,7 @@ class LandmarkInfer(InferTask):
         if model is None:
             return self._without_model(path, given)
         key = self._key(path, model)
-        seen = self._seen.get(key)  # without the lock: a second pass of another request must not hold up an update
+        seen = self._seen.get(key)  # without the lock, likewise
         if seen is None:
             with self._lock:  # one network pass at a time bounds memory; waiting requests wait outside the event loop
                 seen = self._seen.get(key) or self._keep(key, path, model)
@@ -168,20 +170,19 @@ class LandmarkInfer(InferTask):
         return Answer(Suggestion(landmarks, np.zeros(len(task), bool), nowhere, None, None), "template")
 
     def _key(self, path: Path, model: Localizer) -> tuple:
-        state = path.stat()
-        return str(path), state.st_mtime_ns, state.st_size, str(self._loaded[0]), model.preset.key
+        return *_file_state(path), id(model)
 
     def _keep(self, key: tuple, path: Path, model: Localizer) -> _Seen:
         """Look at an image, and remember what was seen."""
-        seen = _Seen(read_geometry(path, model.task.dims), model.look(self._opened(path, model)))
-        self._seen[key] = seen
+        case = self._opened(path, model)
+        self._seen[key] = seen = _Seen(model, case.image.geometry, model.look(case))
         while len(self._seen) > REMEMBERED:
             self._seen.pop(next(iter(self._seen)))
         return seen
 
     def _opened(self, path: Path, model: Localizer) -> Case:
         """The image as the model wants it, with its pyramid; the last few stay open, so a second look costs only networks."""
-        key = self._key(path, model)
+        key = _file_state(path)
         case = self._open.pop(key, None) or model.case(path.name, read_image(path, model.task.dims))
         self._open[key] = case
         while len(self._open) > 1 and sum(c.image.pixels.nbytes for c in self._open.values()) > OPEN_BYTES:
@@ -231,6 +232,12 @@ class LandmarkInfer(InferTask):
             "second_pass": answer.second_pass,
             "regions": {"level": LEVEL, "cases": calibration.cases, "case_factor": calibration.case_factor},
         }
+
+
+def _file_state(path: Path) -> tuple:
+    """Tells a file that has changed from what it was."""
+    state = path.stat()
+    return str(path), state.st_mtime_ns, state.st_size
 
 
 def _device(asked: object) -> str:

@@ -111,11 +111,7 @@ class LandmarkLogic:
                 return  # another case is open by now
             session.propose(answer["points"], "prediction", answer["next"])
             self.template = [p if p.position else old for p, old in zip(answer["points"], session.points, strict=True)]
-            self._changed(
-                {"model": "predicted", "template": "placed by the shape of the labelled cases"}.get(
-                    answer["origin"], "nothing known yet"
-                )
-            )
+            self._changed(ORIGINS.get(answer["origin"], "nothing known yet"))
 
         points = list(session.points)
         self._run(lambda: self.client.predict(self.model, session.image_id, points, self.task), done, "predicting")
@@ -128,7 +124,7 @@ class LandmarkLogic:
         self._changed(f"{name} placed")
         self._ask_to_follow()
 
-    def _ask_to_follow(self, again: bool = True) -> None:
+    def _ask_to_follow(self) -> None:
         """Let the other points move: by the server, or here while it is away."""
         session, points = self.session, list(self.session.points)
         self._asked += 1
@@ -235,6 +231,7 @@ class LandmarkLogic:
         self._changed(f"revision {number} of {author or 'somebody'}: submit to make it the newest")
 
     def train(self, minutes: float) -> None:
+        """Start a training on the server."""
         self._run(
             lambda: self.client.train(self.model, minutes), lambda _: self._say("training started"), "starting the training"
         )

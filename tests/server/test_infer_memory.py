@@ -1,0 +1,88 @@
+"""What the inference task remembers of an image: an update needs no network, and waits for nobody's."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from serving import phantoms
+
+from landmarklabel.data.cases import load_cases
+from landmarklabel.networks.registry import find_preset
+from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.store.study import Study
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget
+from landmarklabel.training.publishing import Decision
+
+DEADLINE_S = 60
+
+
+@pytest.fixture(scope="module")
+def infer(tmp_path_factory):
+    """A task whose live model has learned next to nothing."""
+    material = phantoms(tmp_path_factory.mktemp("memory"), 5)
+    study = Study(material.study, material.task)
+    cases, preset = load_cases(study, material.truth), find_preset("scn", 2)
+    config = FitConfig(preset, Budget(steps=4), device=torch.device("cpu"))
+    fit(material.task, cases[:4], [], config, material.shelf.candidate)
+    material.shelf.settle(Decision(True, "for the test"))
+    yield LandmarkInfer(study, preset, material.shelf)
+    study.close()
+
+
+@pytest.fixture()
+def path(infer):
+    return infer.study.image_path(sorted(infer.study.images())[-1])
+
+
+def given(infer, *places) -> dict:
+    return {"fixed": dict(zip(infer.study.task.names, places, strict=False)), "absent": []}
+
+
+def test_an_update_runs_no_network_once_the_image_was_looked_at(infer, path):
+    infer.suggest(path, given(infer))
+    model, passes = infer.model(), []
+    hooks = [m.register_forward_hook(lambda *_: passes.append(1)) for m in (model.locator, model.refiner)]
+    for places in ([(30.0, 40.0)], [(30.0, 40.0), (50.0, 60.0)], [(70.0, 20.0)]):
+        answer = infer.suggest(path, given(infer, *places), further=False)
+        assert answer.suggestion.landmarks.positions_mm[0].tolist() == list(places[0])
+    assert passes == []
+    infer.look_further(path, given(infer, (5.0, 5.0)))
+    for hook in hooks:
+        hook.remove()
+
+
+def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, monkeypatch):
+    infer.suggest(path, given(infer))
+    model, begun, go_on = infer.model(), threading.Event(), threading.Event()
+
+    def slow(case, seen, explained):
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        return seen
+
+    monkeypatch.setattr(model, "look_further", slow)
+    monkeypatch.setattr(model, "wants_another_look", lambda *_: True)
+    other = threading.Thread(target=infer.look_further, args=(path, given(infer, (11.0, 12.0))))
+    other.start()
+    assert begun.wait(DEADLINE_S)
+    answered = threading.Event()
+
+    def update() -> None:
+        infer.to_wire(infer.suggest(path, given(infer, (33.0, 44.0)), further=False))
+        answered.set()
+
+    threading.Thread(target=update, daemon=True).start()
+    quick = answered.wait(DEADLINE_S / 4)
+    go_on.set()
+    other.join(DEADLINE_S)
+    assert quick
+
+
+def test_a_changed_image_is_looked_at_again(infer, path):
+    first = infer.suggest(path, given(infer)).suggestion
+    path.write_bytes(infer.study.image_path(sorted(infer.study.images())[0]).read_bytes())
+    second = infer.suggest(path, given(infer)).suggestion
+    assert (first.detected_mm != second.detected_mm).any()
