@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import requests
 
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
@@ -85,19 +83,6 @@ class Client:
     def train(self, model: str, minutes: float) -> None:
         """Start a training in the background."""
         self._call("POST", f"/train/{_safe(model)}", json={"minutes": minutes})
-
-    def stop_training(self) -> None:
-        self._call("DELETE", "/train/")
-
-    def download(self, image_id: str, path: str) -> None:
-        """The image file of a case."""
-        answer = self._request("GET", "/datastore/image", params={"image": image_id}, stream=True, timeout=(CONNECT_S, NETWORK_S))
-        with contextlib.closing(answer), open(path, "wb") as file:
-            try:
-                for block in answer.iter_content(1 << 20):
-                    file.write(block)
-            except requests.RequestException as error:
-                raise Unreachable(f"{self.url}: the image broke off ({type(error).__name__})") from None
 
     def _call(self, method: str, path: str, wait_s: float = ANSWER_S, allow_conflict: bool = False, **more) -> dict:
         answer = self._request(method, path, timeout=(CONNECT_S, wait_s), allow_conflict=allow_conflict, **more)

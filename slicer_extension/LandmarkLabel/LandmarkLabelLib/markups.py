@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import vtk
 
-from .wire import ABSENT, ACCEPTED, PLACED, UNSET, WITH_POSITION, Point, Task
+from .wire import ABSENT, ACCEPTED, UNSET, WITH_POSITION, Point, Task
 
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
@@ -159,8 +159,3 @@ def flipped(position: Sequence[float]) -> tuple[float, float, float]:
     """LPS to RAS, and back."""
     x, y, z = position
     return (-float(x), -float(y), float(z))
-
-
-def placed(name: str, position: Sequence[float]) -> Point:
-    """A point a person put somewhere, LPS."""
-    return Point(name, PLACED, tuple(float(v) for v in position))
