@@ -9,8 +9,9 @@ def bf16_pays(device: torch.device) -> bool:
     """Whether bf16 arithmetic is faster than fp32 on a device."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    has = getattr(torch.cpu, "get_capabilities", dict)().get
     # Without these instructions torch emulates bf16, and a convolution takes 4 times as long as in fp32.
-    return any(torch.cpu.get_capabilities().get(key) for key in ("avx512_bf16", "amx_bf16"))
+    return any(has(key) for key in ("avx512_bf16", "amx_bf16"))
 
 
 def autocast(device: torch.device, precision: str):
