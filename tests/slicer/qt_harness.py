@@ -36,11 +36,21 @@ def install():
     slicer.applicationLogic = slicer.vtkSlicerApplicationLogic()
     slicer.applicationLogic.SetMRMLScene(slicer.mrmlScene)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene, True)
-    slicer.util = types.SimpleNamespace(mainWindow=lambda: slicer.harness_window)
+    slicer.util = types.SimpleNamespace(mainWindow=lambda: slicer.harness_window, setSliceViewerLayers=_show_volume)
     slicer.harness_window = QtWidgets.QMainWindow()
     if str(MODULE) not in sys.path:
         sys.path.insert(0, str(MODULE))
     return qt
+
+
+def _show_volume(background, fit):
+    """As Slicer's own: the volume behind all slice views."""
+    import slicer
+
+    nodes = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    nodes.UnRegister(None)
+    for i in range(nodes.GetNumberOfItems()):
+        nodes.GetItemAsObject(i).SetBackgroundVolumeID(background.GetID())
 
 
 def _module_classes(qt):
@@ -79,8 +89,10 @@ def example(folder: Path, width: int = 380):
     names = ("nasion", "sella", "orbit_left", "orbit_right", "porion_left", "porion_right", "menton", "gonion_left")
     states = (ACCEPTED, PLACED, PREDICTED, PREDICTED, PREDICTED, ABSENT, PREDICTED, PREDICTED)
     task = Task("head", names, 3, {}, (("orbit_left", "orbit_right"), ("porion_left", "porion_right")))
-    panel.logic = LandmarkLogic("http://127.0.0.1:1", folder, "ann", panel._mark_due)
+    panel.options.url, panel.options.author = "http://127.0.0.1:1", "ann"
+    panel.logic = LandmarkLogic(panel.options, folder, panel._mark_due, translate=panel._)
     panel.logic.task, panel.logic.models, panel.logic.online = task, {"scn": {}, "global_local": {}}, True
+    panel.logic.strategies = ["adaptive", "random"]
     places = [(10.0 * i, 5.0 * i, 2.0 * i) for i in range(len(names))]
     points = [
         Point(n, s, None if s == ABSENT else p, None if s in (ABSENT, PLACED, ACCEPTED) else 0.6 + 0.7 * i, i == 6)

@@ -106,13 +106,14 @@ def test_undo_takes_back_one_change_after_the_other():
         lambda: session.place("a", (1, 2, 3)),
         lambda: session.accept("b"),
         lambda: session.mark_absent("c"),
-        lambda: session.clear("a"),
+        lambda: session.unlock("c"),
+        lambda: session.unlock("b"),
     ):
         act()
         states.append(list(session.points))
     for before in reversed(states[:-1]):
         assert session.undo() and session.points == before
-    assert not session.undo() and session.undo_text == ""
+    assert not session.undo() and session.undo_text == ("", "")
 
 
 def test_accepting_nothing_is_refused_by_text():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from LandmarkLabelLib.logic import LandmarkLogic
+from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task
 from serving import Material, phantoms, serving
@@ -29,7 +30,7 @@ def settle(logic: LandmarkLogic) -> None:
 
 @pytest.fixture()
 def logic(server, tmp_path):
-    logic = LandmarkLogic(server.url, tmp_path / "work", author="ann")
+    logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
     logic.connect()
     settle(logic)
     yield logic
@@ -61,8 +62,10 @@ def test_a_case_from_choice_to_submission(logic, material, server):
         settle(logic)
         assert session.point(name) == Point(name, PLACED, truth[name])
     assert mean_error(session, truth) < 0.6 * before and logic.moved > 0
-    logic.accept_all()
     logic.mark_absent(material.task.names[0])
+    logic.accept_all()
+    logic.mark_absent(material.task.names[1])
+    assert logic.message == f"{material.task.names[1]} is accepted: unlock it first (U)"
     assert logic.submit()
     settle(logic)
     assert session.base_revision == 1 and logic.outbox.waiting() == []
@@ -72,7 +75,7 @@ def test_a_case_from_choice_to_submission(logic, material, server):
 
 def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
     image_id = sorted(material.truth)[6]
-    other = LandmarkLogic(server.url, tmp_path / "other", author="bob")
+    other = LandmarkLogic(Options(server.url, "bob"), tmp_path / "other")
     other.connect()
     for one in (logic, other):
         settle(one)
@@ -93,9 +96,9 @@ def test_two_annotators_of_one_case_see_both_versions(logic, server, material, t
     assert len(list((logic.outbox.folder / "refused").iterdir())) == 1
     logic.resolve(mine=True)
     settle(logic)
-    logic.review(image_id)
+    logic.open_case(image_id)
     settle(logic)
-    assert [(number, author) for number, author, _ in logic.revisions] == [(1, "bob"), (2, "ann")]
+    assert [(number, author) for number, author, _ in logic.review.revisions] == [(1, "bob"), (2, "ann")]
     assert logic.session.points[0].position == (51.0, 52.0, 0.0) and logic.session.base_revision == 2
     logic.restore(1)
     assert logic.session.points[0].position == (11.0, 12.0, 0.0) and "submit to make it the newest" in logic.message
@@ -149,7 +152,7 @@ def test_a_session_reopens_where_it_was(logic, server, material):
     logic.correct(material.task.names[3], (33.0, 44.0, 0.0))
     settle(logic)
     points = list(logic.session.points)
-    again = LandmarkLogic(server.url, logic.folder)  # as after a crash: the old one was never closed
+    again = LandmarkLogic(Options(server.url), logic.folder.parent)  # as after a crash: the old one was never closed
     again.connect()
     settle(again)
     assert again.session.image_id == sorted(material.truth)[7] and again.session.points == points
@@ -164,7 +167,7 @@ def test_undo_takes_back_the_correction_and_what_followed(logic, server, materia
     before = list(logic.session.points)
     logic.correct(material.task.names[2], (20.0, 20.0, 0.0))
     settle(logic)
-    assert logic.session.undo_text == "the others follow"
+    assert logic.session.undo_text == ("the others follow", "")
     logic.undo()
     logic.undo()
     assert logic.session.points == before
@@ -174,7 +177,7 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
     alone = phantoms(tmp_path_factory.mktemp("offline"), 3)
     image_id = sorted(alone.truth)[0]
     with serving(alone) as server:
-        logic = LandmarkLogic(server.url, tmp_path / "work", author="ann")
+        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
         logic.connect()
         settle(logic)
         logic.open_case(image_id)
@@ -248,7 +251,7 @@ def faulty():
 )
 def test_a_faulty_server_gives_a_message_and_never_blocks(faulty, tmp_path, mode, text):
     Faulty.mode = mode
-    logic = LandmarkLogic(faulty, tmp_path / "work")
+    logic = LandmarkLogic(Options(faulty), tmp_path / "work")
     logic.task = Task("head", ("nasion", "menton"), 3, {}, ())
     logic.session = Session.fresh(logic.task, "case")
     started = time.perf_counter()

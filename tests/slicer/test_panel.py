@@ -40,6 +40,7 @@ def test_a_case_through_the_buttons(server, material, tmp_path):
     press(panel, "connect")
     idle(panel)
     assert panel.server_status.text() == "connected" and panel.models.count() == 2
+    panel.strategy.setCurrentIndex(panel.strategy.findText("first"))
     press(panel, "next_case")
     idle(panel)
     image_id = sorted(material.truth)[5]
@@ -187,7 +188,7 @@ def test_the_module_file_sets_the_panel_up_as_slicer_would(tmp_path, monkeypatch
     widget = LandmarkLabel.LandmarkLabelWidget()
     widget.setup()
     widget.enter()
-    assert all(s.isEnabled() for s in widget.panel._shortcuts) and len(widget.panel._shortcuts) == 7
+    assert all(s.isEnabled() for s in widget.panel._shortcuts) and len(widget.panel._shortcuts) == 10
     widget.exit()
     assert not any(s.isEnabled() for s in widget.panel._shortcuts)
     widget.cleanup()

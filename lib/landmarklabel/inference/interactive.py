@@ -248,18 +248,45 @@ def _choose(prior, candidates, guess, spread, free, state, unit, eager=1.0) -> t
         The choice, and (n,) the squared distance of the network's own first candidate.
     """
     total = spread[:, None] + candidates.covariance_mm2
-    off = candidates.positions_mm - guess[:, None]
-    known = np.isfinite(off).all(-1)
-    off = np.where(known[..., None], off, 0.0)
-    distance = np.einsum("nki,nki->nk", off, np.linalg.solve(total, off[..., None])[..., 0])
-    distance = np.where(known, distance, np.inf)
-    d, freedom = guess.shape[1], prior.cases + FREEDOM
-    tail = -0.5 * (freedom + d) * np.log1p(distance / (eager * freedom))
-    likely = np.log(np.maximum(candidates.weight, 1e-6)) + tail - 0.5 * np.linalg.slogdet(2 * np.pi * total)[1]
+    likely, distance = _likely(prior, candidates.positions_mm - guess[:, None], total, eager)
+    likely += np.log(np.maximum(candidates.weight, 1e-6))
     best = np.argmax(likely, axis=1)
     rows = np.arange(len(best))
-    agrees = free & (likely[rows, best] > np.log(CONFUSED) - d * np.log(3.0 * unit))
+    agrees = free & (likely[rows, best] > _anywhere(guess.shape[1], unit))
     return np.where(agrees, best, state), distance[:, 0]
+
+
+def _likely(prior: ShapePrior, off: np.ndarray, spread: np.ndarray, eager: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Log density of points (…, d) off from where the others have them, and the squared distance; -inf, inf where NaN."""
+    known, d = np.isfinite(off).all(-1), off.shape[-1]
+    off = np.where(known[..., None], off, 0.0)
+    distance = np.einsum("...i,...i->...", off, np.linalg.solve(spread, off[..., None])[..., 0])
+    distance = np.where(known, distance, np.inf)
+    freedom = prior.cases + FREEDOM
+    tail = -0.5 * (freedom + d) * np.log1p(distance / (eager * freedom))
+    return tail - 0.5 * np.linalg.slogdet(2 * np.pi * spread)[1], distance
+
+
+def _anywhere(d: int, unit: float) -> float:
+    """Log density of a point that has nothing to do with the others."""
+    return np.log(CONFUSED) - d * np.log(3.0 * unit)
+
+
+def contradicted(prior: ShapePrior, usual: PosePrior, explained: Explained, fixed: Mapping[int, np.ndarray]) -> list[int]:
+    """The fixed points that are likelier to be slips than landmarks of this shape: look again.
+
+    Args:
+        prior, usual: of the study and the image.
+        explained: what came out with these points fixed.
+        fixed: (d,) LPS mm by number.
+    """
+    unit = prior.pose.size * usual.expected.scale
+    which = [i for i in fixed if prior.known[i]]
+    if not which:
+        return []
+    off = np.stack([fixed[i] for i in which]) - explained.others_mm[which]
+    likely, _ = _likely(prior, off, explained.others_mm2[which])
+    return [i for i, value in zip(which, likely, strict=True) if value < _anywhere(off.shape[-1], unit)]
 
 
 def _confused_group(prior, posterior: Posterior, seen: np.ndarray, own: np.ndarray, unit: float) -> np.ndarray:

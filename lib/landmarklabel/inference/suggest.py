@@ -10,7 +10,16 @@ import numpy as np
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, LocalMaps
-from landmarklabel.inference.interactive import CONVINCING, FOUND, FREE, FREEDOM, Explained, explain, next_landmark
+from landmarklabel.inference.interactive import (
+    CONVINCING,
+    FOUND,
+    FREE,
+    FREEDOM,
+    Explained,
+    contradicted,
+    explain,
+    next_landmark,
+)
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.sides import is_unusual
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -26,7 +35,7 @@ class Suggestion:
 
     Args:
         landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
-        flagged: (n,) bool: the detection contradicts the others; look at it.
+        flagged: (n,) bool: the detection, or the person's point, contradicts the others; look at it.
         detected_mm: (n, d) what the network alone would have said, NaN where it said nothing.
         explained: pose and shape behind it; None without a shape prior.
         decided: the evidence with the positions that were decided on; None without a model.
@@ -71,13 +80,14 @@ def suggest(
     if evidence is not None:
         gone |= (evidence.presence < calibration.presence_threshold) & ~by_person
         detected, covariance = np.where(gone[:, None], np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
-    explained, positions, flagged = None, detected.copy(), np.zeros(n, bool)
+    explained, positions, flagged, slips = None, detected.copy(), np.zeros(n, bool), []
     if prior is not None:
         candidates = None if evidence is None else evidence.candidates.without(gone)
         usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
         explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
         agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
         positions, covariance, flagged = _kept_inside(geometry, detected, *agreed)
+        slips = contradicted(prior, usual, explained, given)
     if evidence is None:
         decided, radius95 = None, None
         expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
@@ -100,7 +110,8 @@ def suggest(
     )
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
     following = None if chosen is None else task.names[chosen]
-    return Suggestion(landmarks, flagged & ~(gone | by_person), detected, explained, following, decided)
+    flagged = (flagged & ~(gone | by_person)) | np.isin(np.arange(n), slips)
+    return Suggestion(landmarks, flagged, detected, explained, following, decided)
 
 
 def makes_no_sense(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:

@@ -95,6 +95,11 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     def task() -> dict:
         return study.task.to_json()
 
+    @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
+    def images() -> dict:
+        heads, stated = study.revisions.heads(), study.labelled()
+        return {"images": [_listed(i, heads.get(i), stated.get(i)) for i in study.images()]}
+
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")
     def newest(image_id: str) -> dict:
         study.image_path(image_id)
@@ -138,6 +143,13 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     def history(image_id: str) -> dict:
         study.image_path(image_id)
         return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
+
+
+def _listed(image_id: str, head: Revision | None, landmarks: LandmarkSet | None) -> dict:
+    row = {"image": image_id, "revision": 0, "author": "", "created": ""}
+    if head is not None:
+        row |= {"revision": head.number, "author": head.author, "created": head.created}
+    return {**row, "labelled": landmarks is not None}
 
 
 def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:

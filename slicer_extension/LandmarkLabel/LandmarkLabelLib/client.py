@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import requests
 
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
 
 CONNECT_S, ANSWER_S, NETWORK_S = 5.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
-MOST_BYTES = 64 * 2**20
+MOST_BYTES, MOST_IMAGE_BYTES = 64 * 2**20, 8 * 2**30
 
 
 class Unreachable(Exception):
@@ -42,10 +44,47 @@ class Client:
         """The task served. Raises Unreachable, Refused, WireError, as all calls do."""
         return parse_task(self._call("GET", "/landmarks/task"))
 
-    def models(self) -> dict:
-        """What is served: model name to its description."""
-        models = self._call("GET", "/info/").get("models")
-        return models if isinstance(models, dict) else {}
+    def info(self) -> dict:
+        """{"models": name to description, "strategies": names, "training": name to the newest run's statistics}."""
+        answer = self._call("GET", "/info/")
+        return {
+            "models": _dict(answer.get("models")),
+            "strategies": list(_dict(answer.get("strategies"))),
+            "training": _dict(answer.get("train_stats")),
+        }
+
+    def cases(self) -> list[dict]:
+        """All images: {"image", "revision", "author", "created", "labelled"}."""
+        rows = self._call("GET", "/landmarks/images").get("images")
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+    def download(self, image_id: str, folder: Path, suffixes: tuple[str, ...]) -> Path:
+        """The image's file, under a name of our own in ``folder``; WireError unless it ends in one of ``suffixes``."""
+        where = {"params": {"image": image_id}, "stream": True, "timeout": (CONNECT_S, NETWORK_S)}
+        with self._request("GET", "/datastore/image", **where) as answer:
+            named = answer.headers.get("content-disposition", "").rstrip('"').lower()
+            suffix = next((s for s in suffixes if named.endswith(s)), None)
+            if suffix is None:
+                raise WireError(f"{image_id} is stored in a way that is not shown here: open it in Slicer yourself")
+            folder.mkdir(parents=True, exist_ok=True)
+            part, whole, size = folder / "image.part", folder / f"image{suffix}", 0
+            try:
+                with part.open("wb") as file:
+                    for block in answer.iter_content(1 << 20):
+                        size += len(block)
+                        if size > MOST_IMAGE_BYTES:
+                            raise WireError(f"{image_id} is larger than {MOST_IMAGE_BYTES >> 30} GiB")
+                        file.write(block)
+            except requests.RequestException as error:
+                raise Unreachable(f"{self.url} broke off ({type(error).__name__})") from None
+        part.replace(whole)
+        return whole
+
+    def upload(self, image_id: str, path: Path) -> str:
+        """A new image for the study; returns its id."""
+        with path.open("rb") as file:
+            answer = self._call("PUT", "/datastore/", NETWORK_S, params={"image": image_id}, files={"file": (path.name, file)})
+        return str(answer.get("image", image_id))
 
     def next_case(self, strategy: str) -> dict:
         """{"id", "reason", "path"}; {} when every case is labelled."""
@@ -56,7 +95,7 @@ class Client:
         return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
 
     def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
-        """All revisions, oldest first."""
+        """(revision, author, points) of all revisions, oldest first."""
         rows = self._call("GET", f"/landmarks/images/{_safe(image_id)}/history").get("revisions", [])
         return [self._revision(row, task) for row in rows]
 
@@ -83,6 +122,10 @@ class Client:
     def train(self, model: str, minutes: float) -> None:
         """Start a training in the background."""
         self._call("POST", f"/train/{_safe(model)}", json={"minutes": minutes})
+
+    def stop_training(self) -> None:
+        """Stop it; what was trained so far is gone on with by the next one."""
+        self._call("DELETE", "/train/")
 
     def _call(self, method: str, path: str, wait_s: float = ANSWER_S, allow_conflict: bool = False, **more) -> dict:
         answer = self._request(method, path, timeout=(CONNECT_S, wait_s), allow_conflict=allow_conflict, **more)
@@ -126,6 +169,10 @@ def _detail(answer: requests.Response) -> str:
         return str(answer.json()["detail"])[:500]
     except (ValueError, KeyError, TypeError):
         return f"the server answered {answer.status_code}"
+
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
 
 
 def _safe(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Points in Slicer: the only file that touches MRML, and the only one that knows RAS.
+"""Points in Slicer: with ``volumes`` the only files that touch MRML, and the only one that knows RAS.
 
-A landmark is a control point of one fixed list. Unset: undefined; predicted and placed: defined; accepted: defined and locked;
-absent: missing. Undefined and missing points keep old coordinates inside MRML, so positions are only read of defined ones.
+A landmark is a control point of one fixed list. Unset: undefined; predicted: defined; placed: defined and selected; accepted:
+defined, selected and locked; absent: missing. Selected points have another colour: those a person has put there. Undefined and missing points keep old coordinates inside MRML, so positions are only read of defined ones.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 
 import vtk
 
-from .wire import ABSENT, ACCEPTED, UNSET, WITH_POSITION, Point, Task
+from .wire import ABSENT, ACCEPTED, PLACED, UNSET, WITH_POSITION, Point, Task
 
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
+PROPOSED_COLOUR, PERSON_COLOUR, ACTIVE_COLOUR = (0.91, 0.44, 0.04), (0.08, 0.7, 0.3), (0.2, 0.6, 1.0)  # red, green, blue
+OF_TASK = "LandmarkLabel.task"  # attribute of a list, by which it is found again in a scene that was saved
 
 
 class LandmarkNode:
@@ -23,34 +25,73 @@ class LandmarkNode:
         scene: where the list lives.
         task: names and order.
         on_change: called with (name, LPS position, is_final) when a person moves or places a point; not final while dragging.
+        on_cancel: called with the name when a person leaves place mode without placing.
         node: an existing list with the task's points; made when None.
     """
 
-    def __init__(self, scene, task: Task, on_change: Callable[[str, tuple, bool], None] = lambda *_: None, node=None):
-        self.scene, self.task, self.on_change = scene, task, on_change
+    def __init__(
+        self,
+        scene,
+        task: Task,
+        on_change: Callable[[str, tuple, bool], None] = lambda *_: None,
+        on_cancel: Callable[[str], None] = lambda *_: None,
+        node=None,
+    ):
+        self.scene, self.task, self.on_change, self.on_cancel = scene, task, on_change, on_cancel
         self.node = node or scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{task.name} landmarks")
         self._showing = False
         self._seen: list[tuple | None] = [None] * len(task.names)
         self._dragged: int | None = None
+        self._placing: int | None = None
+        self.is_dragging = False
         if self.node.GetNumberOfControlPoints() == 0:
             for name in task.names:
                 index = self.node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), name)
                 self.node.UnsetNthControlPointPosition(index)
         self.node.SetFixedNumberOfControlPoints(True)
+        self.node.SetAttribute(OF_TASK, task.name)
+        self._style()
+        node, self._tags = self.node, []
+        self._listen(node, node.PointStartInteractionEvent, lambda *_: self._grab())
+        self._listen(node, node.PointModifiedEvent, lambda *_: self._changed(False))
+        self._listen(node, node.PointEndInteractionEvent, lambda *_: self._changed(True))
+        self._listen(node, node.PointPositionDefinedEvent, lambda *_: self._changed(True))
+        if (interaction := self._interaction()) is not None:
+            self._listen(interaction, interaction.InteractionModeChangedEvent, lambda *_: self._mode_changed())
+
+    def _listen(self, subject, event: int, callback: Callable) -> None:
+        self._tags.append((subject, subject.AddObserver(event, callback)))
+
+    def _style(self) -> None:
+        """Colours by who put a point there."""
         if self.node.GetDisplayNode() is None:
             self.node.CreateDefaultDisplayNodes()
-        moving, resting = (
-            [self.node.PointModifiedEvent],
-            [self.node.PointEndInteractionEvent, self.node.PointPositionDefinedEvent],
-        )
-        self._tags = [self.node.AddObserver(event, lambda *_: self._changed(False)) for event in moving]
-        self._tags += [self.node.AddObserver(event, lambda *_: self._changed(True)) for event in resting]
+        if (display := self.node.GetDisplayNode()) is not None:
+            display.SetColor(*PROPOSED_COLOUR)
+            display.SetSelectedColor(*PERSON_COLOUR)
+            display.SetActiveColor(*ACTIVE_COLOUR)
 
     def close(self) -> None:
         """Stop listening; the points stay."""
-        for tag in self._tags:
-            self.node.RemoveObserver(tag)
+        for subject, tag in self._tags:
+            subject.RemoveObserver(tag)
         self._tags = []
+
+    @property
+    def is_in_scene(self) -> bool:
+        """False once the scene was closed or the list deleted."""
+        return self.node.GetScene() is not None
+
+    @staticmethod
+    def find(scene, task: Task):
+        """The list of this task in a scene that was loaded, or None."""
+        nodes = scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode")
+        nodes.UnRegister(None)
+        for node in (nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())):
+            labels = tuple(node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints()))
+            if node.GetAttribute(OF_TASK) == task.name and labels == task.names:
+                return node
+        return None
 
     def show(self, points: Sequence[Point]) -> None:
         """Bring the control points to these states. Only what differs is written, point by point: writing all at once would
@@ -75,6 +116,7 @@ class LandmarkNode:
             node.SetNthControlPointPositionMissing(index)
         elif point.state in WITH_POSITION and (status != DEFINED or self.position(index) != point.position):
             node.SetNthControlPointPositionWorld(index, *flipped(point.position))
+        node.SetNthControlPointSelected(index, point.state in (PLACED, ACCEPTED))
         node.SetNthControlPointDescription(index, "" if point.state == UNSET else point.state)
         node.SetNthControlPointLocked(index, point.state == ACCEPTED)
 
@@ -117,8 +159,8 @@ class LandmarkNode:
             self._showing = False
         self._seen[index] = None
         self.node.SetControlPointPlacementStartIndex(index)
-        selection = self.scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
-        interaction = self.scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+        self._placing = index
+        selection, interaction = self.scene.GetFirstNodeByClass("vtkMRMLSelectionNode"), self._interaction()
         if selection is not None and interaction is not None:
             selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
             selection.SetActivePlaceNodeID(self.node.GetID())
@@ -127,9 +169,19 @@ class LandmarkNode:
 
     def stop_placing(self) -> None:
         """Leave place mode without placing."""
-        interaction = self.scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
-        if interaction is not None:
+        if (interaction := self._interaction()) is not None:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+
+    def _interaction(self):
+        return self.scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+
+    def _mode_changed(self) -> None:
+        interaction, index = self._interaction(), self._placing
+        if index is None or interaction is None or interaction.GetCurrentInteractionMode() == interaction.Place:
+            return
+        self._placing = None
+        if self.position(index) is None:
+            self.on_cancel(self.task.names[index])
 
     def jump_to(self, name: str) -> bool:
         """Move the slice views to a landmark without recentring them; False when it has no position."""
@@ -141,10 +193,14 @@ class LandmarkNode:
         slicer.vtkMRMLSliceNode.JumpAllSlices(self.scene, *flipped(position), slicer.vtkMRMLSliceNode.OffsetJumpSlice)
         return True
 
+    def _grab(self) -> None:
+        self.is_dragging = not self._showing
+
     def _changed(self, final: bool) -> None:
         """Some events say which point and some do not: compare with what was there."""
         if self._showing:
             return
+        self.is_dragging = self.is_dragging and not final
         now = self.positions()
         changed = [i for i, (a, b) in enumerate(zip(self._seen, now, strict=True)) if b is not None and a != b]
         self._seen = now

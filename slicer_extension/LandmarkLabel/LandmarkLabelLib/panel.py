@@ -13,13 +13,14 @@ import slicer
 
 from .logic import LandmarkLogic
 from .markups import LandmarkNode
+from .options import Options
+from .tabs import OptionsTab, ReviewTab, TrainTab, message_of_transform
+from .volumes import CaseVolume
 from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point
 
 POLL_MS = 50
-STATES = {UNSET: "to do", PREDICTED: "proposed", PLACED: "placed", ACCEPTED: "accepted", ABSENT: "absent"}
-COLOURS = {UNSET: "#8a94a0", PREDICTED: "#e8710a", PLACED: "#2563eb", ACCEPTED: "#15803d", ABSENT: "#6b21a8"}
-COLUMNS = ("landmark", "state", "expected error")
-STRATEGIES = ("first", "random")
+COLOURS = {UNSET: "#8a94a0", PREDICTED: "#e8710a", PLACED: "#2f7bf6", ACCEPTED: "#1a9c4b", ABSENT: "#a855f7"}
+GOOD, BAD = "#1a9c4b", "#d93636"  # readable on light and dark
 
 
 class LandmarkPanel:
@@ -27,17 +28,28 @@ class LandmarkPanel:
 
     Args:
         layout: of the module widget.
-        folder: where sessions and unsent submissions are kept.
+        folder: where options, sessions and unsent submissions are kept.
         translate: marks texts that people see, for translation.
         shortcut_parent: window in which the shortcuts work.
     """
 
     def __init__(self, layout, folder: Path, translate: Callable[[str], str] = str, shortcut_parent=None):
-        self.layout, self.folder, self._ = layout, folder, translate
+        self.layout, self.folder, self._ = layout, Path(folder), translate
+        self.options = Options.load(self.folder / "options.json")
+        self.scene = slicer.mrmlScene
         self.logic: LandmarkLogic | None = None
         self.node: LandmarkNode | None = None
-        self._listed: list[str] = []  # models in the combo box
+        self.volume = CaseVolume(self.scene)
+        self.states = {
+            UNSET: self._("to do"),
+            PREDICTED: self._("proposed"),
+            PLACED: self._("placed"),
+            ACCEPTED: self._("accepted"),
+            ABSENT: self._("absent"),
+        }
+        self._listed: dict[str, list[str]] = {"models": [], "strategies": []}  # in the combo boxes
         self._due = False  # something to show has changed
+        self._warned: list[str] = []  # what the last try to submit has warned of
         self._buttons: dict[str, object] = {}
         self._shortcuts: list = []
         self._build_server()
@@ -47,6 +59,7 @@ class LandmarkPanel:
         self.message = qt.QLabel("")
         self.message.setWordWrap(True)
         layout.addWidget(self.message)
+        self._build_tabs()
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
         self.timer.timeout.connect(self.tick)
@@ -56,6 +69,7 @@ class LandmarkPanel:
     def close(self) -> None:
         """Stop the timer, the background, the shortcuts and the observers; the state is on disk."""
         self.timer.stop()
+        self.options.save(self.folder / "options.json")
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
         if self.node is not None:
@@ -72,7 +86,7 @@ class LandmarkPanel:
 
     def _build_server(self) -> None:
         row = qt.QHBoxLayout()
-        self.url = qt.QLineEdit("http://127.0.0.1:8000")
+        self.url = qt.QLineEdit(self.options.url)
         self.url.setToolTip(self._("Address of the LandmarkLabel server"))
         row.addWidget(self.url)
         self._button("connect", self._("Connect"), self.connect_server, row)
@@ -87,28 +101,26 @@ class LandmarkPanel:
     def _build_case(self) -> None:
         row = qt.QHBoxLayout()
         self.strategy = qt.QComboBox()
-        for name in STRATEGIES:
-            self.strategy.addItem(name)
         self.strategy.setToolTip(self._("How the next case is chosen"))
         row.addWidget(self.strategy)
-        self._button("next_case", self._("Next case"), lambda: self.logic.next_case(STRATEGIES[self._strategy_index]), row)
-        self._strategy_index = 0
-        self.strategy.currentIndexChanged.connect(self._strategy_chosen)
+        self._button("next_case", self._("Next case"), lambda: self.logic.next_case(self._strategy()), row)
         self._button("mine", self._("Keep mine"), lambda: self.logic.resolve(True), row)
         self._button("theirs", self._("Take theirs"), lambda: self.logic.resolve(False), row)
-        self._button("train", self._("Train"), lambda: self.logic.train(10.0), row)
         self._add(row)
         self.case = qt.QLabel("")
         self.case.setWordWrap(True)
         self.layout.addWidget(self.case)
 
     def _build_table(self) -> None:
-        self.table = qt.QTableWidget(0, len(COLUMNS))
-        self.table.setHorizontalHeaderLabels([self._(c) for c in COLUMNS])
+        columns = [self._("landmark"), self._("state"), self._("expected error"), self._("by")]
+        self.table = qt.QTableWidget(0, len(columns))
+        self.table.setHorizontalHeaderLabels(columns)
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         self.table.horizontalHeader().setStretchLastSection(True)
         self.table.verticalHeader().setVisible(False)
+        self.table.verticalHeader().setDefaultSectionSize(24)
+        self.table.setColumnHidden(3, True)
         self.table.setMinimumHeight(240)
         self.table.itemSelectionChanged.connect(self._row_selected)
         self.layout.addWidget(self.table)
@@ -120,6 +132,8 @@ class LandmarkPanel:
             ("accept", self._("Accept (A)"), "A", lambda: self._with_current(self.logic.accept, forward=True)),
             ("replace", self._("Re-place (R)"), "R", self.place_again),
             ("absent", self._("Absent (X)"), "X", lambda: self._with_current(self.logic.mark_absent, forward=True)),
+            ("unlock", self._("Unlock (U)"), "U", lambda: self._with_current(self.logic.unlock)),
+            ("accept_all", self._("Accept all (Shift+A)"), "Shift+A", lambda: self.logic.accept_all()),
             ("undo", self._("Undo (Ctrl+Z)"), "Ctrl+Z", lambda: self.logic.undo()),
             ("submit", self._("Submit + next case (Ctrl+Enter)"), "Ctrl+Return", self.submit),
         )
@@ -127,12 +141,29 @@ class LandmarkPanel:
         for number, (key, text, shortcut, act) in enumerate(actions):
             button = self._button(key, text, act)
             last = key == "submit"
-            grid.addWidget(button, number // 2 + (1 if last else 0), 0 if last else number % 2, 1, 2 if last else 1)
-            if parent is not None:
-                made = qt.QShortcut(qt.QKeySequence(shortcut), parent)
-                made.activated.connect(button.click)
-                self._shortcuts.append(made)
+            grid.addWidget(button, number // 2, 0 if last else number % 2, 1, 2 if last else 1)
+            self._shortcut(shortcut, button.click, parent)
+        self._shortcut("Escape", self.stop_placing, parent)
         self._add(grid)
+
+    def _build_tabs(self) -> None:
+        def make_button(key: str, text: str, act: Callable[[LandmarkLogic], object], row=None):
+            return self._button(key, text, lambda: act(self.logic), row)
+
+        self.training = TrainTab(self._, make_button, self.options)
+        self.review = ReviewTab(self._, make_button)
+        self.choices = OptionsTab(self._, make_button, self.options, self.scene)
+        self.tabs = qt.QTabWidget()
+        self.tabs.addTab(self.training.widget, self._("Training"))
+        self.tabs.addTab(self.review.widget, self._("Review"))
+        self.tabs.addTab(self.choices.widget, self._("Options"))
+        self.layout.addWidget(self.tabs)
+
+    def _shortcut(self, keys: str, act: Callable[[], object], parent) -> None:
+        if parent is not None:
+            made = qt.QShortcut(qt.QKeySequence(keys), parent)
+            made.activated.connect(act)
+            self._shortcuts.append(made)
 
     def _button(self, key: str, text: str, act: Callable[[], object], row=None):
         button = qt.QPushButton(text)
@@ -154,8 +185,11 @@ class LandmarkPanel:
         """Start over with the server whose address is in the field."""
         if self.logic is not None:
             self.logic.close()
-        address = self.url.property("text")
-        self.logic = LandmarkLogic(address, self.folder, self._author(), self._mark_due)
+        self.options.url = str(self.url.property("text")).strip()
+        self.options.save(self.folder / "options.json")
+        token = str(self.choices.token.property("text"))
+        self.logic = LandmarkLogic(self.options, self.folder, self._mark_due, token, self._)
+        self.logic.blocked = lambda: message_of_transform(self._, self.volume.moved_by)
         self.logic.connect()
 
     def next_uncertain(self) -> None:
@@ -171,22 +205,27 @@ class LandmarkPanel:
         self._mark_due()
 
     def place_again(self) -> None:
-        """The next click in a view places the selected landmark."""
+        """The next click in a view places the selected landmark; Escape leaves it where it was."""
         name = self.current
-        if name is not None:
-            self.logic.message = self._("click in a view to place") + f" {name}"
+        if name is not None and not self.logic.is_locked(name):
+            self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=name)
             self.node.start_placing(name)
+
+    def stop_placing(self) -> None:
+        """Leave place mode; the point is where it was."""
+        if self.node is not None:
+            self.node.stop_placing()
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
         warnings = self.logic.warnings()
-        if warnings and warnings != getattr(self, "_warned", None):
+        if warnings and warnings != self._warned:
             self._warned = warnings
             self.logic.message = "; ".join(warnings) + ". " + self._("Submit again if it is right.")
             self._mark_due()
         elif self.logic.submit():
-            self._warned = None
-            self.logic.next_case(STRATEGIES[self._strategy_index])
+            self._warned = []
+            self.logic.next_case(self._strategy())
 
     @property
     def current(self) -> str | None:
@@ -198,12 +237,13 @@ class LandmarkPanel:
         """Select a row, which jumps to its point."""
         self.table.selectRow(self.logic.task.names.index(name))
 
-    def _with_current(self, act: Callable[[str], object], forward: bool) -> None:
+    def _with_current(self, act: Callable[[str], object], forward: bool = False) -> None:
         name = self.current
         if name is None:
             return
+        before = self.logic.session.points
         act(name)
-        if forward and self.logic.session.doubtful():
+        if forward and self.logic.session.points is not before and self.logic.session.doubtful():
             self.next_uncertain()
 
     def _press(self, act: Callable[[], object]) -> None:
@@ -215,16 +255,12 @@ class LandmarkPanel:
             self.node.jump_to(self.current)
 
     def _model_chosen(self, index: int) -> None:
-        if self.logic is not None and 0 <= index < len(self._listed):
-            self.logic.model = self._listed[index]
+        if self.logic is not None and 0 <= index < len(self._listed["models"]):
+            self.logic.model = self._listed["models"][index]
 
-    def _strategy_chosen(self, index: int) -> None:
-        self._strategy_index = max(int(index), 0)
-
-    def _author(self) -> str:
-        import getpass
-
-        return getpass.getuser()
+    def _strategy(self) -> str:
+        index = self.strategy.property("currentIndex")
+        return self._listed["strategies"][index] if 0 <= index < len(self._listed["strategies"]) else "first"
 
     # --- what is shown -----------------------------------------------------------------------------------------------
 
@@ -245,45 +281,77 @@ class LandmarkPanel:
         ready = bool(logic is not None and logic.task is not None)
         online = bool(logic is not None and logic.online)
         self.server_status.setText(self._("connected") if online else self._("not connected"))
-        self.server_status.setStyleSheet(f"color: {'#15803d' if online else '#b91c1c'}")
+        self.server_status.setStyleSheet(f"color: {GOOD if online else BAD}")
         for key, button in self._buttons.items():
-            button.setEnabled(key == "connect" or bool(ready and (session is not None or key in ("next_case", "train"))))
+            alone = key in ("next_case", "train", "open_case", "upload")
+            button.setEnabled(key == "connect" or bool(ready and (session is not None or alone)))
         for key in ("mine", "theirs"):
             self._buttons[key].setVisible(bool(logic is not None and logic.conflict is not None))
-        if ready and self._listed != list(logic.models):
-            self._listed = list(logic.models)
-            self.models.clear()
-            for name in logic.models:
-                self.models.addItem(name)
+        if ready:
+            self._list(self.models, "models", list(logic.models))
+            self._list(self.strategy, "strategies", logic.strategies)
+        for tab in (self.training, self.review, self.choices):
+            tab.refresh(logic)
         self.message.setText(logic.message if logic else "")
         if session is None:
             return
-        done = f"{session.reviewed}/{len(session.points)} " + self._("reviewed")
+        done = self._("{n}/{of} reviewed").format(n=session.reviewed, of=len(session.points))
         self.case.setText(f"{session.image_id}: {done}" + (f" ({session.reason})" if session.reason else ""))
+        self._show_image()
         self._show_points(session.points)
 
+    def _list(self, combo, key: str, names: list[str]) -> None:
+        if self._listed[key] != names:
+            self._listed[key] = names
+            combo.clear()
+            combo.addItems(names)
+
+    def _show_image(self) -> None:
+        session, image = self.logic.session, self.logic.image
+        wanted = (session.image_id, image) if image is not None else None
+        if wanted is not None and wanted != self.volume.shown and not self.volume.show(image, session.image_id):
+            self.logic.message = self._("{file} cannot be read").format(file=image.name)
+            self.message.setText(self.logic.message)
+
     def _show_points(self, points: list[Point]) -> None:
-        if self.node is None or self.node.task != self.logic.task:
-            self.node = LandmarkNode(slicer.mrmlScene, self.logic.task, self._corrected)
+        self._ensure_node()
         self.node.show(points)
         if self.table.property("rowCount") != len(points):
             self.table.setRowCount(len(points))
             for row in range(len(points)):
-                for column in range(len(COLUMNS)):
+                for column in range(4):
                     self.table.setItem(row, column, qt.QTableWidgetItem(""))
+        authors = self.logic.review.authors
+        self.table.setColumnHidden(3, not authors)
         for row, point in enumerate(points):
             error = "" if point.expected_error_mm is None else f"{point.expected_error_mm:.1f} mm"
-            texts = point.name, self._(STATES[point.state]) + (" ?" if point.flagged else ""), error
-            for column, text in enumerate(texts):
+            state = self.states[point.state] + (" ?" if point.flagged else "")
+            for column, text in enumerate((point.name, state, error, authors.get(point.name, ""))):
                 item = self.table.item(row, column)
                 if item.text() != text:
                     item.setText(text)
                     if column == 1:
                         item.setForeground(qt.QBrush(qt.QColor(COLOURS[point.state])))
 
+    def _ensure_node(self) -> None:
+        """The list of points of this task: ours, or that of a scene somebody has loaded meanwhile."""
+        if self.node is not None and self.node.is_in_scene and self.node.task == self.logic.task:
+            return
+        if self.node is not None:
+            self.node.close()
+        found = LandmarkNode.find(self.scene, self.logic.task)
+        self.node = LandmarkNode(self.scene, self.logic.task, self._corrected, self._left_alone, found)
+
     def _corrected(self, name: str, position: tuple, final: bool) -> None:
         """A person moved or placed a point in a view."""
         if self.logic.session.point(name).state == ACCEPTED:
             self._mark_due()  # put back where it was accepted
             return
+        if not final and self.node.is_dragging and self.options.follow_drag:
+            self.node.jump_to(name)
         self.logic.correct(name, position, final)
+
+    def _left_alone(self, name: str) -> None:
+        """Place mode was left without a click."""
+        self.logic.message = self._("{name} is where it was").format(name=name)
+        self._mark_due()

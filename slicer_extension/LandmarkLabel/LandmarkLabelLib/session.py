@@ -36,7 +36,8 @@ class Session:
     base_revision: int = 0
     reason: str = ""
     next: str | None = None
-    _undo: list[tuple[str, list[Point]]] = field(default_factory=list)
+    _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
+    _moving: str | None = None  # the point that is being dragged
 
     @staticmethod
     def fresh(task: Task, image_id: str, reason: str = "") -> Session:
@@ -51,17 +52,25 @@ class Session:
         """How many points a person has spoken about and need no further look."""
         return sum(p.state in (ACCEPTED, ABSENT) for p in self.points)
 
-    def place(self, name: str, position: Sequence[float]) -> None:
-        """A person put the point here."""
+    def place(self, name: str, position: Sequence[float], final: bool = True) -> None:
+        """A person put the point here; all moves of one drag are undone together."""
         x, y, z = (float(v) for v in position)
-        self._change(f"place {name}", {name: Point(name, PLACED, (x, y, z))})
+        goes_on = self._moving == name
+        self._change("place {}", {name: Point(name, PLACED, (x, y, z))}, name, goes_on)
+        self._moving = None if final else name
 
     def accept(self, name: str) -> None:
         """A person agrees with the position. ValueError when there is none."""
         point = self.point(name)
         if point.position is None:
             raise ValueError(f"{name} has no position to accept: place it, or call it absent")
-        self._change(f"accept {name}", {name: replace(point, state=ACCEPTED, flagged=False)})
+        self._change("accept {}", {name: replace(point, state=ACCEPTED, flagged=False)}, name)
+
+    def unlock(self, name: str) -> None:
+        """An accepted point may be moved again; an absent one may be placed again."""
+        point = self.point(name)
+        back = Point(name) if point.state == ABSENT else replace(point, state=PLACED)
+        self._change("unlock {}", {name: back if point.state in (ABSENT, ACCEPTED) else point}, name)
 
     def accept_all(self) -> None:
         """Agree with everything that has a position."""
@@ -70,11 +79,7 @@ class Session:
 
     def mark_absent(self, name: str) -> None:
         """A person says the landmark is not in the image."""
-        self._change(f"{name} is absent", {name: Point(name, ABSENT)})
-
-    def clear(self, name: str) -> None:
-        """Back to where nobody has said anything."""
-        self._change(f"clear {name}", {name: Point(name, UNSET)})
+        self._change("call {} absent", {name: Point(name, ABSENT)}, name)
 
     def propose(self, proposed: Sequence[Point], what: str = "prediction", following: str | None = None) -> int:
         """Take in proposals; points of a person stay. Returns how many points moved by more than 1 mm or changed state."""
@@ -95,21 +100,23 @@ class Session:
         return [p.name for p in sorted(left, key=lambda p: (-order.get(p.state, 0), not p.flagged, -(p.expected_error_mm or 0)))]
 
     @property
-    def undo_text(self) -> str:
-        """What ``undo`` would take back; empty when there is nothing."""
-        return self._undo[-1][0] if self._undo else ""
+    def undo_text(self) -> tuple[str, str]:
+        """What ``undo`` would take back, with {} for the landmark, and the landmark; empty when there is nothing."""
+        return self._undo[-1][:2] if self._undo else ("", "")
 
     def undo(self) -> bool:
         """Take the last change back."""
         if not self._undo:
             return False
-        _, self.points = self._undo.pop()
+        self.points = self._undo.pop()[-1]
         return True
 
-    def _change(self, what: str, changes: dict[str, Point]) -> None:
+    def _change(self, what: str, changes: dict[str, Point], name: str = "", goes_on: bool = False) -> None:
         new = [changes.get(p.name, p) for p in self.points]
+        self._moving = None
         if new != self.points:
-            self._undo = [*self._undo[-MOST_UNDO + 1 :], (what, self.points)]
+            if not goes_on:
+                self._undo = [*self._undo[-MOST_UNDO + 1 :], (what, name, self.points)]
             self.points = new
 
     def save(self, path: str | Path) -> None:

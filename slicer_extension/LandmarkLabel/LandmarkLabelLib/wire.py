@@ -121,5 +121,10 @@ def given(points: Sequence[Point], dims: int) -> dict:
 
 
 def merged(points: Sequence[Point], proposed: Sequence[Point]) -> list[Point]:
-    """Proposals put in, except where a person has spoken: those points never change."""
-    return [old if old.by_person else replace(new) for old, new in zip(points, proposed, strict=True)]
+    """Proposals put in, except where a person has spoken: those points never change, but may be flagged."""
+    return [_doubted(old, new) if old.by_person else replace(new) for old, new in zip(points, proposed, strict=True)]
+
+
+def _doubted(old: Point, new: Point) -> Point:
+    same = old.state == PLACED and new.state == PLACED and old.position == new.position
+    return replace(old, flagged=new.flagged) if same else old

@@ -1,0 +1,69 @@
+"""What an annotator has chosen once and for all, kept on disk. The token is not: it is typed again."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from .session import write_atomically
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+@dataclass
+class Options:
+    """Args:
+    url: of the server.
+    author: who annotates.
+    local_folder: where the study's images lie on this computer, so that they need not be downloaded; empty for nowhere.
+    predict_at_once: ask for proposals as soon as a case opens.
+    follow_drag: the other slice views follow a point that is dragged.
+    minutes: of a training.
+    """
+
+    url: str = "http://127.0.0.1:8000"
+    author: str = field(default_factory=_user)
+    local_folder: str = ""
+    predict_at_once: bool = False
+    follow_drag: bool = True
+    minutes: float = 10.0
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Options:
+        """What is in the file; the defaults for what is not, or not of its type."""
+        options = Options()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            kept = {f.name: content[f.name] for f in fields(Options) if f.name in content}
+        except (OSError, ValueError, TypeError):
+            return options
+        for name, value in kept.items():
+            if type(value) is type(getattr(options, name)):
+                setattr(options, name, value)
+        return options
+
+
+def local_image(folder: str, image_id: str) -> Path | None:
+    """The file of a case in a folder of this computer; None where there is none, or the id is no plain name."""
+    if not folder or not image_id or image_id.startswith(".") or set(image_id) & set('/\\:\0'):
+        return None
+    paths = (Path(folder) / f"{image_id}{suffix}" for suffix in IMAGE_SUFFIXES)
+    return next((p for p in paths if p.is_file()), None)
+
+
+def folder_of(base: Path, url: str) -> Path:
+    """Where the work for one server is kept: what was made for one never goes to another."""
+    return base / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]

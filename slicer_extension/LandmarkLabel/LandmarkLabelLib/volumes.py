@@ -1,0 +1,61 @@
+"""Images in Slicer: with ``markups`` the only file that touches MRML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CaseVolume:
+    """The image of the open case; the one before is taken out of the scene.
+
+    Args:
+        scene: where it lives.
+    """
+
+    def __init__(self, scene):
+        self.scene, self.node = scene, None
+        self.shown: tuple[str, Path] | None = None  # name and file of what was last asked for
+
+    def show(self, path: Path, name: str) -> bool:
+        """Load a file and show it in all slice views; False when Slicer cannot read it."""
+        import slicer
+
+        self.close()
+        self.shown = (name, path)
+        logic = slicer.vtkSlicerVolumesLogic()
+        logic.SetMRMLScene(self.scene)
+        self.node = logic.AddArchetypeVolume(str(path), name)
+        if self.node is None:
+            return False
+        slicer.util.setSliceViewerLayers(background=self.node, fit=True)
+        return True
+
+    def close(self) -> None:
+        """Take it out of the scene, if it is still there."""
+        if self.node is not None and self.node.GetScene() is not None:
+            self.scene.RemoveNode(self.node)
+        self.node = None
+
+    @property
+    def moved_by(self) -> str:
+        """Name of the transform that moves the image away from where the server has it; empty without one."""
+        node = self.node if self.node is not None and self.node.GetScene() is not None else None
+        transform = node.GetParentTransformNode() if node is not None else None
+        return transform.GetName() if transform is not None else ""
+
+
+def open_volumes(scene) -> list:
+    """All scalar volumes of a scene, for choosing one to send."""
+    nodes = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
+    nodes.UnRegister(None)
+    return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
+
+
+def write(node, path: Path) -> bool:
+    """Write a volume to a file, without compression: quicker than sending less."""
+    import slicer
+
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(False)
+    return bool(storage.WriteData(node))
