@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+DEADLINE_S = 60
 MODULE = Path(__file__).resolve().parents[2] / "slicer_extension" / "LandmarkLabel"
 
 
@@ -22,6 +24,7 @@ def install():
     """Make ``import qt`` and Slicer's module classes work; returns the ``qt`` module."""
     import slicer
     from PySide6 import QtCore, QtGui, QtWidgets
+    from views import application_logic
 
     if "qt" in sys.modules:
         return sys.modules["qt"]
@@ -33,9 +36,7 @@ def install():
     sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=lambda text: text)
     sys.modules["slicer.ScriptedLoadableModule"] = _module_classes(qt)
     slicer.mrmlScene = slicer.vtkMRMLScene()
-    slicer.applicationLogic = slicer.vtkSlicerApplicationLogic()
-    slicer.applicationLogic.SetMRMLScene(slicer.mrmlScene)
-    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene, True)
+    slicer.applicationLogic = application_logic(slicer.mrmlScene)
     slicer.util = types.SimpleNamespace(mainWindow=lambda: slicer.harness_window, setSliceViewerLayers=_show_volume)
     slicer.harness_window = QtWidgets.QMainWindow()
     if str(MODULE) not in sys.path:
@@ -67,21 +68,41 @@ def _module_classes(qt):
     return types.SimpleNamespace(**names, ScriptedLoadableModuleWidget=Widget)
 
 
-def open_panel(folder: Path, width: int = 380):
+def open_panel(folder: Path, width: int = 380, translate=str, dark: bool = False):
     """A shown panel and the widget it lives in."""
     qt = install()
     from LandmarkLabelLib.panel import LandmarkPanel
 
     holder = qt.QWidget()
-    panel = LandmarkPanel(qt.QVBoxLayout(holder), folder, str, holder)
-    holder.resize(width, 640)
+    if dark:
+        holder.setPalette(_dark(qt))
+        holder.setAutoFillBackground(True)
+    panel = LandmarkPanel(qt.QVBoxLayout(holder), folder, translate, holder)
+    holder.resize(width, 700)
     holder.show()
     return panel, holder
 
 
-def example(folder: Path, width: int = 380):
+def _dark(qt):
+    """Slicer's dark style has about these colours."""
+    palette, roles = qt.QPalette(), qt.QPalette
+    for role, colour in (
+        (roles.Window, "#353535"),
+        (roles.Base, "#2b2b2b"),
+        (roles.AlternateBase, "#353535"),
+        (roles.Button, "#454545"),
+        (roles.Text, "#eeeeee"),
+        (roles.WindowText, "#eeeeee"),
+        (roles.ButtonText, "#eeeeee"),
+        (roles.PlaceholderText, "#999999"),
+    ):
+        palette.setColor(role, qt.QColor(colour))
+    return palette
+
+
+def example(folder: Path, width: int = 380, translate=str, dark: bool = False):
     """A panel with a case as it looks halfway through, without a server."""
-    panel, holder = open_panel(folder, width)
+    panel, holder = open_panel(folder, width, translate, dark)
     from LandmarkLabelLib.logic import LandmarkLogic
     from LandmarkLabelLib.session import Session
     from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task
@@ -90,10 +111,11 @@ def example(folder: Path, width: int = 380):
     states = (ACCEPTED, PLACED, PREDICTED, PREDICTED, PREDICTED, ABSENT, PREDICTED, PREDICTED)
     task = Task("head", names, 3, {}, (("orbit_left", "orbit_right"), ("porion_left", "porion_right")))
     panel.options.url, panel.options.author = "http://127.0.0.1:1", "ann"
-    panel.logic = LandmarkLogic(panel.options, folder, panel._mark_due, translate=panel._)
+    panel.use(LandmarkLogic(panel.options, folder, panel._mark_due, translate=panel._))
     panel.logic.task, panel.logic.models, panel.logic.online = task, {"scn": {}, "global_local": {}}, True
     panel.logic.strategies = ["adaptive", "random"]
-    places = [(10.0 * i, 5.0 * i, 2.0 * i) for i in range(len(names))]
+    aside = (0.0, 0.0, 30.0, -30.0, 60.0, -60.0, 0.0, 45.0)  # towards the left
+    places = [(x, 5.0 * i, 2.0 * i) for i, x in enumerate(aside)]
     points = [
         Point(n, s, None if s == ABSENT else p, None if s in (ABSENT, PLACED, ACCEPTED) else 0.6 + 0.7 * i, i == 6)
         for i, (n, s, p) in enumerate(zip(names, states, places, strict=True))
@@ -103,6 +125,26 @@ def example(folder: Path, width: int = 380):
     panel.refresh()
     panel.select("menton")
     return panel, holder
+
+
+def wait_for(panel, condition, what: str, seconds: float = DEADLINE_S) -> None:
+    """Let the panel's timer run until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited for {what}; the panel says {panel.message.text()!r}"
+        sys.modules["qt"].application.processEvents()
+        time.sleep(0.005)
+
+
+def press(panel, key: str) -> None:
+    """Click a button."""
+    panel._buttons[key].click()
+
+
+def idle(panel) -> None:
+    """Wait until the background is done and what it brought is shown."""
+    wait_for(panel, lambda: not panel.logic.worker.busy, "the background")
+    panel.tick()
 
 
 if __name__ == "__main__":

@@ -7,31 +7,13 @@ import time
 import numpy as np
 import pytest
 import qt_harness
+from qt_harness import idle, press, wait_for
 
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
 from LandmarkLabelLib.markups import MISSING, flipped  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402
-
-DEADLINE_S = 60
-
-
-def wait_for(panel, condition, what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"waited for {what}; the panel says {panel.message.text()!r}"
-        qt.application.processEvents()
-        time.sleep(0.005)
-
-
-def press(panel, key: str) -> None:
-    panel._buttons[key].click()
-
-
-def idle(panel) -> None:
-    wait_for(panel, lambda: not panel.logic.worker.busy, "the background")
-    panel.tick()
 
 
 def test_a_case_through_the_buttons(server, material, tmp_path):
@@ -77,6 +59,7 @@ def test_a_case_through_the_buttons(server, material, tmp_path):
 
 @pytest.fixture()
 def example(tmp_path):
+    slicer.mrmlScene.Clear(False)
     panel, window = qt_harness.example(tmp_path)
     yield panel
     panel.close()
@@ -193,3 +176,213 @@ def test_the_module_file_sets_the_panel_up_as_slicer_would(tmp_path, monkeypatch
     assert not any(s.isEnabled() for s in widget.panel._shortcuts)
     widget.cleanup()
     assert isinstance(slicer.mrmlScene, slicer.vtkMRMLScene)
+
+
+def shortcut(panel, keys: str):
+    return next(s for s in panel._shortcuts if s.key().toString() == keys)
+
+
+def test_escape_while_replacing_leaves_the_point_where_it_was(example):
+    example.select("orbit_left")
+    was = example.logic.session.point("orbit_left")
+    shortcut(example, "R").activated.emit()
+    assert example.node.position(2) is None
+    shortcut(example, "Esc").activated.emit()
+    example.tick()
+    assert example.node.position(2) == was.position and example.logic.session.point("orbit_left") == was
+    assert example.message.text() == "orbit_left is where it was"
+
+
+@pytest.mark.parametrize("key", ["A", "X", "R"])
+def test_a_locked_point_changes_only_after_unlocking(example, key):
+    example.select("porion_right" if key == "R" else "nasion")  # absent, accepted
+    before = list(example.logic.session.points)
+    shortcut(example, key).activated.emit()
+    assert example.logic.session.points == before
+    if key != "A":
+        assert example.message.text().endswith(": unlock it first (U)")
+    shortcut(example, "U").activated.emit()
+    unlocked = example.logic.session.point(example.current)
+    assert unlocked.state == ("unset" if key == "R" else PLACED)
+
+
+def test_accepting_all_by_key_leaves_nothing_to_do(example):
+    shortcut(example, "Shift+A").activated.emit()
+    assert {p.state for p in example.logic.session.points} == {ACCEPTED, ABSENT}
+    assert example.case.text().startswith("case_12: 8/8 reviewed")
+    press(example, "uncertain")
+    assert example.message.text() == "every point has been looked at: submit the case"
+
+
+def drag(node, index: int, *positions: tuple[float, float, float]) -> None:
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    for position in positions:
+        node.SetNthControlPointPositionWorld(index, *position)
+    node.InvokeEvent(node.PointEndInteractionEvent)
+
+
+def test_a_drag_is_undone_as_a_whole(example):
+    was = list(example.logic.session.points)
+    drag(example.node.node, 2, (1, 1, 1), (2, 2, 2), (3, 3, 3))
+    wait_for(example, lambda: not example.logic.worker.busy, "the background")
+    while example.logic.session.undo_text != ("place {}", "orbit_left"):
+        press(example, "undo")  # what followed
+    press(example, "undo")
+    assert example.logic.session.points == was
+
+
+def test_the_slices_follow_a_drag_but_not_a_placing(example):
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+    view.SetOrientation("Axial")
+    offset = lambda: view.GetSliceOffset()  # noqa: E731
+    start = offset()
+    node = example.node.node
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(2, 5, 5, 37)
+    assert offset() == 37 != start
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    example.choices.follow.setChecked(False)
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(2, 5, 5, 61)
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert offset() == 37
+    example.choices.follow.setChecked(True)
+    example.select("orbit_right")
+    at = offset()
+    press(example, "replace")
+    node.SetNthControlPointPositionWorld(3, 5, 5, 90)
+    assert offset() == at
+    slicer.mrmlScene.RemoveNode(view)
+
+
+def test_nothing_is_sent_while_a_transform_moves_the_image(example):
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "ct")
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
+    example.volume.node = volume
+    volume.SetAndObserveTransformNodeID(moved.GetID())
+    for key in ("predict", "submit"):
+        press(example, key)
+        assert example.message.text() == (
+            "the image is moved by registration, so points would be elsewhere on the server: harden or remove it"
+        )
+    assert example.logic.outbox.waiting() == []
+    index = [n.GetName() for n in example.choices._nodes].index("ct")
+    example.choices.volumes.setCurrentIndex(index)
+    press(example, "upload")
+    assert example.message.text() == "ct is moved by a transform: harden or remove it first"
+    volume.SetAndObserveTransformNodeID(None)
+    press(example, "submit")
+    assert len(example.logic.outbox.waiting()) == 1
+
+
+def test_a_saved_scene_that_is_loaded_again_keeps_list_and_session(example, tmp_path):
+    scene, points = slicer.mrmlScene, list(example.logic.session.points)
+    first = example.node.node
+    storage = scene.AddNewNodeByClass("vtkMRMLMarkupsJsonStorageNode")
+    storage.SetFileName(str(tmp_path / "points.mrk.json"))
+    assert storage.WriteData(first)
+    first.SetAndObserveStorageNodeID(storage.GetID())
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(False)
+    assert not example.node.is_in_scene
+    scene.Import()
+    example.refresh()
+    lists = scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode")
+    lists.UnRegister(None)
+    assert lists.GetNumberOfItems() == 1 and example.node.node is not first
+    assert example.logic.session.points == points
+    assert [example.node.position(i) for i in range(len(points))] == [p.position for p in points]
+    assert not first.HasObserver(first.PointEndInteractionEvent)
+    drag(example.node.node, 2, (4.0, 5.0, 6.0))
+    assert example.logic.session.point("orbit_left").position == (-4.0, -5.0, 6.0)
+
+
+def test_a_scene_that_is_closed_gets_a_new_list(example):
+    points = list(example.logic.session.points)
+    slicer.mrmlScene.Clear(False)
+    example.refresh()
+    assert example.node.is_in_scene
+    assert [example.node.position(i) for i in range(len(points))] == [p.position for p in points]
+
+
+def test_every_text_people_see_passes_translation(tmp_path):
+    panel, window = qt_harness.example(tmp_path, translate=lambda text: f"«{text}»")
+    panel.logic.conflict = ("case_12", None)
+    data = {
+        "scn",
+        "global_local",
+        "adaptive",
+        "random",
+        panel.url.text(),
+        panel.choices.author.text(),
+        "",
+        *panel.logic.task.names,
+        "1",
+        "2",
+        "3",
+        "4",
+    }
+    for act in ("accept", "absent", "unlock", "undo", "accept_all", "replace"):
+        press(panel, act)
+        assert panel.message.text().startswith("«"), act
+    seen = []
+    for widget in window.findChildren(qt.QWidget):
+        for name in ("text", "toolTip", "placeholderText", "suffix"):
+            value = getattr(widget, name, lambda: "")()
+            seen.append(value.strip() if isinstance(value, str) else "")
+        if isinstance(widget, qt.QComboBox):
+            seen += [widget.itemText(i) for i in range(widget.count())]
+        if isinstance(widget, qt.QTabWidget):
+            seen += [widget.tabText(i) for i in range(widget.count())]
+    seen += [panel.table.horizontalHeaderItem(c).text() for c in range(4)]
+    seen += [panel.table.item(r, 1).text() for r in range(panel.table.rowCount())]
+    untranslated = {text for text in seen if not text.startswith("«")} - data
+    untranslated = {t for t in untranslated if not t.startswith(("case_12: «", "10.00 «", "0%"))}
+    assert untranslated == set() and len(seen) > 50
+    panel.close()
+    window.close()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance. Source: WCAG 2.1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#2b2b2b"], ids=["light", "dark"])
+def test_states_can_be_read_on_light_and_dark(background):
+    from LandmarkLabelLib.panel import BAD, COLOURS, GOOD
+
+    for colour in (*COLOURS.values(), GOOD, BAD):
+        light, dark = sorted((luminance(colour), luminance(background)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 2.9, colour
+
+
+def test_a_dark_panel_is_drawn_dark_and_nothing_is_cut(tmp_path):
+    panel, window = qt_harness.example(tmp_path, width=360, dark=True)
+    qt.application.processEvents()
+    picture = window.grab().toImage()
+    corner = picture.pixelColor(2, 2)
+    assert corner.lightness() < 80
+    for button in panel._buttons.values():
+        assert not button.isVisible() or button.width() >= button.fontMetrics().horizontalAdvance(button.text()), button.text()
+    panel.close()
+    window.close()
+
+
+def test_options_are_kept_but_the_token_is_not(tmp_path):
+    panel, window = qt_harness.open_panel(tmp_path)
+    panel.choices.author.setText("Dr. Ann")
+    panel.choices.at_once.setChecked(True)
+    panel.choices.token.setText("secret")
+    panel.training.minutes.setValue(3.0)
+    panel.close()
+    again, other = qt_harness.open_panel(tmp_path)
+    assert again.options.author == "Dr. Ann" and again.options.predict_at_once and again.options.minutes == 3.0
+    assert again.choices.at_once.isChecked() and again.choices.token.text() == ""
+    assert not any("secret" in p.read_text() for p in tmp_path.rglob("*.json"))
+    again.close()
+    window.close()
+    other.close()

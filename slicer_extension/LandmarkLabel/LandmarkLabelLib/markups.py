@@ -1,7 +1,8 @@
 """Points in Slicer: with ``volumes`` the only files that touch MRML, and the only one that knows RAS.
 
 A landmark is a control point of one fixed list. Unset: undefined; predicted: defined; placed: defined and selected; accepted:
-defined, selected and locked; absent: missing. Selected points have another colour: those a person has put there. Undefined and missing points keep old coordinates inside MRML, so positions are only read of defined ones.
+defined, selected and locked; absent: missing. Selected points, those a person has put there, have another colour.
+Undefined and missing points keep old coordinates inside MRML, so positions are only read of defined ones.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class LandmarkNode:
         self._showing, was = True, self.node.StartModify()  # one event for all: views draw once
         try:
             for index, point in enumerate(points):
-                self._show(index, point)
+                if index != self._placing:  # which waits for a click
+                    self._show(index, point)
             self._show_errors(points)
         finally:
             self.node.EndModify(was)
@@ -194,16 +196,30 @@ class LandmarkNode:
         return True
 
     def _grab(self) -> None:
-        self.is_dragging = not self._showing
+        self.is_dragging, self._dragged = not self._showing, None
+
+    def _put_back(self, indices: Sequence[int]) -> None:
+        """A drag with the middle button moves all unlocked points at once: nobody means that."""
+        self._showing, was = True, self.node.StartModify()
+        try:
+            for index in indices:
+                self.node.SetNthControlPointPositionWorld(index, *flipped(self._seen[index]))
+        finally:
+            self.node.EndModify(was)
+            self._showing = False
 
     def _changed(self, final: bool) -> None:
         """Some events say which point and some do not: compare with what was there."""
         if self._showing:
             return
-        self.is_dragging = self.is_dragging and not final
         now = self.positions()
         changed = [i for i, (a, b) in enumerate(zip(self._seen, now, strict=True)) if b is not None and a != b]
+        if self.is_dragging and len([i for i in changed if self._seen[i] is not None]) > 1:
+            self._put_back(changed)
+            return
         self._seen = now
+        self.is_dragging = self.is_dragging and not final
+        self._placing = None if self._placing in changed else self._placing
         if final and not changed and self._dragged is not None:
             changed = [self._dragged]  # the last move was told while it went on
         self._dragged = None if final or not changed else changed[0]

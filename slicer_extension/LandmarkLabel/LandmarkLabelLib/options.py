@@ -58,7 +58,7 @@ class Options:
 
 def local_image(folder: str, image_id: str) -> Path | None:
     """The file of a case in a folder of this computer; None where there is none, or the id is no plain name."""
-    if not folder or not image_id or image_id.startswith(".") or set(image_id) & set('/\\:\0'):
+    if not folder or not image_id or image_id.startswith(".") or set(image_id) & set("/\\:\0"):
         return None
     paths = (Path(folder) / f"{image_id}{suffix}" for suffix in IMAGE_SUFFIXES)
     return next((p for p in paths if p.is_file()), None)

@@ -188,16 +188,20 @@ class LandmarkPanel:
         self.options.url = str(self.url.property("text")).strip()
         self.options.save(self.folder / "options.json")
         token = str(self.choices.token.property("text"))
-        self.logic = LandmarkLogic(self.options, self.folder, self._mark_due, token, self._)
-        self.logic.blocked = lambda: message_of_transform(self._, self.volume.moved_by)
+        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, token, self._))
         self.logic.connect()
 
+    def use(self, logic: LandmarkLogic) -> None:
+        """Show and drive this logic from now on."""
+        self.logic = logic
+        logic.blocked = lambda: message_of_transform(self._, self.volume.moved_by)
+
     def next_uncertain(self) -> None:
-        """Select the point that most needs a look: what the server says tells most, else the most doubtful one."""
+        """Select the point that most needs a look: a flagged one, else the one whose place would tell most about the others."""
         session = self.logic.session
         left = session.doubtful()
-        unset = [n for n in left if session.point(n).state == UNSET]
-        name = session.next if unset and session.next in left else (left[0] if left else None)
+        flagged = [n for n in left if session.point(n).flagged]
+        name = next(iter(flagged or [n for n in left if n == session.next] or left), None)
         if name is None:
             self.logic.message = self._("every point has been looked at: submit the case")
         else:

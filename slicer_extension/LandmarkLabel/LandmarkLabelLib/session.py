@@ -6,6 +6,7 @@ No Qt, no MRML, no HTTP: what the panel shows and what is sent is decided here.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, merged
 
 MOST_UNDO = 100
+VISIBLE = 0.003  # of the shape's extent: moves below it are not counted
 
 
 @dataclass
@@ -82,9 +84,10 @@ class Session:
         self._change("call {} absent", {name: Point(name, ABSENT)}, name)
 
     def propose(self, proposed: Sequence[Point], what: str = "prediction", following: str | None = None) -> int:
-        """Take in proposals; points of a person stay. Returns how many points moved by more than 1 mm or changed state."""
+        """Take in proposals; points of a person stay. Returns how many points moved visibly or changed state."""
         new = merged(self.points, proposed)
-        moved = sum(_differ(a, b) for a, b in zip(self.points, new, strict=True))
+        least = VISIBLE * _extent(new)
+        moved = sum(_differ(a, b, least) for a, b in zip(self.points, new, strict=True))
         self._change(what, {p.name: p for p in new})
         self.next = following
         return moved
@@ -152,10 +155,16 @@ def _point(row: dict) -> Point:
     return Point(**{**row, "position": tuple(float(v) for v in position) if position else None})
 
 
-def _differ(a: Point, b: Point) -> bool:
+def _extent(points: Sequence[Point]) -> float:
+    """Diagonal of the box around all positions, mm."""
+    places = [p.position for p in points if p.position]
+    return math.dist([min(x) for x in zip(*places, strict=True)], [max(x) for x in zip(*places, strict=True)]) if places else 0.0
+
+
+def _differ(a: Point, b: Point, least: float) -> bool:
     if a.position is None or b.position is None:
         return a.state != b.state
-    return sum((x - y) ** 2 for x, y in zip(a.position, b.position, strict=True)) > 1.0
+    return math.dist(a.position, b.position) > least
 
 
 def write_atomically(path: Path, text: str) -> None:

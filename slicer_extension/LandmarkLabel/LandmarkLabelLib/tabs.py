@@ -120,7 +120,7 @@ class OptionsTab:
         self._, self.options, self.scene, self.widget = translate, options, scene, qt.QWidget()
         form = qt.QFormLayout(self.widget)
         self.author = self._line(form, self._("Your name"), self._("Kept with every submission"), "author")
-        hint = self._("Where the study's images lie on this computer, so that they need not be sent; leave empty to have them sent")
+        hint = self._("Where the study's images lie on this computer, so that they need not be sent; empty: they are sent")
         self.folder = self._line(form, self._("Image folder"), hint, "local_folder")
         self.token = qt.QLineEdit("")
         self.token.setEchoMode(qt.QLineEdit.Password)
@@ -178,4 +178,3 @@ def message_of_transform(translate: Callable[[str], str], transform: str) -> str
     """Why nothing can be predicted or submitted while the case's image is moved."""
     text = translate("the image is moved by {transform}, so points would be elsewhere on the server: harden or remove it")
     return text.format(transform=transform) if transform else ""
-

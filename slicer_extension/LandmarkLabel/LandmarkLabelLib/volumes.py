@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import vtk
+
+PICTURES = {
+    ".png": vtk.vtkPNGReader,
+    ".jpg": vtk.vtkJPEGReader,
+    ".jpeg": vtk.vtkJPEGReader,
+    ".tif": vtk.vtkTIFFReader,
+    ".tiff": vtk.vtkTIFFReader,
+    ".bmp": vtk.vtkBMPReader,
+}
+
 
 class CaseVolume:
     """The image of the open case; the one before is taken out of the scene.
@@ -22,13 +33,42 @@ class CaseVolume:
 
         self.close()
         self.shown = (name, path)
-        logic = slicer.vtkSlicerVolumesLogic()
-        logic.SetMRMLScene(self.scene)
-        self.node = logic.AddArchetypeVolume(str(path), name)
+        if path.suffix.lower() in PICTURES:
+            self.node = self._picture(path, name)
+        else:
+            logic = slicer.vtkSlicerVolumesLogic()
+            logic.SetMRMLScene(self.scene)
+            self.node = logic.AddArchetypeVolume(str(path), name)
         if self.node is None:
             return False
         slicer.util.setSliceViewerLayers(background=self.node, fit=True)
         return True
+
+    def _picture(self, path: Path, name: str):
+        """A picture as a grey volume of one slice: a pixel is a millimetre, its first row at the top, as the server has it."""
+        reader = PICTURES[path.suffix.lower()]()
+        if not reader.CanReadFile(str(path)):
+            return None
+        reader.SetFileName(str(path))
+        upright, grey = vtk.vtkImageFlip(), vtk.vtkImageLuminance()
+        upright.SetInputConnection(reader.GetOutputPort())
+        upright.SetFilteredAxis(1)
+        upright.Update()
+        pixels = upright.GetOutput()
+        if pixels.GetNumberOfScalarComponents() >= 3:
+            colours = vtk.vtkImageExtractComponents()
+            colours.SetInputData(pixels)
+            colours.SetComponents(0, 1, 2)
+            grey.SetInputConnection(colours.GetOutputPort())
+            grey.Update()
+            pixels = grey.GetOutput()
+        node = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        pixels.SetOrigin(0, 0, 0)
+        pixels.SetSpacing(1, 1, 1)
+        node.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+        node.SetAndObserveImageData(pixels)
+        node.CreateDefaultDisplayNodes()
+        return node
 
     def close(self) -> None:
         """Take it out of the scene, if it is still there."""
