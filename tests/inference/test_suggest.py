@@ -134,13 +134,22 @@ def test_a_detection_is_shown_until_it_is_far_off_and_never_hidden_without_a_fla
 
 
 @DIMS
-def test_a_persons_point_is_never_flagged(dims):
+def test_a_persons_point_is_flagged_only_where_it_is_a_slip(dims):
     task, prior, truth, rng = setting(dims, 3)
     seen = evidence(rng, swap(truth, 6, 7))
-    for point in (truth[6], truth[7], truth[6] + 80):
+    for point, slip in ((truth[6], False), (truth[7], True), (truth[6] + 80, True)):
         s = suggest(task, geometry(dims), prior, seen, calibrated(len(task)), {"p6": point}, absent=["p0"])
-        assert not s.flagged[[0, 6]].any()
+        assert s.flagged[6] == slip and not s.flagged[0] and (s.landmarks.positions_mm[6] == point).all()
     assert s.flagged[7]
+
+
+@DIMS
+def test_one_slip_does_not_make_a_persons_other_points_look_wrong(dims):
+    task, prior, truth, _ = setting(dims, 4)
+    placed = {name: truth[i] for i, name in enumerate(task.names)}
+    placed["p5"] = truth[5] + 40
+    s = suggest(task, geometry(dims), prior, None, Calibration(), placed)
+    assert list(np.flatnonzero(s.flagged)) == [5]
 
 
 @DIMS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
+from LandmarkLabelLib.options import Options, folder_of, local_image
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.shape import propagate
 from LandmarkLabelLib.wire import (
@@ -175,3 +176,22 @@ def test_a_point_far_from_where_the_others_say_is_an_outlier():
 def test_a_stale_or_missing_position_is_never_sent(wrong):
     with pytest.raises(ValueError, match="^a is "):
         refuse_stale([wrong])
+
+
+@pytest.mark.parametrize("image_id", ["../secret", "a/b", "a\\b", ".hidden", "", "c:\\x", "nul\0"])
+def test_a_local_image_is_looked_for_by_plain_names_only(tmp_path, image_id):
+    (tmp_path / "secret.png").write_bytes(b"x")
+    (tmp_path / "in").mkdir()
+    assert local_image(str(tmp_path / "in"), image_id) is None
+    assert local_image(str(tmp_path), "secret") == tmp_path / "secret.png" and local_image("", "secret") is None
+
+
+def test_work_for_one_server_never_goes_to_another(tmp_path):
+    folders = {folder_of(tmp_path, url) for url in ("http://a:8000", "http://a:8000/", "http://b:8000", "http://a:8001")}
+    assert len(folders) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"minutes": "ten", "author": 5, "follow_drag": 1, "unknown": 2}'])
+def test_damaged_options_are_the_defaults(tmp_path, content):
+    (tmp_path / "options.json").write_text(content)
+    assert Options.load(tmp_path / "options.json") == Options()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from LandmarkLabelLib.client import Client
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task, WireError
 from serving import Material, phantoms, serving
 
 DEADLINE_S = 60
@@ -208,6 +210,75 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
     logic.close()
 
 
+def test_the_image_comes_from_the_server_or_from_this_computer(logic, server, material, tmp_path):
+    image_id = sorted(material.truth)[5]
+    logic.open_case(image_id)
+    settle(logic)
+    assert logic.image.read_bytes() == material.image(image_id).read_bytes()
+    assert logic.folder in logic.image.parents and image_id not in logic.image.name  # no name of the server's on this disk
+    logic.options.local_folder = str(material.study)
+    logic.open_case(image_id)
+    settle(logic)
+    assert logic.image == material.image(image_id)
+
+
+def test_a_new_image_is_sent_and_opened(logic, server, material, tmp_path):
+    path = tmp_path / "new.png"
+    shutil.copy(material.image(sorted(material.truth)[0]), path)
+    path.write_bytes(path.read_bytes())
+    logic.upload("fresh_case", path)
+    settle(logic)
+    assert logic.session.image_id == "fresh_case" and not path.exists()
+    assert "fresh_case" in [row["image"] for row in logic.review.cases]
+    server.http("DELETE", "/datastore/?id=fresh_case")
+
+
+def test_a_training_is_followed_and_stopped(logic, server, material):
+    logic.options.minutes = 5.0
+    logic.train()
+    settle(logic)
+    end = time.monotonic() + DEADLINE_S
+    while not logic.training.percent and time.monotonic() < end:
+        logic.poll()
+        time.sleep(0.02)
+    assert logic.training.is_running and logic.training.model == "scn"
+    logic.training.stop()
+    while logic.training.is_running and time.monotonic() < end:
+        logic.poll()
+        time.sleep(0.02)
+    settle(logic)
+    assert not logic.training.is_running and logic.training.stats["state"] == "stopped"
+    assert "training stopped" in logic.message
+
+
+def test_a_point_far_from_where_the_labelled_cases_have_it_is_asked_about(logic, server, material):
+    image_id = sorted(material.truth)[5]
+    logic.open_case(image_id)
+    settle(logic)
+    truth = truth_of(material, image_id)
+    for name in material.task.names:
+        logic.session.place(name, truth[name])
+    slip = material.task.names[4]
+    logic.correct(slip, (truth[slip][0] + 40.0, truth[slip][1] - 40.0, 0.0))
+    settle(logic)
+    assert logic.warnings() == [f"{slip} lies far from where the others have it"]
+    logic.correct(slip, truth[slip])
+    settle(logic)
+    assert logic.warnings() == []
+
+
+def test_who_placed_what_is_told_of_a_finished_case(logic, server, material):
+    image_id, (first, second, third, *_) = sorted(material.truth)[6], material.task.names
+    base = server.get(f"/landmarks/images/{image_id}")["revision"]
+    for author, rows in (("ann", {first: 1.0, second: 2.0}), ("bob", {first: 1.0, second: 9.0, third: 3.0})):
+        landmarks = [{"name": n, "status": "placed", "position": [x, x]} for n, x in rows.items()]
+        body = {"landmarks": landmarks, "base_revision": base, "author": author}
+        base = server.http("PUT", f"/landmarks/images/{image_id}", json=body).json()["revision"]
+    logic.open_case(image_id)
+    settle(logic)
+    assert {n: logic.review.authors[n] for n in (first, second, third)} == {first: "ann", second: "bob", third: "bob"}
+
+
 class Faulty(http.server.BaseHTTPRequestHandler):
     """A server that misbehaves as ``mode`` says."""
 
@@ -220,6 +291,9 @@ class Faulty(http.server.BaseHTTPRequestHandler):
             self.connection.close()
             return
         self.send_response(500 if Faulty.mode == "500" else 200)
+        if Faulty.mode in ("escape", "page"):
+            named = "../../../evil.nii.gz" if Faulty.mode == "escape" else "page.html"
+            self.send_header("content-disposition", f'attachment; filename="{named}"')
         self.end_headers()
         bodies = {"html": b"<html>hello</html>", "wrong": b'{"landmarks": [{"name": "nose"}]}', "list": b"[1, 2]", "slow": b"{}"}
         self.wfile.write(bodies.get(Faulty.mode, b"oops"))
@@ -266,6 +340,17 @@ def test_a_faulty_server_gives_a_message_and_never_blocks(faulty, tmp_path, mode
     assert text in logic.message and longest < 0.05
     assert logic.session.points == [Point("nasion"), Point("menton")]
     logic.close()
+
+
+def test_a_hostile_image_name_stays_inside_and_no_page_is_taken_for_an_image(faulty, tmp_path):
+    client = Client(faulty)
+    Faulty.mode = "escape"
+    path = client.download("../../x", tmp_path / "deep" / "image", (".nii.gz", ".png"))
+    assert path == tmp_path / "deep" / "image" / "image.nii.gz"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+    Faulty.mode = "page"
+    with pytest.raises(WireError, match="case is stored in a way that is not shown here: open it in Slicer yourself"):
+        client.download("case", tmp_path, (".nii.gz", ".png"))
 
 
 def test_nothing_is_written_outside_the_given_folder(logic, tmp_path):

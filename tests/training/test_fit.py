@@ -17,7 +17,7 @@ from landmarklabel.errors import ModelError, StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.inference.template import template_landmarks
-from landmarklabel.io.images import Image
+from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks import build
@@ -356,3 +356,17 @@ def test_the_task_of_a_model_is_checked(trained):
     other = LandmarkTask("other", TASK.names[::-1], 2)
     with pytest.raises(ModelError, match="trained for task 'phantom2d' with other landmarks than task 'other' has"):
         load_model(trained[0], other)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_unlabelled_images_teach_a_second_round_on_any_processor(tmp_path, monkeypatch, bf16):
+    monkeypatch.setattr("landmarklabel.networks.precision.bf16_pays", lambda device: bf16)
+    pool = []
+    for case in hands(range(200, 203)):
+        pool.append(tmp_path / f"{case.image_id}.png")
+        write_image(pool[-1], case.image)
+    stages = []
+    told = lambda p: stages.append((p.stage, p.step))  # noqa: E731
+    fit(TASK, TRAIN[:6], [], config(steps=80, pool=pool), tmp_path / "model", told)
+    assert [s for s, step in stages if step == 1] == ["locate", "refine"] * 2
+    assert load_model(tmp_path / "model", TASK).task == TASK

@@ -272,21 +272,21 @@ def _anywhere(d: int, unit: float) -> float:
     return np.log(CONFUSED) - d * np.log(3.0 * unit)
 
 
-def contradicted(prior: ShapePrior, usual: PosePrior, explained: Explained, fixed: Mapping[int, np.ndarray]) -> list[int]:
-    """The fixed points that are likelier to be slips than landmarks of this shape: look again.
+def most_contradicted(prior: ShapePrior, usual: PosePrior, explained: Explained, fixed: Mapping[int, np.ndarray]) -> int | None:
+    """The fixed point that is likelier a slip than a landmark of this shape, and of several the unlikeliest; else None.
 
     Args:
         prior, usual: of the study and the image.
         explained: what came out with these points fixed.
         fixed: (d,) LPS mm by number.
     """
-    unit = prior.pose.size * usual.expected.scale
     which = [i for i in fixed if prior.known[i]]
     if not which:
-        return []
+        return None
     off = np.stack([fixed[i] for i in which]) - explained.others_mm[which]
     likely, _ = _likely(prior, off, explained.others_mm2[which])
-    return [i for i, value in zip(which, likely, strict=True) if value < _anywhere(off.shape[-1], unit)]
+    worst = int(np.argmin(likely))
+    return which[worst] if likely[worst] < _anywhere(off.shape[-1], prior.pose.size * usual.expected.scale) else None
 
 
 def _confused_group(prior, posterior: Posterior, seen: np.ndarray, own: np.ndarray, unit: float) -> np.ndarray:

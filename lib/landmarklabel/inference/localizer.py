@@ -243,7 +243,8 @@ class Localizer:
         pixels = torch.from_numpy(pixels.astype(np.float32, copy=False))[None, None]
         pixels = pixels * 2 - 1 if self.preset.signed else pixels
         if self.task.dims == 2 and self.refiner is not None:
-            self.locator.to(memory_format=torch.channels_last)  # a quarter quicker here; in training it would be much slower
+            with torch.inference_mode(False):  # the weights may be trained on
+                self.locator.to(memory_format=torch.channels_last)  # a quarter quicker here, but much slower in training
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         output = self.locator(pixels.to(self.device))
         count = 1 if self.prior is None else CANDIDATES

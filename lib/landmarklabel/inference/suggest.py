@@ -16,8 +16,8 @@ from landmarklabel.inference.interactive import (
     FREE,
     FREEDOM,
     Explained,
-    contradicted,
     explain,
+    most_contradicted,
     next_landmark,
 )
 from landmarklabel.inference.prior import PosePrior, ShapePrior
@@ -25,6 +25,7 @@ from landmarklabel.inference.sides import is_unusual
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.networks.heatmaps import TEMPERATURE
 
+MOST_SLIPS = 3  # of a person that are looked for: each costs another explanation
 CELLS = 256  # of a landmark's map that are weighed against what the others say
 MEAN_OF_NORM = {2: 0.886, 3: 0.921}  # mean length of a normal vector over the root of its covariance's trace
 
@@ -83,15 +84,13 @@ def suggest(
     explained, positions, flagged, slips = None, detected.copy(), np.zeros(n, bool), []
     if prior is not None:
         candidates = None if evidence is None else evidence.candidates.without(gone)
-        usual, start = prior.usual.in_image(geometry), None if before is None else before.posterior.pose
-        explained = explain(prior, usual, candidates, given, np.flatnonzero(gone), start)
+        usual, start, lost = prior.usual.in_image(geometry), before and before.posterior.pose, np.flatnonzero(gone)
+        explained = explain(prior, usual, candidates, given, lost, start)
         agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
         positions, covariance, flagged = _kept_inside(geometry, detected, *agreed)
-        slips = contradicted(prior, usual, explained, given)
-    if evidence is None:
-        decided, radius95 = None, None
-        expected = np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
-    else:
+        slips = _slips(prior, usual, candidates, explained, given, lost)
+    decided, radius95, expected = None, None, np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
+    if evidence is not None:
         own = np.ones(n, bool) if explained is None else explained.chosen == FOUND
         decided = replace(evidence, positions_mm=positions, covariance_mm2=covariance, mass=np.where(own, evidence.mass, 1.0))
         expected = calibration.expected_error_mm(decided)
@@ -109,9 +108,18 @@ def suggest(
         radius95_mm=None if radius95 is None else np.where(gone | by_person, np.nan, radius95),
     )
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
-    following = None if chosen is None else task.names[chosen]
     flagged = (flagged & ~(gone | by_person)) | np.isin(np.arange(n), slips)
-    return Suggestion(landmarks, flagged, detected, explained, following, decided)
+    return Suggestion(landmarks, flagged, detected, explained, None if chosen is None else task.names[chosen], decided)
+
+
+def _slips(prior, usual, candidates, explained: Explained, given: Mapping[int, np.ndarray], gone: np.ndarray) -> list[int]:
+    """A person's points that contradict the others: the worst first, each taken out before the next is looked for."""
+    left, slips = dict(given), []
+    while len(slips) < MOST_SLIPS and (worst := most_contradicted(prior, usual, explained, left)) is not None:
+        slips.append(worst)
+        left.pop(worst)
+        explained = explain(prior, usual, candidates, left, gone, explained.posterior.pose)
+    return slips
 
 
 def makes_no_sense(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:

@@ -53,13 +53,18 @@ class LandmarkTrain(TrainTask):
 
     def stats(self) -> dict:
         """The newest run's statistics; a run whose process is gone is reported as stopped."""
+        stats = self._written()
+        if stats.get("state") == "running" and not self.shelf.is_training():
+            stats = self._written()  # it may have ended between the two
+            if stats.get("state") == "running":
+                stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
+        return stats
+
+    def _written(self) -> dict:
         try:
-            stats = json.loads(self.stats_file.read_text(encoding="utf-8"))
+            return json.loads(self.stats_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        if stats.get("state") == "running" and not self.shelf.is_training():
-            stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
-        return stats
 
     def __call__(self, request: dict, datastore) -> dict:
         use_all_cores()
@@ -155,7 +160,7 @@ class _Report:
 
     def __init__(self, path: Path):
         self.path, self.started, self.written = path, time.time(), 0.0
-        self.stats: dict = {}
+        self.stats: dict = {"start_ts": int(self.started)}
 
     def start(self, budget: Budget, train: int, valid: int) -> None:
         self.stats = {

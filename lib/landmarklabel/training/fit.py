@@ -221,6 +221,7 @@ class _Run:
     def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool = False) -> None:
         """Train all stages with a part of the budget; ``again``: go on from the networks as they are."""
         middle = end - self.share * (end - begin)
+        model.locator.to(memory_format=torch.contiguous_format)
         stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None)
         model.locator = self._train(stage, begin, middle, again).to(self.config.device)
         if self.config.preset.refine is not None:

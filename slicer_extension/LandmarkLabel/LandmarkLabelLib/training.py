@@ -24,18 +24,24 @@ class Training:
         self.client, self.run, self.say, self._ = client, run, say, translate
         self.model, self.percent, self.is_running = "", 0, False
         self.stats: dict = {}
+        self._before: object = None  # start of the run before, whose statistics are not this one's
         self._asked_at = 0.0
         self._waits = False  # an answer is on its way
 
     def start(self, model: str, minutes: float) -> None:
         """Train on all that was submitted; the server publishes what is better."""
 
-        def done(_: object) -> None:
-            self.model, self.is_running, self.percent, self.stats = model, True, 0, {}
+        def job() -> object:
+            before = self.client.info()["training"].get(model)
+            self.client.train(model, minutes)
+            return before.get("start_ts") if isinstance(before, dict) else None
+
+        def done(before: object) -> None:
+            self.model, self.is_running, self.percent, self.stats, self._before = model, True, 0, {}, before
             self._asked_at = time.monotonic()
             self.say(self._("training started"))
 
-        self.run(lambda: self.client.train(model, minutes), done, self._("starting the training"))
+        self.run(job, done, self._("starting the training"))
 
     def stop(self) -> None:
         """The next training goes on from where this one was."""
@@ -68,7 +74,8 @@ class Training:
             self.say("")
             return
         ended = training.get(self.model)
-        if self.is_running and isinstance(ended, dict) and ended.get("state") in ("done", "failed", "stopped"):
+        new = isinstance(ended, dict) and ended.get("start_ts") != self._before
+        if self.is_running and new and ended.get("state") in ("done", "failed", "stopped"):
             self.is_running, self.percent, self.stats = False, 100, ended
             text = self._("training {state}: {why}")
             self.say(text.format(state=self._(ended["state"]), why=str(ended.get("reason", ""))[:300]))
