@@ -16,6 +16,7 @@ from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet, Status
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+ASTRAY = 0.4  # share of the crops of absent landmarks that show the place of another one
 
 
 class Batch(NamedTuple):
@@ -152,7 +153,8 @@ def grid_points(grid: ImageGeometry) -> np.ndarray:
 @dataclass(frozen=True)
 class CropPlan:
     """The crops of the local stage: ``size`` samples a side, the finest spaced ``zoom`` times finer than the whole-image
-    grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest."""
+    grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest. ``presence``: crops also show where
+    absent landmarks would be, and the local stage says whether they are there."""
 
     size: int
     zoom: float
@@ -161,6 +163,7 @@ class CropPlan:
     jitter: float = 5.0
     wide_jitter: float = 18.0
     wide_share: float = 0.2
+    presence: bool = False
 
 
 def read_crops(
@@ -194,24 +197,37 @@ def crop_batch(
     share = -(-count // len(cases))
     for i, case in enumerate(cases):
         rng = np.random.default_rng([*seed, i])
-        present = np.flatnonzero(landmark_state(case.landmarks) == PRESENT)
-        if present.size:
-            made.append(_crops(case, np.resize(rng.permutation(present), share), grid_plan, plan, ranges, rng))
-    images, index, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
+        asked = np.flatnonzero(np.isfinite(_places(case, plan)).all(1))
+        if asked.size:
+            made.append(_crops(case, np.resize(rng.permutation(asked), share), grid_plan, plan, ranges, rng))
+    images, index, state, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
     return Batch(
         torch.from_numpy(images.astype(np.float32)),
         torch.from_numpy(index).float()[:, None],
-        torch.full((len(images), 1), PRESENT),
+        torch.from_numpy(state)[:, None],
         torch.from_numpy(numbers),
     )
 
 
-def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, rng):
-    """(k, scales, *shape) pixels, (k, d) positions in samples, array order, and (k,) numbers of landmarks of one case.
+def _places(case: Case, plan: CropPlan) -> np.ndarray:
+    """(n, d) where to look for each landmark: where it is or, with ``presence``, would be; NaN for the others."""
+    state = landmark_state(case.landmarks)[:, None]
+    places = np.where(state == PRESENT, case.landmarks.positions_mm, np.nan)
+    hidden = plan.presence and case.hidden_mm is not None
+    return np.where(state == ABSENT, case.hidden_mm, places) if hidden else places
 
-    Where the study's shape has a mirror, every other crop is mirrored and shows the landmark's partner.
+
+def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, rng):
+    """(k, scales, *shape) pixels, (k, d) positions in samples, array order, NaN for absent ones, (k,) states and (k,) numbers.
+
+    An absent landmark is looked for where it would be or, as by mistake, where another one is. Where the study's shape has a
+    mirror, every other crop is mirrored and shows the landmark's partner.
     """
-    truth = case.landmarks.positions_mm[chosen]
+    places, state = _places(case, plan), landmark_state(case.landmarks)[chosen]
+    truth = places[chosen]
+    if (state == ABSENT).any():
+        astray = (state == ABSENT) & (rng.random(len(chosen)) < ASTRAY)
+        truth = np.where(astray[:, None], places[rng.permutation(chosen)], truth)
     spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
     jitter = np.stack([_jitter(plan, truth.shape[1], rng) for _ in chosen])
     matrices = np.stack([_crop_matrix(ranges, truth.shape[1], rng) for _ in chosen])
@@ -223,7 +239,8 @@ def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, 
     matrices = matrices if case.rotation is None else case.rotation @ matrices
     centres = truth - np.einsum("kij,kj->ki", matrices, jitter) * spacing
     pixels = draw_grey(rng, ranges).apply(read_crops(case, centres, spacing, plan, matrices))
-    return pixels, (jitter + (plan.size - 1) / 2)[:, ::-1].copy(), chosen
+    index = np.where((state == PRESENT)[:, None], jitter + (plan.size - 1) / 2, np.nan)
+    return pixels, index[:, ::-1].copy(), state, chosen
 
 
 def _jitter(plan: CropPlan, d: int, rng: np.random.Generator) -> np.ndarray:

@@ -29,6 +29,7 @@ class Case:
         window: grey values that map to 0 and 1; measured when None.
         rotation: (d, d) that turns the usual orientation of the study into this image's; None where it has no meaning.
         mirror: of the study's shape, where it is symmetric and may be trained on mirrored.
+        hidden_mm: (n, d) where the shape would have the landmarks that a person called absent; None where nobody knows.
     """
 
     image_id: str
@@ -37,6 +38,7 @@ class Case:
     window: tuple[float, float] | None = None
     rotation: np.ndarray | None = None
     mirror: Mirror | None = None
+    hidden_mm: np.ndarray | None = None
     _pyramid: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):

@@ -266,13 +266,15 @@ class Localizer:
         at = tuple(which.T)
         found = self._local(case, places[at], which[:, 0], view)
         places, covariance, agree = places.copy(), c.covariance_mm2.copy(), np.zeros(places.shape[:2])
-        places[at], covariance[at], agree[at] = found.positions_mm, found.covariance_mm2, found.mass
+        there = np.zeros(places.shape[:2])
+        places[at], covariance[at], agree[at], there[at] = found.positions_mm, found.covariance_mm2, found.mass, found.presence
         own = which[:, 1] == 0
         return replace(
             first,
             positions_mm=places[:, 0],
             covariance_mm2=covariance[:, 0],
             mass=agree[:, 0],
+            presence=np.where(np.isfinite(places[:, 0]).all(-1), there[:, 0], 0.0) if self.crops.presence else first.presence,
             candidates=Candidates(places, c.weight, covariance),
             maps=LocalMaps(found.logits[own], found.places_mm[own]),
         )
@@ -286,19 +288,20 @@ class Localizer:
         crops = torch.from_numpy(read_crops(case, centres_mm, spacing, plan, turned).astype(np.float32, copy=False))
         output = self.refiner(crops.to(self.device), torch.as_tensor(landmarks, device=self.device))
         reading = readout.read_crops(self.refiner, output)
-        index, covariance, _, mass = (x[:, 0].double().cpu().numpy() for x in reading)
+        index, covariance, presence, mass = (x[:, 0].double().cpu().numpy() for x in reading)
         to_world = lambda index: (index - (plan.size - 1) / 2)[..., ::-1] * spacing @ turn.T  # noqa: E731
         covariance = turn @ (covariance[:, ::-1, ::-1] * spacing**2) @ turn.T
         logits, places = readout.crop_cells(self.refiner, output)
         places = centres_mm[:, None] + to_world(places.double().cpu().numpy())
-        return _Found(centres_mm + to_world(index), covariance, mass, logits[:, 0].float().cpu().numpy(), places)
+        return _Found(centres_mm + to_world(index), covariance, presence, mass, logits[:, 0].float().cpu().numpy(), places)
 
 
 class _Found(NamedTuple):
-    """Of m crops: (m, d), (m, d, d), (m,), and the map: (m, p) and (m, p, d)."""
+    """Of m crops: (m, d), (m, d, d), (m,), (m,), and the map: (m, p) and (m, p, d)."""
 
     positions_mm: np.ndarray
     covariance_mm2: np.ndarray
+    presence: np.ndarray
     mass: np.ndarray
     logits: np.ndarray
     places_mm: np.ndarray

@@ -101,7 +101,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
     model.calibration, model.device, model.pose = calibration, device, pose
     refine = preset.refine.network if preset.refine else "shared"
     model.prior = _prior_from_tensors(record.get("prior"), tensors, own, folder)
-    model.refiner = build_refiner(refine, own.dims, len(own), crops.scales) if crops else None
+    model.refiner = build_refiner(refine, own.dims, len(own), crops.scales, crops.presence) if crops else None
     model.reference = tensors["reference"].numpy() if "reference" in tensors else None
     for name in ("locator", "refiner"):
         _fill(getattr(model, name), name, tensors, folder, device)

@@ -33,8 +33,8 @@ def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
     raise ValueError(f"no network called {network!r}")
 
 
-def build_refiner(network: str, dims: int, landmarks: int, scales: int) -> nn.Module:
-    """The local second stage, freshly initialised: ``shared`` (ours) or ``noothout2020``."""
+def build_refiner(network: str, dims: int, landmarks: int, scales: int, presence: bool = False) -> nn.Module:
+    """The local second stage, freshly initialised: ``shared`` (ours, with or without presence) or ``noothout2020``."""
     if network == "noothout2020":
         return NoothoutLocal(dims, landmarks)
-    return LocalRefiner(dims, landmarks, scales, _REFINER[dims])
+    return LocalRefiner(dims, landmarks, scales, _REFINER[dims], presence=presence)

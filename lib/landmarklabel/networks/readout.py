@@ -86,8 +86,8 @@ def read_crops(network: nn.Module, output: object) -> Reading:
     """Read what the local stage says of its crops, one landmark each; positions in samples of the finest crop."""
     if isinstance(output, VotesOutput):
         return read_votes(output, network)
-    decoded = decode_posterior(output.logits)
-    return _reading(decoded, torch.ones_like(decoded.mass), network.stride)
+    present = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
+    return _reading(decode_posterior(output.logits), present, network.stride)
 
 
 def crop_cells(network: nn.Module, output: object) -> tuple[Tensor, Tensor]:

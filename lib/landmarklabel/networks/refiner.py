@@ -18,6 +18,7 @@ class LocalRefiner(nn.Module):
         scales: image channels a crop: the same centre at this many magnifications, finest first.
         widths, stem, blocks, dropout: of the U-Net.
         embedding: channels that carry the landmark's identity.
+        presence: also say whether the landmark is there; otherwise every landmark is.
 
     Shapes:
         crops (k, scales, *shape) and landmark numbers (k,) to MapsOutput with one map a crop, (k, 1, *shape / stem).
@@ -33,6 +34,7 @@ class LocalRefiner(nn.Module):
         blocks: int = 1,
         dropout: float = 0.1,
         embedding: int = 32,
+        presence: bool = False,
     ):
         super().__init__()
         self.dims = dims
@@ -41,6 +43,12 @@ class LocalRefiner(nn.Module):
         self.head = nn.Embedding(landmarks, widths[0])
         self.norm = nn.GroupNorm(8, widths[0])
         self.mix = CONV[dims](widths[0], widths[0], 1)
+        self.absent = nn.Linear(2 * widths[-1], 1) if presence else None
+        self.usually = nn.Embedding(landmarks, 1) if presence else None
+        if presence:
+            nn.init.normal_(self.absent.weight, std=1e-3)
+            nn.init.zeros_(self.absent.bias)
+            nn.init.zeros_(self.usually.weight)
         for table in self.identity:
             nn.init.normal_(table.weight, std=0.3)
         nn.init.normal_(self.head.weight, std=1e-2)
@@ -54,8 +62,13 @@ class LocalRefiner(nn.Module):
         return self.unet.stem_step
 
     def forward(self, crops: Tensor, landmark: Tensor) -> MapsOutput:
-        x = self.unet(crops, [table(landmark) for table in self.identity])[0]
+        features = self.unet(crops, [table(landmark) for table in self.identity])
+        x = features[0]
         x = nn.functional.silu(self.norm(self.mix(x)))
         weight = self.head(landmark).to(x.dtype)
         logits = torch.einsum("kc...,kc->k...", x, weight)[:, None]
-        return MapsOutput(logits, logits, torch.full((x.shape[0], 1), -30.0, device=x.device))
+        if self.absent is None:
+            return MapsOutput(logits, logits, torch.full((x.shape[0], 1), -30.0, device=x.device))
+        deep = features[-1].flatten(2)
+        absent = self.absent(torch.cat([deep.mean(-1), deep.amax(-1)], dim=1)) + self.usually(landmark)
+        return MapsOutput(logits, logits, absent)

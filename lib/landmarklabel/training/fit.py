@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landmarklabel.data.batches import PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
+from landmarklabel.data.batches import ABSENT, PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.pose import ShapePose, learn_pose
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.inference.calibration import Calibration, fit_calibration, fit_regions, presence_threshold
 from landmarklabel.inference.evidence import Evidence
+from landmarklabel.inference.interactive import explain
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
-from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize
@@ -97,6 +98,8 @@ def fit(
     if pose is not None:
         mirror = find_mirror(pose.mean, task)
         usable = [replace(c, mirror=mirror) for c in usable]
+    if model.prior is not None:
+        usable = [replace(c, hidden_mm=hidden_places(model.prior, c)) for c in usable]
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
@@ -163,6 +166,15 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     found = decided(plain)
     fitted = fit_regions(fit_calibration(found, truth, states), found, truth)
     model.calibration = replace(fitted, loose=plain.loose)
+
+
+def hidden_places(prior: ShapePrior, case: Case) -> np.ndarray | None:
+    """(n, d) where the shape of the present landmarks would have the absent ones, LPS mm; None where none is absent."""
+    state = landmark_state(case.landmarks)
+    if not (state == ABSENT).any() or (state == PRESENT).sum() <= case.image.geometry.dims:
+        return None
+    given = {int(i): case.landmarks.positions_mm[i] for i in np.flatnonzero(state == PRESENT)}
+    return explain(prior, prior.usual.in_image(case.image.geometry), None, given).positions_mm
 
 
 def _wild_pose(preset: Preset, cases: Sequence[Case]) -> ShapePose | None:
@@ -233,11 +245,14 @@ class _Run:
             cases = [replace(c, rotation=model.pose.lay(c.landmarks.positions_mm)[0].rotation) for c in cases]
         if not again:
             model.crops = _plan_crops(preset, model, cases)
+            model.crops = replace(model.crops, presence=preset.ours and any(c.hidden_mm is not None for c in cases))
             torch.manual_seed(self.config.seed)  # also when the first stage was finished by an earlier run
-            model.refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales)
+            model.refiner = build_refiner(preset.refine.network, d, len(model.task), model.crops.scales, model.crops.presence)
             if start is not None and start.refiner is not None:
-                model.crops = start.crops
-                model.refiner.load_state_dict(start.refiner.state_dict())
+                model.crops = replace(start.crops, presence=model.crops.presence)
+                model.refiner.load_state_dict(
+                    start.refiner.state_dict(), strict=False
+                )  # presence may be new, or no longer asked for
         stage = RefinerStage(model.refiner, preset, model.grid, model.crops, cases, self.config.seed)
         model.refiner = self._train(stage, begin, end, again).to(self.config.device)
 
