@@ -37,7 +37,10 @@ def install():
     sys.modules["slicer.ScriptedLoadableModule"] = _module_classes(qt)
     slicer.mrmlScene = slicer.vtkMRMLScene()
     slicer.applicationLogic = application_logic(slicer.mrmlScene)
-    slicer.util = types.SimpleNamespace(mainWindow=lambda: slicer.harness_window, setSliceViewerLayers=_show_volume)
+    slicer.util = types.SimpleNamespace(
+        mainWindow=lambda: slicer.harness_window, setSliceViewerLayers=_show_volume, loadVolume=_load_volume
+    )
+    slicer.app = types.SimpleNamespace(connect=lambda signal, call: None, processEvents=qt.application.processEvents)
     slicer.harness_window = QtWidgets.QMainWindow()
     if str(MODULE) not in sys.path:
         sys.path.insert(0, str(MODULE))
@@ -52,6 +55,15 @@ def _show_volume(background, fit):
     nodes.UnRegister(None)
     for i in range(nodes.GetNumberOfItems()):
         nodes.GetItemAsObject(i).SetBackgroundVolumeID(background.GetID())
+
+
+def _load_volume(path, properties):
+    """As Slicer's own: a file as a volume in the scene."""
+    import slicer
+
+    logic = slicer.vtkSlicerVolumesLogic()
+    logic.SetMRMLScene(slicer.mrmlScene)
+    return logic.AddArchetypeVolume(path, properties["name"])
 
 
 def _module_classes(qt):

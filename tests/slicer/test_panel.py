@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from qt_harness import idle, press, wait_for
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
+from LandmarkLabelLib.logic import LandmarkLogic  # noqa: E402
 from LandmarkLabelLib.markups import MISSING, flipped  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402
 
@@ -386,3 +390,39 @@ def test_options_are_kept_but_the_token_is_not(tmp_path):
     again.close()
     window.close()
     other.close()
+
+
+def test_the_selftest_for_owners_of_slicer_passes_here_and_can_fail(tmp_path, monkeypatch):
+    import LandmarkLabel
+
+    slicer.mrmlScene.Clear(False)
+    panel, window = qt_harness.open_panel(tmp_path)
+    widget = types.SimpleNamespace(panel=panel)
+    representation = types.SimpleNamespace(self=lambda: widget)
+    module = types.SimpleNamespace(widgetRepresentation=lambda: representation)
+    monkeypatch.setattr(slicer, "modules", types.SimpleNamespace(landmarklabel=module), raising=False)
+    test, shown = LandmarkLabel.LandmarkLabelTest(), []
+    test.setUp, test.delayDisplay = lambda: None, shown.append
+    test.runTest()
+    assert shown == ["Test passed"]
+    monkeypatch.setattr(LandmarkLogic, "mark_absent", lambda self, name: None)
+    with pytest.raises(AssertionError, match="absent is not missing"):
+        test.runTest()
+    panel.close()
+    window.close()
+
+
+def test_the_phantom_is_among_the_sample_data(monkeypatch):
+    import LandmarkLabel
+
+    asked, started = {}, []
+    monkeypatch.setattr(slicer.app, "connect", lambda signal, call: started.append((signal, call)))
+    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **what: asked.update(what))
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    LandmarkLabel.LandmarkLabel(types.SimpleNamespace())
+    assert [signal for signal, _ in started] == ["startupCompleted()"]
+    started[0][1]()
+    assert asked["category"] == "LandmarkLabel" and Path(asked["thumbnailFileName"]).is_file()
+    node = asked["customDownloader"](None)
+    assert node.GetImageData().GetDimensions() == (48, 48, 48) and node.GetSpacing() == (2.0, 2.0, 2.0)
+    slicer.mrmlScene.RemoveNode(node)
