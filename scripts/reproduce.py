@@ -16,6 +16,7 @@ from pathlib import Path
 
 import accuracy
 import interaction
+import panel
 from experiment import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ def main() -> int:
     return 0
 
 
-EXPERIMENTS = {f.__name__: f for f in (*accuracy.EXPERIMENTS, *interaction.EXPERIMENTS)}
+EXPERIMENTS = {f.__name__: f for f in (*accuracy.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS)}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import types
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
 from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.volumes import CaseVolume
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, BY_PERSON, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task
 
 from landmarklabel.io.markups import read_markups
@@ -185,3 +191,64 @@ def test_150_rows_are_shown_quickly(scene, record_property):
         spent.append(time.perf_counter() - started)
     record_property("show_150_ms", round(1000 * float(np.median(spent)), 2))
     assert np.median(spent) < 0.1
+
+
+@pytest.fixture(autouse=True)
+def views_without_qt(monkeypatch):
+    """Slicer's own shows a volume through the layout manager, which is Qt."""
+    shown = []
+    layers = lambda background, fit: shown.append(background)  # noqa: E731
+    monkeypatch.setattr(slicer, "util", types.SimpleNamespace(setSliceViewerLayers=layers), raising=False)
+    return shown
+
+
+def oblique(size=(7, 6, 5)) -> sitk.Image:
+    """Anisotropic and oblique, every voxel of another value."""
+    image = sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.int16).reshape(size[::-1]))
+    image.SetSpacing((0.7, 1.3, 2.9))
+    image.SetOrigin((-31.0, 12.5, 440.25))
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.5, 0.8)
+    image.SetDirection(turn.GetMatrix())
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_volume_lies_where_simpleitk_and_nibabel_have_it(scene, tmp_path, suffix):
+    image, path = oblique(), tmp_path / f"ct{suffix}"
+    sitk.WriteImage(image, str(path))
+    volume = CaseVolume(scene)
+    assert volume.show(path, "ct")
+    to_ras = vtk.vtkMatrix4x4()
+    volume.node.GetIJKToRASMatrix(to_ras)
+    for index in ((0, 0, 0), (6, 0, 0), (0, 5, 0), (0, 0, 4), (3, 2, 1)):
+        found = np.array(to_ras.MultiplyPoint((*index, 1))[:3]) * (-1, -1, 1)
+        assert np.allclose(found, image.TransformIndexToPhysicalPoint(index), atol=1e-3)
+        if suffix.startswith(".nii"):
+            ras = nib.load(path).affine @ (*index, 1)
+            assert np.allclose(found * (-1, -1, 1), ras[:3], atol=1e-3)
+        assert volume.node.GetImageData().GetScalarComponentAsDouble(*index, 0) == image.GetPixel(index)
+    volume.close()
+    assert volume.node is None and scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_a_picture_lies_with_its_first_pixel_at_the_origin_and_its_first_row_at_the_top(scene, tmp_path, suffix):
+    pixels = np.full((20, 30), 40, np.uint8)
+    pixels[2:6, 20:26] = 220  # x 20..25, y 2..5
+    path = tmp_path / f"hand{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(path))
+    volume = CaseVolume(scene)
+    assert volume.show(path, "hand")
+    to_ijk = vtk.vtkMatrix4x4()
+    volume.node.GetRASToIJKMatrix(to_ijk)
+    at = lambda x, y: [round(v) for v in to_ijk.MultiplyPoint((-x, -y, 0, 1))[:3]]  # noqa: E731
+    grey = lambda x, y: volume.node.GetImageData().GetScalarComponentAsDouble(*at(x, y), 0)  # noqa: E731
+    assert volume.node.GetImageData().GetDimensions() == (30, 20, 1) and at(0, 0) == [0, 0, 0]
+    assert abs(grey(23, 4) - 220) < 12 and abs(grey(23, 15) - 40) < 12 and abs(grey(6, 4) - 40) < 12
+
+
+def test_a_file_that_is_no_image_is_said_to_be_none(scene, tmp_path):
+    path = tmp_path / "hand.png"
+    path.write_text("no picture")
+    volume = CaseVolume(scene)
+    assert not volume.show(path, "hand") and volume.node is None
