@@ -50,13 +50,16 @@ class CaseVolume:
         if not reader.CanReadFile(str(path)):
             return None
         reader.SetFileName(str(path))
-        upright, grey = vtk.vtkImageFlip(), vtk.vtkImageLuminance()
-        upright.SetInputConnection(reader.GetOutputPort())
-        upright.SetFilteredAxis(1)
-        upright.Update()
-        pixels = upright.GetOutput()
+        reader.Update()
+        pixels = reader.GetOutput()
+        if not isinstance(reader, vtk.vtkTIFFReader):  # which alone begins at the top
+            upright = vtk.vtkImageFlip()
+            upright.SetInputData(pixels)
+            upright.SetFilteredAxis(1)
+            upright.Update()
+            pixels = upright.GetOutput()
         if pixels.GetNumberOfScalarComponents() >= 3:
-            colours = vtk.vtkImageExtractComponents()
+            colours, grey = vtk.vtkImageExtractComponents(), vtk.vtkImageLuminance()
             colours.SetInputData(pixels)
             colours.SetComponents(0, 1, 2)
             grey.SetInputConnection(colours.GetOutputPort())
