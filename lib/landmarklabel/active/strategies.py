@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+from landmarklabel.active.pool import Pool, distances
+
+COLD = 5  # labelled cases up to which a model's uncertainty says little
+STREAM = 5  # every so many cases one is drawn at random, for validation that nobody has chosen
 
 
 class Choice(NamedTuple):
@@ -15,15 +20,86 @@ class Choice(NamedTuple):
     reason: str
 
 
-def first(unlabelled: Sequence[str], rng: np.random.Generator) -> Choice:
+def first(pool: Pool, rng: np.random.Generator) -> Choice:
     """The first unlabelled image in the order of ids."""
-    return Choice(sorted(unlabelled)[0], f"first by name of {len(unlabelled)} images without landmarks")
+    return Choice(sorted(pool.unlabelled)[0], f"first by name of {len(pool.unlabelled)} images without landmarks")
 
 
-def random(unlabelled: Sequence[str], rng: np.random.Generator) -> Choice:
+def random(pool: Pool, rng: np.random.Generator) -> Choice:
     """Any unlabelled image, all equally likely."""
-    chosen = sorted(unlabelled)[int(rng.integers(len(unlabelled)))]
-    return Choice(chosen, f"drawn at random from {len(unlabelled)} images without landmarks")
+    chosen = sorted(pool.unlabelled)[int(rng.integers(len(pool.unlabelled)))]
+    return Choice(chosen, f"drawn at random from {len(pool.unlabelled)} images without landmarks")
 
 
-STRATEGIES = {"random": random, "first": first}
+def diverse(pool: Pool, rng: np.random.Generator) -> Choice:
+    """The image that stands for most others that no labelled one stands for yet, by how images look."""
+    gain = _gains(pool)
+    if not gain:
+        return random(pool, rng)
+    chosen = max(sorted(gain), key=gain.get)
+    if not pool.labelled:
+        return Choice(chosen, f"looks most like all {len(pool.unlabelled)} images without landmarks")
+    return Choice(chosen, f"looks least like the {len(pool.labelled)} labelled images and stands for most others")
+
+
+def uncertain(pool: Pool, rng: np.random.Generator) -> Choice:
+    """The image in which the model expects the largest errors and most contradictions."""
+    seen = {i: pool.seen[i] for i in pool.unlabelled if i in pool.seen}
+    if not seen:
+        choice = diverse(pool, rng)
+        return Choice(choice.image_id, f"{choice.reason} (no model has looked at the images yet)")
+    chosen = max(sorted(seen), key=lambda i: seen[i].uncertainty)
+    return Choice(chosen, _doubts(pool, chosen))
+
+
+def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
+    """Diverse while there are few labels, then uncertain and diverse together, the former as far as it has proved right."""
+    if pool.calibration and len(pool.labelled) % STREAM == STREAM - 1:
+        chosen = sorted(pool.calibration)[int(rng.integers(len(pool.calibration)))]
+        return Choice(chosen, f"drawn at random: every {STREAM}th case measures the model fairly")
+    left = [i for i in pool.unlabelled if i not in pool.calibration] or list(pool.unlabelled)
+    pool = Pool(left, pool.labelled, pool.looks, pool.seen, pool.trust)
+    if len(pool.labelled) < COLD or not pool.seen:
+        return diverse(pool, rng)
+    weight = 0.35 + 0.5 * max(pool.trust, 0.0)
+    doubt = {i: pool.seen[i].uncertainty for i in left if i in pool.seen}
+    gain = _gains(pool)
+    rank = {i: weight * _rank(doubt, i) + (1 - weight) * _rank(gain, i) for i in sorted(doubt)}
+    chosen = max(rank, key=rank.get)
+    unlike = ", and looks unlike the labelled images" if _rank(gain, chosen) > 0.7 else ""
+    return Choice(chosen, _doubts(pool, chosen) + unlike)
+
+
+def _doubts(pool: Pool, image_id: str) -> str:
+    seen = pool.seen[image_id]
+    place = sum(other.uncertainty > seen.uncertainty for i, other in pool.seen.items() if i in pool.unlabelled) + 1
+    text = f"number {place} of {len(pool.unlabelled)} by expected error, most of it at {seen.worst}"
+    return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
+
+
+def _gains(pool: Pool) -> dict[str, float]:
+    """By how much labelling an image would bring all images nearer to a labelled one."""
+    ids, apart = distances(pool)
+    if not ids:
+        return {}
+    labelled = np.isin(ids, list(pool.labelled))
+    far = apart.max() if apart.size else 1.0
+    nearest = apart[:, labelled].min(1) if labelled.any() else np.full(len(ids), far)
+    gain = np.maximum(nearest[:, None] - apart, 0.0).sum(0)
+    return {i: float(g) for i, g, known in zip(ids, gain, labelled, strict=True) if not known and i in set(pool.unlabelled)}
+
+
+def _rank(values: dict[str, float], key: str) -> float:
+    """0 for the smallest, 1 for the largest; one half where it is not known."""
+    if key not in values or len(values) < 2:
+        return 0.5
+    return sum(v < values[key] for v in values.values()) / (len(values) - 1)
+
+
+STRATEGIES: dict[str, Callable[[Pool, np.random.Generator], Choice]] = {
+    "adaptive": adaptive,
+    "diverse": diverse,
+    "uncertain": uncertain,
+    "random": random,
+    "first": first,
+}

@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_LABELS = "label, train, choose the next cases, train again: error against labels for each way of choosing"
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
@@ -161,7 +162,7 @@ def _evaluate(verbs) -> None:
 
 def _simulate(verbs) -> None:
     simulate = verbs.add_parser("simulate", help="play an annotator over known labels: how much work does the assistant save?")
-    inner = simulate.add_subparsers(metavar="clicks", required=True)
+    inner = simulate.add_subparsers(metavar="clicks|labels", required=True)
     verb = _verb(inner, "clicks", "simulate", "clicks", _CLICKS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("study", metavar="STUDY", help="a study with labels the model has not seen")
@@ -171,6 +172,18 @@ def _simulate(verbs) -> None:
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with the curves")
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    verb = _verb(inner, "labels", "simulate", "labels", _LABELS)
+    verb.add_argument("study", metavar="STUDY", help="a study whose images are labelled")
+    _add_task(verb)
+    verb.add_argument("--strategies", default="adaptive,random", metavar="A,B", help="to compare (default adaptive,random)")
+    verb.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each strategy (default 5)")
+    verb.add_argument("--out", required=True, metavar="DIR", help="results, kept after every training; call again to go on")
+    verb.add_argument("--valid", metavar="IDS.txt", help="images the models are measured on (default: a fixed fifth)")
+    verb.add_argument("--counts", default="3,5,8,12,20,32,50", metavar="N,…", help="labels after which a model is trained")
+    verb.add_argument("--model", default="scn", metavar="NAME[:PRESET]", help="which model (default scn)")
+    verb.add_argument("--minutes", type=float, metavar="M", help="of every training (default 2 unless --steps is given)")
+    verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
+    verb.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def _export(verbs) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from landmarklabel.errors import FaultsError, StudyError, UsageError
+from landmarklabel.io.files import write_json
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study import Study
@@ -56,6 +57,67 @@ def clicks(a: argparse.Namespace) -> None:
     _print(result, a.clicks)
     if a.report:
         print(f"report: {a.report}")
+
+
+def labels(a: argparse.Namespace) -> None:
+    """Print and plot error against labels for several strategies."""
+    from landmarklabel.active.campaign import Campaign, summarize_campaigns
+    from landmarklabel.active.strategies import STRATEGIES
+    from landmarklabel.data.cases import load_cases
+    from landmarklabel.data.split import split_ids
+    from landmarklabel.networks.registry import find_preset
+    from landmarklabel.report.labels import write_labels
+    from landmarklabel.training.loop import Budget, use_all_cores
+
+    task, strategies = resolve_task(a.task), [s for s in a.strategies.split(",") if s]
+    if unknown := [s for s in strategies if s not in STRATEGIES] or (not strategies and [""]):
+        raise UsageError(f"--strategies: no strategy called {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
+    if a.seeds < 1:
+        raise UsageError(f"--seeds {a.seeds} must be at least 1")
+    preset, counts = find_preset(a.model, task.dims), _counts(a.counts)
+    if not Path(a.study).is_dir():
+        raise StudyError(f"{a.study}: no such study folder; landmarklabel import makes one")
+    study = Study(a.study, task)
+    cases = {c.image_id: c for c in load_cases(study, _chosen(study, None))}
+    tests = set(read_ids(a.valid)) if a.valid else set(split_ids(cases)[1])
+    pool = {i: c for i, c in cases.items() if i not in tests}
+    if not pool or not tests & set(cases):
+        raise StudyError(f"{a.study}: {len(pool)} labelled images to choose from and {len(tests & set(cases))} to measure on")
+    counts = sorted({min(n, len(pool)) for n in counts})
+    use_all_cores()
+    budget = Budget(a.minutes if a.minutes or a.steps else 2.0, a.steps)
+    paths = {i: study.image_path(i) for i in pool}
+    told = lambda text: print(f"landmarklabel: {text}", file=sys.stderr)  # noqa: E731
+    campaign = Campaign(task, pool, paths, [cases[i] for i in sorted(tests & set(cases))], preset, budget, counts)
+    everything = Campaign(task, pool, paths, campaign.tests, preset, budget, [len(pool)])
+    full = everything.run("random", 0, Path(a.out) / "all", told)[len(pool)]
+    runs: dict[str, dict] = {s: {} for s in strategies}
+    for seed in range(a.seeds):
+        for strategy in strategies:
+            runs[strategy][seed] = campaign.run(strategy, seed, Path(a.out) / strategy / f"seed{seed}", told)
+    result = summarize_campaigns(runs, full["mre_mm"])
+    write_json(Path(a.out) / "labels.json", result)
+    write_labels(Path(a.out) / "report.html", task, runs, result)
+    if a.json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    print(f"all {len(pool)} labels: {full['mre_mm']:.2f} mm; target {result['target_mm']:.2f} mm")
+    for strategy in strategies:
+        needed, worst = result["labels_to_target"][strategy], result["worst_seed"][strategy]
+        curve = "  ".join(f"{n}: {sum(e) / len(e):.2f}" for n, e in result["curves"][strategy])
+        reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {worst:.1f}"
+        print(f"{strategy:<10}{reached}; mm by labels  {curve}")
+    print(f"report: {Path(a.out) / 'report.html'}")
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = sorted({int(n) for n in text.split(",")})
+    except ValueError:
+        counts = []
+    if not counts or counts[0] < 1:
+        raise UsageError(f"--counts {text!r} must be whole numbers from 1 on, such as 3,5,8,12")
+    return counts
 
 
 def _chosen(study: Study, only: str | None) -> dict[str, LandmarkSet]:

@@ -103,6 +103,27 @@ def learning_curve(
     return figure
 
 
+def label_curves(curves: Mapping[str, Sequence], target_mm: float) -> Figure:
+    """Error against labels for several strategies.
+
+    Args:
+        curves: by strategy, [number of labels, [error in mm of each seed]] in rising order.
+        target_mm: drawn as a line.
+    """
+    figure, ax = _chart(7.2, 3.8, "labelled cases", "mean error (mm)")
+    for number, (strategy, curve) in enumerate(curves.items()):
+        counts, colour = [n for n, _ in curve], f"C{number}"
+        means, low, high = ([f(errors) for _, errors in curve] for f in (np.mean, np.min, np.max))
+        ax.plot(counts, means, color=colour, marker="o", ms=4, lw=1.8, label=strategy)
+        ax.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
+    ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:.2f} mm")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_ylim(bottom=0)
+    _legend(ax, loc="upper right")
+    return figure
+
+
 def reliability(bins: Sequence[tuple[float, float, int]]) -> Figure:
     """Actual against expected error; on the diagonal the expected error can be taken at its word.
 

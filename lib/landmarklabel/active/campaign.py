@@ -1,0 +1,127 @@
+"""Playing an annotation campaign over known labels: choose, label, train, choose again; the error after each round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.active.pool import Pool, Seen, look_over, thumbnail
+from landmarklabel.active.strategies import STRATEGIES
+from landmarklabel.data.cases import Case
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.io.files import write_json
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.metrics import summarize
+from landmarklabel.networks.registry import Preset
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget
+
+KEPT = ("mre_mm", "median_mm", "sdr", "outliers", "n_missed")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What all runs of an experiment share.
+
+    Args:
+        task: the landmarks.
+        cases: labelled cases to choose from, by id.
+        paths: their images, of which the unlabelled ones teach as well.
+        tests: labelled cases the models are measured on.
+        preset, budget: of every training.
+        counts: numbers of labels after which a model is trained, ascending.
+    """
+
+    task: LandmarkTask
+    cases: Mapping[str, Case]
+    paths: Mapping[str, Path]
+    tests: Sequence[Case]
+    preset: Preset
+    budget: Budget
+    counts: Sequence[int]
+
+    def run(self, strategy: str, seed: int, folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
+        """One campaign; finished rounds are read from ``folder`` instead of done again.
+
+        Returns:
+            Metrics on the tests by number of labels, with ``chosen``: the ids in the order they were labelled.
+        """
+        rng, looks = np.random.default_rng(seed), {i: thumbnail(c) for i, c in self.cases.items()}
+        chosen: list[str] = []
+        seen: dict[str, Seen] = {}
+        rounds: dict[int, dict] = {}
+        for count in self.counts:
+            kept = folder / f"{count:04d}.json"
+            before = json.loads(kept.read_text()) if kept.exists() else None
+            if before is not None:
+                chosen, seen = before["chosen"], {i: Seen(**s) for i, s in before["seen"].items()}
+                rng = np.random.default_rng([seed, count])
+                rounds[count] = before
+                continue
+            while len(chosen) < min(count, len(self.cases)):
+                left = [i for i in sorted(self.cases) if i not in chosen]
+                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left})
+                chosen.append(STRATEGIES[strategy](pool, rng).image_id)
+            rng = np.random.default_rng([seed, count])
+            told(f"{strategy}, seed {seed}: training on {len(chosen)} labels")
+            model = self._train(chosen, seed, folder / f"{count:04d}")
+            seen = {i: look_over(model, c) for i, c in self.cases.items() if i not in chosen} if strategy != "random" else {}
+            rounds[count] = {**self._measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
+            write_json(kept, rounds[count])
+        return rounds
+
+    def _train(self, chosen: Sequence[str], seed: int, folder: Path) -> Localizer:
+        unlabelled = [path for i, path in sorted(self.paths.items()) if i not in chosen]
+        config = FitConfig(self.preset, self.budget, seed=seed, resume=True, pool=unlabelled)
+        return fit(self.task, [self.cases[i] for i in chosen], [], config, folder)[0]
+
+    def _measured(self, model: Localizer) -> dict:
+        metrics = summarize([(model.predict(model.case(c.image_id, c.image)), c.landmarks) for c in self.tests])
+        return {key: metrics[key] for key in KEPT}
+
+
+def summarize_campaigns(runs: Mapping[str, Mapping[int, Mapping[int, dict]]], full_mre: float, margin: float = 0.1) -> dict:
+    """The content of ``simulate labels --json``.
+
+    Args:
+        runs: metrics by strategy, seed and number of labels.
+        full_mre: of the model trained on all labels.
+        margin: by which the target is larger.
+
+    Returns:
+        ``target_mm``; ``labels_to_target`` by strategy: the mean over the seeds that reach it, None when one does not;
+        ``worst_seed``: the most any seed needs, None likewise; ``curves``: [number of labels, [MRE of each seed]].
+    """
+    target = full_mre * (1 + margin)
+    needed = {s: [_labels_to(target, rounds) for rounds in seeds.values()] for s, seeds in runs.items()}
+    reached = {s: all(n is not None for n in values) and bool(values) for s, values in needed.items()}
+    return {
+        "target_mm": target,
+        "full_mre_mm": full_mre,
+        "labels_to_target": {s: float(np.mean(v)) if reached[s] else None for s, v in needed.items()},
+        "worst_seed": {s: float(max(v)) if reached[s] else None for s, v in needed.items()},
+        "curves": {s: _curve(seeds) for s, seeds in runs.items()},
+    }
+
+
+def _labels_to(target: float, rounds: Mapping[int, dict]) -> float | None:
+    """Labels at which the curve first goes below the target, linear between rounds; None when it never does."""
+    previous = None
+    for count, metrics in sorted(rounds.items()):
+        error = metrics["mre_mm"]
+        if error <= target:
+            if previous is None:
+                return float(count)
+            share = (previous[1] - target) / max(previous[1] - error, 1e-9)
+            return float(previous[0] + share * (count - previous[0]))
+        previous = count, error
+    return None
+
+
+def _curve(seeds: Mapping[int, Mapping[int, dict]]) -> list:
+    counts = sorted({n for rounds in seeds.values() for n in rounds})
+    return [[n, [rounds[n]["mre_mm"] for _, rounds in sorted(seeds.items()) if n in rounds]] for n in counts]

@@ -1,0 +1,94 @@
+"""What is known of the images a strategy chooses from: how they look, and what the live model makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from landmarklabel.data.batches import centred_grid, grid_points
+from landmarklabel.data.cases import Case
+from landmarklabel.inference.localizer import Localizer
+
+EDGE = {2: 16, 3: 8}  # samples a side of a thumbnail
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the live model makes of an image nobody has labelled.
+
+    Args:
+        expected_error: mean over the landmarks, in hundredths of the shape's size.
+        doubt: share of the landmarks whose detection contradicts the others or is torn between places.
+        worst: the landmark with the largest expected error.
+        positions_mm: (n, d) what it would propose, LPS; to be compared with what a person will say. NaN where nothing.
+    """
+
+    expected_error: float
+    doubt: float
+    worst: str
+    positions_mm: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def uncertainty(self) -> float:
+        """One number: the larger, the more a person's look is worth."""
+        return self.expected_error * (1 + 3 * self.doubt)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Everything a strategy may look at.
+
+    Args:
+        unlabelled: ids it chooses from.
+        labelled: ids that people have labelled.
+        looks: (f,) thumbnails by id, of both; those of unreadable images are missing.
+        seen: by id of unlabelled images; empty without a model, incomplete while it is still looking.
+        trust: rank correlation of what the model expected and what people corrected, of the cases labelled so far.
+        calibration: ids of unlabelled images kept for validation, from which a stream is drawn at random.
+    """
+
+    unlabelled: Sequence[str]
+    labelled: Sequence[str] = ()
+    looks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    trust: float = 0.5
+    calibration: frozenset[str] = frozenset()
+
+
+def thumbnail(case: Case) -> np.ndarray:
+    """(f,) the image on a coarse grid around the middle of its field of view, without its mean brightness and contrast."""
+    geometry = case.image.geometry
+    low, high = geometry.bounds_mm
+    edge = EDGE[geometry.dims]
+    spacing = float((high - low).max()) / edge
+    grey = case.sample(grid_points(centred_grid(geometry, spacing, (edge,) * geometry.dims)), spacing).ravel()
+    return ((grey - grey.mean()) / max(float(grey.std()), 1e-6)).astype(np.float32)
+
+
+def look_over(model: Localizer, case: Case) -> Seen:
+    """One pass of the networks, and what the shape prior makes of it."""
+    evidence = model.detect(case)
+    suggestion = model.suggest(evidence, case.image.geometry)
+    landmarks, task = suggestion.landmarks, model.task
+    shown = landmarks.positions_mm[landmarks.defined]
+    size = float(np.sqrt(((shown - shown.mean(0)) ** 2).sum(1).mean())) if len(shown) else 1.0
+    error = np.nan_to_num(landmarks.expected_error_mm, nan=0.0) / max(size, 1e-6) * 100
+    torn = (evidence.mass < 0.5) & landmarks.defined
+    return Seen(
+        expected_error=float(error[landmarks.defined].mean()) if len(shown) else 100.0,
+        doubt=float((suggestion.flagged | torn).mean()),
+        worst=task.names[int(np.argmax(error))],
+        positions_mm=tuple(tuple(float(v) for v in p) for p in landmarks.positions_mm),
+    )
+
+
+def distances(pool: Pool) -> tuple[list[str], np.ndarray]:
+    """Ids of all images with a thumbnail, and (n, n) how different they look."""
+    ids = [i for i in (*pool.labelled, *pool.unlabelled) if i in pool.looks]
+    if not ids:
+        return [], np.zeros((0, 0))
+    looks = np.stack([pool.looks[i] for i in ids])
+    squares = (looks**2).sum(1)
+    return ids, np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * looks @ looks.T, 0.0))
