@@ -25,9 +25,9 @@ def write_labels(
     """
     page = Page(f"{task.name}: error against labels")
     page.text(
-        "Cases are labelled by the truth in the order a strategy chooses them; after each round a model is trained on them and on "
-        f"the images that are left, and measured on others. All labels: {result['full_mre_mm']:.2f} mm. Lines are means over the "
-        "seeds, bands reach from the best to the worst one."
+        "Cases are labelled by the truth in the order a strategy chooses them; after each round a model is trained on them "
+        f"and on the images that are left, and measured on others. All labels: {result['full_mre_mm']:.2f} mm. Lines are means "
+        "over the seeds, bands reach from the best to the worst one."
     )
     page.picture(pictures.label_curves(result["curves"], result["target_mm"]), "Mean error on the images kept apart.")
     rows = [[s, result["labels_to_target"][s], result["worst_seed"][s]] for s in runs]

@@ -11,11 +11,14 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
+from landmarklabel.inference.localizer import Localizer
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.server.pool import PoolWatch
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
 from landmarklabel.server.train import SERVER_PID, LandmarkTrain
+from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
 from landmarklabel.training.publishing import ModelShelf
@@ -37,6 +40,8 @@ class LandmarkApp(MONAILabelApp):
         self.task = resolve_task(conf["task"], (Path(app_dir) / "tasks", SHIPPED))
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
+        self.watch = PoolWatch(self.study, self._live)
+        self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         super().__init__(
             app_dir,
             studies,
@@ -62,7 +67,12 @@ class LandmarkApp(MONAILabelApp):
         return {name: LandmarkTrain(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        return {name: LandmarkStrategy(name) for name in STRATEGIES}
+        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases) for name in STRATEGIES}
+
+    def _live(self) -> tuple[Localizer | None, int]:
+        """The newest model and its version, for looking over the pool."""
+        task = next(iter(self._infers.values()))
+        return task.model(), task.shelf.record()["version"]
 
     def _load_sessions(self, load: bool = False) -> SafeSessions | None:
         if not load:
@@ -81,6 +91,7 @@ class LandmarkApp(MONAILabelApp):
             from landmarklabel.server.routes import install
 
             install(self)
+            self.watch.start()
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
         for problem in self.study.sync():
             print(f"LandmarkLabel: {problem}", file=sys.stderr)  # noqa: T201 - the operator's console
@@ -121,7 +132,7 @@ class LandmarkApp(MONAILabelApp):
         return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)
 
     def next_sample(self, request: dict) -> dict:
-        strategy = request.get("strategy") or "random"
+        strategy = request.get("strategy") or "adaptive"
         if strategy not in self._strategies:
             raise NotFound(f"there is no strategy {str(strategy)[:80]!r}; there are {', '.join(self._strategies)}")
         chosen = self._strategies[strategy](request, self._datastore)
@@ -131,6 +142,10 @@ class LandmarkApp(MONAILabelApp):
         if request.get("model") not in self._trainers:
             raise NotFound(f"there is no model {str(request.get('model'))[:80]!r} to train")
         return self._trainers[request["model"]](dict(request), self._datastore)
+
+    def train_stats(self) -> dict[str, dict]:
+        """The newest training's statistics by model."""
+        return {name: trainer.stats() for name, trainer in self._trainers.items()}
 
     def info(self) -> dict:
         return {**super().info(), "task": self.task.to_json()}

@@ -13,16 +13,19 @@ from pathlib import Path
 
 from fastapi import APIRouter, Body, FastAPI, File, Form, UploadFile
 from fastapi.background import BackgroundTasks
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from monailabel.interfaces.exception import MONAILabelException
 from requests_toolbelt import MultipartEncoder
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.server.status import StatusPage
 from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
+
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class Output(str, Enum):
@@ -84,12 +87,22 @@ def _routes(landmark_app) -> APIRouter:
         background.add_task(Path(result["file"]).unlink, missing_ok=True)
         return _answer(result, output)
 
+    @router.post("/activelearning/{strategy}", tags=["Active Learning"], summary="The next case, and why")
+    def next_sample(strategy: str, params: dict | None = Body(None)) -> dict:
+        chosen = landmark_app.next_sample({**(params or {}), "strategy": strategy})
+        return {**chosen, **landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
+
     _add_landmark_routes(router, landmark_app)
     return router
 
 
 def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     study = landmark_app.study
+    page = StatusPage(study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
+
+    @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
+    def status() -> HTMLResponse:
+        return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
 
     @router.get("/landmarks/task", tags=["Landmarks"], summary="The task: names, order, definitions")
     def task() -> dict:

@@ -5,19 +5,45 @@ from __future__ import annotations
 import numpy as np
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from landmarklabel.active.strategies import STRATEGIES
+from landmarklabel.active.strategies import STRATEGIES, Choice
+from landmarklabel.landmarks import Status
+from landmarklabel.server.pool import PoolWatch
+from landmarklabel.store.leases import Leases
+from landmarklabel.store.study import Study
 
 
 class LandmarkStrategy(Strategy):
-    """Serves one of ``active.strategies``; the answer carries the reason."""
+    """Serves one of ``active.strategies``: a case nobody else has in hand, with the reason.
 
-    def __init__(self, name: str):
+    Args:
+        name: of the strategy.
+        study: whose images.
+        watch: what is known of them.
+        leases: who has what.
+    """
+
+    def __init__(self, name: str, study: Study, watch: PoolWatch, leases: Leases):
         super().__init__(" ".join(STRATEGIES[name].__doc__.split()))
-        self.choose = STRATEGIES[name]
+        self.choose, self.study, self.watch, self.leases = STRATEGIES[name], study, watch, leases
 
     def __call__(self, request, datastore):
-        unlabelled = datastore.get_unlabeled_images()
-        if not unlabelled:
-            return None
-        choice = self.choose(unlabelled, np.random.default_rng())
-        return {"id": choice.image_id, "reason": choice.reason}
+        client, reasons = str((request or {}).get("client_id") or ""), {}
+
+        def choose(free: list[str]) -> str:
+            choice: Choice = self.choose(self.watch.pool(free), np.random.default_rng())
+            reasons[choice.image_id] = choice.reason
+            return choice.image_id
+
+        labelled = self.study.labelled()
+        untouched = [i for i in self.study.images() if i not in labelled]
+        chosen = self.leases.take(client, untouched, choose) if untouched else None
+        if chosen is not None:
+            return {"id": chosen, "reason": reasons.get(chosen, "skipped before, and nothing else is left")}
+        left = {i: n for i, n in ((i, _to_do(landmarks)) for i, landmarks in labelled.items()) if n}
+        chosen = self.leases.take(client, sorted(left), lambda free: free[0]) if left else None
+        return {"id": chosen, "reason": f"{left[chosen]} points nobody has looked at yet"} if chosen else None
+
+
+def _to_do(landmarks) -> int:
+    """Points of a saved case that nobody has spoken about."""
+    return sum(status in (Status.UNSET, Status.PREDICTED) for status in landmarks.status)

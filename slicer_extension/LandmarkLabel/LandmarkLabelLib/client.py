@@ -86,9 +86,9 @@ class Client:
             answer = self._call("PUT", "/datastore/", NETWORK_S, params={"image": image_id}, files={"file": (path.name, file)})
         return str(answer.get("image", image_id))
 
-    def next_case(self, strategy: str) -> dict:
-        """{"id", "reason", "path"}; {} when every case is labelled."""
-        return self._call("POST", f"/activelearning/{strategy}", json={})
+    def next_case(self, strategy: str, who: str) -> dict:
+        """{"id", "reason", "path"}; {} when every case is labelled or in other hands. ``who``: the same at every call."""
+        return self._call("POST", f"/activelearning/{_safe(strategy)}", json={"client_id": who})
 
     def newest(self, image_id: str, task: Task) -> tuple[int, str, list[Point]]:
         """(revision, author, points) of an image; revision 0 where there is none."""

@@ -112,13 +112,13 @@ class LandmarkLogic:
         """Let the server choose the next case, and open it."""
 
         def job() -> tuple:
-            chosen = self.client.next_case(strategy)
+            chosen = self.client.next_case(strategy, self.options.client_id)
             return (chosen, self.client.newest(chosen["id"], self.task)) if chosen.get("id") else (chosen, None)
 
         def done(answer: tuple) -> None:
             chosen, newest = answer
             if newest is None:
-                self._say(self._("every case is labelled"))
+                self._say(self._("every case is labelled, or in somebody else's hands"))
                 return
             self._open(chosen["id"], newest, str(chosen.get("reason", "")))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import uuid
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Options:
     predict_at_once: ask for proposals as soon as a case opens.
     follow_drag: the other slice views follow a point that is dragged.
     minutes: of a training.
+    client_id: tells this installation from others, so that nobody else gets the case that is open here.
     """
 
     url: str = "http://127.0.0.1:8000"
@@ -37,6 +39,7 @@ class Options:
     predict_at_once: bool = False
     follow_drag: bool = True
     minutes: float = 10.0
+    client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def save(self, path: Path) -> None:
         write_atomically(path, json.dumps(asdict(self)))

@@ -1,0 +1,111 @@
+"""What the strategies know of the study's images, kept up to date in the background: asking for a case never waits for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+
+from landmarklabel.active.pool import Pool, Seen, look_over, thumbnail
+from landmarklabel.data.cases import Case
+from landmarklabel.data.split import is_validation
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.io.files import write_json
+from landmarklabel.io.images import read_image
+from landmarklabel.store.study import Study
+
+REST_S, NICENESS = 2.0, 15  # between looks at what has changed; of the thread
+SAVED_EVERY = 10  # images
+
+
+class PoolWatch:
+    """Thumbnails of all images, and what the newest model makes of those without labels.
+
+    Args:
+        study: whose images.
+        live: the newest model and its version; (None, 0) while there is none.
+    """
+
+    def __init__(self, study: Study, live: Callable[[], tuple[Localizer | None, int]]):
+        self.study, self.live = study, live
+        self.file = study.cache_dir / "pool.json"
+        self.looks: dict[str, np.ndarray] = {}
+        self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def pool(self, open_ids: list[str]) -> Pool:
+        """What is known right now of the cases that may be chosen."""
+        labelled = self.study.labelled()
+        seen = {i: s for i, (_, s) in list(self.seen.items()) if i in set(open_ids)}
+        calibration = frozenset(i for i in open_ids if is_validation(i))
+        return Pool(open_ids, list(labelled), dict(self.looks), seen, self.trust(), calibration)
+
+    def observed(self) -> dict[str, tuple[Seen, np.ndarray]]:
+        """Of labelled images a model saw first: what it made of them, and (n,) how far off it was, in the task's mm."""
+        out = {}
+        for image_id, landmarks in self.study.labelled().items():
+            if image_id in self.seen:
+                seen = self.seen[image_id][1]
+                proposed = np.array(seen.positions_mm, float).reshape(len(landmarks.task), landmarks.task.dims)
+                off = np.linalg.norm(proposed - landmarks.positions_mm, axis=1) * (landmarks.scaled_to_mm() or 1.0)
+                out[image_id] = seen, off
+        return out
+
+    def trust(self) -> float:
+        """Rank correlation between expected and actual errors of the cases labelled so far; one half while they are few."""
+        pairs = [(s.uncertainty, float(np.nanmean(off))) for s, off in self.observed().values() if np.isfinite(off).any()]
+        if len(pairs) < 5:
+            return 0.5
+        ranks = np.argsort(np.argsort(np.array(pairs), axis=0), axis=0).astype(float)
+        return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(0).all() else 0.0
+
+    def _run(self) -> None:
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while not self._stop.wait(REST_S):
+            with suppress(LandmarkLabelError, OSError):  # a full disk or a damaged model: at the next round
+                self._round()
+
+    def _round(self) -> None:
+        model, version = self.live()
+        labelled, changed = self.study.labelled(), 0
+        for image_id, path in self.study.images().items():
+            if self._stop.is_set():
+                return
+            wanted = model is not None and image_id not in labelled and self.seen.get(image_id, (0, None))[0] != version
+            if image_id in self.looks and not wanted:
+                continue
+            with suppress(LandmarkLabelError):
+                image = read_image(path, self.study.task.dims)
+                if image_id not in self.looks:
+                    self.looks[image_id] = thumbnail(Case(image_id, image))
+                if wanted:
+                    self.seen[image_id] = version, look_over(model, model.case(image_id, image))
+                    changed += 1
+            if changed and changed % SAVED_EVERY == 0:
+                self._save()
+        if changed:
+            self._save()
+
+    def _save(self) -> None:
+        write_json(self.file, {i: {"version": v, **vars(s)} for i, (v, s) in self.seen.items()})
+
+    def _load(self) -> dict[str, tuple[int, Seen]]:
+        out = {}
+        with suppress(OSError, ValueError, AttributeError):
+            for image_id, row in json.loads(self.file.read_text(encoding="utf-8")).items():
+                with suppress(KeyError, TypeError):
+                    out[str(image_id)] = int(row.pop("version")), Seen(**row)
+        return out

@@ -1,0 +1,139 @@
+"""The server's own page: cases, who did what, how good the proposals are, what comes next and why."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from landmarklabel.active.advice import Advice, advise
+from landmarklabel.active.strategies import adaptive
+from landmarklabel.report import pictures
+from landmarklabel.report.page import Page
+from landmarklabel.server.pool import PoolWatch
+from landmarklabel.store.leases import Leases
+from landmarklabel.store.study import Study
+
+NEAR_MM = 2.0  # a proposal that needs no click
+REFRESH_S = 15
+MOST_ROWS = 300
+
+
+class StatusPage:
+    """Made at most every few seconds, however many look at it.
+
+    Args:
+        study, watch, leases: what it shows.
+        training: the newest training's statistics by model.
+    """
+
+    def __init__(self, study: Study, watch: PoolWatch, leases: Leases, training):
+        self.study, self.watch, self.leases, self.training = study, watch, leases, training
+        self._made: tuple[float, str] = (0.0, "")
+
+    def html(self) -> str:
+        made, page = self._made
+        if time.monotonic() - made > REFRESH_S / 3 or not page:
+            page = self._page(self.content())
+            self._made = time.monotonic(), page
+        return page
+
+    def content(self) -> dict:
+        """What the page shows, as plain data."""
+        heads, labelled, held = self.study.revisions.heads(), self.study.labelled(), self.leases.held()
+        cases = [self._case(i, heads.get(i), i in labelled, held.get(i)) for i in self.study.images()]
+        order = sorted((heads[i].created, i) for i in labelled if i in heads)
+        number = {i: n for n, (_, i) in enumerate(order)}
+        observed = self.watch.observed()
+        curve = sorted((number[i], float(np.nanmean(off))) for i, (_, off) in observed.items() if np.isfinite(off).any())
+        off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
+        known = np.isfinite(off)
+        return {
+            "task": self.study.task.name,
+            "cases": cases,
+            "annotators": _annotators(self.study, heads),
+            "curve": curve,
+            "per_landmark": _per_landmark(self.study.task.names, off),
+            "no_click_needed": float((off[known] <= NEAR_MM).mean()) if known.any() else None,
+            "advice": advise([n for n, _ in curve], [e for _, e in curve]),
+            "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
+            "training": self.training(),
+        }
+
+    def _case(self, image_id: str, head, labelled: bool, lease: dict | None) -> dict:
+        state = "labelled" if labelled else "in somebody's hands" if lease else "to do"
+        seen = self.watch.seen.get(image_id)
+        return {
+            "image": image_id,
+            "state": state,
+            "by": head.author if head else (lease or {}).get("client", ""),
+            "when": _minute(head.created) if head else "",
+            "revisions": head.number if head else 0,
+            "expected": None if seen is None else seen[1].expected_error,
+        }
+
+    def _next(self, free: list[str]) -> tuple[str, str] | None:
+        return tuple(adaptive(self.watch.pool(free), np.random.default_rng(len(free)))) if free else None
+
+    def _page(self, c: dict) -> str:
+        page = Page(f"LandmarkLabel: {c['task']}", refresh_s=REFRESH_S)
+        done = sum(case["state"] == "labelled" for case in c["cases"])
+        share = c["no_click_needed"]
+        numbers = [
+            ("cases labelled", f"{done} of {len(c['cases'])}", ""),
+            ("annotators", str(len(c["annotators"])), ""),
+            (f"proposals within {NEAR_MM:g} mm", "–" if share is None else f"{share:.0%}", "before a person looked"),
+        ]
+        page.numbers(numbers)
+        advice: Advice = c["advice"]
+        page.text(advice.text[0].upper() + advice.text[1:] + ".")
+        if c["next"]:
+            page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")
+        for model, stats in c["training"].items():
+            page.text(f"Model {model}: {_training(stats)}.")
+        if c["curve"]:
+            page.section("How far off the proposals were, before a person looked")
+            points = [(n, None, error) for n, error in c["curve"]]
+            axes = ("cases labelled before", "mean error of the proposals (mm)")
+            page.picture(pictures.learning_curve(points, ("", "proposals"), axes=axes), "One point a case.")
+            page.section("By landmark")
+            page.table(["landmark", "mean error, mm", "cases"], c["per_landmark"])
+        page.section("Who did what")
+        page.table(["annotator", "cases", "revisions", "last"], c["annotators"])
+        page.section("Cases")
+        rows = [[x["image"], x["state"], x["by"], x["when"], x["revisions"], x["expected"]] for x in c["cases"][:MOST_ROWS]]
+        page.table(["image", "state", "by", "when", "revisions", "expected error, % of size"], rows)
+        if len(c["cases"]) > MOST_ROWS:
+            page.text(f"{len(c['cases']) - MOST_ROWS} more are not listed.")
+        return page.html()
+
+
+def _annotators(study: Study, heads: dict) -> list[list]:
+    by: dict[str, list] = {}
+    for image_id in heads:
+        for revision in study.history(image_id):
+            row = by.setdefault(revision.author or "nobody named", [set(), 0, ""])
+            row[0].add(image_id)
+            row[1] += 1
+            row[2] = max(row[2], revision.created)
+    return [[author, len(cases), count, _minute(last)] for author, (cases, count, last) in sorted(by.items())]
+
+
+def _minute(created: str) -> str:
+    return created[:16].replace("T", " ")
+
+
+def _per_landmark(names: tuple[str, ...], off: np.ndarray) -> list[list]:
+    known = np.isfinite(off)
+    rows = [
+        [name, float(off[known[:, k], k].mean()), int(known[:, k].sum())] for k, name in enumerate(names) if known[:, k].any()
+    ]
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _training(stats: dict) -> str:
+    if not stats:
+        return "not trained by this server yet"
+    if stats.get("state") == "running":
+        return f"being trained, {stats.get('epoch', 0)} %"
+    return f"training {stats.get('state')}: {str(stats.get('reason', ''))[:200]}"

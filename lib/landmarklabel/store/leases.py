@@ -1,0 +1,80 @@
+"""Who is annotating what: two annotators never get the same case, and what one leaves comes back to another."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from landmarklabel.io.files import write_json
+
+LEASE_S = 30 * 60.0
+
+
+class Leases:
+    """Cases handed out, in one small file; safe for threads, several processes and restarts.
+
+    Args:
+        path: of the file; made when needed.
+        seconds: after which a case that was not submitted is free again.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, path: str | Path, seconds: float = LEASE_S, clock: Callable[[], float] = time.time):
+        self.path, self.seconds, self.clock = Path(path), seconds, clock
+
+    def take(self, client: str, open_ids: Sequence[str], choose: Callable[[list[str]], str]) -> str | None:
+        """The next case of a client; None when all are in other hands.
+
+        What the client had and did not submit counts as skipped: it comes back when nothing else is left, longest ago first.
+
+        Args:
+            client: who asks; an empty name is somebody new every time.
+            open_ids: cases that are not done.
+            choose: picks one of those that are free.
+        """
+        client = client[:200] or f"somebody {uuid.uuid4()}"
+        with self._locked() as state:
+            now = self.clock()
+            held = {i: x for i, x in state["held"].items() if i in set(open_ids) and now - x["since"] < self.seconds}
+            for image_id in [i for i, x in held.items() if x["client"] == client]:
+                held.pop(image_id)
+                state["skipped"][image_id] = now
+            state["skipped"] = {i: t for i, t in state["skipped"].items() if i in set(open_ids)}
+            free = [i for i in open_ids if i not in held]
+            fresh = [i for i in free if i not in state["skipped"]]
+            state["held"] = held
+            if not free:
+                return None
+            chosen = choose(fresh) if fresh else min(free, key=lambda i: state["skipped"][i])
+            state["skipped"].pop(chosen, None)
+            held[chosen] = {"client": client, "since": now}
+            return chosen
+
+    def held(self) -> dict[str, dict]:
+        """Image id to {"client", "since"} of the cases in somebody's hands."""
+        with self._locked() as state:
+            return {i: x for i, x in state["held"].items() if self.clock() - x["since"] < self.seconds}
+
+    @contextmanager
+    def _locked(self) -> Iterator[dict]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            state = self._read()
+            before = json.dumps(state, sort_keys=True)
+            yield state
+            if json.dumps(state, sort_keys=True) != before:
+                write_json(self.path, state)
+
+    def _read(self) -> dict:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            held = {str(i): {"client": str(x["client"]), "since": float(x["since"])} for i, x in content["held"].items()}
+            return {"held": held, "skipped": {str(i): float(t) for i, t in content["skipped"].items()}}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {"held": {}, "skipped": {}}  # a lost file costs nothing but a case shown twice
