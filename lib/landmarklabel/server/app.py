@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from landmarklabel import __version__
+from landmarklabel.active.retraining import AFTER, MINUTES, why_retrain
 from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.server.datastore import LandmarkDatastore
@@ -28,7 +32,8 @@ class LandmarkApp(MONAILabelApp):
     """Landmark models of one task over one study.
 
     ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
-    ``--conf store URL`` (default SQLite inside the study).
+    ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
+    (default 10, 0 for never), ``--conf retrain_minutes M`` (default 10).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
@@ -38,6 +43,10 @@ class LandmarkApp(MONAILabelApp):
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
         self.task = resolve_task(conf["task"], (Path(app_dir) / "tasks", SHIPPED))
+        self.retrain_after = int(_at_least(conf, "retrain", AFTER, 0))
+        self.retrain_minutes = _at_least(conf, "retrain_minutes", MINUTES, 0.01)
+        self._retraining = threading.Lock()
+        self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
         self.watch = PoolWatch(self.study, self._live)
@@ -143,9 +152,43 @@ class LandmarkApp(MONAILabelApp):
             raise NotFound(f"there is no model {str(request.get('model'))[:80]!r} to train")
         return self._trainers[request["model"]](dict(request), self._datastore)
 
+    def on_save_label(self, image_id: str, label_id: str) -> dict:
+        self.saved()
+        return super().on_save_label(image_id, label_id) or {}
+
+    def saved(self) -> None:
+        """A case was submitted: perhaps it is time to train."""
+        with self._retraining:
+            name = next(iter(self._trainers))
+            stats, labelled = self._trainers[name].stats(), self.study.labelled()
+            trained_on = int(stats.get("train_cases", 0)) + int(stats.get("valid_cases", 0))
+            new = len(labelled) - max(trained_on, self._labels_tried)
+            if new <= 0 or stats.get("state") == "running":
+                return
+            recent = [float(np.nanmean(off)) for _, off in list(self.watch.observed().values())[-new:] if np.isfinite(off).any()]
+            reason = why_retrain(new, self.retrain_after, recent, (stats.get("eval") or {}).get("mre_mm"))
+            if reason and self._start_training(name):
+                self._labels_tried = len(labelled)
+                print(f"LandmarkLabel: training {name}: {reason}", file=sys.stderr)  # noqa: T201 - the operator's console
+
+    def _start_training(self, name: str) -> bool:
+        from monailabel.utils.async_tasks.task import AsyncTask
+
+        return AsyncTask.run("train", request={"model": name, "minutes": self.retrain_minutes})[0] is not None
+
     def train_stats(self) -> dict[str, dict]:
         """The newest training's statistics by model."""
         return {name: trainer.stats() for name, trainer in self._trainers.items()}
 
     def info(self) -> dict:
         return {**super().info(), "task": self.task.to_json()}
+
+
+def _at_least(conf: dict[str, str], key: str, default: float, least: float) -> float:
+    try:
+        value = float(conf.get(key, default))
+    except ValueError:
+        value = math.nan
+    if not least <= value < 1e6:
+        raise UsageError(f"--conf {key} {conf[key][:40]!r} must be a number from {least:g} on")
+    return value

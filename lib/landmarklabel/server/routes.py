@@ -92,17 +92,18 @@ def _routes(landmark_app) -> APIRouter:
         chosen = landmark_app.next_sample({**(params or {}), "strategy": strategy})
         return {**chosen, **landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
+    page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
+
+    @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
+    def status() -> HTMLResponse:
+        return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
+
     _add_landmark_routes(router, landmark_app)
     return router
 
 
 def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     study = landmark_app.study
-    page = StatusPage(study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
-
-    @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
-    def status() -> HTMLResponse:
-        return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
 
     @router.get("/landmarks/task", tags=["Landmarks"], summary="The task: names, order, definitions")
     def task() -> dict:
@@ -132,7 +133,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
     @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision")
-    def save(image_id: str, body: dict = Body(...)):
+    def save(image_id: str, background: BackgroundTasks, body: dict = Body(...)):
         landmarks = from_wire(body.get("landmarks"), study.task)
         base, key = body.get("base_revision"), body.get("key")
         if isinstance(base, bool) or not isinstance(base, int) or base < 0:
@@ -150,6 +151,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
             yours = {"base_revision": base, "landmarks": to_wire(landmarks)}
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
+        background.add_task(landmark_app.saved)
         return revision_to_wire(study, image_id, revision)
 
     @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")

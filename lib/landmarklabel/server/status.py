@@ -32,6 +32,7 @@ class StatusPage:
         self._made: tuple[float, str] = (0.0, "")
 
     def html(self) -> str:
+        """The page as it was made last, or made anew."""
         made, page = self._made
         if time.monotonic() - made > REFRESH_S / 3 or not page:
             page = self._page(self.content())

@@ -1,0 +1,30 @@
+"""When to train again: after so many new labels, or as soon as corrections show that the model does not know these cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+AFTER, MINUTES = 10, 10.0  # new labels, and how long to train then
+STALE, AT_LEAST = 2.0, 3  # times the model's own error that the last so many cases were off
+
+
+def why_retrain(new: int, after: int, recent_mm: Sequence[float], model_mm: float | None) -> str:
+    """The reason to train now; empty when there is none.
+
+    Args:
+        new: cases labelled since the last training.
+        after: of these it takes; 0 for never.
+        recent_mm: mean errors of the proposals in them, oldest first.
+        model_mm: the model's error on its validation cases, if it has been measured.
+    """
+    if after <= 0 or new <= 0:
+        return ""
+    if new >= after:
+        return f"{new} new labels"
+    recent = np.asarray(recent_mm, float)
+    recent = recent[np.isfinite(recent)][-max(AT_LEAST, len(recent) // 2) :]
+    if model_mm and len(recent) >= AT_LEAST and np.median(recent) > STALE * model_mm:
+        return f"the last proposals were {np.median(recent):.2f} mm off, the model's own error is {model_mm:.2f} mm"
+    return ""

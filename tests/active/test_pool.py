@@ -1,0 +1,225 @@
+"""What strategies look at: thumbnails that ignore how bright an image is, and what a model makes of an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landmarklabel.active.pool import EDGE, Pool, Seen, distances, look_over, thumbnail
+from landmarklabel.data.cases import Case
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.io.images import Image
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.networks import build
+from landmarklabel.networks.registry import Preset, find_preset
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget
+
+TASK = phantom_task(2, 6)
+SIZE = (64, 96)
+
+
+def small(key: str = "scn:default", dims: int = 2) -> Preset:
+    """A 2D preset on a small grid, with small batches and crops."""
+    preset = find_preset(key, dims)
+    refine = replace(preset.refine, size={2: 32}, crops={2: 24}) if preset.refine.network == "shared" else preset.refine
+    return replace(preset, samples={2: 64 * 96}, batch={2: 4}, refine=refine)
+
+
+def _narrow(network, dims, n, *args, **options):
+    *head, widths = args
+    return network(dims, n, *head, tuple(max(8, w // 32 * 8) for w in widths), **options)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_networks():
+    """A quarter of the channels, on one thread, so that these tests take seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DefaultSCN", "LocalRefiner"):
+            patch.setattr(build, name, partial(_narrow, getattr(build, name)))
+        yield
+    torch.set_num_threads(threads)
+
+
+def phantom(seed: int, task: LandmarkTask = TASK, **options) -> Case:
+    options = {"size": SIZE, "absent_fraction": 0.0, "noise": 0.5} | options
+    drawn = draw_phantom(task, seed, **options)
+    return Case(f"case{seed}", Image(drawn.geometry, drawn.pixels), drawn.landmarks)
+
+
+def regraded(case: Case, a: float, b: float, dtype: type = np.float64) -> Case:
+    """The same picture in other grey values; its window is measured anew."""
+    return Case(case.image_id, Image(case.image.geometry, (a * case.image.pixels.astype(np.float64) + b).astype(dtype)))
+
+
+# --- thumbnails ------------------------------------------------------------------------------------------------------
+
+
+def volumes() -> list[Case]:
+    task = phantom_task(3, 4)
+    options = {"size": (30, 26, 22), "spacing": (3.0, 3.5, 4.5), "oblique": True}
+    return [phantom(seed, task, **options) for seed in range(3)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(a=st.floats(0.05, 200), b=st.floats(-5000, 5000), seed=st.integers(0, 3))
+def test_a_thumbnail_ignores_brightness_and_contrast(a, b, seed):
+    case = phantom(seed)
+    np.testing.assert_allclose(thumbnail(regraded(case, a, b)), thumbnail(case), atol=0.02)
+
+
+def test_a_thumbnail_ignores_how_grey_values_are_stored():
+    for case in (phantom(0), volumes()[0]):
+        for stored in (regraded(case, 1, 0, np.uint16), regraded(case, 3, -400, np.int16), regraded(case, 0.5, 7, np.float32)):
+            np.testing.assert_allclose(thumbnail(stored), thumbnail(case), atol=0.002)
+
+
+def test_a_thumbnail_is_a_small_vector_without_brightness_and_contrast():
+    for case in (phantom(0), volumes()[0]):
+        look = thumbnail(case)
+        dims = case.image.geometry.dims
+        assert look.shape == (EDGE[dims] ** dims,) and look.dtype == np.float32
+        assert look.mean() == pytest.approx(0, abs=1e-5) and look.std() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("cases", [[phantom(s) for s in range(3)], volumes()], ids=["2D", "3D"])
+def test_images_differ_far_more_by_content_than_by_grey_values(cases):
+    looks = [thumbnail(c) for c in cases]
+    apart = [np.linalg.norm(x - y) for i, x in enumerate(looks) for y in looks[:i]]
+    near = [np.linalg.norm(thumbnail(regraded(c, 2.5, -30)) - x) for c, x in zip(cases, looks, strict=True)]
+    assert min(apart) > 20 * max(near) and min(apart) > 1
+
+
+def test_a_mirrored_picture_looks_different():
+    case = phantom(0)
+    mirrored = Case("m", Image(case.image.geometry, np.ascontiguousarray(case.image.pixels[:, ::-1])))
+    assert np.linalg.norm(thumbnail(mirrored) - thumbnail(case)) > 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 40)])
+def test_a_picture_of_one_grey_value_has_a_finite_thumbnail(size):
+    flat = Case("flat", Image(ImageGeometry.identity(size, 1.0), np.full(size[::-1], 7.0, np.float32)))
+    assert np.isfinite(thumbnail(flat)).all() and np.abs(thumbnail(flat)).max() < 20
+
+
+# --- distances -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 999), labelled=st.integers(0, 5), unlabelled=st.integers(0, 5), missing=st.integers(0, 3))
+def test_distances_are_those_of_the_thumbnails_symmetric_with_a_zero_diagonal(seed, labelled, unlabelled, missing):
+    old, new = [f"l{i}" for i in range(labelled)], [f"u{i}" for i in range(unlabelled)]
+    numbers = np.random.default_rng(seed)
+    looks = {i: numbers.normal(size=256).astype(np.float32) for i in (old + new)[missing:]}
+    ids, apart = distances(Pool(new, old, {**looks, "gone": np.ones(256, np.float32)}))
+    assert ids == (old + new)[missing:]
+    assert apart.shape == (len(ids), len(ids))
+    np.testing.assert_array_equal(apart, apart.T)
+    np.testing.assert_allclose(np.diag(apart), 0, atol=0.05)  # of about 22 between any two, in single precision
+    for i, one in enumerate(ids):
+        for j, other in enumerate(ids[:i]):
+            assert apart[i, j] == pytest.approx(np.linalg.norm(looks[one] - looks[other]), rel=1e-3)
+
+
+# --- what a model makes of an image ----------------------------------------------------------------------------------
+
+
+TRAIN, VALID = [phantom(s) for s in range(6)], [phantom(s) for s in range(100, 108)]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["calibrated", "uncalibrated"])
+def model(request, tmp_path_factory):
+    """Has learned a little; without validation images it cannot say how far off it is."""
+    config = FitConfig(small(), Budget(steps=40), seed=1)
+    return fit(TASK, TRAIN, VALID if request.param else [], config, tmp_path_factory.mktemp("model"))[0]
+
+
+@pytest.fixture(scope="module")
+def seen(model):
+    return [look_over(model, model.case(c.image_id, c.image)) for c in VALID]
+
+
+def test_what_a_model_sees_is_complete(seen):
+    for one in seen:
+        assert one.worst in TASK.names
+        assert 0 <= one.doubt <= 1
+        assert np.isfinite(one.expected_error) and one.expected_error >= 0
+        assert np.array(one.positions_mm).shape == (6, 2)
+        assert one.uncertainty == pytest.approx(one.expected_error * (1 + 3 * one.doubt))
+        assert {type(x) for x in (one.expected_error, one.doubt, one.uncertainty)} == {float}
+
+
+def test_what_a_model_sees_tells_images_apart(seen):
+    """The point of looking: with equal uncertainties the choice would be the first by name."""
+    values = [one.uncertainty for one in seen]
+    assert min(values) > 0 and len(set(values)) == len(values)
+
+
+def test_positions_lie_where_the_model_proposes_the_points(model, seen):
+    for case, one in zip(VALID, seen, strict=True):
+        given = model.case(case.image_id, case.image)
+        proposed = model.suggest(model.detect(given), case.image.geometry).landmarks
+        np.testing.assert_array_equal(np.array(one.positions_mm), proposed.positions_mm)
+
+
+def test_looking_changes_nothing_and_repeats(model, seen):
+    again = look_over(model, model.case(VALID[0].image_id, VALID[0].image))
+    np.testing.assert_equal(vars(again), vars(seen[0]))
+
+
+class Says:
+    """A model that proposes given points with given expected errors, each found (mass 1) or torn (mass 0.2)."""
+
+    def __init__(self, positions, errors, torn=(), flagged=()):
+        self.task, n = TASK, len(TASK)
+        marks = LandmarkSet.of_positions(TASK, np.array(positions, float))
+        landmarks = replace(marks, expected_error_mm=np.array(errors, float))
+        mass = np.where(np.isin(np.arange(n), torn), 0.2, 1.0)
+        covariance = np.tile(np.eye(2), (n, 1, 1))
+        self.evidence = type("E", (), {"mass": mass, "covariance_mm2": covariance})()
+        self.said = type("S", (), {"landmarks": landmarks, "flagged": np.isin(np.arange(n), flagged)})()
+
+    def detect(self, case):
+        return self.evidence
+
+    def suggest(self, evidence, geometry):
+        assert evidence is self.evidence
+        return self.said
+
+
+RING = 10.0 * np.stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * np.pi / 3)], axis=1)  # of size 10
+
+
+def test_expected_errors_are_hundredths_of_the_shapes_size_and_the_worst_is_named():
+    one = look_over(Says(RING, [1, 1, 1, 4, 1, 1]), VALID[0])
+    assert one.expected_error == pytest.approx(15.0) and one.worst == TASK.names[3] and one.doubt == 0
+    larger = look_over(Says(3 * RING + 50, [3, 3, 3, 12, 3, 3]), VALID[0])
+    assert larger.expected_error == pytest.approx(15.0)
+
+
+def test_doubt_is_the_share_that_is_torn_or_contradicts_the_others():
+    assert look_over(Says(RING, [1] * 6, torn=(0, 1), flagged=(1, 2)), VALID[0]).doubt == pytest.approx(0.5)
+
+
+def test_points_that_are_not_found_count_in_no_mean():
+    positions = RING.copy()
+    positions[[1, 4]] = np.nan
+    one = look_over(Says(positions, [1, np.nan, 1, 2, np.nan, 1], torn=(1,)), VALID[0])
+    size = np.sqrt(((positions[[0, 2, 3, 5]] - positions[[0, 2, 3, 5]].mean(0)) ** 2).sum(1).mean())
+    assert one.expected_error == pytest.approx(100 * 1.25 / size) and one.worst == TASK.names[3] and one.doubt == 0
+    assert np.isnan(np.array(one.positions_mm, float)).any(axis=1).tolist() == [False, True, False, False, True, False]
+
+
+def test_an_image_in_which_nothing_is_found_is_most_uncertain():
+    nothing = look_over(Says(np.full((6, 2), np.nan), [np.nan] * 6), VALID[0])
+    assert nothing.expected_error == 100.0 and nothing.worst in TASK.names
+    assert isinstance(nothing, Seen)
