@@ -149,8 +149,11 @@ def processes_of(study: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def serving(material: Material) -> Iterator[Server]:
-    """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards."""
+def serving(material: Material, *conf: str) -> Iterator[Server]:
+    """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards.
+
+    ``conf``: a further setting, its name and value.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -161,7 +164,7 @@ def serving(material: Material) -> Iterator[Server]:
     command = [
         str(scripts / "monailabel"), "start_server", "--app", str(APP),
         "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", MODELS,
-        "--host", "127.0.0.1", "--port", str(port),
+        "--host", "127.0.0.1", "--port", str(port), *(("--conf", *conf) if conf else ()),
     ]  # fmt: skip
     log, started = place / f"server-{port}.log", time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "PYTHONPATH"))}

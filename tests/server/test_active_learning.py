@@ -173,3 +173,31 @@ def test_four_annotators_forty_cases_and_a_server_that_is_killed(tmp_path_factor
     assert sorted(crowd.kept) == sorted(material.truth) and sum(done) == 40
     assert all(len(revisions) == 1 for revisions in history.values())
     assert np.percentile(crowd.spent, 95) < 0.2
+
+
+def test_a_case_read_twice_tells_how_far_people_differ_and_changes_no_label(tmp_path_factory, running_server):
+    material = phantoms(tmp_path_factory.mktemp("repeat"), 6)
+    with running_server(material, "repeat", "2") as server:
+        for name in ("ann", "bob"):
+            case = ask(server.url, name, "first")
+            assert "repeat" not in case
+            submit(server, material, case["id"], name)
+        again = ask(server.url, "bob", "first")
+        assert again["repeat"] is True and again["reason"].startswith("a second reading")
+        image_id, first = again["id"], server.get(f"/landmarks/images/{again['id']}")
+        shifted = [{**row, "position": [row["position"][0] + 3.0, row["position"][1] + 4.0]} for row in rows(material, image_id)]
+        body = {"landmarks": shifted, "base_revision": 0, "author": "bob", "key": "once", "repeat": True}
+        for _ in range(2):
+            assert server.http("PUT", f"/landmarks/images/{image_id}", json=body).json()["repeat"] is True
+        assert server.get(f"/landmarks/images/{image_id}") == first
+        page = server.http("GET", "/landmarks/").text
+        whose = (
+            "Read twice by the same person: 0 cases; by two: 1."
+            if first["author"] == "ann"
+            else "same person: 1 cases; by two: 0."
+        )
+        assert whose in page and '<td class="number">5.00</td>' in page
+        untouched = next(i for i in sorted(material.truth) if server.get(f"/landmarks/images/{i}")["revision"] == 0)
+        refused = server.http("PUT", f"/landmarks/images/{untouched}", json=body)
+        assert refused.status_code == 400 or refused.status_code == 409
+        assert refused.json()["detail"] == f"{untouched} has no landmarks yet, so this cannot be a second reading"

@@ -15,7 +15,7 @@ from LandmarkLabelLib.client import Client
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task, WireError
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, WireError
 from serving import Material, phantoms, serving
 
 DEADLINE_S = 60
@@ -277,6 +277,23 @@ def test_who_placed_what_is_told_of_a_finished_case(logic, server, material):
     logic.open_case(image_id)
     settle(logic)
     assert {n: logic.review.authors[n] for n in (first, second, third)} == {first: "ann", second: "bob", third: "bob"}
+
+
+def test_a_second_reading_starts_empty_and_changes_no_label(logic, server, material, monkeypatch):
+    image_id = sorted(material.truth)[0]  # labelled
+    before = server.get(f"/landmarks/images/{image_id}")
+    again = {"id": image_id, "reason": "a second reading", "repeat": True}
+    monkeypatch.setattr(logic.client, "next_case", lambda strategy, who: again)
+    logic.next_case()
+    settle(logic)
+    assert logic.session.repeat and {p.state for p in logic.session.points} == {UNSET}
+    assert Session.load(logic.folder / "session.json", logic.task).repeat
+    logic.correct(material.task.names[0], (1.0, 2.0, 0.0))
+    settle(logic)
+    assert logic.submit()
+    settle(logic)
+    assert logic.outbox.waiting() == [] and server.get(f"/landmarks/images/{image_id}") == before
+    assert "Read twice by" in server.http("GET", "/landmarks/").text
 
 
 class Faulty(http.server.BaseHTTPRequestHandler):

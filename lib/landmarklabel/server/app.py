@@ -33,7 +33,8 @@ class LandmarkApp(MONAILabelApp):
 
     ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
     ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
-    (default 10, 0 for never), ``--conf retrain_minutes M`` (default 10).
+    (default 10, 0 for never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
+    for a second reading (default 0, never).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
@@ -45,6 +46,7 @@ class LandmarkApp(MONAILabelApp):
         self.task = resolve_task(conf["task"], (Path(app_dir) / "tasks", SHIPPED))
         self.retrain_after = int(_at_least(conf, "retrain", AFTER, 0))
         self.retrain_minutes = _at_least(conf, "retrain_minutes", MINUTES, 0.01)
+        self.repeat_every = int(_at_least(conf, "repeat", 0, 0))
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
@@ -76,7 +78,7 @@ class LandmarkApp(MONAILabelApp):
         return {name: LandmarkTrain(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases) for name in STRATEGIES}
+        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases, self.repeat_every) for name in STRATEGIES}
 
     def _live(self) -> tuple[Localizer | None, int]:
         """The newest model and its version, for looking over the pool."""

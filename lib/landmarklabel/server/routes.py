@@ -136,16 +136,20 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     def save(image_id: str, background: BackgroundTasks, body: dict = Body(...)):
         landmarks = from_wire(body.get("landmarks"), study.task)
         base, key = body.get("base_revision"), body.get("key")
+        author, key = str(body.get("author", ""))[:200], str(key)[:200] if key else None
+        if body.get("repeat") is True:
+            again = study.save_repeat(image_id, landmarks, author=author, key=key)
+            return {**revision_to_wire(study, image_id, again), "repeat": True}
         if isinstance(base, bool) or not isinstance(base, int) or base < 0:
             raise UsageError("base_revision must be the number of the revision your edit started from (0 for none)")
         try:
             revision = study.save(
                 image_id,
                 landmarks,
-                author=str(body.get("author", ""))[:200],
+                author=author,
                 source="landmarks api",
                 base_revision=base,
-                key=str(key)[:200] if key else None,
+                key=key,
             )
         except Conflict as error:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))

@@ -7,10 +7,12 @@ import time
 import numpy as np
 
 from landmarklabel.active.advice import Advice, advise
+from landmarklabel.active.observers import ObserverError, observer_errors
 from landmarklabel.active.strategies import adaptive
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.server.pool import PoolWatch
+from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
@@ -56,6 +58,7 @@ class StatusPage:
             "curve": curve,
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= NEAR_MM).mean()) if known.any() else None,
+            "observers": self._observers(labelled),
             "advice": advise([n for n, _ in curve], [e for _, e in curve]),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
@@ -72,6 +75,15 @@ class StatusPage:
             "revisions": head.number if head else 0,
             "expected": None if seen is None else seen[1].expected_error,
         }
+
+    def _observers(self, labelled: dict) -> tuple[ObserverError, ObserverError]:
+        readings = []
+        for image_id, further in self.study.repeats().items():
+            head = self.study.revisions.head(image_id)
+            if image_id in labelled and head is not None:
+                second = landmarks_of(further[0].body, self.study.task)
+                readings.append((head.author, labelled[image_id], further[0].author, second))
+        return observer_errors(readings, len(self.study.task))
 
     def _next(self, free: list[str]) -> tuple[str, str] | None:
         return tuple(adaptive(self.watch.pool(free), np.random.default_rng(len(free)))) if free else None
@@ -99,6 +111,12 @@ class StatusPage:
             page.picture(pictures.learning_curve(points, ("", "proposals"), axes=axes), "One point a case.")
             page.section("By landmark")
             page.table(["landmark", "mean error, mm", "cases"], c["per_landmark"])
+        intra, inter = c["observers"]
+        if intra.cases or inter.cases:
+            page.section("How far people differ")
+            page.text(f"Read twice by the same person: {intra.cases} cases; by two: {inter.cases}.")
+            rows = [[name, *map(float, pair)] for name, *pair in zip(self.study.task.names, intra.mm, inter.mm, strict=True)]
+            page.table(["landmark", "same person, mm", "two people, mm"], rows)
         page.section("Who did what")
         page.table(["annotator", "cases", "revisions", "last"], c["annotators"])
         page.section("Cases")

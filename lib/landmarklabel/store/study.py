@@ -30,6 +30,8 @@ from landmarklabel.store.database import StoreFault
 from landmarklabel.store.label_files import SETTLED_NS, LabelFiles, State
 from landmarklabel.store.revisions import Revision, RevisionStore
 
+REPEAT = "@second reading"  # after an image's id: where further readings of it are kept
+
 
 class Study:
     """One study folder and its labels; safe for threads and for several processes on one machine.
@@ -159,6 +161,23 @@ class Study:
         dump_markups(landmarks)  # raises before anything is saved
         body = body_of(landmarks)
         return self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
+
+    def save_repeat(self, image_id: str, landmarks: LandmarkSet, *, author: str = "", key: str | None = None) -> Revision:
+        """Keep a second reading of a labelled image, made without seeing the first: it changes no label.
+
+        Raises:
+            As ``save``; StudyError where there is no first reading.
+        """
+        self.image_path(image_id)
+        if image_id not in self.labelled():
+            raise StudyError(f"{image_id} has no landmarks yet, so this cannot be a second reading")
+        dump_markups(landmarks)
+        return self.revisions.save(f"{image_id}{REPEAT}", body_of(landmarks), author=author, source="second reading", key=key)
+
+    def repeats(self) -> dict[str, list[Revision]]:
+        """Image id to its further readings, oldest first."""
+        found = [i for i in self.revisions.heads() if i.endswith(REPEAT)]
+        return {i.removesuffix(REPEAT): self.revisions.history(i) for i in found}
 
     def restore(self, image_id: str, number: int, *, author: str) -> Revision:
         """Make an earlier revision's content the newest revision. Raises NotFound, StudyError."""

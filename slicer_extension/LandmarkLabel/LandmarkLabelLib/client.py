@@ -110,9 +110,12 @@ class Client:
         body = {**given(points, task.dims), "model": model}
         return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
 
-    def save(self, image_id: str, points: list[Point], task: Task, base_revision: int, author: str, key: str) -> int:
+    def save(
+        self, image_id: str, points: list[Point], task: Task, base_revision: int, author: str, key: str, repeat=False
+    ) -> int:
         """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base."""
         body = {"landmarks": to_rows(points, task.dims), "base_revision": base_revision, "author": author, "key": key}
+        body |= {"repeat": True} if repeat else {}
         answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True)
         if "current" in answer:
             revision, other, theirs = self._revision(answer["current"], task)

@@ -120,7 +120,9 @@ class LandmarkLogic:
             if newest is None:
                 self._say(self._("every case is labelled, or in somebody else's hands"))
                 return
-            self._open(chosen["id"], newest, str(chosen.get("reason", "")))
+            repeat = chosen.get("repeat") is True
+            newest = (0, "", [Point(name) for name in self.task.names]) if repeat else newest
+            self._open(chosen["id"], newest, str(chosen.get("reason", "")), repeat)
 
         self._run(job, done, self._("asking for the next case"))
 
@@ -128,9 +130,9 @@ class LandmarkLogic:
         """Open a case by its id, also a finished one, with all its revisions."""
         self.review.open(image_id, self.task)
 
-    def _open(self, image_id: str, newest: tuple, reason: str) -> None:
+    def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> None:
         revision, _, points = newest
-        self.session = Session(self.task, image_id, points, revision, reason)
+        self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
         self.template, self.conflict, self.moved, self.image = list(points), None, 0, None
         if self.review.image_id != image_id:
             self.review.forget()
@@ -264,7 +266,8 @@ class LandmarkLogic:
         except ValueError as error:
             self._say(str(error))
             return False
-        self.outbox.put(self.session.image_id, self.session.points, self.task, self.session.base_revision, self.options.author)
+        s = self.session
+        self.outbox.put(s.image_id, s.points, self.task, s.base_revision, self.options.author, s.repeat)
         self._say(self._("{case} submitted").format(case=self.session.image_id))
         self.deliver()
         return True

@@ -31,11 +31,12 @@ class Outbox:
         """Files not delivered yet."""
         return sorted(self.folder.glob("*.json"))
 
-    def put(self, image_id: str, points: list, task: Task, base_revision: int, author: str) -> Path:
-        """Keep a submission; it is safe once this returns."""
+    def put(self, image_id: str, points: list, task: Task, base_revision: int, author: str, repeat: bool = False) -> Path:
+        """Keep a submission, or a second reading; it is safe once this returns."""
         path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
         rows = to_rows(points, task.dims)
         content = {"image": image_id, "landmarks": rows, "base_revision": base_revision, "author": author, "key": path.stem}
+        content["repeat"] = repeat
         write_atomically(path, json.dumps(content, allow_nan=False))
         return path
 
@@ -51,7 +52,15 @@ class Outbox:
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 points = parse_points(content["landmarks"], task)
-                where = content["image"], points, task, content["base_revision"], content["author"], content["key"]
+                where = (
+                    content["image"],
+                    points,
+                    task,
+                    content["base_revision"],
+                    content["author"],
+                    content["key"],
+                    content.get("repeat") is True,
+                )
             except (ValueError, KeyError) as error:
                 results.append((path.stem, self._set_aside(path, Refused(f"{path.name} cannot be read: {error}"))))
                 continue

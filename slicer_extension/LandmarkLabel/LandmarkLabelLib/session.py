@@ -30,6 +30,7 @@ class Session:
         base_revision: the server's revision this started from.
         reason: why the case was chosen.
         next: what the server says should be placed next.
+        repeat: a second reading of a case somebody has labelled, whose landmarks are not shown.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class Session:
     base_revision: int = 0
     reason: str = ""
     next: str | None = None
+    repeat: bool = False
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
 
@@ -130,6 +132,7 @@ class Session:
             "base_revision": self.base_revision,
             "reason": self.reason,
             "next": self.next,
+            "repeat": self.repeat,
             "points": [asdict(p) for p in self.points],
         }
         write_atomically(Path(path), json.dumps(content))
@@ -145,7 +148,7 @@ class Session:
             if [p.name for p in points] != list(task.names):
                 return None
             where = str(content["image_id"]), points, int(content["base_revision"])
-            return Session(task, *where, str(content["reason"]), content["next"])
+            return Session(task, *where, str(content["reason"]), content["next"], bool(content.get("repeat", False)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
