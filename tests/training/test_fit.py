@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +25,7 @@ from landmarklabel.networks import build
 from landmarklabel.networks.registry import PRESETS, find_preset
 from landmarklabel.training.fit import FitConfig, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
+from landmarklabel.training.stages import LocatorStage, draw_cases
 
 TASK = phantom_task(2, 6)
 STEPS = 160
@@ -370,3 +372,17 @@ def test_unlabelled_images_teach_a_second_round_on_any_processor(tmp_path, monke
     fit(TASK, TRAIN[:6], [], config(steps=80, pool=pool), tmp_path / "model", told)
     assert [s for s, step in stages if step == 1] == ["locate", "refine"] * 2
     assert load_model(tmp_path / "model", TASK).task == TASK
+
+
+def test_new_and_hard_cases_are_shown_twice_as_often(tmp_path, monkeypatch):
+    shown = Counter()
+    batch = LocatorStage.batch
+
+    def counted(stage, step):
+        shown.update(c.image_id for c in draw_cases(stage.cases, stage.batch_size, step, stage.seed))
+        return batch(stage, step)
+
+    monkeypatch.setattr(LocatorStage, "batch", counted)
+    fit(TASK, TRAIN[:6], [], config(steps=40, twice=frozenset({"case2", "case5"})), tmp_path / "model")
+    assert shown["case2"] == shown["case5"] == 2 * shown["case0"] > 0
+    assert sorted(read_record(tmp_path / "model")["train_labels"]) == [f"case{i}" for i in range(6)]

@@ -11,22 +11,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from monailabel.interfaces.tasks.train import TrainTask
 
-from landmarklabel.data.cases import load_cases
+from landmarklabel.data.cases import Case, load_cases
 from landmarklabel.data.split import split_ids
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
+from landmarklabel.server.pool import PoolWatch
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.fit import FitConfig, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
 from landmarklabel.training.publishing import ModelShelf, decide
 
 DEFAULT_MINUTES = 10.0
+HARD = 1.5  # times the median error of the proposals
 SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 
 
@@ -95,6 +98,7 @@ class LandmarkTrain(TrainTask):
             device=device,
             start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
             pool=[path for i, path in sorted(self.study.images().items()) if i not in labels],
+            twice=self._new_or_hard(train) if live is not None else frozenset(),
         )
         report.start(config.budget, len(train), len(valid))
         model, metrics = self._fit(config, train, valid, report)
@@ -112,6 +116,15 @@ class LandmarkTrain(TrainTask):
         shutil.rmtree(folder, ignore_errors=True)
         config.resume = False
         return fit(self.study.task, train, valid, config, folder, report.progress, stop)
+
+    def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
+        """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
+        known = read_record(self.shelf.live()).get("train_labels") or {}
+        new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.landmarks)}
+        observed = PoolWatch(self.study, lambda: (None, 0)).observed()
+        off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
+        hard = {i for i, x in off.items() if x > HARD * np.median(list(off.values()))}
+        return frozenset(new | hard)
 
     def _live(self, device) -> Localizer | None:
         live = self.shelf.live()

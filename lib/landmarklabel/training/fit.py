@@ -49,6 +49,7 @@ class FitConfig:
         resume: go on from the state a stopped run left in the output folder.
         start_from: a model of the same task and preset whose weights to start from.
         pool: images without labels: what is found in them teaches a second round of training, and the shape prior.
+        twice: ids of cases that are shown twice as often.
     """
 
     preset: Preset
@@ -58,6 +59,7 @@ class FitConfig:
     resume: bool = False
     start_from: Localizer | None = None
     pool: Sequence[Path] = ()
+    twice: frozenset[str] = frozenset()
 
 
 def fit(
@@ -95,6 +97,7 @@ def fit(
     shapes = [(c.image.geometry, c.landmarks) for c in usable]
     model.prior = learn_prior(shapes)
     usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
+    usable += [c for c in usable if c.image_id in config.twice]
     if pose is not None:
         mirror = find_mirror(pose.mean, task)
         usable = [replace(c, mirror=mirror) for c in usable]
