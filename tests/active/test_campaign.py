@@ -197,7 +197,7 @@ def test_a_stopped_campaign_goes_on_to_the_same_end(monkeypatch, training, tmp_p
 
 
 def test_a_round_is_kept_when_the_model_found_no_place_for_a_landmark(monkeypatch, training, tmp_path):
-    monkeypatch.setattr(campaigns, "look_over", lambda model, case: Seen(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (NAN, NAN))))
+    monkeypatch.setattr(campaigns, "look_over", lambda model, case: Seen(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (None, None))))
     straight = played().run("uncertain", 0, tmp_path)
     use_training(monkeypatch, Training(stop_at=1))
     assert [r["chosen"] for r in played().run("uncertain", 0, tmp_path).values()] == [r["chosen"] for r in straight.values()]

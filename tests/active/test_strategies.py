@@ -105,19 +105,19 @@ def test_diverse_without_thumbnails_is_random_and_says_so():
 def test_uncertain_takes_the_largest_expected_error_and_says_where():
     seen = {"a": Seen(2.0, 0.0, "wrist"), "b": Seen(5.0, 0.0, "thumb_tip"), "c": Seen(3.0, 0.02, "elbow")}
     choice = uncertain(Pool(["a", "b", "c", "d"], ["e"], seen=seen), rng())
-    assert choice == ("b", "number 1 of 4 by expected error, most of it at thumb_tip")
+    assert choice == ("b", "number 1 of 4 by doubt, most of it at thumb_tip")
 
 
 def test_uncertain_takes_contradictions_for_worse_than_width():
     seen = {"a": Seen(5.0, 0.0, "wrist"), "b": Seen(3.0, 0.25, "tip")}
     assert seen["a"].uncertainty == 5.0 and seen["b"].uncertainty == 5.25
     choice = uncertain(Pool(["a", "b"], seen=seen), rng())
-    assert choice == ("b", "number 1 of 2 by expected error, most of it at tip; 25% of the points contradict the others")
+    assert choice == ("b", "number 1 of 2 by doubt, most of it at tip; 25% of the points contradict the others")
 
 
 def test_uncertain_ignores_what_is_no_longer_to_be_labelled():
     seen = {"gone": Seen(9.0, 0.5, "x"), "a": Seen(1.0, 0.0, "y"), "b": Seen(2.0, 0.0, "z")}
-    assert uncertain(Pool(["a", "b"], ["gone"], seen=seen), rng()) == ("b", "number 1 of 2 by expected error, most of it at z")
+    assert uncertain(Pool(["a", "b"], ["gone"], seen=seen), rng()) == ("b", "number 1 of 2 by doubt, most of it at z")
 
 
 def test_uncertain_is_diverse_while_no_model_has_looked():
@@ -145,8 +145,8 @@ def test_adaptive_is_diverse_without_a_model():
 
 
 def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
-    assert adaptive(opposed(trust=1.0), rng()) == ("u0", "number 1 of 6 by expected error, most of it at tip")
-    reason = "number 6 of 6 by expected error, most of it at tip, and looks unlike the labelled images"
+    assert adaptive(opposed(trust=1.0), rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
+    reason = "number 6 of 6 by doubt, most of it at tip, and looks unlike the labelled images"
     for trust in (-1.0, 0.0):
         assert adaptive(opposed(trust), rng()) == ("u5", reason)
 
@@ -155,7 +155,7 @@ def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
 def test_adaptive_takes_what_is_both_doubtful_and_unlike(trust):
     pool = opposed(trust)
     pool = replace(pool, seen={**pool.seen, "u5": Seen(99.0, 0.5, "wrist")})
-    reason = "number 1 of 6 by expected error, most of it at wrist; 50% of the points contradict the others"
+    reason = "number 1 of 6 by doubt, most of it at wrist; 50% of the points contradict the others"
     assert adaptive(pool, rng()) == ("u5", reason + ", and looks unlike the labelled images")
 
 
@@ -192,7 +192,7 @@ def test_adaptive_takes_them_when_nothing_else_is_left():
 
 def test_adaptive_has_no_stream_where_nothing_is_kept_for_validation():
     pool = replace(calibrated(2 * STREAM - 1), calibration=frozenset())
-    assert adaptive(pool, rng()) == ("u0", "number 1 of 6 by expected error, most of it at tip")
+    assert adaptive(pool, rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
 
 
 @pytest.mark.parametrize("seen", ["u0", "labelled meanwhile"])

@@ -26,7 +26,7 @@ def material(tmp_path_factory) -> Material:
 
 @pytest.fixture(scope="module")
 def server(material, running_server):
-    with running_server(material) as server:
+    with running_server(material, "retrain", "10") as server:
         yield server
 
 
@@ -72,8 +72,8 @@ def test_labels_enough_start_a_training_whose_model_then_chooses(server, materia
     wait_until(lambda: server.stats().get("state") != "running", 60, "it to stop", 0.3)
     assert server.train({"max_epochs": 3})["state"] == "done"
     shown = lambda: server.http("GET", "/landmarks/").text  # noqa: E731
-    wait_until(lambda: "by expected error, most of it at" in shown(), 90, "the model to look over the pool", 0.5)
-    assert "by expected error, most of it at" in ask(server.url, "joe", "uncertain")["reason"]
+    wait_until(lambda: "by doubt, most of it at" in shown(), 90, "the model to look over the pool", 0.5)
+    assert "by doubt, most of it at" in ask(server.url, "joe", "uncertain")["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,20 @@ def test_a_case_whose_time_is_over_counts_as_fresh_also_for_who_had_it(leases, c
     assert leases.take("ann", IDS, take_first) == "a"
 
 
+def test_a_skipped_case_that_was_handed_out_again_and_ran_out_is_fresh(leases, clock):
+    asked = []
+
+    def choose(free):
+        asked.append(list(free))
+        return free[0]
+
+    for client, expected in (("ann", "a"), ("ann", "b"), ("bob", "a")):
+        assert leases.take(client, ["a", "b"], choose) == expected
+        clock.now += 1
+    clock.now += LEASE_S
+    assert leases.take("cem", ["a", "b"], choose) == "a" and asked[-1] == ["a", "b"]
+
+
 def test_asking_again_begins_a_new_term(file, clock):
     leases = Leases(file, seconds=10, clock=clock)
     leases.take("ann", ["a"], take_first)
@@ -152,10 +166,13 @@ def test_who_submits_and_asks_on_has_skipped_nothing(leases, clock):
     assert leases.take("ann", left, must_not_choose) is None and leases.held() == {}
 
 
-def test_an_anonymous_client_is_somebody_new_every_time(leases):
-    assert [leases.take("", IDS, take_first) for _ in IDS] == IDS
-    assert leases.take("", IDS, must_not_choose) is None
-    assert len(set(holders(leases).values())) == len(IDS) and "" not in holders(leases).values()
+def test_those_without_a_name_get_cases_of_their_own_while_there_are_fresh_ones_and_never_none(leases, clock):
+    got = []
+    for _ in range(2 * len(IDS)):
+        got.append(leases.take("", IDS, take_first))
+        clock.now += 1
+    assert got == [*IDS, *IDS]
+    assert len(leases.held()) == 1
 
 
 @pytest.mark.parametrize("client", ["Röntgen Ünsal 🦴", "\ud800", 'a"b\\c\n\0', "x" * 100_000])
@@ -287,7 +304,6 @@ class AgainstAList(RuleBasedStateMachine):
         self.leases = Leases(self.folder / "leases.json", seconds=10, clock=self.clock)
         self.hands: dict[str, tuple[str, float]] = {}  # client to case and since when
         self.queue: list[str] = []  # skipped, longest ago first
-        self.strangers = 0
 
     @rule(
         client=st.sampled_from(["", "ann", "bob", "cem"]),
@@ -303,9 +319,7 @@ class AgainstAList(RuleBasedStateMachine):
             return free[k % len(free)]
 
         got = self.leases.take(client, open_ids, choose)
-        if not client:
-            self.strangers += 1
-            client = f"stranger {self.strangers}"
+        client = client or "somebody"
         self._forget(open_ids)
         if client in self.hands:
             self.queue.append(self.hands.pop(client)[0])
@@ -335,8 +349,7 @@ class AgainstAList(RuleBasedStateMachine):
         self._forget()
         held = self.leases.held()
         assert {i: x["since"] for i, x in held.items()} == dict(self.hands.values())
-        named = {i: x["client"] for i, x in held.items() if not x["client"].startswith("somebody")}
-        assert named == {i: c for c, (i, _) in self.hands.items() if not c.startswith("stranger")}
+        assert {i: x["client"] for i, x in held.items()} == {i: c for c, (i, _) in self.hands.items()}
 
     def teardown(self):
         shutil.rmtree(self.folder)

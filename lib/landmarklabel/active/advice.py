@@ -35,8 +35,11 @@ def advise(labels: Sequence[int], errors_mm: Sequence[float]) -> Advice:
     n, error = n[known], error[known]
     if len(n) < LEAST or np.ptp(n) < LEAST - 1:
         left = max(LEAST - len(n), 1)
-        return Advice(f"label {left} more cases with a model at work before it can be said how much labels still help")
+        cases = "one more case" if left == 1 else f"{left} more cases"
+        return Advice(f"label {cases} with a model at work before it can be said how much labels still help")
     level, gain = _fit(1 / n, error)
+    if level < 0:  # the line through the origin then
+        level, gain = 0.0, float(np.median(error * n))
     now, then = (level + gain / m for m in (n.max(), n.max() + AHEAD))
     saved = (now - then) / max(now, 1e-9)
     figures = f"about {now:.2f} mm off now, {then:.2f} mm after {AHEAD} more labels"

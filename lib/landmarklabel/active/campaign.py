@@ -12,6 +12,7 @@ import numpy as np
 from landmarklabel.active.pool import Pool, Seen, look_over, thumbnail
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.data.cases import Case
+from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
@@ -50,6 +51,7 @@ class Campaign:
         Returns:
             Metrics on the tests by number of labels, with ``chosen``: the ids in the order they were labelled.
         """
+        self._check(folder)
         rng, looks = np.random.default_rng(seed), {i: thumbnail(c) for i, c in self.cases.items()}
         chosen: list[str] = []
         seen: dict[str, Seen] = {}
@@ -58,7 +60,7 @@ class Campaign:
             kept = folder / f"{count:04d}.json"
             before = json.loads(kept.read_text()) if kept.exists() else None
             if before is not None:
-                chosen, seen = before["chosen"], {i: Seen(**s) for i, s in before["seen"].items()}
+                chosen, seen = list(before["chosen"]), {i: Seen(**s) for i, s in before["seen"].items()}
                 rng = np.random.default_rng([seed, count])
                 rounds[count] = before
                 continue
@@ -73,6 +75,22 @@ class Campaign:
             rounds[count] = {**self._measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
             write_json(kept, rounds[count])
         return rounds
+
+    def _check(self, folder: Path) -> None:
+        """Refuse to go on with rounds that were made in another way."""
+        about = {
+            "task": self.task.hash,
+            "preset": self.preset.key,
+            "minutes": self.budget.minutes,
+            "steps": self.budget.steps,
+            "tests": sorted(c.image_id for c in self.tests),
+            "pool": sorted(self.cases),
+        }
+        record = folder / "about.json"
+        if record.exists() and json.loads(record.read_text()) != about:
+            raise UsageError(f"{folder} holds rounds of another task, model, time or set of images; give another --out")
+        if not record.exists():
+            write_json(record, about)
 
     def _train(self, chosen: Sequence[str], seed: int, folder: Path) -> Localizer:
         unlabelled = [path for i, path in sorted(self.paths.items()) if i not in chosen]
@@ -113,6 +131,8 @@ def _labels_to(target: float, rounds: Mapping[int, dict]) -> float | None:
     previous = None
     for count, metrics in sorted(rounds.items()):
         error = metrics["mre_mm"]
+        if error is None:  # the model found nothing
+            continue
         if error <= target:
             if previous is None:
                 return float(count)
@@ -124,4 +144,5 @@ def _labels_to(target: float, rounds: Mapping[int, dict]) -> float | None:
 
 def _curve(seeds: Mapping[int, Mapping[int, dict]]) -> list:
     counts = sorted({n for rounds in seeds.values() for n in rounds})
-    return [[n, [rounds[n]["mre_mm"] for _, rounds in sorted(seeds.items()) if n in rounds]] for n in counts]
+    found = lambda n: [r[n]["mre_mm"] for _, r in sorted(seeds.items()) if n in r and r[n]["mre_mm"] is not None]  # noqa: E731
+    return [[n, found(n)] for n in counts]

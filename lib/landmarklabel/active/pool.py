@@ -22,13 +22,13 @@ class Seen:
         expected_error: mean over the landmarks, in hundredths of the shape's size.
         doubt: share of the landmarks whose detection contradicts the others or is torn between places.
         worst: the landmark with the largest expected error.
-        positions_mm: (n, d) what it would propose, LPS; to be compared with what a person will say. NaN where nothing.
+        positions_mm: (n, d) what it would propose, LPS; to be compared with what a person will say. None where nothing.
     """
 
     expected_error: float
     doubt: float
     worst: str
-    positions_mm: tuple[tuple[float, ...], ...] = ()
+    positions_mm: tuple[tuple[float | None, ...], ...] = ()
 
     @property
     def uncertainty(self) -> float:
@@ -72,15 +72,17 @@ def look_over(model: Localizer, case: Case) -> Seen:
     evidence = model.detect(case)
     suggestion = model.suggest(evidence, case.image.geometry)
     landmarks, task = suggestion.landmarks, model.task
-    shown = landmarks.positions_mm[landmarks.defined]
-    size = float(np.sqrt(((shown - shown.mean(0)) ** 2).sum(1).mean())) if len(shown) else 1.0
-    error = np.nan_to_num(landmarks.expected_error_mm, nan=0.0) / max(size, 1e-6) * 100
-    torn = (evidence.mass < 0.5) & landmarks.defined
+    shown, there = landmarks.positions_mm[landmarks.defined], landmarks.defined
+    size = float(np.sqrt(((shown - shown.mean(0)) ** 2).sum(1).mean())) if len(shown) > 1 else 0.0
+    size = size or float(np.subtract(*case.image.geometry.bounds_mm[::-1]).max())
+    spread = np.sqrt(np.trace(np.nan_to_num(landmarks.covariance_mm2), axis1=1, axis2=2))  # where nothing is calibrated
+    error = np.where(np.isfinite(landmarks.expected_error_mm), landmarks.expected_error_mm, spread) / size * 100
+    torn = (evidence.mass < 0.5) & there
     return Seen(
-        expected_error=float(error[landmarks.defined].mean()) if len(shown) else 100.0,
+        expected_error=float(error[there].mean()) if len(shown) else 100.0,
         doubt=float((suggestion.flagged | torn).mean()),
-        worst=task.names[int(np.argmax(error))],
-        positions_mm=tuple(tuple(float(v) for v in p) for p in landmarks.positions_mm),
+        worst=task.names[int(np.argmax(np.where(there, error, -1.0)))],
+        positions_mm=tuple(tuple(float(v) if np.isfinite(v) else None for v in p) for p in landmarks.positions_mm),
     )
 
 

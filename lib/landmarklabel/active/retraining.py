@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-AFTER, MINUTES = 10, 10.0  # new labels, and how long to train then
+AFTER, MINUTES = 0, 10.0  # new labels (0: only when somebody asks), and how long to train then
 STALE, AT_LEAST = 2.0, 3  # times the model's own error that the last so many cases were off
 
 

@@ -59,7 +59,7 @@ def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
         return Choice(chosen, f"drawn at random: every {STREAM}th case measures the model fairly")
     left = [i for i in pool.unlabelled if i not in pool.calibration] or list(pool.unlabelled)
     pool = Pool(left, pool.labelled, pool.looks, pool.seen, pool.trust)
-    if len(pool.labelled) < COLD or not pool.seen:
+    if len(pool.labelled) < COLD or not any(i in pool.seen for i in left):
         return diverse(pool, rng)
     weight = 0.35 + 0.5 * max(pool.trust, 0.0)
     doubt = {i: pool.seen[i].uncertainty for i in left if i in pool.seen}
@@ -73,7 +73,7 @@ def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
 def _doubts(pool: Pool, image_id: str) -> str:
     seen = pool.seen[image_id]
     place = sum(other.uncertainty > seen.uncertainty for i, other in pool.seen.items() if i in pool.unlabelled) + 1
-    text = f"number {place} of {len(pool.unlabelled)} by expected error, most of it at {seen.worst}"
+    text = f"number {place} of {len(pool.unlabelled)} by doubt, most of it at {seen.worst}"
     return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
 
 
@@ -86,7 +86,8 @@ def _gains(pool: Pool) -> dict[str, float]:
     far = apart.max() if apart.size else 1.0
     nearest = apart[:, labelled].min(1) if labelled.any() else np.full(len(ids), far)
     gain = np.maximum(nearest[:, None] - apart, 0.0).sum(0)
-    return {i: float(g) for i, g, known in zip(ids, gain, labelled, strict=True) if not known and i in set(pool.unlabelled)}
+    free = set(pool.unlabelled)
+    return {i: float(g) for i, g, known in zip(ids, gain, labelled, strict=True) if not known and i in free}
 
 
 def _rank(values: dict[str, float], key: str) -> float:

@@ -74,12 +74,16 @@ def labels(a: argparse.Namespace) -> None:
         raise UsageError(f"--strategies: no strategy called {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
     if a.seeds < 1:
         raise UsageError(f"--seeds {a.seeds} must be at least 1")
+    if (a.minutes is not None and a.minutes <= 0) or (a.steps is not None and a.steps <= 0):
+        raise UsageError("--minutes and --steps must be positive")
     preset, counts = find_preset(a.model, task.dims), _counts(a.counts)
     if not Path(a.study).is_dir():
         raise StudyError(f"{a.study}: no such study folder; landmarklabel import makes one")
     study = Study(a.study, task)
     cases = {c.image_id: c for c in load_cases(study, _chosen(study, None))}
     tests = set(read_ids(a.valid)) if a.valid else set(split_ids(cases)[1])
+    if unknown := sorted(tests - set(cases)):
+        raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
     pool = {i: c for i, c in cases.items() if i not in tests}
     if not pool or not tests & set(cases):
         raise StudyError(f"{a.study}: {len(pool)} labelled images to choose from and {len(tests & set(cases))} to measure on")
@@ -91,6 +95,8 @@ def labels(a: argparse.Namespace) -> None:
     campaign = Campaign(task, pool, paths, [cases[i] for i in sorted(tests & set(cases))], preset, budget, counts)
     everything = Campaign(task, pool, paths, campaign.tests, preset, budget, [len(pool)])
     full = everything.run("random", 0, Path(a.out) / "all", told)[len(pool)]
+    if full["mre_mm"] is None:
+        raise StudyError("the model trained on all labels finds nothing: give it more --minutes")
     runs: dict[str, dict] = {s: {} for s in strategies}
     for seed in range(a.seeds):
         for strategy in strategies:

@@ -38,7 +38,8 @@ def write_labels(
     for strategy, curve in result["curves"].items():
         for count, errors in curve:
             beyond = [rounds[count]["outliers"]["10"] for rounds in runs[strategy].values() if count in rounds]
-            rows.append([strategy, count, float(np.mean(errors)), float(np.max(errors)), float(np.mean(beyond))])
+            mean, worst = (float(np.mean(errors)), float(np.max(errors))) if errors else (None, None)
+            rows.append([strategy, count, mean, worst, float(np.mean(beyond))])
     page.table(["strategy", "labels", "mean error, mm", "worst seed, mm", "points beyond 10 mm"], rows)
     page.section("What was chosen first")
     for strategy, seeds in runs.items():

@@ -112,7 +112,8 @@ def label_curves(curves: Mapping[str, Sequence], target_mm: float) -> Figure:
     """
     figure, ax = _chart(7.2, 3.8, "labelled cases", "mean error (mm)")
     for number, (strategy, curve) in enumerate(curves.items()):
-        counts, colour = [n for n, _ in curve], f"C{number}"
+        curve, colour = [point for point in curve if point[1]], f"C{number}"
+        counts = [n for n, _ in curve]
         means, low, high = ([f(errors) for _, errors in curve] for f in (np.mean, np.min, np.max))
         ax.plot(counts, means, color=colour, marker="o", ms=4, lw=1.8, label=strategy)
         ax.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)

@@ -33,7 +33,7 @@ class LandmarkApp(MONAILabelApp):
 
     ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
     ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
-    (default 10, 0 for never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
+    (default 0, never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
     for a second reading (default 0, never).
     """
 
@@ -51,7 +51,7 @@ class LandmarkApp(MONAILabelApp):
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
-        self.watch = PoolWatch(self.study, self._live)
+        self.watch = PoolWatch(self.study, self._live, _tell)
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         super().__init__(
             app_dir,
@@ -105,7 +105,7 @@ class LandmarkApp(MONAILabelApp):
             self.watch.start()
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
         for problem in self.study.sync():
-            print(f"LandmarkLabel: {problem}", file=sys.stderr)  # noqa: T201 - the operator's console
+            _tell(problem)
 
     def infer_task(self, model: object = None) -> LandmarkInfer:
         """A served model by name; the first one when no name is given. Raises NotFound."""
@@ -137,7 +137,7 @@ class LandmarkApp(MONAILabelApp):
             try:
                 return self.infer(one)
             except LandmarkLabelError as error:
-                print(f"LandmarkLabel: {one['image']}: {error}", file=sys.stderr)  # noqa: T201 - kept in the task's log
+                _tell(f"{one['image']}: {error}")
                 return {"error": str(error)}
 
         return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)
@@ -171,7 +171,7 @@ class LandmarkApp(MONAILabelApp):
             reason = why_retrain(new, self.retrain_after, recent, (stats.get("eval") or {}).get("mre_mm"))
             if reason and self._start_training(name):
                 self._labels_tried = len(labelled)
-                print(f"LandmarkLabel: training {name}: {reason}", file=sys.stderr)  # noqa: T201 - the operator's console
+                _tell(f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
         from monailabel.utils.async_tasks.task import AsyncTask
@@ -184,6 +184,10 @@ class LandmarkApp(MONAILabelApp):
 
     def info(self) -> dict:
         return {**super().info(), "task": self.task.to_json()}
+
+
+def _tell(text: str) -> None:
+    print(f"LandmarkLabel: {text}", file=sys.stderr)  # noqa: T201 - the operator's console, and the log of a background task
 
 
 def _at_least(conf: dict[str, str], key: str, default: float, least: float) -> float:

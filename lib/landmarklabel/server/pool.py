@@ -29,10 +29,16 @@ class PoolWatch:
     Args:
         study: whose images.
         live: the newest model and its version; (None, 0) while there is none.
+        told: what has gone wrong in the background.
     """
 
-    def __init__(self, study: Study, live: Callable[[], tuple[Localizer | None, int]]):
-        self.study, self.live = study, live
+    def __init__(
+        self,
+        study: Study,
+        live: Callable[[], tuple[Localizer | None, int]] = lambda: (None, 0),
+        told: Callable[[str], None] = lambda _: None,
+    ):
+        self.study, self.live, self.told = study, live, told
         self.file = study.cache_dir / "pool.json"
         self.looks: dict[str, np.ndarray] = {}
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
@@ -75,8 +81,11 @@ class PoolWatch:
         with suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while not self._stop.wait(REST_S):
-            with suppress(LandmarkLabelError, OSError):  # a full disk or a damaged model: at the next round
+            try:
                 self._round()
+            except Exception as error:  # a full disk, a damaged model: this thread tries again, whatever it was
+                self.told(f"looking over the pool failed: {error!r}")
+                self._stop.wait(30)
 
     def _round(self) -> None:
         model, version = self.live()

@@ -121,7 +121,7 @@ class LandmarkTrain(TrainTask):
         """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
         known = read_record(self.shelf.live()).get("train_labels") or {}
         new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.landmarks)}
-        observed = PoolWatch(self.study, lambda: (None, 0)).observed()
+        observed = PoolWatch(self.study).observed()
         off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
         hard = {i for i, x in off.items() if x > HARD * np.median(list(off.values()))}
         return frozenset(new | hard)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +33,20 @@ class Leases:
         What the client had and did not submit counts as skipped: it comes back when nothing else is left, longest ago first.
 
         Args:
-            client: who asks; an empty name is somebody new every time.
+            client: who asks. Those without a name are one client who skips all the time: each has a case of their own while
+                fresh ones last.
             open_ids: cases that are not done.
             choose: picks one of those that are free.
         """
-        client = client[:200] or f"somebody {uuid.uuid4()}"
+        client = client[:200] or "somebody"
         with self._locked() as state:
             now = self.clock()
-            held = {i: x for i, x in state["held"].items() if i in set(open_ids) and now - x["since"] < self.seconds}
+            known = set(open_ids)
+            held = {i: x for i, x in state["held"].items() if i in known and self._is_held(x, now)}
             for image_id in [i for i, x in held.items() if x["client"] == client]:
                 held.pop(image_id)
                 state["skipped"][image_id] = now
-            state["skipped"] = {i: t for i, t in state["skipped"].items() if i in set(open_ids)}
+            state["skipped"] = {i: t for i, t in state["skipped"].items() if i in known}
             free = [i for i in open_ids if i not in held]
             fresh = [i for i in free if i not in state["skipped"]]
             state["held"] = held
@@ -58,7 +60,10 @@ class Leases:
     def held(self) -> dict[str, dict]:
         """Image id to {"client", "since"} of the cases in somebody's hands."""
         with self._locked() as state:
-            return {i: x for i, x in state["held"].items() if self.clock() - x["since"] < self.seconds}
+            return {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
+
+    def _is_held(self, lease: dict, now: float) -> bool:
+        return 0 <= now - lease["since"] < self.seconds  # a clock that was set back holds nothing for ever
 
     @contextmanager
     def _locked(self) -> Iterator[dict]:
@@ -74,7 +79,14 @@ class Leases:
     def _read(self) -> dict:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            held = {str(i): {"client": str(x["client"]), "since": float(x["since"])} for i, x in content["held"].items()}
-            return {"held": held, "skipped": {str(i): float(t) for i, t in content["skipped"].items()}}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            held = {str(i): {"client": str(x["client"]), "since": _time(x["since"])} for i, x in content["held"].items()}
+            return {"held": held, "skipped": {str(i): _time(t) for i, t in content["skipped"].items()}}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return {"held": {}, "skipped": {}}  # a lost file costs nothing but a case shown twice
+
+
+def _time(value: object) -> float:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value!r} is no time")
+    return seconds
