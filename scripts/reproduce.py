@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import accuracy
+import active
 import interaction
 import panel
 from experiment import hardware
@@ -47,7 +48,7 @@ def main() -> int:
     return 0
 
 
-EXPERIMENTS = {f.__name__: f for f in (*accuracy.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS)}
+EXPERIMENTS = {f.__name__: f for f in (*accuracy.EXPERIMENTS, *active.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS)}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -87,7 +87,6 @@ def test_a_round_whose_model_found_nothing_has_not_reached_the_target():
 
 TASK = LandmarkTask("three", ("a", "b", "c"), 2)
 COUNTS = (2, 4, 7)
-NAN = float("nan")
 
 
 def _case(image_id: str, seed: int) -> Case:
