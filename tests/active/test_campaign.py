@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_pool import phantom, small, small_networks  # noqa: F401
+from test_look_over import phantom, small, small_networks  # noqa: F401
 
 from landmarklabel.active import campaign as campaigns
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
