@@ -55,7 +55,7 @@ def mouse_methods(data: Path, runs: Path, minutes: float = 8) -> dict:
 
 def presence(data: Path, runs: Path) -> dict:
     """Phantoms of which 30 % of the landmarks are missing: are they said to be absent?"""
-    plans = {2: {"cases": 160, "tests": 60, "minutes": 4}, 3: {"cases": 120, "tests": 30, "minutes": 6}}  # on one core
+    plans = {2: {"cases": 160, "tests": 60, "minutes": 4}, 3: {"cases": 120, "tests": 30, "minutes": 42}}  # on one core
     return {f"{dims}d": {**plan, "models": _presence(dims, plan, runs / f"{dims}d")} for dims, plan in plans.items()}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration
-from landmarklabel.inference.evidence import Candidates, Evidence
+from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration, local_share
+from landmarklabel.inference.evidence import Candidates, Evidence, mixed
 
 
 def seen(positions, covariance, presence, mass) -> Evidence:
@@ -121,3 +123,32 @@ def test_unknown_landmarks_do_not_move_the_threshold():
         truth.append(t)
         states.append(s)
     assert fit_calibration(evidence, truth, states).presence_threshold == threshold
+
+
+def test_the_stage_that_tells_presence_better_on_validation_cases_is_believed():
+    rng = np.random.default_rng(0)
+    states = [rng.integers(0, 2, 12) for _ in range(20)]
+
+    def opposed(good: int) -> list[Evidence]:
+        out = []
+        for state in states:
+            opinions = np.stack([rng.uniform(0.3, 0.9, 12), rng.uniform(0.3, 0.9, 12)])
+            opinions[good] = np.clip(0.1 + 0.8 * state + rng.normal(0, 0.03, 12), 0.01, 0.99)
+            out.append(replace(nothing(12), opinions=opinions))
+        return out
+
+    assert local_share(opposed(0), states) == 0.0 and local_share(opposed(1), states) == 1.0
+    assert local_share([nothing(12) for _ in states], states) == 0.5  # one stage only
+    assert local_share(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
+
+
+def test_mixing_opinions_is_fair_at_both_ends():
+    opinions = np.array([[0.9, 0.5], [0.1, 0.99]])
+    assert np.allclose(mixed(opinions, 0.0), opinions[0]) and np.allclose(mixed(opinions, 1.0), opinions[1])
+    assert np.isclose(mixed(opinions, 0.5)[0], 0.5)
+
+
+def nothing(n: int) -> Evidence:
+    where, spread = np.zeros((n, 2)), np.tile(np.eye(2), (n, 1, 1))
+    places = Candidates(where[:, None], np.ones((n, 1)), spread[:, None])
+    return Evidence(where, spread, np.full(n, 0.5), np.ones(n), where, places)

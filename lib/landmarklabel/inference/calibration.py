@@ -13,11 +13,12 @@ import numpy as np
 from scipy.stats import chi2
 
 from landmarklabel.errors import UsageError
-from landmarklabel.inference.evidence import Evidence
+from landmarklabel.inference.evidence import Evidence, mixed
 
 MIN_POINTS = 30
 LEVEL = 0.95  # of the regions
 SPAN = (0.5, 99.5)  # percentiles of the spreads that are believed
+SHARES, HALF = (0.0, 0.25, 0.5, 0.75, 1.0), 0.5  # of the local stage's opinion on presence
 NEVER_ABSENT = 0.2  # presence below which a landmark is called absent in a study where nobody ever did
 
 
@@ -32,6 +33,7 @@ class Calibration:
         slope, intercept: of the fit, or None when there were fewer than 30 residuals.
         offsets: n numbers.
         presence_threshold: below it a landmark is said to be absent.
+        local_share: of the local stage's opinion on presence, beside the whole-image network's.
         cases: how many validation cases this rests on.
         quantiles: n numbers: the size of each landmark's region, in units of its expected error; 0 where too few cases
             were seen to support one, empty where there is none at all.
@@ -50,6 +52,7 @@ class Calibration:
     case_factor: float | None = None
     loose: float = 8.0
     span: tuple[float, float] = (-99.0, 99.0)
+    local_share: float = HALF
 
     def region(self, evidence: Evidence, expected_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The 95 % regions.
@@ -161,6 +164,22 @@ def fit_calibration(evidence: Sequence[Evidence], truth_mm: Sequence[np.ndarray]
     shrunk = (counts * means + 5 * overall) / (counts + 5)
     offsets = tuple(float(v) for v in np.log(shrunk / overall))
     return Calibration(float(np.log(overall)), slope, offsets, threshold, len(evidence), span=span)
+
+
+def local_share(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:
+    """How much the local stage's opinion on presence counts: the share with the largest likelihood on validation cases, or one
+    half with too few of them."""
+    state = np.concatenate(list(present)) if present else np.zeros(0)
+    opinions = [e.opinions for e in evidence]
+    if (state == 0).sum() < 5 or (state == 1).sum() < 5 or any(o is None for o in opinions):
+        return HALF
+    known, both = state >= 0, np.concatenate(opinions, axis=1)
+
+    def unlikely(share: float) -> float:
+        p = np.clip(mixed(both, share), 1e-6, 1 - 1e-6)[known]
+        return float(-np.where(state[known] == 1, np.log(p), np.log(1 - p)).mean())
+
+    return min(SHARES, key=unlikely)
 
 
 def presence_threshold(evidence: Sequence[Evidence], present: Sequence[np.ndarray]) -> float:

@@ -58,6 +58,7 @@ class Evidence:
         positions_mm: (n, d) LPS mm.
         covariance_mm2: (n, d, d) of the map around the position.
         presence: (n,) probability that the landmark is in the image.
+        opinions: (2, n) the same of the whole-image network and of the local stage, which ``presence`` mixes; None with one.
         mass: (n,) share of the map that agrees with the position.
         first_mm: (n, d) the whole-image network's positions, before refinement.
         candidates: the first of each landmark is ``positions_mm``.
@@ -73,7 +74,15 @@ class Evidence:
     candidates: Candidates
     maps: LocalMaps | None = None
     view: Similarity | None = None
+    opinions: np.ndarray | None = None
 
     def best_only(self) -> Evidence:
         """With one candidate a landmark."""
         return replace(self, candidates=self.candidates.first(1))
+
+
+def mixed(opinions: np.ndarray, local_share: float) -> np.ndarray:
+    """(n,) probabilities between those of the whole-image network and of the local stage, (2, n), on the scale of log odds."""
+    p = np.clip(opinions, 1e-6, 1 - 1e-6)
+    first, local = np.log(p / (1 - p))
+    return 1 / (1 + np.exp(-((1 - local_share) * first + local_share * local)))

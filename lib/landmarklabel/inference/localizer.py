@@ -15,7 +15,7 @@ from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.data.pose import ShapePose, Similarity
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.evidence import Candidates, Evidence, LocalMaps
+from landmarklabel.inference.evidence import Candidates, Evidence, LocalMaps, mixed
 from landmarklabel.inference.interactive import FREE, Explained, explain, rough_pose
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.sides import about_the_middle, is_unusual, sides
@@ -269,12 +269,17 @@ class Localizer:
         there = np.zeros(places.shape[:2])
         places[at], covariance[at], agree[at], there[at] = found.positions_mm, found.covariance_mm2, found.mass, found.presence
         own = which[:, 1] == 0
+        opinions = None
+        if self.crops.presence:
+            whole = first.presence if first.opinions is None else first.opinions[0]
+            opinions = np.stack([whole, np.where(np.isfinite(places[:, 0]).all(-1), there[:, 0], 0.0)])
         return replace(
             first,
             positions_mm=places[:, 0],
             covariance_mm2=covariance[:, 0],
             mass=agree[:, 0],
-            presence=np.where(np.isfinite(places[:, 0]).all(-1), there[:, 0], 0.0) if self.crops.presence else first.presence,
+            presence=first.presence if opinions is None else mixed(opinions, self.calibration.local_share),
+            opinions=opinions,
             candidates=Candidates(places, c.weight, covariance),
             maps=LocalMaps(found.logits[own], found.places_mm[own]),
         )

@@ -17,8 +17,8 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.pose import ShapePose, learn_pose
 from landmarklabel.errors import StudyError, UsageError
-from landmarklabel.inference.calibration import Calibration, fit_calibration, fit_regions, presence_threshold
-from landmarklabel.inference.evidence import Evidence
+from landmarklabel.inference.calibration import Calibration, fit_calibration, fit_regions, local_share, presence_threshold
+from landmarklabel.inference.evidence import Evidence, mixed
 from landmarklabel.inference.interactive import explain
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
@@ -155,7 +155,10 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     """Learn the model's presence threshold, expected errors and regions from labelled cases it was not trained on."""
     states = [landmark_state(c.landmarks) for c in valid]
     truth = [c.landmarks.positions_mm for c in valid]
-    plain = Calibration(presence_threshold=presence_threshold(evidence, states))
+    share = local_share(evidence, states)
+    for e in evidence:
+        e.presence = e.presence if e.opinions is None else mixed(e.opinions, share)
+    plain = Calibration(presence_threshold=presence_threshold(evidence, states), local_share=share)
 
     def decided(calibration: Calibration) -> list[Evidence]:
         model.calibration = calibration
@@ -168,7 +171,7 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
         plain = min((replace(plain, loose=loose) for loose in LOOSE), key=lambda c: distance(decided(c)))
     found = decided(plain)
     fitted = fit_regions(fit_calibration(found, truth, states), found, truth)
-    model.calibration = replace(fitted, loose=plain.loose)
+    model.calibration = replace(fitted, loose=plain.loose, local_share=share)
 
 
 def hidden_places(prior: ShapePrior, case: Case) -> np.ndarray | None:
