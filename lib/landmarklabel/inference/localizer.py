@@ -263,6 +263,8 @@ class Localizer:
         c = first.candidates
         places = np.concatenate([first.positions_mm[:, None], c.positions_mm[:, 1:]], axis=1)
         which = np.argwhere(np.isfinite(places).all(-1))
+        if not len(which):  # the network has lost its way altogether
+            return first
         at = tuple(which.T)
         found = self._local(case, places[at], which[:, 0], view)
         places, covariance, agree = places.copy(), c.covariance_mm2.copy(), np.zeros(places.shape[:2])

@@ -51,7 +51,7 @@ class LandmarkApp(MONAILabelApp):
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
-        self.watch = PoolWatch(self.study, self._live, _tell)
+        self.watch = PoolWatch(self.study, self._live, _tell, lambda: self.infer_task().alone())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         super().__init__(
             app_dir,

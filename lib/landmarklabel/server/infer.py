@@ -95,6 +95,10 @@ class LandmarkInfer(InferTask):
         live = self.shelf.live()
         return str(live / "model.safetensors") if live else None
 
+    def alone(self) -> threading.Lock:
+        """Held by whoever runs the networks: one pass at a time bounds memory, and two at once would disturb each other."""
+        return self._lock
+
     def model(self, device: str = "auto") -> Localizer | None:
         """The live model, loaded once a version."""
         live = self.shelf.live()

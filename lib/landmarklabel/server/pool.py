@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class PoolWatch:
         study: whose images.
         live: the newest model and its version; (None, 0) while there is none.
         told: what has gone wrong in the background.
+        alone: held while the model looks at an image, so that no request runs the same networks meanwhile.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class PoolWatch:
         study: Study,
         live: Callable[[], tuple[Localizer | None, int]] = lambda: (None, 0),
         told: Callable[[str], None] = lambda _: None,
+        alone: Callable[[], AbstractContextManager] = nullcontext,
     ):
-        self.study, self.live, self.told = study, live, told
+        self.study, self.live, self.told, self.alone = study, live, told, alone
         self.file = study.cache_dir / "pool.json"
         self.looks: dict[str, np.ndarray] = {}
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
@@ -101,7 +103,9 @@ class PoolWatch:
                 if image_id not in self.looks:
                     self.looks[image_id] = thumbnail(Case(image_id, image))
                 if wanted:
-                    self.seen[image_id] = version, look_over(model, model.case(image_id, image))
+                    case = model.case(image_id, image)
+                    with self.alone():
+                        self.seen[image_id] = version, look_over(model, case)
                     changed += 1
             if changed and changed % SAVED_EVERY == 0:
                 self._save()
