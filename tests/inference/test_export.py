@@ -114,7 +114,7 @@ def test_monai_runs_the_bundle_and_finds_what_the_localizer_finds(bundle):
         wanted = model.predict(read_image(folder / "images" / f"case{seed}.nii.gz", dims))
         found = read_markups(folder / "out" / f"case{seed}.mrk.json", model.task)
         assert found.status == wanted.status and wanted.defined.any()
-        np.testing.assert_allclose(found.positions_mm, wanted.positions_mm, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found.positions_mm, wanted.positions_mm, rtol=1e-5, atol=0.02)
 
 
 def test_monai_verifies_the_networks_input_and_output(bundle):
@@ -264,7 +264,7 @@ def test_the_refiner_takes_any_number_of_crops(tmp_path, small_networks):
         logits = session.run(["logits"], {"crops": crops.numpy(), "landmark": np.array(numbers)})[0]
         with torch.no_grad():
             wanted = model.refiner(crops, torch.tensor(numbers)).logits
-        np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
 def test_export_json_is_enough_to_run_the_graph(tmp_path, small_networks):
