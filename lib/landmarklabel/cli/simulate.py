@@ -110,7 +110,7 @@ def labels(a: argparse.Namespace) -> None:
     print(f"all {len(pool)} labels: {full['mre_mm']:.2f} mm; target {result['target_mm']:.2f} mm")
     for strategy in strategies:
         needed, worst = result["labels_to_target"][strategy], result["worst_seed"][strategy]
-        curve = "  ".join(f"{n}: {sum(e) / len(e):.2f}" for n, e in result["curves"][strategy])
+        curve = "  ".join(f"{n}: {sum(e) / len(e):.2f}" for n, e in result["curves"][strategy] if e)
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {worst:.1f}"
         print(f"{strategy:<10}{reached}; mm by labels  {curve}")
     print(f"report: {Path(a.out) / 'report.html'}")

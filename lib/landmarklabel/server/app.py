@@ -160,6 +160,8 @@ class LandmarkApp(MONAILabelApp):
 
     def saved(self) -> None:
         """A case was submitted: perhaps it is time to train."""
+        if not self.retrain_after:
+            return
         with self._retraining:
             name = next(iter(self._trainers))
             stats, labelled = self._trainers[name].stats(), self.study.labelled()
