@@ -281,7 +281,12 @@ def test_a_body_changed_together_with_its_hash_breaks_the_chain(store, tmp_path)
     with sqlite3.connect(tmp_path / "revisions.sqlite") as connection:
         values = (text, hashlib.sha256(text.encode()).hexdigest())
         connection.execute("UPDATE revisions SET body = ?, sha256 = ? WHERE id = 2", values)
-    assert [fault.split(":")[0] for fault in store.verify()] == ["revision 2 of a (row 2)"]
+    told = store.verify()
+    assert told[0] == "revision 2 of a (row 2): its fields, or the row before it, are not as they were saved"
+    assert told[1:] == [
+        "revision 2 of a (row 2): the audit trail does not tell of it",
+        "audit row 2 ( of a): its revision is gone or another",
+    ]
 
 
 def test_a_damaged_body_is_an_error_and_not_a_traceback(store, tmp_path):

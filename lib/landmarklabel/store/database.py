@@ -49,6 +49,8 @@ def open_engine(url: str | URL) -> Engine:
     """
     try:
         url = make_url(url)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")  # the driver that is installed with the extra "postgresql"
         if url.get_backend_name() != "sqlite":
             return create_engine(url, pool_pre_ping=True)
         engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})

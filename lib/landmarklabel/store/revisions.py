@@ -11,10 +11,10 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy import (
     URL,
@@ -34,10 +34,13 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from landmarklabel.errors import Conflict, NotFound, UsageError
 from landmarklabel.io.files import check_id
+from landmarklabel.store import audit
+from landmarklabel.store.audit import Change, audit_table
 from landmarklabel.store.database import StoreFault, open_engine, reason, store_faults
 
 _ATTEMPTS = 60  # only databases without BEGIN IMMEDIATE ever use more than one
 _MAX_TEXT = 200
+_Written = TypeVar("_Written")
 
 _metadata = MetaData()
 _rows = Table(
@@ -56,6 +59,7 @@ _rows = Table(
     UniqueConstraint("image_id", "number", name="one_number_an_image"),
     UniqueConstraint("key", name="one_save_a_key"),
 )
+_trail = audit_table(_metadata)
 
 
 @dataclass(frozen=True)
@@ -122,14 +126,25 @@ class RevisionStore:
         check_id(image_id)
         _check_texts(author=author, source=source, key=key)
         values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": _canonical(body)}
-        with store_faults():
-            for _ in range(_ATTEMPTS):
-                try:
-                    with self._writer.begin() as connection:
-                        return _append(connection, values, base_revision)
-                except IntegrityError:  # another writer took the id, number or key meanwhile
-                    time.sleep(random.uniform(0, 0.02))
-        raise StoreFault(f"{image_id}: too many writers at once, nothing was saved; try again")
+        return self._written(image_id, lambda connection: _append(connection, values, base_revision))
+
+    def record(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> None:
+        """Append a change that is no revision to the audit trail, for example an image that was added.
+
+        Raises:
+            UsageError: a text that cannot be stored. StoreFault: nothing was recorded.
+        """
+        _check_texts(what=what, subject=subject, who=who, before=before, after=after)
+        change = Change(who, what, subject, before, after)
+        self._written(subject, lambda connection: audit.append(connection, _trail, change))
+
+    def changes(self, subject: str | None = None) -> list[Change]:
+        """The audit trail, oldest first; of one image or model only where ``subject`` is given."""
+        query = select(_trail).order_by(_trail.c.id)
+        if subject is not None:
+            query = query.where(_trail.c.subject == subject)
+        with self._reading() as connection:
+            return [Change(**{k: getattr(row, k) for k in Change.__dataclass_fields__}) for row in connection.execute(query)]
 
     def head(self, image_id: str) -> Revision | None:
         """The newest revision, or None."""
@@ -172,9 +187,9 @@ class RevisionStore:
             return connection.execute(select(func.max(_rows.c.id))).scalar() or 0
 
     def verify(self) -> list[str]:
-        """Every row whose body, fields or place in the chain is not as it was saved; empty if all is well.
+        """Every row of revisions and audit trail that is not as it was saved, by content or place; empty if all is well.
 
-        Rows cut off at the very end leave no trace in the database: compare with a ``chain`` value kept elsewhere.
+        Rows cut off at the very end of both leave no trace in the database: compare with a ``chain`` value kept elsewhere.
         """
         faults, previous = [], ""
         try:
@@ -186,6 +201,7 @@ class RevisionStore:
                     if _chain(previous, row._asdict()) != row.chain:
                         faults.append(f"{what}: its fields, or the row before it, are not as they were saved")
                     previous = row.chain
+                faults += audit.faults(connection, _trail, _rows)
         except (SQLAlchemyError, AttributeError, TypeError, ValueError) as error:
             faults.append(f"the database is damaged ({reason(error)}); restore it from a backup")
         return faults
@@ -202,6 +218,17 @@ class RevisionStore:
             with self._writer.begin() as connection:
                 _metadata.create_all(connection)
 
+    def _written(self, what: str, write: Callable[[Connection], _Written]) -> _Written:
+        """What ``write`` returns, in a transaction of its own that is tried again when another writer was quicker."""
+        with store_faults():
+            for _ in range(_ATTEMPTS):
+                try:
+                    with self._writer.begin() as connection:
+                        return write(connection)
+                except IntegrityError:  # another writer took the id, number or key meanwhile
+                    time.sleep(random.uniform(0, 0.02))
+        raise StoreFault(f"{what}: too many writers at once, nothing was saved; try again")
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with store_faults(), self._engine.connect() as connection:
@@ -214,19 +241,23 @@ def _append(connection: Connection, values: dict, base_revision: int | None) -> 
         if first.image_id != image_id:
             raise UsageError(f"idempotency key {key!r} was used for {first.image_id!r}; use a new one for {image_id!r}")
         return _revision(first)
-    newest = select(func.max(_rows.c.number)).where(_rows.c.image_id == image_id)
-    current = connection.execute(newest).scalar() or 0
+    heads = select(_rows.c.number, _rows.c.sha256).where(_rows.c.image_id == image_id)
+    newest = connection.execute(heads.order_by(_rows.c.number.desc()).limit(1)).first()
+    current, before = (newest.number, newest.sha256) if newest else (0, "")
     if base_revision is not None and base_revision != current:
         raise Conflict(image_id, base_revision, current)
     last = connection.execute(select(_rows.c.id, _rows.c.chain).order_by(_rows.c.id.desc()).limit(1)).first()
     row = values | {
         "id": last.id + 1 if last else 1,
         "number": current + 1,
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "created": audit.now(),
         "sha256": _sha256(values["body"]),
     }
     row["chain"] = _chain(last.chain if last else "", row)
     connection.execute(_rows.insert().values(row))
+    audit.append(
+        connection, _trail, Change(row["author"], row["source"], image_id, before, row["sha256"], row["id"], row["created"])
+    )
     fields = {name: row[name] for name in Revision.__dataclass_fields__}
     return Revision(**fields | {"body": json.loads(row["body"])})
 
