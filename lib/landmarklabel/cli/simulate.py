@@ -93,7 +93,7 @@ def labels(a: argparse.Namespace) -> None:
     paths = {i: study.image_path(i) for i in pool}
     told = lambda text: print(f"landmarklabel: {text}", file=sys.stderr)  # noqa: E731
     campaign = Campaign(task, pool, paths, [cases[i] for i in sorted(tests & set(cases))], preset, budget, counts)
-    everything = Campaign(task, pool, paths, campaign.tests, preset, budget, [len(pool)])
+    everything = Campaign(task, pool, paths, campaign.tests, preset, budget.times(len(counts)), [len(pool)])
     full = everything.run("random", 0, Path(a.out) / "all", told)[len(pool)]
     if full["mre_mm"] is None:
         raise StudyError("the model trained on all labels finds nothing: give it more --minutes")

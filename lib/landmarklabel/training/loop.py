@@ -44,6 +44,10 @@ class Budget:
         by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
         return max(by_steps, by_time)
 
+    def times(self, factor: int) -> Budget:
+        """A budget so many times as large."""
+        return Budget(self.minutes and self.minutes * factor, self.steps and self.steps * factor)
+
 
 @dataclass
 class Progress:
