@@ -124,8 +124,12 @@ class Training:
         if len(self.asked) + 1 == self.stop_at:
             raise KeyboardInterrupt
         ids = [c.image_id for c in train]
-        self.asked.append({"ids": ids, "valid": list(valid), "pool": [p.stem for p in config.pool], "seed": config.seed})
-        return Guess(12.0 / len(ids)), {}
+        pool = [p.stem for p in config.pool]
+        self.asked.append({"ids": ids, "valid": list(valid), "pool": pool, "seed": config.seed, "from": config.start_from})
+        folder.mkdir(parents=True)
+        model = Guess(12.0 / len(ids))
+        (folder / "model").write_text(str(model.off))
+        return model, {}
 
 
 @pytest.fixture
@@ -141,6 +145,7 @@ def training(monkeypatch):
 
 def use_training(monkeypatch, stand_in: Training) -> Training:
     monkeypatch.setattr(campaigns, "fit", stand_in)
+    monkeypatch.setattr(campaigns, "load_model", lambda folder, *_: Guess(float((folder / "model").read_text())))
     return stand_in
 
 
@@ -162,6 +167,7 @@ def test_each_round_adds_labels_trains_on_all_of_them_and_is_measured(training, 
         assert done[count]["mre_mm"] == pytest.approx(12 / count)
         assert done[count]["n_missed"] == 0 and set(done[count]["outliers"]) == {"2", "4", "10"}
     assert told == [f"{strategy}, seed 3: training on {n} labels" for n in COUNTS]
+    assert [asked["from"] for asked in training.asked] == [None, Guess(12 / COUNTS[0]), Guess(12 / COUNTS[1])]
 
 
 def test_the_model_of_a_round_decides_on_the_next_one(training, tmp_path):
@@ -190,6 +196,7 @@ def test_a_stopped_campaign_goes_on_to_the_same_end(monkeypatch, training, tmp_p
     rest = use_training(monkeypatch, Training())
     done = played().run(strategy, 5, tmp_path / "stopped")
     assert len(rest.asked) == 4 - stop_at
+    assert rest.asked[0]["from"] == (Guess(12 / COUNTS[stop_at - 2]) if stop_at > 1 else None)
     assert json.dumps(done) == json.dumps(straight)
     nothing = use_training(monkeypatch, Training(stop_at=1))
     assert json.dumps(played().run(strategy, 5, tmp_path / "stopped")) == json.dumps(straight) and nothing.asked == []

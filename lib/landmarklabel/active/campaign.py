@@ -48,7 +48,7 @@ class Campaign:
     counts: Sequence[int]
 
     def run(self, strategy: str, seed: int, folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
-        """One campaign; finished rounds are read from ``folder`` instead of done again. Each training starts from the model before.
+        """One campaign, each training going on from the model before; finished rounds are read from ``folder``.
 
         Returns:
             Metrics on the tests by number of labels, with ``chosen``: the ids in the order they were labelled.
@@ -58,14 +58,15 @@ class Campaign:
         chosen: list[str] = []
         seen: dict[str, Seen] = {}
         rounds: dict[int, dict] = {}
-        before_it: Path | None = None
+        model: Localizer | None = None
+        finished: Path | None = None
         for count in self.counts:
             kept = folder / f"{count:04d}.json"
             before = json.loads(kept.read_text()) if kept.exists() else None
             if before is not None:
                 chosen, seen = list(before["chosen"]), {i: Seen(**s) for i, s in before["seen"].items()}
                 rng = np.random.default_rng([seed, count])
-                rounds[count], before_it = before, folder / f"{count:04d}"
+                rounds[count], finished = before, folder / f"{count:04d}"
                 continue
             while len(chosen) < min(count, len(self.cases)):
                 left = [i for i in sorted(self.cases) if i not in chosen]
@@ -73,8 +74,9 @@ class Campaign:
                 chosen.append(STRATEGIES[strategy](pool, rng).image_id)
             rng = np.random.default_rng([seed, count])
             told(f"{strategy}, seed {seed}: training on {len(chosen)} labels")
-            model = self._train(chosen, seed, folder / f"{count:04d}", before_it)
-            before_it = folder / f"{count:04d}"
+            if model is None and finished is not None:
+                model = load_model(finished, self.task, torch.device("cpu"))
+            model = self._train(chosen, seed, folder / f"{count:04d}", model)
             seen = {i: look_over(model, c) for i, c in self.cases.items() if i not in chosen} if strategy != "random" else {}
             rounds[count] = {**self._measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
             write_json(kept, rounds[count])
@@ -96,10 +98,9 @@ class Campaign:
         if not record.exists():
             write_json(record, about)
 
-    def _train(self, chosen: Sequence[str], seed: int, folder: Path, before: Path | None) -> Localizer:
+    def _train(self, chosen: Sequence[str], seed: int, folder: Path, before: Localizer | None) -> Localizer:
         unlabelled = [path for i, path in sorted(self.paths.items()) if i not in chosen]
-        start = load_model(before, self.task, torch.device("cpu")) if before else None
-        config = FitConfig(self.preset, self.budget, seed=seed, resume=True, start_from=start, pool=unlabelled)
+        config = FitConfig(self.preset, self.budget, seed=seed, resume=True, start_from=before, pool=unlabelled)
         return fit(self.task, [self.cases[i] for i in chosen], [], config, folder)[0]
 
     def _measured(self, model: Localizer) -> dict:
