@@ -28,7 +28,7 @@ from landmarklabel.training.publishing import ModelShelf
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
 MODELS = "scn,global_local"
-START_S, TRAIN_S = 90, 150  # deadlines, not expectations: a busy machine is slow
+START_S, TRAIN_S = 120, 300  # deadlines, not expectations: a busy machine is slow
 LIVE: list[Server] = []  # whose logs a failing test shows
 
 

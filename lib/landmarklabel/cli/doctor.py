@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import sys
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, images_in
+from landmarklabel.store.revisions import RevisionStore
 
 _PACKAGES = ["landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors"]
 
 
 def doctor(a: argparse.Namespace) -> int:
     """Print the checks; exit code 1 when one failed."""
-    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk()]
+    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk(), *(_study(a) if a.study else ())]
     if a.json:
         print(json.dumps({"ok": all(c["ok"] for c in checks), "checks": checks}, indent=1))
     else:
@@ -72,3 +80,32 @@ def _arithmetic() -> dict:
 def _disk() -> dict:
     free = shutil.disk_usage(".").free / 2**30
     return _check("disk", free > 2, f"{free:.0f} GiB free here", "free some space: models and revisions need it")
+
+
+def _study(a: argparse.Namespace) -> list[dict]:
+    """Images, label files, revisions and audit trail of a study, as far as they can be checked without its task."""
+    folder, url = Path(a.study), a.store
+    own = folder / ".landmarklabel"
+    if not own.is_dir():
+        raise StudyError(f"{a.study}: no study (it has no folder .landmarklabel)")
+    if url is None and not (own / "revisions.sqlite").is_file():
+        return [_check("revisions", False, "no database", "give --store URL, or restore .landmarklabel/revisions.sqlite")]
+    revisions = RevisionStore(url or URL.create("sqlite", database=str(own.absolute() / "revisions.sqlite")))
+    faults, heads = revisions.verify(), {}
+    with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
+        heads = revisions.heads()
+    checks = [_check("audit trail", not faults, _listed(faults, f"{len(heads)} labelled images, unbroken"), "restore a backup")]
+    images = {image_id_of(path) for path in images_in(folder)}
+    missing = sorted(
+        i for i, head in heads.items() if i in images and not (folder / "labels/final" / f"{i}{MARKUPS_SUFFIX}").is_file()
+    )
+    checks.append(
+        _check("label files", not missing, _listed(missing, "complete"), "they are written again when the study is served")
+    )
+    revisions.close()
+    return checks
+
+
+def _listed(faults: list[str], otherwise: str) -> str:
+    more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+    return "; ".join(faults[:10]) + more if faults else otherwise

@@ -65,12 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_task, _import, _train, _predict, _evaluate, _simulate, _export, _serve, _doctor, _demo):
+    for add in (_task, _import, _train, _predict, _evaluate, _simulate, _export, _serve, _token, _doctor, _demo):
         add(verbs)
     return parser
 
 
 _LABELS = "label, train, choose the next cases, train again: error against labels for each way of choosing"
+_ROLES = "annotators label; reviewers may also remove labels and take all of them home; admins train and remove images"
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
@@ -200,12 +201,32 @@ def _serve(verbs) -> None:
     verb.add_argument("--studies", required=True, metavar="STUDY")
     _add_task(verb)
     verb.add_argument("--models", default="scn", metavar="scn,…", help="models to serve (default scn)")
-    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--host", default="127.0.0.1", help="another than this computer needs a token and TLS (default 127.0.0.1)")
     verb.add_argument("--port", type=int, default=8000)
+    verb.add_argument("--certificate", metavar="PEM", help="serve https with this certificate (and chain)")
+    verb.add_argument("--key", metavar="PEM", help="the certificate's private key")
+    verb.add_argument("--insecure", action="store_true", help="let other computers in without token and TLS")
+    verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
+
+
+def _token(verbs) -> None:
+    token = verbs.add_parser("token", help="who may use a served study from other computers")
+    inner = token.add_subparsers(metavar="new|list|remove", required=True)
+    verb = _verb(inner, "new", "token", "new", "make a token and print it once; an earlier one of the same name ends")
+    verb.add_argument("study", metavar="STUDY")
+    verb.add_argument("--name", required=True, help="whose; what they save carries this name")
+    verb.add_argument("--role", required=True, metavar="annotator|reviewer|admin", help=_ROLES)
+    verb = _verb(inner, "list", "token", "show", "print names and roles")
+    verb.add_argument("study", metavar="STUDY")
+    verb = _verb(inner, "remove", "token", "remove", "end a token at once")
+    verb.add_argument("study", metavar="STUDY")
+    verb.add_argument("--name", required=True)
 
 
 def _doctor(verbs) -> None:
-    verb = _verb(verbs, "doctor", "doctor", "doctor", "check this installation and say what to mend")
+    verb = _verb(verbs, "doctor", "doctor", "doctor", "check this installation, or a study, and say what to mend")
+    verb.add_argument("study", metavar="STUDY", nargs="?", help="check its files, revisions and audit trail as well")
+    verb.add_argument("--store", metavar="URL", help="where its revisions are, if not in the study")
     verb.add_argument("--json", action="store_true")
 
 

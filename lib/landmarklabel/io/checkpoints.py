@@ -14,6 +14,8 @@ from landmarklabel.io.files import atomic_write
 
 MAX_BYTES = 4 * 2**30
 _MAX_HEADER = 4 * 2**20
+# what JSON, safetensors and torch raise for headers that are none: LookupError for a dtype torch lacks, RuntimeError for a shape
+_DAMAGES = (SafetensorError, ValueError, TypeError, AttributeError, LookupError, RuntimeError)
 
 
 def save_tensors(path: str | Path, tensors: dict, meta: dict) -> str:
@@ -46,7 +48,23 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
     if not 2 <= header <= min(_MAX_HEADER, len(data) - 8):
         raise ModelError(f"{path.name}: not a safetensors file (header of {header} bytes)")
     try:
-        meta = json.loads(json.loads(data[8 : 8 + header]).get("__metadata__", {}).get("json", "{}"))
-        return load(data), dict(meta)
-    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path.name}: damaged safetensors file ({str(error)[:200]})") from None
+        meta = _object(_object(data[8 : 8 + header]).get("__metadata__", {}).get("json", "{}"))
+        json.dumps(meta, allow_nan=False)
+        return load(data), meta
+    except _DAMAGES as error:
+        raise ModelError(f"{path.name}: damaged safetensors file ({' '.join(str(error).split())[:200]})") from None
+
+
+def _object(text: str | bytes) -> dict:
+    """A JSON object that says every key once. Raises ValueError."""
+
+    def unique(pairs: list) -> dict:
+        content = dict(pairs)
+        if len(content) != len(pairs):
+            raise ValueError("a key appears twice in one object of the header")
+        return content
+
+    content = json.loads(text, object_pairs_hook=unique)
+    if not isinstance(content, dict):
+        raise ValueError("the header or its metadata is no JSON object")
+    return content

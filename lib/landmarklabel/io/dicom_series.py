@@ -13,12 +13,9 @@ import numpy as np
 
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.image_headers import Header, as_text, one_line
+from landmarklabel.io.dicom_data import check_data
+from landmarklabel.io.image_headers import Header, as_text, direction_faults, one_line, spacing_faults, vector_faults
 
-_TAGS = (
-    *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
-    *("BitsAllocated", "SamplesPerPixel", "NumberOfFrames", "PixelData"),
-)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -83,7 +80,7 @@ def _read_slice(path: Path, faults: list[str]) -> list[Slice]:
             if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
                 raise ValueError("deflated transfer syntax is not supported")
             # defer_size: the pixels are skipped, but where they lie is known
-            return [_checked_slice(path, dcmread(path, defer_size=4096, specific_tags=list(_TAGS)))]
+            return [_checked_slice(path, dcmread(path, defer_size=4096))]
     except InvalidDicomError:
         faults.append(f"{path.name} is not a readable DICOM image (wrong magic: no DICM after 128 bytes)")
         return []
@@ -103,15 +100,8 @@ def _checked_slice(path: Path, header) -> Slice:
         raise ValueError(f"{samples} samples a pixel; allowed is 1")
     if int(header.get("NumberOfFrames", 1) or 1) != 1:
         raise ValueError(f"{header.NumberOfFrames} frames in one file; allowed is 1")
-    pixels = header.get_item("PixelData")
-    if pixels is None:
-        raise ValueError("no pixel data")
     sample_bytes = max(int(header.BitsAllocated) // 8, 1)
-    if not header.file_meta.TransferSyntaxUID.is_compressed:
-        end, declared = path.stat().st_size, columns * rows * sample_bytes
-        held = min(pixels.length, end - pixels.value_tell)
-        if held < declared:
-            raise ValueError(f"truncated: {columns} x {rows} pixels are {declared} bytes, the file holds {held}")
+    check_data(path, header, (columns, rows), sample_bytes)
 
     def numbers(name: str) -> np.ndarray | None:
         value = header.get(name)
@@ -133,6 +123,8 @@ def _stack(slices: list[Slice]) -> Series:
     first, count = slices[0], len(slices)
     header = Header((*first.size, count), first.sample_bytes, stream="series")
     if count == 1:
+        if faults := _stated_faults(first):
+            raise FaultsError("", faults)
         return Series((str(first.path),), header, None)
     for name, shape in (("position", (3,)), ("axes", (2, 3)), ("spacing", (2,))):
         values = [getattr(s, name) for s in slices]
@@ -153,6 +145,18 @@ def _stack(slices: list[Slice]) -> Series:
     step = float((positions[-1] - positions[0]) @ normal) / (count - 1)
     geometry = ImageGeometry(header.size, (*first.spacing, step), positions[0], np.stack([row, column, normal], 1))
     return Series(tuple(str(s.path) for s in slices), header, geometry)
+
+
+def _stated_faults(only: Slice) -> list[str]:
+    """What is wrong with the geometry a single file states: SimpleITK puts something else in place of nonsense, unseen."""
+    faults = []
+    if only.position is not None:
+        faults += vector_faults("slice position", only.position.tolist(), 3)
+    if only.spacing is not None:
+        faults += vector_faults("slice spacing", only.spacing.tolist(), 2) or spacing_faults(only.spacing)
+    if only.axes is not None:
+        faults += direction_faults("slice axes", only.axes.T)
+    return faults
 
 
 def _position_faults(positions: np.ndarray, normal: np.ndarray) -> list[str]:

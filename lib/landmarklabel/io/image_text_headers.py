@@ -14,6 +14,7 @@ import numpy as np
 from landmarklabel.io.image_headers import Header, direction_faults, listed, spacing_faults, vector_faults
 
 _MAX_TEXT = 1 << 20
+_LONGEST_LINE = 255  # the readers behind SimpleITK copy longer ones over the end of fixed buffers
 
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -60,11 +61,12 @@ def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
 
 
 def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
-    fields, faults = {}, []
-    for line in head.decode("utf-8", "replace").splitlines()[1:]:
+    fields, faults = {}, _text_faults(head)
+    for line in _lines(head)[1:]:
         name, colon, value = line.partition(":")
         if line.startswith("#") or value.startswith("="):  # a comment, or somebody's own "key:=value"
             continue
+        faults += [] if line.startswith("content: ") else _length_faults(line)
         key = name.lower().replace(" ", "")
         if not colon or key in fields:
             faults.append(f"header line {line[:60]!r} is " + ("given twice" if colon else "no 'field: value'"))
@@ -99,13 +101,16 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
         if re.match(rb"\s*[A-Za-z]\w*\s*=", head):
             return None, ["truncated: the header has no line 'ElementDataFile = LOCAL'"]
         return None, [f"wrong magic {head[:8]!r}: a .mha file starts with lines 'name = value'"]
-    fields, faults = {}, []
-    for line in head[: end.start()].decode("utf-8", "replace").splitlines():
+    fields, faults = {}, _text_faults(head[: end.start()])
+    for line in _lines(head[: end.start()]):
+        faults += _length_faults(line)
         match = re.fullmatch(r"\s*([^=:]*[^=:\s])\s*=\s*(.*?)\s*", line)
         if match is None or match[1] in fields:
             faults.append(f"header line {line[:60]!r} is " + ("given twice" if match else "no 'name = value'"))
         else:
             fields[match[1]] = match[2]
+    if b"elementdatafile" in head[: end.start()].lower():  # MetaIO would end the header there, and read that file
+        faults.append("ElementDataFile is given twice: data in another file is not allowed, only LOCAL")
     data_file = end[1].decode("utf-8", "replace").strip()
     if data_file not in ("LOCAL", "Local", "local"):
         faults.append(f"ElementDataFile {data_file[:80]!r}: data in another file is not allowed, only LOCAL")
@@ -149,6 +154,21 @@ def _meta_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MAX_TEXT)
+
+
+def _lines(head: bytes) -> list[str]:
+    """The lines that other readers see: not those that only Unicode knows."""
+    return [line.decode("utf-8", "replace").removesuffix("\r") for line in head.removesuffix(b"\n").split(b"\n")]
+
+
+def _text_faults(head: bytes) -> list[str]:
+    bad = re.search(rb"[\0-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n|\Z)", head)
+    return [f"control character {bad[0]!r} at position {bad.start()} of the header"] if bad else []
+
+
+def _length_faults(line: str) -> list[str]:
+    length = len(line.encode())
+    return [f"header line {line[:60]!r} has {length} bytes; allowed are {_LONGEST_LINE}"] if length > _LONGEST_LINE else []
 
 
 def _text_size(sizes, dimension, sizes_name: str, dims_name: str) -> tuple[tuple[int, ...] | None, list[str]]:

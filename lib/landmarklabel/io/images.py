@@ -173,7 +173,8 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         raise ImageRejected(path.name, ["empty file"])
     header, faults = _FORMATS[suffix][0](path)
     if header:
-        faults = faults + _limit_faults(header, limits, path) + length_faults(path, header)
+        packed = header.data_bytes if header.stream == "raw" else path.stat().st_size
+        faults = faults + _limit_faults(header, limits, packed) + length_faults(path, header)
         faults += _dims_faults(header.size, dims)
     if header and not faults and with_data:
         finite = FiniteMask(header) if header.float_type else None
@@ -188,20 +189,22 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
 
 def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
     series = read_series(path)
-    faults = _limit_faults(series.header, limits) + _dims_faults(series.header.size, dims)
+    packed = sum(Path(file).stat().st_size for file in series.files)
+    faults = _limit_faults(series.header, limits, packed) + _dims_faults(series.header.size, dims)
     if faults:
         raise ImageRejected(path.name, faults)
     stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
+    if stored.size != series.header.size:
+        raise ImageRejected(path.name, [f"the header declares size {series.header.size}, SimpleITK reads {stored.size}"])
     return _Source(path, _as_asked(stored, dims), series)
 
 
-def _limit_faults(header: Header, limits: Limits, path: Path | None = None) -> list[str]:
+def _limit_faults(header: Header, limits: Limits, packed: int) -> list[str]:
     faults, declared = [], header.data_bytes
     if header.voxels > limits.max_voxels:
         faults.append(f"too large: size {header.size} has {header.voxels} samples; allowed are {limits.max_voxels}")
     if declared > limits.max_bytes:
         faults.append(f"too large: size {header.size} needs {declared} bytes; allowed are {limits.max_bytes}")
-    packed = path.stat().st_size if path and header.stream != "raw" else declared
     if declared > 2**26 and declared > limits.max_ratio * packed:
         faults.append(
             f"{packed} compressed bytes declare {declared} bytes of image ({declared / packed:.0f}:1); "

@@ -17,7 +17,10 @@ from landmarklabel.active.retraining import AFTER, MINUTES, why_retrain
 from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.server.datastore import LandmarkDatastore
+from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.server.jobs import Jobs
+from landmarklabel.server.keycloak import keycloak
 from landmarklabel.server.pool import PoolWatch
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
@@ -34,7 +37,8 @@ class LandmarkApp(MONAILabelApp):
     ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
     ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
     (default 0, never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
-    for a second reading (default 0, never).
+    for a second reading (default 0, never), ``--conf max_upload_mb N`` (default 2048), ``--conf insecure true`` lets other
+    computers in without token and TLS.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
@@ -47,12 +51,15 @@ class LandmarkApp(MONAILabelApp):
         self.retrain_after = int(_at_least(conf, "retrain", AFTER, 0))
         self.retrain_minutes = _at_least(conf, "retrain_minutes", MINUTES, 0.01)
         self.repeat_every = int(_at_least(conf, "repeat", 0, 0))
+        self.most_upload = int(_at_least(conf, "max_upload_mb", 2048, 1)) * 2**20
+        self.insecure = str(conf.get("insecure", "")).lower() in ("1", "true", "yes")
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
         self.watch = PoolWatch(self.study, self._live, _tell, lambda: self.infer_task().alone())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
+        self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
         super().__init__(
             app_dir,
             studies,
@@ -101,11 +108,18 @@ class LandmarkApp(MONAILabelApp):
         if "monailabel.app" in sys.modules:  # only in the server, not in its training processes
             from landmarklabel.server.routes import install
 
-            install(self)
+            install(self, self._policy())
             self.watch.start()
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
-        for problem in self.study.sync():
-            _tell(problem)
+            self.jobs.go_on()
+        if problems := len(self.study.sync()):  # their names stay out of the log
+            _tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
+
+    def _policy(self) -> Policy:
+        from monailabel.config import settings
+
+        origins = frozenset(str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS)
+        return Policy(self.insecure, self.most_upload, origins, keycloak())
 
     def infer_task(self, model: object = None) -> LandmarkInfer:
         """A served model by name; the first one when no name is given. Raises NotFound."""
@@ -137,7 +151,6 @@ class LandmarkApp(MONAILabelApp):
             try:
                 return self.infer(one)
             except LandmarkLabelError as error:
-                _tell(f"{one['image']}: {error}")
                 return {"error": str(error)}
 
         return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)
@@ -150,9 +163,17 @@ class LandmarkApp(MONAILabelApp):
         return {**chosen, "path": self._datastore.get_image_uri(chosen["id"])} if chosen else {}
 
     def train(self, request: dict) -> dict:
+        """Run in a process of its own, which ``jobs`` has started."""
         if request.get("model") not in self._trainers:
             raise NotFound(f"there is no model {str(request.get('model'))[:80]!r} to train")
-        return self._trainers[request["model"]](dict(request), self._datastore)
+        over = True
+        try:
+            done = self._trainers[request["model"]](dict(request), self._datastore)
+            over = done["state"] != "stopped"  # because its server ended: the next one goes on
+            return done
+        finally:
+            if over:
+                self.jobs.end(request.get("job"))
 
     def on_save_label(self, image_id: str, label_id: str) -> dict:
         self.saved()
@@ -176,9 +197,7 @@ class LandmarkApp(MONAILabelApp):
                 _tell(f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
-        from monailabel.utils.async_tasks.task import AsyncTask
-
-        return AsyncTask.run("train", request={"model": name, "minutes": self.retrain_minutes})[0] is not None
+        return self.jobs.start(name, {"minutes": self.retrain_minutes}) is not None
 
     def train_stats(self) -> dict[str, dict]:
         """The newest training's statistics by model."""

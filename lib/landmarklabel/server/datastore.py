@@ -15,6 +15,7 @@ from landmarklabel.errors import LandmarkFileError, NotFound, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join, write_json
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.server.access import caller
 from landmarklabel.store.study import Study
 
 FINAL = DefaultLabelTag.FINAL.value
@@ -59,13 +60,13 @@ class LandmarkDatastore(Datastore):
         return self.study.image_path(image_id).read_bytes()
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict) -> str:
-        self.study.add_image(check_id(image_id), Path(image_filename))
+        self.study.add_image(check_id(image_id), Path(image_filename), author=caller().name)
         if image_info:
             self.update_image_info(image_id, image_info)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
-        self.study.remove_image(image_id)
+        self.study.remove_image(image_id, author=caller().name)
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         return list(self.study.labelled())
@@ -85,7 +86,7 @@ class LandmarkDatastore(Datastore):
             self.study.save(
                 image_id,
                 landmarks if info.get("partial") else submitted(landmarks),
-                author=str(info.get("user") or info.get("client_id") or "")[:200],
+                author=caller().name or str(info.get("user") or info.get("client_id") or "")[:200],
                 source="monailabel client",
                 base_revision=base if isinstance(base, int) else None,
                 key=str(info["key"])[:200] if info.get("key") else None,
@@ -127,7 +128,7 @@ class LandmarkDatastore(Datastore):
             self._label_path(label_id, label_tag).unlink(missing_ok=True)
             return
         empty = LandmarkSet.empty(self.study.task)
-        self.study.save(label_id, empty, source="removed")  # a revision too: it can be restored
+        self.study.save(label_id, empty, author=caller().name, source="removed")  # a revision too: it can be restored
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict:
         info: dict = {"label_names": {n: i for i, n in enumerate(self.study.task.names)}}

@@ -5,25 +5,35 @@ Installed from ``on_init_complete``, so plain ``monailabel start_server`` has th
 
 from __future__ import annotations
 
+import errno
+import inspect
 import json
+import logging
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
-from fastapi import APIRouter, Body, FastAPI, File, Form, UploadFile
+from fastapi import APIRouter, Body, FastAPI, File, Form, HTTPException, UploadFile
 from fastapi.background import BackgroundTasks
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
 from monailabel.interfaces.exception import MONAILabelException
 from requests_toolbelt import MultipartEncoder
+from starlette.routing import BaseRoute, Route
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.server.access import ROLES, ROUTES, caller
+from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
+from landmarklabel.store.tokens import Tokens
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -36,15 +46,67 @@ class Output(str, Enum):
     all = "all"
 
 
-def install(landmark_app) -> None:
-    """Add our routes in front of MONAI Label's and turn user errors into 4xx answers."""
+def install(landmark_app, policy: Policy) -> None:
+    """Serve our routes and those of MONAI Label's that ``access.ROUTES`` lists, behind the guard."""
     from monailabel.app import app
 
-    router = _routes(landmark_app)
-    app.router.routes[:0] = router.routes
+    keep_quiet()
+    ours = _routes(landmark_app, policy)
+    app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes)]
     add_error_handlers(app)
-    app.middleware_stack = app.build_middleware_stack()
+    if not policy.origins:  # MONAI Label's default mirrors any origin
+        app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
+    without_error_page = app.build_middleware_stack().app  # the outermost layer answers with a text and logs all it knows
+    app.middleware_stack = Guard(without_error_page, app.router.routes, Tokens(landmark_app.study.folder), policy)
     app.openapi_schema = None
+
+
+def stock_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """Of MONAI Label's routes those that are served, one a method; their code runs in threads, not in the event loop."""
+    served = []
+    for route in flat(routes):
+        for method in sorted(getattr(route, "methods", None) or ()):
+            if f"{method} {route.path}" not in ROUTES:
+                continue
+            if isinstance(route, APIRoute):
+                about = {"tags": route.tags, "summary": route.summary, "include_in_schema": route.include_in_schema}
+                response = {"response_model": route.response_model} if route.response_model else {"response_model": None}
+                served.append(APIRoute(route.path, _in_thread(route.endpoint), methods=[method], **about, **response))
+            else:
+                served.append(Route(route.path, route.endpoint, methods=[method], include_in_schema=False))
+    return served
+
+
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes, also those of included routers."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        yield from flat(inner.routes) if inner is not None else (route,)
+
+
+def _in_thread(endpoint: Callable) -> Callable:
+    """MONAI Label's endpoints are coroutines that never wait and block the event loop; a plain function runs in a thread."""
+    if not inspect.iscoroutinefunction(endpoint):
+        return endpoint
+
+    def call(**given):
+        coroutine = endpoint(**given)
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value
+        coroutine.close()
+        raise RuntimeError(f"{endpoint.__name__} waits for something: it cannot run in a thread")
+
+    call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__
+    call.__signature__ = inspect.signature(endpoint, eval_str=True)
+    return call
+
+
+def keep_quiet() -> None:
+    """MONAI Label logs requests, parameters and paths, which hold names of patients: only its warnings are kept."""
+    for name in ("monailabel", "task_train", "task_batch_infer", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -56,11 +118,23 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LandmarkLabelError, lambda request, e: answer(e.http_status, str(e)))
     app.add_exception_handler(MONAILabelException, lambda request, e: answer(400, str(e.msg)))
     app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
+    app.add_exception_handler(OSError, lambda request, e: answer(*_of_the_system(e)))
     app.add_exception_handler(RecursionError, lambda request, e: answer(400, "not JSON: brackets are nested too deep"))
 
 
-def _routes(landmark_app) -> APIRouter:
+def _of_the_system(error: OSError) -> tuple[int, str]:
+    """Status and text; never the path, which may hold a name."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return 507, "the server's disk is full: nothing was changed; free space, then try again"
+    return 500, f"the server could not do this ({error.strerror or type(error).__name__})"
+
+
+def _routes(landmark_app, policy: Policy) -> APIRouter:
     router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    def home() -> RedirectResponse:
+        return RedirectResponse("/landmarks/")
 
     @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
     def infer(
@@ -89,7 +163,9 @@ def _routes(landmark_app) -> APIRouter:
 
     @router.post("/activelearning/{strategy}", tags=["Active Learning"], summary="The next case, and why")
     def next_sample(strategy: str, params: dict | None = Body(None)) -> dict:
-        chosen = landmark_app.next_sample({**(params or {}), "strategy": strategy})
+        asked = params or {}
+        client = "/".join(part for part in (caller().name, str(asked.get("client_id") or "")) if part)
+        chosen = landmark_app.next_sample({**asked, "client_id": client, "strategy": strategy})
         return {**chosen, **landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
     page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
@@ -98,8 +174,46 @@ def _routes(landmark_app) -> APIRouter:
     def status() -> HTMLResponse:
         return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
 
+    if policy.identity is None:
+        _add_login_routes(router, Tokens(landmark_app.study.folder))
+    _add_training_routes(router, landmark_app)
     _add_landmark_routes(router, landmark_app)
     return router
+
+
+def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
+    """What MONAI Label's own clients ask of a server with accounts: any name, and the token as password."""
+
+    @router.get("/auth/", tags=["Auth"], summary="Whether a token is needed")
+    def enabled() -> dict:
+        return {"enabled": bool(tokens.holders()), "client_id": "", "realm": ""}
+
+    @router.post("/auth/token", tags=["Auth"], summary="A token for a name and password")
+    def token(username: str = Form(""), password: str = Form("")) -> dict:
+        if tokens.holder(password) is None:
+            raise HTTPException(401, "this password is no token of this server", {"WWW-Authenticate": "Bearer"})
+        return {"access_token": password, "token_type": "bearer"}
+
+    @router.get("/auth/token/valid", tags=["Auth"], summary="Whether a token is valid, and whose it is")
+    def valid() -> dict:
+        who = caller()
+        roles = [name for name, level in ROLES.items() if level <= who.role]
+        return {"username": who.name, "email": None, "name": who.name, "roles": roles}
+
+
+def _add_training_routes(router: APIRouter, landmark_app) -> None:
+    @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background")
+    def train(model: str, params: dict | None = Body(None), run_sync: bool = False, enqueue: bool = False) -> dict:
+        if run_sync:
+            raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
+        task = landmark_app.jobs.start(model, params or {}, enqueue)
+        if task is None:
+            raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
+        return task
+
+    @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
+    def stop() -> dict | None:
+        return landmark_app.jobs.stop()
 
 
 def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
@@ -136,7 +250,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     def save(image_id: str, background: BackgroundTasks, body: dict = Body(...)):
         landmarks = from_wire(body.get("landmarks"), study.task)
         base, key = body.get("base_revision"), body.get("key")
-        author, key = str(body.get("author", ""))[:200], str(key)[:200] if key else None
+        author, key = caller().name or str(body.get("author", ""))[:200], str(key)[:200] if key else None
         if body.get("repeat") is True:
             again = study.save_repeat(image_id, landmarks, author=author, key=key)
             return {**revision_to_wire(study, image_id, again), "repeat": True}

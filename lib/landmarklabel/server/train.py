@@ -104,6 +104,9 @@ class LandmarkTrain(TrainTask):
         model, metrics = self._fit(config, train, valid, report)
         decision = decide(model, live, [model.case(c.image_id, c.image, c.landmarks) for c in valid])
         version = self.shelf.settle(decision)
+        if decision.publish:
+            weights = read_record(self.shelf.live())["weights_sha256"]
+            self.study.revisions.record(f"model version {version} published", self.shelf.folder.name, after=weights)
         return report.finish(decision.publish, decision.reason, version, metrics)
 
     def _fit(self, config: FitConfig, train: list, valid: list, report: _Report) -> tuple[Localizer, dict]:

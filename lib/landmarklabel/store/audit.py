@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, func, select
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
 
 _COVERED = ("id", "at", "who", "what", "subject", "before", "after", "revision")  # by a row's place in the chain
 
@@ -46,10 +46,20 @@ def audit_table(metadata: MetaData) -> Table:
 
 
 def append(connection: Connection, table: Table, change: Change) -> None:
-    """Add one row; raises IntegrityError where another writer was quicker."""
+    """Add one row, in the transaction of a writer."""
     last = connection.execute(select(table.c.id, table.c.chain).order_by(table.c.id.desc()).limit(1)).first()
     row = {**vars(change), "id": last.id + 1 if last else 1, "at": change.at or now()}
     connection.execute(table.insert().values(**row, chain=_chain(last.chain if last else "", row)))
+
+
+def tell_of_the_past(connection: Connection, table: Table, revisions: Table) -> None:
+    """Begin the trail of a store that is older than it with the revisions that are there."""
+    columns = [revisions.c[name] for name in ("id", "image_id", "author", "source", "created", "sha256")]
+    before: dict[str, str] = {}
+    for row in connection.execute(select(*columns).order_by(revisions.c.id)).all():
+        known = before.get(row.image_id, "")
+        append(connection, table, Change(row.author, row.source, row.image_id, known, row.sha256, row.id, row.created))
+        before[row.image_id] = row.sha256
 
 
 def faults(connection: Connection, table: Table, revisions: Table) -> list[str]:
@@ -59,13 +69,10 @@ def faults(connection: Connection, table: Table, revisions: Table) -> list[str]:
         if _chain(previous, row._asdict()) != row.chain:
             found.append(f"audit row {row.id} ({row.what} of {row.subject}): it, or the row before it, is not as it was written")
         previous = row.chain
-    first = connection.execute(select(func.min(table.c.revision))).scalar()  # a store can be older than its trail
-    if first is None:
-        return found
     same = (
         (table.c.revision == revisions.c.id) & (table.c.subject == revisions.c.image_id) & (table.c.after == revisions.c.sha256)
     )
-    untold = select(revisions).outerjoin(table, same).where(table.c.id.is_(None), revisions.c.id >= first)
+    untold = select(revisions).outerjoin(table, same).where(table.c.id.is_(None))
     gone = select(table).outerjoin(revisions, same).where(table.c.revision.is_not(None), revisions.c.id.is_(None))
     found += [
         f"revision {r.number} of {r.image_id} (row {r.id}): the audit trail does not tell of it"

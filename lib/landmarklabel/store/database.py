@@ -1,18 +1,36 @@
-"""How the store opens its database and says what went wrong with it. The only place that knows SQLite from others."""
+"""How the store opens its database and says what went wrong with it. The only place that knows SQLite from PostgreSQL.
+
+Decision: writers take turns. A transaction that writes begins by taking one lock (SQLite: BEGIN IMMEDIATE, PostgreSQL: an
+advisory lock), so whoever reads the newest row in it also writes the next one, and nothing has to be tried again.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from landmarklabel.errors import StudyError, UsageError
 
-BUSY_SECONDS = 30
+BUSY_SECONDS = 30  # how long a writer waits for its turn
+_EXAMPLES = "examples: sqlite:////data/labels.sqlite, postgresql://user@host/name"
+_TURN = "SELECT pg_advisory_xact_lock(hashtext('landmarklabel revisions'))"
+_NETWORK = {  # libpq: a server that is gone without a word is noticed within BUSY_SECONDS, not after hours
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 1000 * BUSY_SECONDS,
+    "client_encoding": "utf8",
+}
+_pools_of_parents = []  # a forked child must not close them: they are in use
 
 
 class StoreFault(StudyError):
@@ -23,39 +41,60 @@ class StoreFault(StudyError):
 
 def reason(error: Exception) -> str:
     """The database's own words, one line."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
 def store_faults() -> Iterator[None]:
-    """Say in one line what a database failure means; collisions of writers pass, they are handled by trying again."""
+    """Say in one line what a database failure means."""
     try:
         yield
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, UnicodeError) as error:  # of a damaged file SQLite can even say no readable name
         raise StoreFault(
             f"the revision store cannot be used ({reason(error)}); check free space, permissions and the database"
         ) from error
 
 
+@contextmanager
+def file_faults(what: str) -> Iterator[None]:
+    """The same for a plain file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); free space, then try again") from None
+
+
 def open_engine(url: str | URL) -> Engine:
-    """An engine for a database URL; for SQLite: write-ahead log, full fsync, writers take the lock first.
+    """An engine for a database URL: what is committed is on disk, and writers take turns.
 
     Connections made with the execution option ``writes=True`` are for writing.
 
     Raises:
-        UsageError: not a database URL, or its driver is not installed.
+        UsageError: not a URL of SQLite or PostgreSQL, or the driver is not installed.
     """
     try:
         url = make_url(url)
-        if url.drivername == "postgresql":
-            url = url.set(drivername="postgresql+psycopg")  # the driver that is installed with the extra "postgresql"
-        if url.get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True)
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise UsageError(f"the database URL cannot be used ({error}); example: sqlite:////data/labels.sqlite") from None
+    except (ArgumentError, ValueError):  # their texts may hold a part of the password
+        raise UsageError(f"the database URL cannot be read; {_EXAMPLES}") from None
+    openers = {"sqlite": _sqlite, "sqlite+pysqlite": _sqlite, "postgresql": _postgresql, "postgresql+psycopg": _postgresql}
+    if url.drivername not in openers:
+        raise UsageError(f"the database URL begins with {url.drivername!r}; {_EXAMPLES}")
+    engine = openers[url.drivername](url)
+    _keep_out_of_forked_children(engine)
+    return engine
+
+
+def file_damage(connection: Connection) -> list[str]:
+    """What SQLite finds wrong with its own file, for example an index that misses a row; PostgreSQL is not asked."""
+    if connection.dialect.name != "sqlite":
+        return []
+    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+    return [f"the database file is damaged ({text}); restore it from a backup" for text in found if text != "ok"]
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -69,6 +108,45 @@ def open_engine(url: str | URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args=_NETWORK,
+            isolation_level="READ COMMITTED",  # what is read after waiting for the lock is what the others committed
+            pool_pre_ping=True,  # after a restart of the server the next request works
+        )
+    except ImportError:
+        raise UsageError("PostgreSQL needs its driver: pip install 'landmarklabel[postgresql]'") from None
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:
+        connection.execute("SET synchronous_commit = on")
+        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+        connection.execute(f"SET statement_timeout = '{4 * BUSY_SECONDS}s'")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{2 * BUSY_SECONDS}s'")  # a stopped writer holds the lock
+        connection.commit()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            connection.exec_driver_sql(_TURN)
+
+    return engine
+
+
+def _keep_out_of_forked_children(engine: Engine) -> None:
+    """A forked process makes connections of its own: two processes on one would read each other's answers."""
+    known = weakref.ref(engine)
+
+    def leave_to_the_parent() -> None:
+        if (engine := known()) is not None:
+            _pools_of_parents.append(engine.pool)
+            engine.dispose(close=False)
+
+    os.register_at_fork(after_in_child=leave_to_the_parent)
 
 
 def _retry_while_locked(connection: sqlite3.Connection, statement: str) -> None:

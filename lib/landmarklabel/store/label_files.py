@@ -11,13 +11,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, safe_join, write_json
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join, write_json
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
@@ -87,7 +87,8 @@ class LabelFiles:
         """Bring files and revisions together; returns what a person has to look at, one text a file."""
         with lock():
             for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of a writer that was killed
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):
+                    leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
         seen = {}
@@ -99,7 +100,8 @@ class LabelFiles:
             with lock():
                 seen[image_id] = self._settle(image_id, image_id in images, last)
         if seen != before:
-            write_json(self._memory, {"task": self._task.hash, "files": {k: asdict(v) for k, v in seen.items()}})
+            with suppress(OSError):  # only a memory
+                write_json(self._memory, {"task": self._task.hash, "files": {k: asdict(v) for k, v in seen.items()}})
         return [entry.problem for entry in seen.values() if entry.problem]
 
     def _settle(self, image_id: str, has_image: bool, last: _Seen | None) -> _Seen:
@@ -116,8 +118,10 @@ class LabelFiles:
             if has_image and look.state not in (State.NEWEST, State.UNREADABLE) and stamp == self._stamp(image_id):
                 self.write(image_id)
                 stamp = self._stamp(image_id)
-        except (LandmarkLabelError, OSError) as error:
+        except LandmarkLabelError as error:
             return _Seen(None, 0, f"{self._name(image_id)}: {error}")
+        except OSError as error:
+            return _Seen(None, 0, f"{self._name(image_id)} cannot be written or read ({error.strerror or error})")
         settled = stamp and max(stamp[:2]) < time.time_ns() - SETTLED_NS
         return _Seen(stamp if settled else None, head.number if head else 0, problem)
 
@@ -182,7 +186,7 @@ class LabelFiles:
 
     def _stamp(self, image_id: str) -> list[int] | None:
         try:
-            stat = os.stat(self.path(image_id))
+            stat = os.stat(os.path.join(self.folder, check_id(image_id) + MARKUPS_SUFFIX))  # asked for every file at a restart
         except (OSError, LandmarkLabelError):
             return None
         return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino]

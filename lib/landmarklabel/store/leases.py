@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from landmarklabel.io.files import write_json
+from landmarklabel.store.database import file_faults
 
 LEASE_S = 30 * 60.0
+_WHAT = "the list of cases in people's hands"
 
 
 class Leases:
@@ -67,14 +69,17 @@ class Leases:
 
     @contextmanager
     def _locked(self) -> Iterator[dict]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a") as lock:
+        with file_faults(_WHAT):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_suffix(".lock").open("a")
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = self._read()
             before = json.dumps(state, sort_keys=True)
             yield state
             if json.dumps(state, sort_keys=True) != before:
-                write_json(self.path, state)
+                with file_faults(_WHAT):
+                    write_json(self.path, state)
 
     def _read(self) -> dict:
         try:

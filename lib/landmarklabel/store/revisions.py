@@ -1,20 +1,17 @@
 """Append-only revisions of JSON bodies: numbered per image, hashed, and chained in the order of their arrival.
 
-Decision: a row is inserted and never changed. Its id is the last id + 1, chosen by the program, so two writers that
-read the same end of the chain collide on the primary key and one of them tries again: the chain cannot fork, on any
-database. SQLite avoids the collision by taking its write lock first (BEGIN IMMEDIATE).
+Decision: a row is inserted and never changed. Its id is the last id + 1, chosen by the program while it is the only
+writer (``database.py``); should two ever read the same end of the chain, the primary key refuses the second: the chain
+cannot fork.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from sqlalchemy import (
     URL,
@@ -28,19 +25,19 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    inspect,
     select,
 )
-from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from landmarklabel.errors import Conflict, NotFound, UsageError
 from landmarklabel.io.files import check_id
 from landmarklabel.store import audit
 from landmarklabel.store.audit import Change, audit_table
-from landmarklabel.store.database import StoreFault, open_engine, reason, store_faults
+from landmarklabel.store.database import StoreFault, file_damage, open_engine, reason, store_faults
 
-_ATTEMPTS = 60  # only databases without BEGIN IMMEDIATE ever use more than one
 _MAX_TEXT = 200
-_Written = TypeVar("_Written")
+_MAX_NUMBER = 2**31 - 1
 
 _metadata = MetaData()
 _rows = Table(
@@ -90,7 +87,7 @@ class Revision:
 class RevisionStore:
     """Revisions in the database at ``url``; tables are created on first use.
 
-    Safe for threads and for several processes; open a store of its own in every forked process.
+    Safe for threads and for several processes, forked ones too.
 
     Args:
         url: an SQLAlchemy URL, for example ``sqlite:////data/revisions.sqlite`` or ``postgresql://user@host/name``.
@@ -103,8 +100,7 @@ class RevisionStore:
     def __init__(self, url: str | URL):
         self._engine = open_engine(url)
         self._writer = self._engine.execution_options(writes=True)
-        with store_faults():
-            self._create_tables()
+        self._create_tables()
 
     def save(
         self,
@@ -121,12 +117,14 @@ class RevisionStore:
         Raises:
             Conflict: ``base_revision`` is given and not the image's newest number (0 where there is none).
             UsageError: a bad id, text or body, or a ``key`` that was used for another image.
-            StoreFault: nothing was saved.
+            StoreFault: not saved; where the database went away during the very commit, perhaps saved. With a ``key`` it is
+                safe to save again.
         """
         check_id(image_id)
         _check_texts(author=author, source=source, key=key)
         values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": _canonical(body)}
-        return self._written(image_id, lambda connection: _append(connection, values, base_revision))
+        with self._writing() as connection:
+            return _append(connection, values, base_revision)
 
     def record(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> None:
         """Append a change that is no revision to the audit trail, for example an image that was added.
@@ -136,35 +134,37 @@ class RevisionStore:
         """
         _check_texts(what=what, subject=subject, who=who, before=before, after=after)
         change = Change(who, what, subject, before, after)
-        self._written(subject, lambda connection: audit.append(connection, _trail, change))
+        with self._writing() as connection:
+            audit.append(connection, _trail, change)
 
     def changes(self, subject: str | None = None) -> list[Change]:
         """The audit trail, oldest first; of one image or model only where ``subject`` is given."""
         query = select(_trail).order_by(_trail.c.id)
         if subject is not None:
+            _check_texts(subject=subject)
             query = query.where(_trail.c.subject == subject)
         with self._reading() as connection:
             return [Change(**{k: getattr(row, k) for k in Change.__dataclass_fields__}) for row in connection.execute(query)]
 
     def head(self, image_id: str) -> Revision | None:
-        """The newest revision, or None."""
-        query = select(_rows).where(_rows.c.image_id == image_id).order_by(_rows.c.number.desc()).limit(1)
+        """The newest revision, or None. Raises UsageError for what cannot be an id, as ``get`` and ``history`` do."""
+        query = select(_rows).where(_rows.c.image_id == check_id(image_id)).order_by(_rows.c.number.desc()).limit(1)
         with self._reading() as connection:
             row = connection.execute(query).first()
         return _revision(row) if row else None
 
     def get(self, image_id: str, number: int) -> Revision:
         """One revision. Raises NotFound."""
-        query = select(_rows).where(_rows.c.image_id == image_id, _rows.c.number == number)
+        query = select(_rows).where(_rows.c.image_id == check_id(image_id), _rows.c.number == number)
         with self._reading() as connection:
-            row = connection.execute(query).first()
+            row = connection.execute(query).first() if 0 < number <= _MAX_NUMBER else None
         if row is None:
             raise NotFound(f"{image_id} has no revision {number}; look at its history")
         return _revision(row)
 
     def history(self, image_id: str) -> list[Revision]:
         """All revisions of an image, oldest first."""
-        query = select(_rows).where(_rows.c.image_id == image_id).order_by(_rows.c.number)
+        query = select(_rows).where(_rows.c.image_id == check_id(image_id)).order_by(_rows.c.number)
         with self._reading() as connection:
             return [_revision(row) for row in connection.execute(query)]
 
@@ -190,10 +190,13 @@ class RevisionStore:
         """Every row of revisions and audit trail that is not as it was saved, by content or place; empty if all is well.
 
         Rows cut off at the very end of both leave no trace in the database: compare with a ``chain`` value kept elsewhere.
+
+        Raises:
+            StoreFault: the database is not there.
         """
         faults, previous = [], ""
-        try:
-            with self._engine.connect() as connection:
+        with self._reading() as connection:
+            try:
                 for row in connection.execute(select(_rows).order_by(_rows.c.id).execution_options(yield_per=1000)):
                     what = f"revision {row.number} of {row.image_id} (row {row.id})"
                     if _sha256(row.body) != row.sha256:
@@ -201,9 +204,11 @@ class RevisionStore:
                     if _chain(previous, row._asdict()) != row.chain:
                         faults.append(f"{what}: its fields, or the row before it, are not as they were saved")
                     previous = row.chain
-                faults += audit.faults(connection, _trail, _rows)
-        except (SQLAlchemyError, AttributeError, TypeError, ValueError) as error:
-            faults.append(f"the database is damaged ({reason(error)}); restore it from a backup")
+                faults += audit.faults(connection, _trail, _rows) + file_damage(connection)
+            except (SQLAlchemyError, AttributeError, TypeError, ValueError) as error:
+                if getattr(error, "connection_invalidated", False):
+                    raise
+                faults.append(f"the database is damaged ({reason(error)}); restore it from a backup")
         return faults
 
     def close(self) -> None:
@@ -211,23 +216,18 @@ class RevisionStore:
         self._engine.dispose()
 
     def _create_tables(self) -> None:
-        try:
-            with self._writer.begin() as connection:
-                _metadata.create_all(connection)
-        except (IntegrityError, ProgrammingError):  # another process created them at the same moment
-            with self._writer.begin() as connection:
-                _metadata.create_all(connection)
+        with self._writing() as connection:
+            has_table = inspect(connection).has_table
+            older_than_its_trail = has_table(_rows.name) and not has_table(_trail.name)
+            _metadata.create_all(connection)
+            if older_than_its_trail:
+                audit.tell_of_the_past(connection, _trail, _rows)
 
-    def _written(self, what: str, write: Callable[[Connection], _Written]) -> _Written:
-        """What ``write`` returns, in a transaction of its own that is tried again when another writer was quicker."""
-        with store_faults():
-            for _ in range(_ATTEMPTS):
-                try:
-                    with self._writer.begin() as connection:
-                        return write(connection)
-                except IntegrityError:  # another writer took the id, number or key meanwhile
-                    time.sleep(random.uniform(0, 0.02))
-        raise StoreFault(f"{what}: too many writers at once, nothing was saved; try again")
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction of the only writer: committed, on disk, when the block ends without an error."""
+        with store_faults(), self._writer.begin() as connection:
+            yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -267,12 +267,14 @@ def _newest_numbers():
 
 
 def _revision(row: Row) -> Revision:
+    """The row as a revision; a wrong position must not look like a label, so the body's hash is checked."""
     try:
-        body = json.loads(row.body)
-    except ValueError as error:
+        if not isinstance(row.image_id, str) or _sha256(row.body) != row.sha256:
+            raise ValueError("not what was saved")
+        fields = {name: getattr(row, name) for name in Revision.__dataclass_fields__}
+        return Revision(**fields | {"body": json.loads(row.body)})
+    except (AttributeError, TypeError, ValueError) as error:
         raise StoreFault(f"revision {row.number} of {row.image_id} is damaged ({error}); restore a backup") from None
-    fields = {name: getattr(row, name) for name in Revision.__dataclass_fields__}
-    return Revision(**fields | {"body": body})
 
 
 def _canonical(body: dict) -> str:

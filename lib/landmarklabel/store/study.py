@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import body_of, landmarks_of
-from landmarklabel.store.database import StoreFault
+from landmarklabel.store.database import file_faults
 from landmarklabel.store.label_files import SETTLED_NS, LabelFiles, State
 from landmarklabel.store.revisions import Revision, RevisionStore
 
@@ -80,13 +81,14 @@ class Study:
             raise NotFound(f"there is no image {str(image_id)[:80]!r} in this study")
         return path
 
-    def add_image(self, image_id: str, source: str | Path, *, copy: bool = True) -> Path:
+    def add_image(self, image_id: str, source: str | Path, *, copy: bool = True, author: str = "") -> Path:
         """Take an image file or DICOM folder into the study; the same content again changes nothing.
 
         Args:
             image_id: its id from now on.
             source: the file or folder; its pixels are copied as they are.
             copy: False moves it instead.
+            author: who adds it, for the audit trail.
 
         Raises:
             ImageRejected: damaged, or of other dimensions than the task.
@@ -101,12 +103,15 @@ class Study:
         if target.name.startswith(".") or target.name == "labels":
             raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
         read_image(source, self.task.dims)  # all of it: a header can be fine above damaged pixels
-        with _storing(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
+        with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
             on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
             staged = source if on_same_disk and not copy else _copied(source, Path(place))
+            for path in (staged, *staged.rglob("*")):
+                _sync_to_disk(path)
             with self._lock():
                 existing = self._listed().images.get(image_id) or (target if os.path.lexists(target) else None)
                 if existing is None:
+                    self.revisions.record("image added", image_id, who=author, after=_content(staged))
                     os.replace(staged, target)
                     _sync_to_disk(self.folder)
             if existing and _digest(existing) != _digest(staged):
@@ -115,10 +120,12 @@ class Study:
                 _delete(source)
         return existing or target
 
-    def remove_image(self, image_id: str) -> None:
+    def remove_image(self, image_id: str, *, author: str = "") -> None:
         """Move an image to ``.landmarklabel/trash``; its revisions and label file stay. Raises NotFound."""
-        with self._lock(), _storing(f"image {image_id}"):
-            self._to_trash(self.image_path(image_id))
+        with self._lock(), file_faults(f"image {image_id}"):
+            path = self.image_path(image_id)
+            self.revisions.record("image removed", image_id, who=author, before=_content(path))
+            self._to_trash(path)
 
     # --- labels ------------------------------------------------------------------------------------------------------
 
@@ -206,7 +213,7 @@ class Study:
         with self._lock():
             state = self._files.take_in_edit(image_id)
             revision = self.revisions.save(image_id, body, **details)
-            with _storing(f"revision {revision.number} of {image_id} is saved, but its label file"):
+            with file_faults(f"revision {revision.number} of {image_id} is saved, but its label file"):
                 if state is State.UNREADABLE:
                     self._to_trash(self._files.path(image_id))
                 self._files.write(image_id)
@@ -224,7 +231,9 @@ class Study:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One writer of the study's files at a time, over threads and processes; a killed one lets go."""
-        with self._lock_file.open("a") as file:
+        with file_faults("the study's lock"):
+            file = self._lock_file.open("a")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -234,8 +243,9 @@ class Study:
 
     def _sweep_incoming(self) -> None:
         for leftover in self._incoming.iterdir():  # of a copy that was killed
-            if leftover.stat().st_mtime < time.time() - 24 * 3600:
-                _delete(leftover)
+            with suppress(OSError):  # another process sweeps as well
+                if leftover.stat().st_mtime < time.time() - 24 * 3600:
+                    _delete(leftover)
 
 
 @dataclass(frozen=True)
@@ -281,11 +291,9 @@ class _Listing:
 
 
 def _copied(source: Path, place: Path) -> Path:
-    """A copy of a file or folder, on disk."""
+    """A copy of a file or folder."""
     target = place / source.name
     shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    for path in _files_in(target):
-        _sync_to_disk(path)
     return target
 
 
@@ -305,6 +313,11 @@ def _digest(path: Path) -> list[tuple[str, str]]:
     return out
 
 
+def _content(path: Path) -> str:
+    """One sha256 of an image's files."""
+    return hashlib.sha256(json.dumps(_digest(path)).encode()).hexdigest() if not path.is_file() else _digest(path)[0][1]
+
+
 def _sync_to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -318,11 +331,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _storing(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); free space, then try again") from None

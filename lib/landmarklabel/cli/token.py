@@ -1,0 +1,34 @@
+"""``token``: who may use a served study from other computers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from landmarklabel.errors import StudyError
+from landmarklabel.store.tokens import Tokens
+
+
+def new(a: argparse.Namespace) -> None:
+    """Print a new token, once."""
+    token = _tokens(a).new(a.name, a.role)
+    print(token)
+    print(f"landmarklabel: {a.name} gives it as token or password; it is kept nowhere, only its hash", file=sys.stderr)
+
+
+def show(a: argparse.Namespace) -> None:
+    """Print names and roles."""
+    for holder in _tokens(a).holders():
+        print(f"{holder.name}\t{holder.role}")
+
+
+def remove(a: argparse.Namespace) -> None:
+    """End a token."""
+    _tokens(a).remove(a.name)
+
+
+def _tokens(a: argparse.Namespace) -> Tokens:
+    if not Path(a.study).is_dir():
+        raise StudyError(f"{a.study}: no such study folder; landmarklabel import makes one")
+    return Tokens(a.study)

@@ -1,0 +1,106 @@
+"""Who may do what: every route that is served, with the role it needs and the most bytes a request to it may have.
+
+A route that is not listed here is not served at all; MONAI Label's that are left out on purpose are in ``CLOSED``.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = range(5)
+ROLES = {"user": USER, "annotator": ANNOTATOR, "reviewer": REVIEWER, "admin": ADMIN}
+SMALL, TEXT, UPLOAD = 64 * 2**10, 8 * 2**20, 0  # bytes; 0: what the operator allows for images
+
+ROUTES: dict[str, tuple[int, int]] = {
+    "GET /": (OPEN, SMALL),
+    "GET /auth/": (OPEN, SMALL),
+    "POST /auth/token": (OPEN, SMALL),
+    "GET /auth/token/valid": (USER, SMALL),
+    "GET /openapi.json": (USER, SMALL),
+    "GET /info/": (USER, SMALL),
+    "POST /infer/{model}": (USER, UPLOAD),
+    "POST /batch/infer/{model}": (ADMIN, SMALL),
+    "GET /batch/infer": (USER, SMALL),
+    "DELETE /batch/infer": (ADMIN, SMALL),
+    "POST /activelearning/{strategy}": (USER, SMALL),
+    "GET /datastore/": (USER, SMALL),
+    "GET /datastore/image": (USER, SMALL),
+    "HEAD /datastore/image": (USER, SMALL),
+    "PUT /datastore/image": (ANNOTATOR, UPLOAD),
+    "DELETE /datastore/image": (ADMIN, SMALL),
+    "GET /datastore/image/info": (USER, SMALL),
+    "PUT /datastore/image/info": (ANNOTATOR, TEXT),
+    "GET /datastore/label": (USER, SMALL),
+    "HEAD /datastore/label": (USER, SMALL),
+    "PUT /datastore/label": (ANNOTATOR, TEXT),
+    "DELETE /datastore/label": (REVIEWER, SMALL),
+    "GET /datastore/label/info": (USER, SMALL),
+    "PUT /datastore/label/info": (ANNOTATOR, TEXT),
+    "PUT /datastore/updatelabelinfo": (ANNOTATOR, TEXT),
+    "GET /datastore/dataset": (REVIEWER, SMALL),
+    "GET /model/{model}": (ADMIN, SMALL),
+    "GET /model/info/{model}": (ADMIN, SMALL),
+    "GET /train/": (USER, SMALL),
+    "POST /train/{model}": (ADMIN, SMALL),
+    "DELETE /train/": (ADMIN, SMALL),
+    "PUT /session/": (USER, UPLOAD),
+    "GET /session/{session_id}": (USER, SMALL),
+    "DELETE /session/{session_id}": (USER, SMALL),
+    "GET /landmarks/": (USER, SMALL),
+    "GET /landmarks/task": (USER, SMALL),
+    "GET /landmarks/images": (USER, SMALL),
+    "GET /landmarks/images/{image_id}": (USER, SMALL),
+    "PUT /landmarks/images/{image_id}": (ANNOTATOR, TEXT),
+    "POST /landmarks/images/{image_id}/update": (USER, TEXT),
+    "GET /landmarks/images/{image_id}/history": (USER, SMALL),
+}
+
+CLOSED: dict[str, str] = {
+    "HEAD /openapi.json": "nobody asks for it",
+    "GET /docs": "loads scripts from elsewhere",
+    "HEAD /docs": "loads scripts from elsewhere",
+    "GET /favicon.ico": "the status page brings its own",
+    "MOUNT /static": "pages that are not served",
+    "POST /reload": "drops the app while it works",
+    "GET /logs/": "the log is the operator's, on the machine",
+    "GET /logs/gpu": "runs a program for every request",
+    "PUT /model/{model}": "models are trained here or installed by the operator",
+    "DELETE /model/{model}": "models are rolled back, not deleted",
+    "POST /infer/wsi/{model}": "not for whole slide images",
+    "POST /infer/wsi_v2/{model}": "not for whole slide images",
+    "POST /train/": "all models at once, deprecated",
+    "PUT /datastore/": "deprecated",
+    "DELETE /datastore/": "deprecated",
+    "GET /scoring/": "there are no scoring methods; the pool is looked over by itself",
+    "POST /scoring/": "there are no scoring methods",
+    "POST /scoring/{method}": "there are no scoring methods",
+    "DELETE /scoring/": "there are no scoring methods",
+    "GET /ohif/{path:path}": "a viewer that is not served",
+    **{
+        f"{method} /proxy/dicom/{kind}{{path:path}}": "forwards requests elsewhere"
+        for method in ("GET", "POST")
+        for kind in ("wado/", "qido/", "stow/", "")
+    },
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request; nameless where the server asks for no token."""
+
+    name: str = ""
+    role: int = ADMIN
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Who sent the request that is being answered."""
+    return _caller.get(Caller())
+
+
+def set_caller(who: Caller) -> None:
+    """For the rest of this request."""
+    _caller.set(who)

@@ -1,0 +1,250 @@
+"""The one gate in front of every request: which route, who asks, from where, how large, and what may be said of an error."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ipaddress
+import json
+import re
+import secrets
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
+
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.access import OPEN, ROLES, ROUTES, Caller, set_caller
+from landmarklabel.store.tokens import Tokens
+
+PAUSE_S = 60.0  # within which the next piece of a request has to come
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
+_SAID_ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+NO_TOKENS = (
+    "this server knows no tokens, so it answers programs on its own computer only; "
+    "make one with: landmarklabel token new STUDY --name NAME --role annotator"
+)
+
+
+class Refused(Exception):
+    """A request that is not let through: status and reason."""
+
+    def __init__(self, status: int, reason: str):
+        self.status = status
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator has chosen.
+
+    Args:
+        insecure: let others than this computer in without token and TLS.
+        most_upload: bytes of an uploaded image.
+        origins: of web pages that may send requests; none by default.
+        identity: tells who a bearer token belongs to by other means than the study's tokens (Keycloak); None where not used.
+    """
+
+    insecure: bool = False
+    most_upload: int = 2 * 2**30
+    origins: frozenset[str] = frozenset()
+    identity: Callable[[str], Caller] | None = None
+
+
+class Guard:
+    """ASGI middleware; nothing is served that it does not let through.
+
+    Args:
+        app: what it guards.
+        routes: those that are served; each is looked up in ``access.ROUTES``.
+        tokens: of the study.
+        policy: what the operator has chosen.
+    """
+
+    def __init__(self, app, routes: Iterable[BaseRoute], tokens: Tokens, policy: Policy):
+        self.app, self.routes, self.tokens, self.policy = app, tuple(routes), tokens, policy
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        request = _Request(scope, receive, send)
+        try:
+            role, most = self._rule(scope)
+            self._check_sender(request)
+            set_caller(await self._caller(request, role))
+            _check_query(scope)
+            request.limit(most or self.policy.most_upload)
+            await self.app(scope, request.receive, request.send)
+        except Refused as refused:
+            await request.refuse(refused.status, str(refused))
+        except ClientDisconnect:
+            pass
+        except LandmarkLabelError as error:  # raised before a route could answer
+            await request.refuse(error.http_status, str(error))
+        except Exception as error:  # the log has no word of the request, the answer none of the log
+            await request.refuse(500, f"internal error; the server's log has it as {_log(error)}")
+
+    def _rule(self, scope) -> tuple[int, int]:
+        for route in self.routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                return ROUTES[f"{scope['method']} {route.path}"]
+        raise Refused(404, "there is nothing at this address")
+
+    def _check_sender(self, request: _Request) -> None:
+        """Web pages of others may not use the browser of somebody who has access."""
+        origin, host = request.header("origin"), request.header("host")
+        if origin and origin not in self.policy.origins and urlsplit(origin).netloc != host:
+            raise Refused(403, "requests from web pages of other servers are not answered")
+        if self._nameless and request.is_local and not self.policy.insecure and not _names_this_computer(host):
+            raise Refused(403, "this server is called localhost or 127.0.0.1")
+
+    @property
+    def _nameless(self) -> bool:
+        """Whether nobody is asked for a token."""
+        return self.policy.identity is None and not self.tokens.holders()
+
+    async def _caller(self, request: _Request, role: int) -> Caller:
+        allowed_plain = request.is_local or self.policy.insecure
+        if self._nameless:
+            if not allowed_plain:
+                raise Refused(403, NO_TOKENS)
+            return Caller()
+        if not allowed_plain and request.scope["scheme"] != "https":
+            raise Refused(403, "tokens are taken over https only")
+        if role == OPEN:
+            return Caller("", OPEN)
+        who = await self._known(request.token)
+        if who is None:
+            raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
+        if who.role < role:
+            need = next(name for name, level in ROLES.items() if level == role)
+            raise Refused(403, f"this needs the role {need}")
+        return who
+
+    async def _known(self, token: str) -> Caller | None:
+        if not token:
+            return None
+        if self.policy.identity is not None:
+            return await asyncio.to_thread(self.policy.identity, token)
+        holder = self.tokens.holder(token)
+        return Caller(holder.name, ROLES[holder.role]) if holder else None
+
+
+class _Request:
+    """One request: what it says of itself, its body counted, and one answer to it."""
+
+    def __init__(self, scope, receive, send):
+        self.scope, self._receive, self._send = scope, receive, send
+        self._left, self._refused, self._answered = 0, None, False
+        self._headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+
+    def header(self, name: str) -> str:
+        return self._headers.get(name, "")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it comes from this computer."""
+        try:
+            return ipaddress.ip_address((self.scope.get("client") or ("",))[0]).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def token(self) -> str:
+        """Of ``Authorization: Bearer``, or the password of ``Basic``, which browsers ask for."""
+        kind, _, value = self.header("authorization").partition(" ")
+        if kind.lower() == "bearer":
+            return value.strip()
+        if kind.lower() != "basic":
+            return ""
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return ""
+
+    def limit(self, most: int) -> None:
+        """Refuse a body that says it is larger; count what comes."""
+        said = self.header("content-length")
+        if said and (not said.isdecimal() or int(said) > most):
+            raise Refused(413, f"a request to this address may have {most} bytes")
+        self._left = most
+
+    async def receive(self) -> dict:
+        try:
+            message = await asyncio.wait_for(self._receive(), PAUSE_S) if not self._answered else await self._receive()
+        except TimeoutError:
+            self._refused = Refused(408, f"nothing came for {PAUSE_S:.0f} seconds")
+            raise self._refused from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self._refused = Refused(413, "the request is larger than this address takes")
+            raise self._refused
+        return message
+
+    async def send(self, message: dict) -> None:
+        if self._refused is not None and not self._answered:  # the framework would call it a fault in the body
+            await self.refuse(self._refused.status, str(self._refused))
+        if message["type"] == "http.response.start":
+            if self._answered:
+                return
+            self._answered = True
+            headers = message.setdefault("headers", [])
+            present = {key.lower() for key, _ in headers}
+            headers += [(k.encode(), v.encode()) for k, v in _SAID_ALWAYS.items() if k.encode() not in present]
+        if self._refused is None:
+            await self._send(message)
+
+    async def refuse(self, status: int, reason: str) -> None:
+        """Answer with one line, unless an answer has begun."""
+        if self._answered:
+            return
+        self._answered = True
+        body = json.dumps({"detail": reason}).encode()
+        headers = {**_SAID_ALWAYS, "content-type": "application/json", "content-length": str(len(body))}
+        if status in (408, 413):
+            headers["connection"] = "close"
+        if status == 401:
+            headers["www-authenticate"] = 'Basic realm="LandmarkLabel: any name, token as password"'
+        encoded = [(k.encode(), v.encode()) for k, v in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _check_query(scope) -> None:
+    for key, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if _UNSAFE.search(value) or len(value) > 512:
+            raise Refused(400, f"{key[:40]!r} names nothing here: no '/', '\\', '..' or control characters")
+
+
+def _names_this_computer(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name in ("localhost", socket.gethostname().lower()):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _log(error: Exception) -> str:
+    """One line for the operator without a word of data: what kind of error, and where in the program. Returns its number."""
+    number = secrets.token_hex(4)
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))
+    print(f"LandmarkLabel: internal error {number}: {type(error).__name__} at {where}", file=sys.stderr)  # noqa: T201
+    return number

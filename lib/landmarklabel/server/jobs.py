@@ -1,0 +1,92 @@
+"""Trainings that were asked for, on disk until they end: a restarted server goes on with them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import tasks
+
+from landmarklabel.errors import NotFound
+from landmarklabel.io.files import write_json
+
+WANTED = ("name", "pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
+MOST_WAITING = 100
+
+
+class Jobs:
+    """The trainings of a study that wait or run, oldest first; safe for several processes.
+
+    Args:
+        path: of the list.
+        models: names that can be trained.
+    """
+
+    def __init__(self, path: Path, models: tuple[str, ...]):
+        self.path, self.models = path, models
+
+    def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
+        """Begin a training, or line it up; MONAI Label's description of it, None where one runs already.
+
+        Args:
+            model: which.
+            params: as MONAI Label's clients send them; a repeated ``key`` starts nothing and answers for the first.
+            enqueue: wait for the one that runs.
+
+        Raises:
+            NotFound: no such model. UsageError: too many wait.
+        """
+        if model not in self.models:
+            raise NotFound(f"there is no model {model[:80]!r} to train; there are {', '.join(self.models)}")
+        job = str(params.get("key") or uuid.uuid4().hex)[:200]
+        if (known := _task_of(job)) is not None:
+            return known
+        request = {key: params[key] for key in WANTED if key in params} | {"model": model, "job": job}
+        with self._list() as waiting:
+            if len(waiting) >= MOST_WAITING:
+                raise NotFound(f"{len(waiting)} trainings wait already; let some of them end first")
+            task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
+            if task is not None:
+                waiting.append(request)
+        return task
+
+    def go_on(self) -> None:
+        """Line up what an ended server left; called once by a new one."""
+        with self._list() as waiting:
+            for request in waiting:
+                if request.get("model") in self.models:
+                    AsyncTask.run("train", request=dict(request), enqueue=True)
+
+    def stop(self) -> dict | None:
+        """Stop the training that runs, for good."""
+        task = AsyncTask.stop("train")
+        if task is not None:
+            self.end(task["request"].get("job"))
+        return task
+
+    def end(self, job: object) -> None:
+        """A training is over, well or not: it will not be done again."""
+        with self._list() as waiting:
+            waiting[:] = [request for request in waiting if request.get("job") != job]
+
+    @contextmanager
+    def _list(self) -> Iterator[list[dict]]:
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                waiting = [dict(request) for request in json.loads(self.path.read_text(encoding="utf-8"))]
+            except (OSError, ValueError, TypeError):
+                waiting = []  # a lost list costs trainings that can be asked for again
+            before = json.dumps(waiting)
+            yield waiting
+            if json.dumps(waiting) != before:
+                write_json(self.path, waiting)
+
+
+def _task_of(job: str) -> dict | None:
+    return next((task for task in tasks("train") if task["request"].get("job") == job), None)
