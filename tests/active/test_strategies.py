@@ -191,7 +191,7 @@ def test_adaptive_takes_them_when_nothing_else_is_left():
 
 
 def test_adaptive_has_no_stream_where_nothing_is_kept_for_validation():
-    pool = replace(calibrated(2 * STREAM - 1), calibration=frozenset())
+    pool = replace(calibrated(3 * STREAM - 1), calibration=frozenset())
     assert adaptive(pool, rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,10 +149,12 @@ def processes_of(study: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def serving(material: Material, *conf: str) -> Iterator[Server]:
+def serving(
+    material: Material, *conf: str, host: str = "127.0.0.1", extra: Sequence[str] = (), more: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards.
 
-    ``conf``: a further setting, its name and value.
+    ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -164,11 +166,11 @@ def serving(material: Material, *conf: str) -> Iterator[Server]:
     command = [
         str(scripts / "monailabel"), "start_server", "--app", str(APP),
         "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", MODELS,
-        "--host", "127.0.0.1", "--port", str(port), *(("--conf", *conf) if conf else ()),
+        "--host", host, "--port", str(port), *(("--conf", *conf) if conf else ()), *extra,
     ]  # fmt: skip
     log, started = place / f"server-{port}.log", time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "PYTHONPATH"))}
-    environment |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", **(more or {})}
     environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"  # the script runs whatever is called python
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -193,7 +195,7 @@ def _answers(server: Server) -> bool:
     code = server.process.poll()
     assert code is None, f"the server ended with {code}:\n{tail(server)}"
     try:
-        return requests.get(f"{server.url}/info/", timeout=5).status_code == 200
+        return requests.get(f"{server.url}/info/", timeout=5).status_code in (200, 401)
     except requests.RequestException:
         return False
 

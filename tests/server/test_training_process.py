@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -37,12 +38,33 @@ def test_a_training_ends_after_its_server_was_killed(tmp_path, running_server):
         wait_until(lambda: not processes_of(material.study), 20, "the orphaned training to end by itself")
         assert not any(map(is_alive, training))
     with running_server(material) as server:
+        server.wait_for_training()  # goes on by itself
+        assert server.client.info()["models"]["scn"]["version"] == 0
+        assert server.http("DELETE", "/train/").json()["status"] == "STOPPED"
+    with running_server(material) as server:  # what a person stopped stays stopped
         stats = server.stats()
         assert stats["state"] == "stopped" and stats["reason"]
-        assert server.client.info()["models"]["scn"]["version"] == 0
         stats = server.train({"max_epochs": 1})
         assert stats["state"] == "done" and stats["published"] and stats["version"] == 1
         assert not material.shelf.candidate.exists()
+
+
+def test_a_restarted_server_goes_on_with_what_ran_and_with_what_waited(tmp_path, running_server):
+    material = labelled_phantoms(tmp_path)
+    waiting = material.study / ".landmarklabel" / "trainings.json"
+    with running_server(material) as server:
+        ask = lambda k: server.http("POST", "/train/scn?enqueue=true", json={"max_epochs": 1, "key": f"k{k}"}).json()["id"]  # noqa: E731
+        ids = [ask(k) for k in range(5)]
+        assert [ask(k) for k in range(5)] == ids and len(set(ids)) == 5  # asking again starts nothing
+        wait_until(lambda: server.stats().get("state") == "running", 120, "the first training to run")
+        kill_server_only(server)
+        assert [job["job"] for job in json.loads(waiting.read_text())] == [f"k{k}" for k in range(5)]
+        wait_until(lambda: not processes_of(material.study), 30, "the training to end by itself")
+    with running_server(material) as server:
+        wait_until(lambda: json.loads(waiting.read_text()) == [], 500, "all five trainings to be done", 0.5)
+        assert len(material.shelf.record()["history"]) == 5
+    with running_server(material) as server:
+        assert server.http("GET", "/train/?check_if_running=true").status_code == 404
 
 
 def test_a_training_that_was_just_starting_ends_too(tmp_path, running_server):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landmarklabel.active.pool import Pool, Seen, look_over, thumbnail
+from landmarklabel.active.pool import Pool, Seen, look_over, off_by, thumbnail, trust
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import UsageError
@@ -57,6 +57,7 @@ class Campaign:
         rng, looks = np.random.default_rng(seed), {i: thumbnail(c) for i, c in self.cases.items()}
         chosen: list[str] = []
         seen: dict[str, Seen] = {}
+        observed: list[tuple[Seen, np.ndarray]] = []  # what the models expected of cases labelled since, and how it was
         rounds: dict[int, dict] = {}
         model: Localizer | None = None
         finished: Path | None = None
@@ -64,14 +65,17 @@ class Campaign:
             kept = folder / f"{count:04d}.json"
             before = json.loads(kept.read_text()) if kept.exists() else None
             if before is not None:
+                observed += self._observed(seen, before["chosen"][len(chosen) :])
                 chosen, seen = list(before["chosen"]), {i: Seen(**s) for i, s in before["seen"].items()}
                 rng = np.random.default_rng([seed, count])
                 rounds[count], finished = before, folder / f"{count:04d}"
                 continue
+            known = len(chosen)
             while len(chosen) < min(count, len(self.cases)):
                 left = [i for i in sorted(self.cases) if i not in chosen]
-                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left})
+                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left}, trust(observed))
                 chosen.append(STRATEGIES[strategy](pool, rng).image_id)
+            observed += self._observed(seen, chosen[known:])
             rng = np.random.default_rng([seed, count])
             told(f"{strategy}, seed {seed}: training on {len(chosen)} labels")
             if model is None and finished is not None:
@@ -81,6 +85,9 @@ class Campaign:
             rounds[count] = {**self._measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
             write_json(kept, rounds[count])
         return rounds
+
+    def _observed(self, seen: Mapping[str, Seen], labelled: Sequence[str]) -> list[tuple[Seen, np.ndarray]]:
+        return [(seen[i], off_by(seen[i], self.cases[i].landmarks)) for i in labelled if i in seen]
 
     def _check(self, folder: Path) -> None:
         """Refuse to go on with rounds that were made in another way."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy as np
 from landmarklabel.data.batches import centred_grid, grid_points
 from landmarklabel.data.cases import Case
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.landmarks import LandmarkSet
 
+FEW = 5  # cases of which nothing is concluded
 EDGE = {2: 16, 3: 8}  # samples a side of a thumbnail
 
 
@@ -84,6 +86,21 @@ def look_over(model: Localizer, case: Case) -> Seen:
         worst=task.names[int(np.argmax(np.where(there, error, -1.0)))],
         positions_mm=tuple(tuple(float(v) if np.isfinite(v) else None for v in p) for p in landmarks.positions_mm),
     )
+
+
+def off_by(seen: Seen, landmarks: LandmarkSet) -> np.ndarray:
+    """(n,) how far off the model was where a person placed the landmark since, in the task's mm; NaN where not known."""
+    proposed = np.array(seen.positions_mm, float).reshape(len(landmarks.task), landmarks.task.dims)
+    return np.linalg.norm(proposed - landmarks.positions_mm, axis=1) * (landmarks.scaled_to_mm() or 1.0)
+
+
+def trust(observed: Iterable[tuple[Seen, np.ndarray]]) -> float:
+    """Rank correlation between what a model expected and how far off it was; one half while that is known of few cases."""
+    pairs = [(seen.uncertainty, float(np.nanmean(off))) for seen, off in observed if np.isfinite(off).any()]
+    if len(pairs) < FEW:
+        return 0.5
+    ranks = np.argsort(np.argsort(np.array(pairs), axis=0), axis=0).astype(float)
+    return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(0).all() else 0.0
 
 
 def distances(pool: Pool) -> tuple[list[str], np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from landmarklabel.active.pool import Pool, distances
 
-COLD = 5  # labelled cases up to which a model's uncertainty says little
+COLD = 10  # labelled cases up to which typical ones teach more than doubtful ones (Hacohen 2022)
 STREAM = 5  # every so many cases one is drawn at random, for validation that nobody has chosen
 
 

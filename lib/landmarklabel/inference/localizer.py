@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.data.pose import ShapePose, Similarity
+from landmarklabel.errors import ModelError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Candidates, Evidence, LocalMaps, mixed
@@ -33,7 +36,32 @@ LOOKED_FOR = 0.05  # share that a place found by looking for it counts as
 FOLLOWED = 3  # poses that are looked at closely, of those that a first look from all sides suggests
 POSE_ROUNDS = 2, 4  # of the local stage in the usual orientation: at least, and at most while the shape is doubtful
 SIDES = 8  # directions a case is looked at from, while what is found does not look like the mean shape
+FEW_CROPS = 16  # at a time, where the memory of the device does not suffice for all
 DOUBTFUL = 2.0  # times the study's own deviation from its mean shape
+
+
+def within_memory(look: Callable) -> Callable:
+    """A method that runs networks: where the device lacks memory, again with few crops at a time, and then on the CPU."""
+
+    @wraps(look)
+    def run(self: Localizer, *args, **more):
+        device = self.device
+        try:
+            for self.most_crops in (None, FEW_CROPS):
+                try:
+                    return look(self, *args, **more)
+                except torch.OutOfMemoryError:
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()
+            self._move(torch.device("cpu"))
+            return look(self, *args, **more)
+        except torch.OutOfMemoryError:
+            raise ModelError("the memory of this machine does not suffice for this image") from None
+        finally:
+            self.most_crops = None
+            self._move(device)
+
+    return run
 
 
 @dataclass
@@ -63,6 +91,15 @@ class Localizer:
     reference: np.ndarray | None = None
     device: torch.device = torch.device("cpu")
     precision: str | None = None
+    most_crops: int | None = field(default=None, init=False, repr=False)  # at a time; None for all
+
+    def _move(self, device: torch.device) -> None:
+        if device != self.device:
+            self.device = device
+            with torch.inference_mode(False):
+                for network in (self.locator, self.refiner):
+                    if network is not None:
+                        network.to(device)
 
     def case(self, image_id: str, image: Image, landmarks: LandmarkSet | None = None) -> Case:
         """An image prepared the way this model wants it."""
@@ -90,6 +127,7 @@ class Localizer:
             seen, story = self._from_the_right_side(case, seen, story)
         return self.look_further(case, seen, story) if self.wants_another_look(seen, case.image.geometry, story) else seen
 
+    @within_memory
     @torch.inference_mode()
     def detect(self, case: Case, view: Similarity | None = None) -> Evidence:
         """Run the networks once, on the world as ``view`` shows it, with several candidates a landmark."""
@@ -99,6 +137,7 @@ class Localizer:
             first = self._whole_image(case, view)
             return first if self.refiner is None else self._refined(case, first, view)
 
+    @within_memory
     @torch.inference_mode()
     def look_near(self, case: Case, seen: Evidence, places_mm: np.ndarray) -> Evidence:
         """Ask the local stage about further places (n, d), NaN for none, and add what it finds to the candidates."""
@@ -167,6 +206,7 @@ class Localizer:
         gone = seen.presence < self.calibration.presence_threshold
         return explain(self.prior, self._usual(case.image.geometry), seen.candidates.without(gone), {}, np.flatnonzero(gone))
 
+    @within_memory
     @torch.inference_mode()
     def _first_look(self, case: Case, view: Similarity) -> Evidence:
         with autocast(self.device, self.precision or self.preset.optimization.precision):
@@ -288,6 +328,10 @@ class Localizer:
 
     def _local(self, case: Case, centres_mm: np.ndarray, landmarks: np.ndarray, view: Similarity | None) -> _Found:
         """The local stage on m crops, turned and scaled as in ``view``."""
+        if (most := self.most_crops) is not None and len(centres_mm) > most:
+            some = range(0, len(centres_mm), most)
+            parts = [self._local(case, centres_mm[i : i + most], landmarks[i : i + most], view) for i in some]
+            return _Found(*map(np.concatenate, zip(*parts, strict=True)))
         plan, d = self.crops, self.task.dims
         spacing = self.grid.spacing_for(case.image.geometry) / plan.zoom * (1.0 if view is None else view.scale)
         turn = np.eye(d) if view is None else view.rotation

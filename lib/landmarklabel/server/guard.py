@@ -100,9 +100,9 @@ class Guard:
 
     def _rule(self, scope) -> tuple[int, int]:
         for route in self.routes:
-            match, _ = route.matches(scope)
-            if match is Match.FULL:
-                return ROUTES[f"{scope['method']} {route.path}"]
+            rule = ROUTES.get(f"{scope['method']} {route.path}")
+            if rule is not None and route.matches(scope)[0] is Match.FULL:
+                return rule
         raise Refused(404, "there is nothing at this address")
 
     def _check_sender(self, request: _Request) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 import numpy as np
 
-from landmarklabel.active.pool import Pool, Seen, look_over, thumbnail
+from landmarklabel.active.pool import Pool, Seen, look_over, off_by, thumbnail, trust
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import is_validation
 from landmarklabel.errors import LandmarkLabelError
@@ -58,26 +58,12 @@ class PoolWatch:
         labelled = self.study.labelled()
         seen = {i: s for i, (_, s) in list(self.seen.items()) if i in set(open_ids)}
         calibration = frozenset(i for i in open_ids if is_validation(i))
-        return Pool(open_ids, list(labelled), dict(self.looks), seen, self.trust(), calibration)
+        return Pool(open_ids, list(labelled), dict(self.looks), seen, trust(self.observed().values()), calibration)
 
     def observed(self) -> dict[str, tuple[Seen, np.ndarray]]:
         """Of labelled images a model saw first: what it made of them, and (n,) how far off it was, in the task's mm."""
-        out = {}
-        for image_id, landmarks in self.study.labelled().items():
-            if image_id in self.seen:
-                seen = self.seen[image_id][1]
-                proposed = np.array(seen.positions_mm, float).reshape(len(landmarks.task), landmarks.task.dims)
-                off = np.linalg.norm(proposed - landmarks.positions_mm, axis=1) * (landmarks.scaled_to_mm() or 1.0)
-                out[image_id] = seen, off
-        return out
-
-    def trust(self) -> float:
-        """Rank correlation between expected and actual errors of the cases labelled so far; one half while they are few."""
-        pairs = [(s.uncertainty, float(np.nanmean(off))) for s, off in self.observed().values() if np.isfinite(off).any()]
-        if len(pairs) < 5:
-            return 0.5
-        ranks = np.argsort(np.argsort(np.array(pairs), axis=0), axis=0).astype(float)
-        return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(0).all() else 0.0
+        labelled = self.study.labelled()
+        return {i: (self.seen[i][1], off_by(self.seen[i][1], points)) for i, points in labelled.items() if i in self.seen}
 
     def _run(self) -> None:
         with suppress(OSError, AttributeError):

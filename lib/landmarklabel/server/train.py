@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from landmarklabel.data.cases import Case, load_cases
@@ -80,6 +81,8 @@ class LandmarkTrain(TrainTask):
             except LandmarkLabelError as error:
                 report.end("failed", str(error))
                 raise
+            except torch.OutOfMemoryError:
+                return report.end("failed", "the memory of the GPU does not suffice; train with device cpu")
 
     def _train(self, request: dict, report: _Report) -> dict:
         self.study.sync()
