@@ -18,6 +18,7 @@ import accuracy
 import active
 import interaction
 import panel
+import reliability
 from experiment import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,10 @@ def main() -> int:
     return 0
 
 
-EXPERIMENTS = {f.__name__: f for f in (*accuracy.EXPERIMENTS, *active.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS)}
+EXPERIMENTS = {
+    f.__name__: f
+    for f in (*accuracy.EXPERIMENTS, *active.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS, *reliability.EXPERIMENTS)
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -69,6 +69,17 @@ def test_without_a_model_every_placed_point_brings_the_others_nearer(server, mat
     assert mean[1] < mean[0] and mean[2] < 0.6 * mean[0] and mean[4] < 0.4 * mean[0]
 
 
+def test_a_case_that_is_corrected_once_more_still_teaches(server, material, other):
+    """The same cases are labelled as before, with other points."""
+    before = update(server, other, {})
+    image_id = sorted(material.truth)[0]
+    newest = server.get(f"/landmarks/images/{image_id}")
+    rows = [{**row, "position": [row["position"][0] + 30, row["position"][1]]} for row in newest["landmarks"]]
+    body = {"landmarks": [{k: r[k] for k in ("name", "position", "status")} for r in rows], "base_revision": newest["revision"]}
+    assert server.http("PUT", f"/landmarks/images/{image_id}", json=body).status_code == 200
+    assert update(server, other, {})["landmarks"] != before["landmarks"]
+
+
 def test_absent_landmarks_stay_absent_and_are_never_asked_for(server, material, other):
     first, second = material.task.names[:2]
     answer = update(server, other, {"absent": [first, second], "fixed": {material.task.names[5]: [40.0, 50.0, 0.0]}})

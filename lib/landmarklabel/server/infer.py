@@ -68,7 +68,7 @@ class LandmarkInfer(InferTask):
         self._loaded: tuple[Path, Localizer] | None = None
         self._open: dict[tuple, Case] = {}  # oldest first
         self._seen: dict[tuple, _Seen] = {}  # likewise
-        self._labels: tuple[dict, list] | None = None
+        self._labels: tuple[tuple, list] | None = None
         self._prior: tuple[list, ShapePrior | None] | None = None
 
     def is_valid(self) -> bool:
@@ -195,15 +195,17 @@ class LandmarkInfer(InferTask):
 
     def _labelled_geometries(self) -> list[tuple[ImageGeometry, LandmarkSet]]:
         """Of the labelled cases; the same list until a label changes."""
+        row = self.study.revisions.latest_row()  # before the labels: what is saved in between is seen the next time
         labels = self.study.labelled()
-        if self._labels is None or self._labels[0] != labels:
+        state = row, tuple(labels)
+        if self._labels is None or self._labels[0] != state:
             out = []
             for image_id, landmarks in list(labels.items())[:MOST_SHAPES]:
                 try:
                     out.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
                 except FaultsError:
                     continue  # an image that was damaged later must not stop inference on another
-            self._labels = labels, out
+            self._labels = state, out
         return self._labels[1]
 
     def __call__(self, request: dict) -> tuple[str, dict]:

@@ -1,0 +1,207 @@
+"""Many clients, random kills, half an hour: is anything lost, does memory grow, how long does each call take?"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import requests
+
+IMAGES, CLIENTS, LABELLED = 60, 8, 8
+SETTLED_S = 90.0  # after a start, when caches are full and memory should stay as it is
+
+
+def soak(data: Path, runs: Path, minutes: float = 30.0) -> dict:
+    """Clients that infer, update, submit, train and ask for cases while the server is killed and started again."""
+    from landmarklabel.store.study import Study
+
+    shutil.rmtree(runs, ignore_errors=True)
+    served = _Served(runs)
+    served.start()
+    ends, log = time.monotonic() + 60 * minutes, _Log()
+    threads = [threading.Thread(target=_work, args=(served, log, ends, k)) for k in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    rng, kills = random.Random(0), 0
+    while time.monotonic() < ends:
+        wait = rng.uniform(60, 420) if minutes >= 10 else rng.uniform(20, 40)
+        if time.monotonic() + wait > ends:
+            time.sleep(max(0.0, ends - time.monotonic()))
+            break
+        served.watch_memory(time.monotonic() + wait)
+        served.kill()
+        kills += 1
+        served.start()
+    for thread in threads:
+        thread.join(120)
+    served.kill()
+    study = Study(served.study, served.task)
+    study.sync()
+    kept = {(r.image_id, r.number): r.sha256 for i in study.images() for r in study.history(i)}
+    lost = [k for k, sha in log.acknowledged.items() if kept.get(k) != sha]
+    files = sum(
+        study.labels(i) is not None and not (served.study / "labels/final" / f"{i}.mrk.json").is_file() for i in study.images()
+    )
+    faults = study.revisions.verify()
+    study.close()
+    assert "Traceback" not in served.log.read_text(errors="replace"), "a traceback is in the server's log"
+    return {
+        "minutes": minutes,
+        "clients": CLIENTS,
+        "kills": kills,
+        "acknowledged": len(log.acknowledged),
+        "lost": len(lost),
+        "sent_twice": log.repeated,
+        "label_files_missing": files,
+        "faults_in_the_audit_trail": len(faults),
+        "errors": dict(log.errors),
+        "memory_growth_percent": served.growth,
+        "calls": {name: _quantiles(times) for name, times in sorted(log.times.items())},
+    }
+
+
+class _Served:
+    """A study of phantoms and its server, as ``landmarklabel serve`` starts it."""
+
+    def __init__(self, runs: Path):
+        import SimpleITK as sitk
+
+        from landmarklabel.data.synthetic import draw_phantom, phantom_task
+        from landmarklabel.io.files import write_json
+        from landmarklabel.store.study import Study
+
+        self.task, self.study, self.log = phantom_task(2, 20), runs / "study", runs / "server.log"
+        self.study.mkdir(parents=True)
+        write_json(runs / "task.json", self.task.to_json())
+        self.truth = {}
+        study = Study(self.study, self.task)
+        for seed in range(IMAGES):
+            phantom = draw_phantom(self.task, seed, size=(300, 400), absent_fraction=0.0, noise=0.5)
+            sitk.WriteImage(sitk.GetImageFromArray(phantom.pixels), str(self.study / f"p{seed:02d}.png"))
+            self.truth[f"p{seed:02d}"] = phantom.landmarks
+        for image_id in list(self.truth)[:LABELLED]:
+            study.save(image_id, self.truth[image_id], author="before")
+        study.close()
+        self.task_file, self.url, self.growth = runs / "task.json", "http://127.0.0.1:8765", []
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "landmarklabel",
+            "serve",
+            "--studies",
+            self.study,
+            "--task",
+            self.task_file,
+            "--port",
+            "8765",
+        ]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(word) for word in command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                if requests.get(f"{self.url}/info/", timeout=5).status_code == 200:
+                    return
+            except requests.RequestException:
+                time.sleep(0.1)
+        sys.exit(f"the server did not start; see {self.log}")
+
+    def watch_memory(self, until: float) -> None:
+        """Growth from when it has settled to the end of this life, by medians of half a minute."""
+        process, started, seen = psutil.Process(self.process.pid), time.monotonic(), []
+        while time.monotonic() < until:
+            seen.append((time.monotonic() - started, process.memory_info().rss))
+            time.sleep(1)
+        settled = [rss for t, rss in seen if SETTLED_S <= t < SETTLED_S + 30]
+        if seen and seen[-1][0] > SETTLED_S + 90:
+            last = [rss for t, rss in seen if t > seen[-1][0] - 30]
+            self.growth.append(round(100 * (float(np.median(last) / np.median(settled)) - 1), 1))
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+class _Log:
+    def __init__(self):
+        self.times: dict[str, list[float]] = defaultdict(list)
+        self.errors: dict[str, int] = defaultdict(int)
+        self.acknowledged: dict[tuple[str, int], str] = {}
+        self.repeated = 0
+
+
+def _work(served: _Served, log: _Log, ends: float, k: int) -> None:
+    """An annotator's day: the next case, its proposals, three corrections, a submission until it is acknowledged."""
+    rng, session = random.Random(k), requests.Session()
+
+    def call(name: str, method: str, path: str, **options) -> requests.Response | None:
+        started = time.perf_counter()
+        try:
+            answer = session.request(method, served.url + path, timeout=60, **options)
+        except requests.RequestException:
+            time.sleep(0.5)  # the server is being started again
+            return None
+        log.times[name].append(time.perf_counter() - started)
+        if answer.status_code >= 400 and answer.status_code not in (409, 429):
+            log.errors[f"{name} {answer.status_code}: {answer.text[:80]}"] += 1
+        return answer
+
+    while time.monotonic() < ends:
+        chosen = call("next_sample", "POST", "/activelearning/adaptive", json={"client_id": f"c{k}"})
+        image_id = (chosen is not None and chosen.status_code == 200 and chosen.json().get("id")) or rng.choice(
+            list(served.truth)
+        )
+        truth = served.truth[image_id]
+        call("infer", "POST", f"/infer/scn?image={image_id}&output=json")
+        given = {}
+        for name in rng.sample(served.task.names, 3):
+            given[name] = truth.positions_mm[served.task.names.index(name)].tolist()
+            call("update", "POST", f"/landmarks/images/{image_id}/update", json={"fixed": given})
+        call("info", "GET", "/info/")
+        _submit(log, call, image_id, truth, f"c{k}", rng)
+        if k == 0 and rng.random() < 0.05:
+            call("train", "POST", "/train/scn", json={"minutes": 0.5})
+        time.sleep(rng.uniform(0, 0.5))
+
+
+def _submit(log: _Log, call: Callable, image_id: str, truth, author: str, rng: random.Random) -> None:
+    rows = [
+        {"name": n, "position": [x + rng.gauss(0, 0.5) for x in p], "status": "placed"}
+        for n, p in zip(truth.task.names, truth.positions_mm.tolist(), strict=True)
+    ]
+    key = f"{author}-{rng.getrandbits(64):x}"
+    for attempt in range(200):
+        head = call("head", "GET", f"/landmarks/images/{image_id}")
+        if head is None or head.status_code != 200:
+            continue
+        body = {"landmarks": rows, "base_revision": head.json()["revision"], "author": author, "key": key}
+        answer = call("submit", "PUT", f"/landmarks/images/{image_id}", json=body)
+        if answer is not None and answer.status_code == 200:
+            saved = answer.json()
+            log.acknowledged[image_id, saved["revision"]] = saved["sha256"]
+            log.repeated += attempt > 0
+            return
+
+
+def _quantiles(seconds: list[float]) -> dict:
+    p50, p95, p99 = (round(1000 * float(q), 1) for q in np.percentile(seconds, (50, 95, 99)))
+    return {"calls": len(seconds), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
+
+
+EXPERIMENTS = (soak,)
