@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = range(5)
 ROLES = {"user": USER, "annotator": ANNOTATOR, "reviewer": REVIEWER, "admin": ADMIN}
-SMALL, TEXT, UPLOAD = 64 * 2**10, 8 * 2**20, 0  # bytes; 0: what the operator allows for images
+SMALL, TEXT, UPLOAD = 64 * 2**10, 4 * 2**20, 0  # bytes; 0: what the operator allows for images
 
 ROUTES: dict[str, tuple[int, int]] = {
     "GET /": (OPEN, SMALL),

@@ -30,6 +30,7 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.access import ROLES, ROUTES, caller
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.status import StatusPage
+from landmarklabel.server.train import check
 from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
@@ -206,6 +207,7 @@ def _add_training_routes(router: APIRouter, landmark_app) -> None:
     def train(model: str, params: dict | None = Body(None), run_sync: bool = False, enqueue: bool = False) -> dict:
         if run_sync:
             raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
+        check(params or {})
         task = landmark_app.jobs.start(model, params or {}, enqueue)
         if task is None:
             raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")

@@ -156,6 +156,12 @@ def _budget(request: dict, cases: int, batch: int) -> Budget:
     return Budget(minutes, max(2, steps) if steps else None)
 
 
+def check(request: dict) -> None:
+    """Raise UsageError for a number that no training can use, before one is started."""
+    for key in ("minutes", "max_epochs", "seed"):
+        _number(request, key, None)
+
+
 def _number(request: dict, key: str, default: float | None) -> float | None:
     value = request.get(key, default)
     if value is None or value == "":
