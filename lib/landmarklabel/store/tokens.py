@@ -50,8 +50,9 @@ class Tokens:
         """Make a token; an earlier one of the same name ends. Raises UsageError for a bad name or role."""
         if role not in ROLES:
             raise UsageError(f"role {role[:40]!r} must be one of {', '.join(ROLES)}")
+        check_id(name)
         token = secrets.token_urlsafe(32)
-        others = [h for h in self.holders() if h.name != check_id(name)]
+        others = [h for h in self.holders() if h.name != name]
         self._write([*others, Holder(name, role, _hash(token))])
         return token
 

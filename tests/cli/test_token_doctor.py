@@ -1,0 +1,106 @@
+"""``token`` and ``doctor`` on a study: who may come in, and whether anything was changed behind the program's back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from landmarklabel.cli import main
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.store.study import Study
+from landmarklabel.store.tokens import Tokens
+
+TASK = LandmarkTask("pair", ("a", "b"), 2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study of three images, two revisions each."""
+    place = tmp_path / "study"
+    place.mkdir()
+    for name in ("x", "y", "z"):
+        sitk.WriteImage(sitk.GetImageFromArray(np.arange(80, dtype=np.uint8).reshape(8, 10)), str(place / f"{name}.png"))
+    study = Study(place, TASK)
+    for name in ("x", "y", "z"):
+        for shift in (0.0, 1.0):
+            study.save(name, LandmarkSet.of_positions(TASK, np.array([[1 + shift, 2], [3, 4.5]]), Status.PLACED), author="ann")
+    study.close()
+    return place
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def checks(capsys, folder) -> dict[str, dict]:
+    code = run("doctor", folder, "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (code == 0) == told["ok"] == all(c["ok"] for c in told["checks"])
+    return {c["what"]: c for c in told["checks"]}
+
+
+def test_a_study_in_order(folder, capsys):
+    told = checks(capsys, folder)
+    assert told["audit trail"]["ok"] and told["audit trail"]["found"] == "3 labelled images, unbroken"
+    assert told["label files"]["ok"] and told["label files"]["found"] == "complete"
+
+
+def test_one_changed_byte_of_a_label_is_found_and_named(folder, capsys):
+    database = folder / ".landmarklabel" / "revisions.sqlite"
+    raw = database.read_bytes()
+    at = raw.rindex(b"[2.0, 2.0]")  # rows fill a page from its end: the last is the oldest
+    database.write_bytes(raw[:at] + b"[7" + raw[at + 2 :])
+    told = checks(capsys, folder)["audit trail"]
+    assert not told["ok"] and told["mend"] == "restore a backup"
+    assert told["found"].startswith("revision 2 of x (row 2): the body does not have the hash it was saved with")
+    assert run("doctor", folder) == 1
+    assert "BAD  audit trail" in capsys.readouterr().out
+
+
+def test_a_changed_author_in_the_audit_trail_is_found(folder, capsys):
+    with sqlite3.connect(folder / ".landmarklabel" / "revisions.sqlite") as connection:
+        connection.execute("UPDATE audit SET who = 'bob' WHERE id = 3")
+    connection.close()
+    assert "audit row 3 (annotation of y)" in checks(capsys, folder)["audit trail"]["found"]
+
+
+def test_a_missing_label_file_is_named(folder, capsys):
+    (folder / "labels" / "final" / "y.mrk.json").unlink()
+    told = checks(capsys, folder)["label files"]
+    assert not told["ok"] and told["found"] == "y" and "written again when the study is served" in told["mend"]
+
+
+def test_a_lost_database_and_a_folder_that_is_no_study_are_said(folder, capsys, tmp_path):
+    (folder / ".landmarklabel" / "revisions.sqlite").unlink()
+    assert checks(capsys, folder)["revisions"]["found"] == "no database"
+    assert run("doctor", tmp_path) == 2
+    assert "no study (it has no folder .landmarklabel)" in capsys.readouterr().err
+
+
+def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys):
+    assert run("token", "new", folder, "--name", "ann", "--role", "annotator") == 0
+    said = capsys.readouterr()
+    token = said.out.strip()
+    assert Tokens(folder).holder(token).name == "ann" and token not in said.err
+    assert run("token", "list", folder) == 0
+    assert capsys.readouterr().out == "ann\tannotator\n"
+    assert run("token", "remove", folder, "--name", "ann") == 0 and Tokens(folder).holder(token) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("new", "STUDY", "--name", "ann", "--role", "king"), "role 'king' must be one of annotator, reviewer, admin"),
+        (("new", "STUDY", "--name", "../ann", "--role", "admin"), "'../ann' is not allowed"),
+        (("remove", "STUDY", "--name", "bob"), "nobody called 'bob' has a token"),
+        (("list", "nowhere"), "nowhere: no such study folder"),
+    ],
+)
+def test_mistakes_are_one_clear_line(folder, capsys, words, says):
+    assert run("token", *(folder if w == "STUDY" else w for w in words)) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
