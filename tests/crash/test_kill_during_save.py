@@ -28,7 +28,7 @@ def test_two_hundred_kills_lose_no_acknowledged_label(tmp_path):
     for name in ("lost", "half_written", "problems", "leftovers"):
         assert [r[name] for r in rounds if r[name]] == [], name
     acknowledged = [line for r in rounds for line in r["acknowledged"]]
-    assert len(acknowledged) > ROUNDS // 4  # the writers did work
+    assert len(acknowledged) >= ROUNDS // 4  # the writers did work
     assert max(r["reopen_s"] for r in rounds) < 2
 
     study = Study(tmp_path, TASK)

@@ -1,38 +1,22 @@
-"""Revisions: numbered, hashed, chained, idempotent, and safe for many writers."""
+"""Revisions: numbered, hashed, chained and idempotent, on both databases."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import shutil
-import sqlite3
-import tempfile
-import threading
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy.exc import IntegrityError
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import text
+from tests.store.studies import execute
 
 from landmarklabel.errors import Conflict, LandmarkLabelError, NotFound, StudyError, UsageError
-from landmarklabel.store import revisions
+from landmarklabel.store import audit
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import RevisionStore
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/revisions.sqlite"
-
-
-@pytest.fixture
-def store(url):
-    store = RevisionStore(url)
-    yield store
-    store.close()
 
 
 def test_first_save_has_number_one_and_comes_back_whole(store):
@@ -129,172 +113,141 @@ def test_names_and_bodies_in_any_script_survive(store):
     assert store.verify() == []
 
 
-@pytest.mark.parametrize("url", ["no url at all", "nodatabase://x/y"])
-def test_a_bad_url_is_one_clear_error(url):
-    with pytest.raises(UsageError, match="database URL"):
-        RevisionStore(url)
-
-
-def test_a_file_that_is_no_database_is_one_clear_error(tmp_path):
-    (tmp_path / "r.sqlite").write_bytes(b"this is no database" * 100)
-    with pytest.raises(StoreFault, match="not a database"):
-        RevisionStore(f"sqlite:///{tmp_path}/r.sqlite")
-
-
-def test_a_store_in_a_missing_folder_is_one_clear_error(tmp_path):
-    with pytest.raises(StoreFault, match="unable to open"):
-        RevisionStore(f"sqlite:///{tmp_path}/none/r.sqlite")
-
-
-def test_a_full_disk_loses_nothing_and_works_again_when_there_is_space(store):
-    store.save("a", {"i": 1})
-    with store._engine.connect() as connection:  # the pool has this one connection; its page limit plays the full disk
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(StoreFault, match="full") as caught:
-        store.save("a", {"big": "x" * 100_000})
-    assert caught.value.http_status == 507
-    assert [r.body for r in store.history("a")] == [{"i": 1}]
-    with store._engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
-    assert store.save("a", {"big": "x" * 100_000}, base_revision=1).number == 2
-    assert store.verify() == []
-
-
-# --- many writers ----------------------------------------------------------------------------------------------------
-
-
-def _save_many(url, writer, count, same_key=False):
-    store = RevisionStore(url)
-    for i in range(count):
-        store.save("a", {"writer": writer, "i": i}, author=str(writer), key=f"k{i}" if same_key else None)
-    store.close()
-
-
-def _in_processes(n, *arguments):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_save_many, args=(arguments[0], w, *arguments[1:])) for w in range(n)]
-    [p.start() for p in processes]
-    [p.join(120) for p in processes]
-    assert [p.exitcode for p in processes] == [0] * n
-
-
-def test_processes_that_create_and_fill_one_store_keep_every_save_in_order(url):
-    _in_processes(4, url, 50)
-    store = RevisionStore(url)
-    history = store.history("a")
-    assert [r.number for r in history] == list(range(1, 201))
-    for writer in range(4):
-        assert [r.body["i"] for r in history if r.body["writer"] == writer] == list(range(50))
-    assert store.verify() == []
-    store.close()
-
-
-def test_processes_that_repeat_the_same_keys_save_each_once(url):
-    _in_processes(4, url, 20, True)
-    store = RevisionStore(url)
-    assert sorted(r.body["i"] for r in store.history("a")) == list(range(20))
-    store.close()
-
-
-def test_of_threads_with_one_base_exactly_one_wins(store):
-    outcomes = []
-
-    def save(i):
-        try:
-            outcomes.append(store.save("a", {"i": i}, base_revision=0).number)
-        except Conflict:
-            outcomes.append("conflict")
-
-    threads = [threading.Thread(target=save, args=(i,)) for i in range(8)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert sorted(map(str, outcomes)) == ["1"] + ["conflict"] * 7
-
-
-@pytest.mark.parametrize("collisions", [1, 5, 1000])
-def test_a_collision_of_writers_is_tried_again_and_not_for_ever(store, monkeypatch, collisions):
-    """SQLite never collides here; PostgreSQL reports the row that another writer was faster with."""
-    append, left = revisions._append, [IntegrityError("", {}, Exception())] * collisions
-
-    def colliding(*arguments):
-        if left:
-            raise left.pop()
-        return append(*arguments)
-
-    monkeypatch.setattr(revisions, "_append", colliding)
-    if collisions < 1000:
-        assert store.save("a", {}).number == 1
-    else:
-        with pytest.raises(StoreFault, match="too many writers"):
-            store.save("a", {})
-
-
-# --- tampering -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("field", ["image_id", "author", "source", "created", "key", "body", "sha256", "chain"])
-def test_one_changed_byte_in_the_file_is_found(url, tmp_path, field):
-    store = RevisionStore(url)
-    for i in range(5):
-        store.save(f"image-{i}", {"value": f"body-{i}"}, author=f"author-{i}", source=f"source-{i}", key=f"key-{i}")
-    store.close()
-    path = tmp_path / "revisions.sqlite"
-    with sqlite3.connect(path) as connection:
-        rowid = 3
-        value = connection.execute(f"SELECT {field} FROM revisions WHERE id = ?", (rowid,)).fetchone()[0].encode()
-    data = bytearray(path.read_bytes())
-    places = [i for i in range(len(data)) if data.startswith(value, i)]
-    assert places
-    for place in places:  # the row itself, and the index where there is one
-        data[place + len(value) - 1] ^= 1
-    path.write_bytes(data)
-    store = RevisionStore(url)
-    assert any("row 3" in fault for fault in store.verify())
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM revisions WHERE id = 3",
-        "DELETE FROM revisions WHERE id = 1",
-        "UPDATE revisions SET number = 7 WHERE id = 3",
-        "UPDATE revisions SET key = NULL WHERE id = 3",
-        "UPDATE revisions SET body = x'ff00' WHERE id = 3",
-        "UPDATE revisions SET body = CAST(x'ff22' AS TEXT) WHERE id = 3",
-        "UPDATE revisions SET id = id + 10 WHERE id = 5",
-    ],
-)
-def test_a_changed_or_removed_row_is_found(url, store, tmp_path, statement):
-    for i in range(5):
-        store.save("a", {"i": i}, key=f"k{i}")
-    with sqlite3.connect(tmp_path / "revisions.sqlite") as connection:
-        connection.execute(statement)
-    assert store.verify()
-
-
-def test_a_body_changed_together_with_its_hash_breaks_the_chain(store, tmp_path):
-    for i in range(3):
-        store.save("a", {"i": i})
-    text = '{"i": 9}'
-    with sqlite3.connect(tmp_path / "revisions.sqlite") as connection:
-        values = (text, hashlib.sha256(text.encode()).hexdigest())
-        connection.execute("UPDATE revisions SET body = ?, sha256 = ? WHERE id = 2", values)
-    told = store.verify()
-    assert told[0] == "revision 2 of a (row 2): its fields, or the row before it, are not as they were saved"
-    assert told[1:] == [
-        "revision 2 of a (row 2): the audit trail does not tell of it",
-        "audit row 2 ( of a): its revision is gone or another",
-    ]
-
-
-def test_a_damaged_body_is_an_error_and_not_a_traceback(store, tmp_path):
+@pytest.mark.parametrize("number", [0, -1, 2, 2**31, 10**30])
+def test_a_number_that_no_revision_has_is_not_found(store, number):
     store.save("a", {})
-    with sqlite3.connect(tmp_path / "revisions.sqlite") as connection:
-        connection.execute("UPDATE revisions SET body = '{'")
-    with pytest.raises(StudyError, match="revision 1 of a is damaged"):
-        store.head("a")
+    with pytest.raises(NotFound, match=f"a has no revision {number}"):
+        store.get("a", number)
+
+
+@pytest.mark.parametrize("image_id", ["a\0b", "\ud800", "", "../a", "x" * 300])
+def test_what_cannot_be_an_id_is_asked_for_in_vain(store, image_id):
+    store.save("a", {})
+    for ask in (store.head, store.history, lambda i: store.get(i, 1)):
+        with pytest.raises(UsageError, match="image id .* is not allowed"):
+            ask(image_id)
+
+
+@pytest.mark.parametrize("subject", ["a\0b", "\ud800", "x" * 300])
+def test_what_cannot_be_a_subject_is_asked_for_in_vain(store, subject):
+    with pytest.raises(UsageError, match="must be printable text"):
+        store.changes(subject)
+
+
+def test_characters_that_databases_cannot_hold_survive_inside_a_body(store):
+    body = {"nul": "a\0b", "half of a pair": "\ud800", "line\n\u2028": "\x7f", "key\0": 1}
+    store.save("a", body)
+    assert store.head("a").body == body and store.verify() == []
+
+
+def test_a_very_long_body_survives(store):
+    body = {"long": "ü" * 3_000_000, "many": list(range(200_000))}
+    store.save("a", body)
+    assert store.head("a").body == body and store.verify() == []
+
+
+def test_the_longest_id_key_and_author_survive(store):
+    image_id, key, author = "関" * 199, "🦴" * 200, "é" * 200
+    store.save(image_id, {}, key=key, author=author)
+    assert store.save(image_id, {}, key=key).number == 1
+    assert store.head(image_id).author == author
+
+
+@pytest.mark.parametrize("body", ["{", '{"x": 2}', ""])
+def test_a_damaged_body_is_an_error_and_neither_a_traceback_nor_a_label(store, url, body):
+    store.save("a", {"x": 1})
+    execute(url, "UPDATE revisions SET body = :body", body=body)
+    for ask in (store.head, store.history, lambda i: store.get(i, 1), lambda _: store.heads()):
+        with pytest.raises(StudyError, match=r"revision 1 of a is damaged \(not what was saved\)"):
+            ask("a")
+
+
+def test_a_writer_who_did_not_wait_for_the_turn_cannot_fork_the_chain(store, url, monkeypatch):
+    """The primary key is the second lock: a row that was read as the newest and is not any more is refused."""
+    store.save("a", {})
+    append = audit.append
+
+    def late(connection, *rest):
+        row = "1, 'b', 1, '', '', '', NULL, '{}', '', ''"
+        connection.execute(text(f"INSERT INTO revisions VALUES ({row})"))
+        append(connection, *rest)
+
+    monkeypatch.setattr(audit, "append", late)
+    with pytest.raises(StoreFault, match=r"^the revision store cannot be used \(.*\); check free space") as caught:
+        store.save("b", {})
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert store.numbers() == {"a": 1} and store.verify() == []
+    assert store.save("b", {}).number == 1
+
+
+def test_a_clock_that_jumps_back_disturbs_neither_order_nor_verification(store, monkeypatch):
+    times = iter([datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=400 * i) for i in range(99)])
+    monkeypatch.setattr(audit, "now", lambda: next(times).isoformat())
+    for i in range(5):
+        store.save("a", {"i": i}, base_revision=i)
+        store.record("image added", f"b{i}")
+    created = [r.created for r in store.history("a")]
+    assert created == sorted(created, reverse=True) and created[0] != created[-1]
+    assert [r.body["i"] for r in store.history("a")] == list(range(5)) and store.head("a").number == 5
+    assert [c.subject for c in store.changes()] == ["a", "b0", "a", "b1", "a", "b2", "a", "b3", "a", "b4"]
+    assert store.verify() == []
+
+
+# --- audit trail -----------------------------------------------------------------------------------------------------
+
+
+def test_every_change_is_told_with_who_what_before_and_after(store):
+    first = store.save("a", {"i": 1}, author="ann", source="annotation")
+    store.record("image added", "b", who="bob", after="f" * 64)
+    second = store.save("a", {"i": 2}, author="cem", source="edited file")
+    told = [(c.who, c.what, c.subject, c.before, c.after, c.revision) for c in store.changes()]
+    assert told == [
+        ("ann", "annotation", "a", "", first.sha256, 1),
+        ("bob", "image added", "b", "", "f" * 64, None),
+        ("cem", "edited file", "a", first.sha256, second.sha256, 2),
+    ]
+    assert [c.at for c in store.changes("a")] == [first.created, second.created]
+
+
+def test_what_is_refused_or_repeated_is_no_change(store):
+    store.save("a", {}, key="k")
+    store.save("a", {}, key="k")
+    with pytest.raises(Conflict):
+        store.save("a", {}, base_revision=0)
+    assert len(store.changes()) == 1
+
+
+@pytest.mark.parametrize("when", ["before the audit row", "after the audit row"])
+def test_a_fault_in_a_save_leaves_neither_revision_nor_audit_row(store, monkeypatch, when):
+    store.save("a", {"i": 0})
+    append = audit.append
+
+    def failing(*arguments):
+        if when.startswith("after"):
+            append(*arguments)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "append", failing)
+        with pytest.raises(ZeroDivisionError):
+            store.save("a", {"i": 1})
+        with pytest.raises(ZeroDivisionError):
+            store.record("image added", "b")
+    assert (len(store.history("a")), len(store.changes()), store.verify()) == (1, 1, [])
+    assert store.save("a", {"i": 1}).number == 2 and len(store.changes()) == 2
+
+
+def test_a_store_that_is_older_than_its_trail_gets_one_of_what_is_there(store, url):
+    saved = [store.save(i, {"n": n}, author="ann") for n, i in enumerate("aba")]
+    told = store.changes()
+    store.close()
+    execute(url, "DROP TABLE audit")
+    store = RevisionStore(url)
+    assert store.changes() == told and store.verify() == []
+    store.save("a", {"n": 3})
+    assert [c.after for c in store.changes()][:3] == [r.sha256 for r in saved] and store.verify() == []
+    store.close()
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
@@ -305,11 +258,15 @@ class AgainstADict(RuleBasedStateMachine):
 
     ids = st.sampled_from(["a", "b", "c d"])
 
+    def __init__(self, new_url):
+        super().__init__()
+        self.new_url = new_url
+
     @initialize()
     def open(self):
-        self.folder = Path(tempfile.mkdtemp())
-        self.store = RevisionStore(f"sqlite:///{self.folder}/r.sqlite")
-        self.model, self.keys = {}, {}
+        self.url = self.new_url()
+        self.store = RevisionStore(self.url)
+        self.model, self.keys, self.saves = {}, {}, 0
 
     @rule(image_id=ids, value=st.integers(), base=st.none() | st.integers(0, 4), key=st.none() | st.integers(0, 5))
     def save(self, image_id, value, base, key):
@@ -327,6 +284,7 @@ class AgainstADict(RuleBasedStateMachine):
             return
         assert base in (None, len(bodies))
         bodies.append({"v": value})
+        self.saves += 1
         assert saved.number == len(bodies)
         if key is not None:
             self.keys[key] = (image_id, saved.number)
@@ -334,19 +292,21 @@ class AgainstADict(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.store.close()
-        self.store = RevisionStore(f"sqlite:///{self.folder}/r.sqlite")
+        self.store = RevisionStore(self.url)
 
     @invariant()
     def agrees(self):
         filled = {k: v for k, v in self.model.items() if v}
         assert {k: [r.body for r in self.store.history(k)] for k in filled} == filled
         assert {k: (r.number, r.body) for k, r in self.store.heads().items()} == {k: (len(v), v[-1]) for k, v in filled.items()}
+        assert self.store.numbers() == {k: len(v) for k, v in filled.items()}
+        assert self.store.latest_row() == len(self.store.changes()) == self.saves
         assert self.store.verify() == []
 
     def teardown(self):
         self.store.close()
-        shutil.rmtree(self.folder)
 
 
-TestAgainstADict = AgainstADict.TestCase
-TestAgainstADict.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+def test_any_sequence_agrees_with_a_dict_of_lists(new_url):
+    limits = settings(max_examples=12, stateful_step_count=10, deadline=None)
+    run_state_machine_as_test(lambda: AgainstADict(new_url), settings=limits)
