@@ -65,7 +65,7 @@ UNDOCUMENTED: dict[str, str] = {
     for stage in ("LocatorStage", "RefinerStage")
     for method in ("batch", "loss")
 }
-PRINTS = {"server.app": "the operator's console and MONAI Label's task log, both on stderr"}
+PRINTS = {"server.console": "the operator's console and MONAI Label's task log, both on stderr"}
 UPWARD_IMPORTS: dict[tuple[str, str], str] = {}
 
 

@@ -16,6 +16,7 @@ from landmarklabel import __version__
 from landmarklabel.active.retraining import AFTER, MINUTES, why_retrain
 from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.server.console import tell
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import LandmarkInfer
@@ -57,7 +58,7 @@ class LandmarkApp(MONAILabelApp):
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
         self.study = Study(studies, self.task, conf.get("store"))
-        self.watch = PoolWatch(self.study, self._live, _tell, lambda: self.infer_task().alone())
+        self.watch = PoolWatch(self.study, self._live, lambda: self.infer_task().alone())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
         super().__init__(
@@ -113,7 +114,7 @@ class LandmarkApp(MONAILabelApp):
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
             self.jobs.go_on()
         if problems := len(self.study.sync()):  # their names stay out of the log
-            _tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
+            tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
 
     def _policy(self) -> Policy:
         from monailabel.config import settings
@@ -194,7 +195,7 @@ class LandmarkApp(MONAILabelApp):
             reason = why_retrain(new, self.retrain_after, recent, (stats.get("eval") or {}).get("mre_mm"))
             if reason and self._start_training(name):
                 self._labels_tried = len(labelled)
-                _tell(f"training {name}: {reason}")
+                tell(f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
         return self.jobs.start(name, {"minutes": self.retrain_minutes}) is not None
@@ -205,10 +206,6 @@ class LandmarkApp(MONAILabelApp):
 
     def info(self) -> dict:
         return {**super().info(), "task": self.task.to_json()}
-
-
-def _tell(text: str) -> None:
-    print(f"LandmarkLabel: {text}", file=sys.stderr)  # noqa: T201 - the operator's console, and the log of a background task
 
 
 def _at_least(conf: dict[str, str], key: str, default: float, least: float) -> float:

@@ -8,10 +8,7 @@ import binascii
 import ipaddress
 import json
 import re
-import secrets
 import socket
-import sys
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
@@ -21,6 +18,7 @@ from starlette.routing import BaseRoute, Match
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import OPEN, ROLES, ROUTES, Caller, set_caller
+from landmarklabel.server.console import tell_of
 from landmarklabel.store.tokens import Tokens
 
 PAUSE_S = 60.0  # within which the next piece of a request has to come
@@ -96,7 +94,7 @@ class Guard:
         except LandmarkLabelError as error:  # raised before a route could answer
             await request.refuse(error.http_status, str(error))
         except Exception as error:  # the log has no word of the request, the answer none of the log
-            await request.refuse(500, f"internal error; the server's log has it as {_log(error)}")
+            await request.refuse(500, f"internal error; the server's log has it as {tell_of(error)}")
 
     def _rule(self, scope) -> tuple[int, int]:
         for route in self.routes:
@@ -239,12 +237,3 @@ def _names_this_computer(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _log(error: Exception) -> str:
-    """One line for the operator without a word of data: what kind of error, and where in the program. Returns its number."""
-    number = secrets.token_hex(4)
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))
-    print(f"LandmarkLabel: internal error {number}: {type(error).__name__} at {where}", file=sys.stderr)  # noqa: T201
-    return number

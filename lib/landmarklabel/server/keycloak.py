@@ -5,11 +5,11 @@ MONAI Label 0.8.5 calls ``jwt.decode`` without ``algorithms`` and so refuses eve
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import ROLES, Caller
+from landmarklabel.server.console import tell
 
 
 class IdentityUnreachable(LandmarkLabelError):
@@ -56,7 +56,7 @@ def _user(token: str):
     try:
         key = auth.get_public_key(settings.MONAI_LABEL_AUTH_REALM_URI)
     except (requests.RequestException, ValueError, KeyError) as error:
-        print(f"LandmarkLabel: the identity server cannot be used ({type(error).__name__})", file=sys.stderr)  # noqa: T201
+        tell(f"the identity server cannot be used ({type(error).__name__})")
         raise IdentityUnreachable("the identity server cannot be asked who you are; try again") from None
     payload = jwt.decode(token, key, algorithms=["RS256"], options={"verify_aud": False, "require": ["exp"]})
     roles: object = payload

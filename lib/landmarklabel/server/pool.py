@@ -17,6 +17,7 @@ from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
+from landmarklabel.server.console import tell_of
 from landmarklabel.store.study import Study
 
 REST_S, NICENESS = 2.0, 15  # between looks at what has changed; of the thread
@@ -29,7 +30,6 @@ class PoolWatch:
     Args:
         study: whose images.
         live: the newest model and its version; (None, 0) while there is none.
-        told: what has gone wrong in the background.
         alone: held while the model looks at an image, so that no request runs the same networks meanwhile.
     """
 
@@ -37,10 +37,9 @@ class PoolWatch:
         self,
         study: Study,
         live: Callable[[], tuple[Localizer | None, int]] = lambda: (None, 0),
-        told: Callable[[str], None] = lambda _: None,
         alone: Callable[[], AbstractContextManager] = nullcontext,
     ):
-        self.study, self.live, self.told, self.alone = study, live, told, alone
+        self.study, self.live, self.alone = study, live, alone
         self.file = study.cache_dir / "pool.json"
         self.looks: dict[str, np.ndarray] = {}
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
@@ -72,7 +71,7 @@ class PoolWatch:
             try:
                 self._round()
             except Exception as error:  # a full disk, a damaged model: this thread tries again, whatever it was
-                self.told(f"looking over the pool failed: {error!r}")
+                tell_of(error)
                 self._stop.wait(30)
 
     def _round(self) -> None:
