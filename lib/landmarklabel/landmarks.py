@@ -128,7 +128,7 @@ class LandmarkTask:
             scale = content.get("scale")
             rule = ScaleRule(str(scale["from"]), str(scale["to"]), float(scale["mm"])) if scale else None
             pairs = tuple((str(a), str(b)) for a, b in content.get("mirror_pairs", []))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise TaskError(
                 what, ['"scale" must be {"from": name, "to": name, "mm": number}, "mirror_pairs" a list of pairs']
             ) from None

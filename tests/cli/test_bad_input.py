@@ -5,31 +5,30 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.hostile.corpus import HostileFile, hostile_files
+from tests.io import image_corpus, landmark_corpus
 
 from landmarklabel.cli import main
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "io"))
-import image_corpus
-import landmark_corpus
-
-IMAGES = {case.id: case for case in image_corpus.CASES}
+IMAGES = hostile_files("images") | {case.id: case for case in image_corpus.CASES}
+LANDMARKS = hostile_files("landmarks")
 IN_3D = [
-    "nii header only", "nii empty", "nii nan spacing", "nii negative spacing", "nii singular sform", "nii all nan", "nii 4-D",
-    "nii.gz no checksum", "nii.gz damaged", "nrrd data file", "nrrd sheared", "nrrd gzip that is none", "mha nan offset",
-    "mha compressed, cut", "fifo", "symlink to nowhere", "symlink loop", "dicom two series", "dicom missing slice",
-    "dicom junk slice", "dicom slice one byte short",
+    "header_only.nii", "empty.nii", "nan_spacing.nii", "negative_spacing.nii", "singular_sform.nii", "all_nan.nii", "4d.nii",
+    "no_checksum.nii.gz", "damaged.nii.gz", "data_file.nrrd", "sheared.nrrd", "gzip_that_is_none.nrrd", "nan_offset.mha",
+    "compressed_cut.mha", "one_byte_short.dcm", "fifo", "symlink to nowhere", "symlink loop", "dicom two series",
+    "dicom missing slice", "dicom junk slice",
 ]  # fmt: skip
-IN_2D = ["png named jpg", "png without end", "png damaged data", "png grey with alpha", "jpg half"]
+IN_2D = ["png_named_jpg.jpg", "without_end.png", "damaged_data.png", "grey_with_alpha.png", "half.jpg"]
 MARKUPS = [
-    "empty", "utf16", "cut", "schema version 2", "a curve", "frame XYZ", "micrometres", "NaN literal", "1e308",
-    "position short", "status unknown", "label twice", "label misspelt", "other task", "deep list",
+    "empty.mrk.json", "utf16.mrk.json", "cut.mrk.json", "schema_version_2.mrk.json", "a_curve.mrk.json", "frame_xyz.mrk.json",
+    "micrometres.mrk.json", "nan_literal.mrk.json", "1e308.mrk.json", "position_short.mrk.json", "status_unknown.mrk.json",
+    "label_twice.mrk.json", "label_misspelt.mrk.json", "other_task.mrk.json", "deep_list.mrk.json",
 ]  # fmt: skip
-FCSV = ["no frame", "short row", "inf", "label unknown"]
+FCSV = ["no_frame.fcsv", "short_row.fcsv", "inf.fcsv", "label_unknown.fcsv"]
 TABLES = {
     "too few cells": ("id,x0,y0,z0,x1,y1,z1,x2,y2,z2\nnew,1,2,3\n", "row 2: 4 cells, expected are 10"),
     "a column missing": ("id,x0,y0,z0,x1,y1,z1,x2,y2\nnew,1,2,3,4,5,6,7,8\n", "column 'z2' is missing"),
@@ -93,9 +92,14 @@ def flat_study(tmp_path):
 
 def refuse_image(study: GoodStudy, name: str, capsys) -> None:
     case = IMAGES[name]
-    case.build(study.incoming)
+    if isinstance(case, HostileFile):
+        case.placed(study.incoming, stem="a")
+        match = re.escape(case.says)
+    else:
+        case.build(study.incoming)
+        match = case.match
     fault, total = study.refuses(capsys, "--images", study.incoming).splitlines()
-    assert re.search(case.match, fault) and total == "landmarklabel: 1 of 1 images were not imported, see above"
+    assert re.search(match, fault) and total == "landmarklabel: 1 of 1 images were not imported, see above"
 
 
 @pytest.mark.parametrize("name", IN_3D)
@@ -151,16 +155,10 @@ def refuse_labels(study: GoodStudy, file: str, content: bytes, capsys) -> str:
     return said
 
 
-@pytest.mark.parametrize("name", MARKUPS)
+@pytest.mark.parametrize("name", MARKUPS + FCSV)
 def test_markups(name, study, capsys):
-    content, match = next((c, m) for n, c, m in landmark_corpus.MARKUPS if n == name)
-    assert re.search(match, refuse_labels(study, "new.mrk.json", content, capsys))
-
-
-@pytest.mark.parametrize("name", FCSV)
-def test_fcsv(name, study, capsys):
-    content, match = next((c, m) for n, c, m in landmark_corpus.FCSV if n == name)
-    assert re.search(match, refuse_labels(study, "new.fcsv", content, capsys))
+    content, file = LANDMARKS[name].path.read_bytes(), "new" + name[name.index(".") :]
+    assert LANDMARKS[name].says in refuse_labels(study, file, content, capsys)
 
 
 def test_every_faulty_markups_file_is_named(study, capsys):

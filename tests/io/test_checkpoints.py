@@ -1,12 +1,9 @@
-"""Weights come from safetensors only: whatever else a file holds, it is refused by text and nothing of it runs."""
+"""Weights come back as they were saved; what is too large or was changed is refused. Hostile files: tests/hostile."""
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,20 +17,6 @@ TENSORS = {
     "count": torch.tensor(3),
     "transposed": torch.arange(6.0).reshape(2, 3).T,
 }
-
-
-class Canary:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
-
-
-def safetensors_file(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
-    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
 
 
 def test_tensors_and_metadata_come_back(tmp_path):
@@ -65,49 +48,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert load_tensors(path)[1] == {"n": 1} and [p.name for p in tmp_path.iterdir()] == ["w"]
 
 
-def test_a_pickle_is_refused_and_not_run(tmp_path):
-    canary = tmp_path / "canary"
+def test_a_header_of_megabytes_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        path.write_bytes(pickle.dumps(Canary(canary), protocol))
-        with pytest.raises(ModelError, match=r"w\.safetensors: not a safetensors file"):
-            load_tensors(path)
-    torch.save({"state": Canary(canary)}, path)
-    with pytest.raises(ModelError, match=r"w\.safetensors: not a safetensors file"):
-        load_tensors(path)
-    path.write_bytes(safetensors_file(pickle.dumps(Canary(canary))))
-    with pytest.raises(ModelError, match=r"w\.safetensors: damaged"):
-        load_tensors(path)
-    np.save(tmp_path / "w.npy", np.array([Canary(canary)], dtype=object), allow_pickle=True)
-    with pytest.raises(ModelError):
-        load_tensors(tmp_path / "w.npy")
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize(
-    "content, text",
-    [
-        (b"", "not a safetensors file"),
-        (b"\x10", "not a safetensors file"),
-        (safetensors_file(b"{}", length=2**63), "not a safetensors file"),
-        (safetensors_file(b"{}", length=5_000_000), "not a safetensors file"),
-        (safetensors_file(b"{}" + b" " * 5_000_000), "not a safetensors file"),
-        (safetensors_file(b"not json at all"), "damaged safetensors file"),
-        (safetensors_file(b"[]"), "damaged safetensors file"),
-        (safetensors_file(b"[" * 100_000), "damaged safetensors file"),
-        (safetensors_file(b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}', b"1234"), "damaged"),
-        (safetensors_file(b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}', b"1234"), "damaged"),
-        (safetensors_file(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}', b"1234"), "damaged"),
-        (safetensors_file(b'{"__metadata__":{"json":"{"}}'), "damaged"),
-        (safetensors_file(b'{"__metadata__":{"json":"[1]"}}'), "damaged"),
-        (safetensors_file(b'{"__metadata__":7}'), "damaged"),
-        (safetensors_file(json.dumps({"__metadata__": {"json": "[" * 100_000}}).encode()), "damaged"),
-    ],
-)
-def test_other_bytes_are_refused_by_text(tmp_path, content, text):
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=rf"w\.safetensors: {text}"):
+    path.write_bytes((5_000_000).to_bytes(8, "little") + b"{}" + b" " * 4_999_998)
+    with pytest.raises(ModelError, match=r"w\.safetensors: not a safetensors file \(header of 5000000 bytes\)"):
         load_tensors(path)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landmark_corpus import FCSV, FLAT_TASK, MARKUPS, TASK, VALID, VALID_FCSV, valid_document
+from landmark_corpus import FLAT_TASK, TASK, VALID, VALID_FCSV, valid_document
 
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.io.markups import (
@@ -38,16 +37,19 @@ def read_changed(task: LandmarkTask = TASK, point: dict | None = None, **markup)
     return parse_markups(json.dumps(document), task, "test")
 
 
-@pytest.mark.parametrize(("content", "message"), [c[1:] for c in MARKUPS], ids=[c[0] for c in MARKUPS])
-def test_malformed_markups_are_refused(content, message):
+@pytest.mark.parametrize(
+    ("parse", "content", "message"),
+    [
+        (parse_markups, b'{"a": "' + b"x" * 20_000_000 + b'"}', "larger than 20 MB"),
+        (parse_markups, b"[" + b"[]," * 1_200_000 + b"1]", "more than 1000000 values"),
+        (parse_fcsv, (VALID_FCSV + "," * 1_000_001).encode(), "more than 1000000 values"),
+        (parse_fcsv, ("\n" * 1_000_001 + VALID_FCSV).encode(), "more than 1000000 values"),
+    ],
+    ids=["bytes", "values", "cells", "blank lines"],
+)
+def test_too_much_is_refused(parse, content, message):
     with pytest.raises(LandmarkFileError, match=message):
-        parse_markups(content, TASK, "bad.mrk.json")
-
-
-@pytest.mark.parametrize(("content", "message"), [c[1:] for c in FCSV], ids=[c[0] for c in FCSV])
-def test_malformed_fcsv_is_refused(content, message):
-    with pytest.raises(LandmarkFileError, match=message):
-        parse_fcsv(content, TASK, "bad.fcsv")
+        parse(content, TASK, "much")
 
 
 def test_every_fault_is_listed():
@@ -253,22 +255,6 @@ def test_a_cut_fcsv_is_refused_or_has_only_whole_rows():
         except LandmarkFileError:
             continue
         assert (again.positions_mm[again.defined] == 1 / 3).all()
-
-
-def test_mutated_files_never_raise_anything_else():
-    rng = random.Random(0)
-    for valid, parse in ((VALID.encode(), parse_markups), (VALID_FCSV.encode(), parse_fcsv)):
-        for _ in range(500):
-            content = bytearray(valid)
-            for _ in range(rng.randint(1, 4)):
-                at = rng.randrange(len(content))
-                content[at : at + rng.randint(0, 3)] = rng.choice([b"", b"0", b'"', b"[", b"null", b",", b"\xff", b"1e9"])
-            try:
-                landmarks = parse(bytes(content), TASK, "mutated")
-            except LandmarkFileError as error:
-                assert error.faults
-            else:
-                assert landmarks.task is TASK
 
 
 @needs_mouse_data

@@ -23,6 +23,7 @@ from landmarklabel.networks.registry import find_preset
 
 WEIGHTS, RECORD = "model.safetensors", "model.json"
 FORMAT = "landmarklabel-model"
+MOST_SCALES = 8
 _MAX_RECORD = 20 * 2**20
 
 
@@ -87,10 +88,12 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         preset = find_preset(record["preset"], own.dims)
         grid = GridPlan(**_tuples(record["grid"], "size"))
         crops = CropPlan(**record["crops"]) if record["crops"] else None
+        if crops and len(crops.scales) > MOST_SCALES:
+            raise ValueError(f"{len(crops.scales)} scales of crops")  # a network is built for them before the weights are read
         calibration = _calibration(record["calibration"])
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)
-    except (KeyError, TypeError, ValueError, AttributeError, FaultsError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, FaultsError) as error:
         raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
     except LandmarkLabelError as error:
         raise ModelError(f"{folder}: {error}") from None
@@ -102,7 +105,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
     refine = preset.refine.network if preset.refine else "shared"
     model.prior = _prior_from_tensors(record.get("prior"), tensors, own, folder)
     model.refiner = build_refiner(refine, own.dims, len(own), crops.scales, crops.presence) if crops else None
-    model.reference = tensors["reference"].numpy() if "reference" in tensors else None
+    model.reference = tensors["reference"].float().numpy() if "reference" in tensors else None
     for name in ("locator", "refiner"):
         _fill(getattr(model, name), name, tensors, folder, device)
     return model
@@ -153,7 +156,7 @@ def _prior_from_tensors(content: dict | None, tensors: dict, task: LandmarkTask,
             raise ValueError(f"the shape prior has a covariance of shape {covariance.shape}")
         pose = _pose_from_json(content["pose"], task)
         return ShapePrior(pose, covariance, usual, int(content["cases"]), bool(content["symmetric"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
 
 
