@@ -88,8 +88,8 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         preset = find_preset(record["preset"], own.dims)
         grid = GridPlan(**_tuples(record["grid"], "size"))
         crops = CropPlan(**record["crops"]) if record["crops"] else None
-        if crops and len(crops.scales) > MOST_SCALES:
-            raise ValueError(f"{len(crops.scales)} scales of crops")  # a network is built for them before the weights are read
+        if crops and not 1 <= crops.scales <= MOST_SCALES:
+            raise ValueError(f"{crops.scales} scales of crops")  # a network is built for them before the weights are read
         calibration = _calibration(record["calibration"])
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)
