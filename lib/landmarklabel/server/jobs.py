@@ -12,10 +12,10 @@ from pathlib import Path
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import tasks
 
-from landmarklabel.errors import NotFound
+from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import write_json
 
-WANTED = ("name", "pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
+WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
 
 
@@ -49,7 +49,7 @@ class Jobs:
         request = {key: params[key] for key in WANTED if key in params} | {"model": model, "job": job}
         with self._list() as waiting:
             if len(waiting) >= MOST_WAITING:
-                raise NotFound(f"{len(waiting)} trainings wait already; let some of them end first")
+                raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
             if task is not None:
                 waiting.append(request)
