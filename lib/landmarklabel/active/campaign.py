@@ -82,7 +82,7 @@ class Campaign:
                 model = load_model(finished, self.task, torch.device("cpu"))
             model = self._train(chosen, seed, folder / f"{count:04d}", model)
             seen = {i: look_over(model, c) for i, c in self.cases.items() if i not in chosen} if strategy != "random" else {}
-            rounds[count] = {**self._measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
+            rounds[count] = {**self.measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
             write_json(kept, rounds[count])
         return rounds
 
@@ -110,7 +110,8 @@ class Campaign:
         config = FitConfig(self.preset, self.budget, seed=seed, resume=True, start_from=before, pool=unlabelled)
         return fit(self.task, [self.cases[i] for i in chosen], [], config, folder)[0]
 
-    def _measured(self, model: Localizer) -> dict:
+    def measured(self, model: Localizer) -> dict:
+        """Metrics of a model on the tests."""
         metrics = summarize([(model.predict(model.case(c.image_id, c.image)), c.landmarks) for c in self.tests])
         return {key: metrics[key] for key in KEPT}
 

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +34,7 @@ from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_ne
 
 LOOSE = (4.0, 8.0, 16.0, 64.0)  # tried for Calibration.loose …
 ENOUGH_TO_CHOOSE = 8  # … with so many validation cases
-ROUNDS = (0.4, 1.0)  # ends of the rounds, in shares of the budget, where unlabelled images teach all but the first …
-MORE_ROUNDS = (0.25, 0.6, 1.0)  # … and with fewer labels than this:
-FEW_LABELS = 3
+FIRST_ROUND = 0.4  # of the budget, where unlabelled images teach a second one
 
 
 @dataclass
@@ -125,18 +122,15 @@ def fit(
 
 
 def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes: list) -> None:
-    """One round on the labelled cases; with few of them, further ones on what the one before finds in unlabelled images too."""
+    """One round on the labelled cases; with few of them, a second one on what the first finds in unlabelled images too."""
     pool = run.config.pool if run.config.preset.ours and model.prior is not None and len(cases) < ENOUGH else ()
+    run.round(model, cases, 0.0, FIRST_ROUND if pool else 1.0)
     if not pool:
-        run.round(model, cases, 0.0, 1.0)
         return
-    ends = MORE_ROUNDS if len(cases) < FEW_LABELS else ROUNDS
-    run.round(model, cases, 0.0, ends[0])
-    for k, (begin, end) in enumerate(pairwise(ends), 1):
-        found = find_cases(model, len(cases), pool, run.should_stop)
-        model.prior = learn_prior([*shapes, *((c.image.geometry, c.landmarks) for c in found)])
-        found = [replace(c, mirror=cases[0].mirror) for c in with_findings(model, found)]
-        run.round(model, together(cases, found), begin, end, k)
+    found = find_cases(model, len(cases), pool, run.should_stop)
+    model.prior = learn_prior([*shapes, *((c.image.geometry, c.landmarks) for c in found)])
+    found = [replace(c, mirror=cases[0].mirror) for c in with_findings(model, found)]
+    run.round(model, together(cases, found), FIRST_ROUND, 1.0, again=True)
     found = with_findings(model, found)
     model.prior = learn_prior([*shapes, *((c.image.geometry, c.landmarks) for c in found)])
 
@@ -242,8 +236,8 @@ class _Run:
         shutil.rmtree(self.state, ignore_errors=True)
         write_json(record, about)
 
-    def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: int = 0) -> None:
-        """Train all stages with a part of the budget; ``again``: the how manyth time, going on from the networks as they are."""
+    def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool = False) -> None:
+        """Train all stages with a part of the budget; ``again``: go on from the networks as they are."""
         middle = end - self.share * (end - begin)
         model.locator.to(memory_format=torch.contiguous_format)
         stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None)
@@ -251,7 +245,7 @@ class _Run:
         if self.config.preset.refine is not None:
             self._refine(model, cases, middle, end, again)
 
-    def _refine(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: int) -> None:
+    def _refine(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool) -> None:
         preset, d, start = self.config.preset, model.task.dims, self.config.start_from
         if model.pose is not None:
             cases = [replace(c, rotation=model.pose.lay(c.landmarks.positions_mm)[0].rotation) for c in cases]
@@ -268,7 +262,7 @@ class _Run:
         stage = RefinerStage(model.refiner, preset, model.grid, model.crops, cases, self.config.seed)
         model.refiner = self._train(stage, begin, end, again).to(self.config.device)
 
-    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: int) -> torch.nn.Module:
+    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: bool) -> torch.nn.Module:
         whole, share = self.config.budget, end - begin
         part = Budget(
             None if whole.minutes is None else whole.minutes * share,
@@ -286,7 +280,7 @@ class _Run:
             part,
             seed=self.config.seed,
             device=self.config.device,
-            state_file=self.state / f"{stage.name}{again or ''}.safetensors",
+            state_file=self.state / f"{stage.name}{'_again' if again else ''}.safetensors",
             resume=self.config.resume,
             on_progress=report,
             should_stop=self.should_stop,
