@@ -355,7 +355,7 @@ def test_a_study_that_cannot_be_played_is_named(place, tmp_path):
 def test_without_a_list_the_fixed_fifth_is_measured_on(monkeypatch, place, tmp_path):
     training = Training(stop_at=2)
     monkeypatch.setattr(campaigns, "fit", training)
-    monkeypatch.setattr(Campaign, "_measured", lambda self, model: {"mre_mm": 1.0, "ids": [c.image_id for c in self.tests]})
+    monkeypatch.setattr(Campaign, "measured", lambda self, model: {"mre_mm": 1.0, "ids": [c.image_id for c in self.tests]})
     words = ["simulate", "labels", place / "study", "--task", place / "task.json", "--out", tmp_path / "out"]
     with redirect_stderr(io.StringIO()):
         assert main([str(w) for w in words]) == 130  # stopped after the training on all labels
