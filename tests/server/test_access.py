@@ -65,7 +65,7 @@ def test_what_is_served_is_what_is_listed(material, running_server):
     with running_server(material) as server:
         described = server.get("/openapi.json")["paths"]
         served = {f"{method.upper()} {path}" for path, methods in described.items() for method in methods}
-        hidden = {"GET /", "GET /openapi.json", "PUT /datastore/updatelabelinfo"}
+        hidden = {"GET /", "GET /openapi.json", "PUT /datastore/updatelabelinfo", "PUT /datastore/", "DELETE /datastore/"}
         assert served - ROUTES.keys() == set() and ROUTES.keys() - served <= hidden
         for route in CLOSED:
             method, _, path = route.partition(" ")
@@ -81,6 +81,8 @@ def test_each_role_reaches_its_routes_and_no_others(material, running_server):
         wrong = []
         for route, (needed, _) in ROUTES.items():
             method, _, path = route.partition(" ")
+            if route == "POST /train/":
+                continue  # would train; its rule is that of POST /train/{model}
             for key in ("model", "strategy", "image_id", "session_id"):
                 path = path.replace(f"{{{key}}}", "nothere")
             given = {level: f"Bearer {token}" for level, token in held.items()} | {

@@ -138,6 +138,16 @@ def test_annotators_who_retry_after_a_conflict_build_on_each_other(server, mater
     assert conflicts > 0  # otherwise nothing was tested
 
 
+def test_monai_labels_client_uploads_an_image_and_an_admin_removes_it(server, material):
+    before = server.client.info()["datastore"]["total"]
+    source = material.image("phantom01")
+    assert server.client.upload_image(str(source), "uploaded") == {"image": "uploaded"}
+    assert server.client.info()["datastore"]["total"] == before + 1
+    assert server.http("GET", "/datastore/image", params={"image": "uploaded"}).content == source.read_bytes()
+    assert server.http("DELETE", "/datastore/", params={"id": "uploaded"}).status_code == 200
+    assert server.client.info()["datastore"]["total"] == before
+
+
 # --- wrong requests --------------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,14 @@ def _add_training_routes(router: APIRouter, landmark_app) -> None:
             raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
         return task
 
+    @router.post("/train/", tags=["Train"], summary="Train all models, one after the other")
+    def train_all(params: dict | None = Body(None)) -> dict:
+        given = {name: (params or {}).get(name) for name in landmark_app.jobs.models}
+        given = {name: one if isinstance(one, dict) else {} for name, one in given.items()}
+        for one in given.values():
+            check(one)
+        return {name: {"result": landmark_app.jobs.start(name, one, True), "detail": None} for name, one in given.items()}
+
     @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
     def stop() -> dict | None:
         return landmark_app.jobs.stop()
