@@ -58,7 +58,7 @@ def test_a_restarted_server_goes_on_with_what_ran_and_with_what_waited(tmp_path,
         assert [ask(k) for k in range(3)] == ids and len(set(ids)) == 3  # asking again starts nothing
         wait_until(lambda: server.stats().get("state") == "running", 120, "the first training to run")
         kill_server_only(server)
-        assert [job["job"] for job in json.loads(waiting.read_text())] == [f"k{k}" for k in range(3)]
+        assert [job["request"]["job"] for job in json.loads(waiting.read_text())] == [f"k{k}" for k in range(3)]
         wait_until(lambda: not processes_of(material.study), 30, "the training to end by itself")
     with running_server(material) as server:
         wait_until(lambda: json.loads(waiting.read_text()) == [], 500, "all three trainings to be done", 0.5)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import tasks
 
@@ -52,15 +54,16 @@ class Jobs:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
             if task is not None:
-                waiting.append(request)
+                waiting.append({"request": request, "server": _this_server()})
         return task
 
     def go_on(self) -> None:
-        """Line up what an ended server left; called once by a new one."""
+        """Line up what servers that have ended left; what another server on this study still does is its own."""
         with self._list() as waiting:
-            for request in waiting:
-                if request.get("model") in self.models:
-                    AsyncTask.run("train", request=dict(request), enqueue=True)
+            for job in waiting:
+                if job["request"].get("model") in self.models and not _lives(job["server"]):
+                    AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
+                    job["server"] = _this_server()
 
     def stop(self) -> dict | None:
         """Stop the training that runs, for good."""
@@ -72,15 +75,16 @@ class Jobs:
     def end(self, job: object) -> None:
         """A training is over, well or not: it will not be done again."""
         with self._list() as waiting:
-            waiting[:] = [request for request in waiting if request.get("job") != job]
+            waiting[:] = [one for one in waiting if one["request"].get("job") != job]
 
     @contextmanager
     def _list(self) -> Iterator[list[dict]]:
         with self.path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                waiting = [dict(request) for request in json.loads(self.path.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError):
+                listed = json.loads(self.path.read_text(encoding="utf-8"))
+                waiting = [{"request": dict(job["request"]), "server": list(job["server"])} for job in listed]
+            except (OSError, ValueError, TypeError, KeyError):
                 waiting = []  # a lost list costs trainings that can be asked for again
             before = json.dumps(waiting)
             yield waiting
@@ -90,3 +94,15 @@ class Jobs:
 
 def _task_of(job: str) -> dict | None:
     return next((task for task in tasks("train") if task["request"].get("job") == job), None)
+
+
+def _this_server() -> list[float]:
+    return [os.getpid(), psutil.Process().create_time()]
+
+
+def _lives(server: list[float]) -> bool:
+    """Whether a process that was noted still runs; its number alone may be another's by now."""
+    try:
+        return psutil.Process(int(server[0])).create_time() == server[1]
+    except (psutil.Error, ValueError, TypeError, IndexError):
+        return False
