@@ -122,6 +122,19 @@ def test_who_saves_is_who_holds_the_token(material, running_server):
         assert server.get("/landmarks/images/phantom01", **who)["author"] == "ann"
 
 
+def test_only_pages_of_the_origins_that_the_operator_names_may_ask(material, running_server):
+    viewer = "https://viewer.example"
+    with running_server(material, more={"MONAI_LABEL_CORS_ORIGINS": json.dumps([viewer])}) as server:
+        ask = {"Origin": viewer, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
+        preflight = server.http("OPTIONS", "/landmarks/images/phantom00", headers=ask)
+        assert preflight.status_code == 200 and preflight.headers["access-control-allow-origin"] == viewer
+        answer = server.http("GET", "/info/", headers={"Origin": viewer})
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == viewer
+        for method in ("OPTIONS", "GET"):
+            answer = server.http(method, "/info/", headers={**ask, "Origin": "https://other.example"})
+            assert answer.status_code in (403, 404) and "access-control-allow-origin" not in answer.headers
+
+
 def test_other_computers_stay_outside_until_there_are_tokens_and_tls_or_the_operator_says_so(material, running_server):
     address = another_address()
     with running_server(material, host="0.0.0.0") as server:

@@ -81,6 +81,9 @@ class Guard:
             return
         request = _Request(scope, receive, send)
         try:
+            if scope["method"] == "OPTIONS" and request.header("origin") in self.policy.origins:
+                await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
+                return
             role, most = self._rule(scope)
             self._check_sender(request)
             set_caller(await self._caller(request, role))

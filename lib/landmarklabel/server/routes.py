@@ -22,6 +22,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from fastapi.routing import APIRoute
 from monailabel.interfaces.exception import MONAILabelException
 from requests_toolbelt import MultipartEncoder
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
@@ -36,6 +37,7 @@ from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens
 
+_EVERYTHING = {"allow_methods": ["*"], "allow_headers": ["*"]}
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -55,8 +57,9 @@ def install(landmark_app, policy: Policy) -> None:
     ours = _routes(landmark_app, policy)
     app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes)]
     add_error_handlers(app)
-    if not policy.origins:  # MONAI Label's default mirrors any origin
-        app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
+    app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]  # mirrors any origin
+    if policy.origins:
+        app.user_middleware.append(Middleware(CORSMiddleware, allow_origins=list(policy.origins), **_EVERYTHING))
     without_error_page = app.build_middleware_stack().app  # the outermost layer answers with a text and logs all it knows
     app.middleware_stack = Guard(without_error_page, app.router.routes, Tokens(landmark_app.study.folder), policy)
     app.openapi_schema = None
