@@ -124,7 +124,7 @@ def test_who_saves_is_who_holds_the_token(material, running_server):
 
 def test_only_pages_of_the_origins_that_the_operator_names_may_ask(material, running_server):
     viewer = "https://viewer.example"
-    with running_server(material, more={"MONAI_LABEL_CORS_ORIGINS": json.dumps([viewer])}) as server:
+    with running_server(material, "origins", f"https://first.example,{viewer}/") as server:
         ask = {"Origin": viewer, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
         preflight = server.http("OPTIONS", "/landmarks/images/phantom00", headers=ask)
         assert preflight.status_code == 200 and preflight.headers["access-control-allow-origin"] == viewer

@@ -39,7 +39,7 @@ class LandmarkApp(MONAILabelApp):
     ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
     (default 0, never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
     for a second reading (default 0, never), ``--conf max_upload_mb N`` (default 2048), ``--conf insecure true`` lets other
-    computers in without token and TLS.
+    computers in without token and TLS, ``--conf origins https://A[,…]`` answers web pages of these.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
@@ -54,6 +54,7 @@ class LandmarkApp(MONAILabelApp):
         self.repeat_every = int(_at_least(conf, "repeat", 0, 0))
         self.most_upload = int(_at_least(conf, "max_upload_mb", 2048, 1)) * 2**20
         self.insecure = str(conf.get("insecure", "")).lower() in ("1", "true", "yes")
+        self.origins = frozenset(o.strip().rstrip("/") for o in conf.get("origins", "").split(",") if o.strip())
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
@@ -117,10 +118,7 @@ class LandmarkApp(MONAILabelApp):
             tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
 
     def _policy(self) -> Policy:
-        from monailabel.config import settings
-
-        origins = frozenset(str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS)
-        return Policy(self.insecure, self.most_upload, origins, keycloak())
+        return Policy(self.insecure, self.most_upload, self.origins, keycloak())
 
     def infer_task(self, model: object = None) -> LandmarkInfer:
         """A served model by name; the first one when no name is given. Raises NotFound."""
