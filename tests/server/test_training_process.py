@@ -36,7 +36,7 @@ def test_a_training_ends_after_its_server_was_killed(tmp_path, running_server):
         kill_server_only(server)
         assert any(map(is_alive, training))  # otherwise the kill ended it, not its own watch
         wait_until(lambda: not processes_of(material.study), 20, "the orphaned training to end by itself")
-        assert not any(map(is_alive, training))
+        wait_until(lambda: not any(map(is_alive, training)), 20, "its processes to be gone")
     with running_server(material) as server:
         server.wait_for_training()  # goes on by itself
         assert server.client.info()["models"]["scn"]["version"] == 0
