@@ -77,9 +77,14 @@ class _Served:
     def __init__(self, runs: Path):
         import SimpleITK as sitk
 
+        from landmarklabel.data.cases import load_cases
         from landmarklabel.data.synthetic import draw_phantom, phantom_task
         from landmarklabel.io.files import write_json
+        from landmarklabel.networks.registry import find_preset
         from landmarklabel.store.study import Study
+        from landmarklabel.training.fit import FitConfig, fit
+        from landmarklabel.training.loop import Budget
+        from landmarklabel.training.publishing import Decision, ModelShelf
 
         self.task, self.study, self.log = phantom_task(2, 20), runs / "study", runs / "server.log"
         self.study.mkdir(parents=True)
@@ -92,6 +97,15 @@ class _Served:
             self.truth[f"p{seed:02d}"] = phantom.landmarks
         for image_id in list(self.truth)[:LABELLED]:
             study.save(image_id, self.truth[image_id], author="before")
+        shelf = ModelShelf(study.models_dir / "scn")
+        fit(
+            self.task,
+            load_cases(study, study.labelled()),
+            [],
+            FitConfig(find_preset("scn", 2), Budget(steps=60)),
+            shelf.candidate,
+        )
+        shelf.settle(Decision(True, "for the soak"))
         study.close()
         self.task_file, self.url, self.growth = runs / "task.json", "http://127.0.0.1:8765", []
         self.process: subprocess.Popen | None = None

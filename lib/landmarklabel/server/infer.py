@@ -34,6 +34,7 @@ from landmarklabel.training.publishing import ModelShelf
 
 OPEN_BYTES = 512 * 2**20  # of stored pixels of images kept open
 REMEMBERED = 16  # images whose evidence is kept: a few MB each in 3D
+MANY_SHAPES, KEPT_S = 20, 10.0  # of so many one more changes little: looked for anew after so many seconds
 MOST_SHAPES = 200  # labelled cases a shape is learned from while there is no model
 
 
@@ -68,7 +69,7 @@ class LandmarkInfer(InferTask):
         self._loaded: tuple[Path, Localizer] | None = None
         self._open: dict[tuple, Case] = {}  # oldest first
         self._seen: dict[tuple, _Seen] = {}  # likewise
-        self._labels: tuple[tuple, list] | None = None
+        self._labels: tuple[tuple, list, float] | None = None  # what it was made of, the cases, when
         self._prior: tuple[list, ShapePrior | None] | None = None
 
     def is_valid(self) -> bool:
@@ -194,7 +195,10 @@ class LandmarkInfer(InferTask):
         return case
 
     def _labelled_geometries(self) -> list[tuple[ImageGeometry, LandmarkSet]]:
-        """Of the labelled cases; the same list until a label changes."""
+        """Of the labelled cases; the same list until a label changes, and with many of them for some seconds longer."""
+        known, now = self._labels, time.monotonic()
+        if known is not None and len(known[1]) >= MANY_SHAPES and now - known[2] < KEPT_S:
+            return known[1]
         row = self.study.revisions.latest_row()  # before the labels: what is saved in between is seen the next time
         labels = self.study.labelled()
         state = row, tuple(labels)
@@ -205,7 +209,7 @@ class LandmarkInfer(InferTask):
                     out.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
                 except FaultsError:
                     continue  # an image that was damaged later must not stop inference on another
-            self._labels = state, out
+            self._labels = state, out, now
         return self._labels[1]
 
     def __call__(self, request: dict) -> tuple[str, dict]:
