@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,47 @@ def soak(data: Path, runs: Path, minutes: float = 30.0) -> dict:
         "errors": dict(log.errors),
         "memory_growth_percent": served.growth,
         "calls": {name: _quantiles(times) for name, times in sorted(log.times.items())},
+    }
+
+
+def annotators(data: Path, runs: Path, people: int = 32, each: int = 100) -> dict:
+    """Annotators who all submit the same image at once, as MONAI Label's client does; and as many who state a base."""
+    from landmarklabel.io.markups import dump_markups
+    from landmarklabel.landmarks import Status
+    from landmarklabel.store.study import Study
+
+    shutil.rmtree(runs, ignore_errors=True)
+    served, times, stale = _Served(runs), [], [0]
+    served.start()
+    image_id, name = "p50", served.task.names[0]
+
+    def submit(who: int) -> None:
+        session = requests.Session()
+        for k in range(each):
+            label = dump_markups(served.truth[image_id].with_landmark(name, [float(who), float(k)], Status.PLACED))
+            started = time.perf_counter()
+            files, note = {"label": ("x.mrk.json", label)}, {"params": f'{{"user": "a{who}"}}'}
+            answer = session.put(f"{served.url}/datastore/label", params={"image": image_id}, files=files, data=note, timeout=120)
+            times.append(time.perf_counter() - started)
+            answer.raise_for_status()
+        body = {"landmarks": [], "base_revision": 0}
+        answer = session.put(f"{served.url}/landmarks/images/{image_id}", json=body, timeout=120)
+        stale[0] += answer.status_code == 409 and {"current", "yours"} <= answer.json().keys()
+
+    with ThreadPoolExecutor(people) as pool:
+        list(pool.map(submit, range(people)))
+    served.kill()
+    study = Study(served.study, served.task)
+    said = [row["position"] for r in study.history(image_id) for row in r.body["landmarks"] if row["name"] == name]
+    study.close()
+    wanted = {(float(who), float(k)) for who in range(people) for k in range(each)}
+    return {
+        "people": people,
+        "each": each,
+        "revisions": len(said),
+        "lost": len(wanted - {tuple(p[:2]) for p in said}),
+        "stale_answered_with_both_versions": stale[0],
+        "submit": _quantiles(times),
     }
 
 
@@ -218,4 +260,4 @@ def _quantiles(seconds: list[float]) -> dict:
     return {"calls": len(seconds), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
 
 
-EXPERIMENTS = (soak,)
+EXPERIMENTS = (soak, annotators)
