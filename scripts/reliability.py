@@ -140,35 +140,18 @@ class _Served:
         for image_id in list(self.truth)[:LABELLED]:
             study.save(image_id, self.truth[image_id], author="before")
         shelf = ModelShelf(study.models_dir / "scn")
-        fit(
-            self.task,
-            load_cases(study, study.labelled()),
-            [],
-            FitConfig(find_preset("scn", 2), Budget(steps=60)),
-            shelf.candidate,
-        )
+        config = FitConfig(find_preset("scn", 2), Budget(steps=60))
+        fit(self.task, load_cases(study, study.labelled()), [], config, shelf.candidate)
         shelf.settle(Decision(True, "for the soak"))
         study.close()
         self.task_file, self.url, self.growth = runs / "task.json", "http://127.0.0.1:8765", []
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "landmarklabel",
-            "serve",
-            "--studies",
-            self.study,
-            "--task",
-            self.task_file,
-            "--port",
-            "8765",
-        ]
+        words = ("serve", "--studies", self.study, "--task", self.task_file, "--port", 8765)
+        command = [sys.executable, "-m", "landmarklabel", *map(str, words)]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [str(word) for word in command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:

@@ -73,9 +73,8 @@ def stock_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
             if f"{method} {route.path}" not in ROUTES:
                 continue
             if isinstance(route, APIRoute):
-                about = {"tags": route.tags, "summary": route.summary, "include_in_schema": route.include_in_schema}
-                response = {"response_model": route.response_model} if route.response_model else {"response_model": None}
-                served.append(APIRoute(route.path, _in_thread(route.endpoint), methods=[method], **about, **response))
+                about = {key: getattr(route, key) for key in ("tags", "summary", "include_in_schema", "response_model")}
+                served.append(APIRoute(route.path, _in_thread(route.endpoint), methods=[method], **about))
             else:
                 served.append(Route(route.path, route.endpoint, methods=[method], include_in_schema=False))
     return served
