@@ -1,4 +1,4 @@
-"""Where the real images are."""
+"""Where the real images are, and which cores a worker uses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure():
+    """Of several workers each keeps to its own share of the cores, and so do the servers it starts."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: count])
 
 
 @pytest.fixture(scope="session")

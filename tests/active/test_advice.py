@@ -32,6 +32,17 @@ def test_a_flat_curve_is_enough():
     assert advice.text == "labelling more hardly pays: proposals are about 2.00 mm off now, 2.00 mm after 10 more labels"
 
 
+def test_cases_chosen_for_their_doubt_do_not_count_beside_enough_drawn_ones():
+    fair = np.arange(len(LABELS)) % 3 == 0
+    falling, doubtful = 1 + 12 / LABELS, np.linspace(3, 9, len(LABELS))  # ever odder images are chosen
+    told = advise(LABELS, np.where(fair, falling, doubtful), fair)
+    assert told.enough is False
+    assert (told.now_mm, told.then_mm) == (pytest.approx(1 + 12 / 29, rel=1e-3), pytest.approx(1 + 12 / 39, rel=1e-3))
+    assert advise(LABELS, np.where(fair, falling, doubtful)).now_mm > 3
+    few = np.arange(len(LABELS)) < LEAST - 1
+    assert advise(LABELS, falling, few) == advise(LABELS, falling)
+
+
 def test_the_same_curve_pays_early_and_no_longer_late():
     def said(upto):
         labels = np.arange(3, upto)

@@ -156,6 +156,7 @@ class Crowd:
         return done
 
 
+@pytest.mark.timed
 def test_four_annotators_forty_cases_and_a_server_that_is_killed(tmp_path_factory, running_server):
     material = phantoms(tmp_path_factory.mktemp("crowd"), 40, size=(48, 64))
     crowd, jobs = Crowd(material), []

@@ -34,6 +34,7 @@ def material(tmp_path_factory) -> Material:
     return material
 
 
+@pytest.mark.timed
 def test_info_is_quick_during_inference(material, running_server, record_property):
     with running_server(material) as server:
         memory = psutil.Process(server.process.pid).memory_info().rss / 2**20

@@ -178,6 +178,7 @@ def test_no_prediction_changes_what_a_person_said(scene, before, proposed):
     scene.RemoveNode(node.node)
 
 
+@pytest.mark.timed
 def test_150_rows_are_shown_quickly(scene, record_property):
     import time
 

@@ -117,6 +117,7 @@ def test_swapped_sides_are_asked_about_once_before_submitting(example):
     assert len(example.logic.outbox.waiting()) == 1
 
 
+@pytest.mark.timed
 def test_150_rows_refresh_within_the_budget_and_during_a_drag(tmp_path, record_property):
     panel, window = qt_harness.example(tmp_path)
     names = tuple(f"p{i:03d}" for i in range(150))

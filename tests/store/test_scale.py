@@ -68,6 +68,7 @@ def studies(tmp_path, task, new_url):
     return made
 
 
+@pytest.mark.timed
 def test_saving_and_restarting_with_ten_thousand_cases(studies, task, record_property):
     """The figures are recorded; what is asserted leaves room for a slow and busy machine."""
     few, many = (Study(folder, task, url) for folder, url in studies.values())

@@ -23,15 +23,20 @@ class Advice:
     then_mm: float | None = None
 
 
-def advise(labels: Sequence[int], errors_mm: Sequence[float]) -> Advice:
+def advise(labels: Sequence[int], errors_mm: Sequence[float], fair: Sequence[bool] = ()) -> Advice:
     """Fit error = level + gain / labels to the cases a model saw before people did, by least absolute deviations.
 
     Args:
         labels: how many cases were labelled when each of them was.
         errors_mm: mean error of the proposals in each.
+        fair: of each, whether it was drawn at random and not chosen for its doubt; where there are enough, they alone count.
     """
     n, error = np.asarray(labels, float), np.asarray(errors_mm, float)
     known = np.isfinite(error) & (n > 0)
+    labelled = n[known].max(initial=0)
+    drawn = known & (np.asarray(fair, bool) if len(fair) else False)
+    if drawn.sum() >= LEAST and np.ptp(n[drawn]) >= LEAST - 1:
+        known = drawn
     n, error = n[known], error[known]
     if len(n) < LEAST or np.ptp(n) < LEAST - 1:
         left = max(LEAST - len(n), 1)
@@ -40,7 +45,7 @@ def advise(labels: Sequence[int], errors_mm: Sequence[float]) -> Advice:
     level, gain = _fit(1 / n, error)
     if level < 0:  # the line through the origin then
         level, gain = 0.0, float(np.median(error * n))
-    now, then = (level + gain / m for m in (n.max(), n.max() + AHEAD))
+    now, then = (level + gain / m for m in (labelled, labelled + AHEAD))
     saved = (now - then) / max(now, 1e-9)
     figures = f"about {now:.2f} mm off now, {then:.2f} mm after {AHEAD} more labels"
     if saved < WORTH:

@@ -9,6 +9,7 @@ import numpy as np
 from landmarklabel.active.advice import Advice, advise
 from landmarklabel.active.observers import ObserverError, observer_errors
 from landmarklabel.active.strategies import adaptive
+from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.server.pool import PoolWatch
@@ -48,7 +49,8 @@ class StatusPage:
         order = sorted((heads[i].created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.watch.observed()
-        curve = sorted((number[i], float(np.nanmean(off))) for i, (_, off) in observed.items() if np.isfinite(off).any())
+        told = sorted((number[i], float(np.nanmean(off)), i) for i, (_, off) in observed.items() if np.isfinite(off).any())
+        curve = [(n, error) for n, error, _ in told]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
         return {
@@ -59,7 +61,7 @@ class StatusPage:
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= NEAR_MM).mean()) if known.any() else None,
             "observers": self._observers(labelled),
-            "advice": advise([n for n, _ in curve], [e for _, e in curve]),
+            "advice": advise([n for n, _ in curve], [e for _, e in curve], [is_validation(i) for *_, i in told]),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
         }
