@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landmarklabel.active.pool import EDGE, Pool, Seen, distances, look_over, thumbnail
+from landmarklabel.active.pool import EDGE, FEW, MOST, Pool, Seen, distances, look_over, thumbnail
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
@@ -130,6 +130,64 @@ def test_distances_are_those_of_the_thumbnails_symmetric_with_a_zero_diagonal(se
     for i, one in enumerate(ids):
         for j, other in enumerate(ids[:i]):
             assert apart[i, j] == pytest.approx(np.linalg.norm(looks[one] - looks[other]), rel=1e-3)
+
+
+def shapes(count: int, seed: int, n: int = 12) -> dict[str, np.ndarray]:
+    """Configurations of two kinds, ``a…`` round and ``b…`` long, each turned, scaled and moved as it likes."""
+    numbers = np.random.default_rng(seed)
+    base = numbers.normal(size=(n, 2))
+    out = {}
+    for k in range(count):
+        kind, angle = "ab"[k % 2], numbers.uniform(-3, 3)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        points = base * (1, 1 if kind == "a" else 1.8) + numbers.normal(0, 0.02, (n, 2))
+        out[f"{kind}{k}"] = numbers.uniform(5, 50) * points @ turn.T + numbers.uniform(-99, 99, 2)
+    return out
+
+
+def of_shapes(points: dict[str, np.ndarray], labelled: int) -> Pool:
+    """Images that all look the same but for noise; the first ones are labelled, the others were seen by a model."""
+    ids, noise = list(points), np.random.default_rng(7)
+    seen = {i: Seen(1.0, 0.0, "tip", tuple(tuple(map(float, p)) for p in points[i])) for i in ids[labelled:]}
+    looks = {i: noise.normal(size=64).astype(np.float32) for i in ids}
+    return Pool(ids[labelled:], ids[:labelled], looks, seen, placed={i: points[i] for i in ids[:labelled]})
+
+
+@pytest.mark.parametrize("labelled", [0, 6, 12])
+def test_shapes_tell_images_apart_that_look_alike_however_they_lie(labelled):
+    ids, apart = distances(of_shapes(shapes(12, seed=3), labelled))
+    same = np.array([[i[0] == j[0] for j in ids] for i in ids])
+    assert apart[same].max() < apart[~same].min()
+    np.testing.assert_allclose(apart, apart.T, rtol=1e-6)
+
+
+def test_landmarks_not_found_and_images_not_yet_seen_do_no_harm():
+    points = shapes(16, seed=4)
+    for i, which in zip(points, np.random.default_rng(0).integers(0, 12, (16, 3)), strict=True):
+        points[i][which] = np.nan
+    points["a2"][:] = np.nan
+    pool = of_shapes(points, 8)
+    pool = replace(pool, seen={i: s for i, s in pool.seen.items() if i not in ("a10", "b11")})
+    ids, apart = distances(pool)
+    known = [k for k, i in enumerate(ids) if i not in ("a2", "a10", "b11")]
+    same = np.array([[ids[j][0] == ids[k][0] for j in known] for k in known])
+    apart_known = apart[np.ix_(known, known)]
+    assert np.isfinite(apart).all() and apart_known[same].max() < apart_known[~same].min()
+
+
+def test_few_shapes_say_nothing_yet():
+    pool = of_shapes(shapes(FEW, seed=5), 2)
+    assert np.array_equal(distances(pool)[1], distances(replace(pool, seen={}, placed={}))[1])
+
+
+@pytest.mark.parametrize("labelled", [3, MOST // 2, MOST + 7])
+def test_of_a_hundred_thousand_images_some_are_compared(labelled):
+    ids = [f"{k:06d}" for k in range(100_000)]
+    look = dict.fromkeys(ids, np.ones(2, np.float32))
+    compared, apart = distances(Pool(ids[labelled:], ids[:labelled], look))
+    assert MOST // 2 <= len(compared) <= MOST and apart.shape == (len(compared),) * 2
+    old = [i for i in compared if i < ids[labelled]]
+    assert old == ids[:labelled][-MOST // 2 :] and compared[len(old)] == ids[labelled] and compared[-1] > ids[-1000]
 
 
 # --- what a model makes of an image ----------------------------------------------------------------------------------

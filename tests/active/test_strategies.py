@@ -151,6 +151,15 @@ def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
         assert adaptive(opposed(trust), rng()) == ("u5", reason)
 
 
+def test_adaptive_prefers_what_stands_for_much_doubt_to_one_odd_image():
+    looks = clusters(5, 1)
+    seen = {i: Seen(5.0 if i == "1-0" else 3.0, 0.0, "tip") for i in looks}
+    labelled = {f"l{k}": np.zeros(8) for k in range(COLD)}
+    pool = Pool(list(looks), list(labelled), looks | labelled, seen, trust=0.5)
+    assert uncertain(pool, rng()).image_id == "1-0"
+    assert adaptive(pool, rng()).image_id.startswith("0-")
+
+
 @pytest.mark.parametrize("trust", [-1.0, 0.5, 1.0])
 def test_adaptive_takes_what_is_both_doubtful_and_unlike(trust):
     pool = opposed(trust)

@@ -73,7 +73,8 @@ class Campaign:
             known = len(chosen)
             while len(chosen) < min(count, len(self.cases)):
                 left = [i for i in sorted(self.cases) if i not in chosen]
-                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left}, trust(observed))
+                placed = {i: self.cases[i].landmarks.positions_mm for i in chosen}
+                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left}, trust(observed), placed=placed)
                 chosen.append(STRATEGIES[strategy](pool, rng).image_id)
             observed += self._observed(seen, chosen[known:])
             rng = np.random.default_rng([seed, count])

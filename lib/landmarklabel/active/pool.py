@@ -14,6 +14,8 @@ from landmarklabel.landmarks import LandmarkSet
 
 FEW = 5  # cases of which nothing is concluded
 EDGE = {2: 16, 3: 8}  # samples a side of a thumbnail
+MOST = 2000  # images compared with each other; of more, the newest labelled ones and some evenly spread unlabelled ones
+BY_LOOKS = 0.3  # of how different two images are, beside their shapes
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Seen:
     positions_mm: tuple[tuple[float | None, ...], ...] = ()
 
     @property
+    def points(self) -> np.ndarray | None:
+        """(n, d) ``positions_mm``, NaN where there are none."""
+        return np.array(self.positions_mm, float) if len(self.positions_mm) else None
+
+    @property
     def uncertainty(self) -> float:
         """One number: the larger, the more a person's look is worth."""
         return self.expected_error * (1 + 3 * self.doubt)
@@ -49,6 +56,7 @@ class Pool:
         seen: by id of unlabelled images; empty without a model, incomplete while it is still looking.
         trust: rank correlation of what the model expected and what people corrected, of the cases labelled so far.
         calibration: ids of unlabelled images kept for validation, from which a stream is drawn at random.
+        placed: (n, d) positions by id of labelled images, mm, NaN where there are none.
     """
 
     unlabelled: Sequence[str]
@@ -57,6 +65,7 @@ class Pool:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     trust: float = 0.5
     calibration: frozenset[str] = frozenset()
+    placed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def thumbnail(case: Case) -> np.ndarray:
@@ -90,8 +99,9 @@ def look_over(model: Localizer, case: Case) -> Seen:
 
 def off_by(seen: Seen, landmarks: LandmarkSet) -> np.ndarray:
     """(n,) how far off the model was where a person placed the landmark since, in the task's mm; NaN where not known."""
-    proposed = np.array(seen.positions_mm, float).reshape(len(landmarks.task), landmarks.task.dims)
-    return np.linalg.norm(proposed - landmarks.positions_mm, axis=1) * (landmarks.scaled_to_mm() or 1.0)
+    if seen.points is None:
+        return np.full(len(landmarks.task), np.nan)
+    return np.linalg.norm(seen.points - landmarks.positions_mm, axis=1) * (landmarks.scaled_to_mm() or 1.0)
 
 
 def trust(observed: Iterable[tuple[Seen, np.ndarray]]) -> float:
@@ -104,10 +114,50 @@ def trust(observed: Iterable[tuple[Seen, np.ndarray]]) -> float:
 
 
 def distances(pool: Pool) -> tuple[list[str], np.ndarray]:
-    """Ids of all images with a thumbnail, and (n, n) how different they look."""
-    ids = [i for i in (*pool.labelled, *pool.unlabelled) if i in pool.looks]
+    """Ids of the images with a thumbnail, and (n, n) how different they are: by looks, and mostly by shape where it is known."""
+    ids = [i for i in pool.labelled if i in pool.looks][-MOST // 2 :]
+    left = [i for i in pool.unlabelled if i in pool.looks]
+    ids += left[:: -(-len(left) // (MOST - len(ids))) or 1]
     if not ids:
         return [], np.zeros((0, 0))
-    looks = np.stack([pool.looks[i] for i in ids])
-    squares = (looks**2).sum(1)
-    return ids, np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * looks @ looks.T, 0.0))
+    apart = _apart(np.stack([pool.looks[i] for i in ids]))
+    points = [pool.placed[i] if i in pool.placed else pool.seen[i].points if i in pool.seen else None for i in ids]
+    known = np.array([p is not None and np.isfinite(p).all(1).sum() > p.shape[1] for p in points])
+    if known.sum() <= FEW:
+        return ids, apart
+    unit = np.median(apart[apart > 0]) if apart.any() else 1.0
+    shapes = _apart(_laid_on_mean(np.stack([p for p, k in zip(points, known, strict=True) if k])))
+    mixed = apart / unit  # where a shape is unknown, looks stand for it
+    both = np.ix_(known, known)
+    mixed[both] = BY_LOOKS * mixed[both] + (1 - BY_LOOKS) * shapes / (np.median(shapes[shapes > 0]) if shapes.any() else 1.0)
+    return ids, mixed
+
+
+def _apart(rows: np.ndarray) -> np.ndarray:
+    """(m, f) to their (m, m) Euclidean distances."""
+    squares = (rows**2).sum(1)
+    return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0.0))
+
+
+def _laid_on_mean(points: np.ndarray) -> np.ndarray:
+    """(m, n, d) configurations, each laid on the mean of all by a similarity: (m, n * d) what is left, 0 where NaN.
+
+    Source: Gower 1975 (generalised Procrustes analysis), with Umeyama 1991 for each fit.
+    """
+    known = np.isfinite(points).all(2)
+    mean = points[known.sum(1).argmax()]
+    for _ in range(3):
+        both = known & np.isfinite(mean).all(1)
+        weight = both / np.maximum(both.sum(1, keepdims=True), 1)
+        middle = weight @ np.nan_to_num(mean)
+        x = np.where(both[..., None], points - (weight[:, None] @ np.nan_to_num(points)), 0.0)
+        y = np.where(both[..., None], mean - middle[:, None], 0.0)
+        u, singular, vt = np.linalg.svd(np.einsum("mni,mnj->mij", y, x))
+        signs = np.ones(singular.shape)
+        signs[:, -1] = np.sign(np.linalg.det(u @ vt))
+        scale = (singular * signs).sum(1) / np.maximum((x**2).sum((1, 2)), 1e-12)
+        laid = scale[:, None, None] * x @ np.swapaxes((u * signs[:, None]) @ vt, 1, 2) + middle[:, None]
+        laid[~both] = np.nan
+        seen = np.isfinite(laid[..., 0]).sum(0)
+        mean = np.nansum(laid, axis=0) / np.where(seen > 0, seen, np.nan)[:, None]
+    return np.nan_to_num(laid - mean).reshape(len(points), -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,20 +54,19 @@ def uncertain(pool: Pool, rng: np.random.Generator) -> Choice:
 
 
 def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
-    """Diverse while there are few labels, then uncertain and diverse together, the former as far as it has proved right."""
+    """The image that stands for most doubt in images no labelled one stands for; while there are few labels, for most images."""
     if pool.calibration and len(pool.labelled) % STREAM == STREAM - 1:
         chosen = sorted(pool.calibration)[int(rng.integers(len(pool.calibration)))]
         return Choice(chosen, f"drawn at random: every {STREAM}th case measures the model fairly")
     left = [i for i in pool.unlabelled if i not in pool.calibration] or list(pool.unlabelled)
-    pool = Pool(left, pool.labelled, pool.looks, pool.seen, pool.trust)
+    pool = replace(pool, unlabelled=left)
     if len(pool.labelled) < COLD or not any(i in pool.seen for i in left):
         return diverse(pool, rng)
-    weight = 0.35 + 0.5 * max(pool.trust, 0.0)
     doubt = {i: pool.seen[i].uncertainty for i in left if i in pool.seen}
-    gain = _gains(pool)
-    rank = {i: weight * _rank(doubt, i) + (1 - weight) * _rank(gain, i) for i in sorted(doubt)}
-    chosen = max(rank, key=rank.get)
-    unlike = ", and looks unlike the labelled images" if _rank(gain, chosen) > 0.7 else ""
+    usual, power = float(np.median(list(doubt.values()))), 2 * max(pool.trust, 0.0)  # not trusted, doubt does not count
+    gain = _gains(pool, lambda i: doubt.get(i, usual) ** power)
+    chosen = max(sorted(doubt), key=lambda i: (gain.get(i, 0.0), doubt[i]))
+    unlike = ", and looks unlike the labelled images" if _rank(_gains(pool), chosen) > 0.7 else ""
     return Choice(chosen, _doubts(pool, chosen) + unlike)
 
 
@@ -77,15 +77,15 @@ def _doubts(pool: Pool, image_id: str) -> str:
     return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
 
 
-def _gains(pool: Pool) -> dict[str, float]:
-    """By how much labelling an image would bring all images nearer to a labelled one."""
+def _gains(pool: Pool, weight: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
+    """By how much labelling an image would bring all images, each by its weight, nearer to a labelled one."""
     ids, apart = distances(pool)
     if not ids:
         return {}
     labelled = np.isin(ids, list(pool.labelled))
     far = apart.max() if apart.size else 1.0
     nearest = apart[:, labelled].min(1) if labelled.any() else np.full(len(ids), far)
-    gain = np.maximum(nearest[:, None] - apart, 0.0).sum(0)
+    gain = np.array([weight(i) for i in ids]) @ np.maximum(nearest[:, None] - apart, 0.0)
     free = set(pool.unlabelled)
     return {i: float(g) for i, g, known in zip(ids, gain, labelled, strict=True) if not known and i in free}
 

@@ -57,7 +57,8 @@ class PoolWatch:
         labelled = self.study.labelled()
         seen = {i: s for i, (_, s) in list(self.seen.items()) if i in set(open_ids)}
         calibration = frozenset(i for i in open_ids if is_validation(i))
-        return Pool(open_ids, list(labelled), dict(self.looks), seen, trust(self.observed().values()), calibration)
+        placed = {i: points.positions_mm for i, points in labelled.items()}
+        return Pool(open_ids, list(labelled), dict(self.looks), seen, trust(self.observed().values()), calibration, placed)
 
     def observed(self) -> dict[str, tuple[Seen, np.ndarray]]:
         """Of labelled images a model saw first: what it made of them, and (n,) how far off it was, in the task's mm."""
