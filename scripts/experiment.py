@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import platform
 import queue
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -23,6 +25,20 @@ def landmarklabel(*words: object, output: bool = False, core: int | None = None)
     sys.stderr.write(done.stderr)
     done.check_returncode()
     return done.stdout or ""
+
+
+def each_on_a_core(work: Callable, jobs: Sequence[tuple]) -> list:
+    """``work(*job)`` of every job, in processes of one core each; their results in order."""
+    context, cores = multiprocessing.get_context("spawn"), sorted(os.sched_getaffinity(0))
+    free = context.Queue()
+    for core in cores:
+        free.put(core)
+    with ProcessPoolExecutor(len(cores), context, _keep_to_one, (free,)) as pool:
+        return [running.result() for running in [pool.submit(work, *job) for job in jobs]]
+
+
+def _keep_to_one(free) -> None:
+    os.sched_setaffinity(0, {free.get()})
 
 
 def evaluate(predictions: Path, study: Path, task: str, report: Path) -> dict:

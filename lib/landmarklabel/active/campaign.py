@@ -35,7 +35,7 @@ class Campaign:
         cases: labelled cases to choose from, by id.
         paths: their images, of which the unlabelled ones teach as well.
         tests: labelled cases the models are measured on.
-        preset, budget: of every training.
+        preset, budget: of every training; the first one, which goes on from nothing, has ``first`` times as much.
         counts: numbers of labels after which a model is trained, ascending.
     """
 
@@ -46,6 +46,7 @@ class Campaign:
     preset: Preset
     budget: Budget
     counts: Sequence[int]
+    first: int = 1
 
     def run(self, strategy: str, seed: int, folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
         """One campaign, each training going on from the model before; finished rounds are read from ``folder``.
@@ -97,6 +98,7 @@ class Campaign:
             "preset": self.preset.key,
             "minutes": self.budget.minutes,
             "steps": self.budget.steps,
+            "first": self.first,
             "tests": sorted(c.image_id for c in self.tests),
             "pool": sorted(self.cases),
         }
@@ -108,7 +110,8 @@ class Campaign:
 
     def _train(self, chosen: Sequence[str], seed: int, folder: Path, before: Localizer | None) -> Localizer:
         unlabelled = [path for i, path in sorted(self.paths.items()) if i not in chosen]
-        config = FitConfig(self.preset, self.budget, seed=seed, resume=True, start_from=before, pool=unlabelled)
+        budget = self.budget if before is not None else self.budget.times(self.first)
+        config = FitConfig(self.preset, budget, seed=seed, resume=True, start_from=before, pool=unlabelled)
         return fit(self.task, [self.cases[i] for i in chosen], [], config, folder)[0]
 
     def measured(self, model: Localizer) -> dict:
