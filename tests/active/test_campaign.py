@@ -19,6 +19,7 @@ from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.cli import main
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
+from landmarklabel.errors import UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, write_image
@@ -125,7 +126,8 @@ class Training:
             raise KeyboardInterrupt
         ids = [c.image_id for c in train]
         pool = [p.stem for p in config.pool]
-        self.asked.append({"ids": ids, "valid": list(valid), "pool": pool, "seed": config.seed, "from": config.start_from})
+        asked = {"ids": ids, "valid": list(valid), "pool": pool, "seed": config.seed, "from": config.start_from}
+        self.asked.append(asked | {"steps": config.budget.steps})
         folder.mkdir(parents=True)
         model = Guess(12.0 / len(ids))
         (folder / "model").write_text(str(model.off))
@@ -149,9 +151,9 @@ def use_training(monkeypatch, stand_in: Training) -> Training:
     return stand_in
 
 
-def played(counts=COUNTS) -> Campaign:
+def played(counts=COUNTS, **options) -> Campaign:
     paths = {i: Path(f"/nowhere/{i}.png") for i in CASES}
-    return Campaign(TASK, CASES, paths, TESTS, find_preset("scn", 2), Budget(steps=1), counts)
+    return Campaign(TASK, CASES, paths, TESTS, find_preset("scn", 2), Budget(steps=2), counts, **options)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -168,6 +170,14 @@ def test_each_round_adds_labels_trains_on_all_of_them_and_is_measured(training, 
         assert done[count]["n_missed"] == 0 and set(done[count]["outliers"]) == {"2", "4", "10"}
     assert told == [f"{strategy}, seed 3: training on {n} labels" for n in COUNTS]
     assert [asked["from"] for asked in training.asked] == [None, Guess(12 / COUNTS[0]), Guess(12 / COUNTS[1])]
+
+
+def test_the_first_training_may_be_longer_also_in_a_campaign_that_goes_on(training, tmp_path):
+    played((2,), first=3).run("first", 0, tmp_path)
+    played(COUNTS, first=3).run("first", 0, tmp_path)
+    assert [asked["steps"] for asked in training.asked] == [6, 2, 2]
+    with pytest.raises(UsageError, match="holds rounds of another task, model, time or set of images"):
+        played(COUNTS).run("first", 0, tmp_path)
 
 
 def test_the_model_of_a_round_decides_on_the_next_one(training, tmp_path):

@@ -113,24 +113,28 @@ def trust(observed: Iterable[tuple[Seen, np.ndarray]]) -> float:
     return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(0).all() else 0.0
 
 
-def distances(pool: Pool) -> tuple[list[str], np.ndarray]:
-    """Ids of the images with a thumbnail, and (n, n) how different they are: by looks, and mostly by shape where it is known."""
+def distances(pool: Pool, shapes: bool = False) -> tuple[list[str], np.ndarray]:
+    """Ids of the images with a thumbnail, and (n, n) how different they look; with ``shapes`` mostly how different their shapes
+    are, where those are known."""
     ids = [i for i in pool.labelled if i in pool.looks][-MOST // 2 :]
     left = [i for i in pool.unlabelled if i in pool.looks]
     ids += left[:: -(-len(left) // (MOST - len(ids))) or 1]
     if not ids:
         return [], np.zeros((0, 0))
-    apart = _apart(np.stack([pool.looks[i] for i in ids]))
+    looks = _apart(np.stack([pool.looks[i] for i in ids]))
     points = [pool.placed[i] if i in pool.placed else pool.seen[i].points if i in pool.seen else None for i in ids]
     known = np.array([p is not None and np.isfinite(p).all(1).sum() > p.shape[1] for p in points])
-    if known.sum() <= FEW:
-        return ids, apart
-    unit = np.median(apart[apart > 0]) if apart.any() else 1.0
-    shapes = _apart(_laid_on_mean(np.stack([p for p, k in zip(points, known, strict=True) if k])))
-    mixed = apart / unit  # where a shape is unknown, looks stand for it
+    if not shapes or known.sum() <= FEW:
+        return ids, looks
+    apart = looks / _middle(looks)  # where a shape is unknown, looks stand for it
+    laid = _apart(_laid_on_mean(np.stack([p for p, k in zip(points, known, strict=True) if k])))
     both = np.ix_(known, known)
-    mixed[both] = BY_LOOKS * mixed[both] + (1 - BY_LOOKS) * shapes / (np.median(shapes[shapes > 0]) if shapes.any() else 1.0)
-    return ids, mixed
+    apart[both] = BY_LOOKS * apart[both] + (1 - BY_LOOKS) * laid / _middle(laid)
+    return ids, apart
+
+
+def _middle(apart: np.ndarray) -> float:
+    return float(np.median(apart[apart > 0])) if apart.any() else 1.0
 
 
 def _apart(rows: np.ndarray) -> np.ndarray:

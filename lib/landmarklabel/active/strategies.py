@@ -64,7 +64,7 @@ def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
         return diverse(pool, rng)
     doubt = {i: pool.seen[i].uncertainty for i in left if i in pool.seen}
     usual, power = float(np.median(list(doubt.values()))), 2 * max(pool.trust, 0.0)  # not trusted, doubt does not count
-    gain = _gains(pool, lambda i: doubt.get(i, usual) ** power)
+    gain = _gains(pool, lambda i: doubt.get(i, usual) ** power, shapes=True)
     chosen = max(sorted(doubt), key=lambda i: (gain.get(i, 0.0), doubt[i]))
     unlike = ", and looks unlike the labelled images" if _rank(_gains(pool), chosen) > 0.7 else ""
     return Choice(chosen, _doubts(pool, chosen) + unlike)
@@ -77,9 +77,9 @@ def _doubts(pool: Pool, image_id: str) -> str:
     return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
 
 
-def _gains(pool: Pool, weight: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
+def _gains(pool: Pool, weight: Callable[[str], float] = lambda _: 1.0, shapes: bool = False) -> dict[str, float]:
     """By how much labelling an image would bring all images, each by its weight, nearer to a labelled one."""
-    ids, apart = distances(pool)
+    ids, apart = distances(pool, shapes)
     if not ids:
         return {}
     labelled = np.isin(ids, list(pool.labelled))
