@@ -17,7 +17,10 @@ from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, 
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.volumes import CaseVolume
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, BY_PERSON, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task
+from vtk.util.numpy_support import vtk_to_numpy
 
+from landmarklabel.data.augment import random_rotation
+from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkTask
 
@@ -230,6 +233,33 @@ def test_a_volume_lies_where_simpleitk_and_nibabel_have_it(scene, tmp_path, suff
         assert volume.node.GetImageData().GetScalarComponentAsDouble(*index, 0) == image.GetPixel(index)
     volume.close()
     assert volume.node is None and scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
+
+
+def test_in_a_thousand_oblique_and_flipped_grids_all_readers_mean_the_same_places(scene, tmp_path):
+    """Slicer stores left-handed grids in another order, so a voxel is known by its value; NIfTI headers hold single precision."""
+    rng, size, to_ras = np.random.default_rng(0), (4, 3, 2), vtk.vtkMatrix4x4()
+    pixels = np.arange(24, dtype=np.int16).reshape(size[::-1])
+    indices = np.argwhere(pixels >= 0)[:, ::-1]
+    volume, paths = CaseVolume(scene), [tmp_path / f"a{suffix}" for suffix in (".nrrd", ".mha", ".nii")]
+    for k in range(1000):
+        image, path = sitk.GetImageFromArray(pixels), paths[k % 3]
+        image.SetSpacing(rng.uniform(0.2, 3, 3).tolist())
+        image.SetOrigin(rng.uniform(-500, 500, 3).tolist())
+        image.SetDirection((random_rotation(rng, 3, None)[:, rng.permutation(3)] * rng.choice([-1, 1], 3)).ravel().tolist())
+        sitk.WriteImage(image, str(path))
+        read = sitk.ReadImage(str(path))
+        expected = np.array([read.TransformIndexToPhysicalPoint(i.tolist()) for i in indices])
+        assert np.abs(read_image(path, 3).geometry.index_to_world(indices) - expected).max() <= 1e-6
+        assert volume.show(path, "grid")
+        volume.node.GetIJKToRASMatrix(to_ras)
+        stored = vtk_to_numpy(volume.node.GetImageData().GetPointData().GetScalars()).reshape(size[::-1])
+        ijk = np.argwhere(stored >= 0)[np.argsort(stored.ravel())][:, ::-1]
+        shown = np.array([to_ras.MultiplyPoint((*i, 1))[:3] for i in ijk]) * (-1, -1, 1)
+        assert np.abs(shown - expected).max() <= 1e-6
+        if path.suffix == ".nii":
+            nibabel = indices @ (affine := nib.load(path).affine)[:3, :3].T + affine[:3, 3]
+            assert np.abs(nibabel * (-1, -1, 1) - expected).max() <= 1e-5
+    volume.close()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
