@@ -10,7 +10,7 @@ import pytest
 
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.server import jobs
-from landmarklabel.server.jobs import Jobs
+from landmarklabel.server.jobs import MOST_SERVERS, Jobs
 
 GONE = [os.getpid(), 1.0]  # our number, but not our time
 
@@ -48,6 +48,20 @@ def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_
     listed.go_on()
     listed.go_on()
     assert [request["job"] for request in started] == ["left"] and kept(listed) == ["left", "theirs"]
+
+
+def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, capfd):
+    entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
+    listed.path.write_text(json.dumps(entries))
+    for _ in range(MOST_SERVERS):
+        listed.go_on()
+        assert kept(listed) == ["deadly", "next"]
+        left = json.loads(listed.path.read_text())
+        listed.path.write_text(json.dumps([job | {"server": GONE} for job in left]))
+    assert [request["job"] for request in started] == ["deadly", "next"] * MOST_SERVERS
+    listed.go_on()
+    assert kept(listed) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
+    assert "a training is given up: 10 servers have ended while it was at work" in "".join(capfd.readouterr())
 
 
 def _parent() -> list[float]:

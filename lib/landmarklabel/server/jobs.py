@@ -16,9 +16,11 @@ from monailabel.utils.async_tasks.utils import tasks
 
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import write_json
+from landmarklabel.server.console import tell
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
+MOST_SERVERS = 10  # that may end during one training: it may be what they died of
 
 
 class Jobs:
@@ -54,16 +56,24 @@ class Jobs:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
             if task is not None:
-                waiting.append({"request": request, "server": _this_server()})
+                waiting.append({"request": request, "server": _this_server(), "servers": 0})
         return task
 
     def go_on(self) -> None:
-        """Line up what servers that have ended left; what another server on this study still does is its own."""
+        """Line up what servers that have ended left; what another server on this study still does is its own.
+
+        The oldest one was at work when its server ended, and is given up when too many have ended so.
+        """
         with self._list() as waiting:
-            for job in waiting:
-                if job["request"].get("model") in self.models and not _lives(job["server"]):
-                    AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
-                    job["server"] = _this_server()
+            left = [job for job in waiting if job["request"].get("model") in self.models and not _lives(job["server"])]
+            if left:
+                left[0]["servers"] += 1
+                if left[0]["servers"] > MOST_SERVERS:
+                    waiting.remove(left.pop(0))
+                    tell(f"a training is given up: {MOST_SERVERS} servers have ended while it was at work")
+            for job in left:
+                AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
+                job["server"] = _this_server()
 
     def stop(self) -> dict | None:
         """Stop the training that runs, for good."""
@@ -83,7 +93,10 @@ class Jobs:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 listed = json.loads(self.path.read_text(encoding="utf-8"))
-                waiting = [{"request": dict(job["request"]), "server": list(job["server"])} for job in listed]
+                waiting = [
+                    {"request": dict(job["request"]), "server": list(job["server"]), "servers": int(job.get("servers", 0))}
+                    for job in listed
+                ]
             except (OSError, ValueError, TypeError, KeyError):
                 waiting = []  # a lost list costs trainings that can be asked for again
             before = json.dumps(waiting)
