@@ -25,16 +25,15 @@ def labels(data: Path, runs: Path, seeds: int = 5, steps: int = 400) -> dict:
     """Error against labels, adaptive and random, each from its first three labels on; tested on the 21 of the valid split.
 
     Each training goes on from the model before, as a server's does, also the last one, of all labels: the mean of its
-    errors over the seeds is what the target is made of. The model is coarser and smaller than the default one, or it
-    would take days: see ``_coarse``.
+    errors is what the target is made of. The model is coarser and smaller than the default one, or it would take days:
+    see ``_coarse``.
     """
-    counts = (3, 8, 16, 32, 64)
-    everything = len(_campaign(data, runs, counts, None).cases)
-    jobs = [(data, runs, "random", seed, (*counts, everything), steps) for seed in range(seeds)]
-    jobs += [(data, runs, "adaptive", seed, counts, steps) for seed in range(seeds)]
+    everything = len(_campaign(data, runs, (), None).cases)
+    counts = (3, 8, 16, 32, 64, everything)
+    jobs = [(data, runs, strategy, seed, counts, steps) for strategy in ("random", "adaptive") for seed in range(seeds)]
     rounds = each_on_a_core(_one_of_labels, jobs)
     runs_of = {s: {job[3]: r for job, r in zip(jobs, rounds, strict=True) if job[2] == s} for s in ("adaptive", "random")}
-    full = [r[everything]["mre_mm"] for r in runs_of["random"].values()]
+    full = [r[everything]["mre_mm"] for r in rounds]
     result = summarize_campaigns(runs_of, sum(full) / len(full))
     write_labels(runs / "report.html", resolve_task("hand_xray"), runs_of, result)
     return {"steps": steps, "first": FIRST, **result}
