@@ -13,6 +13,7 @@ from landmarklabel.data.cases import load_cases
 from landmarklabel.inference.model import load_model
 from landmarklabel.networks.registry import Preset, find_preset
 from landmarklabel.report.labels import write_labels
+from landmarklabel.report.pictures import label_curves
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.fit import FitConfig, fit
@@ -36,6 +37,7 @@ def labels(data: Path, runs: Path, seeds: int = 5, steps: int = 400) -> dict:
     full = [r[everything]["mre_mm"] for r in rounds]
     result = summarize_campaigns(runs_of, sum(full) / len(full))
     write_labels(runs / "report.html", resolve_task("hand_xray"), runs_of, result)
+    label_curves(result["curves"], result["target_mm"]).savefig(Path(__file__).parent / "results" / "labels.png", dpi=110)
     return {"steps": steps, "first": FIRST, **result}
 
 
