@@ -1,144 +1,25 @@
-"""The command line from images and a table to a report, and what it says to mistakes."""
+"""The command line from images and a table to a report."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from program import END_S, IDS, NAMES, START_S, WRIST_MM, command, ok, run, write_table
 
-from landmarklabel.cli import main
-from landmarklabel.data.synthetic import draw_phantom, phantom_task
-from landmarklabel.io.images import Image, write_image
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.store.study import Study
 
-NAMES = phantom_task(2, 8).names
-IDS = [f"p{i}" for i in range(6)]
-WRIST_MM = 50.0
-START_S, END_S = 240, 240  # deadlines, not expectations: a busy machine is slow
 CONTRACT = {"n_images", "n_landmarks", "mre_mm", "median_mm", "sd_mm", "sdr", "outliers", "per_landmark"}
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error_line(self) -> str:
-        """The one line that a mistake ends with."""
-        assert self.code == 2, self
-        assert self.err.startswith("landmarklabel: ") and self.err.count("\n") == 1 and self.err.endswith("\n"), self
-        return self.err
-
-
-def run(*words: object) -> Done:
-    """One command, in this process."""
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            code = main([str(w) for w in words])
-    except SystemExit as end:
-        code = end.code
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return Done(code, out.getvalue(), err.getvalue())
-
-
-def ok(*words: object) -> Done:
-    done = run(*words)
-    assert done.code == 0, done
-    return done
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "landmarklabel", *map(str, words)]
-
-
-@dataclass(frozen=True)
-class Material:
-    folder: Path
-    task: LandmarkTask
-    truth: dict[str, LandmarkSet]
-
-    def __getattr__(self, name: str) -> Path:  # images, table, task_file, study, model
-        return self.folder / {"table": "points.csv", "task_file": "hand.json"}.get(name, name)
-
-    @property
-    def source(self) -> tuple:
-        return "--task", self.task_file, "--images", self.images
-
-
-def write_table(path: Path, truth: dict[str, LandmarkSet]) -> None:
-    """One row an image, as in the seeds' data: an extra column, and ``absent`` for what is not there."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "split", *(f"{axis}{i}" for i in range(len(NAMES)) for axis in "xy")])
-        for image_id, landmarks in truth.items():
-            absent = [s is Status.ABSENT for s in landmarks.status]
-            pairs = zip(absent, landmarks.positions_mm.tolist(), strict=True)
-            rows.writerow([image_id, "train", *(cell for gone, p in pairs for cell in (["absent"] * 2 if gone else p))])
-
-
-def write_names(folder: Path) -> Path:
-    lines = [f"{NAMES[0]}\tFar end, on the left side", *NAMES[1:], ""]
-    (folder / "names.txt").write_text("\n".join(lines))
-    return folder / "names.txt"
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory) -> Material:
-    """Six small phantoms, their table, a task made by the program, and a study with all of them."""
-    folder = tmp_path_factory.mktemp("cli")
-    scale = ("--scale", NAMES[0], NAMES[1], WRIST_MM)
-    ok("task", "new", "hand", "--names", write_names(folder), "--dims", 2, *scale, "--out", folder / "hand.json")
-    task, truth = LandmarkTask.load(folder / "hand.json"), {}
-    (folder / "images").mkdir()
-    for seed, image_id in enumerate(IDS):
-        phantom = draw_phantom(phantom_task(2, len(NAMES)), seed, size=(80, 96), absent_fraction=0)
-        write_image(folder / "images" / f"{image_id}.png", Image(phantom.geometry, phantom.pixels))
-        truth[image_id] = LandmarkSet.of_positions(task, phantom.landmarks.positions_mm)
-    truth["p5"] = truth["p5"].with_landmark(NAMES[-1], None, Status.ABSENT)
-    made = Material(folder, task, truth)
-    write_table(made.table, truth)
-    ok("import", made.study, *made.source, "--table", made.table)
-    return made
-
-
-@pytest.fixture(scope="module")
-def model(material) -> Path:
-    """A model of four steps, with validation images."""
-    (material.folder / "valid.txt").write_text("p4\np5.png  # by its file name\n")
-    what = ("--task", material.task_file, "--model", "scn", "--valid", material.folder / "valid.txt")
-    done = ok("train", material.study, *what, "--steps", 4, "--seed", 3, "--device", "cpu", "--out", material.model)
-    assert "4 images, 2 for validation" in done.out and "MRE" in done.out
-    return material.model
-
-
-@pytest.fixture(scope="module")
-def other_model(material) -> Path:
-    folder = material.folder / "other"
-    words = ("--model", "scn:single", "--steps", 2, "--device", "cpu", "--out", folder)
-    ok("train", material.study, "--task", material.task_file, *words)
-    return folder
 
 
 def opened(folder: Path, task: LandmarkTask) -> tuple[dict[str, int], dict[str, LandmarkSet]]:
@@ -386,132 +267,3 @@ def test_evaluate_writes_a_page(material, predictions, tmp_path):
     assert f"report: {page}" in done.out and "6 images: MRE" in done.out
     text = page.read_text()
     assert text.count("data:image/png") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text
-
-
-# --- doctor and help -----------------------------------------------------------------------------------------------
-
-
-def test_doctor():
-    done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, timeout=START_S)
-    report = json.loads(done.stdout)
-    assert report["ok"] == all(c["ok"] for c in report["checks"]) == (done.returncode == 0), report
-    assert {"python", "torch", "server", "compute", "disk"} <= {c["what"] for c in report["checks"]}
-    assert all(c.keys() == {"what", "ok", "found", "mend"} for c in report["checks"])
-
-
-HELP = {
-    "task new": "NAME --names --from --dims --scale --out",
-    "import": "STUDY --task --images --table --markups --only",
-    "train": "STUDY --task --model --out --minutes --steps --device --seed --valid --resume scn:default scn:payer2019",
-    "predict": "MODEL_DIR IMAGE_OR_DIR --out --device",
-    "evaluate": "PREDICTIONS_DIR TRUTH_DIR --task --json --report",
-    "serve": "--studies --task --models --host --port",
-    "doctor": "--json",
-    "demo": "--out --minutes --keep",
-    "": "task import train predict evaluate serve doctor demo --version",
-}
-
-
-@pytest.mark.parametrize(("verb", "options"), HELP.items(), ids=[verb or "program" for verb in HELP])
-def test_help_names_every_option(verb, options):
-    done = run(*verb.split(), "--help")
-    assert done.code == 0 and not done.err
-    assert [o for o in options.split() if o not in done.out] == []
-
-
-# --- mistakes ------------------------------------------------------------------------------------------------------
-
-TRAIN = "train {study} --task {task} --model scn --out {tmp}/m"
-MISTAKES = {
-    "model misspelt": ("train {study} --task {task} --model snc --out {tmp}/m", "no model called 'snc'; did you mean 'scn:"),
-    "preset misspelt": (
-        "train {study} --task {task} --model scn:payer2018 --out {tmp}/m",
-        "no model called 'scn:payer2018'; did you mean 'scn:payer201",
-    ),
-    "model for 2D": ("train {study} --task {task3d} --model scn:payer2016 --out {tmp}/m", "made for 2D images"),
-    "no study": ("train {tmp}/none --task {task} --model scn --out {tmp}/m", "none: no such study folder"),
-    "study is a file": ("import {task} --task {task} --images {images}", "cannot be a study"),
-    "task unknown": (TRAIN.replace("{task}", "nosuch"), "no task called 'nosuch'"),
-    "task file missing": (TRAIN.replace("{task}", "{tmp}/none.json"), "none.json: no such task file"),
-    "task file of other content": (TRAIN.replace("{task}", "{other}"), "not a task file"),
-    "task file is a table": (TRAIN.replace("{task}", "{table}"), "points.csv: not readable as JSON"),
-    "no minutes": (TRAIN + " --minutes 0", "--minutes and --steps must be positive"),
-    "minutes nan": (TRAIN + " --minutes nan", "--minutes and --steps must be positive"),
-    "no steps": (TRAIN + " --steps 0", "--minutes and --steps must be positive"),
-    "negative seed": (TRAIN + " --steps 1 --seed -1", "--seed -1 must be from 0"),
-    "device unknown": (TRAIN + " --steps 1 --device tpu", "device 'tpu' is not known"),
-    "valid unknown": (TRAIN + " --valid {ids}", "--valid names 1 images without labels in the study, first 'p77'"),
-    "out is a file": (TRAIN.replace("{tmp}/m", "{table}") + " --steps 1", "points.csv"),
-    "no images": ("import {tmp}/s --task {task} --images {empty}", "no images in"),
-    "no image folder": ("import {tmp}/s --task {task} --images {tmp}/none", "none: no such file or folder"),
-    "only unknown": ("import {tmp}/s --task {task} --images {images} --only {ids}", "for example 'p77'"),
-    "no table": ("import {tmp}/s --task {task} --images {images} --table {tmp}/no.csv", "no.csv: no such file"),
-    "no markups": ("import {tmp}/s --task {task} --images {images} --markups {tmp}/none", "none is not a folder"),
-    "no model": ("predict {tmp}/none {images} --out {tmp}/o", "none: no trained model here"),
-    "weights damaged": ("predict {damaged} {images} --out {tmp}/o", "model.safetensors"),
-    "nothing to predict": ("predict {model} {empty} --out {tmp}/o", "no images in"),
-    "image missing": ("predict {model} {tmp}/none.png --out {tmp}/o", "none.png: no such file or folder"),
-    "predictions into a file": ("predict {model} {images} --out {table}", "points.csv"),
-    "no predictions": ("evaluate {tmp}/none {study} --task {task}", "none is not a folder"),
-    "nothing in common": ("evaluate {empty} {study} --task {task}", "no image of"),
-    "task name": ("task new a/b --names {names} --out {tmp}/t.json", "name 'a/b' must be"),
-    "names missing": ("task new a --names {tmp}/no.txt --out {tmp}/t.json", "no.txt: cannot be read as a list"),
-    "name twice": ("task new a --names {twice} --out {tmp}/t.json", "landmark name 'a' appears twice"),
-    "example is no markups file": ("task new a --from {other} --out {tmp}/t.json", "must end in .mrk.json"),
-    "scale of no number": ("task new a --names {names} --scale a b x --out {tmp}/t.json", "'x' is not a number"),
-    "scale of no landmark": ("task new a --names {names} --scale a b 5 --out {tmp}/t.json", "scale names 'a'"),
-    "task into a file": ("task new a --names {names} --out {table}/t.json", "points.csv"),
-    "port in use": ("serve --studies {study} --task {task} --port {port}", "cannot listen on 127.0.0.1:"),
-    "no port": ("serve --studies {study} --task {task} --port 99999", "cannot listen on 127.0.0.1:99999"),
-    "serve an unknown model": ("serve --studies {study} --task {task} --models scn,snc", "did you mean 'scn:"),
-    "serve no model": ("serve --studies {study} --task {task} --models ,", "no model named"),
-    "serve an unknown task": ("serve --studies {study} --task nosuch", "no task called 'nosuch'"),
-    "serve a file": ("serve --studies {table} --task {task}", "points.csv is not a folder"),
-    "demo without time": ("demo --out {tmp}/d --minutes 0", "--minutes must be positive"),
-    "demo over other files": ("demo --out {images}", "is not empty and is no earlier demo"),
-}
-if not torch.cuda.is_available():
-    MISTAKES["train without cuda"] = (TRAIN + " --steps 1 --device cuda", "no usable CUDA device")
-    MISTAKES["predict without cuda"] = ("predict {model} {images} --out {tmp}/o --device cuda", "no usable CUDA device")
-
-
-@pytest.fixture(scope="module")
-def places(material, model, tmp_path_factory):
-    """What the words in braces stand for."""
-    tmp = tmp_path_factory.mktemp("mistakes")
-    (tmp / "empty").mkdir()
-    for name, content in {"other.json": '{"a": 1}', "ids.txt": "p77\n", "twice.txt": "a\nb\na\n"}.items():
-        (tmp / name).write_text(content)
-    (tmp / "3d.json").write_text(json.dumps(phantom_task(3).to_json()))
-    shutil.copytree(model, tmp / "damaged")
-    os.truncate(tmp / "damaged" / "model.safetensors", 1000)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield {
-            **{"tmp": tmp, "study": material.study, "images": material.images, "table": material.table, "model": model},
-            **{"task": material.task_file, "task3d": tmp / "3d.json", "names": material.folder / "names.txt"},
-            **{"other": tmp / "other.json", "ids": tmp / "ids.txt", "twice": tmp / "twice.txt", "empty": tmp / "empty"},
-            **{"damaged": tmp / "damaged", "port": listener.getsockname()[1]},
-        }
-
-
-@pytest.mark.parametrize(("words", "text"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_ends_with_one_line(words, text, places):
-    assert text in run(*(word.format(**places) for word in words.split())).error_line
-
-
-def test_a_mistake_as_a_program(material):
-    words = ("import", material.folder / "s", "--task", "nosuch", "--images", material.images)
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=START_S)
-    assert "nosuch" in Done(done.returncode, done.stdout, done.stderr).error_line
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["", "trian", "train s --task t --model scn", "task", "task new a --out b", "import s --task t", "doctor --jsno"]
-    + ["task new a --names b --from c --out d", "task new a --names b --dims 4 --out c", "serve --studies s --task t --port x"],
-)
-def test_wrong_usage(words):
-    done = run(*words.split())
-    assert done.code == 2 and done.err.startswith("usage: landmarklabel") and "Traceback" not in done.err

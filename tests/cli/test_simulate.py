@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import ok, run
+from program import ok, run
 
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.io.files import write_json
