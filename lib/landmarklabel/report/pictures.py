@@ -118,9 +118,13 @@ def label_curves(curves: Mapping[str, Sequence], target_mm: float) -> Figure:
         ax.plot(counts, means, color=colour, marker="o", ms=4, lw=1.8, label=strategy)
         ax.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
     ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:.2f} mm")
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_ylim(bottom=0)
+    ax.set(xscale="log", yscale="log")
+    ax.set_xticks(sorted({n for curve in curves.values() for n, _ in curve}))
+    ax.minorticks_off()
+    low, high = ax.get_ylim()
+    ax.set_yticks([mm for mm in (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if low <= mm <= high])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
     _legend(ax, loc="upper right")
     return figure
 
