@@ -129,7 +129,7 @@ def steady(server):
 
     def watch():
         with requests.Session() as session:
-            while not stop.is_set():
+            while not stop.is_set() or len(times) < 5:
                 started = time.perf_counter()
                 assert session.get(f"{server.url}/landmarks/task", timeout=30).status_code == 200
                 times.append(time.perf_counter() - started)

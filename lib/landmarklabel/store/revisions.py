@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class RevisionStore:
 
     def __init__(self, url: str | URL):
         self._engine = open_engine(url)
+        weakref.finalize(self, self._engine.dispose).atexit = False  # a store nobody closed closes its connections
         self._writer = self._engine.execution_options(writes=True)
         self._create_tables()
 
