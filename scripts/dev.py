@@ -82,8 +82,8 @@ def test(rest: list[str]) -> int:
     if rest:
         return run("-m", "pytest", *rest)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = str(min(cores, 8))
-    return run("-m", "pytest", "-n", workers, "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not timed") or run("-m", "pytest", "-m", "timed")
+    workers = ("-n", str(min(cores, 8)), "--dist", "loadfile", "--no-loadscope-reorder")
+    return run("-m", "pytest", *workers, "-m", "not timed") or run("-m", "pytest", "-m", "timed")
 
 
 def lint(rest: list[str]) -> int:
