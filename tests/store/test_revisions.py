@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,6 +29,18 @@ def test_first_save_has_number_one_and_comes_back_whole(store):
     assert saved.sha256 == hashlib.sha256(json.dumps({"x": [1.5, 2]}, sort_keys=True).encode()).hexdigest()
     assert store.head("a") == store.get("a", 1) == saved
     assert store.history("a") == [saved]
+
+
+def test_a_store_nobody_closed_closes_its_connections(url):
+    store = RevisionStore(url)
+    store.save("a", {"x": 1})
+    engine, opened = store._engine, []
+    with engine.connect() as connection:
+        opened.append(connection.connection.driver_connection)
+    del store
+    gc.collect()
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 def test_numbers_count_per_image_and_heads_has_the_newest_of_each(store):
