@@ -14,7 +14,7 @@ from landmarklabel.landmarks import LandmarkSet
 
 FEW = 5  # cases of which nothing is concluded
 EDGE = {2: 16, 3: 8}  # samples a side of a thumbnail
-MOST = 2000  # images compared with each other; of more, the newest labelled ones and some evenly spread unlabelled ones
+MOST = 1000  # images compared with each other; of more, the newest labelled ones and some evenly spread unlabelled ones
 BY_LOOKS = 0.3  # of how different two images are, beside their shapes
 
 
@@ -146,6 +146,7 @@ def _apart(rows: np.ndarray) -> np.ndarray:
 def _laid_on_mean(points: np.ndarray) -> np.ndarray:
     """(m, n, d) configurations, each laid on the mean of all by a similarity: (m, n * d) what is left, 0 where NaN.
 
+    As ``data.pose.learn_pose``, but all at once: a thousand images one by one would keep an annotator waiting.
     Source: Gower 1975 (generalised Procrustes analysis), with Umeyama 1991 for each fit.
     """
     known = np.isfinite(points).all(2)

@@ -72,7 +72,7 @@ def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
 
 def _doubts(pool: Pool, image_id: str) -> str:
     seen = pool.seen[image_id]
-    place = sum(other.uncertainty > seen.uncertainty for i, other in pool.seen.items() if i in pool.unlabelled) + 1
+    place = sum(pool.seen[i].uncertainty > seen.uncertainty for i in pool.unlabelled if i in pool.seen) + 1
     text = f"number {place} of {len(pool.unlabelled)} by doubt, most of it at {seen.worst}"
     return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
 

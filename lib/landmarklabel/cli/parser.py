@@ -182,7 +182,7 @@ def _simulate(verbs) -> None:
     verb.add_argument("--valid", metavar="IDS.txt", help="images the models are measured on (default: a fixed fifth)")
     verb.add_argument("--counts", default="3,5,8,12,20,32,50", metavar="N,…", help="labels after which a model is trained")
     verb.add_argument("--model", default="scn", metavar="NAME[:PRESET]", help="which model (default scn)")
-    verb.add_argument("--minutes", type=float, metavar="M", help="of every training, each going on from the last (default 2)")
+    verb.add_argument("--minutes", type=float, metavar="M", help="of every training; each goes on from the last (2, or --steps)")
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
 

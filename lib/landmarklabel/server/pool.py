@@ -54,8 +54,8 @@ class PoolWatch:
 
     def pool(self, open_ids: list[str]) -> Pool:
         """What is known right now of the cases that may be chosen."""
-        labelled = self.study.labelled()
-        seen = {i: s for i, (_, s) in list(self.seen.items()) if i in set(open_ids)}
+        labelled, free = self.study.labelled(), set(open_ids)
+        seen = {i: s for i, (_, s) in list(self.seen.items()) if i in free}
         calibration = frozenset(i for i in open_ids if is_validation(i))
         placed = {i: points.positions_mm for i, points in labelled.items()}
         return Pool(open_ids, list(labelled), dict(self.looks), seen, trust(self.observed().values()), calibration, placed)
