@@ -9,11 +9,11 @@ from pathlib import Path
 from experiment import each_on_a_core, hand_split, import_hands
 
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
-from landmarklabel.data.cases import load_cases
 from landmarklabel.inference.model import load_model
 from landmarklabel.networks.registry import Preset, find_preset
 from landmarklabel.report.labels import write_labels
 from landmarklabel.report.pictures import label_curves
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.fit import FitConfig, fit

@@ -119,10 +119,10 @@ class _Served:
     def __init__(self, runs: Path):
         import SimpleITK as sitk
 
-        from landmarklabel.data.cases import load_cases
         from landmarklabel.data.synthetic import draw_phantom, phantom_task
         from landmarklabel.io.files import write_json
         from landmarklabel.networks.registry import find_preset
+        from landmarklabel.services.cases import load_cases
         from landmarklabel.store.study import Study
         from landmarklabel.training.fit import FitConfig, fit
         from landmarklabel.training.loop import Budget

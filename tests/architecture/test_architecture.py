@@ -31,10 +31,11 @@ LEVELS = {
     "training": 6,
     "active": 7,
     "report": 8,
+    "services": 9,
     "tasks": 9,
-    "server": 9,
-    "cli": 9,
-    "__main__": 10,
+    "server": 10,
+    "cli": 10,
+    "__main__": 11,
 }
 TORCH_FREE = ("errors", "landmarks", "geometry", "metrics", "io.markups", "io.tables", "io.files", "store")
 SERVER_PACKAGES = ("monailabel", "fastapi", "starlette", "uvicorn")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from landmarklabel.data.cases import Case, grey_window, load_cases, sample_linear, shrink
+from landmarklabel.data.cases import Case, grey_window, sample_linear, shrink
 from landmarklabel.errors import NotFound
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])

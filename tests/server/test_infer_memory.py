@@ -8,9 +8,9 @@ import pytest
 import torch
 from serving import phantoms
 
-from landmarklabel.data.cases import load_cases
 from landmarklabel.networks.registry import find_preset
 from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget

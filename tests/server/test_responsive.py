@@ -13,8 +13,8 @@ import requests
 import torch
 from serving import Material, phantoms
 
-from landmarklabel.data.cases import load_cases
 from landmarklabel.networks.registry import find_preset
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget

@@ -12,8 +12,8 @@ import torch
 from serving import Material, phantoms, wait_until
 
 import landmarklabel
-from landmarklabel.data.cases import load_cases
 from landmarklabel.networks.registry import find_preset
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget

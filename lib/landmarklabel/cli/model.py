@@ -89,8 +89,8 @@ class _Lines:
 
 
 def _cases(folder: str, task: LandmarkTask, valid_file: str | None):
-    from landmarklabel.data.cases import load_cases
     from landmarklabel.data.split import split_ids
+    from landmarklabel.services.cases import load_cases
     from landmarklabel.store.study import Study
 
     if not Path(folder).is_dir():

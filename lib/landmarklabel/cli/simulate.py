@@ -63,10 +63,10 @@ def labels(a: argparse.Namespace) -> None:
     """Print and plot error against labels for several strategies."""
     from landmarklabel.active.campaign import Campaign, summarize_campaigns
     from landmarklabel.active.strategies import STRATEGIES
-    from landmarklabel.data.cases import load_cases
     from landmarklabel.data.split import split_ids
     from landmarklabel.networks.registry import find_preset
     from landmarklabel.report.labels import write_labels
+    from landmarklabel.services.cases import load_cases
     from landmarklabel.training.loop import Budget, use_all_cores
 
     task, strategies = resolve_task(a.task), [s for s in a.strategies.split(",") if s]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +10,8 @@ import torch.nn.functional as F
 
 from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image, read_image
+from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.store.study import Study
 
 _SLAB = 2**22  # samples turned into floats at a time
 
@@ -171,9 +169,3 @@ def interpolate(pixels: np.ndarray, index: np.ndarray, fill: float) -> np.ndarra
     if thin.any():  # a single sample along an axis: seen by positions within half a sample of it
         out = np.where((np.abs(grid[:, thin] + 1) <= 1).all(axis=1), out, np.float32(0))
     return out + np.float32(fill)
-
-
-def load_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> list[Case]:
-    """Read the images of some labelled cases, sorted by id. Raises ImageRejected, NotFound."""
-    dims = study.task.dims
-    return [Case(i, read_image(study.image_path(i), dims), labels[i]) for i in sorted(labels)]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
-from landmarklabel.data.cases import Case, load_cases
+from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, UsageError
 from landmarklabel.inference.localizer import Localizer
@@ -24,6 +24,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
 from landmarklabel.server.pool import PoolWatch
+from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
