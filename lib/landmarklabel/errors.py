@@ -87,7 +87,7 @@ class Conflict(LandmarkLabelError):
         )
 
 
-class KeyReused(LandmarkLabelError):
+class KeyReused(UsageError):
     """An idempotency key that was used before for something else."""
 
     http_status = 409

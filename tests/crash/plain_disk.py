@@ -11,15 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from landmarklabel.io import swap
+
 
 @dataclass(frozen=True)
 class Step:
-    """One thing done to one file or folder: create, write, fsync, replace, chmod, mkdir, unlink.
+    """One thing done to one file or folder: create, write, fsync, replace, swap, chmod, mkdir, unlink.
 
     Args:
         what: its name.
-        path: of the file or folder; for replace the old name.
-        target: the new name for replace.
+        path: of the file or folder; for replace the old name, for swap the one that comes in.
+        target: the new name for replace and swap.
         content: of the file after the step, None for folders.
     """
 
@@ -45,6 +47,8 @@ class PlainDisk:
         self._open, self._fdopen, self._fsync = os.open, os.fdopen, os.fsync
         for name in ("open", "fdopen", "fsync", "sendfile"):
             patch.setattr(os, name, getattr(self, f"_do_{name}"))
+        self._swapped = swap._swapped
+        patch.setattr(swap, "_swapped", self._do_swap)
         for name in ("replace", "chmod", "mkdir", "unlink"):
             patch.setattr(os, name, self._plain(name, getattr(os, name)))
 
@@ -80,6 +84,12 @@ class PlainDisk:
         if flags & os.O_CREAT:
             self._done(str(path))
         return handle
+
+    def _do_swap(self, new, path):
+        self._step("swap", new, path)
+        there = self._swapped(new, path)
+        self._done(path)
+        return there
 
     def _do_fdopen(self, handle, *rest, **more):
         file = self._fdopen(handle, *rest, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,22 +127,36 @@ def after_power_loss(steps: list[Step]):
         if any(later.what == "fsync" and later.path == folder for later in steps[i:]):
             sure = i + 1
     for reached, left in itertools.product(range(sure, len(steps) + 1), LEFT.values()):
-        written = {}  # step that created a file to its content
-        names, names_on_disk = {}, {}  # path to the step that created the file
-        for i, step in enumerate(steps):
-            if step.what == "create":
-                names[step.path], written[i] = i, b""
-            elif step.what == "write":
-                written[names.setdefault(step.path, i)] = left(step.content)
-            elif step.what == "fsync" and step.path in names:
-                written[names[step.path]] = step.content
-            elif step.what == "replace":
-                names[step.target] = names.pop(step.path)
-            elif step.what == "unlink":
-                names.pop(step.path, None)
-            if i < reached:
-                names_on_disk = dict(names)
-        yield {path: written[file] for path, file in names_on_disk.items()}
+        yield _disk_after(steps, reached, left)
+
+
+def _disk_after(steps: list[Step], reached: int, left) -> dict[str, bytes]:
+    written = {}  # step that created a file to its content
+    names, names_on_disk = {}, {}  # path to the step that created the file
+    for i, step in enumerate(steps):
+        if step.what == "create":
+            names[step.path], written[i] = i, b""
+        elif step.what == "write":
+            written[names.setdefault(step.path, i)] = left(step.content)
+        elif step.what == "fsync" and step.path in names:
+            written[names[step.path]] = step.content
+        else:
+            _rename(names, step)
+        if i < reached:
+            names_on_disk = dict(names)
+    return {path: written[file] for path, file in names_on_disk.items()}
+
+
+def _rename(names: dict[str, int], step: Step) -> None:
+    if step.what == "replace":
+        names[step.target] = names.pop(step.path)
+    elif step.what == "swap":
+        new, there = names.pop(step.path), names.get(step.target)
+        names[step.target] = new
+        if there is not None:
+            names[step.path] = there
+    elif step.what == "unlink":
+        names.pop(step.path, None)
 
 
 def put(files: dict[str, bytes], was: Path, now: Path) -> None:
@@ -169,6 +184,8 @@ def test_label_files_in_every_state_are_brought_up_to_the_newest_revision(tmp_pa
             saved_at.append(len(disk.steps))
     databases.append(Files.of(database))
     study.close()
+    # The disks made below are copies, whose files are all new: real ones keep the times of their last change.
+    monkeypatch.setattr("landmarklabel.store.label_files._created_ns", lambda _: time.time_ns() + 10**12)
 
     seen = set()
     for done, state in enumerate(databases):

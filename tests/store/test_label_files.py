@@ -126,10 +126,8 @@ def test_a_crash_between_commit_and_write_is_finished(study):
 
 def test_a_file_that_is_several_revisions_behind_is_written_again(study):
     study.save("a", points(study.task, 1))
-    old = label_file(study, "a").read_bytes()
     for value in (2, 3):
-        study.save("a", points(study.task, value))
-    label_file(study, "a").write_bytes(old)
+        study.revisions.save("a", body_of(points(study.task, value)))
     assert study.sync() == []
     assert same_landmarks(on_file(study, "a"), points(study.task, 3)) and len(study.history("a")) == 3
 
@@ -168,7 +166,7 @@ def test_a_leftover_that_another_process_swept_is_no_stumbling_block(study, monk
     for name in "xyz":
         (incoming / name).touch()
         os.utime(incoming / name, (0, 0))
-    monkeypatch.setattr("landmarklabel.store.study._delete", lambda _: [p.unlink() for p in incoming.iterdir()])
+    monkeypatch.setattr("landmarklabel.store.image_files.delete", lambda _: [p.unlink() for p in incoming.iterdir()])
     assert study.sync() == [] and list(incoming.iterdir()) == []
 
 

@@ -54,7 +54,7 @@ def in_threads(count, work):
 def _fill(writer, url, count, same_keys=False):
     store = RevisionStore(url)
     for i in range(count):
-        body = {"writer": writer, "i": i, "points": [[0.5 * i, 0.25, 0.125]] * 30}
+        body = {"writer": None if same_keys else writer, "i": i, "points": [[0.5 * i, 0.25, 0.125]] * 30}
         store.save("ab"[i % 2], body, author=str(writer), key=f"k{i}" if same_keys else None)
     store.close()
 

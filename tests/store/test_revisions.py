@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import text
 from tests.store.studies import execute
 
-from landmarklabel.errors import Conflict, LandmarkLabelError, NotFound, StudyError, UsageError
+from landmarklabel.errors import Conflict, KeyReused, LandmarkLabelError, NotFound, StudyError, UsageError
 from landmarklabel.store import audit
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import RevisionStore
@@ -172,9 +172,12 @@ def test_the_longest_id_key_and_author_survive(store):
 def test_a_damaged_body_is_an_error_and_neither_a_traceback_nor_a_label(store, url, body):
     store.save("a", {"x": 1})
     execute(url, "UPDATE revisions SET body = :body", body=body)
-    for ask in (store.head, store.history, lambda i: store.get(i, 1), lambda _: store.heads()):
+    store.save("b", {"x": 1})
+    for ask in (store.head, store.history, lambda i: store.get(i, 1)):
         with pytest.raises(StudyError, match=r"revision 1 of a is damaged \(not what was saved\)"):
             ask("a")
+    assert list(store.heads()) == ["b"]  # one damaged row does not stop the others
+    assert store.damaged == {"a": "revision 1 of a is damaged (not what was saved); restore a backup"}
 
 
 def test_a_writer_who_did_not_wait_for_the_turn_cannot_fork_the_chain(store, url, monkeypatch):
@@ -283,26 +286,26 @@ class AgainstADict(RuleBasedStateMachine):
         self.store = RevisionStore(self.url)
         self.model, self.keys, self.saves = {}, {}, 0
 
-    @rule(image_id=ids, value=st.integers(), base=st.none() | st.integers(0, 4), key=st.none() | st.integers(0, 5))
+    @rule(image_id=ids, value=st.integers(0, 3), base=st.none() | st.integers(0, 4), key=st.none() | st.integers(0, 5))
     def save(self, image_id, value, base, key):
         bodies = self.model.setdefault(image_id, [])
         try:
             saved = self.store.save(image_id, {"v": value}, base_revision=base, key=None if key is None else str(key))
         except LandmarkLabelError as error:
             if key in self.keys:
-                assert self.keys[key][0] != image_id and isinstance(error, UsageError)
+                assert self.keys[key][0] != (image_id, value) and isinstance(error, KeyReused)
             else:
                 assert isinstance(error, Conflict) and base != len(bodies)
             return
         if key in self.keys:
-            assert self.keys[key] == (image_id, saved.number)
+            assert self.keys[key] == ((image_id, value), saved.number)
             return
         assert base in (None, len(bodies))
         bodies.append({"v": value})
         self.saves += 1
         assert saved.number == len(bodies)
         if key is not None:
-            self.keys[key] = (image_id, saved.number)
+            self.keys[key] = (image_id, value), saved.number
 
     @rule()
     def reopen(self):

@@ -9,11 +9,9 @@ import pytest
 from tests.store.studies import label_file, on_file, points
 
 from landmarklabel.errors import Conflict, LandmarkFileError, NotFound, StudyError
-from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.bodies import body_of, landmarks_of, same_landmarks
 from landmarklabel.store.database import StoreFault
-from landmarklabel.store.study import Study
 
 # --- labels ----------------------------------------------------------------------------------------------------------
 
@@ -78,7 +76,7 @@ def test_a_label_file_that_cannot_be_written_is_said_and_written_later(study, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("landmarklabel.store.label_files.atomic_write", refuse)
+        patch.setattr("landmarklabel.store.label_files.write_to_disk", refuse)
         with pytest.raises(StoreFault, match="revision 1 of a is saved, but its label file.*No space left") as caught:
             study.save("a", points(study.task, 1))
         assert caught.value.http_status == 507
@@ -87,40 +85,7 @@ def test_a_label_file_that_cannot_be_written_is_said_and_written_later(study, mo
     assert same_landmarks(on_file(study, "a"), points(study.task, 1))
 
 
-# --- a changed task --------------------------------------------------------------------------------------------------
-
-
-def test_labels_outlive_a_task_that_gains_loses_and_reorders_names(study, url):
-    study.save("a", points(study.task, 1))
-    changed = LandmarkTask("hand", ("wrist", "elbow", "thumb"), dims=2)
-    again = Study(study.folder, changed, url)
-    found = again.labels("a")
-    assert found.status == (Status.PLACED, Status.UNSET, Status.PLACED)
-    np.testing.assert_array_equal(found.positions_mm[[0, 2]], [[5, 6], [1, 2]])
-    assert again.sync() == []
-    assert len(again.history("a")) == 1
-    assert same_landmarks(read_markups(label_file(again, "a"), changed), found)
-    assert again.sync() == [] and len(again.history("a")) == 1
-
-
-def test_a_file_edited_under_the_names_of_an_earlier_task_becomes_a_revision(study, url):
-    study.save("a", points(study.task, 1))
-    write_markups(label_file(study, "a"), points(study.task, 5))
-    changed = LandmarkTask("hand", ("wrist", "thumb"), dims=2)
-    again = Study(study.folder, changed, url)
-    assert again.sync() == []
-    np.testing.assert_array_equal(again.labels("a").positions_mm, [[9, 10], [5, 6]])
-    assert [r.author for r in again.history("a")] == ["", "file"]
-
-
-def test_a_task_of_other_dimensions_is_refused_and_changes_no_file(study, url):
-    study.save("a", points(study.task, 1))
-    before = label_file(study, "a").read_bytes()
-    again = Study(study.folder, LandmarkTask("hand", study.task.names, dims=3), url)
-    with pytest.raises(StudyError, match="the label is 2D, the task 'hand' is 3D"):
-        again.labels("a")
-    assert len(again.sync()) == 1
-    assert label_file(study, "a").read_bytes() == before
+# --- bodies ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", [{}, {"dims": 2}, {"dims": 2, "landmarks": [1]}, {"dims": 2, "landmarks": None}])

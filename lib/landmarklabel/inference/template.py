@@ -6,8 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.suggest import suggest
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+
+class Template:
+    """What answers while there is no model: the shape prior of labelled cases, or their mean where no shape can be learned.
+
+    Args:
+        task: the landmarks.
+        labelled: geometry and landmarks of labelled cases.
+    """
+
+    def __init__(self, task: LandmarkTask, labelled: Sequence[tuple[ImageGeometry, LandmarkSet]]):
+        self.task, self.labelled = task, labelled
+        self.prior = learn_prior(labelled) if labelled else None
+
+    def predict(self, case: Case) -> LandmarkSet:
+        """The landmarks of a case, whatever its pixels."""
+        geometry = case.image.geometry
+        if self.prior is not None:
+            return suggest(self.task, geometry, self.prior, None, Calibration()).landmarks
+        return template_landmarks(self.task, geometry, self.labelled)
 
 
 def template_landmarks(

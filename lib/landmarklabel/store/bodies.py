@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,13 @@ def body_of(landmarks: LandmarkSet) -> dict:
     }
 
 
-def landmarks_of(body: dict, task: LandmarkTask) -> LandmarkSet:
+def landmarks_of(body: dict, task: LandmarkTask, renames: Sequence[tuple[str, str]] = ()) -> LandmarkSet:
     """The landmarks of a body under today's task: names the task dropped are ignored, names it gained are unset.
+
+    Args:
+        body: as ``body_of`` made it.
+        task: today's.
+        renames: (old, new) names, oldest first: a body from before a rename holds the old one.
 
     Raises:
         StudyError: the body is of another number of dimensions, or is no landmark body.
@@ -36,6 +42,9 @@ def landmarks_of(body: dict, task: LandmarkTask) -> LandmarkSet:
                 f"the label is {body['dims']}D, the task {task.name!r} is {task.dims}D; use the task it was made with"
             )
         known = {entry["name"]: entry for entry in body["landmarks"]}
+        for old, new in renames:
+            if old in known and new not in known:
+                known[new] = known.pop(old)
         entries = [known.get(name, {"status": Status.UNSET}) for name in task.names]
         unset = [np.nan] * task.dims
         positions = [entry.get("position") or unset for entry in entries]

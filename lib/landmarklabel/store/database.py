@@ -17,9 +17,12 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.errors import Busy, StudyError, UsageError
 
-BUSY_SECONDS = 30  # how long a writer waits for its turn
+BUSY_SECONDS = 10  # how long a writer waits for its turn, and anybody for a connection
+BUSY = "the revision store is in use by another program or request; nothing was changed, try again in a moment"
+_LOCKED = ("database is locked", "database table is locked", "lock timeout", "QueuePool limit")  # in the database's own words
+_CONNECTIONS = {"pool_size": 10, "max_overflow": 30, "pool_timeout": BUSY_SECONDS}  # as many as a server has threads
 _EXAMPLES = "examples: sqlite:////data/labels.sqlite, postgresql://user@host/name"
 _TURN = "SELECT pg_advisory_xact_lock(hashtext('landmarklabel revisions'))"
 _NETWORK = {  # libpq: a server that is gone without a word is noticed within BUSY_SECONDS, not after hours
@@ -51,6 +54,8 @@ def store_faults() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, UnicodeError) as error:  # of a damaged file SQLite can even say no readable name
+        if any(text in str(error) for text in _LOCKED):
+            raise Busy(BUSY) from error
         raise StoreFault(
             f"the revision store cannot be used ({reason(error)}); check free space, permissions and the database"
         ) from error
@@ -94,7 +99,7 @@ def file_damage(connection: Connection) -> list[str]:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **_pool(url))
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -110,6 +115,10 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _pool(url: URL) -> dict:
+    return {} if url.database in (None, "", ":memory:") else _CONNECTIONS
+
+
 def _postgresql(url: URL) -> Engine:
     try:
         engine = create_engine(
@@ -117,6 +126,7 @@ def _postgresql(url: URL) -> Engine:
             connect_args=_NETWORK,
             isolation_level="READ COMMITTED",  # what is read after waiting for the lock is what the others committed
             pool_pre_ping=True,  # after a restart of the server the next request works
+            **_CONNECTIONS,
         )
     except ImportError:
         raise UsageError("PostgreSQL needs its driver: pip install 'landmarklabel[postgresql]'") from None

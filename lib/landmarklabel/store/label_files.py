@@ -3,27 +3,38 @@
 A file is told apart by its content. The newest revision's: nothing to do. An earlier revision's, a piece of one, or no
 file at all: the program stopped between commit and write, so it is written again. Anything else is a person's work: it
 becomes a revision, or, where it cannot be read, stays as it is and is reported.
+
+Decision: a file is never overwritten. The new one and the old one change places in one step (``io.swap``), and what lay there
+at that very moment is looked at: a person's edit that fell between looking and writing becomes a revision too, one that says
+which other revision its author had not seen. What was replaced is kept for some seconds and looked at once more, because an
+editor may still have been writing it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import Enum, auto
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join, write_json
+from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_folder, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
+from landmarklabel.io.swap import swap_in
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
+from landmarklabel.store.pixels import SETTLED_NS
 from landmarklabel.store.revisions import Revision, RevisionStore
 
-SETTLED_NS = 2_000_000_000  # a file changed more recently may change again without a new time stamp
+KEPT_NS = 10_000_000_000  # for so long an editor may still write a file that was replaced
+_TRIES = 5  # against writers on another machine, who do not hold this machine's lock
 
 
 class State(Enum):
@@ -31,18 +42,44 @@ class State(Enum):
 
     MISSING = auto()
     NEWEST = auto()
-    OLD_NAMES = auto()  # the newest revision's, written before the task changed
-    OLDER = auto()  # an earlier revision's
+    OLDER = auto()  # an earlier revision's, left by a program that was stopped
+    PUT_BACK = auto()  # an earlier revision's, put there by a person
     FRAGMENT = auto()  # a half-written revision
     EDITED = auto()  # what no revision says
     UNREADABLE = auto()
 
+    @property
+    def by_person(self) -> bool:
+        return self in (State.PUT_BACK, State.EDITED)
+
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """What a label file held when it was read: its bytes (None where there was none), and what they are."""
+
     state: State
+    data: bytes | None = None
     landmarks: LandmarkSet | None = None
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a study's labels are read and written.
+
+    Args:
+        task: its task.
+        renames: (old, new) names; revisions made before hold the old one.
+        made_on: image id to what a revision records of the image it is made on.
+    """
+
+    task: LandmarkTask
+    renames: tuple[tuple[str, str], ...] = ()
+    made_on: Callable[[str], dict] = lambda _: {}
+
+    def read(self, body: dict) -> LandmarkSet:
+        """A revision's landmarks under today's names. Raises StudyError."""
+        return landmarks_of(body, self.task, self.renames)
 
 
 @dataclass(frozen=True)
@@ -55,38 +92,126 @@ class _Seen:
 
 
 class LabelFiles:
-    """The label files of a study. Whoever calls ``take_in_edit`` or ``write`` holds the study's lock.
+    """The label files of a study. Whoever calls ``take_in_edit`` or ``show`` holds the study's lock.
 
     Args:
         folder: ``labels/final``.
-        task: what the files hold.
+        naming: what the files hold.
         revisions: the truth.
         memory: JSON file that remembers which files were looked at.
+        replaced: folder of the same disk for files that were replaced some seconds ago.
+        to_trash: gives a file that cannot be read a second name in the trash, or moves it there where it can have one only.
     """
 
-    def __init__(self, folder: Path, task: LandmarkTask, revisions: RevisionStore, memory: Path):
-        self.folder, self._task, self._revisions, self._memory = folder, task, revisions, memory
+    def __init__(
+        self,
+        folder: Path,
+        naming: Naming,
+        revisions: RevisionStore,
+        memory: Path,
+        replaced: Path,
+        to_trash: Callable[[Path], None],
+    ):
+        self.folder, self._naming, self._revisions, self._memory = folder, naming, revisions, memory
+        self._replaced, self._to_trash = replaced, to_trash
+        self._shown: dict[str, int] = {}  # number this process has shown in the file
 
     def path(self, image_id: str) -> Path:
         """Where the image's label file is or would be. Raises UsageError for a bad id."""
         return safe_join(self.folder, image_id, MARKUPS_SUFFIX)
 
-    def write(self, image_id: str) -> None:
-        """Write the newest revision's file; the image must have one. Raises StudyError, OSError."""
-        atomic_write(self.path(image_id), self._text(self._revisions.head(image_id)))
+    def take_in_edit(self, image_id: str) -> tuple[Look, Revision | None]:
+        """Make a revision of what a person changed in the file; returns what the file held, and that revision if there is one."""
+        for _ in range(_TRIES):
+            head = self._revisions.head(image_id)
+            look = self._look(image_id, head)
+            if not look.state.by_person:
+                return look, None
+            with suppress(Conflict):
+                return look, self._save(image_id, look.landmarks, head)
+        raise StudyError(f"{self._name(image_id)} and its revisions change all the time; try again")
 
-    def take_in_edit(self, image_id: str) -> State:
-        """Make a revision of what a person changed in the file, and say what the file was."""
-        head = self._revisions.head(image_id)
-        look = self._look(image_id, head)
-        if look.state is State.EDITED:
-            self._save(image_id, look.landmarks, head)
-        return look.state
+    def show(self, image_id: str, known: Look) -> Revision | None:
+        """Write the newest revision's file where ``known`` lay when it was read.
+
+        Returns:
+            The revision that was made of what a person put there meanwhile; it is the newest then. None otherwise.
+
+        Raises:
+            StudyError, OSError: not written.
+        """
+        late, expected = None, known.data
+        for _ in range(_TRIES):
+            head = self._revisions.head(image_id)
+            aside, found = self._swapped_for(image_id, self._text(head).encode())
+            self._shown[image_id] = head.number
+            if found is None or (found == expected and known.state is not State.UNREADABLE):
+                return late
+            expected, edit = self._text(head).encode(), self._readable(found, image_id, head)
+            if edit is None and not self._is_fragment(found, head):
+                self._to_trash(aside)  # and it is looked at again in a moment: it may have been half written
+                return late
+            if edit is None or same_landmarks(edit, self._naming.read(head.body)):
+                return late
+            with suppress(Conflict):
+                late = self._save(image_id, edit, head, unseen=head.number)
+        return late
+
+    def _swapped_for(self, image_id: str, data: bytes) -> tuple[Path, bytes | None]:
+        """Put a file in place; where what lay there is now, and its bytes: None for nothing, ``b""`` for what cannot be read."""
+        aside, path = self._replaced / f"{secrets.token_hex(4)}-{image_id}{MARKUPS_SUFFIX}", self.path(image_id)
+        try:
+            write_to_disk(aside, data)
+            there = swap_in(aside, path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+        if not there:
+            return aside, None
+        with suppress(LandmarkFileError):
+            return aside, read_limited(aside)
+        return aside, b""
+
+    def look_again(self, lock: Callable[[], AbstractContextManager]) -> list[str]:
+        """Look once more at files that were replaced: what an editor wrote late becomes a revision; the rest goes.
+
+        Returns:
+            what a person has to look at, one text a file.
+        """
+        problems = []
+        with suppress(FileNotFoundError):
+            for path in sorted(self._replaced.iterdir()):
+                age_ns = time.time_ns() - _changed_ns(path)
+                if age_ns > SETTLED_NS:
+                    with lock(), suppress(FileNotFoundError):  # another process looks as well
+                        problems += self._look_at_replaced(path, age_ns > KEPT_NS)
+        return problems
+
+    def _look_at_replaced(self, path: Path, for_good: bool) -> list[str]:
+        image_id = path.name.partition("-")[2].removesuffix(MARKUPS_SUFFIX)
+        head, data = self._revisions.head(check_id(image_id)), None
+        with suppress(LandmarkFileError):
+            data = read_limited(path)
+        landmarks = None if data is None or head is None else self._readable(data, image_id, head)
+        if landmarks is not None and not any(self._says(r, landmarks) for r in self._back_from(head)):
+            look, _ = self.take_in_edit(image_id)
+            head = self._revisions.head(image_id)
+            self._save(image_id, landmarks, head, unseen=head.number)
+            self.show(image_id, look)
+        elif not for_good:
+            return []
+        elif landmarks is None and path.lstat().st_nlink == 1 and not (head and self._is_fragment(data or b"", head)):
+            self._to_trash(path)
+            return [f"{self._name(image_id)}: what lay there could not be read; it is kept in .landmarklabel/trash"]
+        path.unlink(missing_ok=True)
+        return []
 
     def sync(self, images: Collection[str], lock: Callable[[], AbstractContextManager]) -> list[str]:
         """Bring files and revisions together; returns what a person has to look at, one text a file."""
+        problems = self.look_again(lock)
         with lock():
-            for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of a writer that was killed
+            for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of an earlier version of this program that was killed
                 with suppress(OSError):
                     leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
@@ -101,22 +226,21 @@ class LabelFiles:
                 seen[image_id] = self._settle(image_id, image_id in images, last)
         if seen != before:
             with suppress(OSError):  # only a memory
-                write_json(self._memory, {"task": self._task.hash, "files": {k: asdict(v) for k, v in seen.items()}})
-        return [entry.problem for entry in seen.values() if entry.problem]
+                content = {"task": self._naming.task.hash, "files": {k: asdict(v) for k, v in seen.items()}}
+                write_json(self._memory, content)
+        return problems + [entry.problem for entry in seen.values() if entry.problem]
 
     def _settle(self, image_id: str, has_image: bool, last: _Seen | None) -> _Seen:
         try:
             stamp, head = self._stamp(image_id), self._revisions.head(image_id)
-            look = self._look(image_id, head)
-            # Once file and newest revision agreed, the program itself never writes an earlier one: a person did.
-            set_back = look.state is State.OLDER and last is not None and last.number == head.number
+            look = self._look(image_id, head, last)
             problem = look.fault or None
-            if look.state is State.EDITED or set_back:
+            if look.state.by_person:
                 if not has_image:
                     return _Seen(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
                 head = self._save(image_id, look.landmarks, head)
             if has_image and look.state not in (State.NEWEST, State.UNREADABLE) and stamp == self._stamp(image_id):
-                self.write(image_id)
+                head = self.show(image_id, look) or head
                 stamp = self._stamp(image_id)
         except LandmarkLabelError as error:
             return _Seen(None, 0, f"{self._name(image_id)}: {error}")
@@ -125,37 +249,54 @@ class LabelFiles:
         settled = stamp and max(stamp[:2]) < time.time_ns() - SETTLED_NS
         return _Seen(stamp if settled else None, head.number if head else 0, problem)
 
-    def _look(self, image_id: str, head: Revision | None) -> _Look:
-        path = self.path(image_id)
-        if not os.path.lexists(path):
-            return _Look(State.MISSING)
-        data = None
+    def _look(self, image_id: str, head: Revision | None, last: _Seen | None = None) -> Look:
+        path, data = self.path(image_id), None
         try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return Look(State.MISSING)
+        try:
+            if not stat.S_ISREG(found.st_mode):
+                raise LandmarkFileError(self._name(image_id), ["not a plain file (a link or folder); put the file itself there"])
             data = read_limited(path)
             if head and data == self._text(head).encode():
-                return _Look(State.NEWEST)
-            landmarks = self._parse(data, image_id, head)
+                return Look(State.NEWEST, data)
+            landmarks, renamed_since = self._parse(data, image_id, head)
         except LandmarkFileError as error:
             fragment = head and data is not None and self._is_fragment(data, head)
-            return _Look(State.FRAGMENT) if fragment else _Look(State.UNREADABLE, fault=str(error))
+            return Look(State.FRAGMENT, data) if fragment else Look(State.UNREADABLE, data, fault=str(error))
         for revision in self._back_from(head):
             if self._says(revision, landmarks):
-                return _Look(self._age(revision, head), landmarks)
-        return _Look(State.EDITED, landmarks)
+                age = self._age(revision, head, found.st_ctime_ns, last)
+                return Look(State.OLDER if age is State.NEWEST and renamed_since else age, data, landmarks)
+        return Look(State.EDITED, data, landmarks)
 
-    def _age(self, revision: Revision, head: Revision) -> State:
-        if revision.number < head.number:
-            return State.OLDER
-        return State.NEWEST if head.body["task"] == self._task.hash else State.OLD_NAMES
+    def _age(self, revision: Revision, head: Revision, changed_ns: int, last: _Seen | None) -> State:
+        """Whose an earlier content is. Once the newest one was shown, or the file is newer than that, a person put it there."""
+        if revision.number == head.number:
+            return State.NEWEST
+        was_shown = head.number in (self._shown.get(head.image_id), last and last.number)
+        return State.PUT_BACK if was_shown or changed_ns > _created_ns(head) else State.OLDER
 
-    def _parse(self, data: bytes, image_id: str, head: Revision | None) -> LandmarkSet:
+    def _readable(self, data: bytes, image_id: str, head: Revision | None) -> LandmarkSet | None:
+        with suppress(LandmarkFileError):
+            return self._parse(data, image_id, head)[0]
+        return None
+
+    def _parse(self, data: bytes, image_id: str, head: Revision | None) -> tuple[LandmarkSet, bool]:
+        """A file's landmarks, and whether it has names that were changed since its revision. Raises LandmarkFileError."""
+        task, what = self._naming.task, self._name(image_id)
         try:
-            return parse_markups(data, self._task, self._name(image_id))
-        except LandmarkFileError:
-            old = task_of(head.body, self._task) if head else self._task
-            if old.hash == self._task.hash:
-                raise
-        return landmarks_of(body_of(parse_markups(data, old, self._name(image_id))), self._task)
+            return parse_markups(data, task, what), False
+        except LandmarkFileError as error:
+            tried = {task.hash}
+            for revision in self._back_from(head):
+                old = task_of(revision.body, task)
+                if old.hash not in tried:
+                    tried.add(old.hash)
+                    with suppress(LandmarkFileError):
+                        return self._naming.read(body_of(parse_markups(data, old, what))), True
+            raise error
 
     def _is_fragment(self, data: bytes, head: Revision) -> bool:
         start = data.rstrip(b"\0 \t\r\n")  # a power loss can leave zeros
@@ -169,32 +310,47 @@ class LabelFiles:
 
     def _says(self, revision: Revision, landmarks: LandmarkSet) -> bool:
         try:
-            return same_landmarks(landmarks_of(revision.body, self._task), landmarks)
+            return same_landmarks(self._naming.read(revision.body), landmarks)
         except StudyError:  # saved under a task of other dimensions
             return False
 
-    def _save(self, image_id: str, landmarks: LandmarkSet, head: Revision | None) -> Revision:
+    def _save(self, image_id: str, landmarks: LandmarkSet, head: Revision | None, unseen: int | None = None) -> Revision:
+        """``unseen``: number of a revision that the file's author had not seen. Raises Conflict."""
         if head:
-            landmarks = placed_where_moved(landmarks, landmarks_of(head.body, self._task))
-        return self._revisions.save(image_id, body_of(landmarks), author="file", source="edited file")
+            landmarks = placed_where_moved(landmarks, self._naming.read(head.body))
+        body = body_of(landmarks) | self._naming.made_on(image_id) | ({"unseen": unseen} if unseen else {})
+        number = head.number if head else 0
+        return self._revisions.save(image_id, body, author="file", source="edited file", base_revision=number)
 
     def _text(self, revision: Revision) -> str:
-        return dump_markups(landmarks_of(revision.body, self._task))
+        return dump_markups(self._naming.read(revision.body))
 
     def _name(self, image_id: str) -> str:
         return f"labels/final/{image_id}{MARKUPS_SUFFIX}"
 
     def _stamp(self, image_id: str) -> list[int] | None:
         try:
-            stat = os.stat(os.path.join(self.folder, check_id(image_id) + MARKUPS_SUFFIX))  # asked for every file at a restart
+            found = os.lstat(os.path.join(self.folder, check_id(image_id) + MARKUPS_SUFFIX))  # asked for every file at a restart
         except (OSError, LandmarkLabelError):
             return None
-        return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino]
+        return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
 
     def _remembered(self) -> dict[str, _Seen]:
         try:
             content = json.loads(self._memory.read_text(encoding="utf-8"))
-            same_task = content["task"] == self._task.hash
+            same_task = content["task"] == self._naming.task.hash
             return {k: _Seen(**v) for k, v in content["files"].items()} if same_task else {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # only a memory: everything is looked at again
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return time.time_ns()
+    return max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _created_ns(revision: Revision) -> int:
+    return int(datetime.fromisoformat(revision.created).timestamp() * 1e9)

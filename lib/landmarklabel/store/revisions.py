@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,14 +33,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from landmarklabel.errors import Conflict, NotFound, UsageError
+from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
 from landmarklabel.io.files import check_id
-from landmarklabel.store import audit
+from landmarklabel.store import audit, database
 from landmarklabel.store.audit import Change, audit_table
-from landmarklabel.store.database import StoreFault, file_damage, open_engine, reason, store_faults
+from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_engine, reason, store_faults
 
 _MAX_TEXT = 200
 _MAX_NUMBER = 2**31 - 1
+_CIRCUMSTANCES = ("pixels", "unseen")  # keys of a body that say how it came about: a request sent twice may differ in them
 
 _metadata = MetaData()
 _rows = Table(
@@ -102,6 +105,9 @@ class RevisionStore:
         self._engine = open_engine(url)
         weakref.finalize(self, self._engine.dispose).atexit = False  # a store nobody closed closes its connections
         self._writer = self._engine.execution_options(writes=True)
+        self._turn = threading.Lock()  # of this process: waiting writers hold no connection, so that readers have them
+        os.register_at_fork(after_in_child=_renew_turn(weakref.ref(self)))
+        self.damaged: dict[str, str] = {}  # of the last ``heads``: image to what is wrong with its newest revision
         self._create_tables()
 
     def save(
@@ -118,7 +124,8 @@ class RevisionStore:
 
         Raises:
             Conflict: ``base_revision`` is given and not the image's newest number (0 where there is none).
-            UsageError: a bad id, text or body, or a ``key`` that was used for another image.
+            UsageError: a bad id, text or body. KeyReused: the ``key`` was used for another image or body.
+            Busy: others write for too long.
             StoreFault: not saved; where the database went away during the very commit, perhaps saved. With a ``key`` it is
                 safe to save again.
         """
@@ -128,23 +135,41 @@ class RevisionStore:
         with self._writing() as connection:
             return _append(connection, values, base_revision)
 
+    def save_all(self, bodies: Mapping[str, dict], *, author: str, source: str) -> None:
+        """Append a revision to many images, all of them or none. Raises as ``save``."""
+        _check_texts(author=author, source=source)
+        rows = [
+            {"image_id": check_id(image_id), "author": author, "source": source, "key": None, "body": _canonical(body)}
+            for image_id, body in bodies.items()
+        ]
+        with self._writing() as connection:
+            for values in rows:
+                _append(connection, values, None)
+
     def record(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> None:
         """Append a change that is no revision to the audit trail, for example an image that was added.
 
         Raises:
             UsageError: a text that cannot be stored. StoreFault: nothing was recorded.
         """
-        _check_texts(what=what, subject=subject, who=who, before=before, after=after)
-        change = Change(who, what, subject, before, after)
-        with self._writing() as connection:
-            audit.append(connection, _trail, change)
+        with self.recording(what, subject, who=who, before=before, after=after):
+            pass
 
-    def changes(self, subject: str | None = None) -> list[Change]:
-        """The audit trail, oldest first; of one image or model only where ``subject`` is given."""
+    @contextmanager
+    def recording(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> Iterator[None]:
+        """As ``record``, for a change that is made inside the block: one that fails is not recorded."""
+        _check_texts(what=what, subject=subject, who=who, before=before, after=after)
+        with self._writing() as connection:
+            audit.append(connection, _trail, Change(who, what, subject, before, after))
+            yield
+
+    def changes(self, subject: str | None = None, what: str | None = None) -> list[Change]:
+        """The audit trail, oldest first; only of one image or model, or of one kind, where these are given."""
         query = select(_trail).order_by(_trail.c.id)
-        if subject is not None:
-            _check_texts(subject=subject)
-            query = query.where(_trail.c.subject == subject)
+        for column, value in ((_trail.c.subject, subject), (_trail.c.what, what)):
+            if value is not None:
+                _check_texts(subject=value)
+                query = query.where(column == value)
         with self._reading() as connection:
             return [Change(**{k: getattr(row, k) for k in Change.__dataclass_fields__}) for row in connection.execute(query)]
 
@@ -171,12 +196,24 @@ class RevisionStore:
             return [_revision(row) for row in connection.execute(query)]
 
     def heads(self) -> dict[str, Revision]:
-        """The newest revision of every image, sorted by id, in one query."""
+        """The newest revision of every image, sorted by id, in one query; those not as they were saved are in ``damaged``."""
         newest = _newest_numbers().subquery()
         same = (_rows.c.image_id == newest.c.image_id) & (_rows.c.number == newest.c.number)
+        revisions, damaged = [], {}
         with self._reading() as connection:
-            revisions = [_revision(row) for row in connection.execute(select(_rows).join(newest, same))]
+            for row in connection.execute(select(_rows).join(newest, same)):
+                try:
+                    revisions.append(_revision(row))
+                except StoreFault as error:
+                    damaged[str(row.image_id)] = str(error)
+        self.damaged = damaged
         return {r.image_id: r for r in sorted(revisions, key=lambda r: r.image_id)}
+
+    def newest_body(self) -> dict | None:
+        """The body of the newest revision of all; None where there is none. Raises StoreFault for a damaged one."""
+        with self._reading() as connection:
+            row = connection.execute(select(_rows).order_by(_rows.c.id.desc()).limit(1)).first()
+        return _revision(row).body if row else None
 
     def numbers(self) -> dict[str, int]:
         """The newest number of every image, in one query and without the bodies."""
@@ -227,9 +264,15 @@ class RevisionStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """A transaction of the only writer: committed, on disk, when the block ends without an error."""
-        with store_faults(), self._writer.begin() as connection:
-            yield connection
+        """A transaction of the only writer: committed, on disk, when the block ends without an error. Raises Busy."""
+        turn = self._turn
+        if not turn.acquire(timeout=database.BUSY_SECONDS):
+            raise Busy(BUSY)
+        try:
+            with store_faults(), self._writer.begin() as connection:
+                yield connection
+        finally:
+            turn.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -237,11 +280,28 @@ class RevisionStore:
             yield connection
 
 
+def _renew_turn(store: weakref.ref) -> Callable[[], None]:
+    """For a forked child, in which the thread that holds the lock does not exist."""
+
+    def renew() -> None:
+        if (known := store()) is not None:
+            known._turn = threading.Lock()
+
+    return renew
+
+
+def _said(body: str) -> dict:
+    """What somebody said, without how it came about."""
+    return {key: value for key, value in json.loads(body).items() if key not in _CIRCUMSTANCES}
+
+
 def _append(connection: Connection, values: dict, base_revision: int | None) -> Revision:
     image_id, key = values["image_id"], values["key"]
     if key is not None and (first := connection.execute(select(_rows).where(_rows.c.key == key)).first()):
         if first.image_id != image_id:
-            raise UsageError(f"idempotency key {key!r} was used for {first.image_id!r}; use a new one for {image_id!r}")
+            raise KeyReused(f"idempotency key {key!r} was used for {first.image_id!r}; use a new one for {image_id!r}")
+        if _said(first.body) != _said(values["body"]):
+            raise KeyReused(f"idempotency key {key!r} was used for other landmarks of {image_id!r}; use a new one for these")
         return _revision(first)
     heads = select(_rows.c.number, _rows.c.sha256).where(_rows.c.image_id == image_id)
     newest = connection.execute(heads.order_by(_rows.c.number.desc()).limit(1)).first()

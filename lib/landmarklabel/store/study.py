@@ -1,37 +1,39 @@
 """A study folder: images as the user has them, labels as revisions, and plain label files that always show the newest.
 
-``<image>.nii.gz …``, ``<DICOM folder>/``, ``labels/final/<id>.mrk.json``, and ``.landmarklabel/`` with the revision
-store, models, caches and a trash for what was removed.
+``<image>.nii.gz …``, ``<DICOM folder>/``, ``labels/final/<id>.mrk.json``, and ``.landmarklabel/`` with the study's record, the
+revision store, models, caches and a trash for what was removed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import URL
 
-from landmarklabel.errors import NotFound, StudyError, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join
-from landmarklabel.io.images import read_image
+from landmarklabel.errors import ImageRejected, NotFound, StudyError, TaskMismatch
+from landmarklabel.io.images import Image, read_image
+from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
+from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.store.bodies import body_of, landmarks_of
+from landmarklabel.store import study_task
+from landmarklabel.store.bodies import body_of
 from landmarklabel.store.database import file_faults
-from landmarklabel.store.label_files import SETTLED_NS, LabelFiles, State
+from landmarklabel.store.image_files import REPEAT, ImageFolder
+from landmarklabel.store.label_files import LabelFiles, Naming
+from landmarklabel.store.pixels import PixelHashes, stamp
 from landmarklabel.store.revisions import Revision, RevisionStore
 
-REPEAT = "@second reading"  # after an image's id: where further readings of it are kept
+__all__ = ["REPEAT", "Study"]
+
+PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
+VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
+_REST = 20.0  # times as long as such a look took, until the next one
 
 
 class Study:
@@ -39,108 +41,158 @@ class Study:
 
     Args:
         folder: created where it does not exist.
-        task: the landmarks that are labelled here.
+        task: the landmarks that are labelled here; a study belongs to one task (``study_task``).
         url: an SQLAlchemy URL of the revision store; default is SQLite inside the folder.
+        verify_s: seconds that ``labelled`` may spend on looking at changed images; 0 where something else calls ``verify``.
 
     Raises:
-        StudyError: the folder is a file or cannot be written.
+        StudyError: the folder is a file or cannot be written. TaskMismatch: it belongs to another task.
+        Busy: another program holds the study for too long.
     """
 
-    def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None):
-        self.folder, self.task = Path(folder).absolute(), task
+    def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = VERIFY_S):
+        self.folder, self.task, self.verify_s = Path(folder).absolute(), task, verify_s
         self._own = self.folder / ".landmarklabel"
         self.models_dir, self.cache_dir = self._own / "models", self._own / "cache"
-        self._incoming, self._trash = self._own / "incoming", self._own / "trash"
+        incoming, self._trash, replaced = (self._own / name for name in ("incoming", "trash", "replaced"))
         labels = self.folder / "labels" / "final"
         try:
-            for needed in (self.models_dir, self.cache_dir, self._incoming, self._trash, labels):
+            for needed in (self.models_dir, self.cache_dir, incoming, self._trash, replaced, labels):
                 needed.mkdir(parents=True, exist_ok=True)
-            self._lock_file.touch()
+            if not self._lock_file.exists():
+                self._lock_file.touch()
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise StudyError(f"{folder} cannot be a study ({reason}); give a folder that you may write to") from None
         self.revisions = RevisionStore(url or URL.create("sqlite", database=str(self._own / "revisions.sqlite")))
-        self._files = LabelFiles(labels, task, self.revisions, self.cache_dir / "label_files.json")
-        self._listing: _Listing | None = None
+        self.notices = self._settle_task()
+        self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
+        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, self._lock, self._to_trash)
+        self._naming = Naming(task, self._record.renames, self._made_on)
+        memory = self.cache_dir / "label_files.json"
+        self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, self._keep_in_trash)
         self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
+        self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
+        self._changed, self._next_look = frozenset(), 0.0
 
     def close(self) -> None:
         """Close the revision store."""
         self.revisions.close()
 
+    def _settle_task(self) -> list[str]:
+        """Take up the study's record; returns what a person should be told of it."""
+        record, said = study_task.read_record(self.folder), []
+        if record is None or record.pending or record.task != self.task:
+            with locked(self._lock_file), file_faults("the study's record"):
+                record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
+        self._record, self._record_stamp = record, stamp(study_task.record_file(self.folder))
+        return said
+
     # --- images ------------------------------------------------------------------------------------------------------
 
     def images(self) -> dict[str, Path]:
-        """Image id to file or DICOM folder, sorted by id. Raises StudyError where two have one id."""
-        return dict(self._listed().images)
+        """Image id to file or DICOM folder, sorted by id; ``sync`` names what is left out."""
+        return dict(self._images.listed().images)
 
     def image_path(self, image_id: str) -> Path:
         """The image's file or DICOM folder. Raises NotFound."""
-        path = self._listed().images.get(image_id)
-        if path is None:
-            raise NotFound(f"there is no image {str(image_id)[:80]!r} in this study")
-        return path
+        return self._images.path(image_id)
 
     def add_image(self, image_id: str, source: str | Path, *, copy: bool = True, author: str = "") -> Path:
-        """Take an image file or DICOM folder into the study; the same content again changes nothing.
-
-        Args:
-            image_id: its id from now on.
-            source: the file or folder; its pixels are copied as they are.
-            copy: False moves it instead.
-            author: who adds it, for the audit trail.
-
-        Raises:
-            ImageRejected: damaged, or of other dimensions than the task.
-            StudyError: the id is taken by another image, or the file is no image.
-            UsageError: the id cannot name a file.
-        """
-        source = Path(source).absolute()
-        suffix = "" if source.is_dir() else image_suffix(source)
-        if suffix is None or (source.is_dir() and not is_dicom_folder(source)):
-            raise StudyError(f"{source.name} is no image: use {' '.join(IMAGE_SUFFIXES)} or a folder of DICOM files")
-        target = safe_join(self.folder, image_id, suffix)
-        if target.name.startswith(".") or target.name == "labels":
-            raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
-        read_image(source, self.task.dims)  # all of it: a header can be fine above damaged pixels
-        with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
-            on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
-            staged = source if on_same_disk and not copy else _copied(source, Path(place))
-            for path in (staged, *staged.rglob("*")):
-                _sync_to_disk(path)
-            with self._lock():
-                existing = self._listed().images.get(image_id) or (target if os.path.lexists(target) else None)
-                if existing is None:
-                    self.revisions.record("image added", image_id, who=author, after=_content(staged))
-                    os.replace(staged, target)
-                    _sync_to_disk(self.folder)
-            if existing and _digest(existing) != _digest(staged):
-                raise StudyError(f"{existing.name} exists with other content; remove it first or choose another id")
-            if not copy and not existing:
-                _delete(source)
-        return existing or target
+        """Take an image into the study; the same pixels again change nothing. As ``ImageFolder.add``."""
+        return self._images.add(image_id, Path(source), copy=copy, author=author)
 
     def remove_image(self, image_id: str, *, author: str = "") -> None:
         """Move an image to ``.landmarklabel/trash``; its revisions and label file stay. Raises NotFound."""
-        with self._lock(), file_faults(f"image {image_id}"):
-            path = self.image_path(image_id)
-            self.revisions.record("image removed", image_id, who=author, before=_content(path))
-            self._to_trash(path)
+        self._images.remove(image_id, author=author)
 
-    # --- labels ------------------------------------------------------------------------------------------------------
+    # --- labels and the pixels they were made on ---------------------------------------------------------------------
 
     def labels(self, image_id: str) -> LandmarkSet | None:
         """The newest revision's landmarks, or None. Raises StudyError for a label of other dimensions."""
         head = self.revisions.head(image_id)
-        return landmarks_of(head.body, self.task) if head else None
+        return self.read(head) if head else None
+
+    def read(self, revision: Revision) -> LandmarkSet:
+        """A revision's landmarks under the names that the task has today. Raises StudyError."""
+        return self._naming.read(revision.body)
 
     def labelled(self) -> dict[str, LandmarkSet]:
-        """The newest landmarks of every image in the study of which a person stated at least one, sorted by id."""
-        images, latest = self._listed().images, self.revisions.latest_row()
+        """The newest landmarks of every image in the study of which a person stated at least one, sorted by id.
+
+        Images that were changed since they were labelled are left out, as far as that was seen: ``verify`` looks at all.
+        """
+        images, stated, changed = self._images.listed().images, self._newest(), self.changed()
+        return {i: landmarks for i, landmarks in stated.items() if i in images and i not in changed}
+
+    def changed(self) -> frozenset[str]:
+        """Ids of images whose pixels are no longer those that their newest label was made on: a person has to decide."""
+        self._newest()
+        if time.monotonic() >= self._next_look:
+            self._look_at_pixels(self.verify_s)
+        return self._changed
+
+    def verify(self, image_ids: list[str] | None = None) -> frozenset[str]:
+        """Look at all labelled images that may have changed, or at these; returns as ``changed``."""
+        self._newest()
+        self._look_at_pixels(float("inf"), image_ids)
+        return self._changed
+
+    def note_pixels(self, image_id: str, image: Image, before: str) -> str:
+        """Whoever reads an image of the study tells here what was read, so that it need not be read again for its hash.
+
+        Args:
+            image_id: of the image.
+            image: what was read.
+            before: ``pixels.stamp`` of its file before it was read.
+
+        Returns:
+            The hash of its pixels.
+        """
+        value = pixel_hash(image)
+        self.pixels.note(self.image_path(image_id), value, before)
+        if image_id in self._newest() and image_id not in self._expected:
+            self.revisions.record(PIXELS_NOTED, image_id, after=value)  # a label from before hashes were kept
+            self._expected[image_id] = value
+        return value
+
+    def _newest(self) -> dict[str, LandmarkSet]:
+        """What people said of each image, whether it is there or not."""
+        latest = self.revisions.latest_row()
         if self._stated is None or self._stated[0] != latest:  # asked at every poll of a server's clients
-            labels = {i: landmarks_of(head.body, self.task) for i, head in self.revisions.heads().items()}
-            self._stated = latest, {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
-        return {i: landmarks for i, landmarks in self._stated[1].items() if i in images}
+            heads = self.revisions.heads()
+            labels = {i: self.read(head) for i, head in heads.items() if not i.endswith(REPEAT)}
+            old = any("pixels" not in heads[i].body for i in labels)
+            noted = {c.subject: c.after for c in self.revisions.changes(what=PIXELS_NOTED)} if old else {}
+            stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
+            made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
+            self._expected = {i: value for i, value in made_on.items() if value}
+            self._stated = latest, stated
+            self._next_look = 0.0
+        return self._stated[1]
+
+    def _look_at_pixels(self, seconds: float, image_ids: list[str] | None = None) -> None:
+        started, images, changed = time.monotonic(), self._images.listed().images, set(self._changed & self._expected.keys())
+        for image_id in self._expected if image_ids is None else image_ids:
+            path, expected = images.get(image_id), self._expected.get(image_id)
+            if path is None or expected is None:
+                continue
+            now = self.pixels.unchanged(path)
+            if now is None and time.monotonic() - started < seconds:
+                with suppress(ImageRejected):  # damaged since: not the pixels that were labelled
+                    now = self.pixels.of(path)
+                now = now or "unreadable"
+            if now is not None:
+                (changed.discard if now == expected else changed.add)(image_id)
+        self._changed, ended = frozenset(changed), time.monotonic()
+        self._next_look = ended + _REST * (ended - started)
+
+    def _made_on(self, image_id: str) -> dict:
+        with suppress(ImageRejected, NotFound):
+            return {"pixels": self.pixels.of(self.image_path(image_id))}
+        return {}
+
+    # --- revisions ---------------------------------------------------------------------------------------------------
 
     def save(
         self,
@@ -151,23 +203,30 @@ class Study:
         source: str = "annotation",
         base_revision: int | None = None,
         key: str | None = None,
+        pixels: str | None = None,
     ) -> Revision:
-        """Append a revision and show it in ``labels/final``; a hand-made change of that file is kept before it.
+        """Append a revision and show it in ``labels/final``; a hand-made change of that file is kept as a revision before it.
+
+        Without a ``base_revision``, a revision that met such a change says so (``unseen`` in its body).
 
         Raises:
             NotFound: no such image.
             Conflict: ``base_revision`` is not the newest.
-            StudyError: landmarks of another task; StoreFault: the disk or database refused.
+            KeyReused: the key was used for something else.
+            StudyError: landmarks of another task, or the image is not the one whose ``pixels`` hash is given any more.
+            StoreFault: the disk or database refused. Busy: in use for too long.
             LandmarkFileError: a position that no label file can hold.
         """
-        if landmarks.task.hash != self.task.hash:
-            raise StudyError(
-                f"{image_id}: the landmarks are of task {landmarks.task.name!r}, the study has {self.task.name!r}; "
-                "names, order and dims must agree"
-            )
+        self._check_task(image_id, landmarks)
         dump_markups(landmarks)  # raises before anything is saved
-        body = body_of(landmarks)
-        return self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
+        made_on = self._made_on(image_id)
+        if pixels is not None and made_on.get("pixels") != pixels:
+            raise TaskMismatch(f"{image_id}: the image was changed since you opened it; open it again and look at the points")
+        body = body_of(landmarks) | made_on
+        revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
+        if made_on:
+            self._changed -= {image_id}
+        return revision
 
     def save_repeat(self, image_id: str, landmarks: LandmarkSet, *, author: str = "", key: str | None = None) -> Revision:
         """Keep a second reading of a labelled image, made without seeing the first: it changes no label.
@@ -176,10 +235,13 @@ class Study:
             As ``save``; StudyError where there is no first reading.
         """
         self.image_path(image_id)
+        self._check_task(image_id, landmarks)
         if image_id not in self.labelled():
             raise StudyError(f"{image_id} has no landmarks yet, so this cannot be a second reading")
         dump_markups(landmarks)
-        return self.revisions.save(f"{image_id}{REPEAT}", body_of(landmarks), author=author, source="second reading", key=key)
+        body = body_of(landmarks) | self._made_on(image_id)
+        with self._lock():
+            return self.revisions.save(f"{image_id}{REPEAT}", body, author=author, source="second reading", key=key)
 
     def repeats(self) -> dict[str, list[Revision]]:
         """Image id to its further readings, oldest first."""
@@ -188,8 +250,8 @@ class Study:
 
     def restore(self, image_id: str, number: int, *, author: str) -> Revision:
         """Make an earlier revision's content the newest revision. Raises NotFound, StudyError."""
-        body = self.revisions.get(image_id, number).body
-        landmarks_of(body, self.task)
+        old = self.revisions.get(image_id, number)
+        body = body_of(self.read(old)) | {key: old.body[key] for key in ("pixels",) if key in old.body}
         return self._commit(image_id, body, author=author, source=f"restored revision {number}")
 
     def history(self, image_id: str) -> list[Revision]:
@@ -200,29 +262,67 @@ class Study:
         """Turn hand-edited label files into revisions and write missing, half-written or old ones again.
 
         Returns:
-            what a person has to look at: files that cannot be read or used, one text each.
+            what a person has to look at: files that cannot be read or used, images that were changed since they were labelled,
+            revisions that were made at the same time; one text each.
         """
-        listing = self._listed()
-        self._sweep_incoming()
-        return [*listing.refused, *self._files.sync(listing.images.keys(), self._lock)]
+        listing = self._images.listed()
+        self._images.sweep()
+        problems = [*listing.refused.values(), *self._files.sync(listing.images.keys(), self._lock)]
+        self._newest()
+        return [*problems, *self.revisions.damaged.values(), *self._open_questions()]
+
+    def unreadable(self) -> list[str]:
+        """Take in hand edits as ``sync`` does; only the label files that cannot be read, one text each."""
+        return self._files.sync(self._images.listed().images.keys(), self._lock)
+
+    def writing(self) -> AbstractContextManager:
+        """Hold the study: nobody else writes meanwhile. Raises Busy, TaskMismatch."""
+        return self._lock()
+
+    def show_all(self, image_ids: Iterable[str]) -> None:
+        """Bring the label files of these images up to their newest revisions, as far as the images are there."""
+        for image_id in sorted(set(image_ids) & self._images.listed().images.keys()):
+            with self._lock(), file_faults(f"the label file of {image_id}"):
+                found, _ = self._files.take_in_edit(image_id)
+                self._files.show(image_id, found)
+
+    def look_again(self) -> list[str]:
+        """Look at label files that were replaced some seconds ago: an editor may have been writing them. Returns as ``sync``."""
+        return self._files.look_again(self._lock)
+
+    def _open_questions(self) -> list[str]:
+        images, heads = self._images.listed().images, self.revisions.heads()
+        changed = [
+            f"{i}: the image was changed since it was labelled, and is left out until somebody submits its points again or says "
+            f"that they still hold (landmarklabel study keep-labels {self.folder.name} {i})"
+            for i in sorted(self.changed() & images.keys())
+        ]
+        met = {i: head for i, head in heads.items() if head.body.get("unseen")}
+        return changed + [
+            f"{i}: revision {head.number} ({head.author or 'nobody named'}) was made without having seen revision "
+            f"{head.body['unseen']}: both are kept; look at them and submit what is right"
+            for i, head in met.items()
+        ]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _commit(self, image_id: str, body: dict, **details: object) -> Revision:
+    def _check_task(self, image_id: str, landmarks: LandmarkSet) -> None:
+        if landmarks.task.hash != self.task.hash:
+            raise StudyError(
+                f"{image_id}: the landmarks are of task {landmarks.task.name!r}, the study has {self.task.name!r}; "
+                "names, order and dims must agree"
+            )
+
+    def _commit(self, image_id: str, body: dict, *, base_revision: int | None = None, **details: object) -> Revision:
         self.image_path(image_id)
         with self._lock():
-            state = self._files.take_in_edit(image_id)
-            revision = self.revisions.save(image_id, body, **details)
+            found, edit = self._files.take_in_edit(image_id)
+            if edit is not None and base_revision is None:
+                body = body | {"unseen": edit.number}
+            revision = self.revisions.save(image_id, body, base_revision=base_revision, **details)
             with file_faults(f"revision {revision.number} of {image_id} is saved, but its label file"):
-                if state is State.UNREADABLE:
-                    self._to_trash(self._files.path(image_id))
-                self._files.write(image_id)
+                self._files.show(image_id, found)
         return revision
-
-    def _listed(self) -> _Listing:
-        if self._listing is None or self._listing.outdated():
-            self._listing = _Listing.of(self.folder)
-        return self._listing
 
     @property
     def _lock_file(self) -> Path:
@@ -230,104 +330,32 @@ class Study:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One writer of the study's files at a time, over threads and processes; a killed one lets go."""
-        with file_faults("the study's lock"):
-            file = self._lock_file.open("a")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """One writer of the study's files at a time, over threads and processes; a killed one lets go. Raises Busy."""
+        with ExitStack() as held:
+            with file_faults("the study's lock"):
+                held.enter_context(locked(self._lock_file))
+            self._check_record()
             yield
 
+    def _check_record(self) -> None:
+        """The names may have been changed by another program while this one had the study open."""
+        path = study_task.record_file(self.folder)
+        if stamp(path) != self._record_stamp:
+            record = study_task.read_record(self.folder)
+            if record is None:  # deleted while the study is open
+                study_task.write_record(self.folder, self._record)
+            elif record.pending or (record.task.hash, record.renames) != (self.task.hash, self._record.renames):
+                raise TaskMismatch("the study's landmarks were changed by another program; start this one again")
+            self._record_stamp = stamp(path)
+
     def _to_trash(self, path: Path) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        os.replace(path, self._trash / f"{stamp}-{path.name}")
+        time_stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        os.replace(path, self._trash / f"{time_stamp}-{path.name}")
 
-    def _sweep_incoming(self) -> None:
-        for leftover in self._incoming.iterdir():  # of a copy that was killed
-            with suppress(OSError):  # another process sweeps as well
-                if leftover.stat().st_mtime < time.time() - 24 * 3600:
-                    _delete(leftover)
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What lies in the folder, valid as long as no folder changes."""
-
-    images: dict[str, Path]
-    refused: list[str]
-    changed_ns: dict[Path, int]  # of every folder that was looked into
-    looked_ns: int
-
-    @staticmethod
-    def of(folder: Path) -> _Listing:
-        looked, images, refused = time.time_ns(), {}, []
-        changed = {folder: folder.stat().st_mtime_ns}
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.name.startswith(".") or entry.name == "labels":
-                continue
-            path, image_id = folder / entry.name, None
-            if entry.is_dir():
-                changed[path] = path.stat().st_mtime_ns
-                image_id = entry.name if is_dicom_folder(path) else None
-            elif image_suffix(entry.name) and entry.is_file():
-                image_id = image_id_of(entry.name)
-            if image_id is None:
-                continue
-            if image_id in images:
-                raise StudyError(
-                    f"{images[image_id].name} and {path.name} would both be image {image_id!r}; rename or remove one"
-                )
-            try:
-                images[check_id(image_id)] = path
-            except UsageError as error:
-                refused.append(f"{path.name} is left out: {error}")
-        return _Listing(dict(sorted(images.items())), refused, changed, looked)
-
-    def outdated(self) -> bool:
+    def _keep_in_trash(self, path: Path) -> None:
+        """A second name in the trash for a file that an editor may still be writing; what can have one name only is moved."""
+        time_stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         try:
-            now = {folder: folder.stat().st_mtime_ns for folder in self.changed_ns}
+            os.link(path, self._trash / f"{time_stamp}-{path.name.partition('-')[2]}", follow_symlinks=False)
         except OSError:
-            return True
-        return now != self.changed_ns or max(now.values()) > self.looked_ns - SETTLED_NS
-
-
-def _copied(source: Path, place: Path) -> Path:
-    """A copy of a file or folder."""
-    target = place / source.name
-    shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    return target
-
-
-def _files_in(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
-def _digest(path: Path) -> list[tuple[str, str]]:
-    """Relative name and sha256 of every file: the content of an image, whatever it is called."""
-    out = []
-    for file_path in _files_in(path):
-        digest = hashlib.sha256()
-        with file_path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        out.append((str(file_path.relative_to(path)), digest.hexdigest()))
-    return out
-
-
-def _content(path: Path) -> str:
-    """One sha256 of an image's files."""
-    return hashlib.sha256(json.dumps(_digest(path)).encode()).hexdigest() if not path.is_file() else _digest(path)[0][1]
-
-
-def _sync_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            self._to_trash(path)

@@ -264,10 +264,7 @@ class _Run:
 
     def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: bool) -> torch.nn.Module:
         whole, share = self.config.budget, end - begin
-        part = Budget(
-            None if whole.minutes is None else whole.minutes * share,
-            None if whole.steps is None else max(1, round(whole.steps * share)),
-        )
+        part = whole.part(share)
         seconds = 0.0
 
         def report(p: Progress) -> None:

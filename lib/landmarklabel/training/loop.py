@@ -44,6 +44,11 @@ class Budget:
         by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
         return max(by_steps, by_time)
 
+    def part(self, share: float) -> Budget:
+        """A share of it, at least one step."""
+        minutes = None if self.minutes is None else self.minutes * share
+        return Budget(minutes, None if self.steps is None else max(1, round(self.steps * share)))
+
     def times(self, factor: int) -> Budget:
         """A budget so many times as large."""
         return Budget(self.minutes and self.minutes * factor, self.steps and self.steps * factor)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import NotFound, StudyError
-from landmarklabel.inference.localizer import Localizer
+from landmarklabel.errors import Busy, NotFound, StudyError
 from landmarklabel.io.files import write_json
+from landmarklabel.io.locks import locked
+from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm
+
+UNVALIDATED = "unvalidated"  # the first word of the reason for a model that nothing could be held against
+
+
+class Predictor(Protocol):
+    """A model, or what stands in for one while there is none."""
+
+    def predict(self, case: Case) -> LandmarkSet:
+        """The landmarks of a case."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate goes live, and why, in words; ``score``s are mean capped errors in mm, lower is better."""
+    """Whether a candidate goes live, and why, in words; ``score``s are mean capped errors in mm, lower is better.
+
+    ``live_score`` is that of the live model, or of the template where this would be the first model.
+    """
 
     publish: bool
     reason: str
@@ -31,32 +43,70 @@ class Decision:
     live_score: float | None = None
 
 
-def capped_error_mm(model: Localizer, valid: Sequence[Case]) -> float | None:
+def capped_error_mm(model: Predictor, valid: Sequence[Case]) -> float | None:
     """Mean error over all validation landmarks, where a missed one, or one that is far off, costs 5 % of the image.
 
     None without a single landmark to measure.
     """
-    values = []
-    for case in valid:
-        low, high = case.image.geometry.bounds_mm
-        cap = 0.05 * float(np.linalg.norm(high - low)) * case.landmarks.scaled_to_mm()
-        if np.isnan(cap):  # the scale rule's landmarks are not both in this image
-            continue
-        errors = point_errors_mm(model.predict(case), case.landmarks)
-        values += list(np.minimum(np.nan_to_num(errors, nan=cap), cap)[case.landmarks.defined])
+    values = [value for case in valid for value in _capped_errors_mm(model, case)]
     return float(np.mean(values)) if values else None
 
 
-def decide(candidate: Localizer, live: Localizer | None, valid: Sequence[Case]) -> Decision:
-    """Compare two models on the same validation cases."""
+def _capped_errors_mm(model: Predictor, case: Case) -> list[float]:
+    low, high = case.image.geometry.bounds_mm
+    cap = 0.05 * float(np.linalg.norm(high - low)) * case.landmarks.scaled_to_mm()
+    if np.isnan(cap):  # the scale rule's landmarks are not both in this image
+        return []
+    errors = point_errors_mm(model.predict(case), case.landmarks)
+    return list(np.minimum(np.nan_to_num(errors, nan=cap), cap)[case.landmarks.defined])
+
+
+def decide(
+    candidate: Predictor,
+    live: Predictor | None,
+    valid: Sequence[Case],
+    template: Predictor | None = None,
+    left_out: Sequence[tuple[Case, Predictor, Predictor]] = (),
+) -> Decision:
+    """Compare a candidate with the live model on the same validation cases; a first model with the template.
+
+    Args:
+        candidate: the model that was trained.
+        live: the one that answers now; None where there is none.
+        valid: cases that neither was trained on.
+        template: what answers while there is no model, made of the candidate's training cases.
+        left_out: where there is no validation case: cases with a model and a template, both made without this case.
+    """
     if live is None:
-        return Decision(True, "first model of this study", capped_error_mm(candidate, valid))
+        return _decide_first(candidate, valid, template, left_out)
     new, old = capped_error_mm(candidate, valid), capped_error_mm(live, valid)
     if new is None or old is None:
-        return Decision(True, "published unmeasured: no labelled case is in the validation split yet")
+        return Decision(True, f"{UNVALIDATED}: no labelled case is in the validation split yet")
     if new < old:
         return Decision(True, f"better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} mm", new, old)
     return Decision(False, f"not better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} mm", new, old)
+
+
+def _decide_first(
+    candidate: Predictor,
+    valid: Sequence[Case],
+    template: Predictor | None,
+    left_out: Sequence[tuple[Case, Predictor, Predictor]],
+) -> Decision:
+    new = capped_error_mm(candidate, valid)
+    old = capped_error_mm(template, valid) if template is not None else None
+    how = f"on {len(valid)} validation cases"
+    if not valid and left_out:
+        scores = [(_capped_errors_mm(model, case), _capped_errors_mm(mean, case)) for case, model, mean in left_out]
+        models, templates = [value for s, _ in scores for value in s], [value for _, s in scores for value in s]
+        new, old = (float(np.mean(models)), float(np.mean(templates))) if models else (None, None)
+        how = f"on {len(left_out)} labelled cases, each left out of a shorter training"
+    if new is None or old is None:
+        return Decision(True, f"{UNVALIDATED}: first model of this study, and no labelled case to hold it against", new, old)
+    if new < old:
+        return Decision(True, f"first model, better than the template {how}: {new:.3f} against {old:.3f} mm", new, old)
+    reason = f"not better than the template {how}: {new:.3f} against {old:.3f} mm; train longer or label more cases"
+    return Decision(False, reason, new, old)
 
 
 class ModelShelf:
@@ -132,6 +182,12 @@ class ModelShelf:
         entry = {"version": number, "what": what, "reason": reason, "time": now}
         write_json(self.pointer, {"version": number, "history": [*record["history"], entry][-500:]})
 
+    def adopt(self, model: Path, decision: Decision) -> int:
+        """Publish a copy of a model that was trained elsewhere; returns its version."""
+        shutil.rmtree(self.candidate, ignore_errors=True)
+        shutil.copytree(model, self.candidate, ignore=shutil.ignore_patterns("state"))
+        return self.settle(decision)
+
     @contextmanager
     def training_lock(self, patience_s: float = 2.0) -> Iterator[None]:
         """Held by the one process that trains this model; a killed one lets go. Raises StudyError when taken.
@@ -139,12 +195,11 @@ class ModelShelf:
         ``patience_s``: how long to try, because ``is_training`` holds the lock for a moment.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + patience_s
-        with (self.folder / "lock").open("a") as file:
-            while not _locked(file):
-                if time.monotonic() > deadline:
-                    raise StudyError(f"model {self.folder.name!r} is already being trained; wait or stop that run")
-                time.sleep(0.05)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.folder / "lock", patience_s))
+            except Busy:
+                raise StudyError(f"model {self.folder.name!r} is already being trained; wait or stop that run") from None
             yield
 
     def is_training(self) -> bool:
@@ -154,11 +209,3 @@ class ModelShelf:
                 return False
         except StudyError:
             return True
-
-
-def _locked(file) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -1,0 +1,140 @@
+"""The one place that puts a training together: a study's cases, the fit, the gate, and the published model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from landmarklabel.data.cases import Case
+from landmarklabel.data.split import split_ids
+from landmarklabel.errors import ModelError, StudyError
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.template import Template
+from landmarklabel.services.cases import read_cases
+from landmarklabel.store.study import Study
+from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.loop import Budget, Progress
+from landmarklabel.training.publishing import Decision, ModelShelf, Predictor, decide
+
+LEFT_OUT_SHARE = 1 / 3  # of a first training's budget, for the trainings that leave one case out
+MOST_LEFT_OUT = 5  # cases
+LEAST_MINUTES, LEAST_STEPS = 1.0, 100  # of such a training: less teaches nothing that could be held against the template
+
+
+@dataclass
+class Material:
+    """What a training is made of.
+
+    Args:
+        train, valid: labelled cases.
+        unlabelled: images without labels.
+        left_out: what could not be used, one text each.
+    """
+
+    train: list[Case]
+    valid: list[Case]
+    unlabelled: list[Path]
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the model, its metrics on the validation cases, and what became of it."""
+
+    model: Localizer
+    metrics: dict
+    decision: Decision
+
+
+def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
+    """Read the study's labelled cases, after a look at hand-edited files and changed images.
+
+    Args:
+        study: whose.
+        valid_ids: the validation cases; by default a fixed fifth, by a hash of the id.
+
+    Raises:
+        StudyError: nothing to train on, or a validation id without labels.
+    """
+    problems = study.sync()
+    study.verify()
+    labels = study.labelled()
+    if not labels:
+        raise StudyError("no labelled image to train on: submit the landmarks of at least one image first")
+    if unknown := sorted(set(valid_ids or ()) - set(labels)):
+        raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
+    found, unreadable = read_cases(study, labels)
+    cases = {case.image_id: case for case in found}
+    train, valid = split_ids(cases)
+    if valid_ids is not None:
+        train, valid = [i for i in cases if i not in set(valid_ids)], sorted(set(valid_ids) & set(cases))
+    unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in study.changed()]
+    return Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])
+
+
+def fit_and_decide(
+    study: Study,
+    material: Material,
+    config: FitConfig,
+    folder: Path,
+    live: Localizer | None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train a model into ``folder`` and hold it against what answers now; publishes nothing.
+
+    A first model without validation cases is held against the template by further, shorter trainings that leave one case out
+    each, where the budget allows it: they and the model itself share the budget. Raises as ``training.fit.fit``.
+    """
+    task, train = study.task, material.train
+    folds, part = _left_out(config.budget, train) if live is None and not material.valid else ([], None)
+    share = 1 - LEFT_OUT_SHARE if folds else 1.0
+    whole = config.budget.part(share) if folds else config.budget
+
+    def show(begin: float, share: float, name: str = "") -> Callable[[Progress], None]:
+        return lambda p: on_progress(replace(p, stage=name or p.stage, fraction=begin + share * p.fraction))
+
+    model, metrics = fit(task, train, material.valid, replace(config, budget=whole), folder, show(0, share), should_stop)
+    left_out = []
+    for number, case in enumerate(folds):
+        others = [c for c in train if c is not case]
+        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
+        place = folder / "state" / "left_out"
+        told = show(share + number * (1 - share) / len(folds), (1 - share) / len(folds), "check")
+        without, _ = fit(task, others, [], settings, place, told, should_stop)
+        left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
+        shutil.rmtree(folder / "state", ignore_errors=True)
+    valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid]
+    template: Predictor | None = _template(study, train) if live is None else None
+    return Trained(model, metrics, decide(model, live, valid, template, left_out))
+
+
+def live_model(study: Study, shelf: ModelShelf, device=None) -> Localizer | None:
+    """The model that answers now; None where there is none, or it is of other landmarks, or damaged: it cannot be better."""
+    try:
+        live = shelf.live()
+        return load_model(live, study.task, device) if live else None
+    except ModelError:
+        return None
+
+
+def record_published(study: Study, shelf: ModelShelf, version: int) -> None:
+    """A line of the audit trail for a model that went live."""
+    weights = read_record(shelf.live())["weights_sha256"]
+    study.revisions.record(f"model version {version} published", shelf.folder.name, after=weights)
+
+
+def _template(study: Study, cases: list[Case]) -> Template:
+    labelled: list[tuple] = [(c.image.geometry, c.landmarks) for c in cases]
+    return Template(study.task, labelled)
+
+
+def _left_out(budget: Budget, train: list[Case]) -> tuple[list[Case], Budget | None]:
+    """The cases that are left out of one training each, and the budget of such a training; none where it would teach nothing."""
+    folds = train[:MOST_LEFT_OUT] if len(train) > 1 else []
+    part = budget.part(LEFT_OUT_SHARE / len(folds)) if folds else None
+    too_short = part is None or (part.minutes or LEAST_MINUTES) < LEAST_MINUTES or (part.steps or LEAST_STEPS) < LEAST_STEPS
+    return ([], None) if too_short else (folds, part)

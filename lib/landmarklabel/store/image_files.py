@@ -1,0 +1,254 @@
+"""The images in a study's folder: which there are, what is left out and why, and whole copies of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from landmarklabel.errors import NotFound, StudyError, UsageError
+from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join
+from landmarklabel.io.images import read_image
+from landmarklabel.io.pixels import pixel_hash
+from landmarklabel.store.database import file_faults
+from landmarklabel.store.pixels import SETTLED_NS, PixelHashes, stamp
+from landmarklabel.store.revisions import RevisionStore
+
+REPEAT = "@second reading"  # after an image's id: where further readings of it are kept
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in the folder, valid as long as no folder changes.
+
+    Args:
+        images: id to file or DICOM folder, sorted by id.
+        refused: id, or name, to why it is left out.
+        taken: ids that something in the folder has, also what is left out.
+    """
+
+    images: dict[str, Path]
+    refused: dict[str, str]
+    taken: dict[str, Path]
+    changed_ns: dict[Path, int]  # of every folder that was looked into
+    looked_ns: int
+
+    @staticmethod
+    def of(folder: Path) -> Listing:
+        """Look at everything in the folder; one bad name or file leaves out itself only."""
+        looked, found, refused = time.time_ns(), {}, {}
+        changed = {folder: folder.stat().st_mtime_ns}
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if entry.name.startswith(".") or entry.name == "labels":
+                continue
+            path, image_id = folder / entry.name, None
+            if _leaves(path, folder):
+                refused[entry.name] = f"{entry.name} is left out: it is a link out of the study; put the image itself here"
+                continue
+            if entry.is_dir():
+                changed[path] = path.stat().st_mtime_ns
+                image_id = entry.name if is_dicom_folder(path) else None
+            elif image_suffix(entry.name) and entry.is_file():
+                image_id = image_id_of(entry.name)
+            if image_id is not None:
+                found.setdefault(image_id, []).append(path)
+        images = {}
+        for image_id, paths in sorted(found.items()):
+            fault = _fault(image_id, paths)
+            if fault:
+                refused[image_id] = fault
+            else:
+                images[image_id] = paths[0]
+        return Listing(images, refused, {i: paths[0] for i, paths in found.items()}, changed, looked)
+
+    def outdated(self) -> bool:
+        """Whether a folder has changed since, or may have."""
+        try:
+            now = {folder: folder.stat().st_mtime_ns for folder in self.changed_ns}
+        except OSError:
+            return True
+        return now != self.changed_ns or max(now.values()) > self.looked_ns - SETTLED_NS
+
+
+class ImageFolder:
+    """The images of a study: listed, added, removed.
+
+    Args:
+        folder: of the study; what comes in or goes out passes through its ``.landmarklabel``.
+        dims: of the images.
+        revisions: hold the audit trail.
+        pixels: hashes of the images' pixels.
+        lock: held while the folder is changed.
+        to_trash: moves a file or folder to the study's trash.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dims: int,
+        revisions: RevisionStore,
+        pixels: PixelHashes,
+        lock: Callable[[], AbstractContextManager],
+        to_trash: Callable[[Path], None],
+    ):
+        self.folder, self._dims, self._revisions, self._pixels = folder, dims, revisions, pixels
+        self._lock, self._to_trash = lock, to_trash
+        self._incoming = folder / ".landmarklabel" / "incoming"
+        self._listing: Listing | None = None
+
+    def listed(self) -> Listing:
+        """What lies in the folder now."""
+        if self._listing is None or self._listing.outdated():
+            self._listing = Listing.of(self.folder)
+        return self._listing
+
+    def path(self, image_id: str) -> Path:
+        """The image's file or DICOM folder. Raises NotFound, which says why where the image is left out."""
+        listing = self.listed()
+        path = listing.images.get(image_id)
+        if path is None:
+            raise NotFound(listing.refused.get(image_id, f"there is no image {str(image_id)[:80]!r} in this study"))
+        return path
+
+    def add(self, image_id: str, source: Path, *, copy: bool = True, author: str = "") -> Path:
+        """Take an image file or DICOM folder into the study; the same pixels again change nothing.
+
+        Args:
+            image_id: its id from now on.
+            source: the file or folder; its pixels are copied as they are.
+            copy: False moves it instead.
+            author: who adds it, for the audit trail.
+
+        Raises:
+            ImageRejected: damaged, or of other dimensions than the task.
+            StudyError: the id is taken by another image, or the file is no image.
+            UsageError: the id cannot name a file.
+        """
+        source = source.absolute()
+        suffix = "" if source.is_dir() else image_suffix(source)
+        if suffix is None or (source.is_dir() and not is_dicom_folder(source)):
+            raise StudyError(f"{source.name} is no image: use {' '.join(IMAGE_SUFFIXES)} or a folder of DICOM files")
+        target = safe_join(self.folder, check_image_id(image_id), suffix)
+        if target.name.startswith(".") or target.name == "labels":
+            raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
+        pixels = pixel_hash(read_image(source, self._dims))  # all of it: a header can be fine above damaged pixels
+        with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
+            on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
+            staged = source if on_same_disk and not copy else _copied(source, Path(place))
+            for path in (staged, *staged.rglob("*")):
+                _sync_to_disk(path)
+            with self._lock():
+                existing = self.listed().taken.get(image_id) or (target if os.path.lexists(target) else None)
+                if existing is None:
+                    self._put_in_place(image_id, staged, target, author)
+            if existing and _digest(existing) != _digest(staged) and self._pixels.of(existing) != pixels:
+                raise StudyError(f"{existing.name} exists with other content; remove it first or choose another id")
+            if not copy and not existing:
+                delete(source)
+        if existing is None:
+            self._pixels.note(target, pixels, stamp(target), sure=True)
+        return existing or target
+
+    def _put_in_place(self, image_id: str, staged: Path, target: Path, author: str) -> None:
+        """Both or neither: the image under its name, and its row in the audit trail."""
+        try:
+            with self._revisions.recording("image added", image_id, who=author, after=_content_hash(staged)):
+                os.replace(staged, target)
+                _sync_to_disk(self.folder)
+        except BaseException:
+            if not os.path.lexists(staged) and os.path.lexists(target):
+                os.replace(target, staged)
+            raise
+
+    def remove(self, image_id: str, *, author: str = "") -> None:
+        """Move an image to the trash. Raises NotFound."""
+        with self._lock(), file_faults(f"image {image_id}"):
+            path = self.path(image_id)
+            with self._revisions.recording("image removed", image_id, who=author, before=_content_hash(path)):
+                self._to_trash(path)
+
+    def sweep(self) -> None:
+        """Remove what copies that were killed have left."""
+        for leftover in self._incoming.iterdir():
+            with suppress(OSError):  # another process sweeps as well
+                if leftover.stat().st_mtime < time.time() - 24 * 3600:
+                    delete(leftover)
+
+
+def _fault(image_id: str, paths: list[Path]) -> str:
+    names = [path.name for path in paths]
+    if len(paths) > 1:
+        return f"{' and '.join(names)} are left out: they would all be image {image_id!r}; rename or remove all but one"
+    try:
+        check_image_id(image_id)
+    except UsageError as error:
+        return f"{names[0]} is left out: {error}"
+    if paths[0].is_dir() and any(_leaves(p, paths[0]) for p in paths[0].iterdir()):
+        return f"{names[0]} is left out: files in it are links out of the folder; put the files themselves there"
+    return ""
+
+
+def check_image_id(image_id: str) -> str:
+    """Return an id an image may have. Raises UsageError for one that names no file, or that the program uses itself."""
+    if check_id(image_id).endswith(REPEAT):
+        raise UsageError(f"image id {image_id[:80]!r} is not allowed: {REPEAT!r} at its end marks second readings; rename it")
+    return image_id
+
+
+def _leaves(path: Path, folder: Path) -> bool:
+    """Whether a path is a link to something outside its folder, or to nothing."""
+    if not path.is_symlink():
+        return False
+    try:
+        return folder.resolve() not in path.resolve(strict=True).parents
+    except (OSError, RuntimeError):
+        return True
+
+
+def _copied(source: Path, place: Path) -> Path:
+    """A copy of a file or folder."""
+    target = place / source.name
+    shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+    return target
+
+
+def _files_in(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> list[tuple[str, str]]:
+    """Relative name and sha256 of every file: the content of an image, whatever it is called."""
+    out = []
+    for file_path in _files_in(path):
+        with file_path.open("rb") as file:
+            out.append((str(file_path.relative_to(path)), hashlib.file_digest(file, "sha256").hexdigest()))
+    return out
+
+
+def _content_hash(path: Path) -> str:
+    """One sha256 of an image's files."""
+    return hashlib.sha256(json.dumps(_digest(path)).encode()).hexdigest() if not path.is_file() else _digest(path)[0][1]
+
+
+def _sync_to_disk(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def delete(path: Path) -> None:
+    """A file or a whole folder; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
