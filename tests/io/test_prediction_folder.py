@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -109,6 +111,15 @@ def test_a_stop_at_any_byte_of_a_note_changes_nothing(tmp_path):
             assert found(out, pixels="q") is Found.SAME
 
 
+def test_what_a_stop_left_half_written_is_removed_and_nothing_else(tmp_path):
+    predicted(tmp_path)
+    theirs = ("b.mrk.json.abcdefgh", ".b.mrk.json.abcdefgh", ".notes.textfile", ".a.mrk.json.back")
+    for name in (".a.mrk.json.x_12abcd", ".predictions.csv.00000000", *theirs):
+        (tmp_path / name).write_text("{")
+    assert found(tmp_path) is Found.SAME
+    assert {p.name for p in tmp_path.iterdir()} == {"a.mrk.json", TABLE, NOTES, *theirs}
+
+
 def test_lines_that_are_no_notes_are_ignored(tmp_path):
     predicted(tmp_path)
     with (tmp_path / NOTES).open("ab") as file:
@@ -147,11 +158,13 @@ def test_a_folder_of_an_earlier_version_is_predicted_anew_but_what_people_change
     write_json(tmp_path / ".model.json", {"weights_sha256": "0" * 64})
     for image_id in ("a", "b"):
         write_markups(tmp_path / f"{image_id}.mrk.json", landmarks(1.0), "scn:default")
+    without_radii = replace(landmarks(1.0), radius95_mm=np.full(2, np.nan))  # of a model with few validation cases
+    write_markups(tmp_path / "d.mrk.json", without_radii, "scn:default")
     (tmp_path / TABLE).write_text("id\n")
     write_markups(tmp_path / "b.mrk.json", landmarks(1.0).with_landmark("tip", (5, 6)), "scn:default")  # moved in Slicer
     text = json.loads((tmp_path / "a.mrk.json").read_text())
     (tmp_path / "c.mrk.json").write_text(json.dumps(text, indent=2))  # saved by another program
-    assert found(tmp_path) is Found.OTHER and not (tmp_path / ".model.json").exists()
+    assert found(tmp_path) is found(tmp_path, image_id="d") is Found.OTHER and not (tmp_path / ".model.json").exists()
     for theirs in ("b", "c"):
         with pytest.raises(StudyError, match="was not written by predict"):
             found(tmp_path, image_id=theirs)
@@ -161,8 +174,6 @@ def test_a_folder_of_an_earlier_version_is_predicted_anew_but_what_people_change
 
 
 def test_ten_thousand_images_are_noted_and_found_quickly(tmp_path):
-    from time import process_time
-
     note = {"sha256": "0" * 64, "model": "m" * 64, "pixels": "p" * 64}
     lines = [json.dumps({"file": f"case{i}.mrk.json", **note}) for i in range(10_000)]
     (tmp_path / NOTES).write_text("\n".join(lines) + "\n")

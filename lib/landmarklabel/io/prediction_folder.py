@@ -10,9 +10,13 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
+
+import numpy as np
 
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
@@ -56,6 +60,7 @@ class PredictionFolder:
             self._file.close()
             raise StudyError(f"{folder}: another predict is writing there; wait for its end, or give another --out") from None
         self._notes = self._read_notes()
+        self._remove_torn()
         self._adopt_earlier_version()
 
     def __enter__(self) -> PredictionFolder:
@@ -135,6 +140,14 @@ class PredictionFolder:
             self._file.write(b"\n")
         return notes
 
+    def _remove_torn(self) -> None:
+        """Half-written files (of ``atomic_write``) that a stopped call left; no other call writes here now."""
+        names = {name[:100] for name in self._notes}
+        for path in self.folder.glob(".*.????????"):
+            torn = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", path.name)
+            if torn and torn[1] in names and path.is_file():
+                path.unlink()
+
     def _adopt_earlier_version(self) -> None:
         """Earlier versions kept one note of the model: what they wrote is predicted anew, what people changed stays theirs."""
         earlier = self.folder / _EARLIER_NOTE
@@ -156,7 +169,9 @@ def _is_as_written(path: Path) -> bool:
         landmarks = read_markups(path)
         description = json.loads(content)["markups"][0]["measurements"][0]["description"]
         said = set(landmarks.status) <= {Status.PREDICTED, Status.ABSENT, Status.UNSET}
-        return said and not path.is_symlink() and bool(description) and dump_markups(landmarks, description) == content
+        unknown = replace(landmarks, radius95_mm=np.full(len(landmarks.task), np.nan))  # all of them unknown is read as none
+        written = content in (dump_markups(landmarks, description), dump_markups(unknown, description))
+        return said and written and bool(description) and not path.is_symlink()
     except (LandmarkLabelError, OSError, ValueError, LookupError, TypeError):
         return False
 
