@@ -95,19 +95,25 @@ class FiniteMask:
     """Which samples of a NIfTI file are finite, gathered while its stream is checked (the ``sink``)."""
 
     def __init__(self, header: Header):
-        self._header, self._skip, self._rest, self._masks = header, header.start, b"", []
+        self._header, self._skip, self._rest, self._count = header, header.start, b"", 0
+        self._values: np.ndarray | None = None  # as long as all are finite, as in nearly every file, there is no mask
 
     def __call__(self, chunk: bytes) -> None:
         data = self._rest + chunk[self._skip :]
         self._skip = max(self._skip - len(chunk), 0)
         whole = len(data) - len(data) % self._header.sample_bytes
         self._rest = data[whole:]
-        self._masks.append(np.isfinite(np.frombuffer(data[:whole], self._header.float_type)))
+        finite = np.isfinite(np.frombuffer(data[:whole], self._header.float_type))[: self._header.voxels - self._count]
+        if self._values is None and not finite.all():
+            self._values = np.ones(self._header.voxels, bool)
+        if self._values is not None:
+            self._values[self._count : self._count + len(finite)] = finite
+        self._count += len(finite)
 
     @property
-    def values(self) -> np.ndarray:
-        """Bool, array axes [z, ]y, x."""
-        return np.concatenate(self._masks)[: self._header.voxels].reshape(self._header.size[::-1])
+    def values(self) -> np.ndarray | None:
+        """Bool, (voxels,) in the file's order, or None where all are finite."""
+        return self._values
 
 
 def _count_faults(found: int, declared: int, more: str = "") -> list[str]:

@@ -45,6 +45,7 @@ _FORMATS = {
     ".jpeg": (parse_raster, "JPEGImageIO"),
 }
 _RASTERS = (".png", ".jpg", ".jpeg")
+_PIECE = 1 << 20  # samples
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
 
 
@@ -268,28 +269,48 @@ def _read_pixels(source: _Source) -> sitk.Image:
 
 
 def _scalar(image: sitk.Image) -> np.ndarray:
-    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type."""
-    pixels = sitk.GetArrayFromImage(image)
+    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type. Grey values are not copied."""
+    pixels = np.asarray(_Memory(image))
     if image.GetNumberOfComponentsPerPixel() == 1:
         return pixels
-    luminance = pixels[..., 0] * _LUMINANCE[0]
-    for channel in (1, 2):
-        luminance += pixels[..., channel] * _LUMINANCE[channel]
-    return np.rint(luminance).astype(pixels.dtype)
+    grey = np.empty(pixels.shape[:-1], pixels.dtype)
+    for row, colours in zip(grey, pixels, strict=True):  # row by row: floats of a whole image would be four times its bytes
+        luminance = colours[..., 0] * _LUMINANCE[0]
+        for channel in (1, 2):
+            luminance += colours[..., channel] * _LUMINANCE[channel]
+        row[...] = np.rint(luminance).astype(pixels.dtype)
+    return grey
+
+
+class _Memory:
+    """The memory of a SimpleITK image that nobody else uses, for numpy: arrays made of it can be written and keep it alive."""
+
+    def __init__(self, image: sitk.Image):
+        view = sitk.GetArrayViewFromImage(image)
+        self.image = image
+        self.__array_interface__ = {**view.__array_interface__, "data": (view.ctypes.data, False)}
 
 
 def _finite(pixels: np.ndarray, source: _Source) -> np.ndarray:
-    """Pixels that are not finite, or were not in the file, become the smallest finite one."""
+    """Pixels that are not finite, or were not in the file, become the smallest finite one (in place, piece by piece)."""
     if pixels.dtype.kind != "f":
         return pixels
-    good = np.isfinite(pixels)
-    if source.finite:
-        good &= source.finite.values
-    if good.all():
-        return pixels
-    if not good.any():
+    flat, in_file = pixels.reshape(-1), source.finite.values if source.finite else None
+    pieces = [slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE)]
+
+    def good(piece: slice) -> np.ndarray:
+        finite = np.isfinite(flat[piece])
+        return finite if in_file is None else finite & in_file[piece]
+
+    lowest, bad = [], []
+    for piece in pieces:
+        mask = good(piece)
+        lowest += [flat[piece][mask].min()] if mask.any() else []
+        bad += [] if mask.all() else [piece]
+    if not lowest:
         raise ImageRejected(source.path.name, [f"all {pixels.size} pixels are NaN or infinite"])
-    pixels[~good] = pixels[good].min()
+    for piece in bad:
+        flat[piece][~good(piece)] = min(lowest)
     return pixels
 
 
