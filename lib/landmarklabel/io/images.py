@@ -31,6 +31,7 @@ from landmarklabel.io.image_headers import (
     stream_faults,
 )
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
+from landmarklabel.io.memory import memory_faults
 
 # Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
 sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -74,11 +75,14 @@ class Limits:
         max_voxels: samples.
         max_bytes: bytes of all stored samples.
         max_ratio: unpacked by packed bytes of compressed images above 64 MiB; bombs reach 1030, scans about 10.
+        max_share: of the memory that is free, which reading may take (see ``io.memory``); the other half is for what is done with
+            the image, which the networks see as float32 on another grid.
     """
 
     max_voxels: int = 2**30
     max_bytes: int = 4 * 2**30
     max_ratio: float = 200.0
+    max_share: float = 0.5
 
 
 def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
@@ -160,7 +164,7 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
         except FileNotFoundError:
             raise ImageRejected(str(path), ["no such image file"]) from None
         if stat.S_ISDIR(mode):
-            return _check_series(path, dims, limits)
+            return _check_series(path, dims, limits, with_data)
         if not stat.S_ISREG(mode):
             raise ImageRejected(path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"])
         return _check_file(path, dims, limits, with_data)
@@ -177,6 +181,7 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         packed = header.data_bytes if header.stream == "raw" else path.stat().st_size
         faults = faults + _limit_faults(header, limits, packed) + length_faults(path, header)
         faults += _dims_faults(header.size, dims)
+        faults += memory_faults(header, suffix, limits.max_share) if with_data else []
     if header and not faults and with_data:
         finite = FiniteMask(header) if header.float_type else None
         faults = stream_faults(path, header, finite)
@@ -188,10 +193,11 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
     return _Source(path, _as_asked(stored, dims), finite=finite)
 
 
-def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
+def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
     series = read_series(path)
     packed = sum(Path(file).stat().st_size for file in series.files)
     faults = _limit_faults(series.header, limits, packed) + _dims_faults(series.header.size, dims)
+    faults += memory_faults(series.header, "series", limits.max_share) if with_data else []
     if faults:
         raise ImageRejected(path.name, faults)
     stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
