@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -54,7 +53,7 @@ def _turn_hands(data: Path, out: Path) -> None:
 
     from landmarklabel.geometry import ImageGeometry
     from landmarklabel.io.images import Image, read_image, write_image
-    from landmarklabel.io.tables import read_table
+    from landmarklabel.io.tables import read_table, table_text
     from landmarklabel.tasks import resolve_task
 
     shutil.rmtree(out, ignore_errors=True)
@@ -75,8 +74,7 @@ def _turn_hands(data: Path, out: Path) -> None:
         geometry = ImageGeometry.identity(tuple(int(s) for s in size), (1.0, 1.0))
         write_image(out / f"{image_id}.png", Image(geometry, np.clip(turned, 0, 255).astype(np.uint8)))
         rows.append([image_id, *(points @ turn.T - low).ravel().tolist()])
-    with (out / "landmarks.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    (out / "landmarks.csv").write_text(table_text(rows), encoding="utf-8")
 
 
 def clicks_3d(data: Path, runs: Path, minutes: float = 1) -> dict:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from landmarklabel.errors import LandmarkFileError, UsageError
-from landmarklabel.io.tables import read_ids, read_table, write_predictions
+from landmarklabel.io.tables import read_ids, read_table, table_text, write_predictions
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 TASK = LandmarkTask("pair", ("tip", "base"), 2)
@@ -142,6 +144,40 @@ def test_predictions_table(tmp_path):
     assert (b["tip_expected_error_mm"], b["base_status"], b["base_x"]) == ("0.5", "absent", "")
     assert (a["id"], a["tip_x"], a["base_status"]) == ("a", "", "unset")
     assert read_table(path, TASK)["b"].positions_mm[0].tolist() == [1 / 3, 2]
+
+
+EVIL = ('=HYPERLINK("http://x";"y")', "+1+1", "-2", "@SUM(1)", "'=1", "''-1", " =1", "a;=1", "a; '+1", "＝1")
+EVIL += ("plain - name", "'quoted'", "5%")
+
+
+def test_names_that_a_spreadsheet_would_run_are_text_and_come_back_the_same(tmp_path):
+    task = LandmarkTask("evil", EVIL, 2)
+    positions = np.arange(2.0 * len(EVIL)).reshape(-1, 2) - 1.5
+    landmarks = LandmarkSet.of_positions(task, positions)
+    write_predictions(tmp_path / "a.csv", {"a": landmarks})
+    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    for delimiter in ",;\t":  # of a spreadsheet here, in many other countries, and one that was pasted into
+        for row in csv.reader(io.StringIO(text), delimiter=delimiter):
+            for cell in row:
+                assert not re.match(r"\s*[=+\-@\t\r＝＋－＠]", cell) or re.fullmatch(r"-?\d+\.\d+", cell), cell
+    assert "a,-1.5,-0.5,placed,," in text and "'5%" not in text and ",plain - name_x," in text
+    found = read_table(tmp_path / "a.csv", task)["a"]
+    np.testing.assert_array_equal(found.positions_mm, positions)
+    shuffled = LandmarkTask("evil", EVIL[::-1], 2)  # by their names, not by their order
+    np.testing.assert_array_equal(read_table(tmp_path / "a.csv", shuffled)["a"].positions_mm, positions[::-1])
+
+
+def test_every_kind_of_cell_of_a_table():
+    row = ["=1", "\t=1", "\r1", "-1", -1, -1.5, float("nan"), None, "", "a\n=1", "a-1"]
+    (found,) = csv.reader(io.StringIO(table_text([row]), newline=""))
+    assert found == ["'=1", "'\t'=1", "'\r1", "'-1", "-1", "-1.5", "", "", "", "a\n'=1", "a-1"]
+
+
+def test_no_other_code_writes_tables():
+    root = Path(__file__).resolve().parents[2]
+    files = [p for place in ("lib", "apps", "scripts", "slicer_extension") for p in (root / place).rglob("*.py")]
+    writing = {p.name for p in files if re.search(r"csv\.(writer|DictWriter)|to_csv", p.read_text(encoding="utf-8"))}
+    assert writing == {"tables.py", "markups.py"}  # markups: .fcsv, which Slicer reads and whose labels must stay as they are
 
 
 def test_predictions_of_nothing_and_of_two_tasks(tmp_path):

@@ -1,4 +1,4 @@
-"""``train``, ``predict`` and ``evaluate``."""
+"""``train`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from landmarklabel.cli.study import find_images, read_markups_folder
-from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
-from landmarklabel.io.files import MARKUPS_SUFFIX, write_json
-from landmarklabel.io.tables import read_ids, write_predictions
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.io.tables import read_ids
+from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.metrics import summarize
 from landmarklabel.networks.registry import find_preset
 from landmarklabel.tasks import resolve_task
@@ -109,51 +108,6 @@ def _cases(folder: str, task: LandmarkTask, valid_file: str | None):
     cases = {c.image_id: c for c in load_cases(study, {i: labels[i] for i in (*train_ids, *valid_ids)})}
     pool = [path for i, path in sorted(study.images().items()) if i not in labels]
     return [cases[i] for i in train_ids], [cases[i] for i in valid_ids], pool
-
-
-def predict(a: argparse.Namespace) -> int:
-    """Predict images one by one; finished ones are kept, unless another model made them."""
-    from landmarklabel.inference.model import load_model, read_record
-    from landmarklabel.io.images import read_image
-    from landmarklabel.io.markups import read_markups, write_markups
-    from landmarklabel.networks.precision import choose_device
-    from landmarklabel.training.loop import use_all_cores
-
-    use_all_cores()
-    record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))
-    out, images = Path(a.out), find_images(a.images)
-    if not images:
-        raise StudyError(f"no images in {', '.join(a.images)}")
-    since = _same_model_since(out, record["weights_sha256"])
-    rows: dict[str, LandmarkSet] = {}
-    failed = []
-    for image_id, path in tqdm(images.items(), desc="predict", unit="image", disable=None):
-        target = out / f"{image_id}{MARKUPS_SUFFIX}"
-        try:
-            if not (target.exists() and target.stat().st_mtime_ns >= since):
-                write_markups(target, model.predict(read_image(path, model.task.dims)), f"{model.preset.key}")
-            rows[image_id] = read_markups(target, model.task)
-        except LandmarkLabelError as error:
-            failed.append(str(error))
-    write_predictions(out / "predictions.csv", rows)
-    print(f"{out}: {len(rows)} images")
-    for text in failed:
-        print(f"landmarklabel: {text}", file=sys.stderr)
-    if failed:
-        raise StudyError(f"{len(failed)} of {len(images)} images could not be predicted, see above")
-    return 0
-
-
-def _same_model_since(out: Path, sha256: str) -> int:
-    """From when on (ns) predictions in ``out`` are of this very model: what is older is another's, also after a stop."""
-    note = out / ".model.json"
-    try:
-        same = json.loads(note.read_text(encoding="utf-8")) == {"weights_sha256": sha256}
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        write_json(note, {"weights_sha256": sha256})
-    return note.stat().st_mtime_ns
 
 
 def evaluate(a: argparse.Namespace) -> None:

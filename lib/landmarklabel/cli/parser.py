@@ -33,6 +33,15 @@ layouts, at most one of:
              task's definitions; extremes: per label the outermost samples towards -x +x -y +y [-z +z] of LPS
 """
 
+_PREDICTIONS = """\
+in --out:
+  <id>.mrk.json        the landmarks of one image, for 3D Slicer. A file that was changed by hand since is kept and said; one
+                       that predict did not write is never overwritten.
+  predictions.csv      a row for each image of this call: id, then position (LPS mm), status and expected error (mm) of each
+                       landmark. Names that a spreadsheet would run as a formula (= + - @ first) begin with an apostrophe.
+  .predictions.jsonl   of which model and pixels each file is; a stopped call goes on from there
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
@@ -145,7 +154,8 @@ def _train(verbs) -> None:
 
 
 def _predict(verbs) -> None:
-    verb = _verb(verbs, "predict", "model", "predict", "find the landmarks of images; images already done are skipped")
+    about = "find the landmarks of images; what this model predicted of the same pixels before is kept"
+    verb = _verb(verbs, "predict", "predict", "predict", about, epilog=_PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json an image, and predictions.csv")

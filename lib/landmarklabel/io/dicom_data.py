@@ -47,6 +47,11 @@ def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int) -> 
             raise ValueError(f"the compressed picture is not one of {size[0]} x {size[1]} grey values")
 
 
+def is_coded(header) -> bool:
+    """Whether the pixels are compressed."""
+    return header.file_meta.TransferSyntaxUID not in _RAW
+
+
 def _check_order(header) -> None:
     """Where elements are out of order or of no known type, GDCM and pydicom do not see the same ones."""
     from pydicom.valuerep import STANDARD_VR

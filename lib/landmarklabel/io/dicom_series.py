@@ -13,7 +13,7 @@ import numpy as np
 
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.dicom_data import check_data
+from landmarklabel.io.dicom_data import check_data, is_coded
 from landmarklabel.io.image_headers import Header, as_text, direction_faults, one_line, spacing_faults, vector_faults
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -21,7 +21,10 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 @dataclass(frozen=True)
 class Slice:
-    """What one DICOM file says of itself; positions in LPS mm, spacing in SimpleITK's order (x, y)."""
+    """What one DICOM file says of itself; positions in LPS mm, spacing in SimpleITK's order (x, y).
+
+    ``loaded_bytes`` are of one sample once it is rescaled, ``coded`` says whether the pixels are compressed.
+    """
 
     path: Path
     series: str
@@ -30,6 +33,8 @@ class Slice:
     position: np.ndarray | None
     axes: np.ndarray | None
     spacing: np.ndarray | None
+    loaded_bytes: int
+    coded: bool
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,27 @@ def _checked_slice(path: Path, header) -> Slice:
         numbers("ImagePositionPatient"),
         None if axes is None else axes.reshape(2, 3),
         None if spacing is None else spacing[::-1],
+        _loaded_bytes(header, sample_bytes),
+        is_coded(header),
     )
+
+
+def _loaded_bytes(header, sample_bytes: int) -> int:
+    """Bytes of a sample after GDCM's rescaling, at most: it takes the smallest type that holds all values."""
+    try:
+        slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
+    except (TypeError, ValueError):  # nonsense, which GDCM makes its own sense of
+        return 8
+    if (slope, intercept) == (1, 0):
+        return sample_bytes
+    small = sample_bytes <= 2 and slope.is_integer() and intercept.is_integer() and max(abs(slope), abs(intercept)) < 2**14
+    return 4 if small else 8
 
 
 def _stack(slices: list[Slice]) -> Series:
     first, count = slices[0], len(slices)
-    header = Header((*first.size, count), first.sample_bytes, stream="series")
+    stream, loaded = "coded series" if any(s.coded for s in slices) else "series", max(s.loaded_bytes for s in slices)
+    header = Header((*first.size, count), first.sample_bytes, stream=stream, loaded_bytes=loaded)
     if count == 1:
         if faults := _stated_faults(first):
             raise FaultsError("", faults)

@@ -30,9 +30,11 @@ class Header:
         size: samples along x, y[, z].
         sample_bytes: bytes of one sample of the stored data, all channels together.
         start: bytes before the first sample, in the decompressed stream if the whole file is compressed.
-        stream: ``raw``, ``gzip-file`` (all of the file), ``deflate`` (from ``start`` on) or ``pixels`` (png, jpg).
+        stream: ``raw``, ``gzip-file`` (all of the file), ``deflate`` (from ``start`` on), ``pixels`` (png, jpg), or of DICOM
+            files ``series`` and ``coded series`` (compressed).
         stored_bytes: length of the compressed data, None if it ends with the file.
         float_type: numpy type of the samples of a NIfTI file with real numbers: its reader turns NaN into 0 unseen.
+        loaded_bytes: bytes of one sample once read, where the header rescales samples to a larger type.
     """
 
     size: tuple[int, ...]
@@ -41,6 +43,7 @@ class Header:
     stream: str = "raw"
     stored_bytes: int | None = None
     float_type: str | None = None
+    loaded_bytes: int | None = None
 
     @property
     def voxels(self) -> int:
@@ -95,19 +98,25 @@ class FiniteMask:
     """Which samples of a NIfTI file are finite, gathered while its stream is checked (the ``sink``)."""
 
     def __init__(self, header: Header):
-        self._header, self._skip, self._rest, self._masks = header, header.start, b"", []
+        self._header, self._skip, self._rest, self._count = header, header.start, b"", 0
+        self._values: np.ndarray | None = None  # as long as all are finite, as in nearly every file, there is no mask
 
     def __call__(self, chunk: bytes) -> None:
         data = self._rest + chunk[self._skip :]
         self._skip = max(self._skip - len(chunk), 0)
         whole = len(data) - len(data) % self._header.sample_bytes
         self._rest = data[whole:]
-        self._masks.append(np.isfinite(np.frombuffer(data[:whole], self._header.float_type)))
+        finite = np.isfinite(np.frombuffer(data[:whole], self._header.float_type))[: self._header.voxels - self._count]
+        if self._values is None and not finite.all():
+            self._values = np.ones(self._header.voxels, bool)
+        if self._values is not None:
+            self._values[self._count : self._count + len(finite)] = finite
+        self._count += len(finite)
 
     @property
-    def values(self) -> np.ndarray:
-        """Bool, array axes [z, ]y, x."""
-        return np.concatenate(self._masks)[: self._header.voxels].reshape(self._header.size[::-1])
+    def values(self) -> np.ndarray | None:
+        """Bool, (voxels,) in the file's order, or None where all are finite."""
+        return self._values
 
 
 def _count_faults(found: int, declared: int, more: str = "") -> list[str]:
@@ -174,8 +183,9 @@ def parse_nifti(path: Path) -> tuple[Header | None, list[str]]:
     if size is None or sample_bytes is None or not math.isfinite(offset):
         return None, faults
     float_type = f"{order}f{sample_bytes}" if datatype in (16, 64) else None
-    stream = "gzip-file" if packed else "raw"
-    return Header(size, sample_bytes, int(offset), stream, float_type=float_type), faults
+    stream, scale = "gzip-file" if packed else "raw", field("2f", 112)
+    scaled = scale not in ((1, 0), (0, 0)) and datatype != 64  # SimpleITK makes real numbers of them
+    return Header(size, sample_bytes, int(offset), stream, None, float_type, max(4, sample_bytes) if scaled else None), faults
 
 
 def _nifti_sample(intent: int, datatype: int, bitpix: int) -> tuple[int | None, list[str]]:

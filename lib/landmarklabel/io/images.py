@@ -31,6 +31,7 @@ from landmarklabel.io.image_headers import (
     stream_faults,
 )
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
+from landmarklabel.io.memory import memory_faults
 
 # Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
 sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -45,6 +46,7 @@ _FORMATS = {
     ".jpeg": (parse_raster, "JPEGImageIO"),
 }
 _RASTERS = (".png", ".jpg", ".jpeg")
+_PIECE = 1 << 20  # samples
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
 
 
@@ -73,11 +75,14 @@ class Limits:
         max_voxels: samples.
         max_bytes: bytes of all stored samples.
         max_ratio: unpacked by packed bytes of compressed images above 64 MiB; bombs reach 1030, scans about 10.
+        max_share: of the memory that is free, which reading may take (see ``io.memory``); the other half is for what is done with
+            the image, which the networks see as float32 on another grid.
     """
 
     max_voxels: int = 2**30
     max_bytes: int = 4 * 2**30
     max_ratio: float = 200.0
+    max_share: float = 0.5
 
 
 def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
@@ -159,7 +164,7 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
         except FileNotFoundError:
             raise ImageRejected(str(path), ["no such image file"]) from None
         if stat.S_ISDIR(mode):
-            return _check_series(path, dims, limits)
+            return _check_series(path, dims, limits, with_data)
         if not stat.S_ISREG(mode):
             raise ImageRejected(path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"])
         return _check_file(path, dims, limits, with_data)
@@ -176,6 +181,7 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         packed = header.data_bytes if header.stream == "raw" else path.stat().st_size
         faults = faults + _limit_faults(header, limits, packed) + length_faults(path, header)
         faults += _dims_faults(header.size, dims)
+        faults += memory_faults(header, suffix, limits.max_share) if with_data else []
     if header and not faults and with_data:
         finite = FiniteMask(header) if header.float_type else None
         faults = stream_faults(path, header, finite)
@@ -187,10 +193,11 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
     return _Source(path, _as_asked(stored, dims), finite=finite)
 
 
-def _check_series(path: Path, dims: int | None, limits: Limits) -> _Source:
+def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
     series = read_series(path)
     packed = sum(Path(file).stat().st_size for file in series.files)
     faults = _limit_faults(series.header, limits, packed) + _dims_faults(series.header.size, dims)
+    faults += memory_faults(series.header, "series", limits.max_share) if with_data else []
     if faults:
         raise ImageRejected(path.name, faults)
     stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
@@ -268,28 +275,48 @@ def _read_pixels(source: _Source) -> sitk.Image:
 
 
 def _scalar(image: sitk.Image) -> np.ndarray:
-    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type."""
-    pixels = sitk.GetArrayFromImage(image)
+    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type. Grey values are not copied."""
+    pixels = np.asarray(_Memory(image))
     if image.GetNumberOfComponentsPerPixel() == 1:
         return pixels
-    luminance = pixels[..., 0] * _LUMINANCE[0]
-    for channel in (1, 2):
-        luminance += pixels[..., channel] * _LUMINANCE[channel]
-    return np.rint(luminance).astype(pixels.dtype)
+    grey = np.empty(pixels.shape[:-1], pixels.dtype)
+    for row, colours in zip(grey, pixels, strict=True):  # row by row: floats of a whole image would be four times its bytes
+        luminance = colours[..., 0] * _LUMINANCE[0]
+        for channel in (1, 2):
+            luminance += colours[..., channel] * _LUMINANCE[channel]
+        row[...] = np.rint(luminance).astype(pixels.dtype)
+    return grey
+
+
+class _Memory:
+    """The memory of a SimpleITK image that nobody else uses, for numpy: arrays made of it can be written and keep it alive."""
+
+    def __init__(self, image: sitk.Image):
+        view = sitk.GetArrayViewFromImage(image)
+        self.image = image
+        self.__array_interface__ = {**view.__array_interface__, "data": (view.ctypes.data, False)}
 
 
 def _finite(pixels: np.ndarray, source: _Source) -> np.ndarray:
-    """Pixels that are not finite, or were not in the file, become the smallest finite one."""
+    """Pixels that are not finite, or were not in the file, become the smallest finite one (in place, piece by piece)."""
     if pixels.dtype.kind != "f":
         return pixels
-    good = np.isfinite(pixels)
-    if source.finite:
-        good &= source.finite.values
-    if good.all():
-        return pixels
-    if not good.any():
+    flat, in_file = pixels.reshape(-1), source.finite.values if source.finite else None
+    pieces = [slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE)]
+
+    def good(piece: slice) -> np.ndarray:
+        finite = np.isfinite(flat[piece])
+        return finite if in_file is None else finite & in_file[piece]
+
+    lowest, bad = [], []
+    for piece in pieces:
+        mask = good(piece)
+        lowest += [flat[piece][mask].min()] if mask.any() else []
+        bad += [] if mask.all() else [piece]
+    if not lowest:
         raise ImageRejected(source.path.name, [f"all {pixels.size} pixels are NaN or infinite"])
-    pixels[~good] = pixels[good].min()
+    for piece in bad:
+        flat[piece][~good(piece)] = min(lowest)
     return pixels
 
 

@@ -8,7 +8,7 @@ import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -26,6 +26,10 @@ _UNSET_CELLS = {"", "nan", "na"}
 _ABSENT_CELLS, _AXES = {"absent"}, "xyz"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _INDEXED = re.compile(r"[xyz](0|[1-9]\d{0,5})", re.ASCII)
+# What a spreadsheet runs: cells that begin like this; in many countries a cell also begins after ;
+_CELL_START, _FORMULA = r"(?:^|(?<=[;\t\r\n]))", r"[\s']*[=+\-@\t\r＝＋－＠]"
+_TO_GUARD = re.compile(f"{_CELL_START}(?={_FORMULA})")
+_GUARDED = re.compile(f"{_CELL_START}'(?={_FORMULA})")
 _repr = reprlib.Repr()
 _repr.maxstring, _repr.maxother, _repr.maxlevel, _repr.maxlist, _repr.maxdict = 60, 60, 2, 5, 2
 shown = _repr.repr  # a value from a file as it may appear in a message: never long, never too deep
@@ -80,7 +84,8 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
     Cells are separated by comma, semicolon or tab. With a header, coordinate columns are called ``x0, y0[, z0], x1, …``
     or ``<landmark>_x, <landmark>_y[, <landmark>_z]``, the id is in the column ``id`` (otherwise the first), and other
     columns are ignored. Without one, a row is the id and the coordinates in the task's order. A landmark whose cells
-    are all empty, ``nan`` or ``NA`` is unset; one whose cells are all ``absent`` is absent.
+    are all empty, ``nan`` or ``NA`` is unset; one whose cells are all ``absent`` is absent. The apostrophe that
+    ``table_text`` puts before a formula is taken away again.
 
     Raises:
         LandmarkFileError: listing the faults (the first 20), with row numbers that count the lines of the file.
@@ -116,7 +121,7 @@ def _rows(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [_GUARDED.sub("", cell.strip()).strip() for cell in row]
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
@@ -125,7 +130,7 @@ def _rows(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
 
 def _is_header(cells: list[str], task: LandmarkTask) -> bool:
     """Whether a first row names columns: one has a coordinate's name, or there is text and not a single number."""
-    named = {f"{name}_{axis}" for name in task.names for axis in _AXES}
+    named = set(_column_names(task, _AXES))
     if any(cell in named or _INDEXED.fullmatch(cell.lower()) for cell in cells):
         return True
     words = [c for c in cells[1:] if c.lower() not in _UNSET_CELLS | _ABSENT_CELLS]
@@ -136,7 +141,7 @@ def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) ->
     """Index of the id's column, then of every coordinate's in the task's order."""
     axes = _AXES[: task.dims]
     lower = [c.lower() for c in header]
-    by_name = [f"{name}_{axis}" for name in task.names for axis in axes]
+    by_name = _column_names(task, axes)
     by_index = [f"{axis}{i}" for i in range(len(task)) for axis in axes]
     indexed = [c for c in lower if _INDEXED.fullmatch(c)]
     wanted, present = (by_index, lower) if indexed else (by_name, header)
@@ -152,6 +157,10 @@ def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) ->
     faults += [f"no column with the image id: the first is {header[key]!r}"] if present[key] in needed else []
     place = {c: i for i, c in enumerate(present)}
     return [] if faults else [key, *(place[c] for c in wanted)]
+
+
+def _column_names(task: LandmarkTask, axes: str) -> list[str]:
+    return [f"{name}_{axis}".lstrip() for name in task.names for axis in axes]
 
 
 def _layout(task: LandmarkTask) -> str:
@@ -201,10 +210,34 @@ def raise_capped(what: str, faults: list[str]) -> None:
         raise LandmarkFileError(what, faults)
 
 
-def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None:
-    """Write predictions.csv atomically: a row an image with position, status and expected error of every landmark.
+def table_text(rows: Iterable[Sequence[object]]) -> str:
+    """The text of a CSV table that a spreadsheet shows and does not run.
 
-    Positions are LPS mm. All sets must be of one task; what is not known is an empty cell.
+    Text that begins with = + - @ tab or carriage return (also after spaces, apostrophes or a ``;``, which separates cells in many
+    countries) gets a leading apostrophe there, the spreadsheets' own mark for text; ``read_table`` takes it away. Numbers stay
+    numbers: -1.5 is written as -1.5, NaN as an empty cell.
+    """
+    out = io.StringIO()
+    for row in rows:
+        cells = [_cell(value) for value in row]
+        broken = any(
+            isinstance(cell, str) and "\r" in cell for cell in cells
+        )  # Python's writer leaves \r bare: a new row for others
+        csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if broken else csv.QUOTE_MINIMAL).writerow(cells)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return _TO_GUARD.sub("'", value)
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
+    """The text of predictions.csv: a row an image with position, status and expected error of every landmark.
+
+    Positions are LPS mm. All sets must be of one task; what is not known is an empty cell. Names that a spreadsheet would run
+    begin with an apostrophe (see ``table_text``).
 
     Raises:
         UsageError: an id that cannot be one, or sets of different tasks.
@@ -213,20 +246,20 @@ def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None
     if len(tasks) > 1:
         names = ", ".join(repr(task.name) for task in tasks.values())
         raise UsageError(f"predictions of different tasks ({names}) cannot share one table")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    table = []
     for task in tasks.values():
         parts = [*_AXES[: task.dims], "status", "expected_error_mm"]
-        writer.writerow(["id", *(f"{name}_{part}" for name in task.names for part in parts)])
+        table.append(["id", *(f"{name}_{part}" for name in task.names for part in parts)])
     for image_id, landmarks in rows.items():
-        known = zip(landmarks.positions_mm, landmarks.status, landmarks.expected_error_mm, strict=True)
-        cells = [[*map(_cell, position), status.value, _cell(error)] for position, status, error in known]
-        writer.writerow([check_id(image_id), *(cell for part in cells for cell in part)])
-    atomic_write(path, out.getvalue() or "id\n")
+        known = zip(landmarks.positions_mm.tolist(), landmarks.status, landmarks.expected_error_mm.tolist(), strict=True)
+        cells = [[*position, status.value, error] for position, status, error in known]
+        table.append([check_id(image_id), *(cell for part in cells for cell in part)])
+    return table_text(table) or "id\n"
 
 
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
+def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None:
+    """Write predictions.csv atomically; content and errors as of ``predictions_text``."""
+    atomic_write(path, predictions_text(rows))
 
 
 def read_ids(path: str | Path) -> list[str]:

@@ -1,0 +1,77 @@
+"""``predict``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from landmarklabel.cli.study import find_images
+from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError
+from landmarklabel.io.images import read_image
+from landmarklabel.io.markups import read_markups
+from landmarklabel.io.pixels import pixel_hash
+from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
+from landmarklabel.landmarks import LandmarkSet
+
+
+def predict(a: argparse.Namespace) -> int:
+    """Predict images one by one; what this model predicted of the same pixels before is kept."""
+    from landmarklabel.inference.model import load_model, read_record
+    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.training.loop import use_all_cores
+
+    use_all_cores()
+    images = find_images(a.images)
+    if not images:
+        raise StudyError(f"no images in {', '.join(a.images)}")
+    record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))
+    rows: dict[str, LandmarkSet] = {}
+    failed, kept = [], []
+    with PredictionFolder(a.out, _hash(record)) as folder:
+        folder.check(TABLE)
+        for image_id, path in tqdm(images.items(), desc="predict", unit="image", disable=None):
+            try:
+                rows[image_id] = _predict_one(folder, model, image_id, path, kept)
+            except ImageRejected as error:
+                failed.append(str(error) + _what_stays(folder, image_id))
+            except LandmarkLabelError as error:
+                failed.append(str(error))
+        folder.write_table(rows)
+    print(f"{folder.folder}: {len(rows)} images")
+    for text in [*kept, *failed]:
+        print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(images)} images could not be predicted, see above")
+    return 0
+
+
+def _hash(record: dict) -> str:
+    """Of all that a model's answer depends on: its record, which has the hash of its weights."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _predict_one(folder: PredictionFolder, model, image_id: str, path: Path, kept: list[str]) -> LandmarkSet:
+    """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it."""
+    target = folder.path(image_id)
+    folder.check(target.name)  # before the image is read
+    image = read_image(path, model.task.dims)
+    pixels = pixel_hash(image)
+    found = folder.find(image_id, pixels)
+    if found is Found.CHANGED_OTHER:
+        raise StudyError(f"{target} is of another image and was changed by hand since; move it away to predict this one")
+    if found is Found.CHANGED:
+        kept.append(f"{target} kept: changed by hand since")
+    if found in (Found.NOTHING, Found.OTHER):
+        folder.write(image_id, pixels, model.predict(image), model.preset.key)
+    return read_markups(target, model.task)
+
+
+def _what_stays(folder: PredictionFolder, image_id: str) -> str:
+    """A word on the earlier prediction of an image that cannot be read now."""
+    target = folder.path(image_id)
+    return f" (its earlier prediction stays in {target}, without a row in {TABLE})" if target.exists() else ""

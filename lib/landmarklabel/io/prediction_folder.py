@@ -1,0 +1,191 @@
+"""A folder of predictions, which goes on after a stop and never loses what a person made in it.
+
+``.predictions.jsonl`` has a line for each file that ``predict`` wrote: its name and SHA-256, and the model and pixels it is of.
+The line is on disk before the file, so a file whose content no line knows was made or changed by somebody else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
+from landmarklabel.io.markups import dump_markups, read_markups
+from landmarklabel.io.tables import predictions_text
+from landmarklabel.landmarks import LandmarkSet, Status
+
+NOTES, TABLE = ".predictions.jsonl", "predictions.csv"
+_EARLIER_NOTE = ".model.json"  # of program versions before the notes
+
+
+class Found(Enum):
+    """What lies where an image's prediction belongs."""
+
+    NOTHING = "nothing"
+    SAME = "this model's prediction of these pixels"
+    OTHER = "a prediction of another model or of other pixels"
+    CHANGED = "this image's prediction, changed by hand since"
+    CHANGED_OTHER = "a prediction of other pixels, changed by hand since"
+
+
+class PredictionFolder:
+    """A folder that one process at a time writes predictions to (a context manager).
+
+    Args:
+        folder: made where it does not exist.
+        model: hash of the model whose predictions are written.
+
+    Raises:
+        StudyError: another process writes to it, or the folder belongs to a study's labels.
+    """
+
+    def __init__(self, folder: str | Path, model: str):
+        self.folder, self._model = Path(folder), model
+        _refuse_study(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = (self.folder / NOTES).open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise StudyError(f"{folder}: another predict is writing there; wait for its end, or give another --out") from None
+        self._notes = self._read_notes()
+        self._remove_torn()
+        self._adopt_earlier_version()
+
+    def __enter__(self) -> PredictionFolder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def path(self, image_id: str) -> Path:
+        """Where an image's prediction belongs. Raises UsageError for an id that cannot name a file."""
+        return self.folder / (check_id(image_id) + MARKUPS_SUFFIX)
+
+    def find(self, image_id: str, pixels: str) -> Found:
+        """What is there for an image with the pixel hash ``pixels``. Raises StudyError for what ``predict`` did not write."""
+        name = self.path(image_id).name
+        content, notes = self._content(name), self._notes.get(name, [])
+        if content is None:
+            return Found.NOTHING
+        last = notes[-1]
+        if all(note["sha256"] != content for note in notes):
+            return Found.CHANGED if last["pixels"] == pixels else Found.CHANGED_OTHER
+        wanted = {"sha256": content, "model": self._model, "pixels": pixels}
+        return Found.SAME if wanted.items() <= last.items() else Found.OTHER
+
+    def check(self, name: str) -> None:
+        """Raises StudyError where a file of this name is there that ``predict`` did not write."""
+        self._content(name)
+
+    def write(self, image_id: str, pixels: str, landmarks: LandmarkSet, description: str) -> None:
+        """Write an image's prediction. Raises StudyError where a person changed the file in the meantime."""
+        name = self.path(image_id).name
+        self._write(name, dump_markups(landmarks, description).encode(), pixels)
+
+    def write_table(self, rows: Mapping[str, LandmarkSet]) -> None:
+        """Write predictions.csv. Raises StudyError where it is not as ``predict`` wrote it."""
+        self._write(TABLE, predictions_text(rows).encode(), "")
+
+    # --- notes -------------------------------------------------------------------------------------------------------
+
+    def _content(self, name: str) -> str | None:
+        """Hash of a file, None where there is none; StudyError for what no note is about."""
+        path = self.folder / name
+        if not os.path.lexists(path):
+            return None
+        if name not in self._notes or path.is_symlink() or not path.is_file():
+            raise StudyError(f"{path} was not written by predict and is left alone; move it away, or give another --out")
+        return _sha256(path)
+
+    def _write(self, name: str, content: bytes, pixels: str) -> None:
+        before = self._content(name)
+        if before is not None and all(note["sha256"] != before for note in self._notes[name]):
+            raise StudyError(f"{self.folder / name} was changed since predict wrote it and is left alone; move it away")
+        self._note(name, hashlib.sha256(content).hexdigest(), self._model, pixels)
+        atomic_write(self.folder / name, content)
+
+    def _note(self, name: str, sha256: str, model: str, pixels: str) -> None:
+        note = {"file": name, "sha256": sha256, "model": model, "pixels": pixels}
+        if note not in self._notes.get(name, [])[-1:]:
+            self._file.write(json.dumps(note).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._notes.setdefault(name, []).append(note)
+
+    def _read_notes(self) -> dict[str, list[dict]]:
+        """Notes by file name, oldest first. A line that a stop tore is of a file that was not yet written."""
+        notes: dict[str, list[dict]] = {}
+        self._file.seek(0)
+        line = b"\n"
+        for line in self._file:
+            try:
+                note = json.loads(line)
+                if all(isinstance(note[key], str) for key in ("file", "sha256", "model", "pixels")):
+                    notes.setdefault(note["file"], []).append(note)
+            except (ValueError, TypeError, LookupError, RecursionError):
+                continue
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")
+        return notes
+
+    def _remove_torn(self) -> None:
+        """Half-written files (of ``atomic_write``) that a stopped call left; no other call writes here now."""
+        names = {name[:100] for name in self._notes}
+        for path in self.folder.glob(".*.????????"):
+            torn = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", path.name)
+            if torn and torn[1] in names and path.is_file():
+                path.unlink()
+
+    def _adopt_earlier_version(self) -> None:
+        """Earlier versions kept one note of the model: what they wrote is predicted anew, what people changed stays theirs."""
+        earlier = self.folder / _EARLIER_NOTE
+        if not earlier.is_file():
+            return
+        for path in sorted(self.folder.glob(f"*{MARKUPS_SUFFIX}")):
+            if path.name not in self._notes and _is_as_written(path):
+                self._note(path.name, _sha256(path), "", "")
+        table = self.folder / TABLE
+        if TABLE not in self._notes and table.is_file() and not table.is_symlink():
+            self._note(TABLE, _sha256(table), "", "")
+        earlier.unlink()
+
+
+def _is_as_written(path: Path) -> bool:
+    """Whether a markups file is to the byte what ``predict`` makes of its content, and no point of it is a person's."""
+    try:
+        content = path.read_text(encoding="utf-8")
+        landmarks = read_markups(path)
+        description = json.loads(content)["markups"][0]["measurements"][0]["description"]
+        said = set(landmarks.status) <= {Status.PREDICTED, Status.ABSENT, Status.UNSET}
+        unknown = replace(landmarks, radius95_mm=np.full(len(landmarks.task), np.nan))  # all of them unknown is read as none
+        written = content in (dump_markups(landmarks, description), dump_markups(unknown, description))
+        return said and written and bool(description) and not path.is_symlink()
+    except (LandmarkLabelError, OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_study(folder: Path) -> None:
+    """A study's label files are people's: what is put there would become a revision."""
+    place = folder.resolve()
+    for study in place.parents:
+        first, *more = place.relative_to(study).parts
+        own = (study / ".landmarklabel").is_dir() and first in ("labels", ".landmarklabel")
+        if own or (first == "labels" and more[:1] == ["final"]):
+            raise StudyError(f"--out {folder} is inside the {first} folder of a study, which is for labels; give another folder")
