@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Settings:
     device: str  # cuda, or cpu: then the CPU is compared with itself in another number of threads
     steps: int
     images: int
+    tiny: bool
     data: dict[str, str]  # sha256 of each set
     hardware: str
     driver: str | None
@@ -83,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=9.0, help="after which a call ends (default %(default)s)")
     parser.add_argument("--steps", type=int, default=100, help="of each training (default %(default)s)")
     parser.add_argument("--images", type=int, default=8, help="predicted of each set, at most (default %(default)s)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="default: both")
+    parser.add_argument("--tiny", action="store_true", help="small grids and few crops: tries this program, measures nothing")
     return parser
 
 
@@ -93,7 +97,7 @@ def _measure(o: argparse.Namespace) -> int:
         print(f"error: no arrays in {o.arrays}; make them with --prepare, or name their folder with --arrays", file=sys.stderr)
         return CANNOT
     found = {name: _read(o.out / f"{name}.json") for name in data}
-    if not _missing(found):
+    if not _missing(found, o.methods):
         return _finish(o, found)
     if (settings := _settings(o, data)) is None:
         return CANNOT
@@ -102,23 +106,23 @@ def _measure(o: argparse.Namespace) -> int:
             changed = [k for k, v in asdict(settings).items() if content["settings"].get(k) != v]
             print(f"error: {o.out} has figures with other {', '.join(changed)}; give another --out", file=sys.stderr)
             return CANNOT
-    for name, method, part in _missing(found):
+    for name, method, part in _missing(found, o.methods):
         content = found[name] or {"settings": asdict(settings)}
-        work = o.work / f"{name}-{data[name][:8]}-{settings.device}-{o.steps}" / method
-        job = Job(o.arrays / f"{name}.npz", work, method, settings.device, settings.steps, settings.images)
+        work = o.work / f"{name}-{data[name][:8]}-{settings.device}-{o.steps}{'-tiny' * o.tiny}" / method
+        job = Job(o.arrays / f"{name}.npz", work, method, settings.device, o.steps, o.images, o.tiny)
         print(f"{name} {method} {part} …", flush=True)
         enough = ends - time.monotonic() > 60 * o.minutes * LEAST_SHARE
         result = _in_own_process(part, job, ends) if enough else None
         if result is None:
-            print(f"{len(_missing(found))} parts are left: call again", flush=True)
+            print(f"{len(_missing(found, o.methods))} parts are left: call again", flush=True)
             return CALL_AGAIN
         found[name] = content | {method: content.get(method, {}) | {part: result}}
         write_json(o.out / f"{name}.json", found[name])
     return _finish(o, found)
 
 
-def _missing(found: dict[str, dict]) -> list[tuple[str, str, str]]:
-    return [(n, m, p) for n, content in found.items() for m in METHODS for p in PARTS if p not in content.get(m, {})]
+def _missing(found: dict[str, dict], methods: Sequence[str]) -> list[tuple[str, str, str]]:
+    return [(n, m, p) for n, content in found.items() for m in methods for p in PARTS if p not in content.get(m, {})]
 
 
 def _read(path: Path) -> dict:
@@ -128,9 +132,10 @@ def _read(path: Path) -> dict:
 def _settings(o: argparse.Namespace, data: dict[str, str]) -> Settings | None:
     device = choose_device(o.device).type
     if o.device == "auto" and device == "cpu":
-        print("no GPU that torch can use: --device cpu compares the CPU with itself in another number of threads", file=sys.stderr)
+        print("error: no GPU that torch can use; --device cpu compares the CPU with itself in other threads", file=sys.stderr)
         return None
-    return Settings(device, o.steps, o.images, data, hardware(), _driver() if device == "cuda" else None, torch.__version__)
+    driver = _driver() if device == "cuda" else None
+    return Settings(device, o.steps, o.images, o.tiny, data, hardware(), driver, torch.__version__)
 
 
 def _driver() -> str | None:
@@ -144,10 +149,10 @@ def _driver() -> str | None:
 def _finish(o: argparse.Namespace, found: dict[str, dict]) -> int:
     settings = next(iter(found.values()))["settings"]
     sets = {
-        name: {method: gpu_measure.compare(content[method]) for method in METHODS} | {"data_sha256": settings["data"][name]}
+        name: {method: gpu_measure.compare(content[method]) for method in o.methods} | {"data_sha256": settings["data"][name]}
         for name, content in found.items()
     }
-    agree = all(sets[name][method]["agrees"] for name in sets for method in METHODS)
+    agree = all(sets[name][method]["agrees"] for name in sets for method in o.methods)
     content = {
         "command": "python scripts/reproduce.py gpu",
         **{k: v for k, v in settings.items() if k != "data"},
@@ -157,7 +162,7 @@ def _finish(o: argparse.Namespace, found: dict[str, dict]) -> int:
     }
     write_json(o.out / "gpu.json", content)
     print(f"{o.out / 'gpu.json'} written: the device {'agrees' if agree else 'DOES NOT agree'} with the CPU")
-    if settings["device"] == "cuda":  # the CPU against itself is no result
+    if settings["device"] == "cuda" and not settings["tiny"]:  # the CPU against itself is no result
         write_json(RESULTS / "gpu.json", content)
     return DONE if agree else DISAGREES
 
@@ -192,7 +197,7 @@ def _work(part: str, job: Job, results) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         results.send((getattr(gpu_measure, part)(job), None))
-    except Exception:  # noqa: BLE001 - handed to the parent whole
+    except Exception:  # the parent shows it
         results.send((None, traceback.format_exc()))
 
 

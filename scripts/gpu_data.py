@@ -50,7 +50,7 @@ def read_set(path: Path) -> tuple[LandmarkTask, list[Case], list[Case]]:
     with np.load(path, allow_pickle=False) as content:
         task = LandmarkTask.from_json(json.loads(str(content["task"])), path.name)
         cases = [_case(task, content, k) for k in range(len(content["ids"]))]
-    return task, [c for k, c in enumerate(cases) if k % 4 != 3], cases[3::4]
+    return task, [c for k, c in enumerate(cases) if k % 4 != 1], cases[1::4]
 
 
 def _case(task: LandmarkTask, content, k: int) -> Case:

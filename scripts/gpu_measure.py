@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model
 from landmarklabel.networks.precision import autocast, bf16_pays
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.registry import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, Cancelled, Progress
 from landmarklabel.training.publishing import capped_error_mm
@@ -36,12 +36,21 @@ class Job:
     device: str
     steps: int
     images: int
+    tiny: bool = False
     seconds: float = 0.0  # a training stops after them
 
     @property
     def reference(self) -> Path:
         """The model trained on the CPU, which every prediction is made with."""
         return self.work / "reference"
+
+    def preset(self, dims: int) -> Preset:
+        """The method's own, or what takes a second."""
+        preset = find_preset(f"{self.method}:default", dims)
+        if not self.tiny:
+            return preset
+        small = {"samples": {2: 64**2, 3: 16**3}, "pose_samples": {2: 64**2, 3: 16**3}, "batch": {2: 1, 3: 1}}
+        return replace(preset, **small, refine=replace(preset.refine, crops={2: 2, 3: 2}))
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,8 @@ TOLERANCES = Tolerances()
 
 def side(job: Job, reference: bool) -> torch.device:
     """Where a side runs. The reference has every core; without a GPU, the other side has another number of threads."""
-    cores = len(os.sched_getaffinity(0))
-    other = 1 if cores > 1 else 2
+    cores = 1 if job.tiny else len(os.sched_getaffinity(0))
+    other = 1 if job.tiny or cores > 1 else 2
     torch.set_num_threads(cores if reference or job.device != "cpu" else other)
     return torch.device("cpu" if reference else job.device)
 
@@ -90,7 +99,7 @@ def train_device(job: Job) -> dict | None:
 
 def _train(job: Job, folder: Path, device: torch.device) -> dict | None:
     task, train, valid = read_set(job.arrays)
-    preset = find_preset(f"{job.method}:default", task.dims)
+    preset = job.preset(task.dims)
     (folder / "model.json").unlink(missing_ok=True)  # of a call that was killed just before it could say so
     watch, deadline = _Watch(), time.monotonic() + job.seconds
     config = FitConfig(preset, Budget(steps=job.steps), device=device, resume=True)
@@ -140,6 +149,7 @@ def step(job: Job) -> dict:
             device = side(job, reference=place)
             for mode in MODES:
                 model = load_model(job.reference)
+                model.preset = job.preset(task.dims)
                 stage = _stage(model, train, which)
                 loss, gradient, seconds = _gradient(stage, device, mode)
                 reference = gradient if reference is None else reference
@@ -212,7 +222,7 @@ def _trained(job: Job) -> None:
     if not (job.reference / "model.json").exists():
         threads = torch.get_num_threads()
         task, train, valid = read_set(job.arrays)
-        preset, device = find_preset(f"{job.method}:default", task.dims), side(job, reference=True)
+        preset, device = job.preset(task.dims), side(job, reference=True)
         config = FitConfig(preset, Budget(steps=job.steps), device=device, resume=True)
         fit(task, train, valid, config, job.reference)
         torch.set_num_threads(threads)
