@@ -2,7 +2,7 @@
 
 Experiments are made of the program's own verbs, are resumable (call again after an interruption) and leave a small JSON
 file in ``scripts/results/``. They need the real data: ``--data DIR`` or the variable LANDMARKLABEL_DATA. Work files go to
-``runs/``, which is not tracked.
+``runs/``, which is not tracked. ``gpu`` needs neither the data nor most packages, and has options of its own: ``gpu --help``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import accuracy
-import active
-import interaction
-import panel
-import reliability
 from experiment import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +22,16 @@ RESULTS = ROOT / "scripts" / "results"
 
 
 def main() -> int:
-    listed = "\n".join(f"  {name:<20}{f.__doc__.splitlines()[0]}" for name, f in EXPERIMENTS.items())
+    if sys.argv[1:2] == ["gpu"]:
+        import gpu  # alone: it runs where the others' packages are not installed
+
+        return gpu.main(sys.argv[2:])
+    experiments = _experiments()
+    listed = "\n".join(f"  {name:<20}{f.__doc__.splitlines()[0]}" for name, f in experiments.items())
+    listed += "\n  gpu                 A GPU against the CPU: the same answers, how fast, in how much memory; see gpu --help."
     about = {"description": __doc__, "epilog": f"experiments:\n{listed}"}
     parser = argparse.ArgumentParser(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=EXPERIMENTS, metavar="NAME")
+    parser.add_argument("name", choices=experiments, metavar="NAME")
     parser.add_argument("--data", default=os.environ.get("LANDMARKLABEL_DATA", str(ROOT.parent / "shared" / "data")))
     parser.add_argument("--runs", default=str(ROOT / "runs"))
     arguments = parser.parse_args()
@@ -38,7 +40,7 @@ def main() -> int:
         sys.exit(f"{data}: no such folder; give the data with --data or LANDMARKLABEL_DATA")
     runs.mkdir(parents=True, exist_ok=True)
     try:
-        result = EXPERIMENTS[arguments.name](data, runs)
+        result = experiments[arguments.name](data, runs)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     RESULTS.mkdir(exist_ok=True)
@@ -49,10 +51,15 @@ def main() -> int:
     return 0
 
 
-EXPERIMENTS = {
-    f.__name__: f
-    for f in (*accuracy.EXPERIMENTS, *active.EXPERIMENTS, *interaction.EXPERIMENTS, *panel.EXPERIMENTS, *reliability.EXPERIMENTS)
-}
+def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
+    import accuracy
+    import active
+    import interaction
+    import panel
+    import reliability
+
+    return {f.__name__: f for module in (accuracy, active, interaction, panel, reliability) for f in module.EXPERIMENTS}
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image
+from landmarklabel.io.image_array import Image
 from landmarklabel.landmarks import LandmarkSet
 
 _SLAB = 2**22  # samples turned into floats at a time

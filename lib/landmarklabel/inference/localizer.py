@@ -23,7 +23,7 @@ from landmarklabel.inference.interactive import FREE, Explained, explain, rough_
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.sides import about_the_middle, is_unusual, sides
 from landmarklabel.inference.suggest import Suggestion, suggest, turned_unseen
-from landmarklabel.io.images import Image
+from landmarklabel.io.image_array import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks import readout
 from landmarklabel.networks.precision import autocast

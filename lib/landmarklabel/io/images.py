@@ -21,6 +21,7 @@ from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.dicom_series import Series, read_series
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
+from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
     FiniteMask,
     Header,
@@ -48,23 +49,6 @@ _FORMATS = {
 _RASTERS = (".png", ".jpg", ".jpeg")
 _PIECE = 1 << 20  # samples
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
-
-
-@dataclass(frozen=True)
-class Image:
-    """Pixels and where they lie.
-
-    Args:
-        geometry: size in x, y[, z] order.
-        pixels: array axes [z, ]y, x; the scalar type as stored (colours become luminance of the same type).
-    """
-
-    geometry: ImageGeometry
-    pixels: np.ndarray
-
-    def __post_init__(self):
-        if self.pixels.shape != self.geometry.size[::-1]:
-            raise ImageRejected("image", [f"pixels {self.pixels.shape} do not fit size {self.geometry.size} reversed"])
 
 
 @dataclass(frozen=True)

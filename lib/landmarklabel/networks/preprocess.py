@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk
+from scipy import ndimage
 
 from landmarklabel.errors import UsageError
 
@@ -61,9 +61,9 @@ def outline(pixels: np.ndarray) -> np.ndarray:
     bright = np.asarray(pixels) > otsu_threshold(pixels)
     if not bright.any():
         return bright
-    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(bright.astype(np.uint8)))
-    largest = sitk.RelabelComponent(parts, sortByObjectSize=True) == 1
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(largest)).astype(bool)
+    parts, _ = ndimage.label(bright)
+    sizes = np.bincount(parts.ravel())[1:]
+    return ndimage.binary_fill_holes(parts == 1 + sizes.argmax())
 
 
 def otsu_threshold(pixels: np.ndarray, bins: int = 256) -> float:

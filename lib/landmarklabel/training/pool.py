@@ -14,7 +14,6 @@ import numpy as np
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import FaultsError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet
 
 ENOUGH = 100  # labelled and found cases together: more would cost time and teach little
@@ -33,6 +32,8 @@ def find_cases(
         pool: unlabelled images; unreadable ones are passed over.
         should_stop: asked before every image.
     """
+    from landmarklabel.io.images import read_image  # here, where files are read: training on arrays needs no image reader
+
     found: list[Case] = []
     for path in pool[: max(0, ENOUGH - labelled)] if model.prior is not None else ():
         if should_stop() or sum(c.image.pixels.nbytes for c in found) > MOST_BYTES:

@@ -1,0 +1,27 @@
+"""An image in memory. Needs numpy alone: training and predicting on arrays work where no image reader is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from landmarklabel.errors import ImageRejected
+from landmarklabel.geometry import ImageGeometry
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels and where they lie.
+
+    Args:
+        geometry: size in x, y[, z] order.
+        pixels: array axes [z, ]y, x; the scalar type as stored (colours become luminance of the same type).
+    """
+
+    geometry: ImageGeometry
+    pixels: np.ndarray
+
+    def __post_init__(self):
+        if self.pixels.shape != self.geometry.size[::-1]:
+            raise ImageRejected("image", [f"pixels {self.pixels.shape} do not fit size {self.geometry.size} reversed"])
