@@ -8,6 +8,7 @@ from pathlib import Path
 from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.registry import Preset, find_preset
+from landmarklabel.store.study_task import read_record
 
 SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
@@ -30,12 +31,26 @@ def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> Lan
     return LandmarkTask.load(known[name_or_file])
 
 
+def resolve_study_task(name_or_file: str | None, study: str | Path) -> LandmarkTask:
+    """The task that is named, or the one that the study belongs to.
+
+    Raises:
+        UsageError: none is named, and the study has no record of its own. As ``resolve_task`` otherwise.
+    """
+    if name_or_file is not None:
+        return resolve_task(name_or_file)
+    record = read_record(study)
+    if record is None:
+        raise UsageError(f"which landmarks? {study} does not say it itself: give --task NAME_OR_FILE.json")
+    return record.task
+
+
 def resolve_models(text: str, dims: int) -> dict[str, Preset]:
     """``scn,global_local`` or ``scn:payer2019`` to presets by the name they are served under."""
     out = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         preset = find_preset(item, dims)
-        out[item.replace(":", "_")] = preset
+        out[preset.served_as] = preset
     if not out:
         raise UsageError("no model named; use for example --models scn")
     return out

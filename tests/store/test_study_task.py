@@ -122,7 +122,7 @@ def test_a_renamed_landmark_keeps_its_points_in_revisions_and_files(study, url):
         np.testing.assert_array_equal(again.labels(image_id).positions_mm, points(study.task, value).positions_mm)
         assert same_landmarks(read_markups(label_file(study, image_id), renamed), again.labels(image_id))
         newest = again.history(image_id)[-1]
-        assert (newest.author, newest.source) == ("ann", "'index' renamed")
+        assert (newest.author, newest.source) == ("ann", "landmark 'index' renamed")
     restored = again.restore("a", 1, author="ann")  # from before the rename
     np.testing.assert_array_equal(again.read(restored).positions_mm, points(study.task, 1).positions_mm)
     assert again.read(restored).status == (Status.PLACED,) * 3

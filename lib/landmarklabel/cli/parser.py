@@ -74,7 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_task, _import, _train, _predict, _evaluate, _simulate, _export, _serve, _token, _doctor, _demo):
+    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export)
+    for add in (*data, *models, _serve, _token, _doctor, _demo):
         add(verbs)
     return parser
 
@@ -90,8 +91,9 @@ def _verb(verbs, name: str, module: str, function: str, help: str, **more) -> ar
     return verb
 
 
-def _add_task(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--task", required=True, metavar="TASK", help="task file, or the name of a shipped task")
+def _add_task(verb: argparse.ArgumentParser, known: str = "study") -> None:
+    about = f"task file, or the name of a shipped task; may be left out where the {known} knows it"
+    verb.add_argument("--task", metavar="TASK", help=about)
 
 
 def _task(verbs) -> None:
@@ -136,15 +138,45 @@ def _import(verbs) -> None:
     verb.add_argument("--annotators", choices=choices, help="of --isbi: whose points (default mean); both: the mean and each")
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
     verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
+    verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
+
+
+def _study(verbs) -> None:
+    study = verbs.add_parser("study", help="look at a study, and change its landmarks' names")
+    inner = study.add_subparsers(metavar="status|rename-landmark|drop-landmark|keep-labels", required=True)
+    verb = _verb(inner, "status", "study_verbs", "status", "say what a study holds, which model answers, and what needs a look")
+    verb.add_argument("study", metavar="STUDY")
+    verb.add_argument("--json", action="store_true")
+    verbs_of = (
+        ("rename-landmark", "rename_landmark", "give a landmark another name, in the task and in all labels", ("OLD", "NEW")),
+        ("drop-landmark", "drop_landmark", "give up a landmark, in the task and in all labels; the history keeps it", ("NAME",)),
+        ("keep-labels", "keep_labels", "say that the points of images that were changed since still hold", ("ID",)),
+    )
+    for name, function, about, words in verbs_of:
+        verb = _verb(inner, name, "study_verbs", function, about)
+        verb.add_argument("study", metavar="STUDY")
+        for word in words:
+            verb.add_argument(word.lower(), metavar=word, **({"nargs": "+"} if word == "ID" else {}))
+        verb.add_argument("--yes", action="store_true", help="do it without asking")
+        verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
+
+
+def _publish(verbs) -> None:
+    verb = _verb(verbs, "publish", "train", "publish", "let a trained model answer in a study, whatever the gate would say")
+    verb.add_argument("model", metavar="MODEL")
+    verb.add_argument("study", metavar="STUDY")
+    _add_task(verb)
 
 
 def _train(verbs) -> None:
     models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in PRESETS)
-    verb = _verb(verbs, "train", "model", "train", "train a model on a study's landmarks", epilog=f"models:\n{models}")
+    about = "train a model on a study's landmarks, and let it answer there if it is better than what answers now"
+    verb = _verb(verbs, "train", "train", "train", about, epilog=f"models:\n{models}")
     verb.add_argument("study", metavar="STUDY")
     _add_task(verb)
     verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
-    verb.add_argument("--out", required=True, metavar="MODEL_DIR", help="the trained model's folder")
+    verb.add_argument("--out", metavar="MODEL_DIR", help="write the trained model there as well")
+    verb.add_argument("--no-publish", action="store_true", help="leave the study's own model alone; needs --out")
     verb.add_argument("--minutes", type=float, metavar="M", help="time to train (default 30 unless --steps is given)")
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
@@ -163,7 +195,7 @@ def _predict(verbs) -> None:
 
 
 def _evaluate(verbs) -> None:
-    verb = _verb(verbs, "evaluate", "model", "evaluate", "compare predictions with the truth")
+    verb = _verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
     verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
     verb.add_argument("truth", metavar="TRUTH_DIR", help="a folder of markups files, or a study")
     _add_task(verb)

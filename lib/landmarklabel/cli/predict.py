@@ -17,6 +17,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.store.study_task import check_same_task
 
 
 def predict(a: argparse.Namespace) -> int:
@@ -30,6 +31,8 @@ def predict(a: argparse.Namespace) -> int:
     if not images:
         raise StudyError(f"no images in {', '.join(a.images)}")
     record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))
+    for place in a.images:
+        check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
     failed, kept = [], []
     with PredictionFolder(a.out, _hash(record)) as folder:

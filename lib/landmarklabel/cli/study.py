@@ -18,9 +18,11 @@ from landmarklabel.io.masks import read_masks
 from landmarklabel.io.seeds import mean_points, read_isbi, read_voxels, text_files
 from landmarklabel.io.tables import read_ids, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule
-from landmarklabel.store.bodies import landmarks_of, same_landmarks
+from landmarklabel.store.bodies import same_landmarks
 from landmarklabel.store.study import Study
-from landmarklabel.tasks import resolve_task
+from landmarklabel.store.study_changes import BY_VERB
+from landmarklabel.store.study_task import check_same_task
+from landmarklabel.tasks import resolve_study_task
 
 
 def new_task(a: argparse.Namespace) -> None:
@@ -52,7 +54,8 @@ def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:
 
 def import_study(a: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
-    task = resolve_task(a.task)
+    task = resolve_study_task(a.task, a.study)
+    check_same_task(a.study, task)
     images = find_images([a.images])
     labels = _labels(a, task, images)
     wanted = set(read_ids(a.only)) if a.only else None
@@ -63,7 +66,9 @@ def import_study(a: argparse.Namespace) -> None:
         images = {i: p for i, p in images.items() if i in wanted}
     if not images:
         raise StudyError(f"no images in {a.images}")
-    study, refused, saved = Study(a.study, task), [], 0
+    study, refused, saved, corrected = Study(a.study, task), [], 0, []
+    for text in study.notices:
+        print(f"landmarklabel: {text}", file=sys.stderr)
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
         try:
             given = labels.get(image_id, [])
@@ -71,20 +76,50 @@ def import_study(a: argparse.Namespace) -> None:
                 geometry = read_image(path, task.dims).geometry
                 given = [(who, x.on(geometry)) for who, x in given]
             study.add_image(image_id, path)
-            saved += _save(study, image_id, given)
+            if given and not a.replace and _corrected_since(study, image_id, given):
+                corrected.append(image_id)
+            else:
+                saved += _save(study, image_id, given)
         except LandmarkLabelError as error:
             refused.append(str(error))
     homeless = sorted(set(labels) - set(images)) if wanted is None else []
     print(f"{a.study}: {len(images) - len(refused)} images, {len(study.labelled())} labelled ({saved} new or changed)")
-    for text in [*refused, *([f"{len(homeless)} labels have no image, for example {homeless[0]!r}"] if homeless else [])]:
+    for text in [*refused, *_remarks(a.study, homeless, sorted(study.changed() & set(labels)), corrected)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    if refused:
-        raise StudyError(f"{len(refused)} of {len(images)} images were not imported, see above")
+    if refused or corrected:
+        what = [f"{len(refused)} of {len(images)} images"] if refused else []
+        what += [f"the landmarks of {len(corrected)} images"] if corrected else []
+        raise StudyError(f"{' and '.join(what)} were not imported, see above")
+
+
+def _remarks(study: str, homeless: list[str], changed: list[str], corrected: list[str]) -> list[str]:
+    """What was not done as the files say, one text a kind."""
+    remarks = [f"{len(homeless)} labels have no image, for example {homeless[0]!r}"] if homeless else []
+    if changed:
+        remarks.append(
+            f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "
+            f"look at them, then submit their points or say: landmarklabel study keep-labels {study} {changed[0]}"
+        )
+    if corrected:
+        remarks.append(
+            f"{len(corrected)} cases were corrected by people since, for example {corrected[0]!r}: their landmarks stay as they "
+            "are; --replace puts the imported ones above them"
+        )
+    return remarks
+
+
+def _corrected_since(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> bool:
+    """Whether the newest landmarks are a person's own, and the import would put others above them."""
+    history = [r for r in study.history(image_id) if not r.source.startswith(BY_VERB)]
+    if not history or history[-1].source == "import":
+        return False
+    saved = [(r.author, study.read(r)) for r in history]
+    return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x in given)
 
 
 def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> int:
     """Append what was never imported of (author, landmarks), in this order; corrections made since an earlier import stay."""
-    saved = [(r.author, landmarks_of(r.body, study.task)) for r in study.history(image_id)]
+    saved = [(r.author, study.read(r)) for r in study.history(image_id)]
     new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
     if new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
         new.append(saved[-1])

@@ -105,6 +105,11 @@ class Preset:
     def key(self) -> str:
         return f"{self.method}:{self.name}"
 
+    @property
+    def served_as(self) -> str:
+        """The name in addresses and folders: ``scn``, ``scn_payer2019``."""
+        return self.method if self.name == "default" else f"{self.method}_{self.name}"
+
 
 _NONE = AugmentRange(rotation=0, scale=0, shear=0, shift=0, elastic=0, gamma=0, contrast=0, brightness=0, noise=0)
 _PUBLISHED_2016 = replace(_NONE, rotation=0.2, shift=0.04, elastic=0.02, contrast=0.15, brightness=0.15)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from landmarklabel.inference.template import Template
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, Progress
+from landmarklabel.training.loop import Budget, Cancelled, Progress
 from landmarklabel.training.publishing import Decision, ModelShelf, Predictor, decide
 
 LEFT_OUT_SHARE = 1 / 3  # of a first training's budget, for the trainings that leave one case out
@@ -83,14 +84,15 @@ def fit_and_decide(
     live: Localizer | None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    check: bool = True,
 ) -> Trained:
-    """Train a model into ``folder`` and hold it against what answers now; publishes nothing.
+    """Train a model into ``folder`` and hold it against what answers now (unless ``check`` is False); publishes nothing.
 
     A first model without validation cases is held against the template by further, shorter trainings that leave one case out
     each, where the budget allows it: they and the model itself share the budget. Raises as ``training.fit.fit``.
     """
     task, train = study.task, material.train
-    folds, part = _left_out(config.budget, train) if live is None and not material.valid else ([], None)
+    folds, part = _left_out(config.budget, train) if check and live is None and not material.valid else ([], None)
     share = 1 - LEFT_OUT_SHARE if folds else 1.0
     whole = config.budget.part(share) if folds else config.budget
 
@@ -99,17 +101,37 @@ def fit_and_decide(
 
     model, metrics = fit(task, train, material.valid, replace(config, budget=whole), folder, show(0, share), should_stop)
     left_out = []
-    for number, case in enumerate(folds):
-        others = [c for c in train if c is not case]
-        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
-        place = folder / "state" / "left_out"
-        told = show(share + number * (1 - share) / len(folds), (1 - share) / len(folds), "check")
-        without, _ = fit(task, others, [], settings, place, told, should_stop)
-        left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
-        shutil.rmtree(folder / "state", ignore_errors=True)
+    with suppress(Cancelled):  # the model is there: who stops now has one that was held against nothing
+        for number, case in enumerate(folds):
+            others = [c for c in train if c is not case]
+            settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
+            told = show(share + number * (1 - share) / len(folds), (1 - share) / len(folds), "check")
+            without, _ = fit(task, others, [], settings, folder / "state" / "left_out", told, should_stop)
+            left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    left_out = left_out if len(left_out) == len(folds) else []
+    if not check:
+        return Trained(model, metrics, Decision(False, "not held against anything"))
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid]
     template: Predictor | None = _template(study, train) if live is None else None
     return Trained(model, metrics, decide(model, live, valid, template, left_out))
+
+
+def hold_against(study: Study, material: Material, record: dict, model: Localizer, live: Localizer | None) -> Decision:
+    """What the gate would say of a model that was trained elsewhere, on cases that it was not trained on.
+
+    Args:
+        study: that it is offered to.
+        material: the study's cases.
+        record: the model's own.
+        model: it.
+        live: the model that answers now.
+    """
+    seen = record.get("train_labels") or {}
+    unseen = [c for c in material.valid if c.image_id not in seen]
+    valid = [model.case(c.image_id, c.image, c.landmarks) for c in unseen]
+    template = _template(study, material.train) if live is None and material.train else None
+    return decide(model, live, valid, template)
 
 
 def live_model(study: Study, shelf: ModelShelf, device=None) -> Localizer | None:

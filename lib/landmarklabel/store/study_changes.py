@@ -11,6 +11,8 @@ from landmarklabel.store.bodies import body_of, landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
+BY_VERB = "landmark "  # begins the source of revisions that only follow a change of names
+
 
 def change_names(
     study: Study,
@@ -28,7 +30,7 @@ def change_names(
         task: what it shall be.
         renames: (old, new) names among them; names that the new task lacks are dropped.
         author: who asked for it.
-        what: the source that the revisions state.
+        what: what was done, for the source of the revisions.
         url: of the revision store, if it is not in the study.
 
     Returns:
@@ -48,7 +50,7 @@ def change_names(
             i: body_of(landmarks_of(head.body, task, after.renames)) | {k: head.body[k] for k in ("pixels",) if k in head.body}
             for i, head in heads.items()
         }
-        study.revisions.save_all(bodies, author=author, source=what)
+        study.revisions.save_all(bodies, author=author, source=f"{BY_VERB}{what}")
         study_task.write_record(study.folder, after)
     changed = Study(study.folder, task, url)
     changed.show_all(heads)

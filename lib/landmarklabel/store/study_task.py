@@ -81,10 +81,14 @@ def write_record(folder: str | Path, record: StudyRecord) -> None:
     write_json(record_file(folder), record.to_json())
 
 
-def check_same_task(folder: str | Path, given: LandmarkTask) -> None:
-    """Refuse a task that is not the one of the study in ``folder``; a folder without a record has none. Raises TaskMismatch."""
+def check_same_task(folder: str | Path, given: LandmarkTask, exactly: bool = False) -> None:
+    """Refuse a task that is not the one of the study in ``folder``; a folder without a record has none.
+
+    Raises:
+        TaskMismatch: another task; one that only adds landmarks may pass, unless it has to agree ``exactly``.
+    """
     record = read_record(folder)
-    if record is not None and record.task.hash != given.hash and not _only_adds(record.task, given):
+    if record is not None and record.task.hash != given.hash and (exactly or not _only_adds(record.task, given)):
         raise TaskMismatch(mismatch(folder, record.task, given))
 
 

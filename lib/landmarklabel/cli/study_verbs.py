@@ -1,0 +1,125 @@
+"""``study``: what a study holds, and changes of its landmarks' names."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from landmarklabel.errors import LandmarkLabelError, StudyError, TaskError, UsageError
+from landmarklabel.store import study_changes, study_task
+from landmarklabel.store.study import Study
+
+
+def status(a: argparse.Namespace) -> None:
+    """Print what a study holds; changes nothing but taking in hand edits."""
+    from landmarklabel.services.models import answering
+
+    study = _open(a.study, None)
+    problems, images, labelled = study.sync(), study.images(), study.labelled()
+    found = {
+        "study": study.folder.name,
+        "task": study.task.name,
+        "landmarks": len(study.task),
+        "dims": study.task.dims,
+        "images": len(images),
+        "labelled": len(labelled),
+        "changed": sorted(study.changed()),
+        "models": {name: model.text for name, model in answering(study).items()},
+        "problems": problems,
+    }
+    if a.json:
+        print(json.dumps(found))
+        return
+    print(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D")
+    print(f"{found['labelled']} of {found['images']} images labelled, {len(found['changed'])} changed since they were labelled")
+    for name, text in (found["models"] or {"": "no model was trained yet: the template of the labelled cases answers"}).items():
+        print(f"{name} {text}".strip())
+    for text in problems:
+        print(f"needs a look: {text}")
+
+
+def rename_landmark(a: argparse.Namespace) -> None:
+    """Give a landmark another name."""
+    study = _open(a.study, a.store)
+    if a.new in study.task.names:
+        raise UsageError(f"there is a landmark {a.new!r} already")
+    task = _checked(study, lambda: study_task.renamed(study.task, a.old, a.new))
+    _change(a, study, task, ((a.old, a.new),), f"{a.old!r} renamed to {a.new!r}")
+
+
+def drop_landmark(a: argparse.Namespace) -> None:
+    """Give up a landmark."""
+    study = _open(a.study, a.store)
+    if len(study.task) == 1:
+        raise UsageError(f"{a.name!r} is the study's only landmark")
+    task = _checked(study, lambda: study_task.without(study.task, a.name))
+    _change(a, study, task, (), f"{a.name!r} dropped")
+
+
+def keep_labels(a: argparse.Namespace) -> None:
+    """State that the points of changed images still hold."""
+    study = _open(a.study, a.store)
+    for image_id in a.id:
+        study.image_path(image_id)
+    _ask(a, f"states that the points of {len(a.id)} images hold on the pixels they have now: {', '.join(a.id[:10])}")
+    for image_id in a.id:
+        revision = study_changes.keep_labels(study, image_id, author=_author())
+        print(f"{image_id}: revision {revision.number} holds on the image as it is now")
+
+
+def _change(a: argparse.Namespace, study: Study, task, renames, what: str) -> None:
+    from landmarklabel.services.models import answering
+
+    cases, models = len(study.revisions.heads()), answering(study)
+    lost = f"; trained models ({', '.join(models)}) have the other names and stop answering: train again" if models else ""
+    _ask(a, f"landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
+    study_changes.change_names(study, task, renames, author=_author(), what=what, url=a.store)
+    print(f"landmark {what}; {cases} labels have a new revision; the task is in {study_task.record_file(study.folder)}{lost}")
+
+
+def _ask(a: argparse.Namespace, what: str) -> None:
+    """Say what will be done, and do it only where a person says yes."""
+    print(f"{a.study}: {what}", file=sys.stderr)
+    if a.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was changed: say --yes to do this")
+    if input("do this? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was changed")
+
+
+def _checked(study: Study, change):
+    try:
+        return change()
+    except TaskError as error:
+        names = ", ".join(study.task.names[:10])
+        raise UsageError(f"{'; '.join(error.faults)}; the study's landmarks are {names}") from None
+
+
+def _open(folder: str, url: str | None) -> Study:
+    record = study_task.read_record(folder)
+    if record is None:
+        missing = "no such study folder" if not Path(folder).is_dir() else "the study has no record of its task yet: open it once"
+        raise StudyError(f"{folder}: {missing} with landmarklabel import or serve and --task")
+    return Study(folder, (record.pending or record).task if _pending_won(record, folder, url) else record.task, url)
+
+
+def _pending_won(record, folder: str, url: str | None) -> bool:
+    """Whether a change of names that was interrupted had reached the labels."""
+    if record.pending is None:
+        return False
+    with suppress(LandmarkLabelError):
+        Study(folder, record.pending.task, url).close()
+        return True
+    return False
+
+
+def _author() -> str:
+    """The person at this computer, as far as the system knows."""
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()[:200]
+    return ""

@@ -1,0 +1,53 @@
+"""Which models a study has, and which of them answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.inference.model import read_record
+from landmarklabel.store.study import Study
+from landmarklabel.training.publishing import ModelShelf
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers under a model's name: its version, or 0 where the template does, and why, in words."""
+
+    version: int
+    answers: bool
+    reason: str
+    when: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        if not self.version:
+            return f"template answers: {self.reason}"
+        state = "answers" if self.answers else "does not answer, the template does"
+        return f"version {self.version} {state}: {self.reason}"
+
+
+def answering(study: Study) -> dict[str, Answering]:
+    """What answers under each model's name of which the study has a version."""
+    if not study.models_dir.is_dir():
+        return {}
+    shelves = [ModelShelf(folder) for folder in sorted(study.models_dir.iterdir()) if (folder / "live.json").is_file()]
+    return {shelf.folder.name: what_answers(study, shelf) for shelf in shelves}
+
+
+def what_answers(study: Study, shelf: ModelShelf) -> Answering:
+    """What answers under one model's name."""
+    try:
+        record = shelf.record()
+        if not record["version"]:
+            why = record["history"][-1]["reason"] if record["history"] else "no model was trained yet"
+            return Answering(0, False, str(why))
+        model, last = read_record(shelf.live()), record["history"][-1]
+    except (LandmarkLabelError, KeyError, TypeError, IndexError) as error:
+        return Answering(0, False, f"the model's folder is damaged ({error})")
+    if model.get("task_hash") != study.task.hash:
+        return Answering(record["version"], False, "it was trained for other landmarks; train again", str(last.get("time", "")))
+    entries = [e for e in record["history"] if e.get("version") == record["version"] and e.get("what") != "kept"]
+    last = entries[-1] if entries else last
+    return Answering(record["version"], True, str(last.get("reason", "")), str(last.get("time", "")))
