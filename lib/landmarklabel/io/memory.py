@@ -21,7 +21,7 @@ PEAK = {
     ".mha": 1.4,
     "series": 1.2,  # 1.0; and what one slice takes while it is decoded:
 }
-SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 5 (32 bits a sample), RLE 5 to 8
+SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits a sample), RLE 5 to 8
 BASE = 32 << 20  # decoder libraries and small buffers
 
 
