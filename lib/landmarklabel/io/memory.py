@@ -13,15 +13,15 @@ from landmarklabel.io.image_headers import Header
 # 134 MB (tests/io/test_image_memory.py), and rounded up. Most of it is inside of SimpleITK and cannot be had for less.
 PEAK = {
     ".png": 2.2,  # grey 1.0; colours 2.0: ITK converts them to its own order in a second buffer
-    ".jpg": 3.6,  # usual 1.0, colours 2.0; progressive 3.0 and 3.3: libjpeg keeps 16 bit coefficients of the whole picture
-    ".jpeg": 3.6,
+    ".jpg": 4.5,  # usual 1.0, colours 2.0; progressive 3.0 to 4.0: libjpeg keeps 16 bit coefficients of the whole picture
+    ".jpeg": 4.5,
     ".nii": 2.4,  # 2.0 to 2.2: the NIfTI library's buffer beside the image's; and a mask where samples are not finite
     ".nii.gz": 2.4,
     ".nrrd": 1.4,  # 1.0 raw, 1.2 compressed
     ".mha": 1.4,
     "series": 1.2,  # 1.0; and what one slice takes while it is decoded:
 }
-SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice's bytes; raw 1.0, JPEG 2000 4.5 (as 32 bit), RLE 6
+SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits a sample), RLE 5 to 8
 BASE = 32 << 20  # decoder libraries and small buffers
 
 
