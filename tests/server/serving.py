@@ -152,11 +152,17 @@ def processes_of(study: Path) -> list[psutil.Process]:
 
 @contextmanager
 def serving(
-    material: Material, *conf: str, host: str = "127.0.0.1", extra: Sequence[str] = (), more: Mapping[str, str] | None = None
+    material: Material,
+    *conf: str,
+    host: str = "127.0.0.1",
+    extra: Sequence[str] = (),
+    more: Mapping[str, str] | None = None,
+    ready: int = 200,
 ) -> Iterator[Server]:
     """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards.
 
-    ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables.
+    ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables;
+    ``ready``: what a server that is ready says to a stranger, beside 401.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -183,7 +189,7 @@ def serving(
     server = Server(process, url, log, MONAILabelClient(url, str(results)), 0.0)
     LIVE.append(server)
     try:
-        wait_until(lambda: _answers(server), START_S, "the server to answer /info")
+        wait_until(lambda: _answers(server, ready), START_S, "the server to answer /info")
         server.started_s = time.monotonic() - started
         yield server
     finally:
@@ -194,11 +200,11 @@ def serving(
         wait_until(lambda: not processes_of(material.study), 20, "the server and its children to end")
 
 
-def _answers(server: Server) -> bool:
+def _answers(server: Server, ready: int) -> bool:
     code = server.process.poll()
     assert code is None, f"the server ended with {code}:\n{tail(server)}"
     try:
-        return requests.get(f"{server.url}/info/", timeout=5).status_code in (200, 401)
+        return requests.get(f"{server.url}/info/", timeout=5).status_code in (ready, 401)
     except requests.RequestException:
         return False
 

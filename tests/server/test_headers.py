@@ -80,10 +80,13 @@ HOSTS = [
     "a b",
 ]
 ADDRESSES = [
-    "/info/%", "/info/%zz", "/%ff%fe/", "/landmarks/images/%00", "/landmarks/images/%ed%a0%80", "/landmarks/images/" + "%41" * 5000,
-    "/landmarks/images/%2e%2e%2f", "//evil.example/", "/\\evil.example", "http://[::1/info/", "http://127.0.0.1:1/info/", "*", "/é",
-    "/info/?%", "/info/?%ff=%ff", "/info/?" + "a&" * 9000, "/info/?a=" + "%41" * 5000, "/datastore/image?image=%00", "/;/../info/",
-    "/landmarks/images/phantom00/history/%", "/session/%", "/infer/%f0?image=phantom00", "/train/?all=%ff", "/info/#x", "/" + LONG,
+    "/info/%", "/info/%zz", "/%ff%fe/", "/landmarks/images/%00", "/landmarks/images/%ed%a0%80",
+    "/landmarks/images/" + "%41" * 5000, "/é",
+    "/landmarks/images/%2e%2e%2f", "//evil.example/", "/\\evil.example", "http://[::1/info/", "http://127.0.0.1:1/info/", "*",
+    "/info/?%", "/info/?%ff=%ff", "/info/?" + "a&" * 9000, "/info/?a=" + "%41" * 5000, "/;/../info/",
+    "/datastore/image?image=%00",
+    "/landmarks/images/phantom00/history/%", "/session/%", "/infer/%f0?image=phantom00", "/train/?all=%ff", "/info/#x",
+    "/" + LONG,
 ]  # fmt: skip
 METHODS = ["BREW", "get", "G@T", "", "OPTIONS", "TRACE", "CONNECT", "PRI", "PATCH", "HEAD", "X" * 300, "É"]
 PLACES = {
