@@ -99,6 +99,8 @@ class Guard:
             await request.refuse(refused.status, str(refused))
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:  # it has been asked to end and does not wait longer
+            await request.refuse(503, "the server is ending; ask again when it is back")
         except LandmarkLabelError as error:  # raised before a route could answer
             await request.refuse(error.http_status, str(error))
         except Exception as error:  # the log has no word of the request, the answer none of the log

@@ -22,7 +22,7 @@ from landmarklabel.server.console import tell
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
-NICENESS = 10  # of a training: it takes what requests leave
+NICENESS = 5  # of a training: requests come first, and on a busy machine it still goes on
 MOST_SERVERS = 10  # that may end during one training: it may be what they died of
 
 
