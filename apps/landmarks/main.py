@@ -5,6 +5,9 @@
 Everything lives in the package ``landmarklabel``; MONAI Label finds the one class below.
 """
 
-from landmarklabel.server.app import LandmarkApp
+from landmarklabel.server.running import starting
+
+with starting():  # a taken port is said before anything slow is imported
+    from landmarklabel.server.app import LandmarkApp
 
 __all__ = ["LandmarkApp"]

@@ -31,7 +31,8 @@ HELP = {
     "train": "STUDY --task --model --out --minutes --steps --device --seed --valid --resume scn:default scn:payer2019",
     "predict": "MODEL_DIR IMAGE_OR_DIR --out --device",
     "evaluate": "PREDICTIONS_DIR TRUTH_DIR --task --json --report",
-    "serve": "--studies --task --models --host --port",
+    "serve": "--studies --task --models --host --port --certificate --key --insecure --retrain --retrain-minutes --repeat "
+    "--max-upload-mb --origins --store",
     "doctor": "--json",
     "demo": "--out --minutes --keep",
     "": "task import train predict evaluate serve doctor demo --version",
@@ -87,8 +88,29 @@ MISTAKES = {
     "scale of no number": ("task new a --names {names} --scale a b x --out {tmp}/t.json", "'x' is not a number"),
     "scale of no landmark": ("task new a --names {names} --scale a b 5 --out {tmp}/t.json", "scale names 'a'"),
     "task into a file": ("task new a --names {names} --out {table}/t.json", "points.csv"),
-    "port in use": ("serve --studies {study} --task {task} --port {port}", "cannot listen on 127.0.0.1:"),
-    "no port": ("serve --studies {study} --task {task} --port 99999", "cannot listen on 127.0.0.1:99999"),
+    "port in use": ("serve --studies {study} --task {task} --port {port}", "of 127.0.0.1 is taken, perhaps by a server"),
+    "no port": ("serve --studies {study} --task {task} --port 99999", "port 99999 does not exist"),
+    "no such host": (
+        "serve --studies {study} --task {task} --host no.such.host.invalid",
+        "cannot listen on 'no.such.host.invalid'",
+    ),
+    "origin no origin": (
+        "serve --studies {study} --task {task} --origins viewer.example",
+        "--origins 'viewer.example' is no origin",
+    ),
+    "upload of nothing": (
+        "serve --studies {study} --task {task} --max-upload-mb 0",
+        "--max-upload-mb '0' must be a whole number from 1",
+    ),
+    "retrain in words": (
+        "serve --studies {study} --task {task} --retrain ten",
+        "--retrain 'ten' must be a whole number from 0 on",
+    ),
+    "retrain for no time": (
+        "serve --studies {study} --task {task} --retrain-minutes 0",
+        "--retrain-minutes '0' must be a number from 0.01 on",
+    ),
+    "repeat half": ("serve --studies {study} --task {task} --repeat 2.5", "--repeat '2.5' must be a whole number"),
     "serve an unknown model": ("serve --studies {study} --task {task} --models scn,snc", "did you mean 'scn:"),
     "serve no model": ("serve --studies {study} --task {task} --models ,", "no model named"),
     "serve an unknown task": ("serve --studies {study} --task nosuch", "no task called 'nosuch'"),

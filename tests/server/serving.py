@@ -18,6 +18,7 @@ import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
 
+import landmarklabel
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
@@ -26,6 +27,7 @@ from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.training.publishing import ModelShelf
 
+LIB = Path(landmarklabel.__file__).resolve().parents[1]  # the server under test is this checkout's
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
 MODELS = "scn,global_local"
 START_S, TRAIN_S = 120, 300  # deadlines, not expectations: a busy machine is slow
@@ -150,11 +152,17 @@ def processes_of(study: Path) -> list[psutil.Process]:
 
 @contextmanager
 def serving(
-    material: Material, *conf: str, host: str = "127.0.0.1", extra: Sequence[str] = (), more: Mapping[str, str] | None = None
+    material: Material,
+    *conf: str,
+    host: str = "127.0.0.1",
+    extra: Sequence[str] = (),
+    more: Mapping[str, str] | None = None,
+    ready: int = 200,
 ) -> Iterator[Server]:
     """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards.
 
-    ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables.
+    ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables;
+    ``ready``: what a server that is ready says to a stranger, beside 401.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -171,6 +179,7 @@ def serving(
     log, started = place / f"server-{port}.log", time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "PYTHONPATH"))}
     environment |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", **(more or {})}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(LIB), environment.get("PYTHONPATH"))))
     environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"  # the script runs whatever is called python
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -180,7 +189,7 @@ def serving(
     server = Server(process, url, log, MONAILabelClient(url, str(results)), 0.0)
     LIVE.append(server)
     try:
-        wait_until(lambda: _answers(server), START_S, "the server to answer /info")
+        wait_until(lambda: _answers(server, ready), START_S, "the server to answer /info")
         server.started_s = time.monotonic() - started
         yield server
     finally:
@@ -191,11 +200,11 @@ def serving(
         wait_until(lambda: not processes_of(material.study), 20, "the server and its children to end")
 
 
-def _answers(server: Server) -> bool:
+def _answers(server: Server, ready: int) -> bool:
     code = server.process.poll()
     assert code is None, f"the server ended with {code}:\n{tail(server)}"
     try:
-        return requests.get(f"{server.url}/info/", timeout=5).status_code in (200, 401)
+        return requests.get(f"{server.url}/info/", timeout=5).status_code in (ready, 401)
     except requests.RequestException:
         return False
 

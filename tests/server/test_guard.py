@@ -282,4 +282,4 @@ def test_a_damaged_file_of_tokens_lets_nobody_in(served, tokens, content):
     tokens.new("ann", "annotator")
     tokens.path.write_text(content)
     answer = served().get("/info/")
-    assert answer.status_code == 400 and "tokens.json cannot be read" in answer.json()["detail"]
+    assert answer.status_code == 503 and "tokens.json cannot be read" in answer.json()["detail"]

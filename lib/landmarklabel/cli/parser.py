@@ -238,16 +238,34 @@ def _export(verbs) -> None:
     verb.add_argument("--authors", default="not stated", metavar="TEXT", help="who the bundle's metadata names as its authors")
 
 
+_SERVE = """\
+The same settings as MONAI Label's own starter takes with --conf, where _ stands for -:
+  monailabel start_server --app apps/landmarks --studies STUDY --conf task TASK --conf retrain 10
+
+examples:
+  landmarklabel serve --studies STUDY --task hand.json
+  landmarklabel serve --studies STUDY --task hand.json --retrain 10 --retrain-minutes 20
+  landmarklabel serve --studies STUDY --task hand.json --host 0.0.0.0 --certificate cert.pem --key key.pem
+"""
+
+
 def _serve(verbs) -> None:
-    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients")
-    verb.add_argument("--studies", required=True, metavar="STUDY")
+    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients", epilog=_SERVE)
+    verb.add_argument("--studies", required=True, metavar="STUDY", help="study folder")
     _add_task(verb)
-    verb.add_argument("--models", default="scn", metavar="scn,…", help="models to serve (default scn)")
+    verb.add_argument("--models", metavar="scn,…", help="models to serve (default those live in the study, else scn)")
     verb.add_argument("--host", default="127.0.0.1", help="another than this computer needs a token and TLS (default 127.0.0.1)")
-    verb.add_argument("--port", type=int, default=8000)
+    verb.add_argument("--port", type=int, default=8000, help="(default 8000)")
     verb.add_argument("--certificate", metavar="PEM", help="serve https with this certificate (and chain)")
     verb.add_argument("--key", metavar="PEM", help="the certificate's private key")
-    verb.add_argument("--insecure", action="store_true", help="let other computers in without token and TLS")
+    verb.add_argument(
+        "--insecure", action="store_true", help="let others in without TLS, and without token where none was ever made"
+    )
+    verb.add_argument("--retrain", metavar="N", help="after N new labels a training starts by itself (default 0, never)")
+    verb.add_argument("--retrain-minutes", metavar="M", help="how long it then trains (default 10)")
+    verb.add_argument("--repeat", metavar="N", help="every N cases one comes again for a second reading (default 0, never)")
+    verb.add_argument("--max-upload-mb", metavar="N", help="the largest image that is taken, in MiB (default 2048)")
+    verb.add_argument("--origins", metavar="https://A,…", help="answer web pages of these origins (default none)")
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 
 

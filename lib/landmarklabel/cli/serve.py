@@ -3,52 +3,76 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
+import logging
 import os
-import socket
 import sys
 from pathlib import Path
 
 from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.services.listening import check_free
+from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import resolve_models, resolve_task
 
 _MAIN = '"""Made by landmarklabel serve."""\n\nfrom landmarklabel.server.app import LandmarkApp\n\n__all__ = ["LandmarkApp"]\n'
+SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins")  # handed on as they were given
 
 
 def serve(a: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
+    check_free(a.host, a.port)
     task = resolve_task(a.task)
-    resolve_models(a.models, task.dims)
     if Path(a.studies).exists() and not Path(a.studies).is_dir():
         raise StudyError(f"{a.studies} is not a folder")
+    conf = _conf(a)
+    conf["models"] = a.models or live_models(Path(a.studies), task.dims)
+    resolve_models(conf["models"], task.dims)
     _check_safe(a)
-    _check_free(a.host, a.port)
     os.environ |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     app = app_folder(Path(a.studies))
-    known_file = Path(a.task).resolve() if Path(a.task).is_file() else a.task
-    from monailabel.main import Main
-
     sys.argv = [
-        "monailabel", "start_server", "--app", str(app), "--studies", str(a.studies), "--host", a.host,
-        "--port", str(a.port), "--conf", "task", str(known_file), "--conf", "models", a.models,
-        *(("--conf", "store", a.store) if a.store else ()), *(("--conf", "insecure", "true") if a.insecure else ()),
+        "monailabel", "start_server", "--app", str(app), "--studies", str(a.studies), "--host", a.host, "--port", str(a.port),
+        *(word for name, value in conf.items() for word in ("--conf", name, value)),
         *(("--ssl_certfile", a.certificate, "--ssl_keyfile", a.key) if a.certificate else ()),
     ]  # fmt: skip
-    Main(actions=["start_server"]).run()
+    _run_quietly()
     return 0
 
 
+def _conf(a: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given, checked as the server checks them."""
+    given = {name: str(value) for name in SETTINGS if (value := getattr(a, name)) is not None}
+    if a.insecure:
+        given["insecure"] = "true"
+    ServerSettings.of(given, lambda name: f"--{name.replace('_', '-')}")
+    return {"task": str(Path(a.task).resolve()) if Path(a.task).is_file() else a.task, **given}
+
+
+def _run_quietly() -> None:
+    """MONAI Label prints every setting it has, and where it is; the app itself says what the operator has to know."""
+    from monailabel.main import Main
+
+    logging.disable(logging.INFO)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        Main(logging.WARNING, ["start_server"]).run()
+
+
 def _check_safe(a: argparse.Namespace) -> None:
-    """Other computers are let in with a token over TLS, or on the operator's word."""
+    """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
     if bool(a.certificate) != bool(a.key):
         raise UsageError("--certificate and --key belong together")
     if unreadable := [p for p in (a.certificate, a.key) if p and not Path(p).is_file()]:
         raise UsageError(f"{unreadable[0]}: no such file")
+    accounts = os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true")
+    door = Tokens(a.studies).look()
+    if door.fault and not accounts:
+        raise UsageError(door.fault.replace("STUDY", str(a.studies)))
     if a.insecure or _is_loopback(a.host):
         return
     missing = []
-    if not Tokens(a.studies).holders() and os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() not in ("1", "true"):
+    if not door.needed and not accounts:
         missing.append(f"a token (landmarklabel token new {a.studies} --name NAME --role annotator)")
     if not a.certificate:
         missing.append("TLS (--certificate and --key)")
@@ -72,12 +96,3 @@ def app_folder(study: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "main.py").write_text(_MAIN, encoding="utf-8")
     return folder
-
-
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None

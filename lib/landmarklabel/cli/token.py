@@ -18,14 +18,19 @@ def new(a: argparse.Namespace) -> None:
 
 
 def show(a: argparse.Namespace) -> None:
-    """Print names and roles."""
+    """Print names and roles; on stderr why nobody is let in, where that is so."""
     for holder in _tokens(a).holders():
-        print(f"{holder.name}\t{holder.role}")
+        print(f"{holder.name}\t{holder.role}" + (f"\tgood for nothing: {holder.fault}" if holder.fault else ""))
+    if fault := _tokens(a).look().fault:
+        print("landmarklabel: " + fault.replace("STUDY", a.study), file=sys.stderr)
 
 
 def remove(a: argparse.Namespace) -> None:
-    """End a token."""
-    _tokens(a).remove(a.name)
+    """End a token; without any left the study stays closed."""
+    tokens = _tokens(a)
+    tokens.remove(a.name)
+    if fault := tokens.look().fault:
+        print("landmarklabel: " + fault.replace("STUDY", a.study), file=sys.stderr)
 
 
 def _tokens(a: argparse.Namespace) -> Tokens:

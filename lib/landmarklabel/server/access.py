@@ -18,6 +18,8 @@ ROUTES: dict[str, tuple[int, int]] = {
     "POST /auth/token": (OPEN, SMALL),
     "GET /auth/token/valid": (USER, SMALL),
     "GET /openapi.json": (USER, SMALL),
+    "GET /health": (OPEN, SMALL),
+    "GET /metrics": (REVIEWER, SMALL),  # counts only; a program that collects them need not be able to train or remove
     "GET /info/": (USER, SMALL),
     "POST /infer/{model}": (USER, UPLOAD),
     "POST /batch/infer/{model}": (ADMIN, SMALL),
@@ -58,6 +60,8 @@ ROUTES: dict[str, tuple[int, int]] = {
     "POST /landmarks/images/{image_id}/update": (USER, TEXT),
     "GET /landmarks/images/{image_id}/history": (USER, SMALL),
 }
+
+FROM_ANYWHERE = frozenset({"GET /health"})  # asked by programs that watch over servers, without token and over plain http
 
 CLOSED: dict[str, str] = {
     "HEAD /openapi.json": "nobody asks for it",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
@@ -11,23 +10,27 @@ from pathlib import Path
 import numpy as np
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
+from uvicorn import Config
 
 from landmarklabel import __version__
-from landmarklabel.active.retraining import AFTER, MINUTES, why_retrain
+from landmarklabel.active.retraining import why_retrain
 from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.server.console import tell
+from landmarklabel.server.console import said_of_models, tell
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import LandmarkInfer
 from landmarklabel.server.jobs import Jobs
 from landmarklabel.server.keycloak import keycloak
 from landmarklabel.server.pool import PoolWatch
+from landmarklabel.server.running import address, look_after, starting, this_server
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
 from landmarklabel.server.train import SERVER_PID, LandmarkTrain
+from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
+from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
 from landmarklabel.training.publishing import ModelShelf
 
@@ -35,30 +38,24 @@ from landmarklabel.training.publishing import ModelShelf
 class LandmarkApp(MONAILabelApp):
     """Landmark models of one task over one study.
 
-    ``--conf task NAME_OR_FILE`` (required), ``--conf models scn[,scn:PRESET…]`` (default ``scn``),
-    ``--conf store URL`` (default SQLite inside the study), ``--conf retrain N`` new labels after which training starts by itself
-    (default 0, never), ``--conf retrain_minutes M`` (default 10), ``--conf repeat N``: every so many cases one comes again
-    for a second reading (default 0, never), ``--conf max_upload_mb N`` (default 2048), ``--conf insecure true`` lets other
-    computers in without token and TLS, ``--conf origins https://A[,…]`` answers web pages of these.
+    ``--conf task NAME_OR_FILE`` is required; the other settings are those of ``services.settings.ServerSettings``.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
-        conf = conf or {}
-        if "task" not in conf:
+        with starting():
+            self._set_up(app_dir, studies, conf or {})
+
+    def _set_up(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.settings = ServerSettings.of(conf)
+        if not self.settings.task:
             raise UsageError("which landmarks? start with --conf task NAME_OR_FILE.json")
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
-        self.task = resolve_task(conf["task"], (Path(app_dir) / "tasks", SHIPPED))
-        self.retrain_after = int(_at_least(conf, "retrain", AFTER, 0))
-        self.retrain_minutes = _at_least(conf, "retrain_minutes", MINUTES, 0.01)
-        self.repeat_every = int(_at_least(conf, "repeat", 0, 0))
-        self.most_upload = int(_at_least(conf, "max_upload_mb", 2048, 1)) * 2**20
-        self.insecure = str(conf.get("insecure", "")).lower() in ("1", "true", "yes")
-        self.origins = frozenset(o.strip().rstrip("/") for o in conf.get("origins", "").split(",") if o.strip())
+        self.task = resolve_task(self.settings.task, (Path(app_dir) / "tasks", SHIPPED))
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
-        self.presets = resolve_models(conf.get("models", "scn"), self.task.dims)
-        self.study = Study(studies, self.task, conf.get("store"))
+        self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
+        self.study = Study(studies, self.task, self.settings.store)
         self.watch = PoolWatch(self.study, self._live, lambda: self.infer_task().alone())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
@@ -87,7 +84,7 @@ class LandmarkApp(MONAILabelApp):
         return {name: LandmarkTrain(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases, self.repeat_every) for name in STRATEGIES}
+        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases, self.settings.repeat) for name in STRATEGIES}
 
     def _live(self) -> tuple[Localizer | None, int]:
         """The newest model and its version, for looking over the pool."""
@@ -106,19 +103,39 @@ class LandmarkApp(MONAILabelApp):
             self._sessions.remove_expired()
 
     def on_init_complete(self) -> None:
+        with starting():
+            self._begin()
+
+    def _begin(self) -> None:
         super().on_init_complete()
         if "monailabel.app" in sys.modules:  # only in the server, not in its training processes
             from landmarklabel.server.routes import install
 
-            install(self, self._policy())
+            policy = self._policy()
+            tokens = install(self, policy)
             self.watch.start()
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
             self.jobs.go_on()
+            if (server := this_server()) is not None:
+                look_after(server, lambda port: self._greeting(server.config, port, policy, tokens))
         if problems := len(self.study.sync()):  # their names stay out of the log
             tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
 
+    def _greeting(self, config: Config, port: int, policy: Policy, tokens: Tokens) -> str:
+        """Where to open which study, and what answers there."""
+        others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
+        images, labelled = self.study.images(), self.study.labelled()
+        cases = f'study "{self.study.folder.name}", {len(labelled)} of {len(images)} cases labelled'
+        answers = said_of_models(self.model_versions(), len(labelled))
+        line = f"open {address(config, port, others)}/landmarks/ · {cases} · {answers}"
+        return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
+
+    def model_versions(self) -> dict[str, int]:
+        """The live version of every served model; 0 for none trained yet."""
+        return {name: task.shelf.record()["version"] for name, task in self._infers.items()}
+
     def _policy(self) -> Policy:
-        return Policy(self.insecure, self.most_upload, self.origins, keycloak())
+        return Policy(self.settings.insecure, self.settings.max_upload_mb * 2**20, self.settings.origins, keycloak())
 
     def infer_task(self, model: object = None) -> LandmarkInfer:
         """A served model by name; the first one when no name is given. Raises NotFound."""
@@ -180,7 +197,7 @@ class LandmarkApp(MONAILabelApp):
 
     def saved(self) -> None:
         """A case was submitted: perhaps it is time to train."""
-        if not self.retrain_after:
+        if not self.settings.retrain:
             return
         with self._retraining:
             name = next(iter(self._trainers))
@@ -190,13 +207,13 @@ class LandmarkApp(MONAILabelApp):
             if new <= 0 or stats.get("state") == "running":
                 return
             recent = [float(np.nanmean(off)) for _, off in list(self.watch.observed().values())[-new:] if np.isfinite(off).any()]
-            reason = why_retrain(new, self.retrain_after, recent, (stats.get("eval") or {}).get("mre_mm"))
+            reason = why_retrain(new, self.settings.retrain, recent, (stats.get("eval") or {}).get("mre_mm"))
             if reason and self._start_training(name):
                 self._labels_tried = len(labelled)
                 tell(f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
-        return self.jobs.start(name, {"minutes": self.retrain_minutes}) is not None
+        return self.jobs.start(name, {"minutes": self.settings.retrain_minutes}) is not None
 
     def train_stats(self) -> dict[str, dict]:
         """The newest training's statistics by model."""
@@ -204,13 +221,3 @@ class LandmarkApp(MONAILabelApp):
 
     def info(self) -> dict:
         return {**super().info(), "task": self.task.to_json()}
-
-
-def _at_least(conf: dict[str, str], key: str, default: float, least: float) -> float:
-    try:
-        value = float(conf.get(key, default))
-    except ValueError:
-        value = math.nan
-    if not least <= value < 1e6:
-        raise UsageError(f"--conf {key} {conf[key][:40]!r} must be a number from {least:g} on")
-    return value

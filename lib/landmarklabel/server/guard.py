@@ -9,19 +9,22 @@ import ipaddress
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.access import OPEN, ROLES, ROUTES, Caller, set_caller
+from landmarklabel.server.access import FROM_ANYWHERE, OPEN, ROLES, ROUTES, Caller, set_caller
 from landmarklabel.server.console import tell_of
-from landmarklabel.store.tokens import Tokens
+from landmarklabel.store.tokens import Closed, Tokens
 
 PAUSE_S = 60.0  # within which the next piece of a request has to come
+_ONCE = ("host", "origin", "authorization", "content-length", "content-type")  # twice, programs differ on which one counts
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
 _SAID_ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -68,60 +71,82 @@ class Guard:
         routes: those that are served; each is looked up in ``access.ROUTES``.
         tokens: of the study.
         policy: what the operator has chosen.
+        count: told of every answer: the route as listed (empty where there is none), the status, seconds.
     """
 
-    def __init__(self, app, routes: Iterable[BaseRoute], tokens: Tokens, policy: Policy):
-        self.app, self.routes, self.tokens, self.policy = app, tuple(routes), tokens, policy
+    def __init__(
+        self,
+        app,
+        routes: Iterable[BaseRoute],
+        tokens: Tokens,
+        policy: Policy,
+        count: Callable[[str, int, float], None] = lambda route, status, seconds: None,
+    ):
+        self.app, self.routes, self.tokens, self.policy, self.count = app, tuple(routes), tokens, policy, count
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http":
             return
-        request = _Request(scope, receive, send)
+        request, started = _Request(scope, receive, send), time.monotonic()
         try:
-            if scope["method"] == "OPTIONS" and request.header("origin") in self.policy.origins:
-                await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
-                return
-            role, most = self._rule(scope)
-            self._check_sender(request)
-            set_caller(await self._caller(request, role))
-            _check_query(scope)
-            request.limit(most or self.policy.most_upload)
-            await self.app(scope, request.receive, request.send)
+            await self._answer(request)
         except Refused as refused:
             await request.refuse(refused.status, str(refused))
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:  # it has been asked to end and does not wait longer
+            await request.refuse(503, "the server is ending; ask again when it is back")
         except LandmarkLabelError as error:  # raised before a route could answer
             await request.refuse(error.http_status, str(error))
         except Exception as error:  # the log has no word of the request, the answer none of the log
             await request.refuse(500, f"internal error; the server's log has it as {tell_of(error)}")
+        finally:
+            self.count(request.route, request.status, time.monotonic() - started)
 
-    def _rule(self, scope) -> tuple[int, int]:
+    async def _answer(self, request: _Request) -> None:
+        scope = request.scope
+        request.read_headers()
+        if scope["method"] == "OPTIONS" and request.header("origin") in self.policy.origins:
+            await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
+            return
+        request.route = self._route(scope)
+        role, most = ROUTES[request.route]
+        if request.route in FROM_ANYWHERE:
+            set_caller(Caller("", OPEN))
+        else:
+            door = self.tokens.look() if self.policy.identity is None else None
+            nameless = door is not None and not door.needed  # nobody is asked for a token
+            self._check_sender(request, nameless)
+            set_caller(await self._caller(request, role, nameless))
+        _check_query(scope)
+        request.limit(most or self.policy.most_upload)
+        await self.app(scope, request.receive, request.send)
+
+    def _route(self, scope) -> str:
         for route in self.routes:
-            rule = ROUTES.get(f"{scope['method']} {route.path}")
-            if rule is not None and route.matches(scope)[0] is Match.FULL:
-                return rule
+            listed = f"{scope['method']} {route.path}"
+            if listed in ROUTES and route.matches(scope)[0] is Match.FULL:
+                return listed
         raise Refused(404, "there is nothing at this address")
 
-    def _check_sender(self, request: _Request) -> None:
+    def _check_sender(self, request: _Request, nameless: bool) -> None:
         """Web pages of others may not use the browser of somebody who has access."""
         origin, host = request.header("origin"), request.header("host")
-        if origin and origin not in self.policy.origins and urlsplit(origin).netloc != host:
+        name = _host_name(host)
+        own = host and origin.partition("://")[2] == host
+        if origin and origin not in self.policy.origins and not own:
             raise Refused(403, "requests from web pages of other servers are not answered")
-        if self._nameless and request.is_local and not self.policy.insecure and not _names_this_computer(host):
+        if nameless and request.is_local and not self.policy.insecure and not _names_this_computer(name):
             raise Refused(403, "this server is called localhost or 127.0.0.1")
 
-    @property
-    def _nameless(self) -> bool:
-        """Whether nobody is asked for a token."""
-        return self.policy.identity is None and not self.tokens.holders()
-
-    async def _caller(self, request: _Request, role: int) -> Caller:
+    async def _caller(self, request: _Request, role: int, nameless: bool) -> Caller:
         allowed_plain = request.is_local or self.policy.insecure
-        if self._nameless:
+        if nameless:
             if not allowed_plain:
                 raise Refused(403, NO_TOKENS)
             return Caller()
@@ -138,11 +163,13 @@ class Guard:
         return who
 
     async def _known(self, token: str) -> Caller | None:
-        if not token:
-            return None
         if self.policy.identity is not None:
-            return await asyncio.to_thread(self.policy.identity, token)
-        holder = self.tokens.holder(token)
+            return await asyncio.to_thread(self.policy.identity, token) if token else None
+        if fault := self.tokens.look().fault:
+            raise Refused(Closed.http_status, fault)
+        holder = self.tokens.holder(token) if token else None
+        if holder is not None and holder.fault:
+            raise Refused(403, f"this token is good for nothing: its {holder.fault}; a new one has to be made")
         return Caller(holder.name, ROLES[holder.role]) if holder else None
 
 
@@ -152,7 +179,16 @@ class _Request:
     def __init__(self, scope, receive, send):
         self.scope, self._receive, self._send = scope, receive, send
         self._left, self._refused, self._answered = 0, None, False
-        self._headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        self._headers: dict[str, str] = {}
+        self.route, self.status = "", 499  # where nobody waited for an answer
+
+    def read_headers(self) -> None:
+        """Raises Refused where one that counts is there twice, or Host cannot be one."""
+        for key, value in self.scope["headers"]:
+            name = key.decode("latin-1").lower()
+            if name in _ONCE and name in self._headers:
+                raise Refused(400, f"the header {name} may be there only once")
+            self._headers[name] = value.decode("latin-1")
 
     def header(self, name: str) -> str:
         return self._headers.get(name, "")
@@ -181,7 +217,7 @@ class _Request:
     def limit(self, most: int) -> None:
         """Refuse a body that says it is larger; count what comes."""
         said = self.header("content-length")
-        if said and (not said.isdecimal() or int(said) > most):
+        if said and (not (said.isascii() and said.isdecimal()) or len(said) > 18 or int(said) > most):
             raise Refused(413, f"a request to this address may have {most} bytes")
         self._left = most
 
@@ -203,7 +239,7 @@ class _Request:
         if message["type"] == "http.response.start":
             if self._answered:
                 return
-            self._answered = True
+            self._answered, self.status = True, message["status"]
             headers = message.setdefault("headers", [])
             present = {key.lower() for key, _ in headers}
             headers += [(k.encode(), v.encode()) for k, v in _SAID_ALWAYS.items() if k.encode() not in present]
@@ -214,7 +250,7 @@ class _Request:
         """Answer with one line, unless an answer has begun."""
         if self._answered:
             return
-        self._answered = True
+        self._answered, self.status = True, status
         body = json.dumps({"detail": reason}).encode()
         headers = {**_SAID_ALWAYS, "content-type": "application/json", "content-length": str(len(body))}
         if status in (408, 413):
@@ -232,8 +268,17 @@ def _check_query(scope) -> None:
             raise Refused(400, f"{key[:40]!r} names nothing here: no '/', '\\', '..' or control characters")
 
 
-def _names_this_computer(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
+def _host_name(host: str) -> str:
+    """The name in a Host header, without the port. Raises Refused."""
+    if not host:
+        return ""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        raise Refused(400, "the header Host must be a name or an address, and a port where there is one")
+    return found[1].strip("[]").lower()
+
+
+def _names_this_computer(name: str) -> bool:
     if name in ("localhost", socket.gethostname().lower()):
         return True
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import tasks
+from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import write_json
@@ -20,6 +22,7 @@ from landmarklabel.server.console import tell
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
+NICENESS = 5  # of a training: requests come first, and on a busy machine it still goes on
 MOST_SERVERS = 10  # that may end during one training: it may be what they died of
 
 
@@ -33,6 +36,8 @@ class Jobs:
 
     def __init__(self, path: Path, models: tuple[str, ...]):
         self.path, self.models = path, models
+        # MONAI Label starts trainings from this thread, and a process begins with the priority of the thread that starts it
+        background_executors.setdefault("train", ThreadPoolExecutor(1, "trainings", _give_way))
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
         """Begin a training, or line it up; MONAI Label's description of it, None where one runs already.
@@ -107,6 +112,11 @@ class Jobs:
 
 def _task_of(job: str) -> dict | None:
     return next((task for task in tasks("train") if task["request"].get("job") == job), None)
+
+
+def _give_way() -> None:
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _this_server() -> list[float]:

@@ -30,12 +30,15 @@ from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.access import ROLES, ROUTES, caller
 from landmarklabel.server.guard import Guard, Policy
+from landmarklabel.server.health import add_health_route
+from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.status import StatusPage
+from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.train import check
 from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
-from landmarklabel.store.tokens import Tokens
+from landmarklabel.store.tokens import Tokens, tokens_of
 
 _EVERYTHING = {"allow_methods": ["*"], "allow_headers": ["*"]}
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -49,20 +52,25 @@ class Output(str, Enum):
     all = "all"
 
 
-def install(landmark_app, policy: Policy) -> None:
-    """Serve our routes and those of MONAI Label's that ``access.ROUTES`` lists, behind the guard."""
+def install(landmark_app, policy: Policy) -> Tokens:
+    """Serve our routes and those of MONAI Label's that ``access.ROUTES`` lists, behind the guard; returns who may come in."""
     from monailabel.app import app
 
     keep_quiet()
-    ours = _routes(landmark_app, policy)
+    tokens = tokens_of(landmark_app.study.folder, landmark_app.study.revisions)
+    metrics = Metrics(landmark_app.study, landmark_app.model_versions, landmark_app.train_stats)
+    ours = _routes(landmark_app, policy, tokens)
+    add_health_route(ours, landmark_app.study, landmark_app.settings.store is None)
+    add_metrics_route(ours, metrics)
     app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes)]
     add_error_handlers(app)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]  # mirrors any origin
     if policy.origins:
         app.user_middleware.append(Middleware(CORSMiddleware, allow_origins=list(policy.origins), **_EVERYTHING))
     without_error_page = app.build_middleware_stack().app  # the outermost layer answers with a text and logs all it knows
-    app.middleware_stack = Guard(without_error_page, app.router.routes, Tokens(landmark_app.study.folder), policy)
+    app.middleware_stack = Guard(without_error_page, app.router.routes, tokens, policy, metrics.count)
     app.openapi_schema = None
+    return tokens
 
 
 def stock_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
@@ -132,7 +140,7 @@ def _of_the_system(error: OSError) -> tuple[int, str]:
     return 500, f"the server could not do this ({error.strerror or type(error).__name__})"
 
 
-def _routes(landmark_app, policy: Policy) -> APIRouter:
+def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
@@ -140,6 +148,7 @@ def _routes(landmark_app, policy: Policy) -> APIRouter:
         return RedirectResponse("/landmarks/")
 
     @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
+    @in_threads_of_its_own
     def infer(
         background: BackgroundTasks,
         model: str,
@@ -178,7 +187,7 @@ def _routes(landmark_app, policy: Policy) -> APIRouter:
         return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
 
     if policy.identity is None:
-        _add_login_routes(router, Tokens(landmark_app.study.folder))
+        _add_login_routes(router, tokens)
     _add_training_routes(router, landmark_app)
     _add_landmark_routes(router, landmark_app)
     return router
@@ -189,10 +198,12 @@ def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
 
     @router.get("/auth/", tags=["Auth"], summary="Whether a token is needed")
     def enabled() -> dict:
-        return {"enabled": bool(tokens.holders()), "client_id": "", "realm": ""}
+        return {"enabled": tokens.look().needed, "client_id": "", "realm": ""}
 
     @router.post("/auth/token", tags=["Auth"], summary="A token for a name and password")
     def token(username: str = Form(""), password: str = Form("")) -> dict:
+        if fault := tokens.look().fault:
+            raise HTTPException(503, fault)
         if tokens.holder(password) is None:
             raise HTTPException(401, "this password is no token of this server", {"WWW-Authenticate": "Bearer"})
         return {"access_token": password, "token_type": "bearer"}

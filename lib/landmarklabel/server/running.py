@@ -1,0 +1,121 @@
+"""The server as a process: a taken port is said at once, one line says where it answers, and a signal ends it within seconds.
+
+The same for ``landmarklabel serve`` and plain ``monailabel start_server``: uvicorn has installed its handlers of signals before
+it lets the app start, so the app finds its server there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import psutil
+import uvicorn
+
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.console import tell
+from landmarklabel.services.listening import check_free
+
+FINISH_S = 4  # that requests have to end by themselves after a signal
+END_S = 7.0  # after which the process ends whatever it does: a network pass in a thread cannot be stopped
+SWITCH_S = 0.001  # a thread that computes in Python gives way to the event loop so soon; Python's own 0.005 add up
+
+
+def this_server() -> uvicorn.Server | None:
+    """The server that is starting in this process; None elsewhere, for example in a training."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return owner if isinstance(owner, uvicorn.Server) else None
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Where a server cannot start, say why in one line and end the process with code 2; nothing is caught elsewhere."""
+    server = this_server()
+    try:
+        if server is not None:
+            _check_port(server)
+        yield
+    except LandmarkLabelError as error:
+        if server is None:
+            raise
+        _leave("landmarklabel: " + " ".join(str(error).split()), 2)
+
+
+def look_after(server: uvicorn.Server, line: Callable[[int], str]) -> None:
+    """Called once everything is set up.
+
+    Args:
+        server: of this process.
+        line: what to say when it answers, given the port it listens to.
+    """
+    sys.setswitchinterval(SWITCH_S)
+    _end_soon_after_a_signal(server)
+    threading.Thread(target=_announce, args=(server, line), name="announce", daemon=True).start()
+
+
+def address(config: uvicorn.Config, port: int, others: bool) -> str:
+    """Where a browser finds the server; with ``others``, that of another computer, where it listens for those."""
+    host = config.host
+    if host in ("0.0.0.0", "::", ""):
+        host = _own_address() if others else "127.0.0.1"
+    named = f"[{host}]" if ":" in host else host
+    return f"{'https' if config.is_ssl else 'http'}://{named}:{port}{config.root_path.rstrip('/')}"
+
+
+def _check_port(server: uvicorn.Server) -> None:
+    config = server.config
+    if config.fd is None and config.uds is None and config.workers == 1 and not config.should_reload:  # else it is ours already
+        check_free(config.host, config.port)
+
+
+def _leave(line: str, code: int) -> NoReturn:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+    os._exit(code)  # uvicorn would log the error with its whole way through the program
+
+
+def _end_soon_after_a_signal(server: uvicorn.Server) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if asked:
+            os._exit(128 + number)  # somebody does not want to wait
+        asked.append(number)
+        timer = threading.Timer(END_S, os._exit, (128 + number,))
+        timer.daemon = True
+        timer.start()
+        server.handle_exit(number, frame)
+
+    server.config.timeout_graceful_shutdown = FINISH_S
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+def _announce(server: uvicorn.Server, line: Callable[[int], str]) -> None:
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.02)
+    sockets = [s for one in server.servers for s in one.sockets]
+    port = sockets[0].getsockname()[1] if sockets and server.config.uds is None else server.config.port
+    try:
+        tell(line(port))
+    except LandmarkLabelError:  # its text may hold a name
+        tell(f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
+
+
+def _own_address() -> str:
+    """The first address of this computer that others can use."""
+    for name, addresses in sorted(psutil.net_if_addrs().items()):
+        for one in addresses:
+            if one.family.name == "AF_INET" and not one.address.startswith("127.") and not name.startswith(("docker", "br-")):
+                return one.address
+    return "127.0.0.1"

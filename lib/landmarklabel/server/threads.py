@@ -1,0 +1,25 @@
+"""Long work in few threads, so that it never takes all of those that answer the rest."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import anyio
+
+MOST_AT_ONCE = 8  # one looks at an image, the others wait for it or answer from what was seen; more would only wait as well
+
+
+def in_threads_of_its_own(endpoint: Callable) -> Callable:
+    """A plain function as an endpoint that at most ``MOST_AT_ONCE`` requests are in; the others wait in the event loop."""
+    limiter: list[anyio.CapacityLimiter] = []  # made when there is an event loop
+
+    async def call(**given):
+        if not limiter:
+            limiter.append(anyio.CapacityLimiter(MOST_AT_ONCE))
+        return await anyio.to_thread.run_sync(functools.partial(endpoint, **given), limiter=limiter[0])
+
+    call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__
+    call.__signature__ = inspect.signature(endpoint, eval_str=True, locals={})
+    return call

@@ -1,0 +1,110 @@
+"""What an operator may set of a server, checked in one place for ``landmarklabel serve`` and for ``--conf``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from landmarklabel.active.retraining import AFTER, MINUTES
+from landmarklabel.errors import UsageError
+from landmarklabel.networks.registry import PRESETS
+
+DEFAULT_MODEL = "scn"
+_ORIGIN = re.compile(r"https?://[^/\s,]+")
+_YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
+_OTHERS = ("server_mode",)  # MONAI Label's own
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a study is served.
+
+    Args:
+        task: name or file; empty where none is given.
+        models: comma-separated; empty for those that are live in the study.
+        store: URL of the revision store; None for SQLite inside the study.
+        retrain: new labels after which training starts by itself; 0 for never.
+        retrain_minutes: how long it then trains.
+        repeat: every so many cases one comes again for a second reading; 0 for never.
+        max_upload_mb: MiB of the largest image that is taken.
+        origins: of web pages that may send requests.
+        insecure: let other computers in without token and TLS.
+    """
+
+    task: str = ""
+    models: str = ""
+    store: str | None = None
+    retrain: int = AFTER
+    retrain_minutes: float = MINUTES
+    repeat: int = 0
+    max_upload_mb: int = 2048
+    origins: frozenset[str] = frozenset()
+    insecure: bool = False
+
+    @staticmethod
+    def of(conf: Mapping[str, str], said: Callable[[str], str] = "--conf {}".format) -> ServerSettings:
+        """Settings from names and texts.
+
+        Args:
+            conf: as MONAI Label hands them over.
+            said: how a setting is written where the person gave it.
+
+        Raises:
+            UsageError: an unknown setting, or a value that is not allowed.
+        """
+        if unknown := sorted(set(conf) - {*ServerSettings.__dataclass_fields__, *_OTHERS}):
+            known = ", ".join(ServerSettings.__dataclass_fields__)
+            raise UsageError(f"{said(unknown[0][:40])} is not known; there are {known}")
+
+        def number(key: str, default: float, least: float, whole: bool = False) -> float:
+            return _number(conf.get(key, default), said(key), least, whole)
+
+        return ServerSettings(
+            conf.get("task", ""),
+            conf.get("models", ""),
+            conf.get("store") or None,
+            int(number("retrain", AFTER, 0, whole=True)),
+            number("retrain_minutes", MINUTES, 0.01),
+            int(number("repeat", 0, 0, whole=True)),
+            int(number("max_upload_mb", 2048, 1, whole=True)),
+            _origins(str(conf.get("origins", "")), said("origins")),
+            _truth(str(conf.get("insecure", "")), said("insecure")),
+        )
+
+
+def live_models(study: Path, dims: int) -> str:
+    """Names of the models that are live in a study, comma-separated, the default one first; the default where none is."""
+    folders = study / ".landmarklabel" / "models"
+    live = {pointer.parent.name for pointer in folders.glob("*/live.json")} if folders.is_dir() else set()
+    methods = {p.method: p.method for p in PRESETS if dims in p.dims}
+    served = methods | {p.key.replace(":", "_"): p.key for p in PRESETS if dims in p.dims}
+    found = sorted((name for name in live if name in served), key=lambda name: (name != DEFAULT_MODEL, name))
+    return ",".join(served[name] for name in found) or DEFAULT_MODEL
+
+
+def _number(text: object, name: str, least: float, whole: bool) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value < 1e6 or (whole and value != int(value)):
+        kind = "whole number" if whole else "number"
+        raise UsageError(f"{name} {str(text)[:40]!r} must be a {kind} from {least:g} on, below 1000000")
+    return value
+
+
+def _origins(text: str, name: str) -> frozenset[str]:
+    origins = frozenset(o.strip().rstrip("/") for o in text.split(",") if o.strip())
+    for origin in sorted(origins):
+        if not _ORIGIN.fullmatch(origin):
+            raise UsageError(f"{name} {origin[:60]!r} is no origin: write https://viewer.example, several with commas")
+    return origins
+
+
+def _truth(text: str, name: str) -> bool:
+    if text.lower() not in (*_YES, *_NO):
+        raise UsageError(f"{name} {text[:40]!r} must be true or false")
+    return text.lower() in _YES
