@@ -18,6 +18,7 @@ import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
 
+import landmarklabel
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
@@ -26,6 +27,7 @@ from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.training.publishing import ModelShelf
 
+LIB = Path(landmarklabel.__file__).resolve().parents[1]  # the server under test is this checkout's
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
 MODELS = "scn,global_local"
 START_S, TRAIN_S = 120, 300  # deadlines, not expectations: a busy machine is slow
@@ -171,6 +173,7 @@ def serving(
     log, started = place / f"server-{port}.log", time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "PYTHONPATH"))}
     environment |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", **(more or {})}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(LIB), environment.get("PYTHONPATH"))))
     environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"  # the script runs whatever is called python
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -17,6 +17,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.server.console import tell
+from landmarklabel.server.values import key_of
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
@@ -43,11 +44,11 @@ class Jobs:
             enqueue: wait for the one that runs.
 
         Raises:
-            NotFound: no such model. UsageError: too many wait.
+            NotFound: no such model. UsageError: too many wait. Unusable: the ``key``.
         """
         if model not in self.models:
             raise NotFound(f"there is no model {model[:80]!r} to train; there are {', '.join(self.models)}")
-        job = str(params.get("key") or uuid.uuid4().hex)[:200]
+        job = key_of(params) or uuid.uuid4().hex
         if (known := _task_of(job)) is not None:
             return known
         request = {key: params[key] for key in WANTED if key in params} | {"model": model, "job": job}
