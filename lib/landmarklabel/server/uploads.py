@@ -60,8 +60,7 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
     @router.put("/datastore/", tags=["Datastore"], summary="Upload an image: MONAI Label's client uses this address")
     @router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
     def add_image(image: str | None = None, params: str = Form("{}"), file: UploadFile = File(...)) -> dict:
-        info = form_object(params, "params")
-        info |= {"user": caller().name} if caller().name else {}
+        info = _signed(form_object(params, "params"))
         image_id = image or image_id_of(_sent_name(file))
         with received_image(folder, file) as path:
             store.add_image(image_id, str(path), info, copy=False)
@@ -76,6 +75,10 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
         if wanted and _checksum(path, kind or CHECK_SUMS[0]) != wanted.lower():
             raise NotFound("the image has another checksum")
         return {}
+
+    @router.put("/datastore/image/info", tags=["Datastore"], summary="Note something about an image")
+    def note(image: str, info: str = Form("{}")) -> None:
+        store.update_image_info(image, _signed(form_object(info, "info")))
 
     @router.put("/datastore/label", tags=["Datastore"], summary="Submit a label")
     def save_label(
@@ -128,6 +131,11 @@ def _add_session_routes(router: APIRouter, landmark_app) -> None:
         if not Path(session.image).is_file():
             raise UsageError("this session has several files; they are not sent back")
         return FileResponse(session.image, filename=Path(session.image).name)
+
+
+def _signed(info: dict) -> dict:
+    """Notes with the name of who made them, where it is known."""
+    return info | ({"user": caller().name} if caller().name else {})
 
 
 def _sent_name(file: UploadFile) -> str:

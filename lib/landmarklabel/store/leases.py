@@ -74,13 +74,14 @@ class Leases:
                 _check_share(held, address, len(open_ids))
             chosen = choose(fresh) if fresh else min(free, key=lambda i: state["skipped"][i])
             state["skipped"].pop(chosen, None)
-            held[chosen] = {"client": client, "since": now, "address": address or ""}
+            held[chosen] = {"client": client, "since": now} | ({"address": address} if address is not None else {})
             return chosen
 
     def held(self) -> dict[str, dict]:
-        """Image id to {"client", "since", "address"} of the cases in somebody's hands."""
+        """Image id to {"client", "since"} of the cases in somebody's hands."""
         with self._locked() as state:
-            return {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
+            held = {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
+            return {i: {"client": _shown(x["client"]), "since": x["since"]} for i, x in held.items()}
 
     def _is_held(self, lease: dict, now: float) -> bool:
         return 0 <= now - lease["since"] < self.seconds  # a clock that was set back holds nothing for ever
@@ -109,16 +110,19 @@ class Leases:
 
 
 def _check_share(held: dict[str, dict], address: str, open_cases: int) -> None:
-    count, most = sum(x["address"] == address for x in held.values()), max(FEWEST, open_cases // SHARE)
+    count, most = sum(x.get("address") == address for x in held.values()), max(FEWEST, open_cases // SHARE)
     if count >= most:
         raise TooMany(f"this computer has {count} cases in hand, and no more than {most}: submit some, or use tokens")
 
 
 def _lease(content: dict) -> dict:
-    client, address = str(content["client"]), str(content.get("address", ""))
-    if not (client + address).isprintable():
-        raise ValueError("a name that cannot be shown")
-    return {"client": client, "since": _time(content["since"]), "address": address}
+    lease = {"client": str(content["client"]), "since": _time(content["since"])}
+    return lease | ({"address": str(content["address"])} if "address" in content else {})
+
+
+def _shown(client: str) -> str:
+    """A name that a page can show, whatever the file holds."""
+    return client.encode(errors="replace").decode()
 
 
 def _time(value: object) -> float:
