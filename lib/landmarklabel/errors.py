@@ -41,6 +41,19 @@ class StudyError(LandmarkLabelError):
     """A study folder that lacks what was asked of it."""
 
 
+class TaskMismatch(StudyError):
+    """A study, model or folder that belongs to another task than the one given."""
+
+    http_status = 409
+
+
+class Busy(StudyError):
+    """Somebody else holds what is needed for longer than a request may wait; nothing was changed, the same can be tried again."""
+
+    http_status = 503
+    retry_after_s = 5
+
+
 class NotFound(StudyError):
     """An image, label or model that the study does not have."""
 
@@ -90,3 +103,9 @@ class Conflict(LandmarkLabelError):
             f"{image_id}: your edit started from revision {base}, but revision {current} is the newest; "
             "look at both versions and save again"
         )
+
+
+class KeyReused(LandmarkLabelError):
+    """An idempotency key that was used before for something else."""
+
+    http_status = 409
