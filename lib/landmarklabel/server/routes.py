@@ -121,11 +121,15 @@ def keep_quiet() -> None:
 def add_error_handlers(app: FastAPI) -> None:
     """A user's error is a 4xx with one JSON message, never a bare 500."""
 
-    def answer(status: int, message: str) -> JSONResponse:
+    def answer(status: int, message: str, **headers: str) -> JSONResponse:
         text = message[:4000].encode(errors="backslashreplace").decode()  # of what was sent it may hold half a character
-        return JSONResponse({"detail": text}, status)
+        return JSONResponse({"detail": text}, status, headers)
 
-    app.add_exception_handler(LandmarkLabelError, lambda request, e: answer(e.http_status, str(e)))
+    def refuse(request: Request, error: LandmarkLabelError) -> JSONResponse:
+        again = getattr(error, "retry_after_s", None)
+        return answer(error.http_status, str(error), **({"Retry-After": str(again)} if again else {}))
+
+    app.add_exception_handler(LandmarkLabelError, refuse)
     app.add_exception_handler(MONAILabelException, lambda request, e: answer(400, str(e.msg)))
     app.add_exception_handler(RequestValidationError, lambda request, e: answer(422, _faults(e)))
     app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))

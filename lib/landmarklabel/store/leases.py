@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from landmarklabel.errors import TooMany
 from landmarklabel.io.files import write_json
+from landmarklabel.io.locks import locked
 from landmarklabel.store.database import file_faults
 
 LEASE_S = 30 * 60.0
@@ -90,9 +90,7 @@ class Leases:
     def _locked(self) -> Iterator[dict]:
         with file_faults(_WHAT):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_suffix(".lock").open("a")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock(self.path.with_suffix(".lock")):
             state = self._read()
             before = json.dumps(state, sort_keys=True)
             yield state
@@ -107,6 +105,14 @@ class Leases:
             return {"held": held, "skipped": {str(i): _time(t) for i, t in content["skipped"].items()}}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return {"held": {}, "skipped": {}}  # a lost file costs nothing but a case shown twice
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        with file_faults(_WHAT):
+            held.enter_context(locked(path, what=_WHAT))
+        yield
 
 
 def _check_share(held: dict[str, dict], address: str, open_cases: int) -> None:
