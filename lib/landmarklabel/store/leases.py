@@ -11,7 +11,7 @@ from pathlib import Path
 
 from landmarklabel.errors import TooMany
 from landmarklabel.io.files import write_json
-from landmarklabel.io.locks import locked
+from landmarklabel.io.locks import WAIT_S, locked
 from landmarklabel.store.database import file_faults
 
 LEASE_S = 30 * 60.0
@@ -111,7 +111,7 @@ class Leases:
 def _lock(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         with file_faults(_WHAT):
-            held.enter_context(locked(path, what=_WHAT))
+            held.enter_context(locked(path, WAIT_S, _WHAT))
         yield
 
 
