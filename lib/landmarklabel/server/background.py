@@ -9,6 +9,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from landmarklabel.errors import Unusable, UsageError
 from landmarklabel.server.datastore import FINAL
+from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.server.train import check
 from landmarklabel.server.values import Body, flag_of, key_of, number_of, text_of
 
@@ -25,7 +26,7 @@ def add_background_routes(router: APIRouter, landmark_app) -> None:
     """``/train/`` and ``/batch/infer/`` as MONAI Label's clients ask for them, every parameter checked before anything starts."""
     _add_batch_route(router, landmark_app)
 
-    @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background")
+    @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background", openapi_extra=takes(TRAIN))
     def train(model: str, params: Body | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
         if run_sync:
             raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
@@ -63,11 +64,12 @@ def _device(params: dict) -> str:
 
 
 def _add_batch_route(router: APIRouter, landmark_app) -> None:
-    @router.post("/batch/infer/{model}", tags=["Infer"], summary="Landmarks of many images, in the background")
+    about = {"tags": ["Infer"], "summary": "Landmarks of many images, in the background", "openapi_extra": takes(BATCH)}
+
+    @router.post("/batch/infer/{model}", **about)
     def batch(model: str, images: Images = Images.all, params: Body | None = None, run_sync: bool = False) -> dict:
         """Kept under ``label_tag``; ``images`` may also be a list of ids in the body."""
         given = params or {}
-        landmark_app.infer_task(model)
         if run_sync:
             raise UsageError("many images are looked at in the background: leave out run_sync and ask GET /batch/infer")
         wanted = given.get("images", images.value)
@@ -84,6 +86,7 @@ def _add_batch_route(router: APIRouter, landmark_app) -> None:
             "max_workers": number_of(given, "max_workers", 1, 64),
             "max_batch_size": number_of(given, "max_batch_size", 0, 10**6),
         }
+        landmark_app.infer_task(model)  # raises NotFound
         task, why = AsyncTask.run("batch_infer", request=request)
         if task is None:
             raise HTTPException(429, why)

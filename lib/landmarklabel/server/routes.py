@@ -30,6 +30,7 @@ from landmarklabel.errors import Conflict, LandmarkLabelError, NotAllowed, NotFo
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.access import ANNOTATOR, ROLES, ROUTES, caller
 from landmarklabel.server.background import add_background_routes
+from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, written
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.uploads import add_upload_routes, received_image
@@ -163,7 +164,7 @@ def _routes(landmark_app, policy: Policy) -> APIRouter:
         model: str,
         image: str = "",
         session_id: str = "",
-        params: str = Form("{}"),
+        params: str = Form("{}", json_schema_extra=written(INFER)),
         file: UploadFile = File(None),
         output: Output | None = None,
     ):
@@ -177,7 +178,9 @@ def _routes(landmark_app, policy: Policy) -> APIRouter:
                 raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
             return _answer(landmark_app.infer(request), output)
 
-    @router.post("/activelearning/{strategy}", tags=["Active Learning"], summary="The next case, and why")
+    about = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
+
+    @router.post("/activelearning/{strategy}", **about)
     def next_sample(strategy: str, sender: Request, params: Body | None = None) -> dict:
         """``info`` of the answer is what was noted of the image (``PUT /datastore/image/info``)."""
         who, address = {"client_id": text_of(params or {}, "client_id")}, sender.client.host if sender.client else ""
@@ -235,7 +238,9 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         study.image_path(image_id)
         return revision_to_wire(study, image_id, study.revisions.head(image_id))
 
-    @router.post("/landmarks/images/{image_id}/update", tags=["Landmarks"], summary="Move the other points to a person's")
+    moves = {"tags": ["Landmarks"], "summary": "Move the other points to a person's", "openapi_extra": takes(UPDATE)}
+
+    @router.post("/landmarks/images/{image_id}/update", **moves)
     def update(image_id: str, background: BackgroundTasks, body: Body) -> dict:
         started = time.monotonic()
         if unknown := sorted(set(body) - {"fixed", "absent", "model"}):
@@ -248,7 +253,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         found = {"image": image_id, **task.to_wire(answer)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
-    @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision")
+    @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision", openapi_extra=takes(SAVE))
     def save(image_id: str, background: BackgroundTasks, body: Body):
         landmarks = from_wire(body.get("landmarks"), study.task)
         key, author = key_of(body), caller().name or text_of(body, "author")
