@@ -113,6 +113,48 @@ def annotators(data: Path, runs: Path, people: int = 32, each: int = 100) -> dic
     }
 
 
+def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0) -> dict:
+    """Requests near and far from the server's own description: none may end in an error of the server, or leave a file."""
+    import fuzzing
+
+    from landmarklabel.io.markups import dump_markups
+    from landmarklabel.store.study import Study
+
+    shutil.rmtree(runs, ignore_errors=True)
+    served, temporary = _Served(runs), runs / "temporary"
+    temporary.mkdir()
+    served.start(port=8766, TMPDIR=str(temporary))
+    png, label = (served.study / "p01.png").read_bytes(), dump_markups(served.truth["p01"]).encode()
+    files = [("new.png", png), ("x.mrk.json", label), ("x.png", png[:200]), ("x.fcsv", b"")]
+    own, beside = served.study / ".landmarklabel", fuzzing.files_in(runs) - fuzzing.files_in(served.study)
+    started = time.monotonic()
+    outcome = fuzzing.bombard(served.url, seed, requests_sent, sorted(served.truth), served.task.names, files)
+    minutes = (time.monotonic() - started) / 60
+    left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary)
+    sessions = {place.name for place in (own / "sessions").iterdir()} ^ outcome.sessions
+    served.kill()
+    study = Study(served.study, served.task)
+    faults = study.revisions.verify()
+    study.close()
+    said = served.log.read_text(errors="replace")
+    kinds = defaultdict(int)
+    for (_, status), count in outcome.statuses.items():
+        kinds[str(status)] += count
+    return {
+        "seed": seed,
+        "requests": outcome.statuses.total(),
+        "operations": len({operation for operation, _ in outcome.statuses}),
+        "operations_answered_as_meant": len({operation for operation, status in outcome.statuses if status < 400}),
+        "answers": dict(sorted(kinds.items())),
+        "without_a_proper_answer": [f"{sent.operation} {status}: {text[:100]}" for sent, status, text in outcome.wrong],
+        "files_left": len(left) + len(sessions),
+        "files_outside_the_study": len(fuzzing.files_in(runs) - fuzzing.files_in(served.study) - beside - left),
+        "faults_in_the_audit_trail": len(faults),
+        "internal_errors_in_the_log": said.count("internal error") + said.count("Traceback"),
+        "minutes": round(minutes, 1),
+    }
+
+
 class _Served:
     """A study of phantoms and its server, as ``landmarklabel serve`` starts it."""
 
@@ -144,14 +186,16 @@ class _Served:
         fit(self.task, load_cases(study, study.labelled()), [], config, shelf.candidate)
         shelf.settle(Decision(True, "for the soak"))
         study.close()
-        self.task_file, self.url, self.growth = runs / "task.json", "http://127.0.0.1:8765", []
+        self.task_file, self.url, self.growth = runs / "task.json", "", []
         self.process: subprocess.Popen | None = None
 
-    def start(self) -> None:
-        words = ("serve", "--studies", self.study, "--task", self.task_file, "--port", 8765)
+    def start(self, port: int = 8765, **environment: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        words = ("serve", "--studies", self.study, "--task", self.task_file, "--port", port)
         command = [sys.executable, "-m", "landmarklabel", *map(str, words)]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            more = {"stdout": output, "stderr": subprocess.STDOUT, "env": {**os.environ, **environment}}
+            self.process = subprocess.Popen(command, start_new_session=True, **more)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
@@ -243,4 +287,4 @@ def _quantiles(seconds: list[float]) -> dict:
     return {"calls": len(seconds), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
 
 
-EXPERIMENTS = (soak, annotators)
+EXPERIMENTS = (soak, annotators, fuzz_http)

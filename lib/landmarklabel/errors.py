@@ -68,6 +68,24 @@ class UsageError(LandmarkLabelError):
     """A command or request that asks for something that does not exist."""
 
 
+class Unusable(LandmarkLabelError):
+    """A value of a request that is well formed and that cannot be used."""
+
+    http_status = 422
+
+
+class NotAllowed(LandmarkLabelError):
+    """What the caller's role does not allow."""
+
+    http_status = 403
+
+
+class TooMany(LandmarkLabelError):
+    """More of something than one client may have at a time."""
+
+    http_status = 429
+
+
 class Conflict(LandmarkLabelError):
     """A save based on a revision that is no longer the newest one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from landmarklabel.errors import Busy, TooMany
 from landmarklabel.store.leases import LEASE_S, Leases
 
 IDS = ["a", "b", "c", "d"]
@@ -357,3 +359,53 @@ class AgainstAList(RuleBasedStateMachine):
 
 TestAgainstAList = AgainstAList.TestCase
 TestAgainstAList.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("open_cases", "most"), [(3, 3), (6, 4), (9, 4), (10, 5), (100, 50)])
+def test_an_address_holds_half_of_the_cases_and_always_four(leases, open_cases, most):
+    ids = [f"i{k:03d}" for k in range(open_cases)]
+    for k in range(most):
+        assert leases.take(f"c{k}", ids, take_first, address="1.2.3.4") == ids[k]
+    if most == open_cases:
+        assert leases.take("more", ids, must_not_choose, address="1.2.3.4") is None
+        return
+    with pytest.raises(TooMany, match=f"this computer has {most} cases in hand, and no more than {most}: submit some, or use"):
+        leases.take("more", ids, must_not_choose, address="1.2.3.4")
+    assert holders(leases) == {ids[k]: f"c{k}" for k in range(most)}
+    assert leases.take("else", ids, take_first, address="5.6.7.8") == ids[most]
+    assert leases.take("with a token", ids, take_first) == ids[most + 1]
+
+
+def test_a_refused_client_keeps_what_it_has_and_changing_it_is_no_more(leases, file):
+    ids = [f"i{k}" for k in range(8)]
+    for k in range(4):
+        leases.take(f"c{k}", ids, take_first, address="here")
+    before = file.read_text()
+    with pytest.raises(TooMany):
+        leases.take("c4", ids, take_first, address="here")
+    assert file.read_text() == before
+    assert leases.take("c0", ids, take_first, address="here") == "i4"
+
+
+def test_cases_of_another_kind_stay_in_the_hands_they_are_in(leases):
+    """Second readings are handed out from a list of their own: the first readings of others are not given away by that."""
+    first, second = ["a", "b"], ["x", "y"]
+    assert leases.take("ann", first, take_first, others=second) == "a"
+    assert leases.take("bob", second, take_first, others=first) == "x"
+    assert leases.take("cem", first, take_first, others=second) == "b"
+    assert holders(leases) == {"a": "ann", "x": "bob", "b": "cem"}
+    assert leases.take("ann", second, take_first, others=first) == "y"
+    assert holders(leases) == {"x": "bob", "b": "cem", "y": "ann"}
+
+
+def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(leases, file, monkeypatch):
+    file.parent.mkdir(parents=True)
+    with file.with_suffix(".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        monkeypatch.setattr("landmarklabel.store.leases.WAIT_S", 0.05)
+        with pytest.raises(Busy, match="the list of cases in people's hands is in use"):
+            leases.take("ann", IDS, take_first)
+    assert leases.take("ann", IDS, take_first) == "a"

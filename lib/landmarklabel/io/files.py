@@ -12,6 +12,7 @@ from landmarklabel.errors import UsageError
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
 MARKUPS_SUFFIX = ".mrk.json"
+MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
 _ID = re.compile(r"\w[\w .\-+@]{0,198}", re.UNICODE)
 
 
@@ -22,6 +23,8 @@ def check_id(image_id: str) -> str:
             f"image id {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @, starting with a "
             "letter, digit or _, without '..'"
         )
+    if (size := len(image_id.encode())) > MOST_ID_BYTES:
+        raise UsageError(f"image id {image_id[:80]!r}… has {size} bytes; a file name has room for {MOST_ID_BYTES}: shorten it")
     return image_id
 
 
@@ -73,7 +76,7 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_end_of(path.name)}.")
     os.close(handle)
     try:
         write_to_disk(temporary, data)
@@ -100,6 +103,11 @@ def sync_folder(folder: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _end_of(name: str) -> str:
+    """At most 100 bytes of a name, its suffixes among them: a name of few characters may have many bytes."""
+    return name.encode()[-100:].decode(errors="ignore")
 
 
 def write_json(path: str | Path, content: object) -> None:

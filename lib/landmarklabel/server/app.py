@@ -151,13 +151,18 @@ class LandmarkApp(MONAILabelApp):
         uploaded = request.get("uploaded_file")
         image_id = None if uploaded else request.get("image")
         path = uploaded or self._datastore.get_image_uri(image_id)
+        keep = image_id and str(request.get("save_label", False)).lower() in ("1", "true")
+        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL.value
+        if keep and (tag := self._datastore.tag(tag)) == DefaultLabelTag.FINAL.value:
+            raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
         file, result = task({**request, "image": path})
         label = file
-        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
-        if image_id and str(request.get("save_label", False)).lower() in ("1", "true"):
-            if tag == DefaultLabelTag.FINAL.value:
-                raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
-            label = self._datastore.save_label(image_id, file, tag, {"model": f"{model} v{result['model_version']}"})
+        if keep:
+            try:
+                label = self._datastore.save_label(image_id, file, tag, {"model": f"{model} v{result['model_version']}"})
+            except BaseException:
+                Path(file).unlink(missing_ok=True)
+                raise
         return {"label": label, "tag": tag, "file": file, "params": result}
 
     def batch_infer(self, request: dict, datastore=None) -> dict:
@@ -166,7 +171,7 @@ class LandmarkApp(MONAILabelApp):
         def infer(one: dict, _) -> dict:
             try:
                 return self.infer(one)
-            except LandmarkLabelError as error:
+            except (LandmarkLabelError, OSError) as error:
                 return {"error": str(error)}
 
         return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)

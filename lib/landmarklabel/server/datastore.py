@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import re
-import tempfile
-import threading
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from landmarklabel.errors import LandmarkFileError, NotFound, UsageError
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join, write_json
-from landmarklabel.io.markups import dump_markups, read_markups
+from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, NotAllowed, NotFound, UsageError
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join
+from landmarklabel.io.markups import FCSV_SUFFIX, dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
-from landmarklabel.server.access import caller
+from landmarklabel.server.access import REVIEWER, caller
+from landmarklabel.server.image_info import ImageInfo
+from landmarklabel.server.values import flag_of, key_of, revision_of, text_of
+from landmarklabel.store.bodies import landmarks_of
+from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
 FINAL = DefaultLabelTag.FINAL.value
+LEFT_OUT = "left_out.txt"  # in a data set's archive: what could not be read
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 
@@ -31,8 +35,7 @@ class LandmarkDatastore(Datastore):
 
     def __init__(self, study: Study):
         self.study = study
-        self._info_file = study.folder / ".landmarklabel" / "image_info.json"
-        self._lock = threading.Lock()
+        self._notes = ImageInfo(study.folder / ".landmarklabel")
 
     # --- naming ------------------------------------------------------------------------------------------------------
 
@@ -59,10 +62,14 @@ class LandmarkDatastore(Datastore):
     def get_image(self, image_id: str, params=None):
         return self.study.image_path(image_id).read_bytes()
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict) -> str:
-        self.study.add_image(check_id(image_id), Path(image_filename), author=caller().name)
+    def add_image(self, image_id: str, image_filename: str, image_info: dict, *, copy: bool = True) -> str:
+        """Take an image and notes about it into the study; neither where one is refused."""
+        check_id(image_id)
         if image_info:
-            self.update_image_info(image_id, image_info)
+            self._notes.check(image_id, image_info)
+        self.study.add_image(image_id, Path(image_filename), copy=copy, author=caller().name)
+        if image_info:
+            self._notes.add(image_id, image_info)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -78,32 +85,69 @@ class LandmarkDatastore(Datastore):
     # --- labels ------------------------------------------------------------------------------------------------------
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict) -> str:
+        path = Path(label_filename)
+        return self.save_content(image_id, path.name, path.read_bytes(), label_tag, label_info)
+
+    def save_content(self, image_id: str, name: str, content: bytes, tag: str, info: dict) -> str:
+        """Keep a label as a client sent it.
+
+        Args:
+            image_id: of an image of the study.
+            name: of the client's file: its ending says what it is.
+            content: of the file.
+            tag: ``final`` makes a revision, any other a file.
+            info: MONAI Label's ``params``: ``user`` or ``client_id``, ``base_revision``, ``key``, ``partial``, ``model``.
+
+        Raises:
+            LandmarkFileError: the file. NotFound: the image. Unusable: a value of ``info``. Otherwise as ``submit``.
+        """
         self.study.image_path(image_id)
-        landmarks = self.read_label(Path(label_filename))
-        info = label_info if isinstance(label_info, dict) else {}
-        if _tag(label_tag) == FINAL:
-            base = info.get("base_revision")
-            self.study.save(
-                image_id,
-                landmarks if info.get("partial") else submitted(landmarks),
-                author=caller().name or str(info.get("user") or info.get("client_id") or "")[:200],
-                source="monailabel client",
-                base_revision=base if isinstance(base, int) else None,
-                key=str(info["key"])[:200] if info.get("key") else None,
-            )
+        tag, landmarks = self.tag(tag), self._parsed(name, content)
+        if tag == FINAL:
+            partial, author = flag_of(info, "partial"), text_of(info, "user") or text_of(info, "client_id")
+            base, key = revision_of(info, required=False), key_of(info)
+            landmarks = landmarks if partial else submitted(landmarks)
+            self.submit(image_id, landmarks, author, source="monailabel client", base_revision=base, key=key)
         else:
-            model = str(info.get("model", ""))[:100]
-            atomic_write(self._label_path(image_id, label_tag), dump_markups(landmarks, model))
+            atomic_write(self._label_path(image_id, tag), dump_markups(landmarks, text_of(info, "model")))
         return image_id
 
-    def read_label(self, path: Path) -> LandmarkSet:
+    def submit(
+        self, image_id: str, landmarks: LandmarkSet, author: str, *, source: str, base_revision: int | None, key: str | None
+    ) -> Revision:
+        """Save a case. One that leaves a labelled case without anything a person stated is a removal, and needs that right.
+
+        Raises:
+            NotAllowed: a removal by somebody who may not remove. Otherwise as ``Study.save``.
+        """
+        self.study.image_path(image_id)
+        if not landmarks.by_person.any() and caller().role < REVIEWER:
+            head = self.study.revisions.head(image_id)
+            if head is not None and landmarks_of(head.body, self.study.task).by_person.any():
+                raise NotAllowed(
+                    f"{image_id} has a label, and nothing in this one was stated by a person: that would remove it, "
+                    "which needs the role reviewer"
+                )
+            if base_revision is None:  # a label that somebody saves meanwhile is not removed either
+                base_revision = head.number if head is not None else 0
+        return self.study.save(
+            image_id, landmarks, author=caller().name or author, source=source, base_revision=base_revision, key=key
+        )
+
+    def _parsed(self, name: str, content: bytes) -> LandmarkSet:
         """A label file a client sent. Raises LandmarkFileError."""
-        if not path.name.endswith((MARKUPS_SUFFIX, ".json", ".fcsv")):
-            raise LandmarkFileError("label", [f"a file ending {path.suffix!r}; landmarks are .mrk.json or .fcsv"])
-        try:
-            return read_markups(path, self.study.task)
-        except LandmarkFileError as error:
-            raise LandmarkFileError("label", error.faults) from None
+        name = name.lower()
+        if not name.endswith((MARKUPS_SUFFIX, FCSV_SUFFIX)):
+            raise LandmarkFileError("label", [f"a file ending {Path(name).suffix[:40]!r}; landmarks are .mrk.json or .fcsv"])
+        return (parse_fcsv if name.endswith(FCSV_SUFFIX) else parse_markups)(content, self.study.task, "label")
+
+    def tag(self, tag: object) -> str:
+        """A tag to write under, which names a folder. Raises UsageError for one that differs from a known one by case only."""
+        tag = _tag(tag)
+        for known in (FINAL, *self._tags()):
+            if known != tag and known.casefold() == tag.casefold():
+                raise UsageError(f"label tag {tag!r} differs from {known!r} only by case; use {known!r}")
+        return tag
 
     def _label_path(self, image_id: str, tag: str) -> Path:
         return safe_join(self.study.folder / "labels" / _tag(tag), image_id, MARKUPS_SUFFIX)
@@ -124,7 +168,7 @@ class LandmarkDatastore(Datastore):
         return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        if _tag(label_tag) != FINAL:
+        if self.tag(label_tag) != FINAL:
             self._label_path(label_id, label_tag).unlink(missing_ok=True)
             return
         empty = LandmarkSet.empty(self.study.task)
@@ -149,20 +193,11 @@ class LandmarkDatastore(Datastore):
 
     def get_image_info(self, image_id: str) -> dict:
         self.study.image_path(image_id)
-        return self._infos().get(image_id, {})
+        return self._notes.of(image_id)
 
     def update_image_info(self, image_id: str, info: dict) -> None:
         self.study.image_path(image_id)
-        with self._lock:
-            everything = self._infos()
-            everything[image_id] = {**everything.get(image_id, {}), **_strict(info)}
-            write_json(self._info_file, everything)
-
-    def _infos(self) -> dict:
-        try:
-            return json.loads(self._info_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        self._notes.add(image_id, info)
 
     def status(self) -> dict:
         images, labelled = self.study.images(), self.study.labelled()
@@ -177,30 +212,59 @@ class LandmarkDatastore(Datastore):
         return sum(1 for _ in (self.study.folder / "labels" / tag).glob(f"*{MARKUPS_SUFFIX}"))
 
     def json(self) -> dict:
-        infos = self._infos()
+        infos = self._notes.of_all()
         objects = {}
         for image_id, path in self.study.images().items():
-            labels = {
-                tag: {"ext": MARKUPS_SUFFIX, "info": self.get_label_info(image_id, tag)}
-                for tag in self.get_labels_by_image_id(image_id)
-            }
+            tags = self.get_labels_by_image_id(image_id)
+            labels = {tag: {"ext": MARKUPS_SUFFIX, "info": self._told(image_id, tag)} for tag in tags}
             suffix = path.name[len(image_id) :] if path.is_file() else ""
             objects[image_id] = {"image": {"ext": suffix, "info": infos.get(image_id, {})}, "labels": labels}
         return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _told(self, image_id: str, tag: str) -> dict:
+        """As ``get_label_info``; one that cannot be read must not hide the others."""
+        try:
+            return self.get_label_info(image_id, tag)
+        except LandmarkLabelError as error:
+            return {"error": str(error)}
 
     def _tags(self) -> list[str]:
         folder = self.study.folder / "labels"
         return sorted(p.name for p in folder.iterdir() if p.is_dir() and _TAG.fullmatch(p.name))
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file, zipfile.ZipFile(file, "w") as archive:
-            for item in self.datalist()[:limit_cases]:
-                image, label = Path(item["image"]), Path(item["label"])
-                parts = sorted(p for p in image.rglob("*") if p.is_file()) if image.is_dir() else [image]
-                for part in parts:
-                    archive.write(part, part.relative_to(self.study.folder))
-                archive.write(label, label.relative_to(self.study.folder))
-        return file.name
+        raise UsageError("ask GET /datastore/dataset: the archive has no name on disk")
+
+    def write_archive(self, file: BinaryIO, limit_cases: int | None = None) -> None:
+        """Images and labels of the labelled cases as a zip; ``left_out.txt`` in it names what could not be read.
+
+        Raises:
+            OSError: the archive cannot be written.
+        """
+        left_out = []
+        with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
+            for image_id in list(self.study.labelled())[:limit_cases]:
+                try:
+                    self._write_case(archive, image_id)
+                except (LandmarkLabelError, ValueError) as error:  # a label, or a file name that no zip can hold
+                    left_out.append(f"{image_id}: {error}")
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # of the archive, not of the case
+                        raise
+                    left_out.append(f"{image_id}: {error.strerror or type(error).__name__}")
+            if left_out:
+                archive.writestr(LEFT_OUT, "".join(f"{line}\n" for line in left_out))
+
+    def _write_case(self, archive: zipfile.ZipFile, image_id: str) -> None:
+        """The label as the store has it, then the image: nothing of a case whose label or image cannot be read."""
+        label, image = dump_markups(self.study.labels(image_id)), self.study.image_path(image_id)
+        parts = sorted(p for p in image.rglob("*") if p.is_file()) if image.is_dir() else [image]
+        for part in parts:
+            with part.open("rb"):
+                pass  # raises before anything of the case is written
+        for part in parts:
+            archive.write(part, part.relative_to(self.study.folder))
+        archive.writestr(f"labels/{FINAL}/{image_id}{MARKUPS_SUFFIX}", label)
 
     def refresh(self) -> None:
         self.study.sync()
@@ -212,16 +276,8 @@ def submitted(landmarks: LandmarkSet) -> LandmarkSet:
     return LandmarkSet(landmarks.task, landmarks.positions_mm, status)
 
 
-def _tag(tag: str) -> str:
+def _tag(tag: object) -> str:
     tag = getattr(tag, "value", tag)
     if not isinstance(tag, str) or not _TAG.fullmatch(tag) or ".." in tag:
         raise UsageError(f"label tag {str(tag)[:40]!r} is not allowed: letters, digits, '_', '-' and '.'")
     return tag
-
-
-def _strict(info: object) -> dict:
-    """Only what strict JSON can hold."""
-    try:
-        return json.loads(json.dumps(dict(info), allow_nan=False))
-    except (TypeError, ValueError):
-        raise UsageError("image information must be a JSON object without NaN") from None

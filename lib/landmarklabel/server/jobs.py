@@ -16,9 +16,10 @@ import psutil
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_executors, tasks
 
-from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.server.console import tell
+from landmarklabel.server.values import key_of
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
@@ -48,14 +49,16 @@ class Jobs:
             enqueue: wait for the one that runs.
 
         Raises:
-            NotFound: no such model. UsageError: too many wait.
+            NotFound: no such model. UsageError: too many wait. Unusable: the ``key``. KeyReused: for another training.
         """
         if model not in self.models:
             raise NotFound(f"there is no model {model[:80]!r} to train; there are {', '.join(self.models)}")
-        job = str(params.get("key") or uuid.uuid4().hex)[:200]
-        if (known := _task_of(job)) is not None:
-            return known
+        job = key_of(params) or uuid.uuid4().hex
         request = {key: params[key] for key in WANTED if key in params} | {"model": model, "job": job}
+        if (known := _task_of(job)) is not None:
+            if any(known["request"].get(key) != request.get(key) for key in (*WANTED, "model")):
+                raise KeyReused(f"key {job!r} was used to train {known['request'].get('model')!r} otherwise; use a new one")
+            return known
         with self._list() as waiting:
             if len(waiting) >= MOST_WAITING:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")

@@ -9,38 +9,43 @@ import errno
 import inspect
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 
-from fastapi import APIRouter, Body, FastAPI, File, Form, HTTPException, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.background import BackgroundTasks
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from monailabel.interfaces.exception import MONAILabelException
 from requests_toolbelt import MultipartEncoder
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
-from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, NotFound, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
+from landmarklabel.errors import Conflict, LandmarkLabelError, NotAllowed, NotFound, UsageError
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.server.access import ROLES, ROUTES, caller
+from landmarklabel.server.access import ANNOTATOR, ROLES, ROUTES, caller
+from landmarklabel.server.background import add_background_routes
+from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, written
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
 from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.threads import in_threads_of_its_own
-from landmarklabel.server.train import check
+from landmarklabel.server.uploads import add_upload_routes, received_image
+from landmarklabel.server.values import Body, checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 
 _EVERYTHING = {"allow_methods": ["*"], "allow_headers": ["*"]}
+_REFUSED = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
+_ANSWERS = {"4XX": {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}}
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -62,7 +67,8 @@ def install(landmark_app, policy: Policy) -> Tokens:
     ours = _routes(landmark_app, policy, tokens)
     add_health_route(ours, landmark_app.study, landmark_app.settings.store is None)
     add_metrics_route(ours, metrics)
-    app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes)]
+    served = {f"{method} {route.path}" for route in ours.routes for method in route.methods}
+    app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes, served)]
     add_error_handlers(app)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]  # mirrors any origin
     if policy.origins:
@@ -73,16 +79,16 @@ def install(landmark_app, policy: Policy) -> Tokens:
     return tokens
 
 
-def stock_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
-    """Of MONAI Label's routes those that are served, one a method; their code runs in threads, not in the event loop."""
+def stock_routes(routes: Iterable[BaseRoute], ours: Iterable[str] = ()) -> list[BaseRoute]:
+    """Of MONAI Label's routes those that are served and not ours, one a method; run in threads, not in the event loop."""
     served = []
     for route in flat(routes):
         for method in sorted(getattr(route, "methods", None) or ()):
-            if f"{method} {route.path}" not in ROUTES:
+            if f"{method} {route.path}" not in ROUTES or f"{method} {route.path}" in ours:
                 continue
             if isinstance(route, APIRoute):
                 about = {key: getattr(route, key) for key in ("tags", "summary", "include_in_schema", "response_model")}
-                served.append(APIRoute(route.path, _in_thread(route.endpoint), methods=[method], **about))
+                served.append(APIRoute(route.path, _in_thread(route.endpoint), methods=[method], responses=_ANSWERS, **about))
             else:
                 served.append(Route(route.path, route.endpoint, methods=[method], include_in_schema=False))
     return served
@@ -101,6 +107,7 @@ def _in_thread(endpoint: Callable) -> Callable:
         return endpoint
 
     def call(**given):
+        checked({name: value for name, value in given.items() if isinstance(value, str | dict)}, "the request")
         coroutine = endpoint(**given)
         try:
             coroutine.send(None)
@@ -123,25 +130,38 @@ def keep_quiet() -> None:
 def add_error_handlers(app: FastAPI) -> None:
     """A user's error is a 4xx with one JSON message, never a bare 500."""
 
-    def answer(status: int, message: str) -> JSONResponse:
-        return JSONResponse({"detail": message[:4000]}, status)
+    def answer(status: int, message: str, **headers: str) -> JSONResponse:
+        text = message[:4000].encode(errors="backslashreplace").decode()  # of what was sent it may hold half a character
+        return JSONResponse({"detail": text}, status, headers)
 
-    app.add_exception_handler(LandmarkLabelError, lambda request, e: answer(e.http_status, str(e)))
+    def refuse(request: Request, error: LandmarkLabelError) -> JSONResponse:
+        again = getattr(error, "retry_after_s", None)
+        return answer(error.http_status, str(error), **({"Retry-After": str(again)} if again else {}))
+
+    app.add_exception_handler(LandmarkLabelError, refuse)
     app.add_exception_handler(MONAILabelException, lambda request, e: answer(400, str(e.msg)))
+    app.add_exception_handler(RequestValidationError, lambda request, e: answer(422, _faults(e)))
     app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
     app.add_exception_handler(OSError, lambda request, e: answer(*_of_the_system(e)))
     app.add_exception_handler(RecursionError, lambda request, e: answer(400, "not JSON: brackets are nested too deep"))
 
 
+def _faults(error: RequestValidationError) -> str:
+    """What is wrong, where, in one line and without what was sent, which may be anything."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))[:80]}: {one['msg']}" for one in error.errors()[:10])
+
+
 def _of_the_system(error: OSError) -> tuple[int, str]:
     """Status and text; never the path, which may hold a name."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return 404, "a file that this needs is gone from the study: look at the list of images again"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 507, "the server's disk is full: nothing was changed; free space, then try again"
     return 500, f"the server could not do this ({error.strerror or type(error).__name__})"
 
 
 def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(responses=_ANSWERS)
 
     @router.get("/", include_in_schema=False)
     def home() -> RedirectResponse:
@@ -150,35 +170,31 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
     @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
     @in_threads_of_its_own
     def infer(
-        background: BackgroundTasks,
         model: str,
         image: str = "",
         session_id: str = "",
-        params: str = Form("{}"),
+        params: str = Form("{}", json_schema_extra=written(INFER)),
         file: UploadFile = File(None),
         output: Output | None = None,
     ):
         request = {**_params(params), "model": model, "image": image}
-        if session_id:
-            session = landmark_app.sessions().get_session(session_id)
-            if session is None:
-                raise NotFound(f"there is no session {session_id[:40]!r}; it may have expired")
-            request["uploaded_file"] = session.image
-        elif file is not None and file.filename:
-            request["uploaded_file"] = _received(file)
-            background.add_task(Path(request["uploaded_file"]).unlink, missing_ok=True)
-        elif not image:
-            raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
-        result = landmark_app.infer(request)
-        background.add_task(Path(result["file"]).unlink, missing_ok=True)
-        return _answer(result, output)
+        with ExitStack() as sent:
+            if session_id:
+                request["uploaded_file"] = _session_image(landmark_app, session_id)
+            elif file is not None and file.filename:
+                request["uploaded_file"] = str(sent.enter_context(received_image(landmark_app.study.folder, file)))
+            elif not image:
+                raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
+            return _answer(landmark_app.infer(request), output)
 
-    @router.post("/activelearning/{strategy}", tags=["Active Learning"], summary="The next case, and why")
-    def next_sample(strategy: str, params: dict | None = Body(None)) -> dict:
-        asked = params or {}
-        client = "/".join(part for part in (caller().name, str(asked.get("client_id") or "")) if part)
-        chosen = landmark_app.next_sample({**asked, "client_id": client, "strategy": strategy})
-        return {**chosen, **landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
+    about = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
+
+    @router.post("/activelearning/{strategy}", **about)
+    def next_sample(strategy: str, sender: Request, params: Body | None = None) -> dict:
+        """``info`` of the answer is what was noted of the image (``PUT /datastore/image/info``)."""
+        who, address = {"client_id": text_of(params or {}, "client_id")}, sender.client.host if sender.client else ""
+        chosen = landmark_app.next_sample({**(params or {}), **who, "address": address, "strategy": strategy})
+        return {**chosen, "info": landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
     page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
 
@@ -188,7 +204,8 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
 
     if policy.identity is None:
         _add_login_routes(router, tokens)
-    _add_training_routes(router, landmark_app)
+    add_background_routes(router, landmark_app)
+    add_upload_routes(router, landmark_app)
     _add_landmark_routes(router, landmark_app)
     return router
 
@@ -215,30 +232,6 @@ def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
         return {"username": who.name, "email": None, "name": who.name, "roles": roles}
 
 
-def _add_training_routes(router: APIRouter, landmark_app) -> None:
-    @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background")
-    def train(model: str, params: dict | None = Body(None), run_sync: bool = False, enqueue: bool = False) -> dict:
-        if run_sync:
-            raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
-        check(params or {})
-        task = landmark_app.jobs.start(model, params or {}, enqueue)
-        if task is None:
-            raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
-        return task
-
-    @router.post("/train/", tags=["Train"], summary="Train all models, one after the other")
-    def train_all(params: dict | None = Body(None)) -> dict:
-        given = {name: (params or {}).get(name) for name in landmark_app.jobs.models}
-        given = {name: one if isinstance(one, dict) else {} for name, one in given.items()}
-        for one in given.values():
-            check(one)
-        return {name: {"result": landmark_app.jobs.start(name, one, True), "detail": None} for name, one in given.items()}
-
-    @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
-    def stop() -> dict | None:
-        return landmark_app.jobs.stop()
-
-
 def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     study = landmark_app.study
 
@@ -256,8 +249,10 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         study.image_path(image_id)
         return revision_to_wire(study, image_id, study.revisions.head(image_id))
 
-    @router.post("/landmarks/images/{image_id}/update", tags=["Landmarks"], summary="Move the other points to a person's")
-    def update(image_id: str, background: BackgroundTasks, body: dict = Body(...)) -> dict:
+    moves = {"tags": ["Landmarks"], "summary": "Move the other points to a person's", "openapi_extra": takes(UPDATE)}
+
+    @router.post("/landmarks/images/{image_id}/update", **moves)
+    def update(image_id: str, background: BackgroundTasks, body: Body) -> dict:
         started = time.monotonic()
         if unknown := sorted(set(body) - {"fixed", "absent", "model"}):
             raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are fixed, absent and model")
@@ -269,24 +264,17 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         found = {"image": image_id, **task.to_wire(answer)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
-    @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision")
-    def save(image_id: str, background: BackgroundTasks, body: dict = Body(...)):
+    @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision", openapi_extra=takes(SAVE))
+    def save(image_id: str, background: BackgroundTasks, body: Body):
         landmarks = from_wire(body.get("landmarks"), study.task)
-        base, key = body.get("base_revision"), body.get("key")
-        author, key = caller().name or str(body.get("author", ""))[:200], str(key)[:200] if key else None
-        if body.get("repeat") is True:
+        key, author = key_of(body), caller().name or text_of(body, "author")
+        if flag_of(body, "repeat"):
             again = study.save_repeat(image_id, landmarks, author=author, key=key)
             return {**revision_to_wire(study, image_id, again), "repeat": True}
-        if isinstance(base, bool) or not isinstance(base, int) or base < 0:
-            raise UsageError("base_revision must be the number of the revision your edit started from (0 for none)")
+        base = revision_of(body, required=True)
         try:
-            revision = study.save(
-                image_id,
-                landmarks,
-                author=author,
-                source="landmarks api",
-                base_revision=base,
-                key=key,
+            revision = landmark_app.datastore().submit(
+                image_id, landmarks, author, source="landmarks api", base_revision=base, key=key
             )
         except Conflict as error:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
@@ -323,35 +311,37 @@ def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
     }
 
 
+def _session_image(landmark_app, session_id: str) -> str:
+    sessions = landmark_app.sessions()
+    session = sessions.get_session(session_id) if sessions is not None else None
+    if session is None:
+        raise NotFound(f"there is no session {session_id[:40]!r}; it may have expired")
+    return session.image
+
+
 def _params(text: str) -> dict:
-    try:
-        params = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        params = None
-    if not isinstance(params, dict):
-        raise LandmarkFileError("params", ["must be a JSON object"])
+    """The parameters of an inference. Raises NotAllowed: keeping the result is an annotator's, here as everywhere."""
+    params = form_object(text, "params")
     refused = sorted({"image", "label", "model", "uploaded_file", "session"} & set(params))
     if refused:
         raise UsageError(f"params may not hold {', '.join(refused)}: name the image and the model in the address")
+    if str(params.get("save_label", False)).lower() in ("1", "true") and caller().role < ANNOTATOR:
+        raise NotAllowed("save_label keeps a label in the study, which needs the role annotator")
     return params
 
 
-def _received(file: UploadFile) -> str:
-    suffix = image_suffix(f"x{file.filename}")
-    if suffix is None:
-        raise UsageError(f"the uploaded file is no image: allowed are {' '.join(IMAGE_SUFFIXES)}")
-    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as target:
-        while block := file.file.read(1 << 20):
-            target.write(block)
-    return target.name
-
-
 def _answer(result: dict, output: Output | None) -> Response | dict:
+    """What was asked for; the file that was made for it is removed."""
+    file = Path(result["file"])
+    try:
+        name, content = file.name, file.read_bytes()
+    finally:
+        file.unlink(missing_ok=True)
     if output is Output.json:
         return result["params"]
-    name, content = Path(result["file"]).name, Path(result["file"]).read_bytes()
     if output is Output.image:
-        return FileResponse(result["file"], media_type="application/json", filename=name)
+        where = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type="application/json", headers=where)
     parts = MultipartEncoder(
         {
             "params": (None, json.dumps(result["params"], allow_nan=False), "application/json"),

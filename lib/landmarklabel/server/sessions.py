@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 from monailabel.utils.sessions import Sessions
 
 from landmarklabel.errors import NotFound, UsageError
 
+META = "meta.info"  # MONAI Label's file beside a session's image
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -34,7 +36,12 @@ class SafeSessions(Sessions):
     def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id=None):
         if uncompress:
             raise UsageError("archives are not accepted; send the image file or the DICOM files themselves")
-        return super().add_session(data_file, expiry, False, session_id)
+        session_id = session_id or str(uuid.uuid4())  # by chance alone: who does not know it cannot guess it
+        try:
+            return super().add_session(data_file, expiry, False, session_id)
+        except BaseException:
+            self.remove_session(session_id)
+            raise
 
     def remove_expired(self) -> int:
         """Delete expired sessions and what killed uploads left behind; MONAI Label's own stops at such a folder."""
@@ -48,7 +55,7 @@ class SafeSessions(Sessions):
 def _expires(place: Path) -> float:
     """When a session's folder may go; a minute after its last change if it cannot be read."""
     try:
-        session = json.loads((place / "meta.info").read_text(encoding="utf-8"))
+        session = json.loads((place / META).read_text(encoding="utf-8"))
         return float(session["last_access_ts"]) + float(session["expiry"])
     except (OSError, ValueError, KeyError, TypeError):
         return place.stat().st_mtime + 60 if place.exists() else 0.0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from landmarklabel.active.strategies import STRATEGIES, Choice
 from landmarklabel.landmarks import Status
+from landmarklabel.server.access import caller
 from landmarklabel.server.pool import PoolWatch
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import REPEAT, Study
@@ -29,7 +33,7 @@ class LandmarkStrategy(Strategy):
         self.repeat_every = repeat_every
 
     def __call__(self, request, datastore):
-        client, reasons = str((request or {}).get("client_id") or ""), {}
+        reasons: dict[str, str] = {}
 
         def choose(free: list[str]) -> str:
             choice: Choice = self.choose(self.watch.pool(free), np.random.default_rng())
@@ -37,28 +41,37 @@ class LandmarkStrategy(Strategy):
             return choice.image_id
 
         labelled = self.study.labelled()
-        if (again := self._repeat(client, list(labelled))) is not None:
-            reason = "a second reading, to measure how far people differ: the first is not shown"
-            return {"id": again, "reason": reason, "repeat": True}
         untouched = [i for i in self.study.images() if i not in labelled]
-        chosen = self.leases.take(client, untouched, choose) if untouched else None
-        if chosen is not None:
-            return {"id": chosen, "reason": reasons.get(chosen, "skipped before, and nothing else is left")}
         left = {i: n for i, n in ((i, _to_do(landmarks)) for i, landmarks in labelled.items()) if n}
-        chosen = self.leases.take(client, sorted(left), lambda free: free[0]) if left else None
+        once = self._read_once(labelled)
+        take = functools.partial(self._take, request or {}, {*untouched, *left, *once})
+        if self._time_for_a_repeat(len(labelled), len(once)) and (again := take(once, _any_of)) is not None:
+            reason = "a second reading, to measure how far people differ: the first is not shown"
+            return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
+        if untouched and (chosen := take(untouched, choose)) is not None:
+            return {"id": chosen, "reason": reasons.get(chosen, "skipped before, and nothing else is left")}
+        chosen = take(sorted(left), lambda free: free[0]) if left else None
         return {"id": chosen, "reason": f"{left[chosen]} points nobody has looked at yet"} if chosen else None
 
-    def _repeat(self, client: str, labelled: list[str]) -> str | None:
-        """A labelled case nobody has read twice, when it is time for one."""
-        if not self.repeat_every or not labelled:
-            return None
+    def _take(self, request: dict, unfinished: set[str], open_ids: list[str], choose: Callable) -> str | None:
+        """A case for who asks: a token's holder has one at a time, whatever the client calls itself."""
+        holder = caller().name
+        client, address = holder or str(request.get("client_id") or ""), None if holder else str(request.get("address") or "")
+        return self.leases.take(client, open_ids, choose, address=address, others=unfinished)
+
+    def _read_once(self, labelled: dict) -> list[str]:
+        """Second readings of labelled cases that nobody has made; none where none are asked for."""
+        if not self.repeat_every:
+            return []
         repeats = self.study.repeats()
-        once = [f"{i}{REPEAT}" for i in labelled if i not in repeats]
-        if not once or len(labelled) // self.repeat_every <= len(repeats):
-            return None
-        rng = np.random.default_rng()
-        chosen = self.leases.take(client, once, lambda free: free[int(rng.integers(len(free)))])
-        return None if chosen is None else chosen.removesuffix(REPEAT)
+        return [f"{i}{REPEAT}" for i in labelled if i not in repeats]
+
+    def _time_for_a_repeat(self, labelled: int, once: int) -> bool:
+        return once > 0 and labelled // self.repeat_every > labelled - once
+
+
+def _any_of(free: list[str]) -> str:
+    return free[int(np.random.default_rng().integers(len(free)))]
 
 
 def _to_do(landmarks) -> int:

@@ -168,11 +168,13 @@ def _number(request: dict, key: str, default: float | None) -> float | None:
     if value is None or value == "":
         return default
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (math.isfinite(number) and 0 <= number <= 1e6):
         raise UsageError(f"{key} {str(value)[:40]!r} must be a number from 0 to 1000000")
+    if key == "seed" and number != int(number):
+        raise UsageError(f"seed {str(value)[:40]!r} must be a whole number")
     return number
 
 

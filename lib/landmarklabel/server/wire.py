@@ -9,6 +9,7 @@ import numpy as np
 from landmarklabel.errors import FaultsError, LandmarkFileError
 from landmarklabel.inference.suggest import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.server.values import is_finite
 
 _KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 
@@ -61,9 +62,9 @@ def _take(row: object, task: LandmarkTask, positions: np.ndarray, status: list, 
     """Put one row in place; the text of its fault otherwise."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return f"{str(row)[:80]} is not an object with a name"
-    name = row["name"][:80]
-    if row["name"] not in task.names:
-        return f"task {task.name!r} has no landmark {name!r}"
+    name = row["name"]
+    if name not in task.names:
+        return f"task {task.name!r} has no landmark {name[:80]!r}"
     if name in seen:
         return f"{name!r} appears twice"
     seen.add(name)
@@ -71,7 +72,7 @@ def _take(row: object, task: LandmarkTask, positions: np.ndarray, status: list, 
         return f"{name!r} has unknown keys {sorted(set(row) - _KEYS)[:5]}"
     try:
         state = Status(row.get("status", "placed"))
-    except ValueError:
+    except (ValueError, TypeError):
         return f"{name!r} has status {str(row.get('status'))[:40]!r}; allowed are {', '.join(s.value for s in Status)}"
     i = task.index(name)
     status[i] = state
@@ -89,14 +90,15 @@ def position_of(value: object, dims: int) -> np.ndarray:
     """(dims,) LPS mm from a JSON list of ``dims`` (or, in 2D, three) finite numbers. Raises FaultsError."""
     good = isinstance(value, list) and len(value) in {dims, 3}
     good = good and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-    if not good or not all(math.isfinite(v) and abs(v) <= 1e6 for v in value):
+    if not good or not all(is_finite(v) and abs(v) <= 1e6 for v in value):
         raise FaultsError("position", [f"position {str(value)[:80]} must be {dims} finite numbers (LPS mm)"])
     return np.array(value[:dims], np.float64)
 
 
 def given_points(params: dict, task: LandmarkTask) -> dict:
     """``fixed`` (positions by name) and ``absent`` (names) of a request, checked. Raises LandmarkFileError, FaultsError."""
-    fixed, absent = params.get("fixed") or {}, params.get("absent") or []
+    fixed, absent = params.get("fixed", {}), params.get("absent", [])
+    fixed, absent = {} if fixed is None else fixed, [] if absent is None else absent
     if not isinstance(fixed, dict) or not isinstance(absent, list):
         raise LandmarkFileError("params", ['"fixed" must be {name: [x, y, z]} and "absent" a list of names'])
     known = set(task.names)

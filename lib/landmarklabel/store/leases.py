@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from landmarklabel.errors import TooMany
 from landmarklabel.io.files import write_json
+from landmarklabel.io.locks import WAIT_S, locked
 from landmarklabel.store.database import file_faults
 
 LEASE_S = 30 * 60.0
+FEWEST = 4  # cases that one computer may always hold: a room whose people share an address behind a proxy is not stopped
+SHARE = 2  # of the open cases one computer may hold 1 / SHARE: the rest stays for others
 _WHAT = "the list of cases in people's hands"
 
 
@@ -29,7 +32,15 @@ class Leases:
     def __init__(self, path: str | Path, seconds: float = LEASE_S, clock: Callable[[], float] = time.time):
         self.path, self.seconds, self.clock = Path(path), seconds, clock
 
-    def take(self, client: str, open_ids: Sequence[str], choose: Callable[[list[str]], str]) -> str | None:
+    def take(
+        self,
+        client: str,
+        open_ids: Sequence[str],
+        choose: Callable[[list[str]], str],
+        *,
+        address: str | None = None,
+        others: Iterable[str] = (),
+    ) -> str | None:
         """The next case of a client; None when all are in other hands.
 
         What the client had and did not submit counts as skipped: it comes back when nothing else is left, longest ago first.
@@ -39,11 +50,16 @@ class Leases:
                 fresh ones last.
             open_ids: cases that are not done.
             choose: picks one of those that are free.
+            address: of a client that anybody can claim to be: it may hold half of the open cases, and always four.
+            others: cases that are not done either and that somebody may hold, but not handed out now.
+
+        Raises:
+            TooMany: the address holds its share.
         """
         client = client[:200] or "somebody"
         with self._locked() as state:
             now = self.clock()
-            known = set(open_ids)
+            known = {*open_ids, *others}
             held = {i: x for i, x in state["held"].items() if i in known and self._is_held(x, now)}
             for image_id in [i for i, x in held.items() if x["client"] == client]:
                 held.pop(image_id)
@@ -54,15 +70,18 @@ class Leases:
             state["held"] = held
             if not free:
                 return None
+            if address is not None:
+                _check_share(held, address, len(open_ids))
             chosen = choose(fresh) if fresh else min(free, key=lambda i: state["skipped"][i])
             state["skipped"].pop(chosen, None)
-            held[chosen] = {"client": client, "since": now}
+            held[chosen] = {"client": client, "since": now} | ({"address": address} if address is not None else {})
             return chosen
 
     def held(self) -> dict[str, dict]:
         """Image id to {"client", "since"} of the cases in somebody's hands."""
         with self._locked() as state:
-            return {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
+            held = {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
+            return {i: {"client": _shown(x["client"]), "since": x["since"]} for i, x in held.items()}
 
     def _is_held(self, lease: dict, now: float) -> bool:
         return 0 <= now - lease["since"] < self.seconds  # a clock that was set back holds nothing for ever
@@ -71,9 +90,7 @@ class Leases:
     def _locked(self) -> Iterator[dict]:
         with file_faults(_WHAT):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_suffix(".lock").open("a")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock(self.path.with_suffix(".lock")):
             state = self._read()
             before = json.dumps(state, sort_keys=True)
             yield state
@@ -84,10 +101,34 @@ class Leases:
     def _read(self) -> dict:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            held = {str(i): {"client": str(x["client"]), "since": _time(x["since"])} for i, x in content["held"].items()}
+            held = {str(i): _lease(x) for i, x in content["held"].items()}
             return {"held": held, "skipped": {str(i): _time(t) for i, t in content["skipped"].items()}}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return {"held": {}, "skipped": {}}  # a lost file costs nothing but a case shown twice
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        with file_faults(_WHAT):
+            held.enter_context(locked(path, WAIT_S, _WHAT))
+        yield
+
+
+def _check_share(held: dict[str, dict], address: str, open_cases: int) -> None:
+    count, most = sum(x.get("address") == address for x in held.values()), max(FEWEST, open_cases // SHARE)
+    if count >= most:
+        raise TooMany(f"this computer has {count} cases in hand, and no more than {most}: submit some, or use tokens")
+
+
+def _lease(content: dict) -> dict:
+    lease = {"client": str(content["client"]), "since": _time(content["since"])}
+    return lease | ({"address": str(content["address"])} if "address" in content else {})
+
+
+def _shown(client: str) -> str:
+    """A name that a page can show, whatever the file holds."""
+    return client.encode(errors="replace").decode()
 
 
 def _time(value: object) -> float:

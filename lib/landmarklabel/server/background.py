@@ -1,0 +1,93 @@
+"""Trainings and batches: what a request begins and does not wait for."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from fastapi import APIRouter, HTTPException
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from landmarklabel.errors import Unusable, UsageError
+from landmarklabel.server.datastore import FINAL
+from landmarklabel.server.description import BATCH, TRAIN, takes
+from landmarklabel.server.train import check
+from landmarklabel.server.values import Body, flag_of, key_of, number_of, text_of
+
+
+class Images(str, Enum):
+    """Which images a batch looks at."""
+
+    all = "all"
+    labeled = "labeled"
+    unlabeled = "unlabeled"
+
+
+def add_background_routes(router: APIRouter, landmark_app) -> None:
+    """``/train/`` and ``/batch/infer/`` as MONAI Label's clients ask for them, every parameter checked before anything starts."""
+    _add_batch_route(router, landmark_app)
+
+    @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background", openapi_extra=takes(TRAIN))
+    def train(model: str, params: Body | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
+        if run_sync:
+            raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
+        _check_training(params or {})
+        task = landmark_app.jobs.start(model, params or {}, enqueue)
+        if task is None:
+            raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
+        return task
+
+    @router.post("/train/", tags=["Train"], summary="Train all models, one after the other")
+    def train_all(params: Body | None = None) -> dict:
+        given = {name: (params or {}).get(name) for name in landmark_app.jobs.models}
+        for name, one in given.items():
+            if one is not None and not isinstance(one, dict):
+                raise Unusable(f"the parameters of {name} must be a JSON object")
+            _check_training(one or {})
+        given = {name: one or {} for name, one in given.items()}
+        return {name: {"result": landmark_app.jobs.start(name, one, True), "detail": None} for name, one in given.items()}
+
+    @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
+    def stop() -> dict | None:
+        return landmark_app.jobs.stop()
+
+
+def _check_training(params: dict) -> None:
+    """Raise UsageError, Unusable for what no training can use, before one is started."""
+    check(params)
+    key_of(params), flag_of(params, "pretrained"), _device(params)
+
+
+def _device(params: dict) -> str:
+    """The device that is asked for; Slicer sends a list, of which the first counts."""
+    asked = params.get("device")
+    return text_of({"device": asked[0] if isinstance(asked, list) and asked else asked}, "device")
+
+
+def _add_batch_route(router: APIRouter, landmark_app) -> None:
+    about = {"tags": ["Infer"], "summary": "Landmarks of many images, in the background", "openapi_extra": takes(BATCH)}
+
+    @router.post("/batch/infer/{model}", **about)
+    def batch(model: str, images: Images = Images.all, params: Body | None = None, run_sync: bool = False) -> dict:
+        """Kept under ``label_tag``; ``images`` may also be a list of ids in the body."""
+        given = params or {}
+        if run_sync:
+            raise UsageError("many images are looked at in the background: leave out run_sync and ask GET /batch/infer")
+        wanted = given.get("images", images.value)
+        if wanted not in list(Images) and not (isinstance(wanted, list) and all(isinstance(i, str) for i in wanted)):
+            raise Unusable("images must be all, labeled or unlabeled, or a list of ids")
+        tag = landmark_app.datastore().tag(text_of(given, "label_tag") or "original")
+        if tag == FINAL:
+            raise UsageError("a prediction is not a final label; keep it under another tag")
+        request = {
+            "model": model,
+            "images": wanted,
+            "label_tag": tag,
+            "device": "cpu" if _device(given) == "cpu" else "cuda",
+            "max_workers": number_of(given, "max_workers", 1, 64),
+            "max_batch_size": number_of(given, "max_batch_size", 0, 10**6),
+        }
+        landmark_app.infer_task(model)  # raises NotFound
+        task, why = AsyncTask.run("batch_infer", request=request)
+        if task is None:
+            raise HTTPException(429, why)
+        return task

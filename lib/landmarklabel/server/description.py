@@ -1,0 +1,71 @@
+"""What our addresses take, in the words of OpenAPI: Python sees a plain object, clients and tests see its parts."""
+
+from __future__ import annotations
+
+from landmarklabel.landmarks import Status
+from landmarklabel.server.values import MOST_CHARACTERS
+
+_TEXT = {"type": "string", "maxLength": MOST_CHARACTERS}
+_KEY = {**_TEXT, "minLength": 1, "description": "the same again under one key adds nothing"}
+_POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3, "description": "LPS mm"}
+_BASE = {"type": "integer", "minimum": 0, "description": "revision the edit started from, 0 for none"}
+_DEVICE = {"type": "string", "enum": ["auto", "cpu", "cuda"]}
+_ROW = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": _TEXT, "status": {"type": "string", "enum": [s.value for s in Status]}, "position": _POSITION},
+}
+_POINTS = {
+    "fixed": {"type": "object", "additionalProperties": _POSITION},
+    "absent": {"type": "array", "items": _TEXT},
+}
+
+
+def _object(properties: dict, *required: str) -> dict:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+SAVE = _object(
+    {
+        "landmarks": {"type": "array", "items": _ROW},
+        "base_revision": _BASE,
+        "author": _TEXT,
+        "key": _KEY,
+        "repeat": {"type": "boolean", "description": "a second reading: it changes no label"},
+    },
+    "landmarks",
+)
+UPDATE = _object({**_POINTS, "model": _TEXT})
+TRAIN = _object(
+    {
+        "minutes": {"type": "number", "minimum": 0},
+        "max_epochs": {"type": "number", "minimum": 0},
+        "seed": {"type": "integer", "minimum": 0},
+        "device": _DEVICE,
+        "pretrained": {"type": "boolean"},
+        "key": _KEY,
+    }
+)
+BATCH = _object(
+    {
+        "label_tag": _TEXT,
+        "images": {"type": "array", "items": _TEXT},
+        "device": _DEVICE,
+        "max_workers": {"type": "integer", "minimum": 0, "maximum": 64},
+        "max_batch_size": {"type": "integer", "minimum": 0},
+    }
+)
+ASK = _object({"client_id": _TEXT})
+INFER = _object({**_POINTS, "device": _DEVICE, "save_label": {"type": "boolean"}, "label_tag": _TEXT})
+LABEL = _object({"user": _TEXT, "client_id": _TEXT, "base_revision": _BASE, "key": _KEY, "partial": {"type": "boolean"}})
+NOTES = {"type": "object"}
+
+
+def takes(schema: dict) -> dict:
+    """``openapi_extra`` of a route whose body is such an object."""
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+def written(schema: dict) -> dict:
+    """``json_schema_extra`` of a form's field that holds such an object as text."""
+    return {"contentMediaType": "application/json", "contentSchema": schema}

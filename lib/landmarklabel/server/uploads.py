@@ -1,0 +1,180 @@
+"""Files that come and go: MONAI Label's own addresses for uploads, sessions and the data set, leaving nothing behind.
+
+What is sent lies in the study's ``.landmarklabel/incoming`` while it is looked at, and is removed whatever comes of it.
+The archive of a data set has no name on disk at all: the system frees it with the answer, or with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
+from fastapi.background import BackgroundTasks
+from fastapi.responses import FileResponse, StreamingResponse
+
+from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
+from landmarklabel.server.access import caller
+from landmarklabel.server.datastore import FINAL, LandmarkDatastore
+from landmarklabel.server.description import LABEL, NOTES, written
+from landmarklabel.server.sessions import META
+from landmarklabel.server.values import checked, form_object
+from landmarklabel.store.database import file_faults
+
+BLOCK = 2**20  # bytes read at a time
+MOST_NAME_BYTES = 200  # of a sent file's name, which a session keeps
+_NOTES, _LABEL = (Form("{}", json_schema_extra=written(schema)) for schema in (NOTES, LABEL))
+CHECK_SUMS = ("SHA256", "SHA512", "MD5")
+
+
+@contextmanager
+def incoming(study_folder: Path) -> Iterator[Path]:
+    """A folder for what is being received, gone afterwards."""
+    place = study_folder / ".landmarklabel" / "incoming"
+    with file_faults("what was sent"):
+        place.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=place)
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
+def received_image(study_folder: Path, file: UploadFile) -> Iterator[Path]:
+    """An uploaded image as a file, gone afterwards. Raises UsageError for what is no image by its name."""
+    suffix = image_suffix(f"x{_sent_name(file)}")
+    if suffix is None:
+        raise UsageError(f"the uploaded file is no image: allowed are {' '.join(IMAGE_SUFFIXES)}")
+    with incoming(study_folder) as folder:
+        yield _written(file, folder / f"image{suffix}")
+
+
+def add_upload_routes(router: APIRouter, landmark_app) -> None:
+    """``/datastore/image``, ``/datastore/label`` and ``/datastore/dataset`` as MONAI Label's clients ask for them."""
+    store: LandmarkDatastore = landmark_app.datastore()
+    folder = landmark_app.study.folder
+
+    @router.put("/datastore/", tags=["Datastore"], summary="Upload an image: MONAI Label's client uses this address")
+    @router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
+    def add_image(image: str | None = None, params: str = _NOTES, file: UploadFile = File(...)) -> dict:
+        info = _signed(form_object(params, "params"))
+        image_id = image or image_id_of(_sent_name(file))
+        with received_image(folder, file) as path:
+            store.add_image(image_id, str(path), info, copy=False)
+        return {"image": image_id}
+
+    @router.head("/datastore/image", tags=["Datastore"], summary="Whether there is an image, with this checksum")
+    def check_image(image: str, check_sum: str | None = None) -> dict:
+        path = landmark_app.study.image_path(image)
+        if not path.is_file():
+            raise NotFound("the image is a folder of DICOM files, which has no checksum")
+        kind, _, wanted = (check_sum or "").rpartition(":")
+        if wanted and _checksum(path, kind or CHECK_SUMS[0]) != wanted.lower():
+            raise NotFound("the image has another checksum")
+        return {}
+
+    @router.put("/datastore/image/info", tags=["Datastore"], summary="Note something about an image")
+    def note(image: str, info: str = _NOTES) -> None:
+        store.update_image_info(image, _signed(form_object(info, "info")))
+
+    @router.put("/datastore/updatelabelinfo", tags=["Datastore"], summary="Refused: it follows from the revisions")
+    @router.put("/datastore/label/info", tags=["Datastore"], summary="Refused: it follows from the revisions")
+    def note_on_label(label: str, tag: str, info: str = _NOTES) -> None:
+        store.update_label_info(label, tag, form_object(info, "info"))
+
+    @router.put("/datastore/label", tags=["Datastore"], summary="Submit a label")
+    def save_label(
+        background: BackgroundTasks, image: str, params: str = _LABEL, tag: str = FINAL, label: UploadFile = File(...)
+    ) -> dict:
+        info, content = form_object(params, "params"), label.file.read()  # small: the address takes no more than TEXT
+        store.save_content(image, _sent_name(label), content, tag or FINAL, info)
+        background.add_task(landmark_app.on_save_label, image, image)
+        return {"image": image, "label": image}
+
+    @router.get("/datastore/dataset", tags=["Datastore"], summary="Labelled images and their labels as a zip")
+    def dataset(limit_cases: int | None = Query(None, ge=0)) -> StreamingResponse:
+        with incoming(folder) as place:
+            file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - closed when it was sent
+        try:
+            store.write_archive(file, limit_cases)
+            size = file.tell()
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        headers = {"content-length": str(size), "content-disposition": 'attachment; filename="dataset.zip"'}
+        return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
+
+    _add_session_routes(router, landmark_app)
+
+
+def _add_session_routes(router: APIRouter, landmark_app) -> None:
+    def sessions():
+        if landmark_app.sessions() is None:
+            raise HTTPException(406, "this server keeps no sessions")
+        return landmark_app.sessions()
+
+    @router.put("/session/", tags=["Session"], summary="Upload an image that belongs to no study")
+    def create(uncompress: bool = False, expiry: int = 0, files: list[UploadFile] = File(...)) -> dict:
+        kept = sessions()
+        with incoming(landmark_app.study.folder) as folder:
+            (place := folder / "files").mkdir()
+            paths = [_written(file, place / _name_to_keep(file)) for file in files]
+            session_id, session = kept.add_session(str(place if len(paths) > 1 else paths[0]), expiry, uncompress)
+        return {"session_id": session_id, "session_info": session.to_json()}
+
+    @router.get("/session/{session_id}", tags=["Session"], summary="A session, or its image")
+    def get(session_id: str, update_ts: bool = False, image: bool = False):
+        session = sessions().get_session(session_id, update_ts=update_ts)
+        if session is None:
+            raise NotFound(f"there is no session {session_id[:40]!r}; it may have expired")
+        if not image:
+            return session.to_json()
+        if not Path(session.image).is_file():
+            raise UsageError("this session has several files; they are not sent back")
+        return FileResponse(session.image, filename=Path(session.image).name)
+
+
+def _signed(info: dict) -> dict:
+    """Notes with the name of who made them, where it is known."""
+    return info | ({"user": caller().name} if caller().name else {})
+
+
+def _sent_name(file: UploadFile) -> str:
+    """The name of a sent file without the client's folders: MONAI Label's sends its whole path."""
+    return re.split(r"[/\\]", checked(file.filename or "", "the file's name"))[-1]
+
+
+def _name_to_keep(file: UploadFile) -> str:
+    name = _sent_name(file)
+    if not name.isprintable() or not 0 < len(name.encode()) <= MOST_NAME_BYTES or name.startswith(".") or name == META:
+        raise UsageError(f"a file may not be called {name[:80]!r}; send it under another name")
+    return name
+
+
+def _written(file: UploadFile, path: Path) -> Path:
+    """A sent file on disk. Raises UsageError where two have one name, StoreFault for a full disk."""
+    if path.exists():
+        raise UsageError(f"two files are called {path.name[:80]!r}")
+    with file_faults("what was sent"), path.open("xb") as target:
+        while block := file.file.read(BLOCK):
+            target.write(block)
+    return path
+
+
+def _checksum(path: Path, kind: str) -> str:
+    if kind not in CHECK_SUMS:
+        raise UsageError(f"checksum {kind[:40]!r} is not known; there are {', '.join(CHECK_SUMS)}")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind.lower()).hexdigest()
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while block := file.read(BLOCK):
+            yield block

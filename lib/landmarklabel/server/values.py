@@ -1,0 +1,129 @@
+"""What a request may hold: every number, text and nested value is looked at here before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from landmarklabel.errors import LandmarkFileError, Unusable
+
+MOST_CHARACTERS = 200  # of an author, a key, a client's name: what the revision store keeps of one
+MOST_NESTED = 32  # our own bodies need five levels; Python's own limit is near a thousand, and is met by printing a value
+
+
+def checked(value: object, what: str, most_nested: int = MOST_NESTED) -> object:
+    """``value`` when everything in it can be used: finite numbers, proper Unicode without NUL, not nested too deep.
+
+    Args:
+        value: what a JSON parser or a form gave; other objects than JSON's are left alone.
+        what: named in the error.
+        most_nested: levels of objects and lists.
+
+    Raises:
+        Unusable: naming the first value that cannot be used.
+    """
+    left = [(value, 1)]
+    while left:
+        one, depth = left.pop()
+        if depth > most_nested:
+            raise Unusable(f"{what}: values are nested deeper than {most_nested} levels")
+        if isinstance(one, dict):
+            left += [(inner, depth + 1) for pair in one.items() for inner in pair]
+        elif isinstance(one, list):
+            left += [(inner, depth + 1) for inner in one]
+        elif isinstance(one, str) and not _is_text(one):
+            raise Unusable(f"{what}: text {one[:40]!r} holds a NUL or half a character (a lone surrogate)")
+        elif isinstance(one, int | float) and not is_finite(one):
+            raise Unusable(f"{what}: a number is too large, or no number at all (NaN, infinity)")
+    return value
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def is_finite(number: float) -> bool:
+    """Whether a number can be used as a float64; ``math.isfinite`` alone fails on an integer of 400 digits."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
+def _checked_body(body: dict) -> dict:
+    return checked(body, "the request")
+
+
+Body = Annotated[dict, AfterValidator(_checked_body)]
+"""A JSON object as the body of a request, checked."""
+
+
+def form_object(text: str | None, what: str) -> dict:
+    """The JSON object in a field of a form; none where it is empty. Raises LandmarkFileError, Unusable."""
+    try:
+        content = json.loads(text, parse_constant=_no_constant) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise LandmarkFileError(what, [f"must be a JSON object ({str(error)[:80]})"]) from None
+    if not isinstance(content, dict):
+        raise LandmarkFileError(what, ["must be a JSON object"])
+    return checked(content, what)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")
+
+
+def text_of(content: dict, key: str, least: int = 0) -> str:
+    """A text of a request, "" where it is left out. Raises Unusable for what is too long or cannot be printed: nothing is cut."""
+    value = content.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not least <= len(value) <= MOST_CHARACTERS or not value.isprintable():
+        raise Unusable(f"{key} {_shown(value)} must be printable text of {least} to {MOST_CHARACTERS} characters")
+    return value
+
+
+def key_of(content: dict) -> str | None:
+    """The ``key`` under which a client may send the same thing again, None where it is left out. Raises Unusable."""
+    return text_of(content, "key", 1) or None
+
+
+def revision_of(content: dict, required: bool) -> int | None:
+    """``base_revision``; None where it may be left out and is. Raises Unusable."""
+    value = content.get("base_revision")
+    if value is None and not required:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Unusable(
+            f"base_revision {_shown(value)} must be the number of the revision your edit started from: a whole number, 0 for none"
+        )
+    return value
+
+
+def number_of(content: dict, key: str, default: int, most: int) -> int:
+    """A whole number from 0 to ``most``. Raises Unusable."""
+    value = content.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise Unusable(f"{key} {_shown(value)} must be a whole number from 0 to {most}")
+    return value
+
+
+def flag_of(content: dict, key: str) -> bool:
+    """True or false, false where it is left out. Raises Unusable."""
+    value = content.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise Unusable(f"{key} {_shown(value)} must be true or false")
+    return bool(value)
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
