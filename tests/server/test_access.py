@@ -146,9 +146,18 @@ def test_other_computers_stay_outside_until_there_are_tokens_and_tls_or_the_oper
         answer = requests.get(outside + "/info/", headers={"Authorization": f"Bearer {token}"}, timeout=30)
         assert answer.status_code == 403 and "https only" in answer.json()["detail"]
         assert server.http("GET", "/info/").status_code == 401
-    Tokens(material.study).remove("ann")
+
+
+def test_on_the_operators_word_other_computers_come_in_until_there_are_tokens(material, running_server):
+    address = another_address()
     with running_server(material, "insecure", "true", host="0.0.0.0") as server:
-        assert requests.get(server.url.replace("127.0.0.1", address) + "/info/", timeout=30).status_code == 200
+        outside = server.url.replace("127.0.0.1", address) + "/info/"
+        assert requests.get(outside, timeout=30).status_code == 200
+        token = Tokens(material.study).new("ann", "annotator")
+        assert requests.get(outside, timeout=30).status_code == 401
+        assert requests.get(outside, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 200
+        Tokens(material.study).remove("ann")
+        assert requests.get(outside, timeout=30).status_code == 503
 
 
 def test_serve_with_a_certificate_and_a_token_answers_other_computers(material, tmp_path):

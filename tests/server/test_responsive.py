@@ -31,6 +31,8 @@ def material(tmp_path_factory) -> Material:
     material = phantoms(tmp_path_factory.mktemp("responsive"), 4, size=(600, 800), n_landmarks=30)
     study = Study(material.study, material.task)
     cases = load_cases(study, dict(list(material.truth.items())[:2]))
+    for image_id, landmarks in material.truth.items():
+        study.save(image_id, landmarks, author="ann")
     study.close()
     config = FitConfig(find_preset("scn", 2), Budget(steps=2), device=torch.device("cpu"))
     fit(material.task, cases, [], config, material.shelf.candidate)

@@ -22,14 +22,14 @@ SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "o
 
 def serve(a: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
-    check_free(a.host, a.port)
+    _check_safe(a)
+    check_free(a.host, a.port)  # before anything slow
     task = resolve_task(a.task)
     if Path(a.studies).exists() and not Path(a.studies).is_dir():
         raise StudyError(f"{a.studies} is not a folder")
     conf = _conf(a)
     conf["models"] = a.models or live_models(Path(a.studies), task.dims)
     resolve_models(conf["models"], task.dims)
-    _check_safe(a)
     os.environ |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     app = app_folder(Path(a.studies))
     sys.argv = [

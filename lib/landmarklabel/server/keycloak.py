@@ -55,10 +55,12 @@ def _user(token: str):
 
     try:
         key = auth.get_public_key(settings.MONAI_LABEL_AUTH_REALM_URI)
-    except (requests.RequestException, ValueError, KeyError) as error:
+        payload = jwt.decode(token, key, algorithms=["RS256"], options={"verify_aud": False, "require": ["exp"]})
+    except jwt.InvalidTokenError:
+        raise
+    except (requests.RequestException, jwt.PyJWTError, ValueError, KeyError, TypeError) as error:  # or its key is none
         tell(f"the identity server cannot be used ({type(error).__name__})")
         raise IdentityUnreachable("the identity server cannot be asked who you are; try again") from None
-    payload = jwt.decode(token, key, algorithms=["RS256"], options={"verify_aud": False, "require": ["exp"]})
     roles: object = payload
     for part in settings.MONAI_LABEL_AUTH_TOKEN_ROLES.split("#"):
         roles = roles.get(part) if isinstance(roles, dict) else None

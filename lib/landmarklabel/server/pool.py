@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import numpy as np
@@ -45,8 +46,10 @@ class PoolWatch:
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
+        self._passes = ThreadPoolExecutor(1, "pool passes")
 
     def start(self) -> None:
+        self._passes.submit(int).result()  # makes its thread here: one made by the thread below would be as slow as that is
         self._thread.start()
 
     def stop(self) -> None:
@@ -90,8 +93,8 @@ class PoolWatch:
                     self.looks[image_id] = thumbnail(Case(image_id, image))
                 if wanted:
                     case = model.case(image_id, image)
-                    with self.alone():
-                        self.seen[image_id] = version, look_over(model, case)
+                    with self.alone():  # requests wait meanwhile, so not at the low priority of this thread
+                        self.seen[image_id] = version, self._passes.submit(look_over, model, case).result()
                     changed += 1
             if changed and changed % SAVED_EVERY == 0:
                 self._save()
