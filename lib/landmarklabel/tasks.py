@@ -31,14 +31,16 @@ def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> Lan
     return LandmarkTask.load(known[name_or_file])
 
 
-def resolve_study_task(name_or_file: str | None, study: str | Path) -> LandmarkTask:
+def resolve_study_task(
+    name_or_file: str | None, study: str | Path, folders: Sequence[Path] = (SHIPPED,)
+) -> LandmarkTask:
     """The task that is named, or the one that the study belongs to.
 
     Raises:
         UsageError: none is named, and the study has no record of its own. As ``resolve_task`` otherwise.
     """
     if name_or_file is not None:
-        return resolve_task(name_or_file)
+        return resolve_task(name_or_file, folders)
     record = read_record(study)
     if record is None:
         raise UsageError(f"which landmarks? {study} does not say it itself: give --task NAME_OR_FILE.json")

@@ -13,8 +13,9 @@ from pathlib import Path
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.services.listening import check_free
 from landmarklabel.services.settings import ServerSettings, live_models
+from landmarklabel.store.study_task import check_same_task
 from landmarklabel.store.tokens import Tokens
-from landmarklabel.tasks import resolve_models, resolve_task
+from landmarklabel.tasks import resolve_models, resolve_study_task
 
 _MAIN = '"""Made by landmarklabel serve."""\n\nfrom landmarklabel.server.app import LandmarkApp\n\n__all__ = ["LandmarkApp"]\n'
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins")  # handed on as they were given
@@ -24,7 +25,8 @@ def serve(a: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
     _check_safe(a)
     check_free(a.host, a.port)  # before anything slow
-    task = resolve_task(a.task)
+    task = resolve_study_task(a.task, a.studies)
+    check_same_task(a.studies, task)
     if Path(a.studies).exists() and not Path(a.studies).is_dir():
         raise StudyError(f"{a.studies} is not a folder")
     conf = _conf(a)
@@ -47,7 +49,9 @@ def _conf(a: argparse.Namespace) -> dict[str, str]:
     if a.insecure:
         given["insecure"] = "true"
     ServerSettings.of(given, lambda name: f"--{name.replace('_', '-')}")
-    return {"task": str(Path(a.task).resolve()) if Path(a.task).is_file() else a.task, **given}
+    if a.task:
+        given["task"] = str(Path(a.task).resolve()) if Path(a.task).is_file() else a.task
+    return given
 
 
 def _run_quietly() -> None:

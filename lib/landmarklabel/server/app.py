@@ -14,7 +14,7 @@ from uvicorn import Config
 
 from landmarklabel import __version__
 from landmarklabel.active.retraining import why_retrain
-from landmarklabel.errors import LandmarkLabelError, NotFound, UsageError
+from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.server.console import said_of_models, tell
 from landmarklabel.server.datastore import LandmarkDatastore
@@ -27,12 +27,15 @@ from landmarklabel.server.running import address, look_after, starting, this_ser
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
 from landmarklabel.server.train import SERVER_PID, LandmarkTrain
+from landmarklabel.services.models import what_answers
 from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
-from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
+from landmarklabel.tasks import SHIPPED, resolve_models, resolve_study_task
 from landmarklabel.training.publishing import ModelShelf
+
+VERIFY_S = 0.02  # that an answer may take to look at changed images; the rest is looked at in the background
 
 
 class LandmarkApp(MONAILabelApp):
@@ -47,15 +50,15 @@ class LandmarkApp(MONAILabelApp):
 
     def _set_up(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.settings = ServerSettings.of(conf)
-        if not self.settings.task:
-            raise UsageError("which landmarks? start with --conf task NAME_OR_FILE.json")
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
-        self.task = resolve_task(self.settings.task, (Path(app_dir) / "tasks", SHIPPED))
+        self.task = resolve_study_task(self.settings.task or None, studies, (Path(app_dir) / "tasks", SHIPPED))
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
-        self.study = Study(studies, self.task, self.settings.store)
+        self.study = Study(studies, self.task, self.settings.store, verify_s=VERIFY_S)
+        for text in self.study.notices:
+            tell(text)
         self.watch = PoolWatch(self.study, self._live, lambda: self.infer_task().alone())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
@@ -118,8 +121,16 @@ class LandmarkApp(MONAILabelApp):
             self.jobs.go_on()
             if (server := this_server()) is not None:
                 look_after(server, lambda port: self._greeting(server.config, port, policy, tokens))
-        if problems := len(self.study.sync()):  # their names stay out of the log
-            tell(f"{problems} files of the study need a look: landmarklabel doctor {self.study.folder.name} says which")
+        self._look_at_files()
+
+    def _look_at_files(self) -> None:
+        try:
+            problems = len(self.study.sync())  # their names stay out of the log
+        except Busy as error:  # hand edits are taken in when a case is saved, too
+            tell(str(error))
+            return
+        if problems:
+            tell(f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which")
 
     def _greeting(self, config: Config, port: int, policy: Policy, tokens: Tokens) -> str:
         """Where to open which study, and what answers there."""
@@ -129,6 +140,10 @@ class LandmarkApp(MONAILabelApp):
         answers = said_of_models(self.model_versions(), len(labelled))
         line = f"open {address(config, port, others)}/landmarks/ · {cases} · {answers}"
         return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
+
+    def answers(self) -> dict[str, str]:
+        """What answers under every served model's name, and why, in words."""
+        return {name: what_answers(self.study, task.shelf).text for name, task in self._infers.items()}
 
     def model_versions(self) -> dict[str, int]:
         """The live version of every served model; 0 for none trained yet."""

@@ -17,7 +17,6 @@ from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.server.access import REVIEWER, caller
 from landmarklabel.server.image_info import ImageInfo
 from landmarklabel.server.values import flag_of, key_of, revision_of, text_of
-from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
@@ -113,7 +112,15 @@ class LandmarkDatastore(Datastore):
         return image_id
 
     def submit(
-        self, image_id: str, landmarks: LandmarkSet, author: str, *, source: str, base_revision: int | None, key: str | None
+        self,
+        image_id: str,
+        landmarks: LandmarkSet,
+        author: str,
+        *,
+        source: str,
+        base_revision: int | None,
+        key: str | None,
+        pixels: str | None = None,
     ) -> Revision:
         """Save a case. One that leaves a labelled case without anything a person stated is a removal, and needs that right.
 
@@ -123,15 +130,16 @@ class LandmarkDatastore(Datastore):
         self.study.image_path(image_id)
         if not landmarks.by_person.any() and caller().role < REVIEWER:
             head = self.study.revisions.head(image_id)
-            if head is not None and landmarks_of(head.body, self.study.task).by_person.any():
+            if head is not None and self.study.read(head).by_person.any():
                 raise NotAllowed(
                     f"{image_id} has a label, and nothing in this one was stated by a person: that would remove it, "
                     "which needs the role reviewer"
                 )
             if base_revision is None:  # a label that somebody saves meanwhile is not removed either
                 base_revision = head.number if head is not None else 0
+        who = caller().name or author
         return self.study.save(
-            image_id, landmarks, author=caller().name or author, source=source, base_revision=base_revision, key=key
+            image_id, landmarks, author=who, source=source, base_revision=base_revision, key=key, pixels=pixels
         )
 
     def _parsed(self, name: str, content: bytes) -> LandmarkSet:

@@ -31,6 +31,7 @@ SAVE = _object(
         "base_revision": _BASE,
         "author": _TEXT,
         "key": _KEY,
+        "pixels": {**_TEXT, "description": "hash of the pixels the points were placed on: refused where the image has changed"},
         "repeat": {"type": "boolean", "description": "a second reading: it changes no label"},
     },
     "landmarks",

@@ -12,7 +12,7 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import FaultsError
+from landmarklabel.errors import FaultsError, ModelError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import LEVEL, Calibration
 from landmarklabel.inference.evidence import Evidence
@@ -28,7 +28,10 @@ from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
+from landmarklabel.server.console import tell
 from landmarklabel.server.wire import given_points, suggestion_to_wire
+from landmarklabel.services.models import what_answers
+from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
 
@@ -76,7 +79,7 @@ class LandmarkInfer(InferTask):
         return True
 
     def info(self) -> dict:
-        task, live = self.study.task, self.shelf.live()
+        task, state = self.study.task, what_answers(self.study, self.shelf)
         more = {
             "task": task.name,
             "dims": task.dims,
@@ -84,11 +87,12 @@ class LandmarkInfer(InferTask):
             "coordinateSystem": "LPS",
             "units": "mm",
             "mirror_pairs": [list(p) for p in task.mirror_pairs],
-            "version": self.shelf.record()["version"],
-            "trained": live is not None,
+            "version": state.version,
+            "trained": state.answers,
+            "state": state.text,
         }
-        if live is not None:
-            metrics = read_record(live).get("metrics") or {}
+        if state.answers:
+            metrics = read_record(self.shelf.live()).get("metrics") or {}
             more["metrics"] = {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "n_images") if k in metrics}
         return {**super().info(), **more}
 
@@ -101,7 +105,7 @@ class LandmarkInfer(InferTask):
         return self._lock
 
     def model(self, device: str = "auto") -> Localizer | None:
-        """The live model, loaded once a version."""
+        """The live model, loaded once a version; None where none can answer."""
         live = self.shelf.live()
         if live is None:
             return None
@@ -109,9 +113,17 @@ class LandmarkInfer(InferTask):
         if loaded is None or loaded[0] != live:
             with self._lock:
                 if self._loaded is None or self._loaded[0] != live:
-                    self._loaded = (live, load_model(live, self.study.task, choose_device(device)))
+                    self._loaded = live, self._load(live, device)
                 loaded = self._loaded
         return loaded[1]
+
+    def _load(self, live: Path, device: str) -> Localizer | None:
+        """None for a damaged model or one of other landmarks: it must not stop the template, and ``info`` says why."""
+        try:
+            return load_model(live, self.study.task, choose_device(device))
+        except ModelError as error:
+            tell(f"model {self.shelf.folder.name}: its live version cannot answer, the template does ({type(error).__name__})")
+            return None
 
     def suggest(self, path: Path, given: dict, device: str = "auto", further: bool = True) -> Answer:
         """Landmarks of an image file or DICOM folder, given a person's points.
@@ -188,7 +200,11 @@ class LandmarkInfer(InferTask):
     def _opened(self, path: Path, model: Localizer) -> Case:
         """The image as the model wants it, with its pyramid; the last few stay open, so a second look costs only networks."""
         key = _file_state(path)
-        case = self._open.pop(key, None) or model.case(path.name, read_image(path, model.task.dims))
+        case = self._open.pop(key, None)
+        if case is None:
+            before, image = stamp(path), read_image(path, model.task.dims)
+            self.study.note_file(path, image, before)
+            case = model.case(path.name, image)
         self._open[key] = case
         while len(self._open) > 1 and sum(c.image.pixels.nbytes for c in self._open.values()) > OPEN_BYTES:
             self._open.pop(next(iter(self._open)))
@@ -246,8 +262,7 @@ class LandmarkInfer(InferTask):
 
 def _file_state(path: Path) -> tuple:
     """Tells a file that has changed from what it was."""
-    state = path.stat()
-    return str(path), state.st_mtime_ns, state.st_size
+    return str(path), stamp(path)
 
 
 def _device(asked: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -18,9 +19,12 @@ from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
+from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.console import tell_of
+from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
+CHECK_SHARE = 50  # times as long as a look at changed files took, until the next one
 REST_S, NICENESS = 2.0, 15  # between looks at what has changed; of the thread
 SAVED_EVERY = 10  # images
 
@@ -43,6 +47,8 @@ class PoolWatch:
         self.study, self.live, self.alone = study, live, alone
         self.file = study.cache_dir / "pool.json"
         self.looks: dict[str, np.ndarray] = {}
+        self._stamps: dict[str, str] = {}  # of the files that were looked at
+        self._next_check = 0.0
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
@@ -80,15 +86,17 @@ class PoolWatch:
 
     def _round(self) -> None:
         model, version = self.live()
-        labelled, changed = self.study.labelled(), 0
+        labelled, changed = self._labelled_now(), 0
         for image_id, path in self.study.images().items():
             if self._stop.is_set():
                 return
+            self._forget_if_changed(image_id, stamp(path))
             wanted = model is not None and image_id not in labelled and self.seen.get(image_id, (0, None))[0] != version
             if image_id in self.looks and not wanted:
                 continue
             with suppress(LandmarkLabelError):
-                image = read_image(path, self.study.task.dims)
+                before, image = stamp(path), read_image(path, self.study.task.dims)
+                self.study.note_file(path, image, before)
                 if image_id not in self.looks:
                     self.looks[image_id] = thumbnail(Case(image_id, image))
                 if wanted:
@@ -101,13 +109,31 @@ class PoolWatch:
         if changed:
             self._save()
 
+    def _labelled_now(self) -> dict[str, LandmarkSet]:
+        """After a look at what may have changed behind the server's back: label files, and pixels of labelled images."""
+        started = time.monotonic()
+        if started >= self._next_check:
+            self.study.look_again()
+            self.study.verify()
+            self._next_check = time.monotonic() + CHECK_SHARE * (time.monotonic() - started)
+        return self.study.labelled()
+
+    def _forget_if_changed(self, image_id: str, now: str) -> None:
+        if self._stamps.setdefault(image_id, now) != now:
+            self._stamps[image_id] = now
+            self.looks.pop(image_id, None)
+            self.seen.pop(image_id, None)
+
     def _save(self) -> None:
-        write_json(self.file, {i: {"version": v, **vars(s)} for i, (v, s) in self.seen.items()})
+        rows = {i: {"version": v, "stamp": self._stamps.get(i, ""), **vars(s)} for i, (v, s) in self.seen.items()}
+        write_json(self.file, rows)
 
     def _load(self) -> dict[str, tuple[int, Seen]]:
         out = {}
         with suppress(OSError, ValueError, AttributeError):
             for image_id, row in json.loads(self.file.read_text(encoding="utf-8")).items():
                 with suppress(KeyError, TypeError):
+                    if was := row.pop("stamp", ""):
+                        self._stamps[str(image_id)] = was
                     out[str(image_id)] = int(row.pop("version")), Seen(**row)
         return out

@@ -39,7 +39,6 @@ from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.uploads import add_upload_routes, received_image
 from landmarklabel.server.values import Body, checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.server.wire import from_wire, given_points, to_wire
-from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 
@@ -196,7 +195,7 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
         chosen = landmark_app.next_sample({**(params or {}), **who, "address": address, "strategy": strategy})
         return {**chosen, "info": landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
-    page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats)
+    page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats, landmark_app.answers)
 
     @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
     def status() -> HTMLResponse:
@@ -241,13 +240,14 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
 
     @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
     def images() -> dict:
-        heads, stated = study.revisions.heads(), study.labelled()
-        return {"images": [_listed(i, heads.get(i), stated.get(i)) for i in study.images()]}
+        heads, stated, changed = study.revisions.heads(), study.labelled(), study.changed()
+        return {"images": [_listed(i, heads.get(i), stated.get(i), i in changed) for i in study.images()]}
 
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")
     def newest(image_id: str) -> dict:
         study.image_path(image_id)
-        return revision_to_wire(study, image_id, study.revisions.head(image_id))
+        changed = image_id in study.verify([image_id])
+        return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), "changed": changed}
 
     moves = {"tags": ["Landmarks"], "summary": "Move the other points to a person's", "openapi_extra": takes(UPDATE)}
 
@@ -274,7 +274,13 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         base = revision_of(body, required=True)
         try:
             revision = landmark_app.datastore().submit(
-                image_id, landmarks, author, source="landmarks api", base_revision=base, key=key
+                image_id,
+                landmarks,
+                author,
+                source="landmarks api",
+                base_revision=base,
+                key=key,
+                pixels=text_of(body, "pixels") or None,
             )
         except Conflict as error:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
@@ -289,11 +295,13 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
 
 
-def _listed(image_id: str, head: Revision | None, landmarks: LandmarkSet | None) -> dict:
+def _listed(image_id: str, head: Revision | None, landmarks: LandmarkSet | None, changed: bool) -> dict:
+    """``changed``: the image is not the one that was labelled; ``unseen_revision``: made at the same time as the newest."""
     row = {"image": image_id, "revision": 0, "author": "", "created": ""}
     if head is not None:
         row |= {"revision": head.number, "author": head.author, "created": head.created}
-    return {**row, "labelled": landmarks is not None}
+    unseen = head.body.get("unseen") if head is not None else None
+    return {**row, "labelled": landmarks is not None, "changed": changed, "unseen_revision": unseen}
 
 
 def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
@@ -307,7 +315,9 @@ def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
         "source": revision.source,
         "created": revision.created,
         "sha256": revision.sha256,
-        "landmarks": to_wire(landmarks_of(revision.body, study.task)),
+        "pixels": revision.body.get("pixels"),
+        "unseen_revision": revision.body.get("unseen"),
+        "landmarks": to_wire(study.read(revision)),
     }
 
 

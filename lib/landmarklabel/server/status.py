@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.server.pool import PoolWatch
-from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
@@ -28,10 +28,18 @@ class StatusPage:
     Args:
         study, watch, leases: what it shows.
         training: the newest training's statistics by model.
+        answers: what answers under each model's name, in words.
     """
 
-    def __init__(self, study: Study, watch: PoolWatch, leases: Leases, training):
-        self.study, self.watch, self.leases, self.training = study, watch, leases, training
+    def __init__(
+        self,
+        study: Study,
+        watch: PoolWatch,
+        leases: Leases,
+        training: Callable[[], dict[str, dict]],
+        answers: Callable[[], dict[str, str]],
+    ):
+        self.study, self.watch, self.leases, self.training, self.answers = study, watch, leases, training, answers
         self._made: tuple[float, str] = (0.0, "")
 
     def html(self) -> str:
@@ -45,7 +53,8 @@ class StatusPage:
     def content(self) -> dict:
         """What the page shows, as plain data."""
         heads, labelled, held = self.study.revisions.heads(), self.study.labelled(), self.leases.held()
-        cases = [self._case(i, heads.get(i), i in labelled, held.get(i)) for i in self.study.images()]
+        changed = self.study.changed()
+        cases = [self._case(i, heads.get(i), i in labelled, held.get(i), i in changed) for i in self.study.images()]
         order = sorted((heads[i].created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.watch.observed()
@@ -64,10 +73,15 @@ class StatusPage:
             "advice": advise([n for n, _ in curve], [e for _, e in curve], [is_validation(i) for *_, i in told]),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
+            "answers": self.answers(),
         }
 
-    def _case(self, image_id: str, head, labelled: bool, lease: dict | None) -> dict:
+    def _case(self, image_id: str, head, labelled: bool, lease: dict | None, changed: bool) -> dict:
         state = "labelled" if labelled else "in somebody's hands" if lease else "to do"
+        if changed:
+            state = "changed since it was labelled"
+        elif labelled and head.body.get("unseen"):
+            state = f"revisions {head.body['unseen']} and {head.number} were made at the same time"
         seen = self.watch.seen.get(image_id)
         return {
             "image": image_id,
@@ -83,7 +97,7 @@ class StatusPage:
         for image_id, further in self.study.repeats().items():
             head = self.study.revisions.head(image_id)
             if image_id in labelled and head is not None:
-                second = landmarks_of(further[0].body, self.study.task)
+                second = self.study.read(further[0])
                 readings.append((head.author, labelled[image_id], further[0].author, second))
         return observer_errors(readings, len(self.study.task))
 
@@ -105,7 +119,7 @@ class StatusPage:
         if c["next"]:
             page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")
         for model, stats in c["training"].items():
-            page.text(f"Model {model}: {_training(stats)}.")
+            page.text(f"Model {model}: {c['answers'].get(model, 'template answers')}; {_training(stats)}.")
         if c["curve"]:
             page.section("How far off the proposals were, before a person looked")
             points = [(n, None, error) for n, error in c["curve"]]

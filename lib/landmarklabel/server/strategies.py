@@ -15,6 +15,8 @@ from landmarklabel.server.pool import PoolWatch
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import REPEAT, Study
 
+CHANGED = "the image was changed since it was labelled: its points need a look"
+
 
 class LandmarkStrategy(Strategy):
     """Serves one of ``active.strategies``: a case nobody else has in hand, with the reason.
@@ -49,7 +51,8 @@ class LandmarkStrategy(Strategy):
             reason = "a second reading, to measure how far people differ: the first is not shown"
             return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
         if untouched and (chosen := take(untouched, choose)) is not None:
-            return {"id": chosen, "reason": reasons.get(chosen, "skipped before, and nothing else is left")}
+            reason = reasons.get(chosen, "skipped before, and nothing else is left")
+            return {"id": chosen, "reason": CHANGED if chosen in self.study.changed() else reason}
         chosen = take(sorted(left), lambda free: free[0]) if left else None
         return {"id": chosen, "reason": f"{left[chosen]} points nobody has looked at yet"} if chosen else None
 

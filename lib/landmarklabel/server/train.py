@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +16,21 @@ import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from landmarklabel.data.cases import Case
-from landmarklabel.data.split import split_ids
-from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, UsageError
+from landmarklabel.errors import LandmarkLabelError, ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.model import read_record
 from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
 from landmarklabel.server.pool import PoolWatch
-from landmarklabel.services.cases import load_cases
+from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.fit import FitConfig, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
-from landmarklabel.training.publishing import ModelShelf, decide
+from landmarklabel.training.publishing import ModelShelf
 
 DEFAULT_MINUTES = 10.0
+MOST_LEFT_OUT = 50  # texts on what could not be used, in the statistics
 HARD = 1.5  # times the median error of the proposals
 SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 
@@ -67,9 +67,10 @@ class LandmarkTrain(TrainTask):
 
     def _written(self) -> dict:
         try:
-            return json.loads(self.stats_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            written = json.loads(self.stats_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
+        return written if isinstance(written, dict) else {}
 
     def __call__(self, request: dict, datastore) -> dict:
         use_all_cores()
@@ -86,43 +87,35 @@ class LandmarkTrain(TrainTask):
                 return report.end("failed", "the memory of the GPU does not suffice; train with device cpu")
 
     def _train(self, request: dict, report: _Report) -> dict:
-        self.study.sync()
-        labels = self.study.labelled()
-        if not labels:
-            raise StudyError("no labelled image to train on: submit the landmarks of at least one image first")
-        cases = {c.image_id: c for c in load_cases(self.study, labels)}
-        train_ids, valid_ids = split_ids(cases)
-        train, valid = [cases[i] for i in train_ids], [cases[i] for i in valid_ids]
+        material = gather(self.study)
         device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
-        live = self._live(device)
+        live = live_model(self.study, self.shelf, device)
         config = FitConfig(
             self.preset,
-            _budget(request, len(train), self.preset.batch[self.study.task.dims]),
+            _budget(request, len(material.train), self.preset.batch[self.study.task.dims]),
             seed=int(_number(request, "seed", 0)),
             device=device,
             start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
-            pool=[path for i, path in sorted(self.study.images().items()) if i not in labels],
-            twice=self._new_or_hard(train) if live is not None else frozenset(),
+            pool=material.unlabelled,
+            twice=self._new_or_hard(material.train) if live is not None else frozenset(),
         )
-        report.start(config.budget, len(train), len(valid))
-        model, metrics = self._fit(config, train, valid, report)
-        decision = decide(model, live, [model.case(c.image_id, c.image, c.landmarks) for c in valid])
-        version = self.shelf.settle(decision)
-        if decision.publish:
-            weights = read_record(self.shelf.live())["weights_sha256"]
-            self.study.revisions.record(f"model version {version} published", self.shelf.folder.name, after=weights)
-        return report.finish(decision.publish, decision.reason, version, metrics)
+        report.start(config.budget, len(material.train), len(material.valid), material.left_out)
+        done = self._fit(config, material, live, report)
+        version = self.shelf.settle(done.decision)
+        if done.decision.publish:
+            record_published(self.study, self.shelf, version)
+        return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
 
-    def _fit(self, config: FitConfig, train: list, valid: list, report: _Report) -> tuple[Localizer, dict]:
+    def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""
         stop, folder = _server_is_gone(), self.shelf.candidate
         if (folder / "state").is_dir():
             with contextlib.suppress(UsageError, ModelError):
                 config.resume = True
-                return fit(self.study.task, train, valid, config, folder, report.progress, stop)
+                return fit_and_decide(self.study, material, config, folder, live, report.progress, stop)
         shutil.rmtree(folder, ignore_errors=True)
         config.resume = False
-        return fit(self.study.task, train, valid, config, folder, report.progress, stop)
+        return fit_and_decide(self.study, material, config, folder, live, report.progress, stop)
 
     def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
         """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
@@ -132,13 +125,6 @@ class LandmarkTrain(TrainTask):
         off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
         hard = {i for i, x in off.items() if x > HARD * np.median(list(off.values()))}
         return frozenset(new | hard)
-
-    def _live(self, device) -> Localizer | None:
-        live = self.shelf.live()
-        try:
-            return load_model(live, self.study.task, device) if live else None
-        except ModelError:
-            return None  # a live model of another task or a damaged one cannot be better
 
 
 def _server_is_gone() -> Callable[[], bool]:
@@ -190,7 +176,7 @@ class _Report:
         self.path, self.started, self.written = path, time.time(), 0.0
         self.stats: dict = {"start_ts": int(self.started)}
 
-    def start(self, budget: Budget, train: int, valid: int) -> None:
+    def start(self, budget: Budget, train: int, valid: int, left_out: Sequence[str] = ()) -> None:
         self.stats = {
             "state": "running",
             "start_ts": int(self.started),
@@ -203,6 +189,7 @@ class _Report:
             "best_metric": 0.0,
             "train_cases": train,
             "valid_cases": valid,
+            "left_out": list(left_out)[:MOST_LEFT_OUT],
             "train": {},
             "eval": {},
         }

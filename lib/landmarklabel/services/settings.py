@@ -79,8 +79,7 @@ def live_models(study: Path, dims: int) -> str:
     """Names of the models that are live in a study, comma-separated, the default one first; the default where none is."""
     folders = study / ".landmarklabel" / "models"
     live = {pointer.parent.name for pointer in folders.glob("*/live.json")} if folders.is_dir() else set()
-    methods = {p.method: p.method for p in PRESETS if dims in p.dims}
-    served = methods | {p.key.replace(":", "_"): p.key for p in PRESETS if dims in p.dims}
+    served = {p.served_as: p.key for p in PRESETS if dims in p.dims}
     found = sorted((name for name in live if name in served), key=lambda name: (name != DEFAULT_MODEL, name))
     return ",".join(served[name] for name in found) or DEFAULT_MODEL
 

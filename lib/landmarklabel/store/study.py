@@ -156,6 +156,12 @@ class Study:
             self._expected[image_id] = value
         return value
 
+    def note_file(self, path: Path, image: Image, before: str) -> None:
+        """As ``note_pixels``, for whoever knows the file only; one that is not of the study is left alone."""
+        image_id = next((i for i, one in self.images().items() if one == path), None)
+        if image_id is not None:
+            self.note_pixels(image_id, image, before)
+
     def _newest(self) -> dict[str, LandmarkSet]:
         """What people said of each image, whether it is there or not."""
         latest = self.revisions.latest_row()
