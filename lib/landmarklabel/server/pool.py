@@ -55,10 +55,12 @@ class PoolWatch:
         self._passes = ThreadPoolExecutor(1, "pool passes")
 
     def start(self) -> None:
+        """Begin to look, in a thread of its own."""
         self._passes.submit(int).result()  # makes its thread here: one made by the thread below would be as slow as that is
         self._thread.start()
 
     def stop(self) -> None:
+        """End after the image that is being looked at."""
         self._stop.set()
 
     def pool(self, open_ids: list[str]) -> Pool:

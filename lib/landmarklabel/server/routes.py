@@ -206,6 +206,7 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
     add_background_routes(router, landmark_app)
     add_upload_routes(router, landmark_app)
     _add_landmark_routes(router, landmark_app)
+    _add_save_route(router, landmark_app)
     return router
 
 
@@ -264,6 +265,15 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         found = {"image": image_id, **task.to_wire(answer)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
+    @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")
+    def history(image_id: str) -> dict:
+        study.image_path(image_id)
+        return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
+
+
+def _add_save_route(router: APIRouter, landmark_app) -> None:
+    study = landmark_app.study
+
     @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision", openapi_extra=takes(SAVE))
     def save(image_id: str, background: BackgroundTasks, body: Body):
         landmarks = from_wire(body.get("landmarks"), study.task)
@@ -288,11 +298,6 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
         background.add_task(landmark_app.saved)
         return revision_to_wire(study, image_id, revision)
-
-    @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")
-    def history(image_id: str) -> dict:
-        study.image_path(image_id)
-        return {"image": image_id, "revisions": [revision_to_wire(study, image_id, r) for r in study.history(image_id)]}
 
 
 def _listed(image_id: str, head: Revision | None, landmarks: LandmarkSet | None, changed: bool) -> dict:

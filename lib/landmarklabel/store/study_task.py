@@ -36,6 +36,7 @@ class StudyRecord:
     pending: StudyRecord | None = None
 
     def to_json(self) -> dict:
+        """The content of the file."""
         content = {"format": FORMAT, "version": 1, "task": self.task.to_json(), "renames": [list(pair) for pair in self.renames]}
         return content | ({"pending": self.pending.to_json()} if self.pending else {})
 
