@@ -91,7 +91,7 @@ MISTAKES = {
     "port in use": ("serve --studies {study} --task {task} --port {port}", "of 127.0.0.1 is taken, perhaps by a server"),
     "no port": ("serve --studies {study} --task {task} --port 99999", "port 99999 does not exist"),
     "no such host": (
-        "serve --studies {study} --task {task} --host no.such.host.invalid",
+        "serve --studies {study} --task {task} --insecure --host no.such.host.invalid",
         "cannot listen on 'no.such.host.invalid'",
     ),
     "origin no origin": (
