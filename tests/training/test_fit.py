@@ -217,6 +217,19 @@ def test_a_stopped_fit_resumes_to_the_same_bits(tmp_path, straight, where):
     assert not (tmp_path / "state").exists()
 
 
+def test_in_3d_too_a_stopped_fit_resumes_and_is_read_back_to_the_same_bits(tmp_path):
+    """The layout of the weights in memory, which is another one in training, changes nothing."""
+    task = phantom_task(3, 6)
+    cases = phantoms(task, range(2), size=24, spacing=4.0)
+    model, _ = fit(task, cases, [], config(steps=6, dims=3), tmp_path / "straight")
+    with pytest.raises(Cancelled):
+        fit(task, cases, [], config(steps=6, dims=3), tmp_path / "stopped", should_stop=stop_after(5))
+    fit(task, cases, [], config(steps=6, dims=3, resume=True), tmp_path / "stopped")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "straight")
+    again = load_model(tmp_path / "straight")
+    assert np.array_equal(again.predict(cases[0].image).positions_mm, model.predict(cases[0].image).positions_mm, equal_nan=True)
+
+
 def test_another_seed_gives_another_model(tmp_path, straight):
     fit(TASK, TRAIN[:4], [], config(steps=11, seed=2), tmp_path)
     assert weights(tmp_path) != straight[0]
