@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from landmarklabel.data.batches import grid_points
+from landmarklabel.data.batches import GridPlan, grid_points
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
@@ -23,7 +24,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks import build
 from landmarklabel.networks.registry import PRESETS, find_preset
-from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.fit import FitConfig, _plan_crops, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
 from landmarklabel.training.stages import LocatorStage, draw_cases
 
@@ -356,6 +357,16 @@ def test_a_thin_volume_is_no_problem_for_a_preset(tmp_path, key):
     geometry = ImageGeometry((40, 40, 6), whole.geometry.spacing, whole.geometry.origin, whole.geometry.direction)
     found = model.predict(Image(geometry, whole.pixels[:6]))
     assert len(found.status) == 3
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(16, 16), (32, 16), (40, 24), (200, 24)])
+def test_crops_show_at_most_half_of_a_small_volume(side, wanted):
+    preset, task = find_preset("scn", 3), phantom_task(3, 6)
+    image = Image(ImageGeometry.identity((side, 64, 64), 3.0), np.zeros((64, 64, side), np.uint8))
+    cases = [Case("a", image, LandmarkSet.empty(task))]
+    model = SimpleNamespace(task=task, grid=GridPlan((48, 48, 48), 3.0, 16))
+    plan = _plan_crops(preset, model, cases)
+    assert plan.size == wanted and plan.wide_jitter == pytest.approx(0.35 * wanted)
 
 
 def test_every_preset_is_found_by_its_key_and_dimensions():
