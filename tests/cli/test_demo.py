@@ -134,6 +134,7 @@ def test_a_half_whose_server_dies_leaves_the_other_half_and_its_report(tmp_path)
     failures = [line for line in said.splitlines() if line.startswith("2D failed: ")]
     assert len(failures) == 1 and failures[0].endswith(f"the server's log is {out / 'server2d.log'}"), said
     assert "the server does not answer" in failures[0] and "Traceback" not in said + errors
+    assert (out / "report.html").exists(), said
     report = (out / "report.html").read_text()
     assert "3D, model scn" in report and "The 2D study failed and is missing here" in report
     figures = json.loads((out / "demo.json").read_text())

@@ -120,7 +120,7 @@ def running_server(study: Path, task_file: Path, log: Path, models: str = "scn",
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:
     """Return when the server answers. Raises StudyError with the end of its log otherwise."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
