@@ -111,8 +111,9 @@ def assert_played(plan, out: Path, figures: dict) -> None:
         assert read_markups(path, task).by_person.all()
     assert len(list((out / f"tests{plan.dims}d").glob(f"test*{plan.suffix}"))) == plan.tests
     assert figures["labels"] == plan.labels and figures["test_images"] == plan.tests
-    assert figures["template_mm"] > 0 and figures["model_mm"] > 0 and figures["state"] == "done"
-    assert figures["model_of_template"] == pytest.approx(figures["model_mm"] / figures["template_mm"])
+    assert figures["template_mm"] > 0 and figures["state"] == "done"
+    found = figures["model_mm"] is not None  # a model of so few seconds may call everything absent
+    assert figures["model_of_template"] == (pytest.approx(figures["model_mm"] / figures["template_mm"]) if found else None)
     clicks = figures["clicks"]
     assert clicks["points"] == (plan.labels + plan.arrivals) * len(task)
     assert 0 < clicks["assisted"] <= clicks["points"] and 0 < clicks["alone"] <= clicks["points"]
