@@ -73,7 +73,7 @@ class Plan:
 PLANS = (
     Plan(2, "scn", "global_local", labels=8, arrivals=4, tests=8, until=0.2, least=0.1, tolerance_mm=1.5, suffix=".png"),
     Plan(
-        3, "scn", "global_local", labels=12, arrivals=3, tests=8, until=0.86, least=0.4, tolerance_mm=2.0, suffix=".nii.gz",
+        3, "scn", "global_local", labels=12, arrivals=3, tests=8, until=0.86, least=0.4, tolerance_mm=3.0, suffix=".nii.gz",
         size=32, spacing_mm=3.0, pose=0.25,
     ),
 )  # fmt: skip
