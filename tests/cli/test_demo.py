@@ -21,7 +21,7 @@ import psutil
 import pytest
 from urllib3.util import Retry
 
-from landmarklabel.cli.client import Client
+from landmarklabel.cli.client import Client, wait_until_up
 from landmarklabel.cli.demo import PLANS, wrong_points
 from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.errors import StudyError
@@ -209,6 +209,13 @@ def test_a_server_that_is_gone_is_given_up_in_words():
         port = taken.getsockname()[1]
     with pytest.raises(StudyError, match=r"GET /info/: the server does not answer \(NewConnectionError\)"):
         Client(f"http://127.0.0.1:{port}", phantom_task(2), QUICK).info()
+
+
+def test_a_server_that_breaks_off_at_its_start_is_waited_for(tmp_path):
+    with breaking_server([None, whole({"name": "x"})]) as (url, asked), subprocess.Popen(["sleep", "30"]) as process:
+        wait_until_up(url, process, tmp_path / "log")
+        process.kill()
+    assert len(asked) == 2
 
 
 def test_what_the_annotator_takes_for_wrong():

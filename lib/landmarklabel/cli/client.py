@@ -124,7 +124,7 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float
     """Return when the server answers. Raises StudyError with the end of its log otherwise."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.RequestException):  # not there yet, or too busy to answer
             if requests.get(f"{url}/info/", timeout=5).ok:
                 return
         time.sleep(0.1)
