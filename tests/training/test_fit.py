@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from landmarklabel.data.batches import grid_points
+from landmarklabel.data.batches import GridPlan, grid_points
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
@@ -23,7 +24,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks import build
 from landmarklabel.networks.registry import PRESETS, find_preset
-from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.fit import FitConfig, _plan_crops, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
 from landmarklabel.training.stages import LocatorStage, draw_cases
 
@@ -217,6 +218,19 @@ def test_a_stopped_fit_resumes_to_the_same_bits(tmp_path, straight, where):
     assert not (tmp_path / "state").exists()
 
 
+def test_in_3d_too_a_stopped_fit_resumes_and_is_read_back_to_the_same_bits(tmp_path):
+    """The layout of the weights in memory, which is another one in training, changes nothing."""
+    task = phantom_task(3, 6)
+    cases = phantoms(task, range(2), size=24, spacing=4.0)
+    model, _ = fit(task, cases, [], config(steps=6, dims=3), tmp_path / "straight")
+    with pytest.raises(Cancelled):
+        fit(task, cases, [], config(steps=6, dims=3), tmp_path / "stopped", should_stop=stop_after(5))
+    fit(task, cases, [], config(steps=6, dims=3, resume=True), tmp_path / "stopped")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "straight")
+    again = load_model(tmp_path / "straight")
+    assert np.array_equal(again.predict(cases[0].image).positions_mm, model.predict(cases[0].image).positions_mm, equal_nan=True)
+
+
 def test_another_seed_gives_another_model(tmp_path, straight):
     fit(TASK, TRAIN[:4], [], config(steps=11, seed=2), tmp_path)
     assert weights(tmp_path) != straight[0]
@@ -343,6 +357,16 @@ def test_a_thin_volume_is_no_problem_for_a_preset(tmp_path, key):
     geometry = ImageGeometry((40, 40, 6), whole.geometry.spacing, whole.geometry.origin, whole.geometry.direction)
     found = model.predict(Image(geometry, whole.pixels[:6]))
     assert len(found.status) == 3
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(16, 16), (32, 16), (40, 24), (200, 24)])
+def test_crops_show_at_most_half_of_a_small_volume(side, wanted):
+    preset, task = find_preset("scn", 3), phantom_task(3, 6)
+    image = Image(ImageGeometry.identity((side, 64, 64), 3.0), np.zeros((64, 64, side), np.uint8))
+    cases = [Case("a", image, LandmarkSet.empty(task))]
+    model = SimpleNamespace(task=task, grid=GridPlan((48, 48, 48), 3.0, 16))
+    plan = _plan_crops(preset, model, cases)
+    assert plan.size == wanted and plan.wide_jitter == pytest.approx(0.35 * wanted)
 
 
 def test_every_preset_is_found_by_its_key_and_dimensions():

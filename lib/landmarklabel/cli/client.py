@@ -8,39 +8,66 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
+import urllib3
+from urllib3.util import Retry
 
 from landmarklabel.errors import StudyError
-from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+# A lost connection, also one lost in the middle of an answer, is tried again for about 15 s. Every request may be sent twice:
+# those that change something carry a key, and a case that is handed out twice comes back at the end.
+TRIES = Retry(total=5, backoff_factor=0.5, allowed_methods=None, redirect=False)
+ANSWER_S, POLL_S = 300.0, 60.0  # longest wait for an answer, and for one about a training
 
 
 class Client:
-    """Calls of MONAI Label's REST contract that an annotator's program makes."""
+    """Calls of the server's HTTP interface that an annotator's program makes."""
 
-    def __init__(self, url: str, task: LandmarkTask):
-        self.url, self.task, self.session = url.rstrip("/"), task, requests.Session()
+    def __init__(self, url: str, task: LandmarkTask, tries: Retry = TRIES):
+        self.url, self.task = url.rstrip("/"), task
+        self.http = urllib3.PoolManager(retries=tries)
 
-    def _call(self, method: str, path: str, **more) -> requests.Response:
-        answer = self.session.request(method, self.url + path, timeout=300, **more)
-        if answer.status_code >= 400:
-            raise StudyError(f"{method} {path}: the server answered {answer.status_code}: {answer.text[:300]}")
-        return answer
+    def _call(self, method: str, path: str, seconds: float = ANSWER_S, **more) -> dict:
+        limits = urllib3.Timeout(connect=10, read=seconds)
+        try:
+            answer = self.http.request(method, self.url + path, timeout=limits, **more)
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            raise StudyError(f"{method} {path}: the server does not answer ({type(cause).__name__})") from None
+        if answer.status >= 400:
+            said = answer.data[:300].decode(errors="replace")
+            raise StudyError(f"{method} {path}: the server answered {answer.status}: {said}")
+        return answer.json()
 
     def info(self) -> dict:
-        return self._call("GET", "/info/").json()
+        """What the server says of itself, its models and trainings."""
+        return self._call("GET", "/info/", POLL_S)
 
     def next_sample(self, strategy: str) -> dict:
         """{"id", "reason", …}, or {} when every image is labelled."""
-        return self._call("POST", f"/activelearning/{strategy}", json={"client_id": "demo"}).json()
+        return self._call("POST", f"/activelearning/{strategy}", json={"client_id": "demo"})
 
     def infer(self, model: str, image_id: str) -> tuple[LandmarkSet, dict]:
         """Proposed landmarks of an image of the study, and the whole answer."""
-        answer = self._call("POST", f"/infer/{model}", params={"image": image_id, "output": "json"}).json()
+        return self._read(self._call("POST", f"/infer/{model}?image={image_id}&output=json"))
+
+    def infer_file(self, model: str, image: Path) -> tuple[LandmarkSet, dict]:
+        """Proposed landmarks of an image the study does not have."""
+        fields = {"file": (image.name, image.read_bytes(), "application/octet-stream")}
+        return self._read(self._call("POST", f"/infer/{model}?output=json", fields=fields))
+
+    def update(self, image_id: str, model: str, fixed: dict[str, list[float]], absent: list[str]) -> tuple[LandmarkSet, dict]:
+        """The other landmarks moved to agree with a person's, and the whole answer."""
+        given = {"fixed": fixed, "absent": absent, "model": model}
+        return self._read(self._call("POST", f"/landmarks/images/{image_id}/update", json=given))
+
+    def _read(self, answer: dict) -> tuple[LandmarkSet, dict]:
         landmarks = LandmarkSet.empty(self.task)
         errors = landmarks.expected_error_mm.copy()
         for i, row in enumerate(answer["landmarks"]):
@@ -49,21 +76,24 @@ class Client:
         return LandmarkSet(self.task, landmarks.positions_mm, landmarks.status, errors), answer
 
     def submit(self, image_id: str, landmarks: LandmarkSet) -> dict:
-        """Submit a finished case."""
-        files = {"label": (f"{image_id}.mrk.json", dump_markups(landmarks), "application/json")}
-        where, who = {"image": image_id, "tag": "final"}, {"params": '{"client_id": "demo"}'}
-        return self._call("PUT", "/datastore/label", params=where, data=who, files=files).json()
+        """Save a finished case as its next revision; a submission that is sent twice is saved once."""
+        base = self._call("GET", f"/landmarks/images/{image_id}")["revision"]
+        rows = [
+            {"name": name, "status": status.value, "position": place.tolist() if status.has_position else None}
+            for name, status, place in zip(self.task.names, landmarks.status, landmarks.positions_mm, strict=True)
+        ]
+        body = {"landmarks": rows, "base_revision": base, "key": uuid.uuid4().hex, "author": "demo"}
+        return self._call("PUT", f"/landmarks/images/{image_id}", json=body)
 
     def train(self, model: str, minutes: float) -> dict:
         """Start a training and wait for its end; returns its statistics."""
-        self._call("POST", f"/train/{model}", json={"minutes": minutes})
+        self._call("POST", f"/train/{model}", json={"minutes": minutes, "key": uuid.uuid4().hex})
         deadline = time.monotonic() + 60 * minutes + 300
         while time.monotonic() < deadline:
-            status = self._call("GET", "/train/").json()["status"]
-            if status not in ("SUBMITTED", "RUNNING"):
+            if self._call("GET", "/train/", POLL_S)["status"] not in ("SUBMITTED", "RUNNING"):
                 return self.info()["train_stats"][model]
-            time.sleep(1.0)
-        raise StudyError("the training did not end in time; look at the server's log")
+            time.sleep(0.5)
+        raise StudyError("the training did not end in time")
 
 
 @contextmanager
@@ -80,19 +110,21 @@ def running_server(study: Path, task_file: Path, log: Path, models: str = "scn",
         wait_until_up(url, process, log)
         yield url
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+        finally:  # also after a second Ctrl-C; the group holds its trainings
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:
     """Return when the server answers. Raises StudyError with the end of its log otherwise."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.RequestException):  # not there yet, or too busy to answer
             if requests.get(f"{url}/info/", timeout=5).ok:
                 return
         time.sleep(0.1)

@@ -293,5 +293,5 @@ def _doctor(verbs) -> None:
 def _demo(verbs) -> None:
     verb = _verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
     verb.add_argument("--out", default="landmarklabel-demo", metavar="DIR", help="where the study and the report go")
-    verb.add_argument("--minutes", type=float, default=5.0, metavar="M", help="training time in all")
+    verb.add_argument("--minutes", type=float, default=6.0, metavar="M", help="time in all; trainings fill what is left of it")
     verb.add_argument("--keep", action="store_true", help="leave the server running for 3D Slicer")

@@ -34,6 +34,7 @@ from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_ne
 
 LOOSE = (4.0, 8.0, 16.0, 64.0)  # tried for Calibration.loose …
 ENOUGH_TO_CHOOSE = 8  # … with so many validation cases
+LEAST_CROP, CROP_MULTIPLE = 16, 8  # samples a side of a 3D crop in a small volume; the refiner halves it three times
 FIRST_ROUND = 0.4  # of the budget, where unlabelled images teach a second one
 
 
@@ -287,10 +288,17 @@ class _Run:
 
 
 def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> CropPlan:
-    """Crops at about the images' own resolution, but at most 4 times finer than the whole-image grid."""
+    """Crops at about the images' own resolution, but at most 4 times finer than the whole-image grid.
+
+    In a small volume they are smaller: one that shows over half of it costs several times the time and tells little more.
+    """
     size, scales = preset.refine.size[model.task.dims], preset.refine.scales
     if preset.refine.zoom is not None:
         return CropPlan(size, preset.refine.zoom, scales, jitter=0.2 * size, wide_jitter=0.45 * size)
     ratio = [model.grid.spacing_for(c.image.geometry) / float(np.median(c.image.geometry.spacing)) for c in cases]
     zoom = float(np.clip(np.median(ratio) * 1.05, 1.25, 4.0))
+    if model.task.dims == 3:
+        sides = [(np.array(g.size) * g.spacing).min() / model.grid.spacing_for(g) for g in (c.image.geometry for c in cases)]
+        half = int(np.median(sides) * zoom / 2) // CROP_MULTIPLE * CROP_MULTIPLE
+        size = min(size, max(LEAST_CROP, half))
     return CropPlan(size, zoom, scales, jitter=0.1 * size, wide_jitter=0.35 * size)

@@ -98,7 +98,7 @@ def run_stage(
         Cancelled: after ``should_stop``.
         ModelError: the loss is no longer finite, or the state belongs to something else.
     """
-    module = stage.module.to(device).train()
+    module = _laid_out_for(device, stage.module.to(device)).train()
     optimizer = _optimizer(module, stage.optimization)
     state = _State(module, optimizer, stage.name)
     if resume and state_file.exists():
@@ -217,9 +217,9 @@ class _State:
             self.module.load_state_dict(part("model."))
         except RuntimeError as error:
             raise ModelError(f"{path.name} belongs to another network: {str(error).splitlines()[0]}") from None
-        self.ema = part("ema.")
+        self.ema = {k: _laid_out_as(self.ema[k], v) if k in self.ema else v for k, v in part("ema.").items()}
         for i, p in enumerate(self._parameters()):
-            values = part(f"optimizer.{i}.")
+            values = {k: _laid_out_as(p, v) for k, v in part(f"optimizer.{i}.").items()}
             if values:
                 step = {"step": values["step"].cpu()} if "step" in values else {}
                 self.optimizer.state[p] = {**values, **step}
@@ -227,6 +227,18 @@ class _State:
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _laid_out_for(device: torch.device, module: nn.Module) -> nn.Module:
+    """On a CPU 3D convolutions are trained quickest with their channels last: by a quarter for the refiner, a tenth for the
+    whole-image network. In 2D that is much slower."""
+    volumes = [p for p in module.parameters() if p.dim() == 5]
+    return module.to(memory_format=torch.channels_last_3d) if volumes and device.type == "cpu" else module
+
+
+def _laid_out_as(like: Tensor, value: Tensor) -> Tensor:
+    """The values in the memory layout they had before they were stored: arithmetic on another may differ in the last bit."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
 
 
 def use_all_cores() -> None:

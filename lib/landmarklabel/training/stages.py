@@ -100,6 +100,6 @@ def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
 
 
 def trained_network(stage: LocatorStage | RefinerStage, ema: dict[str, Tensor]) -> nn.Module:
-    """The stage's network with its averaged weights, in evaluation mode, on the CPU."""
+    """The stage's network with its averaged weights, in evaluation mode, on the CPU, laid out as it is read back from a file."""
     stage.module.load_state_dict(ema)
-    return stage.module["network"].to(torch.device("cpu")).eval()
+    return stage.module["network"].to(torch.device("cpu"), memory_format=torch.contiguous_format).eval()
