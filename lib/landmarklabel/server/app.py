@@ -35,8 +35,6 @@ from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_study_task
 from landmarklabel.training.publishing import ModelShelf
 
-VERIFY_S = 0.02  # that an answer may take to look at changed images; the rest is looked at in the background
-
 
 class LandmarkApp(MONAILabelApp):
     """Landmark models of one task over one study.
@@ -56,7 +54,7 @@ class LandmarkApp(MONAILabelApp):
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
-        self.study = Study(studies, self.task, self.settings.store, verify_s=VERIFY_S)
+        self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``watch`` looks at changed images
         for text in self.study.notices:
             tell(text)
         self.watch = PoolWatch(self.study, self._live, lambda: self.infer_task().alone())

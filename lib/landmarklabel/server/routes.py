@@ -241,7 +241,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
 
     @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
     def images() -> dict:
-        heads, stated, changed = study.revisions.heads(), study.labelled(), study.changed()
+        changed, heads, stated = study.verify(), study.revisions.heads(), study.labelled()
         return {"images": [_listed(i, heads.get(i), stated.get(i), i in changed) for i in study.images()]}
 
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")

@@ -52,6 +52,7 @@ class StatusPage:
 
     def content(self) -> dict:
         """What the page shows, as plain data."""
+        self.study.verify()
         heads, labelled, held = self.study.revisions.heads(), self.study.labelled(), self.leases.held()
         changed = self.study.changed()
         cases = [self._case(i, heads.get(i), i in labelled, held.get(i), i in changed) for i in self.study.images()]

@@ -33,7 +33,8 @@ from landmarklabel.store.bodies import body_of, landmarks_of, placed_where_moved
 from landmarklabel.store.pixels import SETTLED_NS
 from landmarklabel.store.revisions import Revision, RevisionStore
 
-KEPT_NS = 10_000_000_000  # for so long an editor may still write a file that was replaced
+QUIET_NS = 2_000_000_000  # after which an editor has ended writing a file that was replaced
+KEPT_NS = 10_000_000_000  # for so long an editor may still begin to write it
 _TRIES = 5  # against writers on another machine, who do not hold this machine's lock
 
 
@@ -183,7 +184,7 @@ class LabelFiles:
         with suppress(FileNotFoundError):
             for path in sorted(self._replaced.iterdir()):
                 age_ns = time.time_ns() - _changed_ns(path)
-                if age_ns > SETTLED_NS:
+                if age_ns >= QUIET_NS:
                     with lock(), suppress(FileNotFoundError):  # another process looks as well
                         problems += self._look_at_replaced(path, age_ns > KEPT_NS)
         return problems

@@ -33,7 +33,7 @@ __all__ = ["REPEAT", "Study"]
 
 PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
 VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
-_REST = 20.0  # times as long as such a look took, until the next one
+_QUICK_S, _REST = 0.2, 20.0  # a look that took longer is followed by a pause of so many times its length
 
 
 class Study:
@@ -128,7 +128,7 @@ class Study:
     def changed(self) -> frozenset[str]:
         """Ids of images whose pixels are no longer those that their newest label was made on: a person has to decide."""
         self._newest()
-        if time.monotonic() >= self._next_look:
+        if self.verify_s and time.monotonic() >= self._next_look:
             self._look_at_pixels(self.verify_s)
         return self._changed
 
@@ -191,7 +191,8 @@ class Study:
             if now is not None:
                 (changed.discard if now == expected else changed.add)(image_id)
         self._changed, ended = frozenset(changed), time.monotonic()
-        self._next_look = ended + _REST * (ended - started)
+        took = ended - started
+        self._next_look = ended + _REST * took if took > _QUICK_S else 0.0
 
     def _made_on(self, image_id: str) -> dict:
         with suppress(ImageRejected, NotFound):

@@ -1,0 +1,159 @@
+"""Labels belong to the pixels they were made on: a changed image is shown, left out of training, and a person decides."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import SimpleITK as sitk
+from tests.store.studies import label_file, points, write_dicom
+
+from landmarklabel.errors import StudyError, TaskMismatch, UsageError
+from landmarklabel.io.markups import write_markups
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.services.trainings import gather
+from landmarklabel.store import study_changes
+from landmarklabel.store.study import Study
+
+CHANGED = "a: the image was changed since it was labelled, and is left out until"
+
+
+def swap(study, write_image, seed, keep_time=False):
+    """Other pixels under the same name, as a person copies a file over another."""
+    path = study.image_path("a")
+    before = path.stat()
+    write_image(path, seed)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", ["in place", "in place, same time", "removed and added", "removed and dropped in"])
+def test_other_pixels_under_an_id_are_not_labelled(study, tmp_path, write_image, how):
+    for image_id in "ab":
+        study.save(image_id, points(study.task, 1))
+    assert sorted(study.labelled()) == ["a", "b"] and study.changed() == frozenset()
+    if how.startswith("in place"):
+        swap(study, write_image, 77, keep_time="same time" in how)
+    else:
+        study.remove_image("a")
+        if how.endswith("dropped in"):
+            write_image(study.folder / "a.png", 77)
+        else:
+            study.add_image("a", write_image(tmp_path / "other.png", 77))
+    for opened in (study, Study(study.folder, study.task, str(study.revisions._engine.url.render_as_string(False)))):
+        assert list(opened.labelled()) == ["b"] and opened.changed() == {"a"}
+        assert len(problems := opened.sync()) == 1 and problems[0].startswith(CHANGED)
+    material = gather(study)
+    assert [c.image_id for c in (*material.train, *material.valid)] == ["b"] and "a.png" not in map(str, material.unlabelled)
+    assert any(text.startswith(CHANGED) for text in material.left_out)
+
+
+def test_the_same_pixels_compressed_anew_or_in_another_file_are_no_change(study, tmp_path):
+    study.save("a", points(study.task, 1))
+    path = study.image_path("a")
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    assert list(study.labelled()) == ["a"] and study.sync() == []
+    path.unlink()
+    sitk.WriteImage(image, str(path.with_suffix(".nii.gz")))
+    assert list(study.labelled()) == ["a"] and study.sync() == []
+
+
+def test_the_old_image_put_back_is_labelled_again(study, write_image):
+    study.save("a", points(study.task, 1))
+    swap(study, write_image, 77)
+    assert list(study.labelled()) == []
+    swap(study, write_image, 0)  # as the fixture wrote it
+    assert list(study.labelled()) == ["a"] and study.sync() == []
+
+
+def test_a_person_decides_by_submitting_or_by_saying_that_the_points_hold(study, write_image):
+    study.save("a", points(study.task, 1))
+    swap(study, write_image, 77)
+    kept = study_changes.keep_labels(study, "a", author="ann")
+    assert (kept.number, kept.author, kept.source) == (2, "ann", "kept for a changed image")
+    assert list(study.labelled()) == ["a"] and study.sync() == []
+    with pytest.raises(StudyError, match="there is nothing to decide"):
+        study_changes.keep_labels(study, "a", author="ann")
+    swap(study, write_image, 78)
+    assert study.changed() == {"a"}
+    study.save("a", points(study.task, 2))
+    assert list(study.labelled()) == ["a"]
+    restored = study.restore("a", 1, author="ann")  # it was made on the first image
+    assert restored.body["pixels"] == study.history("a")[0].body["pixels"] and study.changed() == {"a"}
+    write_markups(label_file(study, "a"), points(study.task, 3))  # by hand, today, on the image as it is
+    assert study.sync() == [] and list(study.labelled()) == ["a"]
+
+
+def test_points_placed_on_an_image_that_changed_meanwhile_are_refused(study, write_image):
+    study.save("a", points(study.task, 1))
+    opened_on = study.history("a")[0].body["pixels"]
+    study.save("a", points(study.task, 2), pixels=opened_on)
+    swap(study, write_image, 77)
+    with pytest.raises(TaskMismatch, match="the image was changed since you opened it"):
+        study.save("a", points(study.task, 3), pixels=opened_on)
+    assert len(study.history("a")) == 2
+
+
+def test_one_slice_of_a_series_that_changes_is_noticed(tmp_path):
+    study = Study(tmp_path / "study", LandmarkTask("t", ("p",), dims=3))
+    study.add_image("ct", write_dicom(tmp_path / "source"))
+    study.save("ct", points(study.task, 1))
+    write_dicom(tmp_path / "other", slices=4)
+    (tmp_path / "other" / "slice3").rename(study.folder / "ct" / "slice3")
+    assert study.verify() == {"ct"} and study.labelled() == {}
+
+
+def test_an_image_that_cannot_be_read_any_more_is_a_changed_one_and_stops_nothing(study):
+    study.save("a", points(study.task, 1))
+    study.save("b", points(study.task, 1))
+    study.image_path("a").write_bytes(b"\x89PNG broken")
+    assert list(study.labelled()) == ["b"] and [c.image_id for c in gather(study).train + gather(study).valid] == ["b"]
+
+
+def test_hashes_are_computed_once_for_a_file_that_does_not_change(study, monkeypatch):
+    study.save("a", points(study.task, 1))
+    path, read = study.image_path("a"), []
+    os.utime(path, (1, 1))
+    monkeypatch.setattr("landmarklabel.store.pixels.SETTLED_NS", 0)
+    monkeypatch.setattr("landmarklabel.store.study.read_image", lambda p, dims: read.append(p) or pytest.fail("read again"))
+    study.pixels.note(path, "hash", __import__("landmarklabel.store.pixels", fromlist=["stamp"]).stamp(path))
+    assert study.pixels.of(path) == "hash" and read == []
+
+
+def test_a_label_from_before_hashes_belongs_to_the_pixels_that_are_first_seen(study, write_image):
+    study.save("a", points(study.task, 1))
+    head = study.revisions.head("a")
+    study.revisions.save("a", {k: v for k, v in head.body.items() if k != "pixels"})  # as earlier versions wrote it
+    assert list(study.labelled()) == ["a"]
+    gather(study)  # reads the image
+    assert [c.after for c in study.revisions.changes("a", what="pixels noted")] == [head.body["pixels"]]
+    swap(study, write_image, 77)
+    url = study.revisions._engine.url.render_as_string(False)
+    assert study.labelled() == {} and Study(study.folder, study.task, url).labelled() == {}
+
+
+def test_an_id_that_second_readings_use_is_refused(study, tmp_path, write_image):
+    study.save("a", points(study.task, 1))
+    study.save_repeat("a", points(study.task, 2))
+    with pytest.raises(UsageError, match="'@second reading' at its end marks second readings; rename it"):
+        study.add_image("a@second reading", write_image(tmp_path / "x.png", 9))
+    write_image(study.folder / "a@second reading.png", 9)
+    assert list(study.images()) == ["a", "b", "c"]
+    assert study.sync()[0].startswith("a@second reading.png is left out: image id")
+
+
+def test_links_that_leave_the_study_are_no_images(study, tmp_path, write_image):
+    outside = write_image(tmp_path / "elsewhere" / "secret.png", 5)
+    (study.folder / "link.png").symlink_to(outside)
+    (study.folder / "inside.png").symlink_to(study.folder / "a.png")
+    (study.folder / "dangling.png").symlink_to(tmp_path / "nothing.png")
+    (study.folder / "folder").symlink_to(write_dicom(tmp_path / "dicom"))
+    inner = study.folder / "series"
+    inner.mkdir()
+    (inner / "slice0").symlink_to(tmp_path / "dicom" / "slice0")
+    assert list(study.images()) == ["a", "b", "c", "inside"]
+    left_out = [text for text in study.sync() if "link" in text]
+    assert [text.split(" ")[0] for text in left_out] == ["dangling.png", "folder", "link.png", "series"]
+    label_file(study, "b").symlink_to(outside)
+    assert study.sync()[-1] == "labels/final/b.mrk.json: image id 'b' points outside its folder"
