@@ -12,9 +12,10 @@ from tqdm import tqdm
 from landmarklabel.errors import FaultsError, StudyError, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.tables import read_ids
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.study import Study
-from landmarklabel.tasks import resolve_task
+from landmarklabel.store.study_task import check_same_task
+from landmarklabel.tasks import resolve_study_task
 
 
 def clicks(a: argparse.Namespace) -> None:
@@ -27,7 +28,7 @@ def clicks(a: argparse.Namespace) -> None:
 
     if a.clicks < 1:
         raise UsageError(f"--clicks {a.clicks} must be at least 1")
-    task = resolve_task(a.task)
+    task = _task(a)
     use_all_cores()
     model = load_model(a.model, task, choose_device(a.device))
     if not Path(a.study).is_dir():
@@ -69,7 +70,7 @@ def labels(a: argparse.Namespace) -> None:
     from landmarklabel.services.cases import load_cases
     from landmarklabel.training.loop import Budget, use_all_cores
 
-    task, strategies = resolve_task(a.task), [s for s in a.strategies.split(",") if s]
+    task, strategies = _task(a), [s for s in a.strategies.split(",") if s]
     if unknown := [s for s in strategies if s not in STRATEGIES] or (not strategies and [""]):
         raise UsageError(f"--strategies: no strategy called {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
     if a.seeds < 1:
@@ -114,6 +115,12 @@ def labels(a: argparse.Namespace) -> None:
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {worst:.1f}"
         print(f"{strategy:<10}{reached}; mm by labels  {curve}")
     print(f"report: {Path(a.out) / 'report.html'}")
+
+
+def _task(a: argparse.Namespace) -> LandmarkTask:
+    task = resolve_study_task(a.task, a.study)
+    check_same_task(a.study, task, exactly=True)
+    return task
 
 
 def _counts(text: str) -> list[int]:

@@ -32,6 +32,7 @@ from landmarklabel.store.revisions import Revision, RevisionStore
 __all__ = ["REPEAT", "Study"]
 
 PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
+LOCK_S = 10.0  # that a writer waits for others; a save takes some 20 ms
 VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
 _QUICK_S, _REST = 0.2, 20.0  # a look that took longer is followed by a pause of so many times its length
 
@@ -83,7 +84,7 @@ class Study:
         """Take up the study's record; returns what a person should be told of it."""
         record, said = study_task.read_record(self.folder), []
         if record is None or record.pending or record.task != self.task:
-            with locked(self._lock_file), file_faults("the study's record"):
+            with locked(self._lock_file, LOCK_S), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
         self._record, self._record_stamp = record, stamp(study_task.record_file(self.folder))
         return said
@@ -340,7 +341,7 @@ class Study:
         """One writer of the study's files at a time, over threads and processes; a killed one lets go. Raises Busy."""
         with ExitStack() as held:
             with file_faults("the study's lock"):
-                held.enter_context(locked(self._lock_file))
+                held.enter_context(locked(self._lock_file, LOCK_S))
             self._check_record()
             yield
 
