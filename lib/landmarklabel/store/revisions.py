@@ -209,6 +209,19 @@ class RevisionStore:
         self.damaged = damaged
         return {r.image_id: r for r in sorted(revisions, key=lambda r: r.image_id)}
 
+    def newer_heads(self, known: Mapping[str, Revision]) -> dict[str, Revision]:
+        """As ``heads``, given an earlier answer: only what has a newer revision is read; the same objects otherwise."""
+        if not known:
+            return self.heads()
+        numbers, heads = self.numbers(), {}
+        for image_id in sorted(numbers):
+            old = known.get(image_id)
+            try:
+                heads[image_id] = old if old is not None and old.number == numbers[image_id] else self.head(image_id)
+            except StoreFault as error:
+                self.damaged = {**self.damaged, image_id: str(error)}
+        return {i: head for i, head in heads.items() if head is not None}
+
     def newest_body(self) -> dict | None:
         """The body of the newest revision of all; None where there is none. Raises StoreFault for a damaged one."""
         with self._reading() as connection:

@@ -73,6 +73,8 @@ class Study:
         memory = self.cache_dir / "label_files.json"
         self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, self._keep_in_trash)
         self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
+        self._heads: dict[str, Revision] = {}  # as of that row, and the landmarks in them
+        self._labels: dict[str, LandmarkSet] = {}
         self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
         self._changed, self._next_look = frozenset(), 0.0
 
@@ -167,14 +169,15 @@ class Study:
         """What people said of each image, whether it is there or not."""
         latest = self.revisions.latest_row()
         if self._stated is None or self._stated[0] != latest:  # asked at every poll of a server's clients
-            heads = self.revisions.heads()
-            labels = {i: self.read(head) for i, head in heads.items() if not i.endswith(REPEAT)}
+            known, heads = self._heads, self.revisions.newer_heads(self._heads)
+            of_images = {i: head for i, head in heads.items() if not i.endswith(REPEAT)}
+            labels = {i: self._labels[i] if known.get(i) is head else self.read(head) for i, head in of_images.items()}
             old = any("pixels" not in heads[i].body for i in labels)
             noted = {c.subject: c.after for c in self.revisions.changes(what=PIXELS_NOTED)} if old else {}
             stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
             made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
             self._expected = {i: value for i, value in made_on.items() if value}
-            self._stated = latest, stated
+            self._heads, self._labels, self._stated = heads, labels, (latest, stated)
             self._next_look = 0.0
         return self._stated[1]
 
