@@ -131,7 +131,7 @@ def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0
     outcome = fuzzing.bombard(served.url, seed, requests_sent, sorted(served.truth), served.task.names, files)
     minutes = (time.monotonic() - started) / 60
     left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary)
-    sessions = {place.name for place in (own / "sessions").iterdir()} ^ outcome.sessions
+    sessions = {place.name for place in (own / "sessions").iterdir()} - outcome.sessions
     served.kill()
     study = Study(served.study, served.task)
     faults = study.revisions.verify()

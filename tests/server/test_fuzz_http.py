@@ -38,5 +38,5 @@ def test_every_request_is_answered_in_words_and_leaves_nothing(tmp_path, running
         assert len({operation for operation, _ in outcome.statuses}) >= 40
         wait_until(lambda: files_in(tmp_path) - files_in(study) == beside, 10, "temporary files to be gone")
         assert files_in(own / "incoming", own / "cache" / "results") == set()
-        assert {p.name for p in (own / "sessions").iterdir()} == outcome.sessions
+        assert {p.name for p in (own / "sessions").iterdir()} <= outcome.sessions  # those that expired are gone
         assert "internal error" not in server.log.read_text(errors="replace")
