@@ -210,7 +210,7 @@ def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
 
     @router.post("/auth/token", tags=["Auth"], summary="A token for a name and password")
     def token(username: str = Form(""), password: str = Form("")) -> dict:
-        if tokens.holder(password) is None:
+        if tokens.holder(checked(password, "the password")) is None:
             raise HTTPException(401, "this password is no token of this server", {"WWW-Authenticate": "Bearer"})
         return {"access_token": password, "token_type": "bearer"}
 
