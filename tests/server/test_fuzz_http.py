@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from scripts.fuzzing import bombard, files_in
-from serving import wait_until
+from serving import Material, wait_until
+
+from landmarklabel.tasks import resolve_task
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "made_by_77eac5a.tar.xz"  # six small images and a model
 USED = {
