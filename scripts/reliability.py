@@ -130,11 +130,12 @@ def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0
     png, label = (served.study / "c1.png").read_bytes(), (served.study / "labels/final/c1.mrk.json").read_bytes()
     files = [("new.png", png), ("x.mrk.json", label), ("x.png", png[:200]), ("x.fcsv", b"")]
     images = [f"c{k}" for k in range(6)]
+    beginning = fuzzing.files_in(temporary)  # MONAI Label's settings of the log
     own, beside = served.study / ".landmarklabel", fuzzing.files_in(runs) - fuzzing.files_in(served.study)
     started = time.monotonic()
     outcome = fuzzing.bombard(served.url, seed, requests_sent, images, task.names, files)
     minutes = (time.monotonic() - started) / 60
-    left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary)
+    left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary) - beginning
     sessions = {place.name for place in (own / "sessions").iterdir()} - outcome.sessions
     served.kill()
     study = Study(served.study, task)

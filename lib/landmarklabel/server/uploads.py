@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
 from landmarklabel.server.access import caller
+from landmarklabel.server.background import afterwards
 from landmarklabel.server.datastore import FINAL, LandmarkDatastore
 from landmarklabel.server.description import LABEL, NOTES, written
 from landmarklabel.server.sessions import META
@@ -97,7 +98,7 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
     ) -> dict:
         info, content = form_object(params, "params"), label.file.read()  # small: the address takes no more than TEXT
         store.save_content(image, _sent_name(label), content, tag or FINAL, info)
-        background.add_task(landmark_app.on_save_label, image, image)
+        background.add_task(afterwards, landmark_app.on_save_label, image, image)
         return {"image": image, "label": image}
 
     @router.get("/datastore/dataset", tags=["Datastore"], summary="Labelled images and their labels as a zip")
