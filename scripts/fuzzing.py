@@ -72,13 +72,19 @@ def operations(description: Mapping, without: Sequence[str] = ()) -> list[Operat
         for method, about in methods.items():
             content = about.get("requestBody", {}).get("content", {"": {"schema": {}}})
             kind, body = next(iter(content.items()))
-            schema = body["schema"]
-            for reference in [schema, *schema.get("allOf", ()), *schema.get("anyOf", ())]:
-                if "$ref" in reference:
-                    schema = description["components"]["schemas"][reference["$ref"].rsplit("/", 1)[1]]
+            schema = _resolved(body["schema"], description)
+            parameters = [{**p, "schema": _resolved(p["schema"], description)} for p in about.get("parameters", [])]
             if f"{method.upper()} {path}" not in without:
-                found.append(Operation(method.upper(), path, about.get("parameters", []), kind, schema))
+                found.append(Operation(method.upper(), path, parameters, kind, schema))
     return found
+
+
+def _resolved(schema: Mapping, description: Mapping) -> Mapping:
+    """The schema that a reference, or the first alternative, stands for."""
+    for one in [*schema.get("anyOf", ()), *schema.get("allOf", ()), schema]:
+        if "$ref" in one:
+            return description["components"]["schemas"][one["$ref"].rsplit("/", 1)[1]]
+    return next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
 
 
 class Fuzzer:
@@ -91,7 +97,7 @@ class Fuzzer:
         files: names and contents of files to send.
     """
 
-    TAME, HOSTILE = 0.35, 0.25  # share of requests as described; in the others, of values that no description allows
+    TAME, HOSTILE = 0.5, 0.25  # share of requests as described; in the others, of values that no description allows
 
     def __init__(
         self,
@@ -114,7 +120,7 @@ class Fuzzer:
             if parameter["in"] == "path":
                 place = quote(value.encode(errors="replace"), safe="") or "%20"
                 path = path.replace(f"{{{parameter['name']}}}", place)
-            elif parameter.get("required") or rng.random() < 0.5:
+            elif parameter.get("required") or rng.random() < (0.5 if self.hostile else 0.25):
                 query.append((parameter["name"], value.encode(errors="replace")))
         if rng.random() < self._now_and_then(0.02):
             query.append((self._any_text().encode(errors="replace"), b"x"))
@@ -175,26 +181,28 @@ class Fuzzer:
         rng = self.rng
         if rng.random() < self.hostile * (0.3 if schema.get("type") == "object" else 1.0):
             return self._anything(0)
-        schema = next((s for s in schema.get("anyOf", ()) if s.get("type") != "null"), schema)
         if "enum" in schema:
             return rng.choice(schema["enum"])
         kind = schema.get("type", "string")
         if kind == "object":
             return self._object(schema)
         if kind == "array":
-            return [self._value(name, schema.get("items", {})) for _ in range(rng.choice((0, 1, 2, 2, 2, 3)))]
+            least, most = schema.get("minItems", 0), schema.get("maxItems", 3)
+            return [self._value(name, schema.get("items", {})) for _ in range(rng.randint(least, most))]
         if kind in ("integer", "number"):
             return rng.choice((0, 0, 0, 1, 2, 5)) if kind == "integer" else round(rng.uniform(0, 90), 2)
         if kind == "boolean":
             return rng.random() < 0.5
-        return rng.choice(self.known.get(name) or (TEXTS if self.hostile else PLAIN))
+        if name in self.known or self.hostile:
+            return rng.choice(self.known.get(name) or TEXTS)
+        return f"{rng.choice(PLAIN)} {rng.getrandbits(32):x}"
 
     def _object(self, schema: Mapping) -> dict:
         rng, needed = self.rng, schema.get("required", ())
         made = {
             name: self._value(name, inner)
             for name, inner in schema.get("properties", {}).items()
-            if rng.random() < (0.95 if name in needed else 0.4)
+            if rng.random() < (1 - self._now_and_then(0.05) if name in needed else 0.4)
         }
         if isinstance(inner := schema.get("additionalProperties"), Mapping):
             for _ in range(rng.choice((0, 1, 2))):
@@ -260,7 +268,7 @@ def bombard(url: str, seed: int, count: int, images: Sequence[str], landmarks: S
     outcome, sessions = Outcome(), ["00000000-0000-1000-8000-000000000000"]
     known = {
         "tag": ["final", "original", "mine"],
-        "model": ["scn", "nothere"],
+        "model": ["scn", "scn", "nothere"],
         "strategy": ["adaptive", "random", "first"],
         "id": ["new", "nobody"],
         "session_id": sessions,

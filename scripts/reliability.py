@@ -20,6 +20,7 @@ import psutil
 import requests
 
 IMAGES, CLIENTS, LABELLED = 60, 8, 8
+FIXTURE = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "made_by_77eac5a.tar.xz"  # six images and a model
 SETTLED_S = 90.0  # after a start, when caches are full and memory should stay as it is
 
 
@@ -117,23 +118,27 @@ def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0
     """Requests near and far from the server's own description: none may end in an error of the server, or leave a file."""
     import fuzzing
 
-    from landmarklabel.io.markups import dump_markups
     from landmarklabel.store.study import Study
+    from landmarklabel.tasks import resolve_task
 
     shutil.rmtree(runs, ignore_errors=True)
-    served, temporary = _Served(runs), runs / "temporary"
+    shutil.unpack_archive(FIXTURE, runs, filter="data")
+    place, temporary = runs / FIXTURE.name.split(".")[0], runs / "temporary"
     temporary.mkdir()
+    served, task = _Server(place / "study", place / "task.json", runs / "server.log"), resolve_task(str(place / "task.json"), ())
     served.start(port=8766, TMPDIR=str(temporary))
-    png, label = (served.study / "p01.png").read_bytes(), dump_markups(served.truth["p01"]).encode()
+    png, label = (served.study / "c1.png").read_bytes(), (served.study / "labels/final/c1.mrk.json").read_bytes()
     files = [("new.png", png), ("x.mrk.json", label), ("x.png", png[:200]), ("x.fcsv", b"")]
+    images = [f"c{k}" for k in range(6)]
+    beginning = fuzzing.files_in(temporary)  # MONAI Label's settings of the log
     own, beside = served.study / ".landmarklabel", fuzzing.files_in(runs) - fuzzing.files_in(served.study)
     started = time.monotonic()
-    outcome = fuzzing.bombard(served.url, seed, requests_sent, sorted(served.truth), served.task.names, files)
+    outcome = fuzzing.bombard(served.url, seed, requests_sent, images, task.names, files)
     minutes = (time.monotonic() - started) / 60
-    left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary)
-    sessions = {place.name for place in (own / "sessions").iterdir()} ^ outcome.sessions
+    left = fuzzing.files_in(own / "incoming", own / "cache" / "results") | fuzzing.files_in(temporary) - beginning
+    sessions = {place.name for place in (own / "sessions").iterdir()} - outcome.sessions
     served.kill()
-    study = Study(served.study, served.task)
+    study = Study(served.study, task)
     faults = study.revisions.verify()
     study.close()
     said = served.log.read_text(errors="replace")
@@ -155,39 +160,12 @@ def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0
     }
 
 
-class _Served:
-    """A study of phantoms and its server, as ``landmarklabel serve`` starts it."""
+class _Server:
+    """A study's server, as ``landmarklabel serve`` starts it."""
 
-    def __init__(self, runs: Path):
-        import SimpleITK as sitk
-
-        from landmarklabel.data.synthetic import draw_phantom, phantom_task
-        from landmarklabel.io.files import write_json
-        from landmarklabel.networks.registry import find_preset
-        from landmarklabel.services.cases import load_cases
-        from landmarklabel.store.study import Study
-        from landmarklabel.training.fit import FitConfig, fit
-        from landmarklabel.training.loop import Budget
-        from landmarklabel.training.publishing import Decision, ModelShelf
-
-        self.task, self.study, self.log = phantom_task(2, 20), runs / "study", runs / "server.log"
-        self.study.mkdir(parents=True)
-        write_json(runs / "task.json", self.task.to_json())
-        self.truth = {}
-        study = Study(self.study, self.task)
-        for seed in range(IMAGES):
-            phantom = draw_phantom(self.task, seed, size=(300, 400), absent_fraction=0.0, noise=0.5)
-            sitk.WriteImage(sitk.GetImageFromArray(phantom.pixels), str(self.study / f"p{seed:02d}.png"))
-            self.truth[f"p{seed:02d}"] = phantom.landmarks
-        for image_id in list(self.truth)[:LABELLED]:
-            study.save(image_id, self.truth[image_id], author="before")
-        shelf = ModelShelf(study.models_dir / "scn")
-        config = FitConfig(find_preset("scn", 2), Budget(steps=60))
-        fit(self.task, load_cases(study, study.labelled()), [], config, shelf.candidate)
-        shelf.settle(Decision(True, "for the soak"))
-        study.close()
-        self.task_file, self.url, self.growth = runs / "task.json", "", []
-        self.process: subprocess.Popen | None = None
+    def __init__(self, study: Path, task_file: Path, log: Path):
+        self.study, self.task_file, self.log = study, task_file, log
+        self.url, self.process = "", None
 
     def start(self, port: int = 8765, **environment: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -205,6 +183,44 @@ class _Served:
                 time.sleep(0.1)
         sys.exit(f"the server did not start; see {self.log}")
 
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+class _Served(_Server):
+    """A study of phantoms with a model, and its server."""
+
+    def __init__(self, runs: Path):
+        import SimpleITK as sitk
+
+        from landmarklabel.data.synthetic import draw_phantom, phantom_task
+        from landmarklabel.io.files import write_json
+        from landmarklabel.networks.registry import find_preset
+        from landmarklabel.services.cases import load_cases
+        from landmarklabel.store.study import Study
+        from landmarklabel.training.fit import FitConfig, fit
+        from landmarklabel.training.loop import Budget
+        from landmarklabel.training.publishing import Decision, ModelShelf
+
+        super().__init__(runs / "study", runs / "task.json", runs / "server.log")
+        self.task, self.growth = phantom_task(2, 20), []
+        self.study.mkdir(parents=True)
+        write_json(runs / "task.json", self.task.to_json())
+        self.truth = {}
+        study = Study(self.study, self.task)
+        for seed in range(IMAGES):
+            phantom = draw_phantom(self.task, seed, size=(300, 400), absent_fraction=0.0, noise=0.5)
+            sitk.WriteImage(sitk.GetImageFromArray(phantom.pixels), str(self.study / f"p{seed:02d}.png"))
+            self.truth[f"p{seed:02d}"] = phantom.landmarks
+        for image_id in list(self.truth)[:LABELLED]:
+            study.save(image_id, self.truth[image_id], author="before")
+        shelf = ModelShelf(study.models_dir / "scn")
+        config = FitConfig(find_preset("scn", 2), Budget(steps=60))
+        fit(self.task, load_cases(study, study.labelled()), [], config, shelf.candidate)
+        shelf.settle(Decision(True, "for the soak"))
+        study.close()
+
     def watch_memory(self, until: float) -> None:
         """Growth from when it has settled to the end of this life, by medians of half a minute."""
         process, started, seen = psutil.Process(self.process.pid), time.monotonic(), []
@@ -215,10 +231,6 @@ class _Served:
         if seen and seen[-1][0] > SETTLED_S + 90:
             last = [rss for t, rss in seen if t > seen[-1][0] - 30]
             self.growth.append(round(100 * (float(np.median(last) / np.median(settled)) - 1), 1))
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
 
 
 class _Log:

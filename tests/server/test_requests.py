@@ -149,6 +149,8 @@ def test_a_charset_that_makes_halves_of_characters_is_no_way_around(server, mate
     answer = server.http("PUT", "/datastore/image/info?image=phantom01", data=part.encode(), headers=headers)
     assert 400 <= answer.status_code < 500, answer.text
     assert server.get("/datastore/image/info?image=phantom01") == {}
+    login = server.http("POST", "/auth/token", data=part.replace('"info"', '"password"').encode(), headers=headers)
+    refused(login, 422, "the password: text")
 
 
 # --- what an edit is based on, and keys ------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from fastapi import APIRouter, HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 
-from landmarklabel.errors import Unusable, UsageError
+from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
+from landmarklabel.server.console import tell
 from landmarklabel.server.datastore import FINAL
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.server.train import check
@@ -20,6 +22,14 @@ class Images(str, Enum):
     all = "all"
     labeled = "labeled"
     unlabeled = "unlabeled"
+
+
+def afterwards(work: Callable, *given) -> None:
+    """Do what waits until the answer is out: nobody hears of a fault any more, for example of an image that is gone by now."""
+    try:
+        work(*given)
+    except (LandmarkLabelError, OSError) as error:
+        tell(f"not done after an answer: {type(error).__name__}")  # its text may hold a name
 
 
 def add_background_routes(router: APIRouter, landmark_app) -> None:

@@ -12,7 +12,7 @@ _BASE = {"type": "integer", "minimum": 0, "description": "revision the edit star
 _DEVICE = {"type": "string", "enum": ["auto", "cpu", "cuda"]}
 _ROW = {
     "type": "object",
-    "required": ["name"],
+    "required": ["name", "status", "position"],  # the last one of those that have one
     "properties": {"name": _TEXT, "status": {"type": "string", "enum": [s.value for s in Status]}, "position": _POSITION},
 }
 _POINTS = {

@@ -29,7 +29,7 @@ from starlette.routing import BaseRoute, Route
 from landmarklabel.errors import Conflict, LandmarkLabelError, NotAllowed, NotFound, UsageError
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.access import ANNOTATOR, ROLES, ROUTES, caller
-from landmarklabel.server.background import add_background_routes
+from landmarklabel.server.background import add_background_routes, afterwards
 from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, written
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
@@ -221,7 +221,7 @@ def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
     def token(username: str = Form(""), password: str = Form("")) -> dict:
         if fault := tokens.look().fault:
             raise HTTPException(503, fault)
-        if tokens.holder(password) is None:
+        if tokens.holder(checked(password, "the password")) is None:
             raise HTTPException(401, "this password is no token of this server", {"WWW-Authenticate": "Bearer"})
         return {"access_token": password, "token_type": "bearer"}
 
@@ -261,7 +261,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         given = given_points(body, study.task)
         answer = task.suggest(path, given, further=False)
         if answer.second_pass:
-            background.add_task(task.look_further, path, given)
+            background.add_task(afterwards, task.look_further, path, given)
         found = {"image": image_id, **task.to_wire(answer)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
@@ -296,7 +296,7 @@ def _add_save_route(router: APIRouter, landmark_app) -> None:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
             yours = {"base_revision": base, "landmarks": to_wire(landmarks)}
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
-        background.add_task(landmark_app.saved)
+        background.add_task(afterwards, landmark_app.saved)
         return revision_to_wire(study, image_id, revision)
 
 

@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
 from landmarklabel.server.access import caller
+from landmarklabel.server.background import afterwards
 from landmarklabel.server.datastore import FINAL, LandmarkDatastore
 from landmarklabel.server.description import LABEL, NOTES, written
 from landmarklabel.server.sessions import META
@@ -29,8 +30,12 @@ from landmarklabel.store.database import file_faults
 
 BLOCK = 2**20  # bytes read at a time
 MOST_NAME_BYTES = 200  # of a sent file's name, which a session keeps
-_NOTES, _LABEL = (Form("{}", json_schema_extra=written(schema)) for schema in (NOTES, LABEL))
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")
+
+
+def _json(schema: dict):
+    """A form's field with JSON in it; one of its own for every route, as FastAPI notes the field's name in it."""
+    return Form("{}", json_schema_extra=written(schema))
 
 
 @contextmanager
@@ -61,7 +66,7 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
 
     @router.put("/datastore/", tags=["Datastore"], summary="Upload an image: MONAI Label's client uses this address")
     @router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
-    def add_image(image: str | None = None, params: str = _NOTES, file: UploadFile = File(...)) -> dict:
+    def add_image(image: str | None = None, params: str = _json(NOTES), file: UploadFile = File(...)) -> dict:
         info = _signed(form_object(params, "params"))
         image_id = image or image_id_of(_sent_name(file))
         with received_image(folder, file) as path:
@@ -79,21 +84,21 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
         return {}
 
     @router.put("/datastore/image/info", tags=["Datastore"], summary="Note something about an image")
-    def note(image: str, info: str = _NOTES) -> None:
+    def note(image: str, info: str = _json(NOTES)) -> None:
         store.update_image_info(image, _signed(form_object(info, "info")))
 
     @router.put("/datastore/updatelabelinfo", tags=["Datastore"], summary="Refused: it follows from the revisions")
     @router.put("/datastore/label/info", tags=["Datastore"], summary="Refused: it follows from the revisions")
-    def note_on_label(label: str, tag: str, info: str = _NOTES) -> None:
+    def note_on_label(label: str, tag: str, info: str = _json(NOTES)) -> None:
         store.update_label_info(label, tag, form_object(info, "info"))
 
     @router.put("/datastore/label", tags=["Datastore"], summary="Submit a label")
     def save_label(
-        background: BackgroundTasks, image: str, params: str = _LABEL, tag: str = FINAL, label: UploadFile = File(...)
+        background: BackgroundTasks, image: str, params: str = _json(LABEL), tag: str = FINAL, label: UploadFile = File(...)
     ) -> dict:
         info, content = form_object(params, "params"), label.file.read()  # small: the address takes no more than TEXT
         store.save_content(image, _sent_name(label), content, tag or FINAL, info)
-        background.add_task(landmark_app.on_save_label, image, image)
+        background.add_task(afterwards, landmark_app.on_save_label, image, image)
         return {"image": image, "label": image}
 
     @router.get("/datastore/dataset", tags=["Datastore"], summary="Labelled images and their labels as a zip")
