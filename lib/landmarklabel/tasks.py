@@ -8,7 +8,8 @@ from pathlib import Path
 from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.registry import Preset, find_preset
-from landmarklabel.store.study_task import read_record
+from landmarklabel.store.revisions import open_revisions
+from landmarklabel.store.study_task import read_record, settled
 
 SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
@@ -32,7 +33,7 @@ def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> Lan
 
 
 def resolve_study_task(
-    name_or_file: str | None, study: str | Path, folders: Sequence[Path] = (SHIPPED,)
+    name_or_file: str | None, study: str | Path, folders: Sequence[Path] = (SHIPPED,), url: str | None = None
 ) -> LandmarkTask:
     """The task that is named, or the one that the study belongs to.
 
@@ -44,6 +45,10 @@ def resolve_study_task(
     record = read_record(study)
     if record is None:
         raise UsageError(f"which landmarks? {study} does not say it itself: give --task NAME_OR_FILE.json")
+    if record.pending is not None:  # a change of names was interrupted: the revisions say whether it happened
+        revisions = open_revisions(study, url)
+        record = settled(study, revisions.newest_body)
+        revisions.close()
     return record.task
 
 

@@ -155,6 +155,6 @@ def test_a_hand_edit_made_before_a_rename_is_taken_along(study):
     assert tuple(found.positions_mm[found.task.index("first")]) == (3, 4, 0)
 
 
-def test_a_terminal_is_asked(study, monkeypatch):
+def test_a_pipe_is_no_terminal_to_ask(study, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert run("study", "drop-landmark", study, NAMES[0]).code == 2  # a pipe is no terminal
+    assert run("study", "drop-landmark", study, NAMES[3]).code == 2

@@ -29,6 +29,7 @@ TASK = LandmarkTask("t", ("p", "q"), dims=2)
 IMAGES = st.sampled_from(["a", "b"])
 PROGRAMS = st.sampled_from([0, 1])
 EDITS = st.sampled_from([None, "save", "swap_in"])  # a step of a submission
+INTERLEAVINGS = int(os.environ.get("LANDMARKLABEL_INTERLEAVINGS", "1000"))
 FAST_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # these tests are about order, not about disks
 
 
@@ -196,5 +197,5 @@ class AnythingGoes(RuleBasedStateMachine):
 def test_a_thousand_interleavings_lose_nothing_and_replace_nothing_silently(monkeypatch):
     monkeypatch.setattr(label_files, "QUIET_NS", 0)  # an editor that has closed its file is done
     monkeypatch.setattr(label_files, "KEPT_NS", 0)
-    limits = settings(max_examples=30, stateful_step_count=8, deadline=None, database=None)
+    limits = settings(max_examples=INTERLEAVINGS, stateful_step_count=8, deadline=None, database=None)
     run_state_machine_as_test(seed(15)(AnythingGoes), settings=limits)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.store.studies import label_file, on_file, points
+from tests.store.studies import execute, label_file, on_file, points
 
-from landmarklabel.errors import StudyError, TaskMismatch
+from landmarklabel.errors import Busy, StudyError, TaskMismatch
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, ScaleRule, Status
 from landmarklabel.store import study_changes, study_task
@@ -115,8 +115,9 @@ def test_a_renamed_landmark_keeps_its_points_in_revisions_and_files(study, url):
     study.save("a", points(study.task, 2))
     study.save("b", points(study.task, 3))
     study.save_repeat("b", points(study.task, 4))
-    renamed = study_task.renamed(study.task, "index", "index tip")
-    again = study_changes.change_names(study, renamed, (("index", "index tip"),), author="ann", what="'index' renamed", url=url)
+    record = study_task.renamed(study_task.read_record(study.folder), "index", "index tip")
+    renamed = record.task
+    again = study_changes.change_names(study, record, author="ann", what="'index' renamed", url=url)
     assert again.task.names == ("thumb", "index tip", "wrist") and again.sync() == []
     for image_id, value in (("a", 2), ("b", 3)):
         np.testing.assert_array_equal(again.labels(image_id).positions_mm, points(study.task, value).positions_mm)
@@ -132,8 +133,8 @@ def test_a_renamed_landmark_keeps_its_points_in_revisions_and_files(study, url):
 
 def test_a_dropped_landmark_stays_in_the_history(study, url):
     study.save("a", points(study.task, 1))
-    dropped = study_task.without(study.task, "index")
-    again = study_changes.change_names(study, dropped, (), author="ann", what="'index' dropped", url=url)
+    dropped = study_task.without(study_task.read_record(study.folder), "index")
+    again = study_changes.change_names(study, dropped, author="ann", what="'index' dropped", url=url)
     assert on_file(again, "a").task.names == ("thumb", "wrist") and again.sync() == []
     assert {row["name"] for row in again.history("a")[0].body["landmarks"]} == {"thumb", "index", "wrist"}
 
@@ -141,7 +142,8 @@ def test_a_dropped_landmark_stays_in_the_history(study, url):
 @pytest.mark.parametrize("step", ["save_all", "write_record", "show"])
 def test_a_rename_that_is_killed_anywhere_is_done_or_not_done(study, url, monkeypatch, step):
     study.save("a", points(study.task, 1))
-    renamed = study_task.renamed(study.task, "index", "tip")
+    record = study_task.renamed(study_task.read_record(study.folder), "index", "tip")
+    renamed = record.task
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -153,7 +155,7 @@ def test_a_rename_that_is_killed_anywhere_is_done_or_not_done(study, url, monkey
         else:
             where = "revisions.RevisionStore.save_all" if step == "save_all" else "label_files.LabelFiles.show"
             patch.setattr(f"landmarklabel.store.{where}", killed)
-        study_changes.change_names(study, renamed, (("index", "tip"),), author="ann", what="renamed", url=url)
+        study_changes.change_names(study, record, author="ann", what="renamed", url=url)
     done = step != "save_all"
     right, wrong = (renamed, study.task) if done else (study.task, renamed)
     with pytest.raises(TaskMismatch):
@@ -162,3 +164,48 @@ def test_a_rename_that_is_killed_anywhere_is_done_or_not_done(study, url, monkey
     assert again.sync() == [] and len(again.history("a")) == 1 + done
     np.testing.assert_array_equal(again.labels("a").positions_mm, points(study.task, 1).positions_mm)
     assert same_landmarks(read_markups(label_file(study, "a"), right), again.labels("a"))
+
+
+def test_names_that_earlier_labels_have_for_other_points_are_not_used_again(study, url):
+    study.save("a", points(study.task, 1))
+    record = study_task.renamed(study_task.read_record(study.folder), "index", "tip")
+    again = study_changes.change_names(study, record, author="", what="renamed", url=url)
+    again = study_changes.change_names(again, study_task.without(record, "wrist"), author="", what="dropped", url=url)
+    record = study_task.read_record(study.folder)
+    for used in ("index", "wrist"):
+        with pytest.raises(StudyError, match=f"'{used}' was the name of another landmark before"):
+            study_task.renamed(record, "thumb", used)
+    with pytest.raises(TaskMismatch, match="'index' cannot be added: labels from before it was renamed to 'tip'"):
+        Study(study.folder, replace(again.task, names=("thumb", "tip", "index")), url)
+
+
+def test_a_change_of_names_that_cannot_be_saved_leaves_everything_as_it_was(study, url, monkeypatch):
+    study.save("a", points(study.task, 1))
+    before = study_task.read_record(study.folder)
+
+    def busy(*_, **__):
+        raise Busy("busy")
+
+    with monkeypatch.context() as patch, pytest.raises(Busy):
+        patch.setattr("landmarklabel.store.revisions.RevisionStore.save_all", busy)
+        study_changes.change_names(study, study_task.renamed(before, "index", "tip"), author="", what="renamed", url=url)
+    assert study_task.read_record(study.folder) == before
+    assert study.save("a", points(study.task, 2)).number == 2  # who has it open goes on
+
+
+def test_a_damaged_label_stops_a_change_of_names(study, url):
+    study.save("a", points(study.task, 1))
+    study.sync()
+    execute(url, "UPDATE revisions SET body = '{}'")
+    with pytest.raises(StudyError, match="because a label would be lost"):
+        study_changes.change_names(study, study_task.without(study_task.read_record(study.folder), "index"), author="", what="d")
+    assert study_task.read_record(study.folder).task == study.task
+
+
+def test_a_study_whose_revisions_are_elsewhere_is_not_opened_without_them(study, url):
+    if url.startswith("sqlite"):
+        pytest.skip("only a database server is elsewhere")
+    study.save("a", points(study.task, 1))
+    with pytest.raises(StudyError, match="in a database of their own: say which with --store URL"):
+        Study(study.folder, study.task)
+    assert not (study.folder / ".landmarklabel" / "revisions.sqlite").exists()

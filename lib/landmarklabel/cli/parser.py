@@ -96,6 +96,10 @@ def _add_task(verb: argparse.ArgumentParser, known: str = "study") -> None:
     verb.add_argument("--task", metavar="TASK", help=about)
 
 
+def _add_store(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
+
+
 def _task(verbs) -> None:
     task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
     inner = task.add_subparsers(metavar="new", required=True)
@@ -138,6 +142,7 @@ def _import(verbs) -> None:
     verb.add_argument("--annotators", choices=choices, help="of --isbi: whose points (default mean); both: the mean and each")
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
     verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
+    _add_store(verb)
     verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
 
 
@@ -147,6 +152,7 @@ def _study(verbs) -> None:
     verb = _verb(inner, "status", "study_verbs", "status", "say what a study holds, which model answers, and what needs a look")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--json", action="store_true")
+    _add_store(verb)
     verbs_of = (
         ("rename-landmark", "rename_landmark", "give a landmark another name, in the task and in all labels", ("OLD", "NEW")),
         ("drop-landmark", "drop_landmark", "give up a landmark, in the task and in all labels; the history keeps it", ("NAME",)),
@@ -158,7 +164,7 @@ def _study(verbs) -> None:
         for word in words:
             verb.add_argument(word.lower(), metavar=word, **({"nargs": "+"} if word == "ID" else {}))
         verb.add_argument("--yes", action="store_true", help="do it without asking")
-        verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
+        _add_store(verb)
 
 
 def _publish(verbs) -> None:
@@ -166,6 +172,7 @@ def _publish(verbs) -> None:
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("study", metavar="STUDY")
     _add_task(verb)
+    _add_store(verb)
 
 
 def _train(verbs) -> None:
@@ -182,6 +189,7 @@ def _train(verbs) -> None:
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
     verb.add_argument("--seed", type=int, default=0, metavar="N")
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
+    _add_store(verb)
     verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
 
 

@@ -54,7 +54,7 @@ def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:
 
 def import_study(a: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
-    task = resolve_study_task(a.task, a.study)
+    task = resolve_study_task(a.task, a.study, url=a.store)
     check_same_task(a.study, task)
     images = find_images([a.images])
     labels = _labels(a, task, images)
@@ -66,7 +66,7 @@ def import_study(a: argparse.Namespace) -> None:
         images = {i: p for i, p in images.items() if i in wanted}
     if not images:
         raise StudyError(f"no images in {a.images}")
-    study, refused, saved, corrected = Study(a.study, task), [], 0, []
+    study, refused, saved, corrected = Study(a.study, task, a.store), [], 0, []
     for text in study.notices:
         print(f"landmarklabel: {text}", file=sys.stderr)
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):

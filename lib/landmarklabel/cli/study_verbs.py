@@ -6,19 +6,21 @@ import argparse
 import getpass
 import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkLabelError, StudyError, TaskError, UsageError
+from landmarklabel.errors import StudyError, TaskError, UsageError
 from landmarklabel.store import study_changes, study_task
 from landmarklabel.store.study import Study
+from landmarklabel.tasks import resolve_study_task
 
 
 def status(a: argparse.Namespace) -> None:
     """Print what a study holds; changes nothing but taking in hand edits."""
     from landmarklabel.services.models import answering
 
-    study = _open(a.study, None)
+    study = _open(a.study, a.store)
     problems, images, labelled = study.sync(), study.images(), study.labelled()
     found = {
         "study": study.folder.name,
@@ -47,8 +49,8 @@ def rename_landmark(a: argparse.Namespace) -> None:
     study = _open(a.study, a.store)
     if a.new in study.task.names:
         raise UsageError(f"there is a landmark {a.new!r} already")
-    task = _checked(study, lambda: study_task.renamed(study.task, a.old, a.new))
-    _change(a, study, task, ((a.old, a.new),), f"{a.old!r} renamed to {a.new!r}")
+    after = _checked(study, lambda record: study_task.renamed(record, a.old, a.new))
+    _change(a, study, after, f"{a.old!r} renamed to {a.new!r}")
 
 
 def drop_landmark(a: argparse.Namespace) -> None:
@@ -56,8 +58,8 @@ def drop_landmark(a: argparse.Namespace) -> None:
     study = _open(a.study, a.store)
     if len(study.task) == 1:
         raise UsageError(f"{a.name!r} is the study's only landmark")
-    task = _checked(study, lambda: study_task.without(study.task, a.name))
-    _change(a, study, task, (), f"{a.name!r} dropped")
+    after = _checked(study, lambda record: study_task.without(record, a.name))
+    _change(a, study, after, f"{a.name!r} dropped")
 
 
 def keep_labels(a: argparse.Namespace) -> None:
@@ -71,13 +73,13 @@ def keep_labels(a: argparse.Namespace) -> None:
         print(f"{image_id}: revision {revision.number} holds on the image as it is now")
 
 
-def _change(a: argparse.Namespace, study: Study, task, renames, what: str) -> None:
+def _change(a: argparse.Namespace, study: Study, after: study_task.StudyRecord, what: str) -> None:
     from landmarklabel.services.models import answering
 
     cases, models = len(study.revisions.heads()), answering(study)
     lost = f"; trained models ({', '.join(models)}) have the other names and stop answering: train again" if models else ""
     _ask(a, f"landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
-    study_changes.change_names(study, task, renames, author=_author(), what=what, url=a.store)
+    study_changes.change_names(study, after, author=_author(), what=what, url=a.store)
     print(f"landmark {what}; {cases} labels have a new revision; the task is in {study_task.record_file(study.folder)}{lost}")
 
 
@@ -92,30 +94,19 @@ def _ask(a: argparse.Namespace, what: str) -> None:
         raise UsageError("nothing was changed")
 
 
-def _checked(study: Study, change):
+def _checked(study: Study, change: Callable) -> study_task.StudyRecord:
     try:
-        return change()
+        return change(study_task.read_record(study.folder))
     except TaskError as error:
         names = ", ".join(study.task.names[:10])
         raise UsageError(f"{'; '.join(error.faults)}; the study's landmarks are {names}") from None
 
 
 def _open(folder: str, url: str | None) -> Study:
-    record = study_task.read_record(folder)
-    if record is None:
+    if study_task.read_record(folder) is None:
         missing = "no such study folder" if not Path(folder).is_dir() else "the study has no record of its task yet: open it once"
         raise StudyError(f"{folder}: {missing} with landmarklabel import or serve and --task")
-    return Study(folder, (record.pending or record).task if _pending_won(record, folder, url) else record.task, url)
-
-
-def _pending_won(record, folder: str, url: str | None) -> bool:
-    """Whether a change of names that was interrupted had reached the labels."""
-    if record.pending is None:
-        return False
-    with suppress(LandmarkLabelError):
-        Study(folder, record.pending.task, url).close()
-        return True
-    return False
+    return Study(folder, resolve_study_task(None, folder, url=url), url)
 
 
 def _author() -> str:

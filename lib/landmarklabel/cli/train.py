@@ -14,6 +14,7 @@ from tqdm import tqdm
 from landmarklabel.cli.evaluate import metrics_line
 from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.tables import read_ids
+from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.registry import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
@@ -24,17 +25,17 @@ DEFAULT_MINUTES = 30.0
 def train(a: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.trainings import fit_and_decide, gather, live_model
+    from landmarklabel.services.trainings import fit_and_decide, gather, live_model, trained_on
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
     from landmarklabel.training.publishing import ModelShelf
 
-    task = resolve_study_task(a.task, a.study)
+    task = resolve_study_task(a.task, a.study, url=a.store)
     preset = find_preset(a.model, task.dims)
     _check(a)
     minutes = DEFAULT_MINUTES if a.minutes is None and a.steps is None else a.minutes
     use_all_cores()
-    study = open_study(a.study, task)
+    study = open_study(a.study, task, a.store)
     material = gather(study, read_ids(a.valid) if a.valid else None)
     for text in material.left_out:
         print(f"landmarklabel: {text}", file=sys.stderr)
@@ -46,10 +47,10 @@ def train(a: argparse.Namespace) -> int:
     with ExitStack() as held:
         if not a.no_publish:
             held.enter_context(shelf.training_lock())
-        live = None if a.no_publish else live_model(study, shelf, device)
+        live, known = (None, ()) if a.no_publish else (live_model(study, shelf, device), trained_on(shelf))
         try:
             with _Progress(preset.name) as show:
-                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), check=not a.no_publish)
+                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not a.no_publish, known)
         except Cancelled:
             print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
             return 130
@@ -73,7 +74,7 @@ def _offer(study: Study, shelf, out: Path | None, decision) -> None:
     """Let the gate decide, and say what answers now."""
     from landmarklabel.services.trainings import record_published
 
-    version = shelf.settle(decision) if out is None or not decision.publish else shelf.adopt(out, decision)
+    version = shelf.settle(decision) if out is None else shelf.adopt(out, decision)
     if decision.publish:
         record_published(study, shelf, version)
         print(f"published in {study.folder.name} as {shelf.folder.name} version {version}: {decision.reason}")
@@ -87,16 +88,16 @@ def _offer(study: Study, shelf, out: Path | None, decision) -> None:
 def publish(a: argparse.Namespace) -> None:
     """Make a trained model the one that answers in a study, whatever the gate would say; says what it would."""
     from landmarklabel.inference.model import load_model, read_record
-    from landmarklabel.services.trainings import gather, hold_against, live_model, record_published
+    from landmarklabel.services.trainings import gather, hold_against, live_model, record_published, trained_on
     from landmarklabel.training.publishing import Decision, ModelShelf
 
     record = read_record(a.model)
-    study = open_study(a.study, resolve_study_task(a.task, a.study))
+    study = open_study(a.study, resolve_study_task(a.task, a.study, url=a.store), a.store)
     model = load_model(a.model, study.task)
     shelf = ModelShelf(study.models_dir / model.preset.served_as)
     with shelf.training_lock():
         try:
-            said = hold_against(study, gather(study), record, model, live_model(study, shelf)).reason
+            said = hold_against(study, gather(study), record, model, live_model(study, shelf), trained_on(shelf)).reason
         except LandmarkLabelError as error:
             said = f"not measured: {error}"
         version = shelf.adopt(Path(a.model), Decision(True, f"published by hand; {said}"))
@@ -105,11 +106,11 @@ def publish(a: argparse.Namespace) -> None:
     study.close()
 
 
-def open_study(folder: str, task) -> Study:
+def open_study(folder: str, task: LandmarkTask, url: str | None = None) -> Study:
     """A study that is there; what its opening has to say goes to stderr. Raises StudyError."""
     if not Path(folder).is_dir():
         raise StudyError(f"{folder}: no such study folder; landmarklabel import makes one")
-    study = Study(folder, task)
+    study = Study(folder, task, url)
     for text in study.notices:
         print(f"landmarklabel: {text}", file=sys.stderr)
     return study

@@ -59,7 +59,10 @@ def locked(path: str | Path, seconds: float = WAIT_S, what: str = "the study") -
     try:
         with open(path, "a") as file:
             _flock(file, deadline, what)
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone does not, where a child was forked meanwhile
     finally:
         turn.lock.release()
 

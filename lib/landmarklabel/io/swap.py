@@ -51,7 +51,12 @@ def _exchange_in_steps(new: str, path: str) -> None:
     folder, name = os.path.split(new)
     aside = os.path.join(folder, f"a{name}")
     os.rename(path, aside)
-    os.link(new, path)  # fails where somebody has saved just now; a rename would replace that
+    try:
+        os.link(new, path)  # fails where somebody has saved just now; a rename would replace that
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links
+        os.replace(new, path)
     os.replace(aside, new)
 
 

@@ -92,13 +92,12 @@ class PoolWatch:
         for image_id, path in self.study.images().items():
             if self._stop.is_set():
                 return
-            self._forget_if_changed(image_id, stamp(path))
             wanted = model is not None and image_id not in labelled and self.seen.get(image_id, (0, None))[0] != version
             if image_id in self.looks and not wanted:
                 continue
             with suppress(LandmarkLabelError):
                 before, image = stamp(path), read_image(path, self.study.task.dims)
-                self.study.note_file(path, image, before)
+                self.study.note_pixels(image_id, image, before)
                 if image_id not in self.looks:
                     self.looks[image_id] = thumbnail(Case(image_id, image))
                 if wanted:
@@ -117,6 +116,8 @@ class PoolWatch:
         if started >= self._next_check:
             self.study.look_again()
             self.study.verify()
+            for image_id, path in self.study.images().items():
+                self._forget_if_changed(image_id, stamp(path))
             self._next_check = time.monotonic() + CHECK_SHARE * (time.monotonic() - started)
         return self.study.labelled()
 

@@ -52,14 +52,15 @@ class StatusPage:
 
     def content(self) -> dict:
         """What the page shows, as plain data."""
-        self.study.verify()
+        self.study.verify(seconds=0.5)
         heads, labelled, held = self.study.revisions.heads(), self.study.labelled(), self.leases.held()
         changed = self.study.changed()
         cases = [self._case(i, heads.get(i), i in labelled, held.get(i), i in changed) for i in self.study.images()]
         order = sorted((heads[i].created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.watch.observed()
-        told = sorted((number[i], float(np.nanmean(off)), i) for i, (_, off) in observed.items() if np.isfinite(off).any())
+        measured = {i: off for i, (_, off) in observed.items() if i in number and np.isfinite(off).any()}
+        told = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
         curve = [(n, error) for n, error, _ in told]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)

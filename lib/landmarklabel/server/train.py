@@ -23,7 +23,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
 from landmarklabel.server.pool import PoolWatch
-from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published
+from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
@@ -108,14 +108,14 @@ class LandmarkTrain(TrainTask):
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""
-        stop, folder = _server_is_gone(), self.shelf.candidate
+        stop, folder, known = _server_is_gone(), self.shelf.candidate, trained_on(self.shelf)
         if (folder / "state").is_dir():
             with contextlib.suppress(UsageError, ModelError):
                 config.resume = True
-                return fit_and_decide(self.study, material, config, folder, live, report.progress, stop)
+                return fit_and_decide(self.study, material, config, folder, live, report.progress, stop, known=known)
         shutil.rmtree(folder, ignore_errors=True)
         config.resume = False
-        return fit_and_decide(self.study, material, config, folder, live, report.progress, stop)
+        return fit_and_decide(self.study, material, config, folder, live, report.progress, stop, known=known)
 
     def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
         """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""

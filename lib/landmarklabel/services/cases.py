@@ -26,11 +26,10 @@ def read_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> tuple[list[Ca
         except (FaultsError, NotFound) as error:
             faults.append(f"{image_id} is left out: {error}")
             continue
-        if image_id in study.changed():
-            faults.append(f"{image_id} is left out: the image was changed since it was labelled")
-        else:
-            cases.append(case)
-    return cases, faults
+        cases.append(case)
+    changed = study.verify([case.image_id for case in cases])
+    faults += [f"{c.image_id} is left out: the image was changed since it was labelled" for c in cases if c.image_id in changed]
+    return [c for c in cases if c.image_id not in changed], faults
 
 
 def _load(study: Study, image_id: str, landmarks: LandmarkSet) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -78,10 +79,19 @@ class ServerSettings:
 def live_models(study: Path, dims: int) -> str:
     """Names of the models that are live in a study, comma-separated, the default one first; the default where none is."""
     folders = study / ".landmarklabel" / "models"
-    live = {pointer.parent.name for pointer in folders.glob("*/live.json")} if folders.is_dir() else set()
+    pointers = folders.glob("*/live.json") if folders.is_dir() else ()
+    live = {pointer.parent.name for pointer in pointers if _has_version(pointer)}
     served = {p.served_as: p.key for p in PRESETS if dims in p.dims}
     found = sorted((name for name in live if name in served), key=lambda name: (name != DEFAULT_MODEL, name))
     return ",".join(served[name] for name in found) or DEFAULT_MODEL
+
+
+def _has_version(pointer: Path) -> bool:
+    """Whether a model went live: one that was refused leaves a pointer to none."""
+    try:
+        return bool(json.loads(pointer.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return True  # damaged: the server says so
 
 
 def _number(text: object, name: str, least: float, whole: bool) -> float:

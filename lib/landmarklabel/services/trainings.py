@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
-from landmarklabel.errors import ModelError, StudyError
+from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.inference.template import Template
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, Cancelled, Progress
+from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.publishing import Decision, ModelShelf, Predictor, decide
 
 LEFT_OUT_SHARE = 1 / 3  # of a first training's budget, for the trainings that leave one case out
@@ -72,7 +72,8 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
     train, valid = split_ids(cases)
     if valid_ids is not None:
         train, valid = [i for i in cases if i not in set(valid_ids)], sorted(set(valid_ids) & set(cases))
-    unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in study.changed()]
+    changed = study.changed()
+    unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in changed]
     return Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])
 
 
@@ -85,11 +86,13 @@ def fit_and_decide(
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     check: bool = True,
+    known: Collection[str] = (),
 ) -> Trained:
     """Train a model into ``folder`` and hold it against what answers now (unless ``check`` is False); publishes nothing.
 
     A first model without validation cases is held against the template by further, shorter trainings that leave one case out
-    each, where the budget allows it: they and the model itself share the budget. Raises as ``training.fit.fit``.
+    each, where the budget allows it: they and the model itself share the budget. Cases that the live model was trained on
+    (``known``, see ``trained_on``) tell nothing of it. Raises as ``training.fit.fit``.
     """
     task, train = study.task, material.train
     folds, part = _left_out(config.budget, train) if check and live is None and not material.valid else ([], None)
@@ -99,25 +102,25 @@ def fit_and_decide(
     def show(begin: float, share: float, name: str = "") -> Callable[[Progress], None]:
         return lambda p: on_progress(replace(p, stage=name or p.stage, fraction=begin + share * p.fraction))
 
-    model, metrics = fit(task, train, material.valid, replace(config, budget=whole), folder, show(0, share), should_stop)
-    left_out = []
-    with suppress(Cancelled):  # the model is there: who stops now has one that was held against nothing
-        for number, case in enumerate(folds):
-            others = [c for c in train if c is not case]
-            settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
-            told = show(share + number * (1 - share) / len(folds), (1 - share) / len(folds), "check")
-            without, _ = fit(task, others, [], settings, folder / "state" / "left_out", told, should_stop)
-            left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    left_out = left_out if len(left_out) == len(folds) else []
+    left_out, each = [], (1 - share) / max(len(folds), 1)
+    for number, case in enumerate(folds):  # before the model itself: a run that is stopped in it can go on
+        others = [c for c in train if c is not case]
+        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
+        without, _ = fit(task, others, [], settings, folder / "left_out", show(number * each, each, "check"), should_stop)
+        left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
+    shutil.rmtree(folder / "left_out", ignore_errors=True)
+    told = show(1 - share, share)
+    model, metrics = fit(task, train, material.valid, replace(config, budget=whole), folder, told, should_stop)
     if not check:
         return Trained(model, metrics, Decision(False, "not held against anything"))
-    valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid]
+    valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid if c.image_id not in set(known)]
     template: Predictor | None = _template(study, train) if live is None else None
     return Trained(model, metrics, decide(model, live, valid, template, left_out))
 
 
-def hold_against(study: Study, material: Material, record: dict, model: Localizer, live: Localizer | None) -> Decision:
+def hold_against(
+    study: Study, material: Material, record: dict, model: Localizer, live: Localizer | None, known: Collection[str] = ()
+) -> Decision:
     """What the gate would say of a model that was trained elsewhere, on cases that it was not trained on.
 
     Args:
@@ -126,8 +129,9 @@ def hold_against(study: Study, material: Material, record: dict, model: Localize
         record: the model's own.
         model: it.
         live: the model that answers now.
+        known: images that one was trained on.
     """
-    seen = record.get("train_labels") or {}
+    seen = {*(record.get("train_labels") or ()), *known}
     unseen = [c for c in material.valid if c.image_id not in seen]
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in unseen]
     template = _template(study, material.train) if live is None and material.train else None
@@ -141,6 +145,14 @@ def live_model(study: Study, shelf: ModelShelf, device=None) -> Localizer | None
         return load_model(live, study.task, device) if live else None
     except ModelError:
         return None
+
+
+def trained_on(shelf: ModelShelf) -> frozenset[str]:
+    """Images that the live model was trained on; none where there is none, or it does not say."""
+    with suppress(LandmarkLabelError, AttributeError, TypeError):
+        live = shelf.live()
+        return frozenset(read_record(live).get("train_labels") or ()) if live else frozenset()
+    return frozenset()
 
 
 def record_published(study: Study, shelf: ModelShelf, version: int) -> None:

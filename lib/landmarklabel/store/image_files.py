@@ -86,7 +86,7 @@ class ImageFolder:
         revisions: hold the audit trail.
         pixels: hashes of the images' pixels.
         lock: held while the folder is changed.
-        to_trash: moves a file or folder to the study's trash.
+        to_trash: moves a file or folder to the study's trash, and says where it is now.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ImageFolder:
         revisions: RevisionStore,
         pixels: PixelHashes,
         lock: Callable[[], AbstractContextManager],
-        to_trash: Callable[[Path], None],
+        to_trash: Callable[[Path], Path],
     ):
         self.folder, self._dims, self._revisions, self._pixels = folder, dims, revisions, pixels
         self._lock, self._to_trash = lock, to_trash
@@ -144,10 +144,11 @@ class ImageFolder:
             staged = source if on_same_disk and not copy else _copied(source, Path(place))
             for path in (staged, *staged.rglob("*")):
                 _sync_to_disk(path)
+            content = _content_hash(staged)
             with self._lock():
                 existing = self.listed().taken.get(image_id) or (target if os.path.lexists(target) else None)
                 if existing is None:
-                    self._put_in_place(image_id, staged, target, author)
+                    self._put_in_place(image_id, staged, target, content, author)
             if existing and _digest(existing) != _digest(staged) and self._pixels.of(existing) != pixels:
                 raise StudyError(f"{existing.name} exists with other content; remove it first or choose another id")
             if not copy and not existing:
@@ -156,10 +157,10 @@ class ImageFolder:
             self._pixels.note(target, pixels, stamp(target), sure=True)
         return existing or target
 
-    def _put_in_place(self, image_id: str, staged: Path, target: Path, author: str) -> None:
+    def _put_in_place(self, image_id: str, staged: Path, target: Path, content: str, author: str) -> None:
         """Both or neither: the image under its name, and its row in the audit trail."""
         try:
-            with self._revisions.recording("image added", image_id, who=author, after=_content_hash(staged)):
+            with self._revisions.recording("image added", image_id, who=author, after=content):
                 os.replace(staged, target)
                 _sync_to_disk(self.folder)
         except BaseException:
@@ -169,10 +170,17 @@ class ImageFolder:
 
     def remove(self, image_id: str, *, author: str = "") -> None:
         """Move an image to the trash. Raises NotFound."""
-        with self._lock(), file_faults(f"image {image_id}"):
-            path = self.path(image_id)
-            with self._revisions.recording("image removed", image_id, who=author, before=_content_hash(path)):
-                self._to_trash(path)
+        with file_faults(f"image {image_id}"):
+            content = _content_hash(self.path(image_id))  # before others have to wait: it reads all of the image
+            with self._lock():
+                path, moved = self.path(image_id), None
+                try:
+                    with self._revisions.recording("image removed", image_id, who=author, before=content):
+                        moved = self._to_trash(path)
+                except BaseException:
+                    if moved is not None and not os.path.lexists(path):
+                        os.replace(moved, path)
+                    raise
 
     def sweep(self) -> None:
         """Remove what copies that were killed have left."""

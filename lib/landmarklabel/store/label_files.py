@@ -240,7 +240,8 @@ class LabelFiles:
                 if not has_image:
                     return _Seen(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
                 head = self._save(image_id, look.landmarks, head)
-            if has_image and look.state not in (State.NEWEST, State.UNREADABLE) and stamp == self._stamp(image_id):
+            at_rest = look.state in (State.NEWEST, State.UNREADABLE) or head is None
+            if has_image and not at_rest and stamp == self._stamp(image_id):
                 head = self.show(image_id, look) or head
                 stamp = self._stamp(image_id)
         except LandmarkLabelError as error:

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import (
     URL,
@@ -41,7 +42,7 @@ from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_eng
 
 _MAX_TEXT = 200
 _MAX_NUMBER = 2**31 - 1
-_CIRCUMSTANCES = ("pixels", "unseen")  # keys of a body that say how it came about: a request sent twice may differ in them
+CIRCUMSTANCES = ("pixels", "unseen")  # keys of a body that say how it came about: a request sent twice may differ in them
 
 _metadata = MetaData()
 _rows = Table(
@@ -293,6 +294,12 @@ class RevisionStore:
             yield connection
 
 
+def open_revisions(study: str | Path, url: str | URL | None = None) -> RevisionStore:
+    """The revisions of a study folder: in the database at ``url``, by default in the folder. Raises StoreFault, UsageError."""
+    place = Path(study).absolute() / ".landmarklabel" / "revisions.sqlite"
+    return RevisionStore(url or URL.create("sqlite", database=str(place)))
+
+
 def _renew_turn(store: weakref.ref) -> Callable[[], None]:
     """For a forked child, in which the thread that holds the lock does not exist."""
 
@@ -305,7 +312,7 @@ def _renew_turn(store: weakref.ref) -> Callable[[], None]:
 
 def _said(body: str) -> dict:
     """What somebody said, without how it came about."""
-    return {key: value for key, value in json.loads(body).items() if key not in _CIRCUMSTANCES}
+    return {key: value for key, value in json.loads(body).items() if key not in CIRCUMSTANCES}
 
 
 def _append(connection: Connection, values: dict, base_revision: int | None) -> Revision:

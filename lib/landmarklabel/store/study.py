@@ -7,13 +7,13 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-from sqlalchemy import URL
 
 from landmarklabel.errors import ImageRejected, NotFound, StudyError, TaskMismatch
 from landmarklabel.io.images import Image, read_image
@@ -27,10 +27,11 @@ from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import REPEAT, ImageFolder
 from landmarklabel.store.label_files import LabelFiles, Naming
 from landmarklabel.store.pixels import PixelHashes, stamp
-from landmarklabel.store.revisions import Revision, RevisionStore
+from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
 
+UNREADABLE = "unreadable"  # instead of a hash
 PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
 LOCK_S = 10.0  # that a writer waits for others; a save takes some 20 ms
 VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
@@ -53,6 +54,7 @@ class Study:
 
     def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = VERIFY_S):
         self.folder, self.task, self.verify_s = Path(folder).absolute(), task, verify_s
+        self._elsewhere = str(url or "").startswith("postgresql")
         self._own = self.folder / ".landmarklabel"
         self.models_dir, self.cache_dir = self._own / "models", self._own / "cache"
         incoming, self._trash, replaced = (self._own / name for name in ("incoming", "trash", "replaced"))
@@ -65,7 +67,10 @@ class Study:
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise StudyError(f"{folder} cannot be a study ({reason}); give a folder that you may write to") from None
-        self.revisions = RevisionStore(url or URL.create("sqlite", database=str(self._own / "revisions.sqlite")))
+        record = study_task.read_record(self.folder)
+        if record is not None and record.elsewhere and not self._elsewhere:
+            raise StudyError(f"the revisions of {self.folder.name} are in a database of their own: say which with --store URL")
+        self.revisions = open_revisions(self.folder, url)
         self.notices = self._settle_task()
         self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
         self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, self._lock, self._to_trash)
@@ -76,7 +81,7 @@ class Study:
         self._heads: dict[str, Revision] = {}  # as of that row, and the landmarks in them
         self._labels: dict[str, LandmarkSet] = {}
         self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
-        self._changed, self._next_look = frozenset(), 0.0
+        self._changed, self._next_look, self._looking = frozenset(), 0.0, threading.Lock()
 
     def close(self) -> None:
         """Close the revision store."""
@@ -84,11 +89,16 @@ class Study:
 
     def _settle_task(self) -> list[str]:
         """Take up the study's record; returns what a person should be told of it."""
+        record_stamp = stamp(study_task.record_file(self.folder))  # before it is read: what changes in between is noticed later
         record, said = study_task.read_record(self.folder), []
-        if record is None or record.pending or record.task != self.task:
+        if record is None or record.pending or record.task != self.task or record.elsewhere != self._elsewhere:
             with locked(self._lock_file, LOCK_S), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
-        self._record, self._record_stamp = record, stamp(study_task.record_file(self.folder))
+                if self._elsewhere and not record.elsewhere:
+                    record = replace(record, elsewhere=True)
+                    study_task.write_record(self.folder, record)
+                record_stamp = stamp(study_task.record_file(self.folder))
+        self._record, self._record_stamp = record, record_stamp
         return said
 
     # --- images ------------------------------------------------------------------------------------------------------
@@ -135,10 +145,10 @@ class Study:
             self._look_at_pixels(self.verify_s)
         return self._changed
 
-    def verify(self, image_ids: list[str] | None = None) -> frozenset[str]:
-        """Look at all labelled images that may have changed, or at these; returns as ``changed``."""
+    def verify(self, image_ids: list[str] | None = None, seconds: float = float("inf")) -> frozenset[str]:
+        """Look at all labelled images that may have changed, or at these, for so long; returns as ``changed``."""
         self._newest()
-        self._look_at_pixels(float("inf"), image_ids)
+        self._look_at_pixels(seconds, image_ids)
         return self._changed
 
     def note_pixels(self, image_id: str, image: Image, before: str) -> str:
@@ -154,7 +164,8 @@ class Study:
         """
         value = pixel_hash(image)
         self.pixels.note(self.image_path(image_id), value, before)
-        if image_id in self._newest() and image_id not in self._expected:
+        known = image_id not in self._newest() or image_id in self._expected
+        if not known and not self.revisions.changes(image_id, what=PIXELS_NOTED):
             self.revisions.record(PIXELS_NOTED, image_id, after=value)  # a label from before hashes were kept
             self._expected[image_id] = value
         return value
@@ -173,7 +184,8 @@ class Study:
             of_images = {i: head for i, head in heads.items() if not i.endswith(REPEAT)}
             labels = {i: self._labels[i] if known.get(i) is head else self.read(head) for i, head in of_images.items()}
             old = any("pixels" not in heads[i].body for i in labels)
-            noted = {c.subject: c.after for c in self.revisions.changes(what=PIXELS_NOTED)} if old else {}
+            notes = self.revisions.changes(what=PIXELS_NOTED) if old else []
+            noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
             stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
             made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
             self._expected = {i: value for i, value in made_on.items() if value}
@@ -182,25 +194,32 @@ class Study:
         return self._stated[1]
 
     def _look_at_pixels(self, seconds: float, image_ids: list[str] | None = None) -> None:
-        started, images, changed = time.monotonic(), self._images.listed().images, set(self._changed & self._expected.keys())
-        for image_id in self._expected if image_ids is None else image_ids:
-            path, expected = images.get(image_id), self._expected.get(image_id)
+        started, images, looked, verdicts = time.monotonic(), self._images.listed().images, dict(self._expected), {}
+        for image_id in looked if image_ids is None else image_ids:
+            path, expected = images.get(image_id), looked.get(image_id)
             if path is None or expected is None:
                 continue
             now = self.pixels.unchanged(path)
             if now is None and time.monotonic() - started < seconds:
-                with suppress(ImageRejected):  # damaged since: not the pixels that were labelled
+                try:
                     now = self.pixels.of(path)
-                now = now or "unreadable"
+                except ImageRejected:  # damaged since: not the pixels that were labelled
+                    now = UNREADABLE
+                    self.pixels.note(path, now, stamp(path))
             if now is not None:
-                (changed.discard if now == expected else changed.add)(image_id)
-        self._changed, ended = frozenset(changed), time.monotonic()
+                verdicts[image_id] = now != expected
+        with self._looking:  # what somebody submitted meanwhile is theirs
+            right = {i for i, wrong in verdicts.items() if not wrong}
+            wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
+            self._changed = (self._changed & self._expected.keys()) - right | wrong
+        ended = time.monotonic()
         took = ended - started
         self._next_look = ended + _REST * took if took > _QUICK_S else 0.0
 
     def _made_on(self, image_id: str) -> dict:
         with suppress(ImageRejected, NotFound):
-            return {"pixels": self.pixels.of(self.image_path(image_id))}
+            value = self.pixels.of(self.image_path(image_id))
+            return {"pixels": value} if value != UNREADABLE else {}
         return {}
 
     # --- revisions ---------------------------------------------------------------------------------------------------
@@ -235,8 +254,9 @@ class Study:
             raise TaskMismatch(f"{image_id}: the image was changed since you opened it; open it again and look at the points")
         body = body_of(landmarks) | made_on
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
-        if made_on:
-            self._changed -= {image_id}
+        if made_on and revision.body.get("pixels") == made_on["pixels"]:
+            with self._looking:
+                self._changed -= {image_id}
         return revision
 
     def save_repeat(self, image_id: str, landmarks: LandmarkSet, *, author: str = "", key: str | None = None) -> Revision:
@@ -282,8 +302,8 @@ class Study:
         self._newest()
         return [*problems, *self.revisions.damaged.values(), *self._open_questions()]
 
-    def unreadable(self) -> list[str]:
-        """Take in hand edits as ``sync`` does; only the label files that cannot be read, one text each."""
+    def take_in_edits(self) -> list[str]:
+        """Turn hand-edited label files into revisions; returns what cannot be read or has no image, one text a file."""
         return self._files.sync(self._images.listed().images.keys(), self._lock)
 
     def writing(self) -> AbstractContextManager:
@@ -359,9 +379,10 @@ class Study:
                 raise TaskMismatch("the study's landmarks were changed by another program; start this one again")
             self._record_stamp = stamp(path)
 
-    def _to_trash(self, path: Path) -> None:
-        time_stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        os.replace(path, self._trash / f"{time_stamp}-{path.name}")
+    def _to_trash(self, path: Path) -> Path:
+        place = self._trash / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}-{path.name}"
+        os.replace(path, place)
+        return place
 
     def _keep_in_trash(self, path: Path) -> None:
         """A second name in the trash for a file that an editor may still be writing; what can have one name only is moved."""

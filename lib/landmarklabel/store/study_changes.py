@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from landmarklabel.errors import StudyError
-from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store import study_task
 from landmarklabel.store.bodies import body_of, landmarks_of
-from landmarklabel.store.revisions import Revision
+from landmarklabel.store.revisions import CIRCUMSTANCES, Revision
 from landmarklabel.store.study import Study
+from landmarklabel.store.study_task import StudyRecord
 
 BY_VERB = "landmark "  # begins the source of revisions that only follow a change of names
 
 
-def change_names(
-    study: Study,
-    task: LandmarkTask,
-    renames: tuple[tuple[str, str], ...],
-    *,
-    author: str,
-    what: str,
-    url: str | None = None,
-) -> Study:
-    """Take a study to a task with other names: a revision for every label, all of them or none.
+def change_names(study: Study, after: StudyRecord, *, author: str, what: str, url: str | None = None) -> Study:
+    """Take a study to other names: a revision for every label, all of them or none.
 
     Args:
         study: opened with its present task.
-        task: what it shall be.
-        renames: (old, new) names among them; names that the new task lacks are dropped.
+        after: its record as it shall be (``study_task.renamed``, ``study_task.without``).
         author: who asked for it.
         what: what was done, for the source of the revisions.
         url: of the revision store, if it is not in the study.
@@ -37,24 +29,35 @@ def change_names(
         The study, opened with the new task.
 
     Raises:
-        StudyError: a label or label file cannot be read: it would be lost.
+        StudyError: a label or label file cannot be read: it would be lost. Busy: somebody else writes for too long.
     """
-    if problems := [*study.unreadable(), *study.revisions.damaged.values()]:
-        raise StudyError(f"not changed: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    record = study_task.read_record(study.folder)
-    after = study_task.StudyRecord(task, (*record.renames, *renames))
+    _refuse_loss(study.take_in_edits())
     with study.writing():
-        study_task.write_record(study.folder, replace(record, pending=after))
         heads = study.revisions.heads()
-        bodies = {
-            i: body_of(landmarks_of(head.body, task, after.renames)) | {k: head.body[k] for k in ("pixels",) if k in head.body}
-            for i, head in heads.items()
-        }
-        study.revisions.save_all(bodies, author=author, source=f"{BY_VERB}{what}")
+        _refuse_loss(study.revisions.damaged.values())
+        bodies = {i: _renamed_body(head, after) for i, head in heads.items()}
+        before = study_task.read_record(study.folder)
+        study_task.write_record(study.folder, replace(before, pending=after))
+        try:
+            study.revisions.save_all(bodies, author=author, source=f"{BY_VERB}{what}")
+        except Exception:  # no kill: nothing was saved, so everything is as before
+            study_task.write_record(study.folder, before)
+            raise
         study_task.write_record(study.folder, after)
-    changed = Study(study.folder, task, url)
+    changed = Study(study.folder, after.task, url)
     changed.show_all(heads)
     return changed
+
+
+def _renamed_body(head: Revision, after: StudyRecord) -> dict:
+    kept = {key: head.body[key] for key in CIRCUMSTANCES if key in head.body}
+    return body_of(landmarks_of(head.body, after.task, after.renames)) | kept
+
+
+def _refuse_loss(problems: Iterable[str]) -> None:
+    if problems := list(problems):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StudyError(f"not changed, because a label would be lost: {problems[0]}{more}")
 
 
 def keep_labels(study: Study, image_id: str, *, author: str) -> Revision:

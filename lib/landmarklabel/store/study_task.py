@@ -28,16 +28,21 @@ class StudyRecord:
     Args:
         task: the task of the study.
         renames: (old, new) landmark names, in the order in which they were renamed: revisions made before still hold the old.
+        dropped: names that were given up.
+        elsewhere: the revisions are in a database of their own, whose URL has to be given.
         pending: the task after a change that may or may not have reached the database, with the renames it adds.
     """
 
     task: LandmarkTask
     renames: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    elsewhere: bool = False
     pending: StudyRecord | None = None
 
     def to_json(self) -> dict:
         """The content of the file."""
         content = {"format": FORMAT, "version": 1, "task": self.task.to_json(), "renames": [list(pair) for pair in self.renames]}
+        content |= {"dropped": list(self.dropped), "elsewhere": self.elsewhere}
         return content | ({"pending": self.pending.to_json()} if self.pending else {})
 
     @staticmethod
@@ -50,7 +55,9 @@ class StudyRecord:
                 raise StudyError(f"{what}: made by a newer version of landmarklabel; use that one")
             renames = tuple((str(old), str(new)) for old, new in content.get("renames", []))
             pending = StudyRecord.from_json(content["pending"], what) if content.get("pending") else None
-            return StudyRecord(LandmarkTask.from_json(content["task"], what), renames, pending)
+            dropped = tuple(str(name) for name in content.get("dropped", []))
+            task, elsewhere = LandmarkTask.from_json(content["task"], what), bool(content.get("elsewhere"))
+            return StudyRecord(task, renames, dropped, elsewhere, pending)
         except StudyError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, LandmarkLabelError) as error:
@@ -113,6 +120,12 @@ def mismatch(folder: str | Path, recorded: LandmarkTask, given: LandmarkTask) ->
     )
 
 
+def settled(folder: str | Path, newest_body: Callable[[], dict | None]) -> StudyRecord | None:
+    """A study's record; one of an interrupted change of names is settled first. Raises as ``read_record``, OSError."""
+    record = read_record(folder)
+    return record if record is None or record.pending is None else _after_a_kill(Path(folder), record, newest_body())
+
+
 def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | None]) -> tuple[StudyRecord, list[str]]:
     """The record of a study that is being opened with a task, made or brought up to date; the caller holds the study's lock.
 
@@ -127,9 +140,7 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
     Raises:
         TaskMismatch: the study belongs to another task. StudyError: the record is damaged. OSError.
     """
-    record, body = read_record(folder), newest_body()
-    if record is not None and record.pending is not None:
-        record = _after_a_kill(folder, record, body)
+    record, body = settled(folder, newest_body), newest_body()
     on_disk = record
     if record is None and body is not None:  # a study that is older than records
         record = StudyRecord(_task_of_body(body, given))
@@ -143,6 +154,9 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
     if not _only_adds(record.task, given):
         raise TaskMismatch(mismatch(folder, record.task, given))
     new = _without(given.names, record.task.names)
+    for old, today in record.renames:
+        if old in new:
+            raise TaskMismatch(f"landmark {old!r} cannot be added: labels from before it was renamed to {today!r} have that name")
     said = f"the study's task gains {len(new)} landmarks, unset in the cases labelled so far: {_listed(new)}"
     return _written(folder, replace(record, task=given)), [said]
 
@@ -187,31 +201,40 @@ def _listed(names: list[str]) -> str:
 # --- changes of names ------------------------------------------------------------------------------------------------
 
 
-def renamed(task: LandmarkTask, old: str, new: str) -> LandmarkTask:
-    """The task with one landmark renamed, everywhere it is named. Raises TaskError."""
+def renamed(record: StudyRecord, old: str, new: str) -> StudyRecord:
+    """The record with one landmark renamed, everywhere it is named.
+
+    Raises:
+        TaskError: no such landmark, or a name that cannot be one. StudyError: earlier labels have the new name for another point.
+    """
+    task = record.task
     task.index(old)
+    if new in {*record.dropped, *(name for pair in record.renames for name in pair[:1])}:
+        raise StudyError(f"{new!r} was the name of another landmark before, and earlier labels have it: choose another name")
 
     def name(one: str) -> str:
         return new if one == old else one
 
-    scale = task.scale and ScaleRule(name(task.scale.a), name(task.scale.b), task.scale.mm)
-    return replace(
+    changed = replace(
         task,
         names=tuple(map(name, task.names)),
         definitions={name(n): text for n, text in task.definitions.items()},
         mirror_pairs=tuple((name(a), name(b)) for a, b in task.mirror_pairs),
-        scale=scale,
+        scale=task.scale and ScaleRule(name(task.scale.a), name(task.scale.b), task.scale.mm),
     )
+    return replace(record, task=changed, renames=(*record.renames, (old, new)))
 
 
-def without(task: LandmarkTask, dropped: str) -> LandmarkTask:
-    """The task without one landmark. Raises TaskError; StudyError for one that the scale rule needs."""
+def without(record: StudyRecord, dropped: str) -> StudyRecord:
+    """The record without one landmark. Raises TaskError; StudyError for one that the scale rule needs."""
+    task = record.task
     task.index(dropped)
     if task.scale and dropped in (task.scale.a, task.scale.b):
         raise StudyError(f"{dropped!r} is one end of the task's scale rule; change that rule first")
-    return replace(
+    changed = replace(
         task,
         names=tuple(n for n in task.names if n != dropped),
         definitions={n: text for n, text in task.definitions.items() if n != dropped},
         mirror_pairs=tuple(pair for pair in task.mirror_pairs if dropped not in pair),
     )
+    return replace(record, task=changed, dropped=(*record.dropped, dropped))

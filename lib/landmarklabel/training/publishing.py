@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ import numpy as np
 
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import Busy, NotFound, StudyError
-from landmarklabel.io.files import write_json
+from landmarklabel.io.files import sync_folder, write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm
@@ -156,16 +157,35 @@ class ModelShelf:
 
     def settle(self, decision: Decision) -> int:
         """Publish or drop the finished candidate; returns the live version's number afterwards."""
-        record = self.record()
+        if decision.publish:
+            return self._publish(self.candidate, decision)
+        shutil.rmtree(self.candidate, ignore_errors=True)
+        return self._keep(decision)
+
+    def adopt(self, model: Path, decision: Decision) -> int:
+        """As ``settle``, for a copy of a model that was trained elsewhere: a candidate that waits to go on stays."""
         if not decision.publish:
-            shutil.rmtree(self.candidate, ignore_errors=True)
-            self._point(record, record["version"], "kept", decision.reason)
-            return record["version"]
+            return self._keep(decision)
+        place = self.folder / f"incoming-{secrets.token_hex(4)}"
+        try:
+            shutil.copytree(model, place, ignore=shutil.ignore_patterns("state", "left_out"))
+            return self._publish(place, decision)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _publish(self, model: Path, decision: Decision) -> int:
+        record = self.record()
         number = max([0, *self.versions(), record["version"]]) + 1
         self._version(number).parent.mkdir(parents=True, exist_ok=True)
-        self.candidate.rename(self._version(number))
+        model.rename(self._version(number))
+        sync_folder(self._version(number).parent)
         self._point(record, number, "published", decision.reason)
         return number
+
+    def _keep(self, decision: Decision) -> int:
+        record = self.record()
+        self._point(record, record["version"], "kept", decision.reason)
+        return record["version"]
 
     def roll_back(self, number: int | None = None) -> int:
         """Make an earlier version live again (the previous one by default). Raises NotFound."""
@@ -181,12 +201,6 @@ class ModelShelf:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"version": number, "what": what, "reason": reason, "time": now}
         write_json(self.pointer, {"version": number, "history": [*record["history"], entry][-500:]})
-
-    def adopt(self, model: Path, decision: Decision) -> int:
-        """Publish a copy of a model that was trained elsewhere; returns its version."""
-        shutil.rmtree(self.candidate, ignore_errors=True)
-        shutil.copytree(model, self.candidate, ignore=shutil.ignore_patterns("state"))
-        return self.settle(decision)
 
     @contextmanager
     def training_lock(self, patience_s: float = 2.0) -> Iterator[None]:
