@@ -21,6 +21,7 @@ from landmarklabel.data.batches import (
     landmark_state,
     plan_grid,
     whole_image_batch,
+    with_field,
 )
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import Mirror
@@ -349,3 +350,24 @@ def test_images_without_spacing_are_fitted_one_by_one():
     for g in geometries:
         assert plan.grid(g).size == plan.training_grid(g).size == plan.size
         assert plan.grid(g).contains(g.corners_mm).all()
+
+
+def _case_with_landmarks(places):
+    task = LandmarkTask("field", tuple("abc"), 3)
+    landmarks = LandmarkSet.of_positions(task, np.array(places, float))
+    return Case("a", Image(ImageGeometry.identity((48, 48, 48), 1.0), np.zeros((48, 48, 48), np.uint8)), landmarks)
+
+
+def test_the_field_of_training_holds_all_landmarks_a_tenth_from_its_border():
+    plan = GridPlan((48, 48, 48), 1.0, 8)
+    case = _case_with_landmarks([(20, 22, 6), (26, 23, 40), (23, 25, 20)])
+    field = with_field(plan, [case])
+    assert field.size == plan.size and field.field == (16, 8, 48)
+    index = field.training_grid(case.image.geometry).world_to_index(case.landmarks.positions_mm)
+    share = (index + 0.5) / np.array(field.field)
+    assert (share >= 0.1 - 1e-9).all() and (share <= 0.9 + 1e-9).all()
+
+
+def test_landmarks_all_over_the_images_leave_the_plan_without_a_field():
+    plan = GridPlan((48, 48, 48), 1.0, 8)
+    assert with_field(plan, [_case_with_landmarks([(1, 1, 1), (46, 46, 46), (20, 20, 20)])]) == plan

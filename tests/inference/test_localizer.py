@@ -73,6 +73,15 @@ def test_a_volume_much_larger_than_in_training_is_looked_at_in_windows_of_that_s
     assert (model.locator.calls > 1) == (size == 96)
 
 
+@pytest.mark.parametrize("off", [0.0, 14.0])
+def test_landmarks_beyond_the_field_of_training_are_found_too(off):
+    at = SHAPE + (24.0, 24.0, 24.0 + off / 2) + np.array([off, 0.0, 0.0]) * (np.arange(len(SHAPE)) == 0)[:, None]
+    model = localizer(BallOracle())
+    model.grid = GridPlan((52, 52, 52), 1.0, 1, (40, 40, 40))
+    np.testing.assert_allclose(look(model, balls(52, at)), at, atol=0.7)
+    assert model.locator.calls == 2 and model.locator.largest == 52**3
+
+
 def test_windows_cover_the_volume_and_overlap_by_half():
     plan = GridPlan((32, 48, 32), 2.0, 8)
     geometry = ImageGeometry.identity((150, 201, 64), 1.0, (5.0, -3.0, 2.0))

@@ -73,6 +73,8 @@ def image():
 @pytest.mark.parametrize("reference", [None, np.arange(12, dtype=np.float64).reshape(3, 4)])
 def test_a_model_comes_back_to_the_bit(tmp_path, image, refine, reference):
     model = untrained(refine, reference)
+    if refine:
+        model.grid, model.crops = replace(model.grid, field=(32, 64)), replace(model.crops, rounds=2)
     save_model(tmp_path, model, {"seed": 1})
     again = load_model(tmp_path, TASK)
     assert (again.grid, again.crops, again.calibration) == (model.grid, model.crops, model.calibration)
@@ -231,3 +233,20 @@ def test_saving_again_replaces_the_whole_model(folder):
     save_model(folder, other, {"seed": 9})
     assert load_model(folder).refiner is None and read_record(folder)["seed"] == 9
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_a_record_without_a_field_or_rounds_is_read_as_it_was_meant(folder):
+    record = json.loads((folder / "model.json").read_text())
+    del record["grid"]["field"], record["crops"]["rounds"]
+    (folder / "model.json").write_text(json.dumps(record))
+    again = load_model(folder)
+    assert again.grid.field is None and again.crops.rounds == 1
+
+
+@pytest.mark.parametrize("rounds", [0, 1000])
+def test_rounds_that_nobody_would_plan_are_refused(folder, rounds):
+    record = json.loads((folder / "model.json").read_text())
+    record["crops"]["rounds"] = rounds
+    (folder / "model.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=f"{rounds} rounds of crops"):
+        load_model(folder)

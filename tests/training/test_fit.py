@@ -367,6 +367,7 @@ def test_crops_show_at_most_half_of_a_small_volume(side, wanted):
     model = SimpleNamespace(task=task, grid=GridPlan((48, 48, 48), 3.0, 16))
     plan = _plan_crops(preset, model, cases)
     assert plan.size == wanted and plan.wide_jitter == pytest.approx(0.35 * wanted)
+    assert plan.rounds == (2 if wanted < 24 else 1)
 
 
 def test_every_preset_is_found_by_its_key_and_dimensions():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet, Status
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+MARGIN = 0.1  # share of a field's side that is kept free of landmarks at either end
 ASTRAY = 0.4  # share of the crops of absent landmarks that show the place of another one
 
 
@@ -37,11 +38,13 @@ class GridPlan:
         size: samples (x, y[, z]) during training, a multiple of the network's.
         spacing_mm: the same for all images, or None: each image is fitted into ``size`` (for images without spacing).
         multiple: sizes are rounded up to it.
+        field: samples during training where they are fewer than ``size``: the middle of the images, with all the landmarks.
     """
 
     size: tuple[int, ...]
     spacing_mm: float | None
     multiple: int
+    field: tuple[int, ...] | None = None
 
     def spacing_for(self, geometry: ImageGeometry) -> float:
         """Sample distance in mm for an image."""
@@ -51,8 +54,8 @@ class GridPlan:
         return float(((high - low) / np.array(self.size)).max())
 
     def training_grid(self, geometry: ImageGeometry) -> ImageGeometry:
-        """A grid of exactly ``size`` samples centred on the image."""
-        return centred_grid(geometry, self.spacing_for(geometry), self.size)
+        """A grid of exactly ``field`` or ``size`` samples centred on the image."""
+        return centred_grid(geometry, self.spacing_for(geometry), self.field or self.size)
 
     def grid(self, geometry: ImageGeometry, minimum: int = 1) -> ImageGeometry:
         """A grid that covers the whole image, of at least ``minimum`` samples and one ``multiple`` a side."""
@@ -106,6 +109,21 @@ def plan_grid(geometries: Sequence[ImageGeometry], samples: int, multiple: int, 
     return GridPlan(size, spacing, multiple)
 
 
+def with_field(plan: GridPlan, cases: Sequence[Case]) -> GridPlan:
+    """The plan with its ``field``: in which all landmarks lie, at least a tenth of its side from its border.
+
+    Along the world's axes an oblique image has much empty space in its corners, which need not be learned from.
+    """
+    reach = np.zeros(len(plan.size))
+    for case in cases:
+        middle = np.mean(case.image.geometry.bounds_mm, axis=0)
+        places = case.landmarks.positions_mm[landmark_state(case.landmarks) == PRESENT]
+        reach = np.maximum(reach, np.abs(places - middle).max(axis=0, initial=0.0) / plan.spacing_mm)
+    wanted = np.ceil(2 * reach / (1 - 2 * MARGIN) / plan.multiple).astype(int) * plan.multiple
+    field = tuple(int(np.clip(w, plan.multiple, s)) for w, s in zip(wanted, plan.size, strict=True))
+    return replace(plan, field=None if field == plan.size else field)
+
+
 def landmark_state(landmarks: LandmarkSet) -> np.ndarray:
     """(n,) PRESENT, ABSENT or UNKNOWN: what a person has said; predictions nobody confirmed are unknown."""
     known = {Status.PLACED: PRESENT, Status.ACCEPTED: PRESENT, Status.ABSENT: ABSENT}
@@ -154,7 +172,8 @@ def grid_points(grid: ImageGeometry) -> np.ndarray:
 class CropPlan:
     """The crops of the local stage: ``size`` samples a side, the finest spaced ``zoom`` times finer than the whole-image
     grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest. ``presence``: crops also show where
-    absent landmarks would be, and the local stage says whether they are there."""
+    absent landmarks would be, and the local stage says whether they are there; ``rounds``: the local stage looks again at what
+    it has found, so many times in all."""
 
     size: int
     zoom: float
@@ -164,6 +183,7 @@ class CropPlan:
     wide_jitter: float = 18.0
     wide_share: float = 0.2
     presence: bool = False
+    rounds: int = 1
 
 
 def read_crops(

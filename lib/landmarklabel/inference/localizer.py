@@ -134,8 +134,10 @@ class Localizer:
         with autocast(self.device, self.precision or self.preset.optimization.precision):
             if self.pose is not None:
                 return self._in_any_pose(case)
-            first = self._whole_image(case, view)
-            return first if self.refiner is None else self._refined(case, first, view)
+            seen = self._whole_image(case, view)
+            for _ in range(0 if self.refiner is None else self.crops.rounds):
+                seen = self._refined(case, seen, view)
+            return seen
 
     @within_memory
     @torch.inference_mode()
@@ -261,8 +263,12 @@ class Localizer:
         """The best evidence for each landmark of all windows (nearly always there is one)."""
         minimum = getattr(self.locator, "input_minimum", 1)
         windows = self.grid.windows(case.image.geometry, minimum, self.preset.most)
+        if self.grid.field is not None:
+            windows = [self.grid.training_grid(case.image.geometry), *windows]
         seen = [self._window(case, grid, view) for grid in windows]
         score = [s["presence"] * s["weight"][:, 0] * _inside(g, s["places"][:, 0]) for g, s in zip(windows, seen, strict=True)]
+        if self.grid.field is not None:  # what has been trained on is seen best as in training: others tell of places beyond
+            score[1:] = [x * ~windows[0].contains(s["places"][:, 0]) for x, s in zip(score[1:], seen[1:], strict=True)]
         best = np.argmax(score, axis=0)
         places, covariance, weight, presence = (
             np.stack([s[key] for s in seen])[best, np.arange(len(best))] for key in ("places", "covariance", "weight", "presence")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from landmarklabel.networks.registry import find_preset
 WEIGHTS, RECORD = "model.safetensors", "model.json"
 FORMAT = "landmarklabel-model"
 MOST_SCALES = 8
+MOST_ROUNDS = 4
 _MAX_RECORD = 20 * 2**20
 
 
@@ -87,9 +88,12 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         own = LandmarkTask.from_json(record["task"], "the model's task")
         preset = find_preset(record["preset"], own.dims)
         grid = GridPlan(**_tuples(record["grid"], "size"))
+        grid = replace(grid, field=tuple(grid.field)) if grid.field is not None else grid
         crops = CropPlan(**record["crops"]) if record["crops"] else None
         if crops and not 1 <= crops.scales <= MOST_SCALES:
             raise ValueError(f"{crops.scales} scales of crops")  # a network is built for them before the weights are read
+        if crops and not 1 <= crops.rounds <= MOST_ROUNDS:
+            raise ValueError(f"{crops.rounds} rounds of crops")
         calibration = _calibration(record["calibration"])
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landmarklabel.data.batches import ABSENT, PRESENT, CropPlan, GridPlan, landmark_state, plan_grid
+from landmarklabel.data.batches import ABSENT, PRESENT, CropPlan, GridPlan, landmark_state, plan_grid, with_field
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.pose import ShapePose, learn_pose
@@ -203,6 +203,8 @@ def _untrained(task: LandmarkTask, cases: Sequence[Case], config: FitConfig, pos
     if config.start_from is not None:
         model.grid = config.start_from.grid
         model.locator.load_state_dict(config.start_from.locator.state_dict())
+    if d == 3 and preset.ours and pose is None and model.grid.spacing_mm is not None:
+        model.grid = with_field(model.grid, cases)
     return model
 
 
@@ -301,4 +303,5 @@ def _plan_crops(preset: Preset, model: Localizer, cases: Sequence[Case]) -> Crop
         sides = [(np.array(g.size) * g.spacing).min() / model.grid.spacing_for(g) for g in (c.image.geometry for c in cases)]
         half = int(np.median(sides) * zoom / 2) // CROP_MULTIPLE * CROP_MULTIPLE
         size = min(size, max(LEAST_CROP, half))
-    return CropPlan(size, zoom, scales, jitter=0.1 * size, wide_jitter=0.35 * size)
+    rounds = 2 if size < preset.refine.size[model.task.dims] else 1  # a small crop has little beside a place that is off
+    return CropPlan(size, zoom, scales, jitter=0.1 * size, wide_jitter=0.35 * size, rounds=rounds)
