@@ -54,6 +54,12 @@ class Busy(StudyError):
     retry_after_s = 5
 
 
+class Gone(StudyError):
+    """A study whose folder is not where it was opened."""
+
+    http_status = 503
+
+
 class NotFound(StudyError):
     """An image, label or model that the study does not have."""
 

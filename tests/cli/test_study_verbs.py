@@ -124,6 +124,17 @@ def test_an_import_never_goes_above_a_correction_unasked(material, study, tmp_pa
     assert [r.author for r in opened.history(IDS[0])] == ["import", "ann", "import"]
 
 
+def test_an_import_takes_a_hand_edit_that_nobody_has_noticed_for_the_correction_it_is(material, study, tmp_path):
+    path = study / "labels" / "final" / f"{IDS[0]}.mrk.json"
+    write_markups(path, read_markups(path, material.task).with_landmark(NAMES[0], (5.0, 6.0), Status.PLACED))
+    truth = {i: x.with_landmark(NAMES[0], (7.0, 8.0), Status.PLACED) for i, x in material.truth.items()}
+    write_table(tmp_path / "new.csv", truth)
+    assert run("import", study, *material.source, "--table", tmp_path / "new.csv").code == 2
+    assert tuple(read_markups(path, material.task).positions_mm[0]) == (5, 6)
+    ok("import", study, *material.source, "--table", material.table, "--replace")
+    assert tuple(read_markups(path, material.task).positions_mm[0]) == tuple(material.truth[IDS[0]].positions_mm[0])
+
+
 def test_publish_makes_a_model_answer_and_says_what_the_gate_would_say(material, study, model):
     done = ok("publish", model, study)
     assert done.out.startswith("published in S as scn version 1, by hand; ")

@@ -161,3 +161,35 @@ def test_links_that_leave_the_study_are_no_images(study, tmp_path, write_image):
     assert [text.split(" ")[0] for text in left_out] == ["dangling.png", "folder", "link.png", "series"]
     label_file(study, "b").symlink_to(outside)
     assert study.sync()[-1] == "labels/final/b.mrk.json: image id 'b' points outside its folder"
+
+
+def test_a_label_made_on_an_image_that_cannot_be_read_is_looked_at_when_it_can(study, write_image):
+    study.save("a", points(study.task, 1))
+    study.image_path("a").write_bytes(b"\x89PNG broken")
+    write_markups(label_file(study, "a"), points(study.task, 2))
+    study.sync()
+    assert study.history("a")[-1].body["pixels"] == "unreadable"
+    swap(study, write_image, 77)
+    assert study.labelled() == {} and study.changed() == {"a"}
+
+
+def test_an_edit_from_before_the_image_was_swapped_was_made_on_the_old_one(study, write_image):
+    study.save("a", points(study.task, 1))
+    path = label_file(study, "a")
+    write_markups(path, points(study.task, 2))
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 10))
+    swap(study, write_image, 77)
+    study.sync()
+    assert len(study.history("a")) == 2 and study.labelled() == {} and study.changed() == {"a"}
+    write_markups(path, points(study.task, 3))  # and one from after it, on the new one
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 10))
+    study.sync()
+    assert list(study.labelled()) == ["a"]
+
+
+def test_a_study_that_was_moved_is_not_made_anew_where_it_was(study):
+    study.save("a", points(study.task, 1))
+    study.folder.rename(study.folder.with_name("moved"))
+    with pytest.raises(StudyError) as caught:
+        study.save("b", points(study.task, 1))
+    assert caught.value.http_status in (404, 503, 507) and not study.folder.exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, StudyError, TaskError, UsageError
+from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError, TaskError, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, images_in, is_dicom_folder, write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
@@ -67,7 +67,7 @@ def import_study(a: argparse.Namespace) -> None:
     if not images:
         raise StudyError(f"no images in {a.images}")
     study, refused, saved, corrected = Study(a.study, task, a.store), [], 0, []
-    for text in study.notices:
+    for text in [*study.notices, *study.take_in_edits()]:  # what people changed in label files comes before what is imported
         print(f"landmarklabel: {text}", file=sys.stderr)
     for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
         try:
@@ -79,7 +79,9 @@ def import_study(a: argparse.Namespace) -> None:
             if given and not a.replace and _corrected_since(study, image_id, given):
                 corrected.append(image_id)
             else:
-                saved += _save(study, image_id, given)
+                saved += _save(study, image_id, given, a.replace)
+        except Conflict:  # somebody saved in this very moment
+            corrected.append(image_id)
         except LandmarkLabelError as error:
             refused.append(str(error))
     homeless = sorted(set(labels) - set(images)) if wanted is None else []
@@ -117,14 +119,22 @@ def _corrected_since(study: Study, image_id: str, given: list[tuple[str, Landmar
     return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x in given)
 
 
-def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> int:
-    """Append what was never imported of (author, landmarks), in this order; corrections made since an earlier import stay."""
+def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]], replace_newest: bool) -> int:
+    """Append what was never imported of (author, landmarks), in this order.
+
+    What was newest stays so where all of it was imported before, unless ``replace_newest``. Raises Conflict where somebody else
+    saves meanwhile.
+    """
     saved = [(r.author, study.read(r)) for r in study.history(image_id)]
+    number = len(saved)
     new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
-    if new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
+    if replace_newest and given and not same_landmarks((new or saved)[-1][1], given[-1][1]):
+        new.append(given[-1])
+    elif new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
         new.append(saved[-1])
-    for author, landmarks in new:
-        study.save(image_id, replace(landmarks, expected_error_mm=None), author=author, source="import")
+    for base, (author, landmarks) in enumerate(new, number):
+        bare = replace(landmarks, expected_error_mm=None)
+        study.save(image_id, bare, author=author, source="import", base_revision=base)
     return int(bool(new))
 
 

@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 from landmarklabel.errors import StudyError
-from landmarklabel.store.tokens import Tokens
+from landmarklabel.store.revisions import open_revisions
+from landmarklabel.store.tokens import Tokens, tokens_of
 
 
 def new(a: argparse.Namespace) -> None:
     """Print a new token, once."""
     token = _tokens(a).new(a.name, a.role)
+    if (Path(a.study) / ".landmarklabel" / "revisions.sqlite").is_file():
+        trail = open_revisions(a.study)
+        tokens_of(a.study, trail)  # writes there that tokens are needed from now on
+        trail.close()
     print(token)
     print(f"landmarklabel: {a.name} gives it as token or password; it is kept nowhere, only its hash", file=sys.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.server.access import REVIEWER, caller
 from landmarklabel.server.image_info import ImageInfo
 from landmarklabel.server.values import flag_of, key_of, revision_of, text_of
+from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
@@ -56,7 +58,10 @@ class LandmarkDatastore(Datastore):
         return list(self.study.images())
 
     def get_image_uri(self, image_id: str) -> str:
-        return str(self.study.image_path(image_id))
+        path = self.study.image_path(image_id)
+        if not os.access(path, os.R_OK):  # said before an answer has begun
+            raise StoreFault(f"image {image_id} cannot be read by the server: the operator has to allow it")
+        return str(path)
 
     def get_image(self, image_id: str, params=None):
         return self.study.image_path(image_id).read_bytes()
@@ -106,7 +111,8 @@ class LandmarkDatastore(Datastore):
             partial, author = flag_of(info, "partial"), text_of(info, "user") or text_of(info, "client_id")
             base, key = revision_of(info, required=False), key_of(info)
             landmarks = landmarks if partial else submitted(landmarks)
-            self.submit(image_id, landmarks, author, source="monailabel client", base_revision=base, key=key)
+            more = {"base_revision": base, "key": key, "pixels": text_of(info, "pixels") or None}
+            self.submit(image_id, landmarks, author, source="monailabel client", **more)
         else:
             atomic_write(self._label_path(image_id, tag), dump_markups(landmarks, text_of(info, "model")))
         return image_id
@@ -158,7 +164,10 @@ class LandmarkDatastore(Datastore):
         return tag
 
     def _label_path(self, image_id: str, tag: str) -> Path:
-        return safe_join(self.study.folder / "labels" / _tag(tag), image_id, MARKUPS_SUFFIX)
+        folder = self.study.folder / "labels" / _tag(tag)
+        if folder.is_symlink():  # to ``final`` it would pass by the revisions, to elsewhere out of the study
+            raise UsageError(f"label tag {str(tag)[:40]!r} is a link in the study's folder: only real folders are served")
+        return safe_join(folder, image_id, MARKUPS_SUFFIX)
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         return {tag: image_id for tag in self._tags() if self._label_path(image_id, tag).is_file()}
@@ -170,6 +179,8 @@ class LandmarkDatastore(Datastore):
         path = self._label_path(label_id, label_tag)
         if not path.is_file():
             raise NotFound(f"there is no label {label_id!r} with tag {label_tag!r}")
+        if not os.access(path, os.R_OK):
+            raise StoreFault(f"the label file of {label_id} cannot be read by the server: the operator has to allow it")
         return str(path)
 
     def get_label(self, label_id: str, label_tag: str, params=None):
@@ -238,7 +249,7 @@ class LandmarkDatastore(Datastore):
 
     def _tags(self) -> list[str]:
         folder = self.study.folder / "labels"
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and _TAG.fullmatch(p.name))
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and _TAG.fullmatch(p.name))
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise UsageError("ask GET /datastore/dataset: the archive has no name on disk")

@@ -157,7 +157,7 @@ def _of_the_system(error: OSError) -> tuple[int, str]:
         return 404, "a file that this needs is gone from the study: look at the list of images again"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 507, "the server's disk is full: nothing was changed; free space, then try again"
-    return 500, f"the server could not do this ({error.strerror or type(error).__name__})"
+    return 503, f"the server could not do this ({error.strerror or type(error).__name__}): look at the study's files"
 
 
 def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
@@ -280,7 +280,8 @@ def _add_save_route(router: APIRouter, landmark_app) -> None:
         landmarks = from_wire(body.get("landmarks"), study.task)
         key, author = key_of(body), caller().name or text_of(body, "author")
         if flag_of(body, "repeat"):
-            again = study.save_repeat(image_id, landmarks, author=author, key=key)
+            pixels = text_of(body, "pixels") or None
+            again = study.save_repeat(image_id, landmarks, author=author, key=key, pixels=pixels)
             return {**revision_to_wire(study, image_id, again), "repeat": True}
         base = revision_of(body, required=True)
         try:

@@ -18,7 +18,7 @@ from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse, StreamingResponse
 
-from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
 from landmarklabel.server.access import caller
 from landmarklabel.server.background import afterwards
@@ -42,8 +42,10 @@ def _json(schema: dict):
 def incoming(study_folder: Path) -> Iterator[Path]:
     """A folder for what is being received, gone afterwards."""
     place = study_folder / ".landmarklabel" / "incoming"
+    if not place.parent.is_dir():
+        raise Gone("the study folder is gone or has moved: nothing was kept")
     with file_faults("what was sent"):
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=place)
     with folder as name:
         yield Path(name)

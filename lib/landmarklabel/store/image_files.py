@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from landmarklabel.errors import NotFound, StudyError, UsageError
+from landmarklabel.errors import Gone, NotFound, StudyError, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join
 from landmarklabel.io.images import read_image
 from landmarklabel.io.pixels import pixel_hash
@@ -21,6 +22,7 @@ from landmarklabel.store.database import file_faults
 from landmarklabel.store.pixels import SETTLED_NS, PixelHashes, stamp
 from landmarklabel.store.revisions import RevisionStore
 
+GONE = "the study folder is gone or has moved: nothing was saved; start the server where it is now"
 REPEAT = "@second reading"  # after an image's id: where further readings of it are kept
 
 
@@ -77,6 +79,29 @@ class Listing:
         return now != self.changed_ns or max(now.values()) > self.looked_ns - SETTLED_NS
 
 
+@dataclass(frozen=True)
+class Trash:
+    """Where a study keeps what was removed, under the time of its removal."""
+
+    folder: Path
+
+    def _place(self, name: str) -> Path:
+        return self.folder / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}-{name}"
+
+    def move(self, path: Path) -> Path:
+        """Move a file or folder here; returns where it is now. Raises OSError."""
+        place = self._place(path.name)
+        shutil.move(path, place)  # ``labels`` may be on another disk
+        return place
+
+    def keep(self, path: Path, name: str) -> None:
+        """Give a file that an editor may still be writing a second name here; what can have one name only is moved."""
+        try:
+            os.link(path, self._place(name), follow_symlinks=False)
+        except OSError:
+            self.move(path)
+
+
 class ImageFolder:
     """The images of a study: listed, added, removed.
 
@@ -86,7 +111,7 @@ class ImageFolder:
         revisions: hold the audit trail.
         pixels: hashes of the images' pixels.
         lock: held while the folder is changed.
-        to_trash: moves a file or folder to the study's trash, and says where it is now.
+        trash: of the study.
     """
 
     def __init__(
@@ -96,17 +121,20 @@ class ImageFolder:
         revisions: RevisionStore,
         pixels: PixelHashes,
         lock: Callable[[], AbstractContextManager],
-        to_trash: Callable[[Path], Path],
+        trash: Trash,
     ):
         self.folder, self._dims, self._revisions, self._pixels = folder, dims, revisions, pixels
-        self._lock, self._to_trash = lock, to_trash
+        self._lock, self._trash = lock, trash
         self._incoming = folder / ".landmarklabel" / "incoming"
         self._listing: Listing | None = None
 
     def listed(self) -> Listing:
-        """What lies in the folder now."""
+        """What lies in the folder now. Raises Gone where there is no folder any more."""
         if self._listing is None or self._listing.outdated():
-            self._listing = Listing.of(self.folder)
+            try:
+                self._listing = Listing.of(self.folder)
+            except FileNotFoundError:
+                raise Gone(GONE) from None
         return self._listing
 
     def path(self, image_id: str) -> Path:
@@ -176,7 +204,7 @@ class ImageFolder:
                 path, moved = self.path(image_id), None
                 try:
                     with self._revisions.recording("image removed", image_id, who=author, before=content):
-                        moved = self._to_trash(path)
+                        moved = self._trash.move(path)
                 except BaseException:
                     if moved is not None and not os.path.lexists(path):
                         os.replace(moved, path)

@@ -30,6 +30,7 @@ from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.io.swap import swap_in
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
+from landmarklabel.store.image_files import Trash
 from landmarklabel.store.pixels import SETTLED_NS
 from landmarklabel.store.revisions import Revision, RevisionStore
 
@@ -56,12 +57,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """What a label file held when it was read: its bytes (None where there was none), and what they are."""
+    """What a label file held when it was read: its bytes (None where there was none), what they are, and when it was changed."""
 
     state: State
     data: bytes | None = None
     landmarks: LandmarkSet | None = None
     fault: str = ""
+    changed_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ class Naming:
     Args:
         task: its task.
         renames: (old, new) names; revisions made before hold the old one.
-        made_on: image id to what a revision records of the image it is made on.
+        made_on: image id, and time (ns) when the label was made or None for now, to what a revision records of its image.
     """
 
     task: LandmarkTask
     renames: tuple[tuple[str, str], ...] = ()
-    made_on: Callable[[str], dict] = lambda _: {}
+    made_on: Callable[[str, int | None], dict] = lambda *_: {}
 
     def read(self, body: dict) -> LandmarkSet:
         """A revision's landmarks under today's names. Raises StudyError."""
@@ -101,7 +103,7 @@ class LabelFiles:
         revisions: the truth.
         memory: JSON file that remembers which files were looked at.
         replaced: folder of the same disk for files that were replaced some seconds ago.
-        to_trash: gives a file that cannot be read a second name in the trash, or moves it there where it can have one only.
+        trash: keeps files that cannot be read.
     """
 
     def __init__(
@@ -111,10 +113,10 @@ class LabelFiles:
         revisions: RevisionStore,
         memory: Path,
         replaced: Path,
-        to_trash: Callable[[Path], None],
+        trash: Trash,
     ):
         self.folder, self._naming, self._revisions, self._memory = folder, naming, revisions, memory
-        self._replaced, self._to_trash = replaced, to_trash
+        self._replaced, self._trash = replaced, trash
         self._shown: dict[str, int] = {}  # number this process has shown in the file
 
     def path(self, image_id: str) -> Path:
@@ -129,7 +131,7 @@ class LabelFiles:
             if not look.state.by_person:
                 return look, None
             with suppress(Conflict):
-                return look, self._save(image_id, look.landmarks, head)
+                return look, self._save(image_id, look.landmarks, head, made_ns=look.changed_ns)
         raise StudyError(f"{self._name(image_id)} and its revisions change all the time; try again")
 
     def show(self, image_id: str, known: Look) -> Revision | None:
@@ -150,7 +152,7 @@ class LabelFiles:
                 return late
             expected, edit = self._text(head).encode(), self._readable(found, image_id, head)
             if edit is None and not self._is_fragment(found, head):
-                self._to_trash(aside)  # and it is looked at again in a moment: it may have been half written
+                self._trash.keep(aside, self.path(image_id).name)  # and looked at again: it may have been half written
                 return late
             if edit is None or same_landmarks(edit, self._naming.read(head.body)):
                 return late
@@ -203,7 +205,7 @@ class LabelFiles:
         elif not for_good:
             return []
         elif landmarks is None and path.lstat().st_nlink == 1 and not (head and self._is_fragment(data or b"", head)):
-            self._to_trash(path)
+            self._trash.keep(path, self.path(image_id).name)
             return [f"{self._name(image_id)}: what lay there could not be read; it is kept in .landmarklabel/trash"]
         path.unlink(missing_ok=True)
         return []
@@ -239,7 +241,7 @@ class LabelFiles:
             if look.state.by_person:
                 if not has_image:
                     return _Seen(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
-                head = self._save(image_id, look.landmarks, head)
+                head = self._save(image_id, look.landmarks, head, made_ns=look.changed_ns)
             at_rest = look.state in (State.NEWEST, State.UNREADABLE) or head is None
             if has_image and not at_rest and stamp == self._stamp(image_id):
                 head = self.show(image_id, look) or head
@@ -270,8 +272,9 @@ class LabelFiles:
         for revision in self._back_from(head):
             if self._says(revision, landmarks):
                 age = self._age(revision, head, found.st_ctime_ns, last)
-                return Look(State.OLDER if age is State.NEWEST and renamed_since else age, data, landmarks)
-        return Look(State.EDITED, data, landmarks)
+                state = State.OLDER if age is State.NEWEST and renamed_since else age
+                return Look(state, data, landmarks, changed_ns=found.st_mtime_ns)
+        return Look(State.EDITED, data, landmarks, changed_ns=found.st_mtime_ns)
 
     def _age(self, revision: Revision, head: Revision, changed_ns: int, last: _Seen | None) -> State:
         """Whose an earlier content is. Once the newest one was shown, or the file is newer than that, a person put it there."""
@@ -316,11 +319,19 @@ class LabelFiles:
         except StudyError:  # saved under a task of other dimensions
             return False
 
-    def _save(self, image_id: str, landmarks: LandmarkSet, head: Revision | None, unseen: int | None = None) -> Revision:
-        """``unseen``: number of a revision that the file's author had not seen. Raises Conflict."""
+    def _save(
+        self,
+        image_id: str,
+        landmarks: LandmarkSet,
+        head: Revision | None,
+        *,
+        unseen: int | None = None,
+        made_ns: int | None = None,
+    ) -> Revision:
+        """``unseen``: a revision that the file's author had not seen; ``made_ns``: when the file was saved. Raises Conflict."""
         if head:
             landmarks = placed_where_moved(landmarks, self._naming.read(head.body))
-        body = body_of(landmarks) | self._naming.made_on(image_id) | ({"unseen": unseen} if unseen else {})
+        body = body_of(landmarks) | self._naming.made_on(image_id, made_ns) | ({"unseen": unseen} if unseen else {})
         number = head.number if head else 0
         return self._revisions.save(image_id, body, author="file", source="edited file", base_revision=number)
 

@@ -37,7 +37,7 @@ class PixelHashes:
 
     def note(self, path: Path, value: str, before: str, *, sure: bool = False) -> None:
         """Remember the hash of an image whose stamp was ``before`` when it was read; ``sure``: nobody else wrote it just now."""
-        newest = int(before.split(" ", 1)[0] or 0)
+        newest = int(before.split(" ", 1)[0] or 0)  # 0: there is no such file
         if stamp(path) == before and (sure or newest < time.time_ns() - SETTLED_NS):
             self._known[str(path)] = before, value
             with suppress(OSError), self._memory.open("a", encoding="utf-8") as file:  # only a memory
@@ -65,6 +65,11 @@ def stamp(path: Path) -> str:
         return ""
     newest = max((max(s.st_mtime_ns, s.st_ctime_ns) for s in found), default=0)
     return f"{newest} {len(found)} {sum(s.st_size for s in found)} {sum(s.st_mtime_ns for s in found) % 2**63} {_inodes(found)}"
+
+
+def changed_ns(path: Path) -> int:
+    """When an image file, or a file in its folder, last came to be as it is; 0 where there is none."""
+    return int(stamp(path).split(" ", 1)[0] or 0)
 
 
 def _inodes(found: list[os.stat_result]) -> int:

@@ -6,16 +6,14 @@ revision store, models, caches and a trash for what was removed.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from landmarklabel.errors import ImageRejected, NotFound, StudyError, TaskMismatch
+from landmarklabel.errors import Gone, ImageRejected, NotFound, StudyError, TaskMismatch
 from landmarklabel.io.images import Image, read_image
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
@@ -24,9 +22,9 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store import study_task
 from landmarklabel.store.bodies import body_of
 from landmarklabel.store.database import file_faults
-from landmarklabel.store.image_files import REPEAT, ImageFolder
+from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
-from landmarklabel.store.pixels import PixelHashes, stamp
+from landmarklabel.store.pixels import PixelHashes, changed_ns, stamp
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -57,10 +55,11 @@ class Study:
         self._elsewhere = str(url or "").startswith("postgresql")
         self._own = self.folder / ".landmarklabel"
         self.models_dir, self.cache_dir = self._own / "models", self._own / "cache"
-        incoming, self._trash, replaced = (self._own / name for name in ("incoming", "trash", "replaced"))
+        incoming, trash = self._own / "incoming", Trash(self._own / "trash")
+        replaced = self.folder / "labels" / ".replaced"  # on the disk of the label files
         labels = self.folder / "labels" / "final"
         try:
-            for needed in (self.models_dir, self.cache_dir, incoming, self._trash, replaced, labels):
+            for needed in (self.models_dir, self.cache_dir, incoming, trash.folder, replaced, labels):
                 needed.mkdir(parents=True, exist_ok=True)
             if not self._lock_file.exists():
                 self._lock_file.touch()
@@ -73,10 +72,10 @@ class Study:
         self.revisions = open_revisions(self.folder, url)
         self.notices = self._settle_task()
         self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
-        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, self._lock, self._to_trash)
+        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, self._lock, trash)
         self._naming = Naming(task, self._record.renames, self._made_on)
         memory = self.cache_dir / "label_files.json"
-        self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, self._keep_in_trash)
+        self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, trash)
         self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
         self._heads: dict[str, Revision] = {}  # as of that row, and the landmarks in them
         self._labels: dict[str, LandmarkSet] = {}
@@ -216,11 +215,18 @@ class Study:
         took = ended - started
         self._next_look = ended + _REST * took if took > _QUICK_S else 0.0
 
-    def _made_on(self, image_id: str) -> dict:
-        with suppress(ImageRejected, NotFound):
-            value = self.pixels.of(self.image_path(image_id))
-            return {"pixels": value} if value != UNREADABLE else {}
-        return {}
+    def _made_on(self, image_id: str, made_ns: int | None = None) -> dict:
+        """What a label records of its image; one from before the image last changed was made on what lay there then."""
+        try:
+            path = self.image_path(image_id)
+            head = self.revisions.head(image_id)
+            if made_ns is not None and head is not None and changed_ns(path) > made_ns:
+                return {key: head.body[key] for key in ("pixels",) if key in head.body}
+            return {"pixels": self.pixels.of(path)}
+        except ImageRejected:
+            return {"pixels": UNREADABLE}  # whatever can be read there later is another image: a person has to look
+        except NotFound:
+            return {}
 
     # --- revisions ---------------------------------------------------------------------------------------------------
 
@@ -249,9 +255,7 @@ class Study:
         """
         self._check_task(image_id, landmarks)
         dump_markups(landmarks)  # raises before anything is saved
-        made_on = self._made_on(image_id)
-        if pixels is not None and made_on.get("pixels") != pixels:
-            raise TaskMismatch(f"{image_id}: the image was changed since you opened it; open it again and look at the points")
+        made_on = self._checked_pixels(image_id, pixels)
         body = body_of(landmarks) | made_on
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
@@ -259,7 +263,9 @@ class Study:
                 self._changed -= {image_id}
         return revision
 
-    def save_repeat(self, image_id: str, landmarks: LandmarkSet, *, author: str = "", key: str | None = None) -> Revision:
+    def save_repeat(
+        self, image_id: str, landmarks: LandmarkSet, *, author: str = "", key: str | None = None, pixels: str | None = None
+    ) -> Revision:
         """Keep a second reading of a labelled image, made without seeing the first: it changes no label.
 
         Raises:
@@ -270,7 +276,7 @@ class Study:
         if image_id not in self.labelled():
             raise StudyError(f"{image_id} has no landmarks yet, so this cannot be a second reading")
         dump_markups(landmarks)
-        body = body_of(landmarks) | self._made_on(image_id)
+        body = body_of(landmarks) | self._checked_pixels(image_id, pixels)
         with self._lock():
             return self.revisions.save(f"{image_id}{REPEAT}", body, author=author, source="second reading", key=key)
 
@@ -335,6 +341,12 @@ class Study:
             for i, head in met.items()
         ]
 
+    def _checked_pixels(self, image_id: str, pixels: str | None) -> dict:
+        made_on = self._made_on(image_id)
+        if pixels is not None and made_on.get("pixels") != pixels:
+            raise TaskMismatch(f"{image_id}: the image was changed since you opened it; open it again and look at the points")
+        return made_on
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _check_task(self, image_id: str, landmarks: LandmarkSet) -> None:
@@ -362,11 +374,17 @@ class Study:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One writer of the study's files at a time, over threads and processes; a killed one lets go. Raises Busy."""
+        self.check_there()
         with ExitStack() as held:
             with file_faults("the study's lock"):
                 held.enter_context(locked(self._lock_file, LOCK_S))
             self._check_record()
             yield
+
+    def check_there(self) -> None:
+        """Raise Gone where the study's folder has moved: nothing must be written to where it was."""
+        if not self._own.is_dir():
+            raise Gone(GONE)
 
     def _check_record(self) -> None:
         """The names may have been changed by another program while this one had the study open."""
@@ -378,16 +396,3 @@ class Study:
             elif record.pending or (record.task.hash, record.renames) != (self.task.hash, self._record.renames):
                 raise TaskMismatch("the study's landmarks were changed by another program; start this one again")
             self._record_stamp = stamp(path)
-
-    def _to_trash(self, path: Path) -> Path:
-        place = self._trash / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}-{path.name}"
-        os.replace(path, place)
-        return place
-
-    def _keep_in_trash(self, path: Path) -> None:
-        """A second name in the trash for a file that an editor may still be writing; what can have one name only is moved."""
-        time_stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        try:
-            os.link(path, self._trash / f"{time_stamp}-{path.name.partition('-')[2]}", follow_symlinks=False)
-        except OSError:
-            self._to_trash(path)

@@ -16,13 +16,14 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landmarklabel.errors import NotFound, StudyError, UsageError
 from landmarklabel.io.files import atomic_write, check_id, write_json
+from landmarklabel.io.locks import locked
 
 if TYPE_CHECKING:
     from landmarklabel.store.revisions import RevisionStore
@@ -110,16 +111,25 @@ class Tokens:
             raise UsageError(f"role {role[:40]!r} must be one of {', '.join(ROLES)}")
         check_id(name)
         token = secrets.token_urlsafe(32)
-        others = [h for h in self.holders() if h.name != name]
-        self._write([*others, Holder(name, role, _hash(token))])
+        with self._alone():
+            others = [h for h in self.holders() if h.name != name]
+            self._write([*others, Holder(name, role, _hash(token))])
         return token
 
     def remove(self, name: str) -> None:
         """End a token; it is refused from the next request on. Raises NotFound."""
-        left = [h for h in self.holders() if h.name != name]
-        if len(left) == len(self.holders()):
-            raise NotFound(f"nobody called {name[:80]!r} has a token")
-        self._write(left)
+        with self._alone():
+            holders = self.holders()
+            left = [h for h in holders if h.name != name]
+            if len(left) == len(holders):
+                raise NotFound(f"nobody called {name[:80]!r} has a token")
+            self._write(left)
+
+    def _alone(self) -> AbstractContextManager:
+        """Two programs that change the tokens take turns. Raises Busy."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._known = None
+        return locked(self.path.with_suffix(".lock"), what="the list of tokens")
 
     def holder(self, token: str) -> Holder | None:
         """Whose token this is; in the same time whether it is right or wrong."""
