@@ -157,7 +157,7 @@ def test_a_mistake_as_a_program(material):
 
 @pytest.mark.parametrize(
     "words",
-    ["", "trian", "train s --task t --model scn", "task", "task new a --out b", "import s --task t", "doctor --jsno"]
+    ["", "trian", "train s --task t", "task", "task new a --out b", "import s --task t", "doctor --jsno"]
     + ["task new a --names b --from c --out d", "task new a --names b --dims 4 --out c", "serve --studies s --task t --port x"],
 )
 def test_wrong_usage(words):
