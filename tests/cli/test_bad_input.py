@@ -123,7 +123,8 @@ def test_volume_for_a_flat_task(flat_study, capsys):
 
 
 def test_other_content_under_a_known_id(study, capsys):
-    (study.incoming / "good.mha").write_bytes(image_corpus.mha())
+    other = image_corpus.mha()
+    (study.incoming / "good.mha").write_bytes(other[:-1] + bytes([other[-1] ^ 1]))  # one grey value
     assert "good.nii exists with other content" in study.refuses(capsys, "--images", study.incoming)
 
 

@@ -88,6 +88,7 @@ def import_study(a: argparse.Namespace) -> None:
     print(f"{a.study}: {len(images) - len(refused)} images, {len(study.labelled())} labelled ({saved} new or changed)")
     for text in [*refused, *_remarks(a.study, homeless, sorted(study.changed() & set(labels)), corrected)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
+    study.close()
     if refused or corrected:
         what = [f"{len(refused)} of {len(images)} images"] if refused else []
         what += [f"the landmarks of {len(corrected)} images"] if corrected else []

@@ -104,7 +104,8 @@ class RevisionStore:
 
     def __init__(self, url: str | URL):
         self._engine = open_engine(url)
-        weakref.finalize(self, self._engine.dispose).atexit = False  # a store nobody closed closes its connections
+        self._closing = weakref.finalize(self, self._engine.dispose)  # a store nobody closed closes its connections
+        self._closing.atexit = False
         self._writer = self._engine.execution_options(writes=True)
         self._turn = threading.Lock()  # of this process: waiting writers hold no connection, so that readers have them
         os.register_at_fork(after_in_child=_renew_turn(weakref.ref(self)))
@@ -267,6 +268,7 @@ class RevisionStore:
     def close(self) -> None:
         """Close all connections; for SQLite this folds the write-ahead log into the database file."""
         self._engine.dispose()
+        self._closing.detach()
 
     def _create_tables(self) -> None:
         with self._writing() as connection:
