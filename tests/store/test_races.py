@@ -86,7 +86,7 @@ def test_what_an_editor_writes_after_its_file_was_replaced_is_a_revision(study, 
 def test_what_was_replaced_and_stays_the_same_goes_after_a_while(study, monkeypatch):
     for value in (1, 2, 3):
         study.save("a", points(study.task, value))
-    replaced = study.folder / "labels" / ".replaced"
+    replaced = study.folder / ".landmarklabel" / "replaced"
     assert len(list(replaced.iterdir())) == 2 and study.look_again() == []
     monkeypatch.setattr(label_files, "QUIET_NS", 0)
     monkeypatch.setattr(label_files, "KEPT_NS", 0)

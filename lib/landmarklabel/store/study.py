@@ -56,11 +56,13 @@ class Study:
         self._own = self.folder / ".landmarklabel"
         self.models_dir, self.cache_dir = self._own / "models", self._own / "cache"
         incoming, trash = self._own / "incoming", Trash(self._own / "trash")
-        replaced = self.folder / "labels" / ".replaced"  # on the disk of the label files
         labels = self.folder / "labels" / "final"
         try:
-            for needed in (self.models_dir, self.cache_dir, incoming, trash.folder, replaced, labels):
+            for needed in (self.models_dir, self.cache_dir, incoming, trash.folder, labels):
                 needed.mkdir(parents=True, exist_ok=True)
+            same_disk = labels.stat().st_dev == self._own.stat().st_dev  # files change places there: both on one disk
+            replaced = self._own / "replaced" if same_disk else labels.parent / ".replaced"
+            replaced.mkdir(exist_ok=True)
             if not self._lock_file.exists():
                 self._lock_file.touch()
         except OSError as error:
