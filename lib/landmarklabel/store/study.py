@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -74,8 +75,9 @@ class Study:
         self.revisions = open_revisions(self.folder, url)
         self.notices = self._settle_task()
         self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
-        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, self._lock, trash)
-        self._naming = Naming(task, self._record.renames, self._made_on)
+        me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
+        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, lambda: me._lock(), trash)
+        self._naming = Naming(task, self._record.renames, lambda *given: me._made_on(*given))
         memory = self.cache_dir / "label_files.json"
         self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, trash)
         self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
@@ -124,8 +126,7 @@ class Study:
 
     def labels(self, image_id: str) -> LandmarkSet | None:
         """The newest revision's landmarks, or None. Raises StudyError for a label of other dimensions."""
-        head = self.revisions.head(image_id)
-        return self.read(head) if head else None
+        return self.read(head) if (head := self.revisions.head(image_id)) else None
 
     def read(self, revision: Revision) -> LandmarkSet:
         """A revision's landmarks under the names that the task has today. Raises StudyError."""
@@ -136,8 +137,8 @@ class Study:
 
         Images that were changed since they were labelled are left out, as far as that was seen: ``verify`` looks at all.
         """
-        images, stated, changed = self._images.listed().images, self._newest(), self.changed()
-        return {i: landmarks for i, landmarks in stated.items() if i in images and i not in changed}
+        images, changed = self._images.listed().images, self.changed()
+        return {i: landmarks for i, landmarks in self._newest().items() if i in images and i not in changed}
 
     def changed(self) -> frozenset[str]:
         """Ids of images whose pixels are no longer those that their newest label was made on: a person has to decide."""
@@ -214,8 +215,7 @@ class Study:
             wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
             self._changed = (self._changed & self._expected.keys()) - right | wrong
         ended = time.monotonic()
-        took = ended - started
-        self._next_look = ended + _REST * took if took > _QUICK_S else 0.0
+        self._next_look = ended + _REST * (ended - started) if ended - started > _QUICK_S else 0.0
 
     def _made_on(self, image_id: str, made_ns: int | None = None) -> dict:
         """What a label records of its image; one from before the image last changed was made on what lay there then."""
