@@ -84,7 +84,7 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_to_disk(path.parent)
 
 
 def write_to_disk(path: str | Path, data: bytes) -> None:
@@ -96,9 +96,9 @@ def write_to_disk(path: str | Path, data: bytes) -> None:
     os.chmod(path, 0o644)
 
 
-def sync_folder(folder: str | Path) -> None:
-    """Return when the names in a folder are on disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_to_disk(path: str | Path) -> None:
+    """Return when a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

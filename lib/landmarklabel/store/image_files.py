@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from landmarklabel.errors import Gone, NotFound, StudyError, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join
+from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join, sync_to_disk
 from landmarklabel.io.images import read_image
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.store.database import file_faults
@@ -171,7 +171,7 @@ class ImageFolder:
             on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
             staged = source if on_same_disk and not copy else _copied(source, Path(place))
             for path in (staged, *staged.rglob("*")):
-                _sync_to_disk(path)
+                sync_to_disk(path)
             content = _content_hash(staged)
             with self._lock():
                 existing = self.listed().taken.get(image_id) or (target if os.path.lexists(target) else None)
@@ -190,7 +190,7 @@ class ImageFolder:
         try:
             with self._revisions.recording("image added", image_id, who=author, after=content):
                 os.replace(staged, target)
-                _sync_to_disk(self.folder)
+                sync_to_disk(self.folder)
         except BaseException:
             if not os.path.lexists(staged) and os.path.lexists(target):
                 os.replace(target, staged)
@@ -271,15 +271,6 @@ def _digest(path: Path) -> list[tuple[str, str]]:
 def _content_hash(path: Path) -> str:
     """One sha256 of an image's files."""
     return hashlib.sha256(json.dumps(_digest(path)).encode()).hexdigest() if not path.is_file() else _digest(path)[0][1]
-
-
-def _sync_to_disk(path: Path) -> None:
-    """Return when a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def delete(path: Path) -> None:

@@ -25,7 +25,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
-from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_folder, write_json, write_to_disk
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_disk, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.io.swap import swap_in
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -169,7 +169,7 @@ class LabelFiles:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync_to_disk(path.parent)
         if not there:
             return aside, None
         with suppress(LandmarkFileError):

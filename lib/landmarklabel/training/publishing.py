@@ -16,7 +16,7 @@ import numpy as np
 
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import Busy, NotFound, StudyError
-from landmarklabel.io.files import sync_folder, write_json
+from landmarklabel.io.files import sync_to_disk, write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm
@@ -178,7 +178,7 @@ class ModelShelf:
         number = max([0, *self.versions(), record["version"]]) + 1
         self._version(number).parent.mkdir(parents=True, exist_ok=True)
         model.rename(self._version(number))
-        sync_folder(self._version(number).parent)
+        sync_to_disk(self._version(number).parent)
         self._point(record, number, "published", decision.reason)
         return number
 
