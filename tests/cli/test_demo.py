@@ -164,7 +164,7 @@ def breaking_server(answers: list[bytes | None]) -> Iterator[tuple[str, list[byt
     def serve() -> None:
         for answer in answers:
             with listener.accept()[0] as connection:
-                asked.append(connection.recv(65536))
+                asked.append(_request(connection))
                 if answer is not None and answer.endswith(b"}"):
                     connection.sendall(answer)
                     continue
@@ -177,6 +177,17 @@ def breaking_server(answers: list[bytes | None]) -> Iterator[tuple[str, list[byt
     with listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
         thread.join(10)
+
+
+def _request(connection: socket.socket) -> bytes:
+    """One request with all of its body, in however many pieces it comes."""
+    data = b""
+    while True:
+        head, end, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if end and len(body) >= int(length[1] if length else 0):
+            return data
+        data += connection.recv(65536)
 
 
 def whole(content: dict) -> bytes:

@@ -307,8 +307,8 @@ class Study:
         listing = self._images.listed()
         self._images.sweep()
         problems = [*listing.refused.values(), *self._files.sync(listing.images.keys(), self._lock)]
-        self._newest()
-        return [*problems, *self.revisions.damaged.values(), *self._open_questions()]
+        questions = self._open_questions()  # which reads all newest revisions, and so finds the damaged ones
+        return [*problems, *self.revisions.damaged.values(), *questions]
 
     def take_in_edits(self) -> list[str]:
         """Turn hand-edited label files into revisions; returns what cannot be read or has no image, one text a file."""
