@@ -12,7 +12,7 @@ from experiment import cross_validate, evaluate, hand_split, import_hands, impor
 def hands(data: Path, runs: Path, minutes: float = 30, model: str = "scn", core: int | None = None) -> dict:
     """Train on the 91 ``train`` radiographs, test on the 21 ``valid`` ones."""
     source, study, valid = data / "hand_xray", import_hands(data, runs), hand_split(data, "valid")
-    (runs / "valid.txt").write_text("\n".join(valid) + "\n")
+    (runs / "valid.txt").write_text("\n".join(valid) + "\n", encoding="utf-8")
     predictions = runs / "predictions"
     trained = train_once(study, "hand_xray", model, minutes, runs / "model", "--valid", runs / "valid.txt", core=core)
     landmarklabel("predict", trained, *[source / "images" / f"{i}.jpg" for i in valid], "--out", predictions)
@@ -77,7 +77,7 @@ def _presence(dims: int, plan: dict, runs: Path) -> dict:
         write_json(runs / "task.json", task.to_json())
     ids = [f"case{seed:03d}" for seed in range(plan["cases"] + plan["tests"])]
     tests = ids[plan["cases"] :]  # never in the study: the threshold is chosen on its own validation cases
-    (runs / "train.txt").write_text("\n".join(ids[: plan["cases"]]) + "\n")
+    (runs / "train.txt").write_text("\n".join(ids[: plan["cases"]]) + "\n", encoding="utf-8")
     study, name = runs / "study", runs / "task.json"
     landmarklabel("import", study, "--task", name, "--images", images, "--markups", markups, "--only", runs / "train.txt")
 

@@ -232,7 +232,7 @@ def _peak(work: Callable, hands: list[Case]) -> float:
 def _measured(work: Callable, hands: list[Case], queue) -> None:
     use_all_cores()
     work(hands)
-    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would still show the parent's peak
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()  # getrusage would still show the parent's peak
     queue.put(next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 2**20)
 
 

@@ -45,7 +45,7 @@ def setup() -> None:
         b"".join((SCRIPTS / name).read_bytes() for name in ("requirements.txt", "constraints.txt", "dev.py"))
         + (ROOT / "setup.cfg").read_bytes()
     ).hexdigest()
-    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
         return
     print("setting up .venv (once, a few minutes) …", flush=True)
     if not PYTHON.exists():
@@ -55,7 +55,7 @@ def setup() -> None:
     pip("-r", str(SCRIPTS / "requirements.txt"), *constraints)
     pip("--no-deps", *WITHOUT_DEPENDENCIES)  # last: pip would complain of what they lack at every later install
     pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    STAMP.write_text(wanted)
+    STAMP.write_text(wanted, encoding="utf-8")
 
 
 def pip(*words: str) -> None:

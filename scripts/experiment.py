@@ -69,7 +69,7 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
         if all((folder / "predictions" / f"{i}.mrk.json").exists() for i in held):
             return
         listed = folder / f"fold{fold}.txt"
-        listed.write_text("\n".join(held) + "\n")
+        listed.write_text("\n".join(held) + "\n", encoding="utf-8")
         core = cores.get()
         try:
             trained = folder / f"model{fold}"
@@ -97,7 +97,7 @@ def hardware() -> str:
     """Processor, cores and torch, for beside the figures."""
     import torch
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor() or "CPU")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
@@ -105,7 +105,7 @@ def hardware() -> str:
 
 def hand_split(data: Path, split: str) -> list[str]:
     """Ids of the radiographs of a split, in the table's order."""
-    with (data / "hand_xray" / "landmarks.csv").open() as file:
+    with (data / "hand_xray" / "landmarks.csv").open(encoding="utf-8") as file:
         return [row["id"] for row in csv.DictReader(file) if row["split"] == split]
 
 

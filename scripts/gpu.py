@@ -126,7 +126,7 @@ def _missing(found: dict[str, dict], methods: Sequence[str]) -> list[tuple[str, 
 
 
 def _read(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _settings(o: argparse.Namespace, data: dict[str, str]) -> Settings | None:
@@ -141,7 +141,7 @@ def _settings(o: argparse.Namespace, data: dict[str, str]) -> Settings | None:
 def _driver() -> str | None:
     command = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, timeout=60, check=True, encoding="utf-8").stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

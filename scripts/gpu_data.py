@@ -87,7 +87,7 @@ def _hands(folder: Path) -> Iterable[Case]:
     from landmarklabel.tasks import resolve_task
 
     sets = read_table(folder / "landmarks.csv", resolve_task("hand_xray"))
-    with (folder / "landmarks.csv").open() as file:
+    with (folder / "landmarks.csv").open(encoding="utf-8") as file:
         ids = [row["id"] for row in csv.DictReader(file)][:HANDS]
     for i in ids:
         image, geometry = _halved(read_image(folder / "images" / f"{i}.jpg", 2))

@@ -247,7 +247,7 @@ def _wait_for(device: torch.device) -> None:
 
 def _peak_gib(device: torch.device) -> dict:
     """Of this process so far: resident memory (getrusage would still show the parent's peak), and the device's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     peak = {"host": next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 2**20}
     if device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device) / 2**30

@@ -21,7 +21,7 @@ def clicks(data: Path, runs: Path, minutes: float = 10) -> dict:
     """
     ten, core = hand_split(data, "train")[:LABELLED], max(os.sched_getaffinity(0))
     everything, hard = _hand_studies(data, runs, ten)
-    (runs / "valid.txt").write_text("\n".join(hand_split(data, "valid")) + "\n")
+    (runs / "valid.txt").write_text("\n".join(hand_split(data, "valid")) + "\n", encoding="utf-8")
     out = {"labels": LABELLED, "minutes_on_one_core": minutes}
     for name in ("ten", "pool"):
         model = train_once(runs / name, "hand_xray", "scn", minutes, runs / f"model_{name}", core=core)
@@ -34,10 +34,12 @@ def clicks(data: Path, runs: Path, minutes: float = 10) -> dict:
 def _hand_studies(data: Path, runs: Path, ten: list[str]) -> tuple[Path, Path]:
     """All hands with their labels, and the hard ones; beside them ``ten`` and ``pool``, with ten labels."""
     source, everything = data / "hand_xray", import_hands(data, runs)
-    table = (source / "landmarks.csv").read_text().splitlines()
-    (runs / "ten.csv").write_text("\n".join([table[0], *(row for row in table if row.split(",")[0] in ten)]) + "\n")
+    table = (source / "landmarks.csv").read_text(encoding="utf-8").splitlines()
+    (runs / "ten.csv").write_text(
+        "\n".join([table[0], *(row for row in table if row.split(",")[0] in ten)]) + "\n", encoding="utf-8"
+    )
     for name, ids in (("ten", ten), ("pool", hand_split(data, "train"))):
-        (runs / f"{name}.txt").write_text("\n".join(ids) + "\n")
+        (runs / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         only = ("--table", runs / "ten.csv", "--only", runs / f"{name}.txt")
         landmarklabel("import", runs / name, "--task", "hand_xray", "--images", source / "images", *only)
     hard = runs / "hard_images"
@@ -84,7 +86,7 @@ def clicks_3d(data: Path, runs: Path, minutes: float = 1) -> dict:
     found = []
     for fold in range(5):
         held = runs / f"fold{fold}.txt"
-        held.write_text("\n".join(sorted(images)[fold::5]) + "\n")
+        held.write_text("\n".join(sorted(images)[fold::5]) + "\n", encoding="utf-8")
         where = ("--seed", fold, "--valid", held)
         model = train_once(study, "mouse_skull", "scn", minutes, runs / f"model{fold}", *where, core=core)
         found.append(simulate_clicks(model, study, "mouse_skull", runs / f"mouse{fold}.html", held, core=core))
@@ -111,7 +113,7 @@ def _spines(
             write_markups(place / f"spine{seed:03d}.mrk.json", phantom.landmarks)
         write_json(runs / "spines.json", task.to_json())
     held = runs / "spines.txt"
-    held.write_text("\n".join(f"spine{seed:03d}" for seed in range(cases, cases + tests)) + "\n")
+    held.write_text("\n".join(f"spine{seed:03d}" for seed in range(cases, cases + tests)) + "\n", encoding="utf-8")
     landmarklabel("import", runs / "spines", "--task", runs / "spines.json", "--images", place, "--markups", place)
     return runs / "spines", runs / "spines.json", held
 
@@ -341,7 +343,7 @@ def update_latency(data: Path, runs: Path, minutes: float = 3) -> dict:
     out = {"2d_37_landmarks": _time_updates(study, "hand_xray", model, hand_split(data, "valid"), core)}
     spines, task, held = _spines(runs, 30, 6, landmarks=100, size=64)
     model = train_once(spines, str(task), "scn", minutes, runs / "model_spines", "--valid", held, core=core)
-    return {**out, "3d_100_landmarks": _time_updates(spines, str(task), model, held.read_text().split(), core)}
+    return {**out, "3d_100_landmarks": _time_updates(spines, str(task), model, held.read_text(encoding="utf-8").split(), core)}
 
 
 def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], core: int, most: int = 12) -> dict:
@@ -360,7 +362,7 @@ def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], cor
     shutil.rmtree(shelf.candidate, ignore_errors=True)
     shutil.copytree(model, shelf.candidate)
     shelf.settle(Decision(True, "to be timed"))
-    (folder.parent / f"{task.name}.json").write_text(json.dumps(task.to_json()))
+    (folder.parent / f"{task.name}.json").write_text(json.dumps(task.to_json()), encoding="utf-8")
     spent, before = [], os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})  # the server inherits it
     try:

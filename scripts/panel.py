@@ -57,7 +57,7 @@ def _corrections(qt, qt_harness, data: Path, runs: Path) -> dict:
     for image_id in ids:
         shutil.copy(next((source / "images").glob(f"{image_id}.*")), runs / "images")
     listed = runs / "labelled.txt"
-    listed.write_text("\n".join(ids[:10]) + "\n")
+    listed.write_text("\n".join(ids[:10]) + "\n", encoding="utf-8")
     words = ("--task", "hand_xray", "--images", runs / "images", "--table", source / "landmarks.csv")
     landmarklabel("import", runs / "study", *words, "--only", listed)
     for path in (runs / "images").iterdir():

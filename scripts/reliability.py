@@ -57,7 +57,7 @@ def soak(data: Path, runs: Path, minutes: float = 30.0) -> dict:
     )
     faults = study.revisions.verify()
     study.close()
-    assert "Traceback" not in served.log.read_text(errors="replace"), "a traceback is in the server's log"
+    assert "Traceback" not in served.log.read_text(errors="replace", encoding="utf-8"), "a traceback is in the server's log"
     return {
         "minutes": minutes,
         "clients": CLIENTS,
@@ -141,7 +141,7 @@ def fuzz_http(data: Path, runs: Path, requests_sent: int = 20_000, seed: int = 0
     study = Study(served.study, task)
     faults = study.revisions.verify()
     study.close()
-    said = served.log.read_text(errors="replace")
+    said = served.log.read_text(errors="replace", encoding="utf-8")
     kinds = defaultdict(int)
     for (_, status), count in outcome.statuses.items():
         kinds[str(status)] += count

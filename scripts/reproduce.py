@@ -46,7 +46,7 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{arguments.name}.json"
     content = {"command": f"python scripts/reproduce.py {arguments.name}", "hardware": hardware(), **result}
-    target.write_text(json.dumps(content, indent=1) + "\n")
+    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)} written")
     return 0
 

@@ -29,7 +29,7 @@ def bare(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
     gpu_data.prepare(folder / "arrays", folder / "no real images", phantoms=2)
     (folder / "arrays" / "phantom3d.npz").unlink()
-    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n", encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'lib'}"}
 
     def start(*words, out="out"):
@@ -37,7 +37,7 @@ def bare(tmp_path_factory):
         small = ["--steps", "2", "--images", "1", "--methods", "scn", "--tiny"]
         command = [sys.executable, ROOT / "scripts" / "reproduce.py", "gpu", *places, *small, *words]
         return subprocess.Popen(
-            [*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
         )
 
     start.folder = folder
@@ -58,14 +58,17 @@ def test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself(bare):
     first.kill()
     first.communicate(timeout=60)
     assert workers and psutil.wait_procs(workers, timeout=120)[1] == [], "a worker would go on writing the training state"
-    done = json.loads((bare.folder / "out" / "phantom2d.json").read_text())["scn"]
+    done = json.loads((bare.folder / "out" / "phantom2d.json").read_text(encoding="utf-8"))["scn"]
     assert list(done) == ["train_reference"]
 
     code, output, errors = ended(bare("--device", "cpu"))
     assert code == 0, output + errors
     assert "train_reference …" not in output and "train_device …" in output
-    assert json.loads((bare.folder / "out" / "phantom2d.json").read_text())["scn"]["train_reference"] == done["train_reference"]
-    result = json.loads((bare.folder / "out" / "gpu.json").read_text())
+    assert (
+        json.loads((bare.folder / "out" / "phantom2d.json").read_text(encoding="utf-8"))["scn"]["train_reference"]
+        == done["train_reference"]
+    )
+    result = json.loads((bare.folder / "out" / "gpu.json").read_text(encoding="utf-8"))
     assert result["agrees"] and result["device"] == "cpu" and torch.__version__ in result["hardware"]
     found = result["sets"]["phantom2d"]["scn"]
     assert all(found["checks"].values()) and found["predictions"]["device"]["product"]["points"] == 16
@@ -78,7 +81,7 @@ def test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself(bare):
     code, _, errors = ended(bare("--device", "cpu", "--steps", "3", "--methods", "scn", "global_local"))
     assert code == 2 and "figures with other steps; give another --out" in errors
 
-    disagreeing_points_are_noticed(json.loads((bare.folder / "out" / "phantom2d.json").read_text())["scn"])
+    disagreeing_points_are_noticed(json.loads((bare.folder / "out" / "phantom2d.json").read_text(encoding="utf-8"))["scn"])
 
 
 def disagreeing_points_are_noticed(parts):

@@ -86,7 +86,7 @@ def test_all_faults_are_listed_at_once():
 @pytest.mark.parametrize("text", ["{", "", "[" * 100_000, "\x00", "[]", "3"])
 def test_a_file_that_is_no_task_is_refused(tmp_path, text):
     path = tmp_path / "task.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(TaskError, match=r"task\.json: (not readable as JSON|not a task file)"):
         LandmarkTask.load(path)
 

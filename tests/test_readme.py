@@ -55,7 +55,7 @@ def test_scripts_have_the_verbs():
     verbs = [line.split()[2] for line in LINES if line.startswith("python scripts/dev.py ")]
     assert sorted(set(verbs)) == ["demo", "test"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "dev.py"), "--help"], capture_output=True, text=True, timeout=60
+        [sys.executable, str(ROOT / "scripts" / "dev.py"), "--help"], capture_output=True, timeout=60, encoding="utf-8"
     )
     assert done.returncode == 0 and all(re.search(rf"^ +{verb} ", done.stdout, re.MULTILINE) for verb in verbs)
 

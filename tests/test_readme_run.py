@@ -28,7 +28,7 @@ DEADLINE_S = 580  # not an expectation: a minute or so on two quiet cores
 def folder(tmp_path):
     """What the block begins with: names, scans with a table of points, and new scans whose truth is known."""
     task = phantom_task(2, 8)
-    (tmp_path / "names.txt").write_text("\n".join(task.names))
+    (tmp_path / "names.txt").write_text("\n".join(task.names), encoding="utf-8")
     rows = ["id," + ",".join(f"x{i},y{i}" for i in range(len(task)))]
     for seed in range(16):
         phantom = draw_phantom(task, seed, size=(64, 64), absent_fraction=0.0)
@@ -40,7 +40,7 @@ def folder(tmp_path):
         else:
             (tmp_path / "truth").mkdir(exist_ok=True)
             write_markups(tmp_path / "truth" / f"{name}.mrk.json", phantom.landmarks)
-    (tmp_path / "points.csv").write_text("\n".join(rows))
+    (tmp_path / "points.csv").write_text("\n".join(rows), encoding="utf-8")
     return tmp_path
 
 
@@ -59,14 +59,16 @@ def test_the_block_runs_and_ends_in_answers_of_the_trained_model(folder):
     assert "--minutes 30" in BLOCK and commands[-1].split()[1] == "serve"
     for line in commands[:-1]:
         line = line.replace("--minutes 30", "--steps 120 --seed 1")
-        done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
+        done = subprocess.run(
+            line, shell=True, cwd=folder, env=environment, capture_output=True, timeout=DEADLINE_S, encoding="utf-8"
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
         if " train " in line:
             assert "published in STUDY as scn version 1: first model, better than the template on" in done.stdout
     assert (folder / "report.html").is_file() and (folder / "clicks.html").is_file()
     port = free_port()
     serve = f"exec {commands[-1].split('#')[0]} --port {port}"
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(serve, shell=True, cwd=folder, env=environment, stderr=log, stdout=log, start_new_session=True)
     try:
         answer = infer(server, port, folder)
@@ -75,7 +77,7 @@ def test_the_block_runs_and_ends_in_answers_of_the_trained_model(folder):
         server.wait(30)
     assert (answer["origin"], answer["model_version"]) == ("model", 1)
     assert len([x for x in answer["landmarks"] if x["position"]]) >= 6
-    said = (folder / "log").read_text()
+    said = (folder / "log").read_text(encoding="utf-8")
     assert f"open http://127.0.0.1:{port}/landmarks/" in said and "scn version 1 answers" in said
 
 
@@ -89,4 +91,4 @@ def infer(server: subprocess.Popen, port: int, folder: Path) -> dict:
             return asked.json()
         except requests.ConnectionError:
             time.sleep(0.1)
-    raise AssertionError(f"the server did not answer: {(folder / 'log').read_text()[-1500:]}")
+    raise AssertionError(f"the server did not answer: {(folder / 'log').read_text(encoding='utf-8')[-1500:]}")

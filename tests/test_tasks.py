@@ -30,15 +30,15 @@ def test_the_wrist_is_50_mm_wide():
 
 
 def test_a_task_by_its_file(tmp_path, monkeypatch):
-    (tmp_path / "own.json").write_text(json.dumps(OWN.to_json()))
-    (tmp_path / "own_task").write_text(json.dumps(OWN.to_json()))
+    (tmp_path / "own.json").write_text(json.dumps(OWN.to_json()), encoding="utf-8")
+    (tmp_path / "own_task").write_text(json.dumps(OWN.to_json()), encoding="utf-8")
     assert resolve_task(str(tmp_path / "own.json")) == resolve_task(str(tmp_path / "own_task")) == OWN
     monkeypatch.chdir(tmp_path)
     assert resolve_task("own.json") == OWN
 
 
 def test_a_task_by_its_name_in_other_folders(tmp_path):
-    (tmp_path / "own.json").write_text(json.dumps(OWN.to_json()))
+    (tmp_path / "own.json").write_text(json.dumps(OWN.to_json()), encoding="utf-8")
     assert resolve_task("own", [tmp_path / "none", tmp_path]) == OWN
 
 
@@ -56,7 +56,7 @@ def test_without_shipped_tasks(tmp_path):
 
 
 def test_faulty_files(tmp_path):
-    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     for name, text in (("bad.json", "not readable as JSON"), ("none.json", "no such task file")):
         with pytest.raises(TaskError, match=text):
             resolve_task(str(tmp_path / name))

@@ -130,7 +130,7 @@ class Training:
         self.asked.append(asked | {"steps": config.budget.steps})
         folder.mkdir(parents=True)
         model = Guess(12.0 / len(ids))
-        (folder / "model").write_text(str(model.off))
+        (folder / "model").write_text(str(model.off), encoding="utf-8")
         return model, {}
 
 
@@ -147,7 +147,7 @@ def training(monkeypatch):
 
 def use_training(monkeypatch, stand_in: Training) -> Training:
     monkeypatch.setattr(campaigns, "fit", stand_in)
-    monkeypatch.setattr(campaigns, "load_model", lambda folder, *_: Guess(float((folder / "model").read_text())))
+    monkeypatch.setattr(campaigns, "load_model", lambda folder, *_: Guess(float((folder / "model").read_text(encoding="utf-8"))))
     return stand_in
 
 
@@ -249,7 +249,7 @@ def place(tmp_path_factory, small_networks):  # noqa: F811
     cases = {f"phantom{seed:02d}": phantom(seed) for seed in range(10)}
     task = cases["phantom00"].landmarks.task
     write_json(place / "task.json", task.to_json())
-    (place / "valid.txt").write_text("phantom03\nphantom08\n")
+    (place / "valid.txt").write_text("phantom03\nphantom08\n", encoding="utf-8")
     (place / "study").mkdir()
     for image_id, case in cases.items():
         write_image(place / "study" / f"{image_id}.png", case.image)
@@ -273,10 +273,10 @@ def first_call(place):
 def test_the_figures_are_printed_and_kept(place, first_call):
     result = json.loads(first_call.out)
     assert {"target_mm", "labels_to_target", "worst_seed", "curves"} <= set(result)
-    assert json.loads((place / "out" / "labels.json").read_text()) == result
+    assert json.loads((place / "out" / "labels.json").read_text(encoding="utf-8")) == result
     assert result["target_mm"] == pytest.approx(1.1 * result["full_mre_mm"]) and result["target_mm"] > 0
     for strategy in ("adaptive", "random"):
-        kept = {n: json.loads((place / "out" / strategy / "seed0" / f"000{n}.json").read_text()) for n in (2, 4)}
+        kept = {n: json.loads((place / "out" / strategy / "seed0" / f"000{n}.json").read_text(encoding="utf-8")) for n in (2, 4)}
         assert result["curves"][strategy] == [[n, [kept[n]["mre_mm"]]] for n in (2, 4)]
         assert kept[4]["chosen"][:2] == kept[2]["chosen"] and len(set(kept[4]["chosen"])) == 4
         assert not {"phantom03", "phantom08"} & set(kept[4]["chosen"])
@@ -291,7 +291,7 @@ def test_every_training_is_told(first_call):
 
 
 def test_the_report_names_every_strategy(place, first_call):
-    page = (place / "out" / "report.html").read_text()
+    page = (place / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") == 1 and "error against labels" in page
     for strategy in ("adaptive", "random"):
         assert f"<td>{strategy}</td>" in page and f"{strategy}, seed 0: phantom" in page
@@ -351,7 +351,7 @@ def test_mistakes_end_with_one_clear_line_before_anything_is_trained(monkeypatch
 
 
 def test_a_study_that_cannot_be_played_is_named(place, tmp_path):
-    (place / "all.txt").write_text("".join(f"phantom{k:02d}\n" for k in range(10)))
+    (place / "all.txt").write_text("".join(f"phantom{k:02d}\n" for k in range(10)), encoding="utf-8")
     done = simulate(place, "--out", tmp_path / "out", "--valid", place / "all.txt")
     text = f"{place / 'study'}: 0 labelled images to choose from and 10 to measure on"
     assert (done.code, done.err) == (2, f"landmarklabel: {text}\n")
@@ -371,4 +371,4 @@ def test_without_a_list_the_fixed_fifth_is_measured_on(monkeypatch, place, tmp_p
         assert main([str(w) for w in words]) == 130  # stopped after the training on all labels
     train, valid = split_ids(f"phantom{k:02d}" for k in range(10))
     assert sorted(training.asked[0]["ids"]) == train and len(valid) == 4
-    assert json.loads((tmp_path / "out" / "all" / "0006.json").read_text())["ids"] == valid
+    assert json.loads((tmp_path / "out" / "all" / "0006.json").read_text(encoding="utf-8"))["ids"] == valid

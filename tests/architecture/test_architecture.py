@@ -221,7 +221,7 @@ for name in {modules!r}:
 print([name for name in {absent!r} if name in sys.modules])
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, encoding="utf-8")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
@@ -230,7 +230,7 @@ def without_readers_and_servers(code, *arguments):
     code = f"import sys\nsys.modules.update(dict.fromkeys({NOT_NEEDED_TO_TRAIN!r}))\n{code}"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, timeout=300, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

@@ -34,7 +34,7 @@ def material(tmp_path_factory) -> Material:
 @pytest.fixture(scope="module")
 def model(material) -> Path:
     """A model of four steps, with validation images."""
-    (material.folder / "valid.txt").write_text("p4\np5.png  # by its file name\n")
+    (material.folder / "valid.txt").write_text("p4\np5.png  # by its file name\n", encoding="utf-8")
     what = ("--task", material.task_file, "--model", "scn", "--valid", material.folder / "valid.txt")
     done = ok("train", material.study, *what, "--steps", 4, "--seed", 3, "--device", "cpu", "--out", material.model)
     assert "4 images, 2 for validation" in done.out and "MRE" in done.out

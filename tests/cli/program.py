@@ -75,7 +75,7 @@ class Material:
 
 def write_table(path: Path, truth: dict[str, LandmarkSet]) -> None:
     """One row an image, as in the seeds' data: an extra column, and ``absent`` for what is not there."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "split", *(f"{axis}{i}" for i in range(len(NAMES)) for axis in "xy")])
         for image_id, landmarks in truth.items():
@@ -86,5 +86,5 @@ def write_table(path: Path, truth: dict[str, LandmarkSet]) -> None:
 
 def write_names(folder: Path) -> Path:
     lines = [f"{NAMES[0]}\tFar end, on the left side", *NAMES[1:], ""]
-    (folder / "names.txt").write_text("\n".join(lines))
+    (folder / "names.txt").write_text("\n".join(lines), encoding="utf-8")
     return folder / "names.txt"

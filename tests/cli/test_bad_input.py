@@ -48,11 +48,11 @@ class GoodStudy:
         self.folder, self.task_file = folder / "study", folder / "task.json"
         self.incoming = folder / "images"
         self.incoming.mkdir()
-        self.task_file.write_text(json.dumps(task.to_json()))
+        self.task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         (folder / "good").mkdir()
         (folder / "good" / image).write_bytes(content)
         numbers = ",".join(["1.5"] * len(task) * task.dims)
-        (folder / "points.csv").write_text(f"{Path(image).stem},{numbers}\n")
+        (folder / "points.csv").write_text(f"{Path(image).stem},{numbers}\n", encoding="utf-8")
         words = ["--images", str(folder / "good"), "--table", str(folder / "points.csv")]
         assert main(["import", str(self.folder), "--task", str(self.task_file), *words]) == 0
         self.state = self.look()
@@ -177,6 +177,6 @@ def test_table(name, study, capsys):
     content, text = TABLES[name]
     (study.incoming / "new.nii").write_bytes(image_corpus.nifti())
     table = study.incoming.parent / "new.csv"
-    table.write_text(content)
+    table.write_text(content, encoding="utf-8")
     said = study.refuses(capsys, "--images", study.incoming, "--table", table)
     assert text in said and "new.csv" in said and said.count("\n") == 1

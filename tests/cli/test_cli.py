@@ -84,7 +84,7 @@ def test_import_again_changes_nothing_and_a_changed_row_is_a_revision(material, 
 
 
 def test_import_of_some_images_with_markups(material, tmp_path):
-    (tmp_path / "ids.txt").write_text("p5\n# a comment\np0.png\n")
+    (tmp_path / "ids.txt").write_text("p5\n# a comment\np0.png\n", encoding="utf-8")
     markups = ("--markups", material.study / "labels" / "final", "--only", tmp_path / "ids.txt")
     done = ok("import", tmp_path / "study", *material.source, *markups)
     assert "2 images, 2 labelled (2 new or changed)" in done.out and not done.err
@@ -106,14 +106,14 @@ def test_import_without_landmarks_and_landmarks_without_image(material, tmp_path
 
 def test_train_writes_a_model_and_how_it_was_made(material, model, other_model):
     assert sorted(p.name for p in model.iterdir()) == ["model.json", "model.safetensors"]
-    record = json.loads((model / "model.json").read_text())
+    record = json.loads((model / "model.json").read_text(encoding="utf-8"))
     assert record["task_hash"] == material.task.hash and record["preset"] == "scn:default" and record["seed"] == 3
     assert LandmarkTask.from_json(record["task"]) == material.task
     assert record["valid_ids"] == ["p4", "p5"] and sorted(record["train_labels"]) == ["p0", "p1", "p2", "p3"]
     metrics = record["metrics"]
     assert metrics["n_images"] == 2 and metrics["n_landmarks"] == 8 and metrics["n_points"] == 15
     assert metrics.keys() >= CONTRACT and metrics["mre_mm"] > 0
-    other = json.loads((other_model / "model.json").read_text())
+    other = json.loads((other_model / "model.json").read_text(encoding="utf-8"))
     assert other["preset"] == "scn:single" and other["seed"] == 0
     assert sorted([*other["train_labels"], *other["valid_ids"]]) == IDS
 
@@ -129,11 +129,11 @@ def test_train_stops_at_ctrl_c_and_goes_on(material, tmp_path):
         while not (out / "state" / "run.json").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(END_S) == 130, stderr.read_text()
+        assert process.wait(END_S) == 130, stderr.read_text(encoding="utf-8")
     finally:
         process.kill()
         process.wait()
-    assert stderr.read_text() == "landmarklabel: stopped; the same command with --resume goes on from here\n"
+    assert stderr.read_text(encoding="utf-8") == "landmarklabel: stopped; the same command with --resume goes on from here\n"
     assert [p.name for p in (out / "state").glob("*.safetensors")] and not (out / "model.json").exists()
     assert "cannot resume" in run(*words, "--steps", 4, "--seed", 1, "--resume").error_line
     ok(*words, "--steps", 4, "--resume")
@@ -149,7 +149,7 @@ def times(out: Path) -> dict[str, int]:
 
 def made_by(out: Path, image_id: str) -> str:
     """The preset that a prediction's file names."""
-    document = json.loads((out / f"{image_id}.mrk.json").read_text())
+    document = json.loads((out / f"{image_id}.mrk.json").read_text(encoding="utf-8"))
     return document["markups"][0]["measurements"][0]["description"]
 
 
@@ -161,12 +161,12 @@ def test_predict_files_and_folders_once_a_model(material, model, other_model, tm
     images = (material.images / "p0.png", material.images / "p1.png", more)
     assert "4 images" in ok("predict", model, *images, "--out", out).out
     for image_id in IDS[:4]:
-        document = json.loads((out / f"{image_id}.mrk.json").read_text())
+        document = json.loads((out / f"{image_id}.mrk.json").read_text(encoding="utf-8"))
         points = document["markups"][0]["controlPoints"]
         assert [p["label"] for p in points] == list(NAMES)
         found = read_markups(out / f"{image_id}.mrk.json", material.task)
         assert set(found.status) <= {Status.PREDICTED, Status.ABSENT} and made_by(out, image_id) == "scn:default"
-    with (out / "predictions.csv").open() as file:
+    with (out / "predictions.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == IDS[:4]
     for i, name in enumerate(NAMES):
@@ -197,7 +197,7 @@ def test_a_damaged_image_does_not_stop_the_others(material, model, tmp_path):
     assert all(line.startswith("landmarklabel: ") for line in lines) and len(lines) == 2
     assert [line for line in lines if "p3.png" in line] == [lines[0]] and "truncated" in lines[0]
     assert "1 of 2" not in lines[1] and "1 of 3 images could not be predicted" in lines[1]
-    with (out / "predictions.csv").open() as file:
+    with (out / "predictions.csv").open(encoding="utf-8") as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["p0", "p5"]
 
 
@@ -255,7 +255,7 @@ def test_evaluate_against_a_study_and_a_folder(material, predictions, tmp_path):
 
 def test_evaluate_exact_numbers_without_a_scale_rule(material, predictions, tmp_path):
     plain = replace(material.task, scale=None)
-    (tmp_path / "plain.json").write_text(json.dumps(plain.to_json()))
+    (tmp_path / "plain.json").write_text(json.dumps(plain.to_json()), encoding="utf-8")
     metrics = json.loads(ok("evaluate", predictions, material.study, "--task", tmp_path / "plain.json", "--json").out)
     assert metrics["mre_mm"] == pytest.approx(5) and metrics["sd_mm"] == pytest.approx(0, abs=1e-9)
     assert metrics["sdr"] == {"2": 0, "2.5": 0, "3": 0, "4": 0} and metrics["outliers"] == {"2": 47, "4": 47, "10": 1}
@@ -265,5 +265,5 @@ def test_evaluate_writes_a_page(material, predictions, tmp_path):
     page = tmp_path / "report.html"
     done = ok("evaluate", predictions, material.study, "--task", material.task_file, "--report", page)
     assert f"report: {page}" in done.out and "6 images: MRE" in done.out
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count("data:image/png") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text

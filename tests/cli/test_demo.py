@@ -51,7 +51,7 @@ def _gone(process: psutil.Process) -> bool:
 def playing(out: Path, minutes: float) -> Iterator[subprocess.Popen]:
     """The demo as a process; nothing of it is left afterwards, whatever happens."""
     words = [sys.executable, "-u", "-m", "landmarklabel", "demo", "--out", str(out), "--minutes", str(minutes)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         yield process
     finally:
@@ -85,7 +85,7 @@ def test_demo_ends_with_a_report_its_figures_and_no_server(tmp_path):
         said, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, f"{said[-2000:]}\n{errors[-2000:]}"
         assert_nothing_runs(out)
-    report = (out / "report.html").read_text()
+    report = (out / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/png") >= 6
     words = re.sub(r'src="[^"]*"', "", report)
     for text in (said, errors, words):
@@ -93,7 +93,7 @@ def test_demo_ends_with_a_report_its_figures_and_no_server(tmp_path):
     assert "2D, model scn: 16 landmarks" in report and "3D, model scn: 14 landmarks" in report
     assert "corrections for" in report and "Order of annotation: " in report
     assert f"report: {out / 'report.html'}" in said and "nothing proposed" in said
-    figures = json.loads((out / "demo.json").read_text())
+    figures = json.loads((out / "demo.json").read_text(encoding="utf-8"))
     assert figures["failed"] == {} and figures["minutes"] > 0
     for plan in PLANS:
         assert_played(plan, out, figures["studies"][f"{plan.dims}d"])
@@ -136,9 +136,9 @@ def test_a_half_whose_server_dies_leaves_the_other_half_and_its_report(tmp_path)
     assert len(failures) == 1 and failures[0].endswith(f"the server's log is {out / 'server2d.log'}"), said
     assert "the server does not answer" in failures[0] and "Traceback" not in said + errors
     assert (out / "report.html").exists(), said
-    report = (out / "report.html").read_text()
+    report = (out / "report.html").read_text(encoding="utf-8")
     assert "3D, model scn" in report and "The 2D study failed and is missing here" in report
-    figures = json.loads((out / "demo.json").read_text())
+    figures = json.loads((out / "demo.json").read_text(encoding="utf-8"))
     assert list(figures["studies"]) == ["3d"] and list(figures["failed"]) == ["2D"]
 
 

@@ -23,7 +23,7 @@ def test_import_of_the_hand_set(data_dir, tmp_path, capsys):
     study = Study(folder, resolve_task("hand_xray"))
     labels, numbers = study.labelled(), study.revisions.numbers()
     study.close()
-    with (source / "landmarks.csv").open() as file:
+    with (source / "landmarks.csv").open(encoding="utf-8") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert sorted(labels) == sorted(rows) and len(rows) == 112 and set(numbers.values()) == {1}
     for image_id, row in rows.items():

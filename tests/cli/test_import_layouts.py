@@ -22,7 +22,7 @@ TURNED = ImageGeometry((9, 7, 5), (0.5, 1, 2), (10, -20, 30), [[0, -1, 0], [0, 0
 def files(folder: Path, **contents: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        (folder / name.lstrip("_").replace("__", ".")).write_text(content)
+        (folder / name.lstrip("_").replace("__", ".")).write_text(content, encoding="utf-8")
     return folder
 
 

@@ -18,7 +18,7 @@ from landmarklabel.data.synthetic import phantom_task
 
 
 def test_doctor():
-    done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, timeout=START_S)
+    done = subprocess.run(command("doctor", "--json"), capture_output=True, timeout=START_S, encoding="utf-8")
     report = json.loads(done.stdout)
     assert report["ok"] == all(c["ok"] for c in report["checks"]) == (done.returncode == 0), report
     assert {"python", "torch", "server", "compute", "disk"} <= {c["what"] for c in report["checks"]}
@@ -129,8 +129,8 @@ def places(material, model, tmp_path_factory):
     tmp = tmp_path_factory.mktemp("mistakes")
     (tmp / "empty").mkdir()
     for name, content in {"other.json": '{"a": 1}', "ids.txt": "p77\n", "twice.txt": "a\nb\na\n"}.items():
-        (tmp / name).write_text(content)
-    (tmp / "3d.json").write_text(json.dumps(phantom_task(3).to_json()))
+        (tmp / name).write_text(content, encoding="utf-8")
+    (tmp / "3d.json").write_text(json.dumps(phantom_task(3).to_json()), encoding="utf-8")
     shutil.copytree(model, tmp / "damaged")
     os.truncate(tmp / "damaged" / "model.safetensors", 1000)
     with socket.socket() as listener:
@@ -151,7 +151,7 @@ def test_a_mistake_ends_with_one_line(words, text, places):
 
 def test_a_mistake_as_a_program(material):
     words = ("import", material.folder / "s", "--task", "nosuch", "--images", material.images)
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=START_S)
+    done = subprocess.run(command(*words), capture_output=True, timeout=START_S, encoding="utf-8")
     assert "nosuch" in Done(done.returncode, done.stdout, done.stderr).error_line
 
 

@@ -33,7 +33,7 @@ def run(*words: object) -> None:
 def folder(data_dir, tmp_path_factory):
     """A study of four scans."""
     folder, source = tmp_path_factory.mktemp("mouse"), data_dir / "mouse_ct"
-    (folder / "ids.txt").write_text("\n".join(IDS))
+    (folder / "ids.txt").write_text("\n".join(IDS), encoding="utf-8")
     what = ("--images", source / "images", "--markups", source / "landmarks", "--only", folder / "ids.txt")
     run("import", folder / "study", "--task", "mouse_skull", *what)
     return folder
@@ -53,7 +53,7 @@ def test_import(folder, data_dir):
     study.close()
     assert sorted(labels) == sorted(IDS)
     for image_id, landmarks in labels.items():
-        document = json.loads((data_dir / "mouse_ct" / "landmarks" / f"{image_id}.mrk.json").read_text())
+        document = json.loads((data_dir / "mouse_ct" / "landmarks" / f"{image_id}.mrk.json").read_text(encoding="utf-8"))
         stated = [p["position"] for p in document["markups"][0]["controlPoints"]]
         np.testing.assert_allclose(landmarks.positions_mm, stated, atol=1e-9)
 
@@ -61,7 +61,7 @@ def test_import(folder, data_dir):
 def test_train_and_predict(folder, tmp_path):
     task, model = resolve_task("mouse_skull"), train(folder, "scn")
     run("predict", model, folder / "study" / "AKRJ.nii.gz", "--out", tmp_path, "--device", "cpu")
-    points = json.loads((tmp_path / "AKRJ.mrk.json").read_text())["markups"][0]["controlPoints"]
+    points = json.loads((tmp_path / "AKRJ.mrk.json").read_text(encoding="utf-8"))["markups"][0]["controlPoints"]
     assert [p["label"] for p in points] == list(task.names) and len(points) == 45
     assert set(read_markups(tmp_path / "AKRJ.mrk.json", task).status) <= {Status.PREDICTED, Status.ABSENT}
 

@@ -106,7 +106,7 @@ def test_files_that_predict_did_not_write_are_refused_by_name(material, model, i
     assert "1 of 3 images could not be predicted" in done.err
     assert_table_says_what_the_files_say(out, material.task, ["p0", "p2"])
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "predictions.csv").write_text("id,mine\n")
+    (tmp_path / "other" / "predictions.csv").write_text("id,mine\n", encoding="utf-8")
     assert "predictions.csv was not written by predict" in run("predict", model, images, "--out", tmp_path / "other").error_line
     assert [p.name for p in (tmp_path / "other").glob("*.mrk.json")] == []
 
@@ -142,8 +142,8 @@ def test_a_folder_of_an_earlier_version_is_predicted_anew(material, model, image
     shutil.copytree(fresh, out)
     (out / ".predictions.jsonl").unlink()
     shutil.copy(out / "p0.mrk.json", out / "p2.mrk.json")  # the fault: another image's landmarks
-    sha256 = json.loads((model / "model.json").read_text())["weights_sha256"]
-    (out / ".model.json").write_text(json.dumps({"weights_sha256": sha256}))
+    sha256 = json.loads((model / "model.json").read_text(encoding="utf-8"))["weights_sha256"]
+    (out / ".model.json").write_text(json.dumps({"weights_sha256": sha256}), encoding="utf-8")
     ok("predict", model, images, "--out", out)
     assert contents(out) == contents(fresh)
 

@@ -30,7 +30,7 @@ def made(tmp_path_factory) -> Path:
         if seed < 10:
             write_markups(place / "images" / f"p{seed:02d}.mrk.json", phantom.landmarks)
     write_json(place / "task.json", TASK.to_json())
-    (place / "valid.txt").write_text("p08\np09\n")
+    (place / "valid.txt").write_text("p08\np09\n", encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()):
         ok("import", place / "study", "--task", place / "task.json", "--images", place / "images", "--markups", place / "images")
         words = ("--model", "scn", "--steps", 80, "--valid", place / "valid.txt", "--out", place / "model", "--device", "cpu")
@@ -57,7 +57,7 @@ def test_people_get_a_table_and_a_report(made):
         "simulate", "clicks", made / "model", made / "study", "--task", made / "task.json", "--clicks", 2, "--report", report
     )
     assert "assisted" in done.out and "alone" in done.out and "clicks until every point is within 2 mm" in done.out
-    page = report.read_text()
+    page = report.read_text(encoding="utf-8")
     assert "error against clicks" in page and page.count("<img") == 1 and "p08" in page
 
 
@@ -83,7 +83,7 @@ def test_predictions_show_what_the_first_row_of_the_simulation_says(made):
     ],
 )
 def test_mistakes_end_with_one_clear_line(made, words, text):
-    (made / "unknown.txt").write_text("p08\np10\n")
+    (made / "unknown.txt").write_text("p08\np10\n", encoding="utf-8")
     words = [w.format(place=made) for w in words]
     done = run("simulate", "clicks", made / "model", made / "study", "--task", made / "task.json", *words)
     assert text in done.error_line

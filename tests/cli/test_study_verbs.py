@@ -90,8 +90,10 @@ def test_dropping_keeps_the_history(study):
     ok("study", "drop-landmark", study, NAMES[2], "--yes")
     status = json.loads(ok("study", "status", study, "--json").out)
     assert (status["landmarks"], status["labelled"], status["problems"]) == (7, 6, [])
-    assert NAMES[2] not in (study / "labels" / "final" / f"{IDS[0]}.mrk.json").read_text()
-    opened = Study(study, LandmarkTask.from_json(json.loads((study / ".landmarklabel" / "study.json").read_text())["task"]))
+    assert NAMES[2] not in (study / "labels" / "final" / f"{IDS[0]}.mrk.json").read_text(encoding="utf-8")
+    opened = Study(
+        study, LandmarkTask.from_json(json.loads((study / ".landmarklabel" / "study.json").read_text(encoding="utf-8"))["task"])
+    )
     assert NAMES[2] in {row["name"] for row in opened.history(IDS[0])[0].body["landmarks"]}
 
 

@@ -82,7 +82,7 @@ def test_a_label_is_kept_and_its_file_follows_when_there_is_space(study, monkeyp
     number = itertools.count(2)
 
     def act(k):
-        old, n = file.read_text(), next(number)
+        old, n = file.read_text(encoding="utf-8"), next(number)
         new, fault = dump_markups(points(n)), None
         try:
             study.save("a", points(n), author="ann")
@@ -94,9 +94,9 @@ def test_a_label_is_kept_and_its_file_follows_when_there_is_space(study, monkeyp
             if fault:
                 assert re.search(rf"^revision {n} of a is saved, but its label file: {FULL}", str(fault))
                 assert fault.http_status == 507
-            assert file.read_text() in ((old, new) if fault else (new,))
+            assert file.read_text(encoding="utf-8") in ((old, new) if fault else (new,))
             assert [p.name for p in file.parent.iterdir()] == ["a.mrk.json"]
-            assert study.sync() == [] and file.read_text() == new
+            assert study.sync() == [] and file.read_text(encoding="utf-8") == new
             assert [r.author for r in study.history("a")] == [""] + ["ann"] * (n - 1)
 
         return after
@@ -220,7 +220,7 @@ def _save_within_all(limits, folder: Path, checkpoint_pages: int) -> None:
         shutil.rmtree(folder / "now", ignore_errors=True)
         shutil.copytree(folder / "before", folder / "now")
         told.append(_save_within(limit, folder / "now", checkpoint_pages))
-    (folder / "told.json").write_text(json.dumps(told))
+    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 @pytest.mark.parametrize("checkpoint_pages", [1000, 6])
@@ -237,7 +237,7 @@ def test_a_database_that_cannot_grow_at_any_size_keeps_all_it_acknowledged(tmp_p
     child.start()
     child.join(300)
     assert child.exitcode == 0
-    rounds = json.loads((tmp_path / "told.json").read_text())
+    rounds = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
     assert len(rounds) == len(limits)
     for limit, told in zip(limits, rounds, strict=True):
         assert (told["kept"], told["before"], told["damage"]) == (told["saved"], 3, []), limit

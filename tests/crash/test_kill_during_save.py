@@ -21,7 +21,7 @@ def test_two_hundred_kills_lose_no_acknowledged_label(tmp_path):
     for image_id in IDS:
         (tmp_path / f"{image_id}.png").touch()
     command = [sys.executable, str(WRITER), str(tmp_path), str(ROUNDS), "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, timeout=500, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rounds) == ROUNDS
@@ -36,7 +36,7 @@ def test_two_hundred_kills_lose_no_acknowledged_label(tmp_path):
     kept = {f"{r.image_id} {r.number} {r.sha256}" for image_id in IDS for r in study.history(image_id)}
     assert set(acknowledged) <= kept
     for image_id, head in study.revisions.heads().items():
-        text = (tmp_path / "labels" / "final" / f"{image_id}.mrk.json").read_text()
+        text = (tmp_path / "labels" / "final" / f"{image_id}.mrk.json").read_text(encoding="utf-8")
         assert text == dump_markups(landmarks_of(head.body, TASK))
         history = study.history(image_id)
         assert [r.number for r in history] == list(range(1, head.number + 1))

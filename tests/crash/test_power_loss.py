@@ -207,7 +207,7 @@ def test_label_files_in_every_state_are_brought_up_to_the_newest_revision(tmp_pa
             history = again.history("a")
             assert len(history) in (acknowledged, acknowledged + 1) and {r.author for r in history} <= {""}
             found = list((now / "labels" / "final").iterdir())
-            assert [p.read_text() for p in found] == [dump_markups(points(len(history) - 1))] * bool(history)
+            assert [p.read_text(encoding="utf-8") for p in found] == [dump_markups(points(len(history) - 1))] * bool(history)
             assert again.revisions.verify() == []
             again.close()
     assert len(seen) >= 15

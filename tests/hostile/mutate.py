@@ -128,7 +128,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if sys.platform.startswith("linux"):
-            Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forgets the peak so far
         self.start, self._held_mb = time.process_time(), _peak_mb()
         return self
 

@@ -203,7 +203,7 @@ def record_seeds(folder: Path) -> list[bytes]:
     full.reference = np.ones((2, 3), np.float32)
     full.prior = ShapePrior(full.pose, np.eye(6), UsualPose(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
     model.save_model(folder, full, {"seed": 1, "metrics": {}})
-    record = json.loads((folder / model.RECORD).read_text())
+    record = json.loads((folder / model.RECORD).read_text(encoding="utf-8"))
     optional = {"crops": None, "pose": None, "prior": None, "calibration": {}}
     return [json.dumps(content).encode() for content in (record, {**record, **optional})]
 

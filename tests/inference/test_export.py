@@ -97,7 +97,7 @@ def monai_bundle(verb, *words, cwd):
     """MONAI's own command line, in another process."""
     command = [sys.executable, "-m", "monai.bundle", verb, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, timeout=300, env=environment, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -144,10 +144,10 @@ def schema():
 
 
 def test_monai_verifies_the_metadata(bundle, tmp_path):
-    (tmp_path / "schema.json").write_text(json.dumps(schema()))
+    (tmp_path / "schema.json").write_text(json.dumps(schema()), encoding="utf-8")
     words = "--meta_file", "configs/metadata.json", "--filepath", str(tmp_path / "schema.json")
     assert "verified with no error" in monai_bundle("verify_metadata", *words, cwd=bundle[0] / "bundle")
-    about = json.loads((bundle[0] / "bundle/configs/metadata.json").read_text())
+    about = json.loads((bundle[0] / "bundle/configs/metadata.json").read_text(encoding="utf-8"))
     assert about["authors"] == "A. Person" and about["eval_metrics"] == {"mre_mm": 1.5}
     del about["authors"]
     with pytest.raises(jsonschema.ValidationError):
@@ -177,7 +177,7 @@ def test_a_bundle_holds_the_model_folder_unchanged(bundle):
     assert files == sorted(names[1:]) and (folder / "bundle/LICENSE").is_file()
     for name in (RECORD, WEIGHTS):
         assert (folder / "bundle/models" / name).read_bytes() == (folder / "model" / name).read_bytes()
-    for text in (p.read_text() for p in (folder / "bundle").rglob("*.json")):
+    for text in (p.read_text(encoding="utf-8") for p in (folder / "bundle").rglob("*.json")):
         assert str(folder) not in text
 
 
@@ -210,7 +210,7 @@ def test_a_name_is_no_program(tmp_path, small_networks, monkeypatch):
 def test_one_unreadable_image_does_not_stop_the_others(tmp_path, small_networks):
     export_bundle(untrained("scn:single", 2, tmp_path / "model"), tmp_path / "bundle")
     (tmp_path / "images").mkdir()
-    (tmp_path / "images/a.png").write_text("no image")
+    (tmp_path / "images/a.png").write_text("no image", encoding="utf-8")
     write_image(tmp_path / "images/b.nii.gz", phantom(2, 0))
     network, images = BundleNetwork("scn:single", 2, N), list_images(tmp_path / "images")
     inferer = lambda image, find: find(image)  # noqa: E731
@@ -239,7 +239,7 @@ def test_onnx_runtime_finds_what_torch_finds(tmp_path, small_networks, key, dims
     model = untrained(key, dims, tmp_path / "model")
     assert main(["export", str(model), "--onnx", str(tmp_path / "onnx")]) == 0
     assert "positions differ from torch's by at most 0.00" in capsys.readouterr().out
-    about = json.loads((tmp_path / "onnx/export.json").read_text())
+    about = json.loads((tmp_path / "onnx/export.json").read_text(encoding="utf-8"))
     assert set(about["networks"]) == ({"locator", "refiner"} if find_preset(key, dims).refine else {"locator"})
     assert 0 <= about["check"]["largest_difference_samples"] <= AGREEMENT
     assert (tmp_path / "onnx/reference.npy").exists() == (key == "scn:hand2024")
@@ -277,7 +277,7 @@ def test_export_json_is_enough_to_run_the_graph(tmp_path, small_networks):
     model.precision = "fp32"
     wanted = model.look(model.case("x", image))
 
-    about = json.loads((tmp_path / "onnx/export.json").read_text())
+    about = json.loads((tmp_path / "onnx/export.json").read_text(encoding="utf-8"))
     part, grey = about["networks"]["locator"], about["grey_values"]
     low, high = np.percentile(image.pixels, grey["window_percentiles"])
     grid = GridPlan(**about["grid"]).grid(image.geometry)

@@ -159,7 +159,7 @@ def test_a_damaged_record_is_refused(folder, text, message):
 )
 def test_a_changed_record_is_refused_by_text(folder, changes):
     path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     with pytest.raises(ModelError) as caught:
         load_model(folder)
     assert len(str(caught.value)) > 20
@@ -180,9 +180,9 @@ def test_changed_missing_or_cut_weights_are_refused(folder):
 def with_weights(folder, content: bytes) -> None:
     """Replace the weights and name their hash, as an attacker would."""
     (folder / "model.safetensors").write_bytes(content)
-    record = json.loads((folder / "model.json").read_text())
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     record["weights_sha256"] = hashlib.sha256(content).hexdigest()
-    (folder / "model.json").write_text(json.dumps(record))
+    (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 class Canary:
@@ -236,17 +236,17 @@ def test_saving_again_replaces_the_whole_model(folder):
 
 
 def test_a_record_without_a_field_or_rounds_is_read_as_it_was_meant(folder):
-    record = json.loads((folder / "model.json").read_text())
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     del record["grid"]["field"], record["crops"]["rounds"]
-    (folder / "model.json").write_text(json.dumps(record))
+    (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
     again = load_model(folder)
     assert again.grid.field is None and again.crops.rounds == 1
 
 
 @pytest.mark.parametrize("rounds", [0, 1000])
 def test_rounds_that_nobody_would_plan_are_refused(folder, rounds):
-    record = json.loads((folder / "model.json").read_text())
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     record["crops"]["rounds"] = rounds
-    (folder / "model.json").write_text(json.dumps(record))
+    (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ModelError, match=f"{rounds} rounds of crops"):
         load_model(folder)

@@ -120,7 +120,7 @@ def test_reading_takes_no_more_than_stated(tmp_path, monkeypatch):
     write_series(tmp_path / "warm" / "series")
     paths = [str(tmp_path / "files" / name) for name in sorted(scans(tmp_path / "files"))]
     words = [sys.executable, "-c", CHILD, str(tmp_path / "warm"), *paths]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(words, capture_output=True, timeout=500, encoding="utf-8")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row[0] for row in found] == paths, done.stderr
     took = {}

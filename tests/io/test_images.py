@@ -86,7 +86,7 @@ for path in sys.argv[1:]:
 def test_bombs_and_hostile_files_cost_neither_memory_nor_time(tmp_path):
     expected = {str(case.build(tmp_path)): case.match for case in bombs()}
     expected |= {str(f.path): f.says for f in hostile_files("images").values() if f.path.suffix != ".dcm"}
-    done = subprocess.run([sys.executable, "-c", MEASURE, *expected], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", MEASURE, *expected], capture_output=True, check=True, encoding="utf-8")
     results = [json.loads(line) for line in done.stdout.splitlines()]
     for (path, says), (fault, seconds, grown_mb) in zip(expected.items(), results, strict=True):
         assert fault and says in fault, (path, fault)
@@ -295,7 +295,7 @@ def test_dicom_series_in_any_file_order(tmp_path):
     folder, axes = tmp_path / "scan", rotation(3)[:, :2].T
     names = ["b.dcm", "IM0003", "z.dcm", "a.dcm", "m.IMA"]
     pixels = write_series(folder, z=np.arange(5) * 2.5, names=names, axes=axes, spacing=(0.8, 0.3))
-    (folder / "notes.txt").write_text("not an image")
+    (folder / "notes.txt").write_text("not an image", encoding="utf-8")
     image = read_image(folder, dims=3)
     np.testing.assert_array_equal(image.pixels, pixels)
     expected = ImageGeometry((6, 5, 5), [0.3, 0.8, 2.5], [10, -20, 30], np.stack([*axes, np.cross(*axes)], axis=1))

@@ -143,7 +143,7 @@ def test_expected_error_of_slicer():
 
 def test_task_from_a_file(tmp_path):
     path = tmp_path / "my skull (1).mrk.json"
-    path.write_text(VALID)
+    path.write_text(VALID, encoding="utf-8")
     task = read_markups(path).task
     assert (task.name, task.names, task.dims) == ("my_skull_1_", TASK.names, 3)
     with pytest.raises(LandmarkFileError, match="appears 2 times"):
@@ -231,7 +231,7 @@ def test_round_trip_is_exact(landmarks):
 def test_files_on_disk(tmp_path):
     landmarks = LandmarkSet.of_positions(TASK, np.arange(9.0).reshape(3, 3), Status.PREDICTED)
     write_markups(tmp_path / "a.mrk.json", landmarks, "m")
-    (tmp_path / "b.FCSV").write_text(dump_fcsv(landmarks))
+    (tmp_path / "b.FCSV").write_text(dump_fcsv(landmarks), encoding="utf-8")
     for name in ("a.mrk.json", "b.FCSV"):
         again = read_markups(tmp_path / name, TASK)
         assert again.status == landmarks.status
@@ -267,5 +267,5 @@ def test_mouse_skulls_are_read():
     for path in paths:
         landmarks = read_markups(path, task)
         assert set(landmarks.status) == {Status.ACCEPTED}  # the files have all points locked
-        raw = json.loads(path.read_text())["markups"][0]["controlPoints"]
+        raw = json.loads(path.read_text(encoding="utf-8"))["markups"][0]["controlPoints"]
         np.testing.assert_array_equal(landmarks.positions_mm, [p["position"] for p in raw])

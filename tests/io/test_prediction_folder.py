@@ -81,10 +81,10 @@ def test_what_predict_did_not_write_is_never_touched(tmp_path, kind):
         for act in (lambda: folder.find("a", "p"), lambda: folder.write("a", "p", landmarks(3), "scn")):
             with pytest.raises(StudyError, match="a.mrk.json was not written by predict and is left alone; move it away"):
                 act()
-        (out / TABLE).write_text("id,mine\n")
+        (out / TABLE).write_text("id,mine\n", encoding="utf-8")
         with pytest.raises(StudyError, match="predictions.csv was not written by predict"):
             folder.write_table({})
-    assert (out / TABLE).read_text() == "id,mine\n"
+    assert (out / TABLE).read_text(encoding="utf-8") == "id,mine\n"
 
 
 def test_a_stop_at_any_byte_of_a_note_changes_nothing(tmp_path):
@@ -115,7 +115,7 @@ def test_what_a_stop_left_half_written_is_removed_and_nothing_else(tmp_path):
     predicted(tmp_path)
     theirs = ("b.mrk.json.abcdefgh", ".b.mrk.json.abcdefgh", ".notes.textfile", ".a.mrk.json.back")
     for name in (".a.mrk.json.x_12abcd", ".predictions.csv.00000000", *theirs):
-        (tmp_path / name).write_text("{")
+        (tmp_path / name).write_text("{", encoding="utf-8")
     assert found(tmp_path) is Found.SAME
     assert {p.name for p in tmp_path.iterdir()} == {"a.mrk.json", TABLE, NOTES, *theirs}
 
@@ -160,23 +160,23 @@ def test_a_folder_of_an_earlier_version_is_predicted_anew_but_what_people_change
         write_markups(tmp_path / f"{image_id}.mrk.json", landmarks(1.0), "scn:default")
     without_radii = replace(landmarks(1.0), radius95_mm=np.full(2, np.nan))  # of a model with few validation cases
     write_markups(tmp_path / "d.mrk.json", without_radii, "scn:default")
-    (tmp_path / TABLE).write_text("id\n")
+    (tmp_path / TABLE).write_text("id\n", encoding="utf-8")
     write_markups(tmp_path / "b.mrk.json", landmarks(1.0).with_landmark("tip", (5, 6)), "scn:default")  # moved in Slicer
-    text = json.loads((tmp_path / "a.mrk.json").read_text())
-    (tmp_path / "c.mrk.json").write_text(json.dumps(text, indent=2))  # saved by another program
+    text = json.loads((tmp_path / "a.mrk.json").read_text(encoding="utf-8"))
+    (tmp_path / "c.mrk.json").write_text(json.dumps(text, indent=2), encoding="utf-8")  # saved by another program
     assert found(tmp_path) is found(tmp_path, image_id="d") is Found.OTHER and not (tmp_path / ".model.json").exists()
     for theirs in ("b", "c"):
         with pytest.raises(StudyError, match="was not written by predict"):
             found(tmp_path, image_id=theirs)
     predicted(tmp_path, 4.0)
     assert found(tmp_path) is Found.SAME and read_markups(tmp_path / "a.mrk.json", TASK).positions_mm[0, 0] == 4.0
-    assert (tmp_path / TABLE).read_text().startswith("id,tip_x")
+    assert (tmp_path / TABLE).read_text(encoding="utf-8").startswith("id,tip_x")
 
 
 def test_ten_thousand_images_are_noted_and_found_quickly(tmp_path):
     note = {"sha256": "0" * 64, "model": "m" * 64, "pixels": "p" * 64}
     lines = [json.dumps({"file": f"case{i}.mrk.json", **note}) for i in range(10_000)]
-    (tmp_path / NOTES).write_text("\n".join(lines) + "\n")
+    (tmp_path / NOTES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     start = process_time()
     with PredictionFolder(tmp_path, "m") as folder:
         assert all(folder.find(f"case{i}", "p") is Found.NOTHING for i in range(10_000))

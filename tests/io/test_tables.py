@@ -182,7 +182,7 @@ def test_no_other_code_writes_tables():
 
 def test_predictions_of_nothing_and_of_two_tasks(tmp_path):
     write_predictions(tmp_path / "empty.csv", {})
-    assert (tmp_path / "empty.csv").read_text() == "id\n"
+    assert (tmp_path / "empty.csv").read_text(encoding="utf-8") == "id\n"
     with pytest.raises(UsageError, match="different tasks"):
         write_predictions(tmp_path / "x.csv", {"a": LandmarkSet.empty(TASK), "b": LandmarkSet.empty(SOLID)})
     with pytest.raises(UsageError, match="image id '../a' is not allowed"):
@@ -192,12 +192,12 @@ def test_predictions_of_nothing_and_of_two_tasks(tmp_path):
 
 def test_ids(tmp_path):
     path = tmp_path / "ids.txt"
-    path.write_text("\ufeff# validation\n3143\n\n  case 1.nii.gz  # the first\nimages/b.png\n3143\n")
+    path.write_text("\ufeff# validation\n3143\n\n  case 1.nii.gz  # the first\nimages/b.png\n3143\n", encoding="utf-8")
     assert read_ids(path) == ["3143", "case 1", "b"]
-    path.write_text("ok\n../\n,x\n")
+    path.write_text("ok\n../\n,x\n", encoding="utf-8")
     with pytest.raises(LandmarkFileError, match="line 2: image id.*line 3: image id ',x'"):
         read_ids(path)
-    path.write_text("# nothing\n")
+    path.write_text("# nothing\n", encoding="utf-8")
     with pytest.raises(LandmarkFileError, match="no image ids"):
         read_ids(path)
 
@@ -205,7 +205,7 @@ def test_ids(tmp_path):
 @needs_hand_data
 @pytest.mark.real_data
 def test_hand_table_is_read():
-    names = (DATA / "hand_xray" / "landmark_names.txt").read_text().split()
+    names = (DATA / "hand_xray" / "landmark_names.txt").read_text(encoding="utf-8").split()
     sets = read_table(DATA / "hand_xray" / "landmarks.csv", LandmarkTask("hand", tuple(names), 2))
     assert len(sets) == 112
     assert all(s.defined.all() for s in sets.values())

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from landmarklabel.errors import Conflict
 from landmarklabel.io.files import MARKUPS_SUFFIX
-from landmarklabel.io.markups import dump_markups
+from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store import label_files
 from landmarklabel.store.study import Study
@@ -76,18 +76,27 @@ class AnythingGoes(RuleBasedStateMachine):
     def _file(self, image_id) -> Path:
         return self.folder / "labels" / "final" / f"{image_id}{MARKUPS_SUFFIX}"
 
+    def _kept(self, image_id) -> list[int]:
+        """What the revisions of an image say, the oldest first."""
+        store = self.programs[0].revisions
+        return [int(self.programs[0].read(r).positions_mm[0, 0]) for r in store.history(image_id)]
+
     # --- what people and programs do ---------------------------------------------------------------------------------
 
     def _edit(self, image_id, whole: bool):
         """A person saves the label file; returns what it says."""
         value, path = self._next(), self._file(image_id)
+        if path.exists():
+            before = int(read_markups(path, TASK).positions_mm[0, 0])
+            if before not in self._kept(image_id):  # their own, over which they wrote before any program looked
+                self.said[image_id].discard(before)
         text = dump_markups(points(value))
         if whole:
             fresh = path.with_name(f"{value}.tmp")
-            fresh.write_text(text)
+            fresh.write_text(text, encoding="utf-8")
             os.replace(fresh, path)
         else:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         self.said[image_id].add(value)
         return value
 
@@ -103,7 +112,7 @@ class AnythingGoes(RuleBasedStateMachine):
         if image_id in self.half or not self._file(image_id).exists():
             return
         self.programs[0].sync()  # what lies there is known
-        file = self._file(image_id).open("r+")
+        file = self._file(image_id).open("r+", encoding="utf-8")
         file.truncate()
         text = dump_markups(points(value := self._next()))
         file.write(text[: len(text) // 2])
@@ -181,11 +190,11 @@ class AnythingGoes(RuleBasedStateMachine):
             study.sync()
         for image_id in "ab":
             history = first.history(image_id)
-            kept = [int(first.read(r).positions_mm[0, 0]) for r in history]
+            kept = self._kept(image_id)
             assert self.said[image_id] <= set(kept), f"lost: {self.said[image_id] - set(kept)}"
             if not history:
                 continue
-            assert self._file(image_id).read_text() == dump_markups(second.labels(image_id))
+            assert self._file(image_id).read_text(encoding="utf-8") == dump_markups(second.labels(image_id))
             made_on = self.made_on.get(kept[-1])
             if made_on is not None and history[-1].source == "annotation":
                 same_pixels = made_on == self.pixels[image_id]

@@ -210,4 +210,4 @@ def _answers(server: Server, ready: int) -> bool:
 
 
 def tail(server: Server, characters: int = 6000) -> str:
-    return server.log.read_text(errors="replace")[-characters:]
+    return server.log.read_text(errors="replace", encoding="utf-8")[-characters:]

@@ -53,7 +53,9 @@ def test_every_route_of_monai_label_is_served_under_a_rule_or_closed_for_a_reaso
         "print(json.dumps([f'{m} {r.path}' for r in flat(app.routes) for m in getattr(r, 'methods', None) or ['MOUNT']]))"
     )
     environment = {"MONAI_LABEL_AUTH_ENABLE": "true", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=True, encoding="utf-8"
+    )
     stock = set(json.loads(done.stdout.splitlines()[-1]))
     assert len(stock) > 50
     assert not stock - ROUTES.keys() - CLOSED.keys(), "decide on these routes in server/access.py"
@@ -180,7 +182,7 @@ def test_serve_with_a_certificate_and_a_token_answers_other_computers(material, 
                 assert requests.get(url, timeout=10, verify=False).status_code == 401
                 break
             except requests.ConnectionError:
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")
                 time.sleep(0.2)
         answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10, verify=False)
         assert answer.status_code == 200 and answer.json()["task"]["name"] == material.task.name

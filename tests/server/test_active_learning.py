@@ -93,12 +93,15 @@ def test_the_status_page_in_a_browser_asks_nobody_else(server, material, chromiu
     shared = (chromium, "--headless", "--no-sandbox", "--no-first-run", *quiet, f"--log-net-log={log}")
     wait_until(lambda: "&lt;img" in server.http("GET", "/landmarks/").text, 30, "the page to be made anew", 0.5)
     done = subprocess.run(
-        [*shared, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page], capture_output=True, text=True, timeout=120
+        [*shared, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page],
+        capture_output=True,
+        timeout=120,
+        encoding="utf-8",
     )
     shown = done.stdout
     assert "LandmarkLabel: phantom2d" in shown and "bob" in shown and "Next case" in shown
     assert "&lt;img src=x" in shown and "<img src=x" not in shown
-    asked = {host for host in _hosts(json.loads(log.read_text())) if host}
+    asked = {host for host in _hosts(json.loads(log.read_text(encoding="utf-8"))) if host}
     assert asked == {"127.0.0.1"}
     headers = server.http("GET", "/landmarks/").headers
     assert headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

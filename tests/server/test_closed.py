@@ -95,7 +95,7 @@ def test_a_restarted_server_knows_from_the_marker_and_without_it_from_the_audit_
         assert "tokens.json is gone" in said and MAKE.replace("STUDY", str(material.study)) in said and said.count("\n") == 1
     with running_server(material, "insecure", "true", ready=503) as server:  # writes into the audit trail
         assert answers(server) == {503} and server.get("/health")["status"] == "ok"
-        assert "nobody is let in" in server.log.read_text()
+        assert "nobody is let in" in server.log.read_text(encoding="utf-8")
     tokens.marker.unlink()
     with running_server(material, "insecure", "true", ready=503) as server:
         assert answers(server) == {503}
@@ -118,7 +118,7 @@ def test_tokens_made_while_an_open_server_runs_close_it_for_good(material, runni
 def test_one_misspelt_role_is_said_to_its_holder_alone(material, running_server):
     tokens = Tokens(material.study)
     ann, bea = tokens.new("ann", "annotator"), tokens.new("bea", "reviewer")
-    tokens.path.write_text(tokens.path.read_text().replace("annotator", "anotator"))
+    tokens.path.write_text(tokens.path.read_text(encoding="utf-8").replace("annotator", "anotator"), encoding="utf-8")
     with running_server(material) as server:
         refused = server.http("GET", "/info/", **bearer(ann))
         assert refused.status_code == 403

@@ -40,4 +40,4 @@ def test_every_request_is_answered_in_words_and_leaves_nothing(tmp_path, running
         wait_until(lambda: files_in(tmp_path) - files_in(study) == beside, 10, "temporary files to be gone")
         assert files_in(own / "incoming", own / "cache" / "results") == set()
         assert {p.name for p in (own / "sessions").iterdir()} <= outcome.sessions  # those that expired are gone
-        assert "internal error" not in server.log.read_text(errors="replace")
+        assert "internal error" not in server.log.read_text(errors="replace", encoding="utf-8")

@@ -253,7 +253,8 @@ def test_a_full_disk_is_said_without_the_path(tokens):
     answer = client.get("/landmarks/task")
     assert answer.status_code == 507 and answer.json()["detail"].startswith("the server's disk is full: nothing was changed")
     answer = client.get("/landmarks/images")
-    assert answer.status_code == 500 and answer.json()["detail"] == "the server could not do this (Permission denied)"
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the server could not do this (Permission denied): look at the study's files"
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_a_full_disk_is_said_without_the_path(tokens):
 
 def test_tokens_are_kept_as_hashes_in_a_file_of_the_owner(tokens):
     token = tokens.new("ann", "annotator")
-    text = tokens.path.read_text()
+    text = tokens.path.read_text(encoding="utf-8")
     assert token not in text and "ann" in text and tokens.path.stat().st_mode & 0o777 == 0o600
     assert len(token) >= 43 and tokens.new("bea", "admin") != token
     assert [(h.name, h.role) for h in tokens.holders()] == [("ann", "annotator"), ("bea", "admin")]
@@ -280,6 +281,6 @@ def test_every_hash_is_compared_whichever_fits(tokens, monkeypatch):
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '[{"name": "a"}]'])
 def test_a_damaged_file_of_tokens_lets_nobody_in(served, tokens, content):
     tokens.new("ann", "annotator")
-    tokens.path.write_text(content)
+    tokens.path.write_text(content, encoding="utf-8")
     answer = served().get("/info/")
     assert answer.status_code == 503 and "tokens.json cannot be read" in answer.json()["detail"]

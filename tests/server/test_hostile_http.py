@@ -54,7 +54,7 @@ def material(tmp_path_factory) -> Material:
 def spied(tmp_path_factory) -> Path:
     """Where the server's process and its children write each connection that they open."""
     folder = tmp_path_factory.mktemp("spy")
-    (folder / "sitecustomize.py").write_text(_SPY)
+    (folder / "sitecustomize.py").write_text(_SPY, encoding="utf-8")
     return folder
 
 
@@ -114,7 +114,7 @@ def test_the_server_opens_no_connections(server, material, spied):
     assert server.http("POST", "/infer/scn", params={"image": "phantom01"}).status_code == 200
     server.http("POST", "/infer/scn", params={"image": "http://127.0.0.1:9/x.png"})
     log = spied / "connections"
-    assert not log.exists(), log.read_text()
+    assert not log.exists(), log.read_text(encoding="utf-8")
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_the_log_holds_no_names(tmp_path, running_server):
     study = Study(material.study, material.task)
     study.save(PATIENT, material.truth["phantom00"], author=PATIENT)
     study.close()
-    (material.study / "labels" / "final" / "phantom01.mrk.json").write_text(f'{{"x": "{PATIENT}"')
+    (material.study / "labels" / "final" / "phantom01.mrk.json").write_text(f'{{"x": "{PATIENT}"', encoding="utf-8")
     with running_server(material) as server:
         ask = {"headers": {"X-Patient": PATIENT, "User-Agent": PATIENT}}
         for image in (PATIENT, f"{PATIENT}b", f"{PATIENT}-nobody"):
@@ -308,7 +308,7 @@ def test_the_log_holds_no_names(tmp_path, running_server):
         server.wait_for_end("/batch/infer")
         server.train({"max_epochs": 1, "name": PATIENT})
         said = tail(server, 10**7) + "".join(
-            p.read_text(errors="replace") for p in material.study.rglob("*.log") if p != server.log
+            p.read_text(errors="replace", encoding="utf-8") for p in material.study.rglob("*.log") if p != server.log
         )
     for name in (PATIENT, "DOE", "JANE"):
         assert name not in said

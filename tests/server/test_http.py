@@ -379,4 +379,4 @@ def test_garbage_in_a_session_is_a_clear_answer(server, untouched):
 
 def test_the_server_is_still_well(server, material):
     assert server.client.info()["datastore"]["total"] == len(material.truth)
-    assert "Traceback" not in server.log.read_text(errors="replace")
+    assert "Traceback" not in server.log.read_text(errors="replace", encoding="utf-8")

@@ -34,7 +34,7 @@ def listed(tmp_path) -> Jobs:
 
 
 def kept(jobs: Jobs) -> list[str]:
-    return [job["request"]["job"] for job in json.loads(jobs.path.read_text())]
+    return [job["request"]["job"] for job in json.loads(jobs.path.read_text(encoding="utf-8"))]
 
 
 def test_only_what_a_training_needs_is_passed_on(listed, started):
@@ -44,7 +44,7 @@ def test_only_what_a_training_needs_is_passed_on(listed, started):
 
 def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_not(listed, started):
     entries = [({"model": "scn", "job": "left"}, GONE), ({"model": "scn", "job": "theirs"}, _parent())]
-    listed.path.write_text(json.dumps([{"request": r, "server": s} for r, s in entries]))
+    listed.path.write_text(json.dumps([{"request": r, "server": s} for r, s in entries]), encoding="utf-8")
     listed.go_on()
     listed.go_on()
     assert [request["job"] for request in started] == ["left"] and kept(listed) == ["left", "theirs"]
@@ -52,12 +52,12 @@ def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_
 
 def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, capfd):
     entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
-    listed.path.write_text(json.dumps(entries))
+    listed.path.write_text(json.dumps(entries), encoding="utf-8")
     for _ in range(MOST_SERVERS):
         listed.go_on()
         assert kept(listed) == ["deadly", "next"]
-        left = json.loads(listed.path.read_text())
-        listed.path.write_text(json.dumps([job | {"server": GONE} for job in left]))
+        left = json.loads(listed.path.read_text(encoding="utf-8"))
+        listed.path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
     assert [request["job"] for request in started] == ["deadly", "next"] * MOST_SERVERS
     listed.go_on()
     assert kept(listed) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
@@ -78,7 +78,7 @@ def test_a_training_that_is_over_is_forgotten(listed, started):
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '[{"request": 1, "server": 2}]', '[{"request": {}}]'])
 def test_a_damaged_list_costs_only_itself(listed, started, content):
-    listed.path.write_text(content)
+    listed.path.write_text(content, encoding="utf-8")
     listed.go_on()
     listed.start("scn", {"key": "new"})
     assert kept(listed) == ["new"]

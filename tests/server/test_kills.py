@@ -81,7 +81,7 @@ class People:
         """Save a label file by hand, as an editor that writes beside it and renames."""
         value, path = next(self.numbers), self.material.study / "labels" / "final" / f"{image_id}.mrk.json"
         fresh = self.material.study / f"{value}.tmp"
-        fresh.write_text(dump_markups(points(self.material.task, value)))
+        fresh.write_text(dump_markups(points(self.material.task, value)), encoding="utf-8")
         os.replace(fresh, path)
         self.said[image_id].add(value)
 

@@ -285,7 +285,7 @@ def test_notes_of_one_image_have_room_for_64_kib_together(server):
 )
 def test_a_file_of_notes_that_is_damaged_hurts_no_answer_and_is_left_as_it_is(server, material, content):
     older = material.study / ".landmarklabel" / "image_info.json"
-    older.write_text(content)
+    older.write_text(content, encoding="utf-8")
     try:
         objects = server.get("/datastore/?output=all")["objects"]
         good = "good" in content
@@ -293,10 +293,10 @@ def test_a_file_of_notes_that_is_damaged_hurts_no_answer_and_is_left_as_it_is(se
         assert objects["phantom02"]["image"]["info"] == {}
         for _ in range(8):
             assert server.http("POST", "/activelearning/random", json={"client_id": "reader"}).status_code == 200
-        assert older.read_text() == content
+        assert older.read_text(encoding="utf-8") == content
     finally:
         older.unlink()
 
 
 def test_the_server_is_still_well(server):
-    assert "internal error" not in server.log.read_text(errors="replace")
+    assert "internal error" not in server.log.read_text(errors="replace", encoding="utf-8")

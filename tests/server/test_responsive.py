@@ -53,7 +53,7 @@ def control() -> Iterator[str]:
         "server = h.ThreadingHTTPServer(('127.0.0.1', 0), Nothing)\n"
         "print(server.server_port, flush=True); server.serve_forever()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8") as process:
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}/"
         process.kill()
 

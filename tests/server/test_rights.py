@@ -88,7 +88,7 @@ def test_nothing_may_be_saved_where_nothing_was(server, material, held, save):
 def test_a_label_that_was_edited_in_its_file_is_not_removed_either(server, material, held):
     """The store does not know of it yet: the save, which would, finds another newest revision."""
     file = material.study / "labels" / "final" / "phantom02.mrk.json"
-    file.write_text(dump_markups(material.truth["phantom02"]))
+    file.write_text(dump_markups(material.truth["phantom02"]), encoding="utf-8")
     answer = by_monai_labels(server, "phantom02", LandmarkSet.empty(material.task), held["annotator"])
     assert answer.status_code == 409, answer.text
     newest = server.get("/landmarks/images/phantom02", headers=held["annotator"])

@@ -92,7 +92,7 @@ def started(entrance: str, material: Material, *more: str, scheme: str = "http")
     url = f"{scheme}://127.0.0.1:{port}"
 
     def answers() -> bool:
-        assert process.poll() is None, log.read_text()
+        assert process.poll() is None, log.read_text(encoding="utf-8")
         with suppress(requests.RequestException):
             return requests.get(f"{url}/health", timeout=5, verify=False).status_code == 200
         return False
@@ -183,7 +183,12 @@ def test_a_taken_port_is_one_line_and_code_2(material, entrance, record_property
         other.listen()
         port, begun = other.getsockname()[1], time.monotonic()
         done = subprocess.run(
-            command(entrance, material, port), env=environment(), capture_output=True, text=True, timeout=START_S, check=False
+            command(entrance, material, port),
+            env=environment(),
+            capture_output=True,
+            timeout=START_S,
+            check=False,
+            encoding="utf-8",
         )
     record_property("said_after_s", round(time.monotonic() - begun, 2))
     says = f"landmarklabel: port {port} of 127.0.0.1 is taken, perhaps by a server that still runs; choose another --port"
@@ -203,7 +208,11 @@ def test_a_taken_port_is_one_line_and_code_2(material, entrance, record_property
 )
 def test_a_setting_that_is_wrong_is_one_line_and_code_2_for_the_other_entrance(material, more, says):
     done = subprocess.run(
-        command("monailabel", material, free_port(), *more), env=environment(), capture_output=True, text=True, timeout=START_S
+        command("monailabel", material, free_port(), *more),
+        env=environment(),
+        capture_output=True,
+        timeout=START_S,
+        encoding="utf-8",
     )
     assert done.returncode == 2 and f"landmarklabel: {says}" in done.stderr and "Traceback" not in done.stderr
 

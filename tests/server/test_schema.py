@@ -12,7 +12,7 @@ from landmarklabel.errors import LandmarkFileError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.server.wire import from_wire, to_wire
 
-SCHEMA = json.loads((Path(landmarklabel.__file__).parent / "server/schemas/landmarks.schema.json").read_text())
+SCHEMA = json.loads((Path(landmarklabel.__file__).parent / "server/schemas/landmarks.schema.json").read_text(encoding="utf-8"))
 
 
 def check(content, definition: str) -> None:

@@ -239,7 +239,7 @@ def test_fixed_and_absent_come_back_unchanged(server, material, ids, trained):
     rows = {row["name"]: row for row in answer["landmarks"]}
     assert rows[fixed]["position"] == [12.345678901, 67.0987654321] and rows[fixed]["status"] == "placed"
     assert rows[absent]["position"] is None and rows[absent]["status"] == "absent"
-    points = {p["label"]: p for p in json.loads(Path(file).read_text())["markups"][0]["controlPoints"]}
+    points = {p["label"]: p for p in json.loads(Path(file).read_text(encoding="utf-8"))["markups"][0]["controlPoints"]}
     assert points[fixed]["position"] == [12.345678901, 67.0987654321, 0.0]
     assert points[absent]["positionStatus"] == "missing"
 

@@ -58,10 +58,10 @@ def test_a_restarted_server_goes_on_with_what_ran_and_with_what_waited(tmp_path,
         assert [ask(k) for k in range(3)] == ids and len(set(ids)) == 3  # asking again starts nothing
         wait_until(lambda: server.stats().get("state") == "running", 120, "the first training to run")
         kill_server_only(server)
-        assert [job["request"]["job"] for job in json.loads(waiting.read_text())] == [f"k{k}" for k in range(3)]
+        assert [job["request"]["job"] for job in json.loads(waiting.read_text(encoding="utf-8"))] == [f"k{k}" for k in range(3)]
         wait_until(lambda: not processes_of(material.study), 30, "the training to end by itself")
     with running_server(material) as server:
-        wait_until(lambda: json.loads(waiting.read_text()) == [], 500, "all three trainings to be done", 0.5)
+        wait_until(lambda: json.loads(waiting.read_text(encoding="utf-8")) == [], 500, "all three trainings to be done", 0.5)
         assert len(material.shelf.record()["history"]) == 3
     with running_server(material) as server:
         assert server.http("GET", "/train/?check_if_running=true").status_code == 404
@@ -87,7 +87,7 @@ def test_a_session_left_half_written_is_swept_away(tmp_path, running_server):
     for name, content in (("0b0b0b0b-0000-11f1-8000-000000000001", ""), ("0b0b0b0b-0000-11f1-8000-000000000002", None)):
         (sessions / name).mkdir(parents=True)
         if content is not None:
-            (sessions / name / "meta.info").write_text(content)
+            (sessions / name / "meta.info").write_text(content, encoding="utf-8")
         os.utime(sessions / name, (time.time() - 120,) * 2)  # a younger one may still be on its way
     with running_server(material) as server:
         assert server.client.info()["datastore"]["total"] == 1

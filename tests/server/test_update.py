@@ -19,7 +19,7 @@ from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 from landmarklabel.training.publishing import Decision
 
-SCHEMA = json.loads((Path(landmarklabel.__file__).parent / "server/schemas/landmarks.schema.json").read_text())
+SCHEMA = json.loads((Path(landmarklabel.__file__).parent / "server/schemas/landmarks.schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def served(tmp_path_factory, running_server):
 
 @contextmanager
 def lock_held(material):
-    with (material.study / ".landmarklabel" / "lock").open("a") as file:
+    with (material.study / ".landmarklabel" / "lock").open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -31,7 +31,7 @@ def some(data: Path, task_name: str, folder: Path, count: int) -> Material:
     if task_name == "hand_xray":
         source = data / "hand_xray"
         truth = read_table(source / "landmarks.csv", task)
-        with (source / "landmarks.csv").open() as table:
+        with (source / "landmarks.csv").open(encoding="utf-8") as table:
             ids = [row["id"] for row in csv.DictReader(table) if row["split"] == "train"]
     else:
         source = data / "mouse_ct"
@@ -98,7 +98,8 @@ def test_a_round_on_real_images(data_dir, tmp_path, task_name, labelled):
         assert panel.training.text.text().startswith(("published", "not published")), panel.training.text.text()
         press(panel, "predict")
         idle(panel)
-        assert panel.message.text() == "predicted"
+        trained = server.client.info()["models"]["scn"]["trained"]  # seconds of it do not always beat the shape's guess
+        assert panel.message.text() == ("predicted" if trained else "placed by the shape of the labelled cases")
         states = [p.state for p in panel.logic.session.points]  # after seconds of training some are called absent
         assert states.count(PREDICTED) > 0.7 * len(states) and set(states) <= {PREDICTED, ABSENT}
         panel.close()

@@ -142,9 +142,9 @@ def test_a_session_survives_on_disk_and_a_damaged_one_is_not_opened(tmp_path):
     back = Session.load(tmp_path / "s.json", TASK)
     assert (back.points, back.base_revision, back.reason, back.next) == (session.points, 3, "why", "b")
     assert Session.load(tmp_path / "s.json", Task("t", NAMES[:3], 3, {}, ())) is None
-    text = (tmp_path / "s.json").read_text()
+    text = (tmp_path / "s.json").read_text(encoding="utf-8")
     for broken in (text[:50], "[]", "{}", text.replace('"points"', '"dots"')):
-        (tmp_path / "s.json").write_text(broken)
+        (tmp_path / "s.json").write_text(broken, encoding="utf-8")
         assert Session.load(tmp_path / "s.json", TASK) is None
     assert Session.load(tmp_path / "none.json", TASK) is None
 
@@ -195,6 +195,6 @@ def test_work_for_one_server_never_goes_to_another(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"minutes": "ten", "author": 5, "follow_drag": 1, "unknown": 2}'])
 def test_damaged_options_are_the_defaults(tmp_path, content):
-    (tmp_path / "options.json").write_text(content)
+    (tmp_path / "options.json").write_text(content, encoding="utf-8")
     loaded = Options.load(tmp_path / "options.json")
     assert replace(loaded, client_id="") == Options(client_id="") and loaded.client_id

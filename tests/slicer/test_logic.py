@@ -197,7 +197,7 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
     logic.submit()
     settle(logic)
     assert len(logic.outbox.waiting()) == 1
-    sent = json.loads(logic.outbox.waiting()[0].read_text())
+    sent = json.loads(logic.outbox.waiting()[0].read_text(encoding="utf-8"))
     with serving(alone) as server:
         logic.client.url = server.url
         logic.client.save(image_id, logic.session.points, logic.task, 0, "ann", sent["key"])  # its answer was lost, say

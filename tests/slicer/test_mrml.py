@@ -76,7 +76,7 @@ def test_the_scene_saves_what_the_server_reads(scene, tmp_path):
     expected = [p.position or (np.nan,) * 3 for p in POINTS]
     np.testing.assert_allclose(back.positions_mm, expected, atol=1e-9)
     assert back.expected_error_mm[0] == 1.5 and np.isnan(back.expected_error_mm[1:]).all()
-    written = json.loads((tmp_path / "case.mrk.json").read_text())["markups"][0]
+    written = json.loads((tmp_path / "case.mrk.json").read_text(encoding="utf-8"))["markups"][0]
     assert written["coordinateSystem"] == "LPS" and written["fixedNumberOfControlPoints"]
 
 
@@ -280,6 +280,6 @@ def test_a_picture_lies_with_its_first_pixel_at_the_origin_and_its_first_row_at_
 
 def test_a_file_that_is_no_image_is_said_to_be_none(scene, tmp_path):
     path = tmp_path / "hand.png"
-    path.write_text("no picture")
+    path.write_text("no picture", encoding="utf-8")
     volume = CaseVolume(scene)
     assert not volume.show(path, "hand") and volume.node is None

@@ -38,13 +38,13 @@ def test_a_hand_added_file_becomes_the_first_revision(study):
 def test_a_file_saved_by_slicer_without_a_change_is_no_revision(study):
     study.save("a", points(study.task, 0.1))
     path = label_file(study, "a")
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["markups"][0]["display"] = {"visibility": True}
     for point in content["markups"][0]["controlPoints"]:
         point["position"] = [x + 1e-9 for x in point["position"]]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     assert study.sync() == [] and len(study.history("a")) == 1
-    assert "display" in path.read_text()
+    assert "display" in path.read_text(encoding="utf-8")
 
 
 def test_a_predicted_point_that_a_person_moved_is_placed(study):
@@ -76,9 +76,9 @@ def test_saving_keeps_a_hand_edit_that_nobody_synced(study):
 
 
 def test_saving_over_an_unreadable_file_keeps_it_in_the_trash(study):
-    label_file(study, "a").write_text("{ my notes")
+    label_file(study, "a").write_text("{ my notes", encoding="utf-8")
     study.save("a", points(study.task, 1))
-    assert [p.read_text() for p in (study.folder / ".landmarklabel" / "trash").iterdir()] == ["{ my notes"]
+    assert [p.read_text(encoding="utf-8") for p in (study.folder / ".landmarklabel" / "trash").iterdir()] == ["{ my notes"]
     assert same_landmarks(on_file(study, "a"), points(study.task, 1))
 
 
@@ -87,11 +87,11 @@ def test_an_unreadable_hand_made_file_is_reported_every_time_and_left(study, lab
     if labelled:
         study.save("a", points(study.task, 1))
     path = label_file(study, "a")
-    path.write_text('{"markups": "nonsense"}')
+    path.write_text('{"markups": "nonsense"}', encoding="utf-8")
     for _ in range(2):
         (problem,) = study.sync()
         assert problem.startswith("labels/final/a.mrk.json: ")
-    assert path.read_text() == '{"markups": "nonsense"}'
+    assert path.read_text(encoding="utf-8") == '{"markups": "nonsense"}'
     assert len(study.history("a")) == labelled
     write_markups(path, points(study.task, 4))
     assert study.sync() == []
@@ -157,7 +157,7 @@ def test_a_missing_or_half_written_file_is_written_again(study, part):
 
 def test_a_killed_writers_leftovers_are_swept(study):
     leftover = study.folder / "labels" / "final" / ".a.mrk.json.x1y2z3"
-    leftover.write_text("half")
+    leftover.write_text("half", encoding="utf-8")
     assert study.sync() == [] and not leftover.exists()
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_memory_of_the_files_costs_only_time(study):
     study.save("a", points(study.task, 1))
     study.sync()
     for content in ("{", "[]", '{"task": 1, "files": {"a": 1}}'):
-        (study.cache_dir / "label_files.json").write_text(content)
+        (study.cache_dir / "label_files.json").write_text(content, encoding="utf-8")
         assert study.sync() == []
     assert len(study.history("a")) == 1
 

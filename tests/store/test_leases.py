@@ -152,11 +152,11 @@ def test_labelled_cases_are_dropped(leases, clock, file):
     clock.now += 1
     assert leases.take("ann", ["c", "d"], take_first) == "c"  # both are labelled
     assert holders(leases) == {"c": "ann"}
-    assert json.loads(file.read_text())["skipped"] == {}
+    assert json.loads(file.read_text(encoding="utf-8"))["skipped"] == {}
     clock.now += 1
     leases.take("ann", ["c", "d"], take_first)
     assert leases.take("cem", ["d"], must_not_choose) is None  # c is labelled, ann has d
-    assert json.loads(file.read_text()) == {"held": {"d": {"client": "ann", "since": 1002.0}}, "skipped": {}}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"held": {"d": {"client": "ann", "since": 1002.0}}, "skipped": {}}
 
 
 def test_who_submits_and_asks_on_has_skipped_nothing(leases, clock):
@@ -383,10 +383,10 @@ def test_a_refused_client_keeps_what_it_has_and_changing_it_is_no_more(leases, f
     ids = [f"i{k}" for k in range(8)]
     for k in range(4):
         leases.take(f"c{k}", ids, take_first, address="here")
-    before = file.read_text()
+    before = file.read_text(encoding="utf-8")
     with pytest.raises(TooMany):
         leases.take("c4", ids, take_first, address="here")
-    assert file.read_text() == before
+    assert file.read_text(encoding="utf-8") == before
     assert leases.take("c0", ids, take_first, address="here") == "i4"
 
 
@@ -403,7 +403,7 @@ def test_cases_of_another_kind_stay_in_the_hands_they_are_in(leases):
 
 def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(leases, file, monkeypatch):
     file.parent.mkdir(parents=True)
-    with file.with_suffix(".lock").open("a") as other:
+    with file.with_suffix(".lock").open("a", encoding="utf-8") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         monkeypatch.setattr("landmarklabel.store.leases.WAIT_S", 0.05)
         with pytest.raises(Busy, match="the list of cases in people's hands is in use"):

@@ -64,7 +64,7 @@ def test_it_goes_on_from_there(made):
 def test_the_model_answers_the_same(made):
     study = Study(made / "study", LandmarkTask.load(made / "task.json"))
     model = load_model(ModelShelf(study.models_dir / "scn").live(), study.task)
-    kept = json.loads((made / "answers.json").read_text())
+    kept = json.loads((made / "answers.json").read_text(encoding="utf-8"))
     given = {"fixed": {n: np.array(p) for n, p in kept["fixed"].items()}, "absent": kept["absent"]}
     for image_id, answers in kept["answers"].items():
         image = read_image(study.image_path(image_id), 2)

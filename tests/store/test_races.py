@@ -71,7 +71,7 @@ def test_what_an_editor_writes_after_its_file_was_replaced_is_a_revision(study, 
     monkeypatch.setattr(label_files, "QUIET_NS", 0)
     study.save("a", points(study.task, 1))
     text = dump_markups(points(study.task, 7))
-    with label_file(study, "a").open("r+") as editor:
+    with label_file(study, "a").open("r+", encoding="utf-8") as editor:
         editor.truncate()
         editor.write(text[:50])
         editor.flush()
@@ -113,7 +113,7 @@ def test_sixty_edits_during_sixty_submissions_are_all_there(study):
             value += 1
             said.append(value)
             fresh = study.folder / "fresh.tmp"
-            fresh.write_text(dump_markups(points(study.task, value)))
+            fresh.write_text(dump_markups(points(study.task, value)), encoding="utf-8")
             os.replace(fresh, label_file(study, "a"))
             time.sleep(0.003)
 

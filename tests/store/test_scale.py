@@ -39,7 +39,7 @@ def fill(folder, task, url, count):
     study, text, seen = Study(folder, task, url), dump_markups(landmarks), {}
     for row in rows:
         (folder / f"{row['image_id']}.png").touch()
-        label_file(study, row["image_id"]).write_text(text)
+        label_file(study, row["image_id"]).write_text(text, encoding="utf-8")
         seen[row["image_id"]] = {"stamp": study._files._stamp(row["image_id"]), "number": 1, "problem": None}
     write_json(study.cache_dir / "label_files.json", {"task": task.hash, "files": seen})  # as a look at all of them leaves it
     study.close()

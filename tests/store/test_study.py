@@ -30,7 +30,7 @@ def test_a_study_creates_its_folders(tmp_path, task):
 
 
 def test_a_file_is_no_study(tmp_path, task):
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(StudyError, match="cannot be a study"):
         Study(tmp_path / "file", task)
 
@@ -54,7 +54,7 @@ def test_a_folder_name_with_special_characters_holds_its_store(tmp_path, task, w
 
 def test_images_are_listed_by_id_in_order(study, write_image):
     write_image(study.folder / "B2.PNG")
-    (study.folder / "notes.txt").write_text("no image")
+    (study.folder / "notes.txt").write_text("no image", encoding="utf-8")
     (study.folder / ".hidden.png").write_bytes(b"x")
     (study.folder / "._a.png").write_bytes(b"x")
     (study.folder / "empty folder").mkdir()
@@ -128,7 +128,7 @@ def test_an_image_can_be_moved_in(study, tmp_path, write_image):
 
 
 def test_what_is_no_image_is_refused(study, tmp_path):
-    (tmp_path / "x.txt").write_text("x")
+    (tmp_path / "x.txt").write_text("x", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
     for source, error in (("x.txt", StudyError), ("folder", StudyError), ("broken.png", ImageRejected)):

@@ -102,7 +102,7 @@ def test_a_record_that_was_deleted_comes_back_from_the_labels(study, url):
 @pytest.mark.parametrize("content, says", [("{", "cannot be read"), ('{"format": 1}', "cannot be read"), (None, "newer version")])
 def test_a_damaged_or_newer_record_is_said(study, url, content, says):
     path = study_task.record_file(study.folder)
-    path.write_text(content or json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(content or json.dumps({**json.loads(path.read_text(encoding="utf-8")), "version": 2}), encoding="utf-8")
     with pytest.raises(StudyError, match=says):
         Study(study.folder, study.task, url)
 

@@ -32,19 +32,28 @@ def trail(tmp_path):
 
 
 def misspell(path) -> None:
-    path.write_text(path.read_text().replace("annotator", "anotator"))
+    path.write_text(path.read_text(encoding="utf-8").replace("annotator", "anotator"), encoding="utf-8")
 
 
 LOST = {
     "gone": (lambda t: t.path.unlink(), f"tokens.json is gone; {MAKE}"),
-    "emptied": (lambda t: t.path.write_text(""), f"tokens.json cannot be read (JSONDecodeError); remove it and {MAKE}"),
+    "emptied": (
+        lambda t: t.path.write_text("", encoding="utf-8"),
+        f"tokens.json cannot be read (JSONDecodeError); remove it and {MAKE}",
+    ),
     "the last removed": (lambda t: t.remove("ann"), f"all tokens have been removed; {MAKE}"),
     "misspelt": (lambda t: misspell(t.path), f"in tokens.json the role 'anotator' is none of annotator, reviewer, admin; {MAKE}"),
-    "an object": (lambda t: t.path.write_text("{}"), "tokens.json cannot be read (ValueError)"),
-    "a number": (lambda t: t.path.write_text("[7]"), "tokens.json cannot be read (TypeError)"),
-    "no hash": (lambda t: t.path.write_text('[{"name":"a","role":"admin","sha256":"é"}]'), "tokens.json cannot be read"),
-    "a number for a role": (lambda t: t.path.write_text('[{"name":"a","role":1,"sha256":""}]'), "tokens.json cannot be read"),
-    "deep": (lambda t: t.path.write_text("[" * 100_000), "tokens.json cannot be read (RecursionError)"),
+    "an object": (lambda t: t.path.write_text("{}", encoding="utf-8"), "tokens.json cannot be read (ValueError)"),
+    "a number": (lambda t: t.path.write_text("[7]", encoding="utf-8"), "tokens.json cannot be read (TypeError)"),
+    "no hash": (
+        lambda t: t.path.write_text('[{"name":"a","role":"admin","sha256":"é"}]', encoding="utf-8"),
+        "tokens.json cannot be read",
+    ),
+    "a number for a role": (
+        lambda t: t.path.write_text('[{"name":"a","role":1,"sha256":""}]', encoding="utf-8"),
+        "tokens.json cannot be read",
+    ),
+    "deep": (lambda t: t.path.write_text("[" * 100_000, encoding="utf-8"), "tokens.json cannot be read (RecursionError)"),
     "a folder": (lambda t: (t.path.unlink(), t.path.mkdir()), "tokens.json cannot be read"),
     "a pipe": (lambda t: (t.path.unlink(), os.mkfifo(t.path)), "tokens.json cannot be read"),
     "a link to nothing": (lambda t: (t.path.unlink(), t.path.symlink_to("nowhere")), "tokens.json is gone"),
@@ -140,10 +149,10 @@ def test_what_was_lost_is_mended_as_the_message_says(folder):
     tokens.path.unlink()
     new = tokens.new("ann", "annotator")
     assert tokens.holder(old) is None and tokens.holder(new).name == "ann" and not tokens.look().fault
-    tokens.path.write_text("{")
+    tokens.path.write_text("{", encoding="utf-8")
     with pytest.raises(Closed, match="remove it and make a new one"):
         tokens.new("bea", "admin")
-    assert tokens.path.read_text() == "{", "what a person may want to mend is not written over"
+    assert tokens.path.read_text(encoding="utf-8") == "{", "what a person may want to mend is not written over"
     tokens.path.unlink()
     assert tokens.holder(tokens.new("bea", "admin")).role == "admin"
 
@@ -177,7 +186,7 @@ def test_removing_the_last_token_says_that_the_study_is_closed_now(folder, capsy
     assert main(["token", "remove", str(folder), "--name", "ann"]) == 0
     said = capsys.readouterr().err
     assert f"all tokens have been removed; {MAKE.replace('STUDY', str(folder))}" in said
-    assert json.loads(Tokens(folder).path.read_text()) == []
+    assert json.loads(Tokens(folder).path.read_text(encoding="utf-8")) == []
     with pytest.raises(NotFound):
         Tokens(folder).remove("ann")
     assert main(["token", "list", str(folder)]) == 0

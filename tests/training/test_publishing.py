@@ -93,7 +93,7 @@ def shelf(tmp_path):
 
 def finish(shelf, content):
     shelf.candidate.mkdir(parents=True)
-    (shelf.candidate / "model.json").write_text(content)
+    (shelf.candidate / "model.json").write_text(content, encoding="utf-8")
 
 
 def test_an_empty_shelf(shelf):
@@ -105,13 +105,13 @@ def test_an_empty_shelf(shelf):
 
 def test_publish_keep_and_roll_back(shelf):
     finish(shelf, "one")
-    assert shelf.settle(BETTER) == 1 and (shelf.live() / "model.json").read_text() == "one"
+    assert shelf.settle(BETTER) == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
     finish(shelf, "two")
     assert shelf.settle(WORSE) == 1 and not shelf.candidate.exists() and shelf.versions() == [1]
     finish(shelf, "three")
-    assert shelf.settle(BETTER) == 2 and (shelf.live() / "model.json").read_text() == "three"
-    assert shelf.roll_back() == 1 and (shelf.live() / "model.json").read_text() == "one"
-    assert shelf.roll_back(2) == 2 and (shelf.live() / "model.json").read_text() == "three"
+    assert shelf.settle(BETTER) == 2 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
+    assert shelf.roll_back() == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
+    assert shelf.roll_back(2) == 2 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
     with pytest.raises(NotFound, match=r"no version 7 to go back to; stored: \[1, 2\]"):
         shelf.roll_back(7)
     history = shelf.record()["history"]
@@ -128,7 +128,7 @@ def test_a_new_version_never_takes_the_number_of_an_old_one(shelf):
     shelf.roll_back(1)
     finish(shelf, "three")
     assert shelf.settle(BETTER) == 3 and shelf.versions() == [1, 2, 3]
-    assert (shelf.folder / "versions" / "0002" / "model.json").read_text() == "two"
+    assert (shelf.folder / "versions" / "0002" / "model.json").read_text(encoding="utf-8") == "two"
 
 
 def test_the_pointer_is_replaced_in_one_step(shelf, monkeypatch):
@@ -144,9 +144,9 @@ def test_the_pointer_is_replaced_in_one_step(shelf, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         shelf.settle(BETTER)
     monkeypatch.undo()
-    assert shelf.record()["version"] == 1 and (shelf.live() / "model.json").read_text() == "one"
+    assert shelf.record()["version"] == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
     finish(shelf, "three")
-    assert shelf.settle(BETTER) == 3 and (shelf.live() / "model.json").read_text() == "three"
+    assert shelf.settle(BETTER) == 3 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
     assert [p.name for p in shelf.folder.iterdir() if p.name.startswith(".")] == []
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_pointer_is_refused_by_text(shelf, text):
 
 def test_history_does_not_grow_for_ever(shelf):
     shelf.folder.mkdir(parents=True)
-    shelf.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}))
+    shelf.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}), encoding="utf-8")
     shelf.settle(WORSE)
     assert len(shelf.record()["history"]) == 500 and shelf.record()["history"][-1]["what"] == "kept"
 
@@ -201,7 +201,9 @@ with ModelShelf(sys.argv[1]).training_lock():
 
 def test_another_process_keeps_us_out_until_it_is_killed(shelf):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(shelf.folder)], stdout=subprocess.PIPE, text=True, env=environment)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(shelf.folder)], stdout=subprocess.PIPE, env=environment, encoding="utf-8"
+    )
     try:
         assert holder.stdout.readline().strip() == "held"
         assert shelf.is_training()

@@ -64,7 +64,7 @@ class Campaign:
         finished: Path | None = None
         for count in self.counts:
             kept = folder / f"{count:04d}.json"
-            before = json.loads(kept.read_text()) if kept.exists() else None
+            before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
             if before is not None:
                 observed += self._observed(seen, before["chosen"][len(chosen) :])
                 chosen, seen = list(before["chosen"]), {i: Seen(**s) for i, s in before["seen"].items()}
@@ -103,7 +103,7 @@ class Campaign:
             "pool": sorted(self.cases),
         }
         record = folder / "about.json"
-        if record.exists() and json.loads(record.read_text()) != about:
+        if record.exists() and json.loads(record.read_text(encoding="utf-8")) != about:
             raise UsageError(f"{folder} holds rounds of another task, model, time or set of images; give another --out")
         if not record.exists():
             write_json(record, about)

@@ -128,7 +128,7 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float
             if requests.get(f"{url}/info/", timeout=5).ok:
                 return
         time.sleep(0.1)
-    end = log.read_text(errors="replace")[-800:]
+    end = log.read_text(errors="replace", encoding="utf-8")[-800:]
     raise StudyError(f"the server did not start; the end of {log}: {end}")
 
 

@@ -59,7 +59,7 @@ def _run_quietly() -> None:
     from monailabel.main import Main
 
     logging.disable(logging.INFO)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         Main(logging.WARNING, ["start_server"]).run()
 
 

@@ -57,7 +57,7 @@ def locked(path: str | Path, seconds: float = WAIT_S, what: str = "the study") -
     if not turn.take(seconds):
         raise _busy(what)
     try:
-        with open(path, "a") as file:
+        with open(path, "a", encoding="utf-8") as file:
             _flock(file, deadline, what)
             try:
                 yield

@@ -45,9 +45,9 @@ def free_bytes() -> int:
     free = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # no control group, or "max"
         group = Path("/sys/fs/cgroup")
-        usage = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(usage.get("inactive_file", 0))
-        free = min(free, int((group / "memory.max").read_text()) - used)
+        usage = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
+        used = int((group / "memory.current").read_text(encoding="utf-8")) - int(usage.get("inactive_file", 0))
+        free = min(free, int((group / "memory.max").read_text(encoding="utf-8")) - used)
     return max(free, 0)
 
 

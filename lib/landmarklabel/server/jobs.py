@@ -97,7 +97,7 @@ class Jobs:
 
     @contextmanager
     def _list(self) -> Iterator[list[dict]]:
-        with self.path.with_suffix(".lock").open("a") as lock:
+        with self.path.with_suffix(".lock").open("a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 listed = json.loads(self.path.read_text(encoding="utf-8"))

@@ -66,6 +66,4 @@ def keep_labels(study: Study, image_id: str, *, author: str) -> Revision:
     if image_id not in study.changed():
         raise StudyError(f"{image_id}: the image is the one that was labelled; there is nothing to decide")
     head = study.revisions.head(image_id)
-    return study.save(
-        image_id, study.read(head), author=author, source="kept for a changed image", base_revision=head.number
-    )
+    return study.save(image_id, study.read(head), author=author, source="kept for a changed image", base_revision=head.number)

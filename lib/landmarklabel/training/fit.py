@@ -233,7 +233,7 @@ class _Run:
         about = {"task": task.hash, "preset": c.preset.key, "seed": c.seed, "ids": sorted(x.image_id for x in cases)}
         record = self.state / "run.json"
         if c.resume and record.exists():
-            if json.loads(record.read_text()) != about:
+            if json.loads(record.read_text(encoding="utf-8")) != about:
                 raise UsageError("cannot resume: the stopped run had another task, model, seed or other labelled images")
             return
         shutil.rmtree(self.state, ignore_errors=True)
