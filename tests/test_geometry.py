@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from landmarklabel.errors import FaultsError
-from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
+from landmarklabel.geometry import ImageGeometry, SlicePlane, axis_aligned_grid
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 NAN = float("nan")
@@ -156,7 +156,7 @@ def test_a_grid_of_the_images_own_spacing_is_the_image():
 
 def test_a_slice_keeps_its_plane():
     geometry = ImageGeometry((5, 6, 1), (1, 2, 3), (4, 5, 6), np.diag([1, -1, -1]))
-    flat = geometry.without_last_axis()
+    flat = SlicePlane.of(geometry).flat
     assert flat.size == (5, 6)
     index = np.array([3.0, 4.0])
     np.testing.assert_allclose(flat.index_to_world(index), geometry.index_to_world([3, 4, 0])[:2])

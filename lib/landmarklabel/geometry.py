@@ -103,9 +103,48 @@ class ImageGeometry:
         corners = self.corners_mm
         return corners.min(axis=0) - half, corners.max(axis=0) + half
 
-    def without_last_axis(self) -> ImageGeometry:
-        """The 2D geometry of a single-slice 3D image whose slice lies along z."""
-        return ImageGeometry(self.size[:2], self.spacing[:2], self.origin[:2], self.direction[:2, :2])
+
+@dataclass(frozen=True)
+class SlicePlane:
+    """Where a single slice lies that a 2D task sees as a 2D image.
+
+    Args:
+        flat: the 2D geometry. An axial slice keeps the world's x and y; any other has a frame of its own: mm along its rows and
+            columns from its first sample.
+        stored: the 3D geometry, one sample along one of its axes.
+    """
+
+    flat: ImageGeometry
+    stored: ImageGeometry
+
+    @staticmethod
+    def of(stored: ImageGeometry) -> SlicePlane:
+        """The plane of a 3D geometry with exactly one sample along one axis. Raises FaultsError for any other."""
+        if stored.dims != 3 or stored.size.count(1) != 1:
+            raise FaultsError("image geometry", [f"size {stored.size} is no single slice"])
+        kept = [axis for axis in range(3) if stored.size[axis] != 1]
+        size, spacing = tuple(stored.size[axis] for axis in kept), stored.spacing[kept]
+        across = stored.direction[:2, kept]
+        if np.abs(across.T @ across - np.eye(2)).max() <= 1e-3:
+            return SlicePlane(ImageGeometry(size, spacing, stored.origin[:2], across), stored)
+        return SlicePlane(ImageGeometry(size, spacing, np.zeros(2), np.eye(2)), stored)
+
+    @property
+    def _kept(self) -> list[int]:
+        return [axis for axis in range(3) if self.stored.size[axis] != 1]
+
+    def lift(self, positions_mm: np.ndarray) -> np.ndarray:
+        """(…, 2) mm of the 2D image to (…, 3) LPS mm on the slice."""
+        index = self.flat.world_to_index(positions_mm)
+        full = np.zeros((*index.shape[:-1], 3))
+        full[..., self._kept] = index
+        return self.stored.index_to_world(full)
+
+    def drop(self, positions_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(…, 3) LPS mm to (…, 2) mm of the 2D image, and (…,) how far off the slice they are in mm."""
+        full = self.stored.world_to_index(positions_mm)
+        (single,) = (axis for axis in range(3) if axis not in self._kept)
+        return self.flat.index_to_world(full[..., self._kept]), np.abs(full[..., single]) * self.stored.spacing[single]
 
 
 def axis_aligned_grid(geometry: ImageGeometry, spacing_mm: float) -> ImageGeometry:

@@ -21,8 +21,9 @@ from pydicom.uid import RLELossless
 from landmarklabel.errors import ImageRejected
 from landmarklabel.io import memory
 from landmarklabel.io.dicom_series import read_series
-from landmarklabel.io.image_headers import Header, parse_nifti
+from landmarklabel.io.image_headers import Header
 from landmarklabel.io.images import Limits, read_geometry, read_image
+from landmarklabel.io.nifti_header import parse_nifti
 
 RNG = np.random.default_rng(0)
 FLAT = np.kron(RNG.integers(0, 200, (256, 640)).astype(np.uint8), np.ones((8, 8), np.uint8))  # 10 MB

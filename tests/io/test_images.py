@@ -19,7 +19,7 @@ from tests.hostile.corpus import hostile_files
 
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image, Limits, read_geometry, read_image, write_image
+from landmarklabel.io.images import Image, Limits, describe_image, read_geometry, read_image, write_image
 
 RNG = np.random.default_rng(7)
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -153,10 +153,19 @@ def test_wrong_number_of_dimensions(tmp_path):
             read(volume, dims=4)
 
 
-def test_oblique_single_slice_has_no_2d_geometry(tmp_path):
-    write_image(tmp_path / "a.nrrd", Image(ImageGeometry((6, 5, 1), [1, 1, 1], [0, 0, 0], rotation(3)), PIXELS[:1]))
-    with pytest.raises(ImageRejected, match="not orthonormal"):
-        read_image(tmp_path / "a.nrrd", dims=2)
+@pytest.mark.parametrize("single", [0, 1, 2])
+def test_a_slice_in_any_plane_is_2d_and_knows_where_it_lies(single, tmp_path):
+    size = tuple(np.insert([6, 5], single, 1))
+    stored = Image(ImageGeometry(size, [0.5, 1, 2], [3, -4, 37.5], rotation(3)), PIXELS[:1].reshape(size[::-1]))
+    write_image(tmp_path / "a.nrrd", stored)
+    image, plane = read_image(tmp_path / "a.nrrd", dims=2), describe_image(tmp_path / "a.nrrd", dims=2).plane
+    assert image.geometry.size == (6, 5)
+    np.testing.assert_array_equal(image.pixels, PIXELS[0])
+    place = stored.geometry.index_to_world(np.insert([2.0, 3.0], single, 0))
+    np.testing.assert_allclose(plane.lift(image.geometry.index_to_world([2, 3])), place, atol=1e-4)
+    flat, off_mm = plane.drop(place + 0.25 * stored.geometry.direction[:, single])
+    np.testing.assert_allclose(image.geometry.world_to_index(flat), [2, 3], atol=1e-4)
+    assert off_mm == pytest.approx(0.25, abs=1e-4)
 
 
 # --- read right ----------------------------------------------------------------------------------------------------
@@ -353,7 +362,7 @@ def test_dicom_limits_and_dimensions(tmp_path):
 @pytest.mark.parametrize(
     "name,geometry,dtype,match",
     [
-        ("a.txt", ImageGeometry.identity((6, 5, 4)), "int16", "unknown suffix '.txt'"),
+        ("a.txt", ImageGeometry.identity((6, 5, 4)), "int16", "cannot be written as '.txt'"),
         ("a.png", ImageGeometry.identity((6, 5), 0.5), "uint8", "png cannot store spacing"),
         ("a.png", ImageGeometry.identity((6, 5), 1.0, (3, 0)), "uint8", "png cannot store spacing"),
         ("a.png", ImageGeometry.identity((6, 5)), "float32", "SimpleITK refuses it"),

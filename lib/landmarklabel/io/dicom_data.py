@@ -18,7 +18,7 @@ _CODED = {f"{_SYNTAX}.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)}  # JPEG,
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG's start of a frame, and JPEG-LS's
 
 
-def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int) -> None:
+def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int, frames: int = 1) -> None:
     """Raises ValueError where the bytes of a file are not what its header needs.
 
     Args:
@@ -26,12 +26,13 @@ def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int) -> 
         header: its pydicom data set, read with ``defer_size`` and without conversions.
         size: columns and rows.
         sample_bytes: bytes of one pixel.
+        frames: in the file; compressed ones must be a fragment each.
     """
     end = path.stat().st_size
     pixels = next((e for e in header.values() if e.tag == _PIXEL_DATA), None)
     if pixels is None:
         raise ValueError("no pixel data")
-    syntax, declared = header.file_meta.TransferSyntaxUID, size[0] * size[1] * sample_bytes
+    syntax, declared = header.file_meta.TransferSyntaxUID, size[0] * size[1] * sample_bytes * frames
     if syntax not in _RAW | _CODED | {_RLE}:
         raise ValueError(f"transfer syntax {syntax!s:.64} is not supported; allowed are raw, RLE, JPEG, JPEG-LS and JPEG 2000")
     if (pixels.length == _UNDEFINED) != (syntax not in _RAW):
@@ -42,8 +43,11 @@ def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int) -> 
     _check_order(header)
     _check_lengths(header, end)
     if syntax not in _RAW:
-        coded = _fragments(path, pixels.value_tell, end)
-        if syntax in _CODED and _coded_size(coded) != (*size, 1):
+        fragments = _fragments(path, pixels.value_tell, end)
+        pictures = [b"".join(fragments)] if frames == 1 else fragments
+        if len(pictures) != frames:
+            raise ValueError(f"{len(pictures)} fragments of compressed data for {frames} frames; allowed is one each")
+        if syntax in _CODED and any(_coded_size(coded) != (*size, 1) for coded in pictures):
             raise ValueError(f"the compressed picture is not one of {size[0]} x {size[1]} grey values")
 
 
@@ -83,8 +87,8 @@ def _check_lengths(elements, end: int) -> None:
                 _check_lengths(item, end)
 
 
-def _fragments(path: Path, start: int, end: int) -> bytes:
-    """The compressed picture: all fragments of the pixel data after the first, which is a table of offsets."""
+def _fragments(path: Path, start: int, end: int) -> list[bytes]:
+    """All fragments of the pixel data after the first, which is a table of offsets."""
     parts = []
     with path.open("rb") as file:
         file.seek(start)
@@ -95,7 +99,7 @@ def _fragments(path: Path, start: int, end: int) -> bytes:
             parts.append(file.read(length))
     if head[:4] != _END:
         raise ValueError("truncated: the fragments of the pixel data have no end")
-    return b"".join(parts[1:])
+    return parts[1:]
 
 
 def _coded_size(coded: bytes) -> tuple[int, int, int] | None:

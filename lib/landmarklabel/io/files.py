@@ -6,13 +6,18 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from pathlib import Path
 
 from landmarklabel.errors import UsageError
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES)  # beside other files, or in folders: a study keeps a copy of another kind
 MARKUPS_SUFFIX = ".mrk.json"
 MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
+# The first element of a data set: of group 2 or 8, element 0 to 0x18, with the length of text or with a type
+_BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTALL)
 _ID = re.compile(r"\w[\w .\-+@]{0,198}", re.UNICODE)
 
 
@@ -29,32 +34,42 @@ def check_id(image_id: str) -> str:
 
 
 def image_suffix(path: str | Path) -> str | None:
-    """The image extension of a file name, or None when it is no image name."""
+    """The image extension of a file name, also of those that a study does not keep, or None when it is no image name."""
     name = Path(path).name.lower()
-    return next((s for s in IMAGE_SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
+    return next((s for s in (*IMAGE_SUFFIXES, *ALSO_READ) if name.endswith(s) and len(name) > len(s)), None)
 
 
 def image_id_of(path: str | Path) -> str:
-    """The id of an image: its file name without the image extension (``a.nii.gz`` is ``a``)."""
-    name = Path(path).name
+    """The id of an image: its file name without the image extension (``a.nii.gz`` is ``a``), in Unicode's composed form (NFC)."""
+    name = unicodedata.normalize("NFC", Path(path).name)  # macOS writes ü as two characters
     return name[: -len(image_suffix(path) or "")] if image_suffix(path) else name
 
 
 def is_dicom_folder(folder: Path) -> bool:
     """Whether a folder holds DICOM files, by their content, whatever they are called."""
     try:
-        return any(_has_dicom_magic(p) for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+        return any(looks_like_dicom(p) for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError:
         return False
 
 
-def _has_dicom_magic(path: Path) -> bool:
+def has_preamble(path: Path) -> bool:
+    """Whether a file begins as DICOM files do: 128 bytes of anything, then ``DICM``."""
+    return _head(path)[128:] == b"DICM"
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether a file holds DICOM data, by its content; old archives leave out the preamble."""
+    head = _head(path)
+    return head[128:] == b"DICM" or bool(_BARE_DICOM.match(head))
+
+
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            file.seek(128)
-            return file.read(4) == b"DICM"
+            return file.read(132)
     except OSError:
-        return False
+        return b""
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Headers of NRRD and MetaImage files: lines of text before the data, parsed strictly.
 
-Both formats can name another file that holds the data; that is refused, because it reads what nobody submitted.
+Both formats can name another file that holds the data. In a .nrrd or .mha that is refused: it reads what nobody submitted;
+a .nhdr or .mhd must name a plain file beside it.
 """
 
 from __future__ import annotations
@@ -29,18 +30,27 @@ _META_BYTES = {
     **{"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4},
     **{"MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8},
 }
+_MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "none", "???"}
 _SCALAR_KINDS = {"domain", "space", "none", "???"}
 
 
 def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
-    """The header of a .nrrd file with its data in the same file."""
-    head = _head(path)
+    """The header of a .nrrd file with its data in the same file, or of a .nhdr file with its data in a file beside it."""
+    head, detached = _head(path), path.name.lower().endswith(".nhdr")
     if not re.match(rb"NRRD000[1-5]\r?\n", head):
         return None, [f"wrong magic {head[:8]!r}; a NRRD file starts with NRRD0001 to NRRD0005"]
-    end = re.search(rb"\n\r?\n", head)
+    end = re.search(rb"\n\r?\n" + (rb"|\r?\n?\Z" if detached else rb""), head)
     if not end:
         return None, ["truncated: the NRRD header does not end with an empty line"]
     fields, faults = _nrrd_fields(head[: end.start()])
+    data_file = _beside(path, fields.get("datafile"), "data file", faults) if detached else None
+    if "datafile" in fields and not detached:
+        faults.append(f"data file {fields['datafile'][:80]!r}: data in another file is not allowed, only in the .nrrd")
+    faults += [
+        f"{key} {fields[key.replace(' ', '')]!r}: allowed is mm; other programs would read them as mm"
+        for key in ("space units", "units")
+        if not set(re.findall(r'[^\s"]+', fields.get(key.replace(" ", ""), "").lower())) <= _MILLIMETRES
+    ]
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         faults.append(f"encoding {encoding!r} is not supported; allowed are raw and gzip")
@@ -55,9 +65,11 @@ def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
     if kinds:
         faults.append(f"kinds {' '.join(kinds)!r} make a vector image; allowed are scalar images (domain, space)")
     faults += size_faults + (_nrrd_geometry_faults(fields, len(size)) if size else [])
-    if size is None or sample_bytes is None:
+    if size is None or sample_bytes is None or (detached and data_file is None):
         return None, faults
-    return Header(size, sample_bytes, end.end(), "raw" if encoding == "raw" else "deflate"), faults
+    start = 0 if data_file else end.end()
+    unit = "mm" if {"spacedirections", "spacings"} & set(fields) else "px"
+    return Header(size, sample_bytes, start, "raw" if encoding == "raw" else "deflate", unit=unit, data_file=data_file), faults
 
 
 def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
@@ -71,8 +83,6 @@ def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
         if not colon or key in fields:
             faults.append(f"header line {line[:60]!r} is " + ("given twice" if colon else "no 'field: value'"))
         fields[key] = value.strip()
-    if "datafile" in fields:
-        faults.append(f"data file {fields['datafile'][:80]!r}: data in another file is not allowed, only in the .nrrd")
     return fields, faults
 
 
@@ -94,9 +104,10 @@ def _nrrd_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
 
 
 def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
-    """The header of a .mha file."""
-    head = _head(path)
-    end = re.search(rb"^ElementDataFile[ \t]*=([^\r\n]*)\r?\n", head, re.MULTILINE)
+    """The header of a .mha file, or of a .mhd file with its data in a file beside it."""
+    head, detached = _head(path), path.name.lower().endswith(".mhd")
+    ending = rb"(?:\r?\n|\Z)" if detached else rb"\r?\n"
+    end = re.search(rb"^ElementDataFile[ \t]*=([^\r\n]*)" + ending, head, re.MULTILINE)
     if not end:
         if re.match(rb"\s*[A-Za-z]\w*\s*=", head):
             return None, ["truncated: the header has no line 'ElementDataFile = LOCAL'"]
@@ -112,13 +123,16 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
     if b"elementdatafile" in head[: end.start()].lower():  # MetaIO would end the header there, and read that file
         faults.append("ElementDataFile is given twice: data in another file is not allowed, only LOCAL")
     data_file = end[1].decode("utf-8", "replace").strip()
-    if data_file not in ("LOCAL", "Local", "local"):
+    if detached:
+        data_path = _beside(path, data_file, "ElementDataFile", faults)
+    elif data_file not in ("LOCAL", "Local", "local"):
         faults.append(f"ElementDataFile {data_file[:80]!r}: data in another file is not allowed, only LOCAL")
     for key, default, allowed in (
         ("ObjectType", "Image", "Image"),
         ("BinaryData", "False", "True"),
         ("ElementNumberOfChannels", "1", "1"),
         ("HeaderSize", "0", "0"),
+        ("DistanceUnits", "mm", "mm"),
     ):
         if fields.get(key, default).lower() != allowed.lower():
             faults.append(f"{key} {fields.get(key, default)[:40]!r} is not supported; allowed is {allowed}")
@@ -129,9 +143,24 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
     faults += size_faults + (_meta_geometry_faults(fields, len(size)) if size else [])
     compressed = fields.get("CompressedData", "False").lower() == "true"
     stored = (_integers(fields.get("CompressedDataSize", "")) or [None])[0] if compressed else None
-    if size is None or sample_bytes is None:
+    if size is None or sample_bytes is None or (detached and data_path is None):
         return None, faults
-    return Header(size, sample_bytes, end.end(), "deflate" if compressed else "raw", stored), faults
+    start, data = (0, data_path) if detached else (end.end(), None)
+    unit = "mm" if {"ElementSpacing", "ElementSize"} & set(fields) else "px"
+    return Header(size, sample_bytes, start, "deflate" if compressed else "raw", stored, unit=unit, data_file=data), faults
+
+
+def _beside(path: Path, name: str | None, field: str, faults: list[str]) -> Path | None:
+    """The file with the data, which lies beside its header."""
+    plain = name and not re.search(r"[\\/:%\s]|\A\.|\A(LIST|LOCAL)\b", name, re.IGNORECASE)
+    if not plain:
+        faults.append(f"{field} {str(name)[:80]!r} must be the plain name of one file beside {path.name}")
+        return None
+    data = path.with_name(name)
+    if not data.is_file() or data.is_symlink():
+        faults.append(f"{field} {name[:80]!r}: there is no such file beside {path.name}")
+        return None
+    return data
 
 
 def _meta_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:

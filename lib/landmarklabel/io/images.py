@@ -18,21 +18,21 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmarklabel.errors import FaultsError, ImageRejected
-from landmarklabel.geometry import ImageGeometry
+from landmarklabel.geometry import ImageGeometry, SlicePlane
 from landmarklabel.io.dicom_series import Series, read_series
-from landmarklabel.io.files import IMAGE_SUFFIXES, image_suffix
+from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
     FiniteMask,
     Header,
     length_faults,
     one_line,
-    parse_nifti,
-    parse_raster,
     stream_faults,
 )
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
 from landmarklabel.io.memory import memory_faults
+from landmarklabel.io.nifti_header import parse_nifti
+from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults, raster_pixels, turned
 
 # Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
 sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -41,12 +41,17 @@ _FORMATS = {
     ".nii.gz": (parse_nifti, "NiftiImageIO"),
     ".nii": (parse_nifti, "NiftiImageIO"),
     ".nrrd": (parse_nrrd, "NrrdImageIO"),
+    ".nhdr": (parse_nrrd, "NrrdImageIO"),
     ".mha": (parse_meta, "MetaImageIO"),
+    ".mhd": (parse_meta, "MetaImageIO"),
     ".png": (parse_raster, "PNGImageIO"),
     ".jpg": (parse_raster, "JPEGImageIO"),
     ".jpeg": (parse_raster, "JPEGImageIO"),
+    ".bmp": (parse_raster, ""),
+    ".tif": (parse_raster, ""),
+    ".tiff": (parse_raster, ""),
 }
-_RASTERS = (".png", ".jpg", ".jpeg")
+_WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
 _PIECE = 1 << 20  # samples
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
 
@@ -69,22 +74,44 @@ class Limits:
     max_share: float = 0.5
 
 
-def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
-    """Where an image's samples lie, from its header alone.
+@dataclass(frozen=True)
+class Description:
+    """What an image's header says.
 
     Args:
-        path: an image file (suffixes of ``files.IMAGE_SUFFIXES``) or a folder with one DICOM series.
+        geometry: where its samples lie.
+        unit: of the distances in it: ``mm``, or ``px`` where the file states no spacing.
+        remarks: what a person should know of how the file was read, one sentence each.
+        plane: of a 3D image that is one slice and was asked for as 2D: where it lies.
+    """
+
+    geometry: ImageGeometry
+    unit: str = "mm"
+    remarks: tuple[str, ...] = ()
+    plane: SlicePlane | None = None
+
+
+def describe_image(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> Description:
+    """What an image's header says of it.
+
+    Args:
+        path: an image file (suffixes of ``files.IMAGE_SUFFIXES`` and ``files.ALSO_READ``) or a folder with one DICOM series.
         dims: 2 or 3, the dimensions wanted; None takes the image as stored.
         limits: the largest image allowed.
 
     Raises:
         ImageRejected: listing every fault found in the header.
     """
-    return _check(path, dims, limits, with_data=False).geometry
+    return _check(path, dims, limits, with_data=False).about
+
+
+def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
+    """Where an image's samples lie, from its header alone; arguments and errors as in ``describe_image``."""
+    return describe_image(path, dims, limits).geometry
 
 
 def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> Image:
-    """Read an image, its pixels as stored; arguments and errors as in ``read_geometry``.
+    """Read an image, its pixels as stored; arguments and errors as in ``describe_image``.
 
     Some non-finite pixels become the smallest finite value.
 
@@ -93,8 +120,9 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     """
     source = _check(path, dims, limits, with_data=True)
     with _rejecting(source.path):
-        pixels = _finite(_scalar(_read_pixels(source)), source)
-        return Image(source.geometry, pixels.reshape(source.geometry.size[::-1]))
+        pixels = _finite(_scalar(_pixels(source), source), source)
+        geometry = source.about.geometry
+        return Image(geometry, pixels.reshape(geometry.size[::-1]))
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -110,8 +138,8 @@ def write_image(path: str | Path, image: Image) -> None:
     path = Path(path)
     with _rejecting(path):
         suffix = image_suffix(path)
-        if suffix is None:
-            raise ImageRejected(path.name, [_unknown_suffix(path)])
+        if suffix not in _WRITTEN:
+            raise ImageRejected(path.name, [f"an image cannot be written as {path.suffix!r}; allowed are {', '.join(_WRITTEN)}"])
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.ascontiguousarray(image.pixels)
         stored = sitk.GetImageFromArray(pixels.view(np.uint8) if pixels.dtype == bool else pixels, isVector=False)
@@ -121,7 +149,7 @@ def write_image(path: str | Path, image: Image) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             temporary = Path(folder) / f"image{suffix}"
             sitk.WriteImage(stored, str(temporary))
-            _check_kept(image.geometry, _stored_geometry(temporary, suffix), suffix)
+            _check_kept(image.geometry, read_geometry(temporary, limits=Limits(2**40, 2**50, np.inf)), suffix)
             os.replace(temporary, path)
 
 
@@ -133,7 +161,8 @@ class _Source:
     """A file or folder cleared for SimpleITK; ``finite`` marks the samples of a NIfTI file that are finite."""
 
     path: Path
-    geometry: ImageGeometry
+    about: Description
+    header: Header
     series: Series | None = None
     finite: FiniteMask | None = None
 
@@ -151,6 +180,8 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
             return _check_series(path, dims, limits, with_data)
         if not stat.S_ISREG(mode):
             raise ImageRejected(path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"])
+        if image_suffix(path) in DICOM_SUFFIXES:
+            return _check_series(path, dims, limits, with_data)
         return _check_file(path, dims, limits, with_data)
 
 
@@ -168,13 +199,13 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         faults += memory_faults(header, suffix, limits.max_share) if with_data else []
     if header and not faults and with_data:
         finite = FiniteMask(header) if header.float_type else None
-        faults = stream_faults(path, header, finite)
+        faults = raster_data_faults(path) if suffix in RASTERS else stream_faults(path, header, finite)
     if faults or header is None:
         raise ImageRejected(path.name, faults)
-    stored = _stored_geometry(path, suffix)
+    stored = _stored_geometry(path, header, suffix)
     if stored.size != header.size:
-        raise ImageRejected(path.name, [f"the header declares size {header.size}, SimpleITK reads {stored.size}"])
-    return _Source(path, _as_asked(stored, dims), finite=finite)
+        raise ImageRejected(path.name, [f"the header declares size {header.size}, {header.reader} reads {stored.size}"])
+    return _Source(path, _described(stored, header, dims), header, finite=finite)
 
 
 def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
@@ -184,10 +215,10 @@ def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool)
     faults += memory_faults(series.header, "series", limits.max_share) if with_data else []
     if faults:
         raise ImageRejected(path.name, faults)
-    stored = series.geometry or _geometry_by_simpleitk(series.files[0], "GDCMImageIO")
+    stored = series.geometry or _with_spacing(_geometry_by_simpleitk(series.files[0], "GDCMImageIO"), series.spacing)
     if stored.size != series.header.size:
         raise ImageRejected(path.name, [f"the header declares size {series.header.size}, SimpleITK reads {stored.size}"])
-    return _Source(path, _as_asked(stored, dims), series)
+    return _Source(path, _described(stored, series.header, dims), series.header, series)
 
 
 def _limit_faults(header: Header, limits: Limits, packed: int) -> list[str]:
@@ -207,26 +238,55 @@ def _limit_faults(header: Header, limits: Limits, packed: int) -> list[str]:
 def _dims_faults(size: tuple[int, ...], dims: int | None) -> list[str]:
     if dims == 3 and len(size) == 2:
         return [f"a 2D image of size {size}; this task needs a 3D one"]
-    if dims == 2 and len(size) == 3 and size[2] != 1:
-        return [f"a 3D image of size {size}; this task needs a 2D image or a single slice along the last axis"]
+    if dims == 2 and len(size) == 3 and size.count(1) != 1:
+        return [f"a 3D image of size {size}; this task needs a 2D image or a single slice"]
     return []
 
 
-def _as_asked(stored: ImageGeometry, dims: int | None) -> ImageGeometry:
-    return stored.without_last_axis() if dims == 2 and stored.dims == 3 else stored
+def _described(stored: ImageGeometry, header: Header, dims: int | None) -> Description:
+    if dims == 2 and stored.dims == 3:
+        plane = SlicePlane.of(stored)
+        return Description(plane.flat, header.unit, header.remarks, plane)
+    return Description(stored, header.unit, header.remarks)
 
 
 def _unknown_suffix(path: Path) -> str:
-    return f"unknown suffix {path.suffix!r}; allowed are {', '.join(IMAGE_SUFFIXES)} and folders with a DICOM series"
+    allowed = ", ".join((*IMAGE_SUFFIXES, *ALSO_READ))
+    return f"unknown suffix {path.suffix!r}; allowed are {allowed} and folders with a DICOM series"
 
 
 # --- SimpleITK -----------------------------------------------------------------------------------------------------
 
 
-def _stored_geometry(path: Path, suffix: str) -> ImageGeometry:
-    stored = _geometry_by_simpleitk(str(path), _FORMATS[suffix][1])
-    # the resolution in a png or jpg is a printer's, not a scanner's
-    return ImageGeometry.identity(stored.size) if suffix in _RASTERS else stored
+def _stored_geometry(path: Path, header: Header, suffix: str) -> ImageGeometry:
+    if suffix in RASTERS:  # their resolution is a printer's, not a scanner's
+        return ImageGeometry.identity(header.size)
+    if header.reader == "nibabel":
+        return _geometry_by_nibabel(path)
+    return _geometry_by_simpleitk(str(path), _FORMATS[suffix][1])
+
+
+def _geometry_by_nibabel(path: Path) -> ImageGeometry:
+    """Of a NIfTI-2 file, which SimpleITK does not read."""
+    import nibabel
+
+    image = nibabel.load(path)
+    size = tuple(n for axis, n in enumerate(image.shape) if axis < 3)
+    d = len(size)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # RAS to LPS
+    if image.header["qform_code"] <= 0 and image.header["sform_code"] <= 0:  # as SimpleITK does it for NIfTI-1
+        affine = np.diag([*image.header.get_zooms()[:3], *(1.0,) * (4 - min(d, 3))])[:4, :4]
+    columns = affine[:d, :d] * {"meter": 1000.0, "micron": 1e-3}.get(image.header.get_xyzt_units()[0], 1.0)
+    spacing = np.linalg.norm(columns, axis=0)
+    scale = spacing / np.linalg.norm(affine[:d, :d], axis=0)
+    return ImageGeometry(size, spacing, affine[:d, 3] * scale[0], columns / spacing)
+
+
+def _with_spacing(stored: ImageGeometry, spacing: np.ndarray | None) -> ImageGeometry:
+    """``stored`` with other distances within the slice: GDCM takes those at the detector where a calibrated one is stated."""
+    if spacing is None or np.allclose(stored.spacing[:2], spacing, rtol=1e-6):
+        return stored
+    return ImageGeometry(stored.size, [*spacing, *stored.spacing[2:]], stored.origin, stored.direction)
 
 
 def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:
@@ -247,22 +307,49 @@ def _reader(file: str, image_io: str) -> sitk.ImageFileReader:
     return reader
 
 
-def _read_pixels(source: _Source) -> sitk.Image:
-    if source.series is None:
-        return _reader(str(source.path), _FORMATS[image_suffix(source.path)][1]).Execute()
-    if len(source.series.files) == 1:
-        return _reader(source.series.files[0], "GDCMImageIO").Execute()
+def _pixels(source: _Source) -> np.ndarray:
+    """Pixels [z, ]y, x, of colours with their channels last, as they are meant to be seen. Grey values are not copied."""
+    if source.series is not None:
+        return _series_pixels(source.series)
+    if source.header.reader == "Pillow":
+        return raster_pixels(source.path)
+    if source.header.reader == "nibabel":
+        return _pixels_by_nibabel(source.path)
+    image = _reader(str(source.path), _FORMATS[image_suffix(source.path)][1]).Execute()
+    pixels = np.asarray(_Memory(image))
+    return pixels if source.header.turn == 1 else turned(pixels, source.header.turn)
+
+
+def _pixels_by_nibabel(path: Path) -> np.ndarray:
+    import nibabel
+
+    image = nibabel.load(path)
+    pixels = np.asarray(image.dataobj).reshape(image.shape[:3])
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(pixels.T)
+
+
+def _series_pixels(series: Series) -> np.ndarray:
+    if len(series.files) == 1:
+        pixels = np.asarray(_Memory(_reader(series.files[0], "GDCMImageIO").Execute()))
+        return pixels if series.order is None else np.ascontiguousarray(pixels[list(series.order)])
+    if series.rescaled_apart:  # GDCM would give all slices the type that the first one needs
+        slices = (np.asarray(_Memory(_reader(file, "GDCMImageIO").Execute())) for file in series.files)
+        return np.concatenate([pixels.astype(np.float32) for pixels in slices])
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames(source.series.files)
-    return reader.Execute()
+    reader.SetFileNames(series.files)
+    return np.asarray(_Memory(reader.Execute()))
 
 
-def _scalar(image: sitk.Image) -> np.ndarray:
+def _scalar(pixels: np.ndarray, source: _Source) -> np.ndarray:
     """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type. Grey values are not copied."""
-    pixels = np.asarray(_Memory(image))
-    if image.GetNumberOfComponentsPerPixel() == 1:
+    if pixels.ndim == len(source.header.size):
         return pixels
+    if pixels.shape[-1] == 4 and not np.ptp(pixels[..., :3]) and np.ptp(pixels[..., 3]):
+        raise ImageRejected(
+            source.path.name, ["the whole picture is in its alpha channel; put it on a background and save it as grey"]
+        )
     grey = np.empty(pixels.shape[:-1], pixels.dtype)
     for row, colours in zip(grey, pixels, strict=True):  # row by row: floats of a whole image would be four times its bytes
         luminance = colours[..., 0] * _LUMINANCE[0]

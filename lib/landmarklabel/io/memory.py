@@ -18,7 +18,12 @@ PEAK = {
     ".nii": 2.4,  # 2.0 to 2.2: the NIfTI library's buffer beside the image's; and a mask where samples are not finite
     ".nii.gz": 2.4,
     ".nrrd": 1.4,  # 1.0 raw, 1.2 compressed
+    ".nhdr": 1.4,
     ".mha": 1.4,
+    ".mhd": 1.4,
+    ".bmp": 4.5,  # Pillow, and a copy for numpy
+    ".tif": 4.5,
+    ".tiff": 4.5,
     "series": 1.2,  # 1.0; and what one slice takes while it is decoded:
 }
 SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits a sample), RLE 5 to 8

@@ -1,0 +1,54 @@
+"""The distance of pixels in a DICOM image, of the several that a file may state.
+
+PixelSpacing comes first: it is the one of cross sections, and in projections it is there where somebody calibrated it at the
+patient. ImagerPixelSpacing is measured at the detector, where everything is larger than in the patient by the magnification.
+Source: DICOM PS3.3, 10.7 (Basic Pixel Spacing Calibration Macro) and C.8.11 (DX).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_DETECTOR = "ImagerPixelSpacing"
+_OF_FILMS = "NominalScannedPixelSpacing"
+
+
+def plane_spacing(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Spacing (x, y) in mm, None where none is stated, and remarks on where it comes from.
+
+    Args:
+        header: a pydicom data set.
+
+    Raises:
+        ValueError: a spacing that is not made of two numbers.
+    """
+    for name in ("PixelSpacing", _DETECTOR, _OF_FILMS):
+        value = header.get(name)
+        if value is None or value == "":
+            continue
+        values = np.array([float(v) for v in value])[::-1]
+        return values, _remarks(header, name, values)
+    if header.get("ImagePositionPatient") is not None or "SharedFunctionalGroupsSequence" in header:
+        return None, ()
+    return None, ("the file states no spacing: distances are in pixels",)
+
+
+def _remarks(header, name: str, values: np.ndarray) -> tuple[str, ...]:
+    if name == _DETECTOR:
+        factor = header.get("EstimatedRadiographicMagnificationFactor")
+        magnified = f" by about {float(factor):.4g}" if factor else ""
+        return (f"spacing {_shown(values)} mm is that at the detector ({name}): the patient is smaller{magnified}",)
+    if name == _OF_FILMS:
+        return (f"spacing {_shown(values)} mm is that of a scanned film ({name})",)
+    others = header.get(_DETECTOR)
+    if others is None or others == "":
+        return ()
+    detector = np.array([float(v) for v in others])[::-1]
+    if np.allclose(detector, values, rtol=1e-4):
+        return ()
+    how = str(header.get("PixelSpacingCalibrationType", "") or "calibrated")
+    return (f"spacing {_shown(values)} mm is PixelSpacing ({how.lower()}), not the {_shown(detector)} mm at the detector",)
+
+
+def _shown(spacing: np.ndarray) -> str:
+    return " x ".join(f"{v:.4g}" for v in dict.fromkeys(spacing.tolist()))

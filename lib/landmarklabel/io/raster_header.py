@@ -1,0 +1,127 @@
+"""Headers of pictures (png, jpg, bmp, tif), by Pillow; only the plugin of the format itself is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.io.files import image_suffix
+from landmarklabel.io.image_headers import MARGIN, Header, one_line
+
+RASTERS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_BYTES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "I;16": 2, "I;16B": 2, "I": 2}
+_BYTES_BY_PILLOW = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "I;16": 2, "I;16B": 2, "I": 4, "F": 4}
+_ORIENTATION = 0x0112  # of EXIF and TIFF
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A format: what files begin and end with, and Pillow's plugin.
+
+    ``itk`` says that SimpleITK decodes the pixels; Pillow does for the others.
+    """
+
+    name: str
+    magics: tuple[bytes, ...]
+    end: bytes
+    plugin: tuple[str, str]
+    itk: bool
+
+
+_PNG = _Kind("PNG", (b"\x89PNG\r\n\x1a\n",), b"IEND\xaeB`\x82", ("PngImagePlugin", "PngImageFile"), True)
+_JPEG = _Kind("JPEG", (b"\xff\xd8",), b"\xff\xd9", ("JpegImagePlugin", "JpegImageFile"), True)
+_BMP = _Kind("BMP", (b"BM",), b"", ("BmpImagePlugin", "BmpImageFile"), False)
+_TIFF = _Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"", ("TiffImagePlugin", "TiffImageFile"), False)
+_KINDS = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".bmp": _BMP, ".tif": _TIFF, ".tiff": _TIFF}
+
+
+def _open(path: Path):
+    """A Pillow image whose pixels are not decoded."""
+    import importlib
+
+    module, name = _KINDS[image_suffix(path)].plugin
+    return getattr(importlib.import_module(f"PIL.{module}"), name)(str(path))
+
+
+def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
+    """The header of a picture; its size is that of the picture as viewers show it, turned as its EXIF orientation says."""
+    kind = _KINDS[image_suffix(path)]
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(max(path.stat().st_size - MARGIN, 0))
+        tail = file.read()
+    if not start.startswith(kind.magics):
+        return None, [f"wrong magic {start!r}: a {kind.name} file starts with {kind.magics[0]!r}"]
+    faults = [] if kind.end in tail else [f"truncated: the {kind.name} data does not end with its end marker"]
+    try:
+        with _open(path) as picture:
+            size, mode, pages = picture.size, picture.mode, getattr(picture, "n_frames", 1)
+            turn = _turn(picture, kind)
+            if kind.itk and mode not in ("P", "RGB") and "transparency" in picture.info:
+                mode = "LA"  # what SimpleITK would make of it, and cannot read
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        return None, [*faults, f"the {kind.name} header cannot be read ({one_line(error)})"]
+    sample_bytes = (_BYTES if kind.itk else _BYTES_BY_PILLOW).get(mode)
+    if sample_bytes is None:
+        return None, [*faults, f"colour mode {mode} is not supported; allowed are grey, RGB and RGBA"]
+    if min(size) < 1:
+        return None, [*faults, f"size {size} must be positive"]
+    if pages > 1:
+        faults.append(f"{pages} pages in one file; allowed is one (save a stack as .nrrd or .mha, with its spacing)")
+    remarks = ()
+    if turn in range(2, 9):
+        remarks = (f"turned as its EXIF orientation ({turn}) says, as viewers show it",)
+        size = size[::-1] if turn >= 5 and kind is not _TIFF else size
+    return Header(
+        tuple(size),
+        sample_bytes,
+        stream="pixels",
+        reader="SimpleITK" if kind.itk else "Pillow",
+        turn=turn if remarks and kind is not _TIFF else 1,  # Pillow turns TIFF itself
+        unit="px",
+        remarks=remarks,
+    ), faults
+
+
+def _turn(picture, kind: _Kind) -> int:
+    """The EXIF orientation, without decoding pixels, which Pillow's own ``getexif`` does for a PNG."""
+    from PIL.Image import Exif
+
+    if kind is _TIFF:
+        return int(picture.tag_v2.get(_ORIENTATION) or 1)
+    exif = Exif()
+    exif.load(picture.info.get("exif") or b"")
+    return int(exif.get(_ORIENTATION) or 1)
+
+
+def raster_data_faults(path: Path) -> list[str]:
+    """What is wrong with a picture's compressed data."""
+    try:
+        with _open(path) as picture:
+            picture.load()
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        return [f"truncated or damaged data ({one_line(error)})"]
+    return []
+
+
+def raster_pixels(path: Path) -> np.ndarray:
+    """(y, x) or (y, x, 3 or 4) pixels as stored, by Pillow; palettes become colours."""
+    with _open(path) as picture:
+        picture.load()
+        if picture.mode == "P":
+            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        elif picture.mode == "1":
+            picture = picture.convert("L")
+        pixels = np.array(picture)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(y, x[, c]) stored pixels as they are meant to be seen. Source: EXIF 2.32, tag 0x0112 (Orientation), values 1 to 8."""
+    if orientation >= 5:  # stored columns are rows of the picture
+        pixels = pixels.swapaxes(0, 1)
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    across = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::down, ::across])

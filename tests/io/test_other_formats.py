@@ -1,0 +1,375 @@
+"""What people bring: formats, headers and habits of other programs, read as those programs show them or refused in words."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from image_corpus import write_series
+from PIL import Image as Picture
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from landmarklabel.errors import ImageRejected
+from landmarklabel.io.dicom_series import single_images
+from landmarklabel.io.images import describe_image, read_image
+
+RNG = np.random.default_rng(3)
+GREY = RNG.integers(0, 250, (30, 40)).astype(np.uint8)
+VOLUME = RNG.integers(-500, 500, (4, 5, 6)).astype(np.int16)  # x, y, z as nibabel has it
+AFFINE = np.array([[0.5, 0, 0, 10], [0, 1, 0, 20], [0, 0, 2, 30], [0, 0, 0, 1]])
+
+
+def nifti(path: Path, sform=AFFINE, qform=AFFINE, codes=(1, 1), kind=nibabel.Nifti1Image, data=VOLUME) -> Path:
+    image = kind(data, sform)
+    image.set_qform(qform, codes[1])
+    image.set_sform(sform, codes[0])
+    nibabel.save(image, path)
+    return path
+
+
+# --- NIfTI ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (1, 2), (4, 1), (4, 4)])
+def test_transforms_that_differ_are_refused_whatever_their_codes(codes, tmp_path):
+    moved = AFFINE.copy()
+    moved[:3, 3] += 4, -3, 2
+    path = nifti(tmp_path / "a.nii.gz", AFFINE, moved, codes)
+    with pytest.raises(ImageRejected, match=r"sform and qform put the image in different places, up to \[-4, 3, -2\] mm apart"):
+        read_image(path)
+
+
+def test_transforms_that_mirror_each_other_are_refused(tmp_path):
+    with pytest.raises(ImageRejected, match="sform and qform put the image in different places"):
+        read_image(nifti(tmp_path / "a.nii", AFFINE, np.diag([-1, 1, 1, 1]) @ AFFINE))
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (2, 0), (0, 2)])
+def test_one_transform_alone_counts(codes, tmp_path):
+    moved = AFFINE.copy()
+    moved[:3, 3] += 4, -3, 2
+    path = nifti(tmp_path / "a.nii", AFFINE, moved, codes)
+    geometry = read_image(path).geometry
+    np.testing.assert_allclose(geometry.index_to_world([1, 2, 3]), (nibabel.load(path).affine @ [1, 2, 3, 1])[:3] * (-1, -1, 1))
+
+
+def test_rounding_apart_is_no_difference(tmp_path):
+    oblique = AFFINE.copy()
+    oblique[:3, :3] = np.linalg.qr(RNG.normal(size=(3, 3)))[0] * [0.5, 1, 2]
+    path = nifti(tmp_path / "a.nii", oblique + 1e-4 * np.eye(4)[[0, 1, 2, 2]], oblique)
+    read_image(path)
+
+
+def test_a_file_that_does_not_say_where_it_lies_says_so(tmp_path):
+    path = nifti(tmp_path / "a.nii", codes=(0, 0))
+    assert describe_image(path).remarks == (
+        "the file does not say where it lies (sform and qform codes 0): its first sample is put at 0",
+    )
+    np.testing.assert_array_equal(read_image(path).geometry.origin, sitk.ReadImage(str(path)).GetOrigin())
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [np.int16, np.float32, np.uint8])
+def test_nifti_2_lies_where_nibabel_puts_it(suffix, kind, tmp_path):
+    path = nifti(tmp_path / f"a{suffix}", kind=nibabel.Nifti2Image, data=VOLUME.astype(kind))
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, nibabel.load(path).get_fdata().T)
+    np.testing.assert_allclose(image.geometry.index_to_world([1, 2, 3]), (AFFINE @ [1, 2, 3, 1])[:3] * (-1, -1, 1))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ImageRejected, match="truncated|damaged"):
+        read_image(path)
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.tif", "a.tiff", "A.TIF"])
+def test_pictures_of_other_formats(name, tmp_path):
+    Picture.fromarray(GREY).save(tmp_path / name, dpi=(300, 300))
+    image, about = read_image(tmp_path / name), describe_image(tmp_path / name)
+    np.testing.assert_array_equal(image.pixels, GREY)
+    assert about.unit == "px" and about.geometry.spacing.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32", "int32"])
+def test_deep_tiff(kind, tmp_path):
+    values = GREY.astype(kind) * 200
+    Picture.fromarray(values).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, values)
+
+
+def test_colours_of_bmp_and_tiff_become_luminance_as_those_of_png(tmp_path):
+    colours = Picture.fromarray(RNG.integers(0, 255, (20, 30, 3)).astype(np.uint8))
+    for name in ("a.png", "b.bmp", "c.tif"):
+        colours.save(tmp_path / name)
+    first, *others = (read_image(path).pixels for path in sorted(tmp_path.iterdir()))
+    assert all((first == pixels).all() for pixels in others)
+
+
+def test_pages_and_damage_are_refused(tmp_path):
+    page = Picture.fromarray(GREY)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(ImageRejected, match="3 pages in one file; allowed is one"):
+        read_image(tmp_path / "a.tif")
+    page.save(tmp_path / "b.bmp")
+    (tmp_path / "b.bmp").write_bytes((tmp_path / "b.bmp").read_bytes()[:900])
+    with pytest.raises(ImageRejected, match="truncated or damaged"):
+        read_image(tmp_path / "b.bmp")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_picture_is_turned_as_its_exif_orientation_says(orientation, suffix, tmp_path):
+    from PIL import ImageOps
+
+    stored = Picture.fromarray(np.kron(RNG.integers(0, 250, (3, 4)), np.ones((8, 8))).astype(np.uint8))
+    exif = Picture.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    stored.save(path, exif=exif)
+    stored.save(tmp_path / "reference.png", exif=exif)
+    with Picture.open(tmp_path / "reference.png") as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened))
+    image = read_image(path)
+    assert image.geometry.size == shown.shape[::-1]
+    assert np.abs(image.pixels.astype(int) - shown).max() <= 2
+    says = (f"turned as its EXIF orientation ({orientation}) says, as viewers show it",)
+    assert describe_image(path).remarks == (says if orientation > 1 else ())
+
+
+def test_a_picture_that_is_all_alpha_is_refused(tmp_path):
+    drawn = np.zeros((20, 30, 4), np.uint8)
+    drawn[5:9, :, 3] = 255
+    Picture.fromarray(drawn).save(tmp_path / "a.png")
+    with pytest.raises(ImageRejected, match="the whole picture is in its alpha channel"):
+        read_image(tmp_path / "a.png")
+
+
+# --- text headers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_header_with_its_data_beside_it(suffix, compress, tmp_path):
+    volume = sitk.GetImageFromArray(VOLUME)
+    volume.SetSpacing((0.5, 1, 2))
+    sitk.WriteImage(volume, str(tmp_path / f"a{suffix}"), compress)
+    image = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(image.pixels, VOLUME)
+    assert image.geometry.spacing.tolist() == [0.5, 1, 2]
+    data = next(p for p in tmp_path.iterdir() if p.suffix != suffix)
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-60])
+    with pytest.raises(ImageRejected, match="truncated"):
+        read_image(tmp_path / f"a{suffix}")
+    data.unlink()
+    with pytest.raises(ImageRejected, match="there is no such file beside"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("name", ["../x.raw", "/etc/passwd", "LIST", "a%03d.raw 1 3 1", "sub/x.raw", ".hidden"])
+def test_a_header_reads_no_file_but_one_beside_it(name, tmp_path):
+    head = "ObjectType = Image\nNDims = 2\nBinaryData = True\nDimSize = 3 4\nElementType = MET_UCHAR\nElementDataFile = "
+    (tmp_path / "a.mhd").write_text(head + name + "\n", encoding="utf-8")
+    with pytest.raises(ImageRejected, match="must be the plain name of one file beside a.mhd"):
+        read_image(tmp_path / "a.mhd")
+
+
+def test_a_link_is_no_data_file(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(12))
+    (tmp_path / "a.raw").symlink_to(tmp_path / "secret")
+    head = "ObjectType = Image\nNDims = 2\nBinaryData = True\nDimSize = 3 4\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+    (tmp_path / "a.mhd").write_text(head, encoding="utf-8")
+    with pytest.raises(ImageRejected, match="there is no such file beside a.mhd"):
+        read_image(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize("units", ['"um" "um" "um"', '"microns" "microns" "microns"', '"cm" "mm" "mm"'])
+def test_units_that_other_programs_ignore_are_refused(units, tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(tmp_path / "a.nrrd"))
+    head, data = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n", 1)
+    (tmp_path / "a.nrrd").write_bytes(head + b'\nspace units: "mm" "mm" "mm"\n\n' + data)
+    read_image(tmp_path / "a.nrrd")
+    (tmp_path / "a.nrrd").write_bytes(head + b"\nspace units: " + units.encode() + b"\n\n" + data)
+    with pytest.raises(ImageRejected, match="space units .* allowed is mm"):
+        read_image(tmp_path / "a.nrrd")
+
+
+# --- DICOM ---------------------------------------------------------------------------------------------------------
+
+
+def changed(folder: Path, change) -> list[Path]:
+    """A series of six slices, with ``change(data set, number)`` applied to each."""
+    write_series(folder)
+    paths = sorted(folder.iterdir())
+    for number, path in enumerate(sorted(paths, key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]))):
+        header = pydicom.dcmread(path)
+        change(header, number)
+        header.save_as(path)
+    return paths
+
+
+DX = UID("1.2.840.10008.5.1.4.1.1.1.1")
+
+
+@pytest.mark.parametrize(
+    ("stated", "spacing", "says"),
+    [
+        ({"PixelSpacing": [0.15, 0.3]}, (0.3, 0.15), ()),
+        (
+            {"PixelSpacing": [0.15, 0.15], "ImagerPixelSpacing": [0.2, 0.2]},
+            (0.15, 0.15),
+            ("spacing 0.15 mm is PixelSpacing (calibrated), not the 0.2 mm at the detector",),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25},
+            (0.2, 0.2),
+            ("spacing 0.2 mm is that at the detector (ImagerPixelSpacing): the patient is smaller by about 1.25",),
+        ),
+        ({}, (1, 1), ("the file states no spacing: distances are in pixels",)),
+    ],
+)
+def test_which_spacing_of_a_radiograph_counts_and_why(stated, spacing, says, tmp_path):
+    write_series(tmp_path / "s")
+    header = pydicom.dcmread(sorted((tmp_path / "s").iterdir())[0])
+    for name in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(header, name)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = DX
+    header.Modality = "DX"
+    for name, value in stated.items():
+        setattr(header, name, value)
+    header.save_as(tmp_path / "a.dcm")
+    about = describe_image(tmp_path / "a.dcm", 2)
+    assert (tuple(about.geometry.spacing), about.remarks) == (spacing, says)
+    assert about.unit == ("mm" if stated else "px")
+
+
+def test_slices_with_slopes_of_their_own_keep_their_values(tmp_path):
+    def rescaled(header, number):
+        header.RescaleSlope, header.RescaleIntercept = str([0.5, 100, 3][number % 3]), "-7"
+
+    paths = changed(tmp_path / "s", rescaled)
+    image = read_image(tmp_path / "s")
+    by_pydicom = sorted((pydicom.dcmread(p) for p in paths), key=lambda h: float(h.ImagePositionPatient[2]))
+    expected = [h.pixel_array * float(h.RescaleSlope) + float(h.RescaleIntercept) for h in by_pydicom]
+    np.testing.assert_array_equal(image.pixels, np.array(expected, np.float32))
+    assert describe_image(tmp_path / "s").remarks
+
+
+@pytest.mark.parametrize(("step", "decimals"), [(1 / 3, 2), (0.625, 2), (2 / 3, 1)])
+def test_rounded_positions_are_even(step, decimals, tmp_path):
+    def placed(header, number):
+        header.ImagePositionPatient = ["0", "0", f"{number * step:.{decimals}f}"]
+
+    changed(tmp_path / "s", placed)
+    assert read_image(tmp_path / "s").geometry.spacing[2] == pytest.approx(step, abs=10**-decimals)
+
+
+@pytest.mark.parametrize("decimals", [0, 2])
+def test_a_missing_slice_is_still_missed(decimals, tmp_path):
+    def placed(header, number):
+        header.ImagePositionPatient = ["0", "0", f"{(number + (number > 1)) * 1.0:.{decimals}f}"]
+
+    changed(tmp_path / "s", placed)
+    with pytest.raises(ImageRejected, match="a slice is missing"):
+        read_image(tmp_path / "s")
+
+
+def test_files_are_slices_by_their_content_whatever_they_are_called(tmp_path):
+    write_series(tmp_path / "s")
+    whole = read_image(tmp_path / "s").pixels
+    for number, path in enumerate(sorted((tmp_path / "s").iterdir())):
+        path.rename(path.with_name(f"{number}.dc3"))
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, whole)
+
+
+def test_files_without_a_preamble(tmp_path):
+    write_series(tmp_path / "s")
+    whole = read_image(tmp_path / "s")
+    for path in (tmp_path / "s").iterdir():
+        header = pydicom.dcmread(path)
+        bare = Dataset({tag: header[tag] for tag in header.keys()})  # noqa: SIM118
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pydicom.filewriter.write_file(path, _plain(bare, header), write_like_original=True)
+        assert path.read_bytes()[128:132] != b"DICM"
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.pixels, whole.pixels)
+    np.testing.assert_allclose(image.geometry.corners_mm, whole.geometry.corners_mm)
+
+
+def _plain(bare: Dataset, header) -> Dataset:
+    bare.is_little_endian, bare.is_implicit_VR = header.is_little_endian, header.is_implicit_VR
+    return bare
+
+
+def enhanced(path: Path, order=(2, 0, 3, 1), step=2.5) -> np.ndarray:
+    """An enhanced CT of four frames in any order; returns the voxels as they lie, [z, y, x]."""
+    write_series(path.parent / "s")
+    header = pydicom.dcmread(sorted((path.parent / "s").iterdir())[0])
+    voxels = RNG.integers(0, 900, (4, header.Rows, header.Columns)).astype(np.uint16)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        if name in header:
+            delattr(header, name)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2.1")
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
+    header.NumberOfFrames = 4
+
+    def group(**values) -> Sequence:
+        inner = Dataset()
+        for name, value in values.items():
+            setattr(inner, name, value)
+        return Sequence([inner])
+
+    shared = Dataset()
+    shared.PixelMeasuresSequence = group(PixelSpacing=[0.5, 0.75], SliceThickness=step)
+    shared.PlaneOrientationSequence = group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.PixelValueTransformationSequence = group(RescaleSlope="2", RescaleIntercept="-100", RescaleType="HU")
+    header.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for z in order:
+        frame = Dataset()
+        frame.PlanePositionSequence = group(ImagePositionPatient=[-10, -20, z * step])
+        frames.append(frame)
+    header.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    header.PixelData = voxels[list(order)].tobytes()
+    header.save_as(path)
+    return voxels.astype(float) * 2 - 100
+
+
+def test_an_enhanced_file_is_a_volume_in_the_order_of_its_positions(tmp_path):
+    voxels = enhanced(tmp_path / "a.dcm")
+    image = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image.pixels, voxels)
+    np.testing.assert_allclose(image.geometry.index_to_world([1, 2, 3]), [-10 + 0.75, -20 + 1, 7.5])
+
+
+def test_frames_that_are_no_volume_are_refused(tmp_path):
+    enhanced(tmp_path / "a.dcm")
+    header = pydicom.dcmread(tmp_path / "a.dcm")
+    del header.PerFrameFunctionalGroupsSequence
+    header.save_as(tmp_path / "b.dcm")
+    with pytest.raises(ImageRejected, match="4 frames in one file that does not say where they are"):
+        read_image(tmp_path / "b.dcm")
+    enhanced(tmp_path / "c.dcm", order=(0, 1, 1, 2))
+    with pytest.raises(ImageRejected, match="two slices lie at the same position"):
+        read_image(tmp_path / "c.dcm")
+
+
+def test_which_files_of_a_folder_are_images_by_themselves(tmp_path):
+    write_series(tmp_path / "series")
+    assert single_images(tmp_path / "series") == []
+    for number in range(3):
+        write_series(tmp_path / f"s{number}")
+        header = pydicom.dcmread(sorted((tmp_path / f"s{number}").iterdir())[0])
+        header.SeriesInstanceUID = f"1.2.3.{number}"
+        (tmp_path / "apart").mkdir(exist_ok=True)
+        header.save_as(tmp_path / "apart" / f"{number}.dcm")
+    assert [p.name for p in single_images(tmp_path / "apart")] == ["0.dcm", "1.dcm", "2.dcm"]
