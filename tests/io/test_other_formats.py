@@ -118,6 +118,11 @@ def test_pages_and_damage_are_refused(tmp_path):
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
     with pytest.raises(ImageRejected, match="3 pages in one file; allowed is one"):
         read_image(tmp_path / "a.tif")
+    exif = Picture.Exif()
+    exif[0x0112] = 6
+    page.save(tmp_path / "turned.tif", exif=exif)
+    with pytest.raises(ImageRejected, match="orientation 6: readers disagree on turned TIFF files; save it upright"):
+        read_image(tmp_path / "turned.tif")
     page.save(tmp_path / "b.bmp")
     (tmp_path / "b.bmp").write_bytes((tmp_path / "b.bmp").read_bytes()[:900])
     with pytest.raises(ImageRejected, match="truncated or damaged"):
@@ -125,7 +130,7 @@ def test_pages_and_damage_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_picture_is_turned_as_its_exif_orientation_says(orientation, suffix, tmp_path):
     from PIL import ImageOps
 
@@ -134,8 +139,7 @@ def test_a_picture_is_turned_as_its_exif_orientation_says(orientation, suffix, t
     exif[0x0112] = orientation
     path = tmp_path / f"a{suffix}"
     stored.save(path, exif=exif)
-    stored.save(tmp_path / "reference.png", exif=exif)
-    with Picture.open(tmp_path / "reference.png") as opened:
+    with Picture.open(path) as opened:
         shown = np.asarray(ImageOps.exif_transpose(opened))
     image = read_image(path)
     assert image.geometry.size == shown.shape[::-1]

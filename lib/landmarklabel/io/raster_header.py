@@ -71,15 +71,18 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     if pages > 1:
         faults.append(f"{pages} pages in one file; allowed is one (save a stack as .nrrd or .mha, with its spacing)")
     remarks = ()
-    if turn in range(2, 9):
+    turn = turn if turn in range(2, 9) else 1
+    if turn > 1 and kind is _TIFF:
+        faults.append(f"orientation {turn}: readers disagree on turned TIFF files; save it upright")
+    elif turn > 1:
         remarks = (f"turned as its EXIF orientation ({turn}) says, as viewers show it",)
-        size = size[::-1] if turn >= 5 and kind is not _TIFF else size
+        size = size[::-1] if turn >= 5 else size
     return Header(
         tuple(size),
         sample_bytes,
         stream="pixels",
         reader="SimpleITK" if kind.itk else "Pillow",
-        turn=turn if remarks and kind is not _TIFF else 1,  # Pillow turns TIFF itself
+        turn=turn,
         unit="px",
         remarks=remarks,
     ), faults
