@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -46,6 +47,10 @@ class ScaleRule:
     mm: float
 
 
+def _composed(name: object) -> object:
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+
+
 @dataclass(frozen=True)
 class LandmarkTask:
     """Which landmarks, in which order, in which number of dimensions.
@@ -70,6 +75,12 @@ class LandmarkTask:
     scale: ScaleRule | None = None
 
     def __post_init__(self):
+        if all(isinstance(name, str) for name in self.names):  # ü is one character or two; for people it is one name
+            object.__setattr__(self, "names", tuple(_composed(name) for name in self.names))
+            object.__setattr__(self, "definitions", {_composed(k): v for k, v in self.definitions.items()})
+            object.__setattr__(self, "mirror_pairs", tuple((_composed(a), _composed(b)) for a, b in self.mirror_pairs))
+            if self.scale:
+                object.__setattr__(self, "scale", replace(self.scale, a=_composed(self.scale.a), b=_composed(self.scale.b)))
         faults = _task_faults(self)
         if faults:
             raise TaskError(f"task {str(self.name)[:80]!r}", faults)

@@ -7,8 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from landmarklabel.cli.study import find_images, read_markups_folder
+from landmarklabel.cli.import_labels import read_markups_folder
 from landmarklabel.errors import StudyError
+from landmarklabel.io.folders import find_images
 from landmarklabel.metrics import summarize
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -20,8 +21,8 @@ def evaluate(a: argparse.Namespace) -> None:
     task = resolve_study_task(a.task, truth_dir)
     check_same_task(truth_dir, task, exactly=True)
     in_study = truth_dir / "labels" / "final"
-    truth = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task)
-    predicted = read_markups_folder(a.predictions, task)
+    truth, _ = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task)
+    predicted, _ = read_markups_folder(a.predictions, task)
     pairs = {i: (p, truth[i]) for i, p in sorted(predicted.items()) if i in truth and truth[i].defined.any()}
     if not pairs:
         raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")
@@ -31,7 +32,7 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.report:
         from landmarklabel.report.evaluation import write_evaluation
 
-        images = find_images([str(truth_dir)]) if in_study.is_dir() else {}
+        images = find_images([truth_dir]).paths if in_study.is_dir() else {}
         write_evaluation(a.report, task, pairs, metrics, images)
     if a.json:
         print(json.dumps(metrics, allow_nan=False))

@@ -24,7 +24,8 @@ from a folder of images to a served model:
 
 _LAYOUTS = """\
 layouts, at most one of:
-  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for jpg and png), with or without a header
+  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header; or a long table with columns
+             id,label,x,y[,z][,annotator]
   --markups  one <image id>.mrk.json or .fcsv an image
   --isbi     <image id>.txt: a row x,y (pixels) a landmark, lines with a single number after them are ignored;
              --annotators both keeps each folder's points as a revision of that author before the mean
@@ -103,7 +104,7 @@ def _add_store(verb: argparse.ArgumentParser) -> None:
 def _task(verbs) -> None:
     task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
     inner = task.add_subparsers(metavar="new", required=True)
-    new = _verb(inner, "new", "study", "new_task", "make a task file from a list of names or an example")
+    new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
@@ -123,7 +124,7 @@ def _import(verbs) -> None:
     verb = _verb(
         verbs,
         "import",
-        "study",
+        "import_study",
         "import_study",
         "copy images and their landmarks into a study folder",
         epilog=_LAYOUTS,
@@ -138,10 +139,15 @@ def _import(verbs) -> None:
     labels.add_argument("--isbi", **folders, help="ISBI 2015 cephalogram text files of one or two annotators")
     labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
     labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
-    choices = ("mean", "first", "second", "both")
-    verb.add_argument("--annotators", choices=choices, help="of --isbi: whose points (default mean); both: the mean and each")
+    whose = "of --isbi and long tables: mean (default), both (the mean and each), first, second, or names: ann1,ann2"
+    verb.add_argument("--annotators", metavar="WHOSE", help=whose)
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
     verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
+    verb.add_argument(
+        "--complete", action="store_true", help="import nothing unless every label has an image, every image labels"
+    )
+    outside = "take points that are up to MM outside of their image (default 0: they are refused)"
+    verb.add_argument("--allow-outside", type=float, default=0.0, metavar="MM", help=outside)
     _add_store(verb)
     verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
 

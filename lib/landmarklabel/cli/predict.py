@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from landmarklabel.cli.study import find_images
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError
+from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
@@ -27,7 +27,10 @@ def predict(a: argparse.Namespace) -> int:
     from landmarklabel.training.loop import use_all_cores
 
     use_all_cores()
-    images = find_images(a.images)
+    found = find_images(a.images)
+    images = found.paths
+    for name, why in found.left_out.items():
+        print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
     if not images:
         raise StudyError(f"no images in {', '.join(a.images)}")
     record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry, SlicePlane
 from landmarklabel.io.dicom_series import Series, read_series
-from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix
+from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, looks_like_dicom
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
     FiniteMask,
@@ -180,7 +180,7 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
             return _check_series(path, dims, limits, with_data)
         if not stat.S_ISREG(mode):
             raise ImageRejected(path.name, ["not a regular file (a pipe, device or socket); allowed are files and folders"])
-        if image_suffix(path) in DICOM_SUFFIXES:
+        if image_suffix(path) in DICOM_SUFFIXES or (image_suffix(path) is None and looks_like_dicom(path)):
             return _check_series(path, dims, limits, with_data)
         return _check_file(path, dims, limits, with_data)
 

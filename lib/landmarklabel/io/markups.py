@@ -12,9 +12,10 @@ import io
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -78,8 +79,9 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) ->
     """The landmarks in the text of a .mrk.json file; ``what`` names it in errors (and names a task made from it).
 
     A missing "coordinateSystem" means LPS, as in Slicer; RAS is converted. A landmark that the file does not have is
-    unset. Status: "missing" is absent, "undefined" and "preview" are unset; a defined point has the status its
-    description names (predicted, placed, accepted), otherwise it is accepted if locked and placed if not.
+    unset. Status: "missing" is absent, "undefined" is unset; a "preview" point with a position counts as defined,
+    because other programs write so what they found; a defined point has the status its description names (predicted,
+    placed, accepted), otherwise it is accepted if locked and placed if not.
 
     Raises:
         LandmarkFileError: listing every fault.
@@ -190,11 +192,17 @@ def _json_point(raw: object, number: int, flip: float, measured: tuple, faults: 
     if position_status not in _JSON_STATUS:
         faults.append(f"{where}: positionStatus {shown(position_status)} is none of {', '.join(_JSON_STATUS)}")
         return _Point(where, raw.get("label"), None, Status.UNSET)
+    if position_status == "preview" and _is_position(raw.get("position")):
+        position_status = "defined"
     status = _status(position_status, locked, description)
     position = None
     if status.has_position:  # an undefined point may carry stale coordinates
         position = _lps_position(raw.get("position"), flip, where, faults)
     return _Point(where, raw.get("label"), position, status, *measured)
+
+
+def _is_position(raw: object) -> bool:
+    return isinstance(raw, list) and len(raw) == 3 and not coordinate_faults(raw)
 
 
 def _status(position_status: str, locked: object, description: object) -> Status:
@@ -277,14 +285,16 @@ def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, fa
     if code not in ("0", "1", "2", "3"):
         faults.append(f"{where}: status {shown(code)} is unknown; 0 is undefined, 1 preview, 2 defined, 3 missing")
         return _Point(where, cells["label"], None, Status.UNSET)
-    status = _status(_JSON_STATUS[int(code)], lock == "1", cells.get("desc", ""))
-    values = [number_or_text(cells[axis].strip()) for axis in "xyz"] if status.has_position else []
+    values = [number_or_text(cells[axis].strip()) for axis in "xyz"]
+    position_status = "defined" if code == "1" and _is_position(values) else _JSON_STATUS[int(code)]
+    status = _status(position_status, lock == "1", cells.get("desc", ""))
     position = _lps_position(values, flip, where, faults) if status.has_position else None
     return _Point(where, cells["label"], position, status)
 
 
 def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, faults: list[str]) -> LandmarkSet:
     """Points in file order to a set in the task's order; raises with everything found so far."""
+    points = [replace(p, label=unicodedata.normalize("NFC", p.label)) if isinstance(p.label, str) else p for p in points]
     labels = [p.label for p in points if isinstance(p.label, str) and p.label]
     faults += [f"{p.where}: a control point needs a label" for p in points if p.label in (None, "")]
     faults += [f"{p.where}: a label must be text" for p in points if not isinstance(p.label, (str, type(None)))]

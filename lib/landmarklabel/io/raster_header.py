@@ -121,6 +121,16 @@ def raster_pixels(path: Path) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
+def save_upright(path: Path, target: Path) -> None:
+    """Write a picture that its EXIF orientation turns as a PNG that needs no turning, with its colours."""
+    from PIL.ImageOps import exif_transpose
+
+    with _open(path) as picture:
+        upright = exif_transpose(picture)
+        upright.info.pop("exif", None)
+        upright.save(target, format="PNG", exif=b"")
+
+
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """(y, x[, c]) stored pixels as they are meant to be seen. Source: EXIF 2.32, tag 0x0112 (Orientation), values 1 to 8."""
     if orientation >= 5:  # stored columns are rows of the picture

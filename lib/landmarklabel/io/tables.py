@@ -7,6 +7,7 @@ import io
 import math
 import re
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -25,6 +26,7 @@ _MAX_SHOWN_FAULTS = 20
 _UNSET_CELLS = {"", "nan", "na"}
 _ABSENT_CELLS, _AXES = {"absent"}, "xyz"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 _INDEXED = re.compile(r"[xyz](0|[1-9]\d{0,5})", re.ASCII)
 # What a spreadsheet runs: cells that begin like this; in many countries a cell also begins after ;
 _CELL_START, _FORMULA = r"(?:^|(?<=[;\t\r\n]))", r"[\s']*[=+\-@\t\r＝＋－＠]"
@@ -91,7 +93,7 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
         LandmarkFileError: listing the faults (the first 20), with row numbers that count the lines of the file.
     """
     what = str(path)
-    rows = _rows(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
     faults: list[str] = []
     start, first = next(rows, (0, []))
     header = first if _is_header(first, task) else None
@@ -114,14 +116,25 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
     return sets
 
 
-def _rows(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, stripped cells) of every row that is not blank."""
+def first_row(path: str | Path) -> list[str]:
+    """The first row of a table that is not blank. Raises LandmarkFileError."""
+    what = str(path)
+    return next(rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what), (0, []))[1]
+
+
+def rows_of(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, stripped cells, in Unicode's composed form) of every row that is not blank.
+
+    Where tabs or semicolons separate the cells, a comma in a number is a decimal one and becomes a point.
+    """
     first = next((line for line in io.StringIO(text) if line.strip()), "")
-    delimiter = max("\t;,", key=first.count)
+    delimiter = next((mark for mark in "\t;" if mark in first), ",")  # a comma beside them may be a decimal one
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            cells = [_GUARDED.sub("", cell.strip()).strip() for cell in row]
+            cells = [unicodedata.normalize("NFC", _GUARDED.sub("", cell.strip()).strip()) for cell in row]
+            if delimiter != ",":
+                cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
@@ -168,12 +181,17 @@ def _layout(task: LandmarkTask) -> str:
     return f" (the task needs id,{first},…,{last})"
 
 
-def _image_id(cell: str, taken: Mapping[str, object], where: str, faults: list[str]) -> str | None:
+def image_id_of_cell(cell: str, where: str, faults: list[str]) -> str | None:
+    """The image id in a cell, which may be a file name; None and a fault where it is none."""
     try:
-        image_id = check_id(image_id_of(cell))
+        return check_id(image_id_of(cell))
     except UsageError as error:
         faults.append(f"{where}: {error}")
         return None
+
+
+def _image_id(cell: str, taken: Mapping[str, object], where: str, faults: list[str]) -> str | None:
+    image_id = image_id_of_cell(cell, where, faults)
     if image_id in taken:
         faults.append(f"{where}: image id {image_id!r} was already given")
         return None
@@ -185,21 +203,24 @@ def _landmarks(cells: list[str], task: LandmarkTask, where: str, faults: list[st
     statuses = [Status.UNSET] * len(task)
     for i, name in enumerate(task.names):
         own = cells[i * task.dims : (i + 1) * task.dims]
-        kinds = {c.lower() for c in own}
-        if kinds <= _UNSET_CELLS:
-            continue
-        if kinds <= _ABSENT_CELLS:
-            statuses[i] = Status.ABSENT
-            continue
-        if kinds & (_UNSET_CELLS | _ABSENT_CELLS):
-            faults.append(f"{where}, landmark {name!r}: {shown(own)} is only partly given")
-            continue
-        values = [number_or_text(c) for c in own]
-        wrong = coordinate_faults(values)
-        faults += [f"{where}, landmark {name!r}: {fault}" for fault in wrong]
-        if not wrong:
-            positions[i], statuses[i] = values, Status.PLACED
+        statuses[i], positions[i] = cells_of_point(own, f"{where}, landmark {name!r}", faults)
     return LandmarkSet(task, positions, tuple(statuses))
+
+
+def cells_of_point(cells: list[str], where: str, faults: list[str]) -> tuple[Status, list[float]]:
+    """Status and position that the cells of one point hold."""
+    kinds, nowhere = {c.lower() for c in cells}, [math.nan] * len(cells)
+    if kinds <= _UNSET_CELLS:
+        return Status.UNSET, nowhere
+    if kinds <= _ABSENT_CELLS:
+        return Status.ABSENT, nowhere
+    if kinds & (_UNSET_CELLS | _ABSENT_CELLS):
+        faults.append(f"{where}: {shown(cells)} is only partly given")
+        return Status.UNSET, nowhere
+    values = [number_or_text(c) for c in cells]
+    wrong = coordinate_faults(values)
+    faults += [f"{where}: {fault}" for fault in wrong]
+    return (Status.UNSET, nowhere) if wrong else (Status.PLACED, values)
 
 
 def raise_capped(what: str, faults: list[str]) -> None:

@@ -15,8 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from landmarklabel.errors import Gone, NotFound, StudyError, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, check_id, image_id_of, image_suffix, is_dicom_folder, safe_join, sync_to_disk
+from landmarklabel.io.files import (
+    ALSO_READ,
+    IMAGE_SUFFIXES,
+    check_id,
+    image_id_of,
+    image_suffix,
+    is_dicom_folder,
+    safe_join,
+    sync_to_disk,
+)
 from landmarklabel.io.images import read_image
+from landmarklabel.io.keeping import is_kept_as_it_is, kept_copy, kept_suffix
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.pixels import SETTLED_NS, PixelHashes, stamp
@@ -57,8 +67,10 @@ class Listing:
             if entry.is_dir():
                 changed[path] = path.stat().st_mtime_ns
                 image_id = entry.name if is_dicom_folder(path) else None
-            elif image_suffix(entry.name) and entry.is_file():
+            elif image_suffix(entry.name) in IMAGE_SUFFIXES and entry.is_file():
                 image_id = image_id_of(entry.name)
+            elif image_suffix(entry.name) and entry.is_file():
+                refused[entry.name] = f"{entry.name} is left out: a study keeps no such files by themselves; import it"
             if image_id is not None:
                 found.setdefault(image_id, []).append(path)
         images = {}
@@ -160,16 +172,20 @@ class ImageFolder:
             UsageError: the id cannot name a file.
         """
         source = source.absolute()
-        suffix = "" if source.is_dir() else image_suffix(source)
-        if suffix is None or (source.is_dir() and not is_dicom_folder(source)):
-            raise StudyError(f"{source.name} is no image: use {' '.join(IMAGE_SUFFIXES)} or a folder of DICOM files")
+        suffix = kept_suffix(source)
+        if suffix is None:
+            raise StudyError(
+                f"{source.name} is no image: use {' '.join((*IMAGE_SUFFIXES, *ALSO_READ))} or a folder of DICOM files"
+            )
         target = safe_join(self.folder, check_image_id(image_id), suffix)
         if target.name.startswith(".") or target.name == "labels":
             raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
         pixels = pixel_hash(read_image(source, self._dims))  # all of it: a header can be fine above damaged pixels
         with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
-            on_same_disk = source.stat().st_dev == self.folder.stat().st_dev
-            staged = source if on_same_disk and not copy else _copied(source, Path(place))
+            movable = not copy and source.stat().st_dev == self.folder.stat().st_dev and is_kept_as_it_is(source)
+            staged = source if movable else kept_copy(source, Path(place))
+            if not is_kept_as_it_is(source):
+                pixels = pixel_hash(read_image(staged, self._dims))
             for path in (staged, *staged.rglob("*")):
                 sync_to_disk(path)
             content = _content_hash(staged)
@@ -246,13 +262,6 @@ def _leaves(path: Path, folder: Path) -> bool:
         return folder.resolve() not in path.resolve(strict=True).parents
     except (OSError, RuntimeError):
         return True
-
-
-def _copied(source: Path, place: Path) -> Path:
-    """A copy of a file or folder."""
-    target = place / source.name
-    shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    return target
 
 
 def _files_in(path: Path) -> list[Path]:

@@ -1,0 +1,157 @@
+"""The landmarks that ``import`` is given, in any of its layouts, by image."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from landmarklabel.errors import LandmarkFileError, UsageError
+from landmarklabel.io.folders import find_images, find_label_files
+from landmarklabel.io.images import Description
+from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
+from landmarklabel.io.markups import read_markups
+from landmarklabel.io.masks import read_masks
+from landmarklabel.io.seeds import mean_points, read_isbi, read_voxels, text_files
+from landmarklabel.io.tables import first_row, read_table
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+
+
+@dataclass
+class Labels:
+    """What was read.
+
+    Args:
+        of: image id to (author, points), the oldest first; empty where a file has nothing.
+        remarks: what a person should know of how it was read.
+        asked: whether landmarks were asked for at all.
+    """
+
+    of: dict[str, list[tuple]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    asked: bool = True
+
+    def on(self, image_id: str, about: Description) -> list[tuple[str, LandmarkSet]]:
+        """(author, landmarks) of an image, which says where index points and masks lie. Raises LandmarkFileError."""
+        given = self.of.get(image_id, [])
+        return [(who, x if isinstance(x, LandmarkSet) else x.on(about.geometry)) for who, x in given]
+
+
+def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
+    """Read the layout that was given, and find the image of every label."""
+    long = bool(a.table) and is_long(first_row(a.table), task.dims)
+    for option, of, fits in (("annotators", "--isbi or a long --table", a.isbi or long), ("rule", "--masks", a.masks)):
+        if getattr(a, option) and not fits:
+            raise UsageError(f"--{option} goes with {of} only")
+    labels = _read(a, task, images, long)
+    _match_lost_zeros(labels, images)
+    return labels
+
+
+def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], long: bool) -> Labels:
+    if a.isbi:
+        return Labels(_isbi(a.isbi, a.annotators or "mean", task))
+    if a.voxels:
+        files = text_files(a.voxels)  # beside the images there may be other texts; they only count as without image
+        points = read_voxels(a.voxels, {i: path for i, path in files.items() if i in images}, task)
+        return Labels({i: [("import", points[i])] if i in points else [] for i in files})
+    if a.masks:
+        if not a.rule:
+            raise UsageError("--masks needs --rule centroid or --rule extremes")
+        masks = tqdm(find_images([a.masks]).paths.items(), desc="masks", unit="image", disable=None)
+        return _of_one(read_masks(a.masks, masks, task, a.rule))
+    if long:
+        return _long(a.table, a.annotators, task)
+    if a.table:
+        return _of_one(read_table(a.table, task))
+    if a.markups:
+        sets, left_out = read_markups_folder(a.markups, task)
+        return Labels(_of_one(sets).of, [f"left out of {a.markups}: {name} ({why})" for name, why in left_out.items()])
+    return Labels(asked=False)
+
+
+def _of_one(sets: dict) -> Labels:
+    return Labels({image_id: [("import", landmarks)] for image_id, landmarks in sets.items()})
+
+
+def _long(path: str, whose: str | None, task: LandmarkTask) -> Labels:
+    by_reader, remarks = read_long_table(path, task)
+    if whose not in (None, "mean", "both"):
+        names = [name.strip() for name in whose.split(",")]
+        if unknown := [name for name in names if name not in by_reader]:
+            known = ", ".join(by_reader)
+            raise UsageError(f"--annotators: {path} has nothing by {unknown[0]!r}; it has points by {known}")
+        by_reader = {name: by_reader[name] for name in names}
+    if len(by_reader) == 1:
+        ((name, sets),) = by_reader.items()
+        return Labels({i: [(name, x)] for i, x in sets.items()}, remarks)
+    remarks.append(
+        f"{path} has points by {', '.join(by_reader)}: their mean is taken; --annotators NAME[,NAME] takes some of them"
+        + ("" if whose == "both" else ", --annotators both keeps each reader's own as well")
+    )
+    ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
+    own = {i: [(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
+    return Labels(
+        {
+            i: [*(given if whose == "both" else ()), ("import", mean_of_readers([x for _, x in given]))]
+            for i, given in own.items()
+        },
+        remarks,
+    )
+
+
+def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[tuple]]:
+    """(author, points) of every image; folder names are the authors where both annotators are kept."""
+    if whose not in ("mean", "first", "second", "both"):
+        raise UsageError(f"--annotators {whose!r}: with --isbi it is mean, first, second or both")
+    needed = {"mean": len(folders), "first": 1}.get(whose, 2)
+    if len(folders) > 2 or len(folders) < needed:
+        allowed = "two" if whose in ("second", "both") else "one or two"
+        raise UsageError(f"--isbi got {len(folders)} folders; --annotators {whose} takes {allowed}")
+    authors = [Path(os.path.abspath(folder)).name for folder in folders]
+    if whose == "both" and authors[0] == authors[1]:
+        raise UsageError(f"both --isbi folders are called {authors[0]!r}; rename one, their names become the authors")
+    wanted = folders[1:] if whose == "second" else folders[:needed]
+    points = [read_isbi(folder, task) for folder in wanted]
+    newest = mean_points(*points) if len(points) == 2 else points[0]
+    apart = list(zip(authors, points, strict=True)) if whose == "both" else []
+    return {i: [*((who, own[i]) for who, own in apart), ("import", mean)] for i, mean in newest.items()}
+
+
+def read_markups_folder(folder: str | Path, task: LandmarkTask) -> tuple[dict[str, LandmarkSet], dict[str, str]]:
+    """Landmarks of every .mrk.json and .fcsv in a folder, by image id, and the names of other files with why they are left out.
+
+    Raises:
+        LandmarkFileError: naming every bad file, and files that are of one image.
+    """
+    found, out, faults = find_label_files(folder), {}, []
+    for image_id, path in found.paths.items():
+        try:
+            out[image_id] = read_markups(path, task)
+        except LandmarkFileError as error:
+            faults.append(str(error))
+    if faults:
+        raise LandmarkFileError(str(folder), faults)
+    return out, found.left_out
+
+
+def _match_lost_zeros(labels: Labels, images: dict[str, Path]) -> None:
+    """Give ``1`` to image ``001``: spreadsheets take ids for numbers. Only where no other reading is possible."""
+    bare: dict[str, list[str]] = {}
+    for image_id in images:
+        bare.setdefault(image_id.lstrip("0") or "0", []).append(image_id)
+    lost = {}
+    for short in labels.of:
+        if short not in images and len(full := bare.get(short.lstrip("0") or "0", [])) == 1 and full[0] not in labels.of:
+            lost[short] = full[0]
+    if not lost:
+        return
+    for short, full in lost.items():
+        labels.of[full] = labels.of.pop(short)
+    short, full = next(iter(lost.items()))
+    labels.remarks.append(
+        f"{len(lost)} ids have lost leading zeros, as a spreadsheet does: {short} was taken for image {full}, and so on"
+    )

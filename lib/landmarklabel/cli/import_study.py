@@ -1,0 +1,168 @@
+"""``import``: images and their landmarks into a study, every file accounted for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, field, replace
+
+from tqdm import tqdm
+
+from landmarklabel.cli.import_labels import Labels, read_labels
+from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError
+from landmarklabel.io.folders import Found, find_images
+from landmarklabel.io.images import describe_image
+from landmarklabel.io.inside import check_inside
+from landmarklabel.io.tables import read_ids
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.study import Study
+from landmarklabel.store.study_changes import BY_VERB
+from landmarklabel.store.study_task import check_same_task
+from landmarklabel.tasks import resolve_study_task
+
+_SHOWN = 10  # names of one kind; the rest are counted
+
+
+@dataclass
+class _Account:
+    """What became of everything that was seen."""
+
+    refused: list[str] = field(default_factory=list)
+    corrected: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # what is said, and of which images
+    saved: int = 0
+
+    def remark(self, text: str, image_id: str) -> None:
+        self.remarks.setdefault(text, []).append(image_id)
+
+
+def import_study(a: argparse.Namespace) -> None:
+    """Copy images and landmarks into a study; what is already there and equal is left alone."""
+    task = resolve_study_task(a.task, a.study, url=a.store)
+    check_same_task(a.study, task)
+    found = find_images([a.images])
+    images = found.paths
+    labels = read_labels(a, task, images)
+    if a.only:
+        wanted = set(read_ids(a.only))
+        if missing := sorted(wanted - set(images)):
+            raise StudyError(f"--only names {len(missing)} images that are not in {a.images}, for example {missing[0]!r}")
+        images = {i: p for i, p in images.items() if i in wanted}
+    _say(_left_out(found, a.images))
+    if not images:
+        raise StudyError(f"no images in {a.images}" + (", see above" if found.left_out else ""))
+    homeless = sorted(set(labels.of) - set(images)) if not a.only else []
+    if a.complete:
+        _check_complete(images, labels, homeless)
+    study, account = Study(a.study, task, a.store), _Account()
+    _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
+    for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
+        _import_one(study, image_id, path, labels, account, a)
+    print(_summary(a.study, study, images, labels, account))
+    _say([*labels.remarks, *account.refused, *_grouped(account.remarks), *_remarks(a, study, homeless, labels, account)])
+    study.close()
+    if account.refused or account.corrected:
+        what = [f"{len(account.refused)} of {len(images)} images"] if account.refused else []
+        what += [f"the landmarks of {len(account.corrected)} images"] if account.corrected else []
+        raise StudyError(f"{' and '.join(what)} were not imported, see above")
+
+
+def _import_one(study: Study, image_id: str, path, labels: Labels, account: _Account, a: argparse.Namespace) -> None:
+    try:
+        about = describe_image(path, study.task.dims)
+        given = labels.on(image_id, about)
+        for _, landmarks in given:
+            check_inside(landmarks, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+        study.add_image(image_id, path)
+        for remark in about.remarks:
+            account.remark(remark, image_id)
+        if given and not a.replace and _corrected_since(study, image_id, given):
+            account.corrected.append(image_id)
+        else:
+            account.saved += _save(study, image_id, given, a.replace)
+    except Conflict:  # somebody saved in this very moment
+        account.corrected.append(image_id)
+    except LandmarkLabelError as error:
+        account.refused.append(str(error))
+
+
+def _check_complete(images: dict, labels: Labels, homeless: list[str]) -> None:
+    bare = sorted(i for i in images if not labels.of.get(i))
+    faults = [f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else []
+    faults += [f"{len(bare)} images have no landmarks: {_listed(bare)}"] if bare else []
+    if faults:
+        raise StudyError(f"--complete: {' and '.join(faults)}; nothing was imported")
+
+
+def _summary(place: str, study: Study, images: dict, labels: Labels, account: _Account) -> str:
+    bare = [i for i in images if not labels.of.get(i)]
+    text = (
+        f"{place}: {len(images) - len(account.refused)} images, {len(study.labelled())} labelled ({account.saved} new or changed)"
+    )
+    return text + (f", {len(bare)} without landmarks" if labels.asked and bare else "")
+
+
+def _left_out(found: Found, place: str) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for name, why in found.left_out.items():
+        by_reason.setdefault(why, []).append(name)
+    return [f"left out of {place}: {_listed(names)} ({why})" for why, names in by_reason.items()]
+
+
+def _grouped(remarks: dict[str, list[str]]) -> list[str]:
+    return [f"{_listed(ids)}: {text}" for text, ids in remarks.items()]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _say(texts: list[str]) -> None:
+    for text in texts:
+        print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
+
+
+def _remarks(a: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
+    """What was not done as the files say, one text a kind."""
+    remarks = [f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else []
+    if changed := sorted(study.changed() & set(labels.of)):
+        remarks.append(
+            f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "
+            f"look at them, then submit their points or say: landmarklabel study keep-labels {a.study} {changed[0]}"
+        )
+    if account.corrected:
+        remarks.append(
+            f"{len(account.corrected)} cases were corrected by people since, for example {account.corrected[0]!r}: their "
+            "landmarks stay as they are; --replace puts the imported ones above them"
+        )
+    return remarks
+
+
+def _corrected_since(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> bool:
+    """Whether the newest landmarks are a person's own, and the import would put others above them."""
+    history = [r for r in study.history(image_id) if not r.source.startswith(BY_VERB)]
+    if not history or history[-1].source == "import":
+        return False
+    saved = [(r.author, study.read(r)) for r in history]
+    return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x in given)
+
+
+def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]], replace_newest: bool) -> int:
+    """Append what was never imported of (author, landmarks), in this order.
+
+    What was newest stays so where all of it was imported before, unless ``replace_newest``. Raises Conflict where somebody else
+    saves meanwhile.
+    """
+    saved = [(r.author, study.read(r)) for r in study.history(image_id)]
+    number = len(saved)
+    new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
+    if replace_newest and given and not same_landmarks((new or saved)[-1][1], given[-1][1]):
+        new.append(given[-1])
+    elif new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
+        new.append(saved[-1])
+    for base, (author, landmarks) in enumerate(new, number):
+        bare = replace(landmarks, expected_error_mm=None)
+        study.save(image_id, bare, author=author, source="import", base_revision=base)
+    return int(bool(new))

@@ -1,0 +1,38 @@
+"""``task new``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from landmarklabel.errors import TaskError
+from landmarklabel.io.files import write_json
+from landmarklabel.io.markups import read_markups
+from landmarklabel.landmarks import LandmarkTask, ScaleRule
+
+
+def new_task(a: argparse.Namespace) -> None:
+    """Write a task file."""
+    if a.example:
+        task = read_markups(a.example).task
+        names, definitions = task.names, dict(task.definitions)
+    else:
+        names, definitions = _read_names(Path(a.names))
+    scale = None
+    if a.scale:
+        try:
+            scale = ScaleRule(a.scale[0], a.scale[1], float(a.scale[2]))
+        except ValueError:
+            raise TaskError("--scale", [f"{a.scale[2]!r} is not a number of millimetres"]) from None
+    task = LandmarkTask(a.name, tuple(names), a.dims or 3, definitions, scale=scale)
+    write_json(a.out, task.to_json())
+    print(f"{a.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
+
+
+def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise TaskError(str(path), [f"cannot be read as a list of names ({error})"]) from None
+    rows = [line.partition("\t") for line in lines if line.strip()]
+    return [name.strip() for name, _, _ in rows], {name.strip(): text.strip() for name, _, text in rows if text.strip()}

@@ -1,0 +1,130 @@
+"""What lies in folders that people hand in: images and label files, and everything else with the reason it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from landmarklabel.errors import LandmarkFileError, StudyError
+from landmarklabel.io.dicom_series import single_images
+from landmarklabel.io.files import IMAGE_SUFFIXES, MARKUPS_SUFFIX, image_id_of, image_suffix, is_dicom_folder, looks_like_dicom
+
+FCSV_SUFFIX = ".fcsv"
+_HEADERS = (".mhd", ".nhdr")
+_DATA = (".raw", ".zraw", ".raw.gz", ".img")
+_NOT_WORTH_A_WORD = ("dicomdir", "thumbs.db", "desktop.ini", "labels")
+
+
+@dataclass
+class Found:
+    """What was found.
+
+    Args:
+        paths: id to file or DICOM folder, sorted by id.
+        left_out: name of a file or folder to why it was not taken.
+    """
+
+    paths: dict[str, Path] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def _take(self, image_id: str, path: Path) -> None:
+        known = self.paths.setdefault(image_id, path)
+        if known != path:
+            raise StudyError(f"{known} and {path} would both be image {image_id!r}; rename one")
+
+
+def find_images(places: Iterable[str | Path]) -> Found:
+    """The images among files and folders.
+
+    A folder is a folder of images; where it holds nothing but the slices of one DICOM series, it is that image.
+
+    Raises:
+        StudyError: a place that is not there, or two images of one id.
+    """
+    found = Found()
+    for place in map(Path, places):
+        if place.is_dir():
+            _look_into(place, found)
+        elif place.exists():
+            found._take(image_id_of(place), place)
+        else:
+            raise StudyError(f"{place}: no such file or folder")
+    found.paths = dict(sorted(found.paths.items()))
+    return found
+
+
+def _look_into(folder: Path, found: Found) -> None:
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in _NOT_WORTH_A_WORD]
+    images = [p for p in inside if p.is_file() and image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS)]
+    folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
+    dicom = [p for p in inside if p.is_file() and p not in images and looks_like_dicom(p)]
+    apart = dicom if images or folders else single_images(folder)
+    if dicom and not apart:  # the slices of one series, or what the reader will refuse in words
+        found._take(image_id_of(folder), folder)
+        apart = dicom
+    else:
+        for path in apart:
+            found._take(image_id_of(path) if image_suffix(path) else path.name, path)
+    for path in (*images, *folders):
+        found._take(image_id_of(path), path)
+    taken = {*images, *folders, *apart}
+    data = {_beside(header) for header in images if header.suffix.lower() in _HEADERS}
+    for path in inside:
+        if path not in taken and path not in data:
+            found.left_out[path.name] = _why_no_image(path)
+
+
+def _beside(header: Path) -> Path | None:
+    from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
+
+    parsed, _ = (parse_meta if header.suffix.lower() == ".mhd" else parse_nrrd)(header)
+    return parsed.data_file if parsed else None
+
+
+def _why_no_image(path: Path) -> str:
+    if path.is_dir():
+        return "a folder without DICOM files: images in folders of their own are not looked for"
+    if not path.is_file():
+        return "not a regular file"
+    name = path.name.lower()
+    if name.endswith(_DATA):
+        return "data without a header that names it"
+    return f"no image format that is read ({' '.join((*IMAGE_SUFFIXES, *_HEADERS))}, DICOM)"
+
+
+def find_label_files(folder: str | Path) -> Found:
+    """The .mrk.json and .fcsv files of a folder, by the image they belong to (``c4.png.mrk.json`` belongs to ``c4``).
+
+    Raises:
+        StudyError: not a folder.
+        LandmarkFileError: two files for one image, naming both.
+    """
+    folder, found, faults = Path(folder), Found(), []
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder")
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.lower() in _NOT_WORTH_A_WORD:
+            continue
+        suffix = next((s for s in (MARKUPS_SUFFIX, FCSV_SUFFIX) if path.name.endswith(s)), None)
+        if suffix is None or not path.is_file():
+            found.left_out[path.name] = _why_no_labels(path)
+            continue
+        image_id = image_id_of(path.name[: -len(suffix)])
+        known = found.paths.setdefault(image_id, path)
+        if known != path:
+            faults.append(f"{known.name} and {path.name} are both labels of image {image_id!r}; keep one of them in the folder")
+    if faults:
+        raise LandmarkFileError(str(folder), faults)
+    return found
+
+
+def _why_no_labels(path: Path) -> str:
+    name = path.name.lower()
+    if path.is_dir():
+        return "a folder"
+    if name.endswith((MARKUPS_SUFFIX, FCSV_SUFFIX)):
+        return f"its ending must be written {MARKUPS_SUFFIX} or {FCSV_SUFFIX}"
+    if name.endswith(".json"):
+        return f"label files are called <image>{MARKUPS_SUFFIX}"
+    return f"no label file: those end in {MARKUPS_SUFFIX} or {FCSV_SUFFIX}"

@@ -1,0 +1,61 @@
+"""The form in which a study keeps an image: one file that every program reads alike, or a folder of DICOM files.
+
+Most files are kept as they are. A header with its data beside it becomes one file, a lone DICOM file gets a folder, and a picture
+that its EXIF orientation turns is stored upright, because some programs heed that and some do not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from landmarklabel.io.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, is_dicom_folder, looks_like_dicom
+from landmarklabel.io.images import read_image, write_image
+from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
+
+_ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}
+
+
+def kept_suffix(path: Path) -> str | None:
+    """The suffix under which a study keeps a file or folder; "" for DICOM, None for what is no image."""
+    if path.is_dir():
+        return "" if is_dicom_folder(path) else None
+    suffix = image_suffix(path)
+    if suffix in DICOM_SUFFIXES or (suffix is None and looks_like_dicom(path)):
+        return ""
+    if suffix in RASTERS and _turn(path) > 1:
+        return ".png"
+    return _ONE_FILE.get(suffix, suffix)
+
+
+def is_kept_as_it_is(path: Path) -> bool:
+    """Whether the form in which an image comes is the one that is kept."""
+    if path.is_dir():
+        return True
+    return image_suffix(path) in IMAGE_SUFFIXES and not (image_suffix(path) in RASTERS and _turn(path) > 1)
+
+
+def kept_copy(path: Path, folder: Path) -> Path:
+    """A copy of an image in the form that is kept, in ``folder``. Raises ImageRejected and OSError."""
+    target = folder / path.name
+    if path.is_dir():
+        return Path(shutil.copytree(path, target))
+    if is_kept_as_it_is(path):
+        return Path(shutil.copyfile(path, target))
+    suffix = kept_suffix(path)
+    if suffix == "":
+        target = folder / "series"
+        target.mkdir()
+        shutil.copyfile(path, target / path.name)
+        return target
+    target = folder / f"image{suffix}"
+    if image_suffix(path) in RASTERS:
+        save_upright(path, target)
+    else:
+        write_image(target, read_image(path))
+    return target
+
+
+def _turn(path: Path) -> int:
+    header, _ = parse_raster(path)
+    return header.turn if header else 1

@@ -1,0 +1,108 @@
+"""Long tables: one row a point, ``id,label,x,y[,z][,annotator]``, as R and data-frame programs write them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.errors import LandmarkFileError
+from landmarklabel.io.tables import (
+    MAX_TABLE_BYTES,
+    cells_of_point,
+    decode,
+    image_id_of_cell,
+    raise_capped,
+    read_limited,
+    rows_of,
+    shown,
+)
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+
+_IDS = ("id", "image", "image_id", "case", "file", "filename", "specimen")
+_LABELS = ("label", "landmark", "name", "point")
+_READERS = ("annotator", "reader", "observer", "rater", "author")
+
+
+def is_long(header: list[str], dims: int) -> bool:
+    """Whether a first row is that of a long table."""
+    lower = [cell.lower() for cell in header]
+    return bool(set(_LABELS) & set(lower)) and set("xyz"[:dims]) <= set(lower)
+
+
+def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dict[str, LandmarkSet]], list[str]]:
+    """Reader to image id to landmarks (status placed), and remarks on what was left out.
+
+    Columns, in any order: the image's ``id``, the landmark's ``label``, ``x``, ``y`` (and ``z``), and optionally who placed it
+    (``annotator``); others are ignored. Points whose cells are empty, ``nan`` or ``NA`` are unset, ``absent`` makes them absent.
+    Labels that are no landmark of the task are left out, unless all are. Without a column of readers the reader is ``import``.
+
+    Raises:
+        LandmarkFileError: listing the faults (the first 20), with line numbers.
+    """
+    what, faults = str(path), []
+    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    _, header = next(rows, (0, []))
+    lower = [cell.lower() for cell in header]
+
+    def column(names: Iterable[str]) -> int | None:
+        return next((lower.index(name) for name in names if name in lower), None)
+
+    image, label, reader = column(_IDS), column(_LABELS), column(_READERS)
+    axes = [column((axis,)) for axis in "xyz"[: task.dims]]
+    if image is None:
+        raise LandmarkFileError(what, [f"no column with the image id; it is called {', '.join(_IDS)}"])
+    if task.dims == 2 and "z" in lower:
+        faults.append(f"a column z, but task {task.name!r} is 2D")
+    raise_capped(what, faults)
+    points: dict[str, dict[str, dict[str, tuple]]] = {}
+    foreign: Counter[str] = Counter()
+    for line, row in rows:
+        where = f"row {line}"
+        if len(row) != len(header):
+            faults.append(f"{where}: {len(row)} cells, expected are {len(header)}")
+            continue
+        name = unicodedata.normalize("NFC", row[label])
+        if name not in task.names:
+            foreign[name] += 1
+            continue
+        image_id = image_id_of_cell(row[image], where, faults)
+        if image_id is None:
+            continue
+        who = (row[reader] if reader is not None else "") or "import"
+        found = points.setdefault(who, {}).setdefault(image_id, {})
+        if name in found:
+            by = f" by {who!r}" if reader is not None else ""
+            faults.append(f"{where}: landmark {name!r} of image {image_id!r} was already given{by}")
+            continue
+        found[name] = cells_of_point([row[axis] for axis in axes], f"{where}, landmark {name!r}", faults)
+    if not points and not faults:
+        known = f"; it has {shown(list(foreign))}" if foreign else ""
+        faults.append(f"no row with a landmark of task {task.name!r} ({shown(list(task.names))}){known}")
+    raise_capped(what, faults)
+    remarks = [f"{what}: rows of labels that the task does not have are left out: {shown(sorted(foreign))}"] if foreign else []
+    return {who: {i: _set(task, found) for i, found in by_image.items()} for who, by_image in points.items()}, remarks
+
+
+def _set(task: LandmarkTask, found: Mapping[str, tuple]) -> LandmarkSet:
+    nothing = (Status.UNSET, [np.nan] * task.dims)
+    rows = [found.get(name, nothing) for name in task.names]
+    return LandmarkSet(task, np.array([position for _, position in rows], float), tuple(status for status, _ in rows))
+
+
+def mean_of_readers(sets: list[LandmarkSet]) -> LandmarkSet:
+    """The mean position of every landmark over those who placed it; absent where more say so than placed it."""
+    task = sets[0].task
+    positions, statuses = np.full((len(task), task.dims), np.nan), []
+    for i in range(len(task)):
+        placed = [s.positions_mm[i] for s in sets if s.status[i].has_position]
+        absent = sum(s.status[i] is Status.ABSENT for s in sets)
+        if len(placed) >= max(absent, 1):
+            positions[i] = np.mean(placed, axis=0)
+            statuses.append(Status.PLACED)
+        else:
+            statuses.append(Status.ABSENT if absent else Status.UNSET)
+    return LandmarkSet(task, positions, tuple(statuses))
