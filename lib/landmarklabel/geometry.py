@@ -112,10 +112,12 @@ class SlicePlane:
         flat: the 2D geometry. An axial slice keeps the world's x and y; any other has a frame of its own: mm along its rows and
             columns from its first sample.
         stored: the 3D geometry, one sample along one of its axes.
+        is_axial: whether the 2D frame is the world's x and y.
     """
 
     flat: ImageGeometry
     stored: ImageGeometry
+    is_axial: bool
 
     @staticmethod
     def of(stored: ImageGeometry) -> SlicePlane:
@@ -126,12 +128,18 @@ class SlicePlane:
         size, spacing = tuple(stored.size[axis] for axis in kept), stored.spacing[kept]
         across = stored.direction[:2, kept]
         if np.abs(across.T @ across - np.eye(2)).max() <= 1e-3:
-            return SlicePlane(ImageGeometry(size, spacing, stored.origin[:2], across), stored)
-        return SlicePlane(ImageGeometry(size, spacing, np.zeros(2), np.eye(2)), stored)
+            return SlicePlane(ImageGeometry(size, spacing, stored.origin[:2], across), stored, True)
+        return SlicePlane(ImageGeometry(size, spacing, np.zeros(2), np.eye(2)), stored, False)
 
     @property
     def _kept(self) -> list[int]:
         return [axis for axis in range(3) if self.stored.size[axis] != 1]
+
+    @property
+    def half_mm(self) -> float:
+        """Half of the slice's thickness: as far off may a point of it be."""
+        (single,) = (axis for axis in range(3) if axis not in self._kept)
+        return float(self.stored.spacing[single]) / 2
 
     def lift(self, positions_mm: np.ndarray) -> np.ndarray:
         """(…, 2) mm of the 2D image to (…, 3) LPS mm on the slice."""

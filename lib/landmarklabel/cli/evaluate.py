@@ -21,8 +21,9 @@ def evaluate(a: argparse.Namespace) -> None:
     task = resolve_study_task(a.task, truth_dir)
     check_same_task(truth_dir, task, exactly=True)
     in_study = truth_dir / "labels" / "final"
-    truth, _ = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task)
-    predicted, _ = read_markups_folder(a.predictions, task)
+    images = find_images([truth_dir]).paths if in_study.is_dir() else {}
+    truth, _ = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task, images)
+    predicted, _ = read_markups_folder(a.predictions, task, images)
     pairs = {i: (p, truth[i]) for i, p in sorted(predicted.items()) if i in truth and truth[i].defined.any()}
     if not pairs:
         raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")
@@ -32,7 +33,6 @@ def evaluate(a: argparse.Namespace) -> None:
     if a.report:
         from landmarklabel.report.evaluation import write_evaluation
 
-        images = find_images([truth_dir]).paths if in_study.is_dir() else {}
         write_evaluation(a.report, task, pairs, metrics, images)
     if a.json:
         print(json.dumps(metrics, allow_nan=False))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from landmarklabel.errors import LandmarkFileError, UsageError
+from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
+from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.folders import find_images, find_label_files
-from landmarklabel.io.images import Description
+from landmarklabel.io.images import Description, slice_plane
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.masks import read_masks
@@ -68,7 +71,7 @@ def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], lo
     if a.table:
         return _of_one(read_table(a.table, task))
     if a.markups:
-        sets, left_out = read_markups_folder(a.markups, task)
+        sets, left_out = read_markups_folder(a.markups, task, images)
         return Labels(_of_one(sets).of, [f"left out of {a.markups}: {name} ({why})" for name, why in left_out.items()])
     return Labels(asked=False)
 
@@ -121,8 +124,15 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
     return {i: [*((who, own[i]) for who, own in apart), ("import", mean)] for i, mean in newest.items()}
 
 
-def read_markups_folder(folder: str | Path, task: LandmarkTask) -> tuple[dict[str, LandmarkSet], dict[str, str]]:
+def read_markups_folder(
+    folder: str | Path, task: LandmarkTask, images: Mapping[str, Path]
+) -> tuple[dict[str, LandmarkSet], dict[str, str]]:
     """Landmarks of every .mrk.json and .fcsv in a folder, by image id, and the names of other files with why they are left out.
+
+    Args:
+        folder: with the files.
+        task: that they are of.
+        images: id to file, as far as they are known: a 2D task's image may be a slice of a volume, on which its points lie.
 
     Raises:
         LandmarkFileError: naming every bad file, and files that are of one image.
@@ -130,12 +140,18 @@ def read_markups_folder(folder: str | Path, task: LandmarkTask) -> tuple[dict[st
     found, out, faults = find_label_files(folder), {}, []
     for image_id, path in found.paths.items():
         try:
-            out[image_id] = read_markups(path, task)
+            out[image_id] = read_markups(path, task, _plane(images.get(image_id), task))
         except LandmarkFileError as error:
             faults.append(str(error))
     if faults:
         raise LandmarkFileError(str(folder), faults)
     return out, found.left_out
+
+
+def _plane(image: Path | None, task: LandmarkTask) -> SlicePlane | None:
+    with suppress(ImageRejected):  # said when the image itself is looked at
+        return slice_plane(image, task.dims) if image is not None else None
+    return None
 
 
 def _match_lost_zeros(labels: Labels, images: dict[str, Path]) -> None:

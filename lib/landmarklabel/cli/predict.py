@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError
 from landmarklabel.io.folders import find_images
-from landmarklabel.io.images import read_image
+from landmarklabel.io.images import read_image, slice_plane
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
@@ -65,7 +65,7 @@ def _predict_one(folder: PredictionFolder, model, image_id: str, path: Path, kep
     """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it."""
     target = folder.path(image_id)
     folder.check(target.name)  # before the image is read
-    image = read_image(path, model.task.dims)
+    image, plane = read_image(path, model.task.dims), slice_plane(path, model.task.dims)
     pixels = pixel_hash(image)
     found = folder.find(image_id, pixels)
     if found is Found.CHANGED_OTHER:
@@ -73,8 +73,8 @@ def _predict_one(folder: PredictionFolder, model, image_id: str, path: Path, kep
     if found is Found.CHANGED:
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
-        folder.write(image_id, pixels, model.predict(image), model.preset.key)
-    return read_markups(target, model.task)
+        folder.write(image_id, pixels, model.predict(image), model.preset.key, plane)
+    return read_markups(target, model.task, plane)
 
 
 def _what_stays(folder: PredictionFolder, image_id: str) -> str:

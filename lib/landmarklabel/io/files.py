@@ -14,7 +14,7 @@ from landmarklabel.errors import UsageError
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES)  # beside other files, or in folders: a study keeps a copy of another kind
-MARKUPS_SUFFIX = ".mrk.json"
+MARKUPS_SUFFIX, FCSV_SUFFIX = ".mrk.json", ".fcsv"
 MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
 # The first element of a data set: of group 2 or 8, element 0 to 0x18, with the length of text or with a type
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTALL)

@@ -8,9 +8,16 @@ from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, StudyError
 from landmarklabel.io.dicom_series import single_images
-from landmarklabel.io.files import IMAGE_SUFFIXES, MARKUPS_SUFFIX, image_id_of, image_suffix, is_dicom_folder, looks_like_dicom
+from landmarklabel.io.files import (
+    FCSV_SUFFIX,
+    IMAGE_SUFFIXES,
+    MARKUPS_SUFFIX,
+    image_id_of,
+    image_suffix,
+    is_dicom_folder,
+    looks_like_dicom,
+)
 
-FCSV_SUFFIX = ".fcsv"
 _HEADERS = (".mhd", ".nhdr")
 _DATA = (".raw", ".zraw", ".raw.gz", ".img")
 _NOT_WORTH_A_WORD = ("dicomdir", "thumbs.db", "desktop.ini", "labels")

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry, SlicePlane
-from landmarklabel.io.dicom_series import Series, read_series
+from landmarklabel.io.dicom_series import read_series
 from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, looks_like_dicom
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
@@ -29,10 +29,11 @@ from landmarklabel.io.image_headers import (
     one_line,
     stream_faults,
 )
+from landmarklabel.io.image_pixels import Cleared, decoded, grey_values, reader_of, with_finite_values
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
 from landmarklabel.io.memory import memory_faults
 from landmarklabel.io.nifti_header import parse_nifti
-from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults, raster_pixels, turned
+from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults
 
 # Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
 sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -52,8 +53,6 @@ _FORMATS = {
     ".tiff": (parse_raster, ""),
 }
 _WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
-_PIECE = 1 << 20  # samples
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,19 @@ def describe_image(path: str | Path, dims: int | None = None, limits: Limits = L
     Raises:
         ImageRejected: listing every fault found in the header.
     """
-    return _check(path, dims, limits, with_data=False).about
+    return _check(path, dims, limits, with_data=False)[1]
 
 
 def read_geometry(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> ImageGeometry:
     """Where an image's samples lie, from its header alone; arguments and errors as in ``describe_image``."""
     return describe_image(path, dims, limits).geometry
+
+
+def slice_plane(path: str | Path, dims: int) -> SlicePlane | None:
+    """Where an image of a 2D task lies that is one slice of a volume; None for any other. Raises ImageRejected."""
+    if dims != 2 or image_suffix(path) in RASTERS:
+        return None
+    return describe_image(path, dims).plane
 
 
 def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limits()) -> Image:
@@ -118,10 +124,10 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     Raises:
         ImageRejected: also for truncated or damaged data and for an image without a finite pixel.
     """
-    source = _check(path, dims, limits, with_data=True)
+    source, about = _check(path, dims, limits, with_data=True)
     with _rejecting(source.path):
-        pixels = _finite(_scalar(_pixels(source), source), source)
-        geometry = source.about.geometry
+        pixels = with_finite_values(grey_values(decoded(source), source), source)
+        geometry = about.geometry
         return Image(geometry, pixels.reshape(geometry.size[::-1]))
 
 
@@ -156,18 +162,7 @@ def write_image(path: str | Path, image: Image) -> None:
 # --- checks before reading -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file or folder cleared for SimpleITK; ``finite`` marks the samples of a NIfTI file that are finite."""
-
-    path: Path
-    about: Description
-    header: Header
-    series: Series | None = None
-    finite: FiniteMask | None = None
-
-
-def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
+def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
     path = Path(path)
     with _rejecting(path):
         if dims not in (2, 3, None):
@@ -185,7 +180,7 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
         return _check_file(path, dims, limits, with_data)
 
 
-def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
+def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
     suffix, finite = image_suffix(path), None
     if suffix is None:
         raise ImageRejected(path.name, [_unknown_suffix(path)])
@@ -205,10 +200,10 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
     stored = _stored_geometry(path, header, suffix)
     if stored.size != header.size:
         raise ImageRejected(path.name, [f"the header declares size {header.size}, {header.reader} reads {stored.size}"])
-    return _Source(path, _described(stored, header, dims), header, finite=finite)
+    return Cleared(path, header, _FORMATS[suffix][1], finite=finite), _described(stored, header, dims)
 
 
-def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> _Source:
+def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
     series = read_series(path)
     packed = sum(Path(file).stat().st_size for file in series.files)
     faults = _limit_faults(series.header, limits, packed) + _dims_faults(series.header.size, dims)
@@ -218,7 +213,7 @@ def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool)
     stored = series.geometry or _with_spacing(_geometry_by_simpleitk(series.files[0], "GDCMImageIO"), series.spacing)
     if stored.size != series.header.size:
         raise ImageRejected(path.name, [f"the header declares size {series.header.size}, SimpleITK reads {stored.size}"])
-    return _Source(path, _described(stored, series.header, dims), series.header, series)
+    return Cleared(path, series.header, "GDCMImageIO", series), _described(stored, series.header, dims)
 
 
 def _limit_faults(header: Header, limits: Limits, packed: int) -> list[str]:
@@ -290,7 +285,7 @@ def _with_spacing(stored: ImageGeometry, spacing: np.ndarray | None) -> ImageGeo
 
 
 def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:
-    reader = _reader(file, image_io)
+    reader = reader_of(file, image_io)
     reader.ReadImageInformation()
     if reader.GetNumberOfComponents() > 1 and image_io not in ("PNGImageIO", "JPEGImageIO"):
         raise FaultsError("", [f"{reader.GetNumberOfComponents()} components a sample; allowed is 1"])
@@ -298,97 +293,6 @@ def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:
     return ImageGeometry(
         reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), np.reshape(reader.GetDirection(), (dims, dims))
     )
-
-
-def _reader(file: str, image_io: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(image_io)  # only the format that was checked, whatever else the content might look like
-    reader.SetFileName(file)
-    return reader
-
-
-def _pixels(source: _Source) -> np.ndarray:
-    """Pixels [z, ]y, x, of colours with their channels last, as they are meant to be seen. Grey values are not copied."""
-    if source.series is not None:
-        return _series_pixels(source.series)
-    if source.header.reader == "Pillow":
-        return raster_pixels(source.path)
-    if source.header.reader == "nibabel":
-        return _pixels_by_nibabel(source.path)
-    image = _reader(str(source.path), _FORMATS[image_suffix(source.path)][1]).Execute()
-    pixels = np.asarray(_Memory(image))
-    return pixels if source.header.turn == 1 else turned(pixels, source.header.turn)
-
-
-def _pixels_by_nibabel(path: Path) -> np.ndarray:
-    import nibabel
-
-    image = nibabel.load(path)
-    pixels = np.asarray(image.dataobj).reshape(image.shape[:3])
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return np.ascontiguousarray(pixels.T)
-
-
-def _series_pixels(series: Series) -> np.ndarray:
-    if len(series.files) == 1:
-        pixels = np.asarray(_Memory(_reader(series.files[0], "GDCMImageIO").Execute()))
-        return pixels if series.order is None else np.ascontiguousarray(pixels[list(series.order)])
-    if series.rescaled_apart:  # GDCM would give all slices the type that the first one needs
-        slices = (np.asarray(_Memory(_reader(file, "GDCMImageIO").Execute())) for file in series.files)
-        return np.concatenate([pixels.astype(np.float32) for pixels in slices])
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames(series.files)
-    return np.asarray(_Memory(reader.Execute()))
-
-
-def _scalar(pixels: np.ndarray, source: _Source) -> np.ndarray:
-    """Pixels [z, ]y, x; of colours the luminance (alpha is ignored), in the stored type. Grey values are not copied."""
-    if pixels.ndim == len(source.header.size):
-        return pixels
-    if pixels.shape[-1] == 4 and not np.ptp(pixels[..., :3]) and np.ptp(pixels[..., 3]):
-        raise ImageRejected(
-            source.path.name, ["the whole picture is in its alpha channel; put it on a background and save it as grey"]
-        )
-    grey = np.empty(pixels.shape[:-1], pixels.dtype)
-    for row, colours in zip(grey, pixels, strict=True):  # row by row: floats of a whole image would be four times its bytes
-        luminance = colours[..., 0] * _LUMINANCE[0]
-        for channel in (1, 2):
-            luminance += colours[..., channel] * _LUMINANCE[channel]
-        row[...] = np.rint(luminance).astype(pixels.dtype)
-    return grey
-
-
-class _Memory:
-    """The memory of a SimpleITK image that nobody else uses, for numpy: arrays made of it can be written and keep it alive."""
-
-    def __init__(self, image: sitk.Image):
-        view = sitk.GetArrayViewFromImage(image)
-        self.image = image
-        self.__array_interface__ = {**view.__array_interface__, "data": (view.ctypes.data, False)}
-
-
-def _finite(pixels: np.ndarray, source: _Source) -> np.ndarray:
-    """Pixels that are not finite, or were not in the file, become the smallest finite one (in place, piece by piece)."""
-    if pixels.dtype.kind != "f":
-        return pixels
-    flat, in_file = pixels.reshape(-1), source.finite.values if source.finite else None
-    pieces = [slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE)]
-
-    def good(piece: slice) -> np.ndarray:
-        finite = np.isfinite(flat[piece])
-        return finite if in_file is None else finite & in_file[piece]
-
-    lowest, bad = [], []
-    for piece in pieces:
-        mask = good(piece)
-        lowest += [flat[piece][mask].min()] if mask.any() else []
-        bad += [] if mask.all() else [piece]
-    if not lowest:
-        raise ImageRejected(source.path.name, [f"all {pixels.size} pixels are NaN or infinite"])
-    for piece in bad:
-        flat[piece][~good(piece)] = min(lowest)
-    return pixels
 
 
 def _check_kept(wanted: ImageGeometry, kept: ImageGeometry, suffix: str) -> None:

@@ -7,26 +7,24 @@ the only guard: it refuses whatever it cannot be sure of and lists every fault a
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from landmarklabel.errors import LandmarkFileError, TaskError
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write
+from landmarklabel.errors import LandmarkFileError
+from landmarklabel.geometry import SlicePlane
+from landmarklabel.io.control_points import ControlPoint, landmark_set
+from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write
 from landmarklabel.io.tables import MAX_COORDINATE_MM, coordinate_faults, decode, number_or_text, read_limited, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
-FCSV_SUFFIX = ".fcsv"
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 )
@@ -34,8 +32,6 @@ EXPECTED_ERROR, RADIUS95 = "expected_error_mm", "radius95_mm"  # names of the me
 UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON
 MAX_POINTS = 5000
 _MAX_VALUES = 1_000_000  # in one file, so that 20 MB of "[],[]," cannot become 1 GB of lists
-_FLAT_MM = 1e-3  # how far from z = 0 a point of a 2D task may lie
-_MAX_HINTS = 10  # labels that get a "did you mean": comparing is slow
 _FLIP = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}  # factor of x and y to LPS; the digits are Slicer 4's spelling
 _UNITS = ("mm", ["mm", "UCUM", "millimeter"])  # both spellings of the schema
 _JSON_STATUS = ("undefined", "preview", "defined", "missing")  # in the order of Slicer's numbers, as .fcsv has them
@@ -45,20 +41,11 @@ _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _FCSV_HEADER = re.compile(r"#\s*(Markups fiducial file version|CoordinateSystem|columns)\s*=\s*(.*)")
 
 
-@dataclass(frozen=True)
-class _Point:
-    """One control point as read; ``position`` is (x, y, z) in LPS mm, None where the status has none."""
-
-    where: str
-    label: object
-    position: tuple[float, ...] | None
-    status: Status
-    expected_error_mm: float = math.nan
-    radius95_mm: float = math.nan
-
-
-def read_markups(path: str | Path, task: LandmarkTask | None = None) -> LandmarkSet:
+def read_markups(path: str | Path, task: LandmarkTask | None = None, plane: SlicePlane | None = None) -> LandmarkSet:
     """The landmarks of a .mrk.json or .fcsv file (LPS mm); without a task, the file's own labels are the task.
+
+    ``plane`` is that of a 2D task's image that is one slice of a volume: the file's points must lie on it. Without one, the
+    points of a 2D task must all have the same z.
 
     Raises:
         LandmarkFileError: listing every fault of the file.
@@ -67,15 +54,15 @@ def read_markups(path: str | Path, task: LandmarkTask | None = None) -> Landmark
     parse = next((p for suffix, p in parsers.items() if Path(path).name.lower().endswith(suffix)), None)
     if parse is None:
         raise LandmarkFileError(str(path), [f"a landmark file must end in {' or '.join(parsers)}"])
-    return parse(read_limited(path), task, str(path))
+    return parse(read_limited(path), task, str(path), plane)
 
 
-def write_markups(path: str | Path, landmarks: LandmarkSet, model: str = "") -> None:
+def write_markups(path: str | Path, landmarks: LandmarkSet, model: str = "", plane: SlicePlane | None = None) -> None:
     """Write a .mrk.json file atomically. Raises as dump_markups."""
-    atomic_write(path, dump_markups(landmarks, model))
+    atomic_write(path, dump_markups(landmarks, model, plane))
 
 
-def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) -> LandmarkSet:
+def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, plane: SlicePlane | None = None) -> LandmarkSet:
     """The landmarks in the text of a .mrk.json file; ``what`` names it in errors (and names a task made from it).
 
     A missing "coordinateSystem" means LPS, as in Slicer; RAS is converted. A landmark that the file does not have is
@@ -94,7 +81,7 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str) ->
     flip = _flip_to_lps(markup, faults)
     values = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
     rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
-    return _landmark_set([r for r in rows if r], task, what, faults)
+    return landmark_set([r for r in rows if r], task, what, faults, plane)
 
 
 def _text(content: str | bytes, what: str, separators: str) -> str:
@@ -180,7 +167,7 @@ def _measured(markup: dict, name: str, n: int, faults: list[str]) -> list[float]
     return [math.nan] * n if bad or not values else [float(v) if v >= 0 else math.nan for v in values]
 
 
-def _json_point(raw: object, number: int, flip: float, measured: tuple, faults: list[str]) -> _Point | None:
+def _json_point(raw: object, number: int, flip: float, measured: tuple, faults: list[str]) -> ControlPoint | None:
     if not isinstance(raw, dict):
         faults.append(f"point {number} is {shown(raw)}, not an object")
         return None
@@ -191,14 +178,14 @@ def _json_point(raw: object, number: int, flip: float, measured: tuple, faults: 
     position_status = raw.get("positionStatus", "defined")
     if position_status not in _JSON_STATUS:
         faults.append(f"{where}: positionStatus {shown(position_status)} is none of {', '.join(_JSON_STATUS)}")
-        return _Point(where, raw.get("label"), None, Status.UNSET)
+        return ControlPoint(where, raw.get("label"), None, Status.UNSET)
     if position_status == "preview" and _is_position(raw.get("position")):
         position_status = "defined"
     status = _status(position_status, locked, description)
     position = None
     if status.has_position:  # an undefined point may carry stale coordinates
         position = _lps_position(raw.get("position"), flip, where, faults)
-    return _Point(where, raw.get("label"), position, status, *measured)
+    return ControlPoint(where, raw.get("label"), position, status, *measured)
 
 
 def _is_position(raw: object) -> bool:
@@ -225,7 +212,7 @@ def _lps_position(raw: object, flip: float, where: str, faults: list[str]) -> tu
     return None
 
 
-def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> LandmarkSet:
+def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str, plane: SlicePlane | None = None) -> LandmarkSet:
     """The landmarks in the text of a .fcsv file of Slicer 4.6 or newer; statuses as in parse_markups.
 
     The format has no expected errors, and a file cut off at the end of a line cannot be told from a whole one.
@@ -256,7 +243,7 @@ def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str) -> La
         faults.append(f"{'too many' if rows else 'no'} control points; allowed are 1 to {MAX_POINTS}")
         raise LandmarkFileError(what, faults)
     points = [_fcsv_point(row, i, columns, _FLIP.get(frame, 1.0), faults) for i, row in enumerate(rows, 1)]
-    return _landmark_set([p for p in points if p], task, what, faults)
+    return landmark_set([p for p in points if p], task, what, faults, plane)
 
 
 def _fcsv_header(lines: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -271,7 +258,7 @@ def _fcsv_header(lines: Iterable[str]) -> tuple[dict[str, str], str]:
     return header, ""
 
 
-def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, faults: list[str]) -> _Point | None:
+def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, faults: list[str]) -> ControlPoint | None:
     if "status" not in columns and len(row) == len(columns) + 2:
         columns = [*columns, "status", "autocreated"]  # Slicer writes these two without naming them
     if len(row) != len(columns):
@@ -284,61 +271,18 @@ def _fcsv_point(row: list[str], number: int, columns: list[str], flip: float, fa
         faults.append(f"{where}: lock {shown(lock)} must be 0 or 1")
     if code not in ("0", "1", "2", "3"):
         faults.append(f"{where}: status {shown(code)} is unknown; 0 is undefined, 1 preview, 2 defined, 3 missing")
-        return _Point(where, cells["label"], None, Status.UNSET)
+        return ControlPoint(where, cells["label"], None, Status.UNSET)
     values = [number_or_text(cells[axis].strip()) for axis in "xyz"]
     position_status = "defined" if code == "1" and _is_position(values) else _JSON_STATUS[int(code)]
     status = _status(position_status, lock == "1", cells.get("desc", ""))
     position = _lps_position(values, flip, where, faults) if status.has_position else None
-    return _Point(where, cells["label"], position, status)
+    return ControlPoint(where, cells["label"], position, status)
 
 
-def _landmark_set(points: list[_Point], task: LandmarkTask | None, what: str, faults: list[str]) -> LandmarkSet:
-    """Points in file order to a set in the task's order; raises with everything found so far."""
-    points = [replace(p, label=unicodedata.normalize("NFC", p.label)) if isinstance(p.label, str) else p for p in points]
-    labels = [p.label for p in points if isinstance(p.label, str) and p.label]
-    faults += [f"{p.where}: a control point needs a label" for p in points if p.label in (None, "")]
-    faults += [f"{p.where}: a label must be text" for p in points if not isinstance(p.label, (str, type(None)))]
-    faults += [f"label {shown(x)} appears {n} times" for x, n in Counter(labels).items() if n > 1]
-    if task is None:
-        try:
-            task = LandmarkTask(_task_name(what), tuple(dict.fromkeys(labels)))
-        except TaskError as error:
-            raise LandmarkFileError(what, [*faults, *error.faults]) from None
-    faults += _unknown_labels(list(dict.fromkeys(labels)), task)
-    if task.dims == 2:
-        lifted = [p for p in points if p.position and abs(p.position[2]) > _FLAT_MM]
-        faults += [f"{p.where}: z is {p.position[2]!r}, but points of a 2D task lie at z = 0" for p in lifted]
-    if faults:
-        raise LandmarkFileError(what, faults)
-    found = {p.label: p for p in points}
-    in_order = [found.get(name, _Point("", name, None, Status.UNSET)) for name in task.names]
-    positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
-    errors = np.array([p.expected_error_mm for p in in_order])
-    radii = np.array([p.radius95_mm for p in in_order])
-    radii = radii if np.isfinite(radii).any() else None
-    return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors, radius95_mm=radii)
-
-
-def _unknown_labels(labels: list[str], task: LandmarkTask) -> list[str]:
-    known = set(task.names)
-    unknown = [x for x in labels if x not in known]
-    faults = []
-    if labels and len(unknown) == len(labels):
-        faults.append(f"no label matches task {task.name!r} ({shown(list(task.names))}): is it a file of another task?")
-    for i, label in enumerate(unknown):
-        close = difflib.get_close_matches(label[:100], task.names, n=1) if i < _MAX_HINTS else []
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        faults.append(f"label {shown(label)} is no landmark of task {task.name!r}{hint}")
-    return faults
-
-
-def _task_name(what: str) -> str:
-    stem = re.sub(rf"({re.escape(MARKUPS_SUFFIX)}|{FCSV_SUFFIX}|\.json)$", "", Path(what).name, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).lstrip("_.-")[:100] or "task"
-
-
-def dump_markups(landmarks: LandmarkSet, model: str = "") -> str:
+def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | None = None) -> str:
     """The text of a .mrk.json file: one Fiducial list in LPS mm with all of the task's landmarks in its order.
+
+    Points of a 2D task lie on ``plane``, where the image is one slice of a volume, or else at z = 0.
 
     Expected errors and the radii of 95 % regions are measurements with one value a control point, -1 where it is not known;
     ``model`` is their description, the only free text that Slicer writes back when it saves the file again.
@@ -353,7 +297,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "") -> str:
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
     markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
     markup["lastUsedControlPointNumber"] = len(landmarks.task)
-    markup["controlPoints"] = [_control_point(*row) for row in _rows(landmarks)]
+    markup["controlPoints"] = [_control_point(*row) for row in _rows(landmarks, plane)]
     markup["measurements"] = measurements
     content = {"@schema": SCHEMA, "markups": [markup]}
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -377,16 +321,22 @@ def dump_fcsv(landmarks: LandmarkSet) -> str:
     return out.getvalue()
 
 
-def _rows(landmarks: LandmarkSet) -> list[tuple[int, str, list[float] | None, Status]]:
+def _rows(landmarks: LandmarkSet, plane: SlicePlane | None = None) -> list[tuple[int, str, list[float] | None, Status]]:
     """(number from 1, name, [x, y, z] or None, status) of every landmark."""
     rows, faults = [], []
     for i, (name, status) in enumerate(zip(landmarks.task.names, landmarks.status, strict=True)):
-        position = [*landmarks.positions_mm[i].tolist(), 0.0][:3] if status.has_position else None
+        position = _lifted(landmarks.positions_mm[i], plane) if status.has_position else None
         faults += [f"landmark {name!r}: {fault}" for fault in coordinate_faults(position or [])]
         rows.append((i + 1, name, position, status))
     if faults:
         raise LandmarkFileError("landmarks to write", faults)
     return rows
+
+
+def _lifted(position_mm: np.ndarray, plane: SlicePlane | None) -> list[float]:
+    if plane is not None and len(position_mm) == 2:
+        return plane.lift(position_mm).tolist()
+    return [*position_mm.tolist(), 0.0][:3]
 
 
 def _control_point(number: int, name: str, position: list[float] | None, status: Status) -> dict:

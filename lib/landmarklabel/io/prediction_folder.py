@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.io.tables import predictions_text
@@ -89,10 +90,12 @@ class PredictionFolder:
         """Raises StudyError where a file of this name is there that ``predict`` did not write."""
         self._content(name)
 
-    def write(self, image_id: str, pixels: str, landmarks: LandmarkSet, description: str) -> None:
+    def write(
+        self, image_id: str, pixels: str, landmarks: LandmarkSet, description: str, plane: SlicePlane | None = None
+    ) -> None:
         """Write an image's prediction. Raises StudyError where a person changed the file in the meantime."""
         name = self.path(image_id).name
-        self._write(name, dump_markups(landmarks, description).encode(), pixels)
+        self._write(name, dump_markups(landmarks, description, plane).encode(), pixels)
 
     def write_table(self, rows: Mapping[str, LandmarkSet]) -> None:
         """Write predictions.csv. Raises StudyError where it is not as ``predict`` wrote it."""

@@ -106,7 +106,7 @@ class LandmarkDatastore(Datastore):
             LandmarkFileError: the file. NotFound: the image. Unusable: a value of ``info``. Otherwise as ``submit``.
         """
         self.study.image_path(image_id)
-        tag, landmarks = self.tag(tag), self._parsed(name, content)
+        tag, landmarks = self.tag(tag), self._parsed(name, content, image_id)
         if tag == FINAL:
             partial, author = flag_of(info, "partial"), text_of(info, "user") or text_of(info, "client_id")
             base, key = revision_of(info, required=False), key_of(info)
@@ -114,7 +114,8 @@ class LandmarkDatastore(Datastore):
             more = {"base_revision": base, "key": key, "pixels": text_of(info, "pixels") or None}
             self.submit(image_id, landmarks, author, source="monailabel client", **more)
         else:
-            atomic_write(self._label_path(image_id, tag), dump_markups(landmarks, text_of(info, "model")))
+            text = dump_markups(landmarks, text_of(info, "model"), self.study.plane_of(image_id))
+            atomic_write(self._label_path(image_id, tag), text)
         return image_id
 
     def submit(
@@ -148,12 +149,13 @@ class LandmarkDatastore(Datastore):
             image_id, landmarks, author=who, source=source, base_revision=base_revision, key=key, pixels=pixels
         )
 
-    def _parsed(self, name: str, content: bytes) -> LandmarkSet:
+    def _parsed(self, name: str, content: bytes, image_id: str) -> LandmarkSet:
         """A label file a client sent. Raises LandmarkFileError."""
         name = name.lower()
         if not name.endswith((MARKUPS_SUFFIX, FCSV_SUFFIX)):
             raise LandmarkFileError("label", [f"a file ending {Path(name).suffix[:40]!r}; landmarks are .mrk.json or .fcsv"])
-        return (parse_fcsv if name.endswith(FCSV_SUFFIX) else parse_markups)(content, self.study.task, "label")
+        parse = parse_fcsv if name.endswith(FCSV_SUFFIX) else parse_markups
+        return parse(content, self.study.task, "label", self.study.plane_of(image_id))
 
     def tag(self, tag: object) -> str:
         """A tag to write under, which names a folder. Raises UsageError for one that differs from a known one by case only."""
@@ -276,7 +278,10 @@ class LandmarkDatastore(Datastore):
 
     def _write_case(self, archive: zipfile.ZipFile, image_id: str) -> None:
         """The label as the store has it, then the image: nothing of a case whose label or image cannot be read."""
-        label, image = dump_markups(self.study.labels(image_id)), self.study.image_path(image_id)
+        label, image = (
+            dump_markups(self.study.labels(image_id), plane=self.study.plane_of(image_id)),
+            self.study.image_path(image_id),
+        )
         parts = sorted(p for p in image.rglob("*") if p.is_file()) if image.is_dir() else [image]
         for part in parts:
             with part.open("rb"):

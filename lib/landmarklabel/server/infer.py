@@ -23,7 +23,7 @@ from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.inference.suggest import Suggestion, suggest
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.files import MARKUPS_SUFFIX
-from landmarklabel.io.images import read_geometry, read_image
+from landmarklabel.io.images import read_geometry, read_image, slice_plane
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
@@ -237,7 +237,8 @@ class LandmarkInfer(InferTask):
         place = self.study.cache_dir / "results"  # a client on this machine may save under the same name in its own place
         place.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=place, suffix=MARKUPS_SUFFIX, delete=False, encoding="utf-8") as file:
-            file.write(dump_markups(landmarks, f"{self.preset.key} v{version}" if origin == "model" else origin))
+            model = f"{self.preset.key} v{version}" if origin == "model" else origin
+            file.write(dump_markups(landmarks, model, slice_plane(request["image"], landmarks.task.dims)))
         return file.name, {
             **self.to_wire(answer),
             "label_names": {n: i for i, n in enumerate(landmarks.task.names)},

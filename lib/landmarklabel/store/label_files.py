@@ -25,6 +25,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
+from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_disk, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.io.swap import swap_in
@@ -74,11 +75,13 @@ class Naming:
         task: its task.
         renames: (old, new) names; revisions made before hold the old one.
         made_on: image id, and time (ns) when the label was made or None for now, to what a revision records of its image.
+        plane_of: image id to where its slice lies, in a 2D study.
     """
 
     task: LandmarkTask
     renames: tuple[tuple[str, str], ...] = ()
     made_on: Callable[[str, int | None], dict] = lambda *_: {}
+    plane_of: Callable[[str], SlicePlane | None] = lambda _: None
 
     def read(self, body: dict) -> LandmarkSet:
         """A revision's landmarks under today's names. Raises StudyError."""
@@ -290,9 +293,9 @@ class LabelFiles:
 
     def _parse(self, data: bytes, image_id: str, head: Revision | None) -> tuple[LandmarkSet, bool]:
         """A file's landmarks, and whether it has names that were changed since its revision. Raises LandmarkFileError."""
-        task, what = self._naming.task, self._name(image_id)
+        task, what, plane = self._naming.task, self._name(image_id), self._naming.plane_of(image_id)
         try:
-            return parse_markups(data, task, what), False
+            return parse_markups(data, task, what, plane), False
         except LandmarkFileError as error:
             tried = {task.hash}
             for revision in self._back_from(head):
@@ -300,7 +303,7 @@ class LabelFiles:
                 if old.hash not in tried:
                     tried.add(old.hash)
                     with suppress(LandmarkFileError):
-                        return self._naming.read(body_of(parse_markups(data, old, what))), True
+                        return self._naming.read(body_of(parse_markups(data, old, what, plane))), True
             raise error
 
     def _is_fragment(self, data: bytes, head: Revision) -> bool:
@@ -336,7 +339,7 @@ class LabelFiles:
         return self._revisions.save(image_id, body, author="file", source="edited file", base_revision=number)
 
     def _text(self, revision: Revision) -> str:
-        return dump_markups(self._naming.read(revision.body))
+        return dump_markups(self._naming.read(revision.body), plane=self._naming.plane_of(revision.image_id))
 
     def _name(self, image_id: str) -> str:
         return f"labels/final/{image_id}{MARKUPS_SUFFIX}"

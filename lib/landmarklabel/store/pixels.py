@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+UNREADABLE = "unreadable"  # instead of a hash
+PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
 SETTLED_NS = 2_000_000_000  # a file changed more recently may change again without a new time stamp
 
 

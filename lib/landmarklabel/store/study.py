@@ -25,13 +25,12 @@ from landmarklabel.store.bodies import body_of
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
-from landmarklabel.store.pixels import PixelHashes, changed_ns, stamp
+from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, changed_ns, stamp
+from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
 
-UNREADABLE = "unreadable"  # instead of a hash
-PIXELS_NOTED = "pixels noted"  # in the audit trail: of an image whose newest label is older than hashes of pixels
 LOCK_S = 10.0  # that a writer waits for others; a save takes some 20 ms
 VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
 _QUICK_S, _REST = 0.2, 20.0  # a look that took longer is followed by a pause of so many times its length
@@ -77,7 +76,8 @@ class Study:
         self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
         self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, lambda: me._lock(), trash)
-        self._naming = Naming(task, self._record.renames, lambda *given: me._made_on(*given))
+        self.plane_of = SlicePlanes(task.dims, lambda image_id: me._images.path(image_id)).of
+        self._naming = Naming(task, self._record.renames, lambda *given: me._made_on(*given), self.plane_of)
         memory = self.cache_dir / "label_files.json"
         self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, trash)
         self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
