@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
+from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.folders import find_images, find_label_files
@@ -64,7 +63,7 @@ def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], lo
     if a.masks:
         if not a.rule:
             raise UsageError("--masks needs --rule centroid or --rule extremes")
-        masks = tqdm(find_images([a.masks]).paths.items(), desc="masks", unit="image", disable=None)
+        masks = followed(find_images([a.masks]).paths, "masks")
         return _of_one(read_masks(a.masks, masks, task, a.rule))
     if long:
         return _long(a.table, a.annotators, task)

@@ -6,9 +6,8 @@ import argparse
 import sys
 from dataclasses import dataclass, field, replace
 
-from tqdm import tqdm
-
 from landmarklabel.cli.import_labels import Labels, read_labels
+from landmarklabel.cli.progress import followed
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import describe_image
@@ -57,7 +56,7 @@ def import_study(a: argparse.Namespace) -> None:
         _check_complete(images, labels, homeless)
     study, account = Study(a.study, task, a.store), _Account()
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
-    for image_id, path in tqdm(images.items(), desc="import", unit="image", disable=None):
+    for image_id, path in followed(images, "import"):
         _import_one(study, image_id, path, labels, account, a)
     print(_summary(a.study, study, images, labels, account))
     _say([*labels.remarks, *account.refused, *_grouped(account.remarks), *_remarks(a, study, homeless, labels, account)])

@@ -8,8 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
@@ -40,7 +39,7 @@ def predict(a: argparse.Namespace) -> int:
     failed, kept = [], []
     with PredictionFolder(a.out, _hash(record)) as folder:
         folder.check(TABLE)
-        for image_id, path in tqdm(images.items(), desc="predict", unit="image", disable=None):
+        for image_id, path in followed(images, "predict"):
             try:
                 rows[image_id] = _predict_one(folder, model, image_id, path, kept)
             except ImageRejected as error:

@@ -7,8 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from landmarklabel.cli.progress import followed
 from landmarklabel.errors import FaultsError, StudyError, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.tables import read_ids
@@ -38,7 +37,7 @@ def clicks(a: argparse.Namespace) -> None:
     if model.prior is None:
         print("landmarklabel: the model has no shape prior: clicks move nothing else", file=sys.stderr)
     played = {}
-    for image_id, truth in tqdm(labels.items(), desc="clicks", unit="image", disable=None):
+    for image_id, truth in followed(labels, "clicks"):
         try:
             image = read_image(study.image_path(image_id), task.dims)
         except FaultsError as error:

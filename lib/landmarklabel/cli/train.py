@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,12 +25,14 @@ DEFAULT_MINUTES = 30.0
 
 def train(a: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
+    from landmarklabel.inference.model import read_record
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.trainings import fit_and_decide, gather, live_model, trained_on
+    from landmarklabel.services.trainings import fit_and_decide, gather, hardly_trained, live_model, trained_on
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
     from landmarklabel.training.publishing import ModelShelf
 
+    begun = time.monotonic()
     task = resolve_study_task(a.task, a.study, url=a.store)
     preset = find_preset(a.model, task.dims)
     _check(a)
@@ -37,13 +40,15 @@ def train(a: argparse.Namespace) -> int:
     use_all_cores()
     study = open_study(a.study, task, a.store)
     material = gather(study, read_ids(a.valid) if a.valid else None)
-    for text in material.left_out:
+    for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
     shelf = ModelShelf(study.models_dir / preset.served_as)
     folder = Path(a.out) if a.out else shelf.candidate
     device = choose_device(a.device)
     config = FitConfig(preset, Budget(minutes, a.steps), a.seed, device, a.resume, pool=material.unlabelled)
+    if minutes is not None and not a.resume:
+        config.ends_at = begun + 60 * minutes
     with ExitStack() as held:
         if not a.no_publish:
             held.enter_context(shelf.training_lock())
@@ -55,6 +60,8 @@ def train(a: argparse.Namespace) -> int:
             print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
             return 130
         print(f"{a.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
+        if few := hardly_trained(read_record(folder)):
+            print(f"landmarklabel: {few}", file=sys.stderr)
         if not a.no_publish:
             _offer(study, shelf, Path(a.out) if a.out else None, done.decision)
     study.close()
@@ -154,12 +161,12 @@ class _Interrupt:
 
 
 class _Lines:
-    """Progress where there is no terminal for a bar: a line every tenth of the way."""
+    """Progress where there is no terminal for a bar: a line every tenth of the way, and where a phase begins."""
 
     def __init__(self):
-        self.tenth = 0
+        self.tenth, self.stage = 0, ""
 
     def __call__(self, p) -> None:
-        if int(10 * p.fraction) > self.tenth:
-            self.tenth = int(10 * p.fraction)
+        if int(10 * p.fraction) > self.tenth or p.stage != self.stage:
+            self.tenth, self.stage = int(10 * p.fraction), p.stage
             print(f"{10 * self.tenth} %: {p.stage} step {p.step}, loss {p.loss:.3f}, {p.seconds / 60:.1f} min", flush=True)

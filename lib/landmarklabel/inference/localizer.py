@@ -76,6 +76,7 @@ class Localizer:
         prior: what the training labels say about the shape, or None where they say too little.
         calibration: presence threshold and expected errors.
         reference: pixels whose grey values images are matched to (``hand2024``), or None.
+        untaught: names of landmarks that no training case had: they are answered unset.
         device: where to run.
     """
 
@@ -89,6 +90,7 @@ class Localizer:
     pose: ShapePose | None = None
     prior: ShapePrior | None = None
     reference: np.ndarray | None = None
+    untaught: tuple[str, ...] = ()
     device: torch.device = torch.device("cpu")
     precision: str | None = None
     most_crops: int | None = field(default=None, init=False, repr=False)  # at a time; None for all
@@ -115,7 +117,7 @@ class Localizer:
 
     def suggest(self, evidence: Evidence, geometry: ImageGeometry, **given) -> Suggestion:
         """``inference.suggest.suggest`` with what this model knows; ``given``: ``fixed`` and ``absent``."""
-        return suggest(self.task, geometry, self.prior, evidence, self.calibration, **given)
+        return suggest(self.task, geometry, self.prior, evidence, self.calibration, **given, untaught=self.untaught)
 
     def look(self, case: Case) -> Evidence:
         """Run the networks on one image, from further sides where what they find makes no sense."""

@@ -51,6 +51,7 @@ def save_model(folder: str | Path, model: Localizer, record: dict) -> None:
         "calibration": asdict(model.calibration),
         "pose": _pose_to_json(model.pose),
         "prior": _prior_to_json(model.prior),
+        "untaught": list(model.untaught),
         **record,
     }
     write_json(folder / RECORD, content)
@@ -97,6 +98,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         calibration = _calibration(record["calibration"])
         sha256 = str(record["weights_sha256"])
         pose = _pose_from_json(record.get("pose"), own)
+        untaught = tuple(own.names[own.index(name)] for name in record.get("untaught", ()))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, FaultsError) as error:
         raise ModelError(f"{folder}: {RECORD} is damaged ({error!r})") from None
     except LandmarkLabelError as error:
@@ -105,7 +107,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         raise ModelError(f"{folder}: trained for task {own.name!r} with other landmarks than task {task.name!r} has")
     tensors, _ = load_tensors(Path(folder) / WEIGHTS, sha256)
     model = Localizer(task or own, preset, grid, build_locator(preset.network, own.dims, len(own)), crops)
-    model.calibration, model.device, model.pose = calibration, device, pose
+    model.calibration, model.device, model.pose, model.untaught = calibration, device, pose, untaught
     refine = preset.refine.network if preset.refine else "shared"
     model.prior = _prior_from_tensors(record.get("prior"), tensors, own, folder)
     model.refiner = build_refiner(refine, own.dims, len(own), crops.scales, crops.presence) if crops else None

@@ -60,6 +60,7 @@ def suggest(
     fixed: Mapping[str, Sequence[float]] | None = None,
     absent: Sequence[str] = (),
     before: Explained | None = None,
+    untaught: Sequence[str] = (),
 ) -> Suggestion:
     """Bring a person's points, the networks' evidence and the shape prior into agreement. No network runs.
 
@@ -72,18 +73,21 @@ def suggest(
         fixed: (d,) LPS mm by name; they come back unchanged, as PLACED.
         absent: names a person called absent.
         before: an earlier explanation of the same image, to start from.
+        untaught: names that the networks were never shown: whatever they say of them is noise, and they stay unset.
     """
     n, d = len(task), task.dims
     given = {task.index(name): np.asarray(p, float)[:d] for name, p in (fixed or {}).items()}
     gone = np.isin(np.arange(n), [task.index(name) for name in absent])
     by_person = gone | np.isin(np.arange(n), list(given))
+    unknown = np.isin(np.arange(n), [task.index(name) for name in untaught]) & ~by_person
     detected, covariance = np.full((n, d), np.nan), np.full((n, d, d), np.nan)
     if evidence is not None:
-        gone |= (evidence.presence < calibration.presence_threshold) & ~by_person
-        detected, covariance = np.where(gone[:, None], np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
+        gone |= (evidence.presence < calibration.presence_threshold) & ~by_person & ~unknown
+        nowhere = (gone | unknown)[:, None]
+        detected, covariance = np.where(nowhere, np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
     explained, positions, flagged, slips = None, detected.copy(), np.zeros(n, bool), []
     if prior is not None:
-        candidates = None if evidence is None else evidence.candidates.without(gone)
+        candidates = None if evidence is None else evidence.candidates.without(gone | unknown)
         usual, start, lost = prior.usual.in_image(geometry), before and before.posterior.pose, np.flatnonzero(gone)
         explained = explain(prior, usual, candidates, given, lost, start)
         agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
@@ -97,18 +101,18 @@ def suggest(
         covariance, radius95 = calibration.region(decided, expected)
     for i, p in given.items():
         positions[i], covariance[i] = p, 0.0
-    positions[gone] = np.nan
+    positions[gone | unknown] = np.nan
     landmarks = LandmarkSet(
         task,
         positions,
         _status(positions, gone, given),
-        expected_error_mm=np.where(gone | by_person, np.nan, expected),
+        expected_error_mm=np.where(gone | by_person | unknown, np.nan, expected),
         covariance_mm2=covariance,
         presence=None if evidence is None else evidence.presence,
-        radius95_mm=None if radius95 is None else np.where(gone | by_person, np.nan, radius95),
+        radius95_mm=None if radius95 is None else np.where(gone | by_person | unknown, np.nan, radius95),
     )
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
-    flagged = (flagged & ~(gone | by_person)) | np.isin(np.arange(n), slips)
+    flagged = (flagged & ~(gone | by_person | unknown)) | np.isin(np.arange(n), slips)
     return Suggestion(landmarks, flagged, detected, explained, None if chosen is None else task.names[chosen], decided)
 
 

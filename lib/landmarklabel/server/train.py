@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ class LandmarkTrain(TrainTask):
                 return report.end("failed", "the memory of the GPU does not suffice; train with device cpu")
 
     def _train(self, request: dict, report: _Report) -> dict:
-        material = gather(self.study)
+        begun, material = time.monotonic(), gather(self.study)
         device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
         live = live_model(self.study, self.shelf, device)
         config = FitConfig(
@@ -99,7 +100,9 @@ class LandmarkTrain(TrainTask):
             pool=material.unlabelled,
             twice=self._new_or_hard(material.train) if live is not None else frozenset(),
         )
-        report.start(config.budget, len(material.train), len(material.valid), material.left_out)
+        if config.budget.minutes is not None:
+            config.ends_at = begun + 60 * config.budget.minutes
+        report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
         done = self._fit(config, material, live, report)
         version = self.shelf.settle(done.decision)
         if done.decision.publish:
@@ -111,10 +114,9 @@ class LandmarkTrain(TrainTask):
         stop, folder, known = _server_is_gone(), self.shelf.candidate, trained_on(self.shelf)
         if (folder / "state").is_dir():
             with contextlib.suppress(UsageError, ModelError):
-                config.resume = True
-                return fit_and_decide(self.study, material, config, folder, live, report.progress, stop, known=known)
+                again = replace(config, resume=True, ends_at=None)
+                return fit_and_decide(self.study, material, again, folder, live, report.progress, stop, known=known)
         shutil.rmtree(folder, ignore_errors=True)
-        config.resume = False
         return fit_and_decide(self.study, material, config, folder, live, report.progress, stop, known=known)
 
     def _new_or_hard(self, train: list[Case]) -> frozenset[str]:

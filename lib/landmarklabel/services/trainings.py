@@ -8,20 +8,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.inference.template import Template
+from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.fit import FitConfig, fit, never_labelled
 from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.publishing import Decision, ModelShelf, Predictor, decide
 
 LEFT_OUT_SHARE = 1 / 3  # of a first training's budget, for the trainings that leave one case out
 MOST_LEFT_OUT = 5  # cases
+FEW_STEPS = 100  # of a phase: with fewer a network says hardly more than where landmarks are on the average
 LEAST_MINUTES, LEAST_STEPS = 1.0, 100  # of such a training: less teaches nothing that could be held against the template
 
 
@@ -33,12 +37,14 @@ class Material:
         train, valid: labelled cases.
         unlabelled: images without labels.
         left_out: what could not be used, one text each.
+        remarks: what a person should know of what is there, one text each.
     """
 
     train: list[Case]
     valid: list[Case]
     unlabelled: list[Path]
     left_out: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,38 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
         train, valid = [i for i in cases if i not in set(valid_ids)], sorted(set(valid_ids) & set(cases))
     changed = study.changed()
     unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in changed]
-    return Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])
+    material = Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])
+    material.remarks += _remarks(study.task, material)
+    return material
+
+
+def _remarks(task: LandmarkTask, material: Material) -> list[str]:
+    """What a training is given that will not teach what it should."""
+    remarks = []
+    if material.train and (never := never_labelled(task, material.train)):
+        names = ", ".join(never[:10]) + (f" and {len(never) - 10} more" if len(never) > 10 else "")
+        remarks.append(
+            f"{len(never)} of {len(task)} landmarks have no label in any training case and will be answered unset: {names}"
+        )
+    constant = [c.image_id for c in (*material.train, *material.valid) if np.ptp(c.image.pixels) == 0]
+    if constant:
+        listed = ", ".join(constant[:10]) + (f" and {len(constant) - 10} more" if len(constant) > 10 else "")
+        remarks.append(f"{len(constant)} images have the same grey value everywhere, nothing can be learned from them: {listed}")
+    if not material.valid:
+        remarks.append(
+            "no validation cases: how far the model is off will not be measured and its confidence not be calibrated "
+            "(a fifth of the labelled cases is kept for that once there are enough; --valid names some)"
+        )
+    return remarks
+
+
+def hardly_trained(record: dict) -> str | None:
+    """A word on a model that saw too few training steps to have learned anything, by its record; None where it saw enough."""
+    steps = record.get("steps") or {}
+    if not steps or min(steps.values()) >= FEW_STEPS:
+        return None
+    few = ", ".join(f"{count} of {stage}" for stage, count in steps.items())
+    return f"hardly trained, {few} steps: give it more --minutes (some {FEW_STEPS} steps of each phase are a beginning)"
 
 
 def fit_and_decide(
@@ -98,6 +135,7 @@ def fit_and_decide(
     folds, part = _left_out(config.budget, train) if check and live is None and not material.valid else ([], None)
     share = 1 - LEFT_OUT_SHARE if folds else 1.0
     whole = config.budget.part(share) if folds else config.budget
+    looks = 1 + (2 if check else 0)  # by the model for its metrics and for the gate, and by what answers now
 
     def show(begin: float, share: float, name: str = "") -> Callable[[Progress], None]:
         return lambda p: on_progress(replace(p, stage=name or p.stage, fraction=begin + share * p.fraction))
@@ -105,12 +143,12 @@ def fit_and_decide(
     left_out, each = [], (1 - share) / max(len(folds), 1)
     for number, case in enumerate(folds):  # before the model itself: a run that is stopped in it can go on
         others = [c for c in train if c is not case]
-        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset())
+        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset(), ends_at=None)
         without, _ = fit(task, others, [], settings, folder / "left_out", show(number * each, each, "check"), should_stop)
         left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
     shutil.rmtree(folder / "left_out", ignore_errors=True)
     told = show(1 - share, share)
-    model, metrics = fit(task, train, material.valid, replace(config, budget=whole), folder, told, should_stop)
+    model, metrics = fit(task, train, material.valid, replace(config, budget=whole, looks_after=looks), folder, told, should_stop)
     if not check:
         return Trained(model, metrics, Decision(False, "not held against anything"))
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid if c.image_id not in set(known)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_ne
 LOOSE = (4.0, 8.0, 16.0, 64.0)  # tried for Calibration.loose …
 ENOUGH_TO_CHOOSE = 8  # … with so many validation cases
 LEAST_CROP, CROP_MULTIPLE = 16, 8  # samples a side of a 3D crop in a small volume; the refiner halves it three times
+LOOK_FURTHER = 1.5  # a look at an image takes so many times as long as one pass of the networks, on the average
+LEAST_SECONDS = 1.0  # of a stage whose time is up before it begins
 FIRST_ROUND = 0.4  # of the budget, where unlabelled images teach a second one
 
 
@@ -51,6 +54,9 @@ class FitConfig:
         start_from: a model of the same task and preset whose weights to start from.
         pool: images without labels: what is found in them teaches a second round of training, and the shape prior.
         twice: ids of cases that are shown twice as often.
+        ends_at: ``time.monotonic()`` by which all must be done where the budget is one of time: measuring and calibrating
+            included, and what comes before the first step. None counts the seconds of training steps alone.
+        looks_after: how often the validation cases are looked at once the networks are trained.
     """
 
     preset: Preset
@@ -61,6 +67,8 @@ class FitConfig:
     start_from: Localizer | None = None
     pool: Sequence[Path] = ()
     twice: frozenset[str] = frozenset()
+    ends_at: float | None = None
+    looks_after: int = 1
 
 
 def fit(
@@ -96,7 +104,7 @@ def fit(
     pose = _wild_pose(preset, usable)
     model = _untrained(task, usable, config, pose)
     shapes = [(c.image.geometry, c.landmarks) for c in usable]
-    model.prior = learn_prior(shapes)
+    model.prior, model.untaught = learn_prior(shapes), never_labelled(task, usable)
     usable = [model.case(c.image_id, c.image, c.landmarks) for c in usable]
     usable += [c for c in usable if c.image_id in config.twice]
     if pose is not None:
@@ -107,11 +115,13 @@ def fit(
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
+    run.later = valid * config.looks_after
     _train_in_rounds(run, model, usable, shapes)
     metrics = measure(model, valid)
     record = {
         "seed": config.seed,
         "minutes": run.minutes,
+        "steps": run.steps,
         "train_labels": {c.image_id: label_hash(c.landmarks) for c in sorted(usable, key=lambda c: c.image_id)},
         "valid_ids": sorted(c.image_id for c in valid),
         "metrics": metrics,
@@ -175,6 +185,12 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     model.calibration = replace(fitted, loose=plain.loose, local_share=share)
 
 
+def never_labelled(task: LandmarkTask, cases: Sequence[Case]) -> tuple[str, ...]:
+    """Names of landmarks of which no case says anything, not even that they are absent."""
+    stated = np.any([[s.by_person or s.has_position for s in c.landmarks.status] for c in cases], axis=0)
+    return tuple(name for name, known in zip(task.names, stated, strict=True) if not known)
+
+
 def hidden_places(prior: ShapePrior, case: Case) -> np.ndarray | None:
     """(n, d) where the shape of the present landmarks would have the absent ones, LPS mm; None where none is absent."""
     state = landmark_state(case.landmarks)
@@ -225,7 +241,8 @@ class _Run:
     def __init__(self, config: FitConfig, state: Path, on_progress, should_stop):
         self.config, self.state, self.on_progress, self.should_stop = config, state, on_progress, should_stop
         self.share = config.preset.refine.share if config.preset.refine else 0.0
-        self.minutes = 0.0
+        self.minutes, self.steps = 0.0, {}
+        self.later: Sequence[Case] = ()  # looked at when the networks are trained
 
     def check(self, task: LandmarkTask, cases: Sequence[Case]) -> None:
         """Refuse to resume a run that was about something else; start a fresh record otherwise."""
@@ -244,7 +261,7 @@ class _Run:
         middle = end - self.share * (end - begin)
         model.locator.to(memory_format=torch.contiguous_format)
         stage = LocatorStage(model.locator, self.config.preset, model.grid, cases, self.config.seed, wild=model.pose is not None)
-        model.locator = self._train(stage, begin, middle, again).to(self.config.device)
+        model.locator = self._train(stage, begin, middle, again, self._looking_takes(model)).to(self.config.device)
         if self.config.preset.refine is not None:
             self._refine(model, cases, middle, end, again)
 
@@ -263,18 +280,37 @@ class _Run:
                     start.refiner.state_dict(), strict=False
                 )  # presence may be new, or no longer asked for
         stage = RefinerStage(model.refiner, preset, model.grid, model.crops, cases, self.config.seed)
-        model.refiner = self._train(stage, begin, end, again).to(self.config.device)
+        model.refiner = self._train(stage, begin, end, again, self._looking_takes(model)).to(self.config.device)
 
-    def _train(self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: bool) -> torch.nn.Module:
-        whole, share = self.config.budget, end - begin
-        part = whole.part(share)
+    def _looking_takes(self, model: Localizer) -> float:
+        """Seconds that the looks at the validation cases will take, by one look of the networks as they are now."""
+        if self.config.ends_at is None or not self.later:
+            return 0.0
+        started = time.monotonic()
+        model.detect(self.later[0])
+        return (time.monotonic() - started) * LOOK_FURTHER * len(self.later)
+
+    def _part(self, begin: float, end: float, reserved_s: float) -> Budget:
+        """The budget of a stage; by the clock it is its share of what is left, so that what else takes time is made up for."""
+        part = self.config.budget.part(end - begin)
+        if self.config.ends_at is None or part.minutes is None:
+            return part
+        left_s = max(self.config.ends_at - time.monotonic() - reserved_s, 0.0)
+        return replace(part, minutes=max(left_s / 60 * (end - begin) / (1 - begin), LEAST_SECONDS / 60))
+
+    def _train(
+        self, stage: LocatorStage | RefinerStage, begin: float, end: float, again: bool, reserved_s: float
+    ) -> torch.nn.Module:
+        share = end - begin
+        part = self._part(begin, end, reserved_s)
         seconds = 0.0
 
         def report(p: Progress) -> None:
             nonlocal seconds
-            seconds = p.seconds
+            seconds, self.steps[stage.name] = p.seconds, earlier + p.step
             self.on_progress(Progress(p.stage, p.step, begin + share * p.fraction, p.loss, self.minutes * 60 + p.seconds))
 
+        earlier = self.steps.get(stage.name, 0)
         ema = run_stage(
             stage,
             part,
