@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 
 from label_writer import IDS, TASK
+from tests.thoroughness import times
 
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.study import Study
 
-ROUNDS = 200
+ROUNDS = times(60, in_full=200)
 WRITER = Path(__file__).with_name("label_writer.py")
 
 
-def test_two_hundred_kills_lose_no_acknowledged_label(tmp_path):
+def test_kills_lose_no_acknowledged_label(tmp_path):
     for image_id in IDS:
         (tmp_path / f"{image_id}.png").touch()
     command = [sys.executable, str(WRITER), str(tmp_path), str(ROUNDS), "0"]

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from hypothesis import seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from tests.thoroughness import times
 
 from landmarklabel.errors import Conflict
 from landmarklabel.io.files import MARKUPS_SUFFIX
@@ -29,7 +30,7 @@ TASK = LandmarkTask("t", ("p", "q"), dims=2)
 IMAGES = st.sampled_from(["a", "b"])
 PROGRAMS = st.sampled_from([0, 1])
 EDITS = st.sampled_from([None, "save", "swap_in"])  # a step of a submission
-INTERLEAVINGS = int(os.environ.get("LANDMARKLABEL_INTERLEAVINGS", "1000"))
+INTERLEAVINGS = times(150, in_full=1000)
 FAST_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # these tests are about order, not about disks
 
 
@@ -203,7 +204,7 @@ class AnythingGoes(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_a_thousand_interleavings_lose_nothing_and_replace_nothing_silently(monkeypatch):
+def test_random_interleavings_lose_nothing_and_replace_nothing_silently(monkeypatch):
     monkeypatch.setattr(label_files, "QUIET_NS", 0)  # an editor that has closed its file is done
     monkeypatch.setattr(label_files, "KEPT_NS", 0)
     limits = settings(max_examples=INTERLEAVINGS, stateful_step_count=8, deadline=None, database=None)

@@ -16,13 +16,14 @@ import psutil
 import pytest
 import requests
 from serving import Material, serving, wait_until
+from tests.thoroughness import times
 
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.study import Study
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "made_by_77eac5a.tar.xz"
-KILLS = 20
+KILLS = times(5, in_full=20)
 AT_ONCE, IMAGES = 50, 12
 
 
@@ -87,7 +88,7 @@ class People:
 
 
 @pytest.mark.slow
-def test_twenty_killed_servers_lose_nothing(material):
+def test_killed_servers_lose_nothing(material):
     """In every round two people submit to a real server while a third saves a label file by hand; then it is killed -9."""
     rng, numbers = random.Random(15), iter(range(1, 10**6))
     people = People(material, numbers)

@@ -99,7 +99,7 @@ def started(entrance: str, material: Material, *more: str, scheme: str = "http")
 
     try:
         wait_until(answers, START_S, "the server to answer")
-        yield process, url, log.read_text
+        yield process, url, lambda: log.read_text(encoding="utf-8")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

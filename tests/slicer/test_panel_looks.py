@@ -17,6 +17,7 @@ from LandmarkLabelLib.logic import LandmarkLogic  # noqa: E402
 
 
 def test_every_text_people_see_passes_translation(tmp_path):
+    slicer.mrmlScene.Clear(False)  # volumes of other tests have names of their own
     panel, window = qt_harness.example(tmp_path, translate=lambda text: f"«{text}»")
     panel.logic.conflict = ("case_12", None)
     data = {

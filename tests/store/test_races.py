@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from tests.store.studies import label_file, on_file, points
+from tests.thoroughness import times
 
 from landmarklabel.errors import Busy, Conflict, KeyReused
 from landmarklabel.io import locks, swap
@@ -102,10 +103,10 @@ def test_an_earlier_file_that_a_person_puts_back_in_that_moment_is_a_revision_to
     assert same_landmarks(study.labels("a"), points(study.task, 1)) and len(study.history("a")) == 4
 
 
-def test_sixty_edits_during_sixty_submissions_are_all_there(study):
+def test_edits_during_submissions_are_all_there(study):
     """Without any hook: a person who saves all the time while others submit."""
     study.save("a", points(study.task, 1))
-    said, stop = [], threading.Event()
+    said, stop, rounds = [], threading.Event(), times(25, in_full=60)
 
     def edit():
         value = 1000
@@ -119,13 +120,13 @@ def test_sixty_edits_during_sixty_submissions_are_all_there(study):
 
     thread = threading.Thread(target=edit)
     thread.start()
-    submitted = [study.save("a", points(study.task, 5000 + i)).number for i in range(60)]
+    submitted = [study.save("a", points(study.task, 5000 + i)).number for i in range(rounds)]
     stop.set()
     thread.join()
     study.sync()
     history = study.history("a")
     kept = {int(study.read(r).positions_mm[0, 0]) for r in history}
-    assert len(submitted) == 60 and {5000 + i for i in range(60)} <= kept
+    assert len(submitted) == rounds and {5000 + i for i in range(rounds)} <= kept
     overwritten_by_the_editor_itself = set(said) - kept
     assert said[-1] in kept and len(overwritten_by_the_editor_itself) < len(said) - 20
 
