@@ -28,9 +28,7 @@ def main() -> int:
     verbs.add_parser("setup", help="make .venv and install everything")
     verbs.add_parser("demo", help="the whole loop on synthetic cases; writes a report").set_defaults(rest=True)
     verbs.add_parser("test", help="the whole test suite; further words go to pytest").set_defaults(rest=True)
-    verbs.add_parser("release-check", help="the suite with every repetition in full; 40 minutes").set_defaults(
-        rest=True
-    )
+    verbs.add_parser("release-check", help="the suite with every repetition in full; 40 minutes").set_defaults(rest=True)
     verbs.add_parser("lint", help="ruff over everything")
     verbs.add_parser("bench", help="speed and memory figures as JSON").set_defaults(rest=True)
     arguments, rest = parser.parse_known_args()

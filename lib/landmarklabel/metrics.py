@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 SDR_RADII_MM = (2.0, 2.5, 3.0, 4.0)
 OUTLIER_RADII_MM = (2.0, 4.0, 10.0)
+
+
+def unit_of(task: LandmarkTask, units: Iterable[str]) -> str:
+    """The unit of errors over images of these units: mm where the task's rule scales them, px where one has no spacing."""
+    return "mm" if task.scale is not None or "px" not in set(units) else "px"
 
 
 def point_errors_mm(predicted: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
@@ -21,7 +26,7 @@ def point_errors_mm(predicted: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
     return np.linalg.norm(predicted.positions_mm - truth.positions_mm, axis=1) * scale
 
 
-def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int = 1000, seed: int = 0) -> dict:
+def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int = 1000, seed: int = 0, unit: str = "mm") -> dict:
     """Metrics over (predicted, truth) pairs of the same task.
 
     A landmark that is in the truth but not found counts as a failure in SDR and outliers and not in the mean; found ones
@@ -31,15 +36,16 @@ def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int =
         pairs: one an image; at least one.
         bootstrap: resamples of the images for the 95 % confidence intervals; 0 for none.
         seed: of the bootstrap.
+        unit: of the errors (``unit_of``): the keys say mm for either.
 
     Returns:
-        The content of ``evaluate --json``; distances in mm (after the scale rule), rates in percent.
+        The content of ``evaluate --json``; distances in ``unit`` (after the scale rule), rates in percent.
     """
     errors = np.stack([point_errors_mm(p, t) for p, t in pairs])
     in_truth = np.stack([t.defined for _, t in pairs])
     found = np.isfinite(errors)
     missed = in_truth & ~found
-    out = {"n_images": len(pairs), "n_landmarks": errors.shape[1], "n_points": int(in_truth.sum())}
+    out = {"unit": unit, "n_images": len(pairs), "n_landmarks": errors.shape[1], "n_points": int(in_truth.sum())}
     out |= {"n_missed": int(missed.sum()), **_distances(errors, missed)}
     out["image_point_error_mm"] = _spread(_row_means(errors))
     out["presence"] = _presence(pairs)

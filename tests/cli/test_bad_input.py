@@ -13,6 +13,7 @@ from tests.hostile.corpus import HostileFile, hostile_files
 from tests.io import image_corpus, landmark_corpus
 
 from landmarklabel.cli import main
+from landmarklabel.io.images import read_geometry
 
 IMAGES = hostile_files("images") | {case.id: case for case in image_corpus.CASES}
 LANDMARKS = hostile_files("landmarks")
@@ -51,7 +52,7 @@ class GoodStudy:
         self.task_file.write_text(json.dumps(task.to_json()), encoding="utf-8")
         (folder / "good").mkdir()
         (folder / "good" / image).write_bytes(content)
-        numbers = ",".join(["1.5"] * len(task) * task.dims)
+        numbers = ",".join(map(str, read_geometry(folder / "good" / image).origin.tolist() * len(task)))
         (folder / "points.csv").write_text(f"{Path(image).stem},{numbers}\n", encoding="utf-8")
         words = ["--images", str(folder / "good"), "--table", str(folder / "points.csv")]
         assert main(["import", str(self.folder), "--task", str(self.task_file), *words]) == 0

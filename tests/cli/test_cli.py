@@ -98,7 +98,7 @@ def test_import_without_landmarks_and_landmarks_without_image(material, tmp_path
     assert "6 images, 0 labelled" in ok("import", tmp_path / "study", *material.source).out
     write_table(tmp_path / "points.csv", {**material.truth, "p9": material.truth["p0"]})
     done = ok("import", tmp_path / "study", *material.source, "--table", tmp_path / "points.csv")
-    assert done.err == "landmarklabel: 1 labels have no image, for example 'p9'\n"
+    assert done.err == "landmarklabel: 1 labels have no image, for example p9\n"
 
 
 # --- train ---------------------------------------------------------------------------------------------------------

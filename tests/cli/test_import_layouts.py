@@ -112,7 +112,7 @@ def test_isbi_annotators_added_to_a_mean(flat, tmp_path):
         (("--isbi", "400_senior", "--annotators", "second"), "--isbi got 1 folders; --annotators second takes two"),
         (("--isbi", *["400_senior"] * 3), "--isbi got 3 folders; --annotators mean takes one or two"),
         (("--isbi", *["400_senior"] * 2, "--annotators", "both"), "both --isbi folders are called '400_senior'"),
-        (("--annotators", "both"), "--annotators goes with --isbi only"),
+        (("--annotators", "both"), "--annotators goes with --isbi or a long --table only"),
         (("--rule", "centroid"), "--rule goes with --masks only"),
         (("--masks", "images"), "--masks needs --rule centroid or --rule extremes"),
         (("--isbi", "nowhere"), "nowhere: not a folder that can be read"),
@@ -134,7 +134,7 @@ def test_mistakes_end_in_one_line(flat, tmp_path, capsys, monkeypatch, words, fa
 def test_voxels_beside_the_images(solid, tmp_path, capsys):
     files(tmp_path / "images", _001__nii__txt="4 6 8\n0 1 2\n", readme__txt="Scanned in 2019.\n")
     assert main([*solid, "--voxels", f"{tmp_path}/images"]) == 0
-    assert "1 labels have no image, for example 'readme'" in capsys.readouterr().err
+    assert "1 labels have no image, for example readme" in capsys.readouterr().err
     revisions = opened(tmp_path, SOLID)
     assert revisions["002"] == []
     ((author, positions),) = revisions["001"]

@@ -18,7 +18,7 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.metrics import summarize
+from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.networks.registry import Preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
@@ -116,7 +116,8 @@ class Campaign:
 
     def measured(self, model: Localizer) -> dict:
         """Metrics of a model on the tests."""
-        metrics = summarize([(model.predict(model.case(c.image_id, c.image)), c.landmarks) for c in self.tests])
+        pairs = [(model.predict(model.case(c.image_id, c.image)), c.landmarks) for c in self.tests]
+        metrics = summarize(pairs, unit=unit_of(self.task, (c.image.unit for c in self.tests)))
         return {key: metrics[key] for key in KEPT}
 
 

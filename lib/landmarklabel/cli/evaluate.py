@@ -22,8 +22,8 @@ def evaluate(a: argparse.Namespace) -> None:
     check_same_task(truth_dir, task, exactly=True)
     in_study = truth_dir / "labels" / "final"
     images = find_images([truth_dir]).paths if in_study.is_dir() else {}
-    truth, _ = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task, images)
-    predicted, _ = read_markups_folder(a.predictions, task, images)
+    truth = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task, images)
+    predicted = read_markups_folder(a.predictions, task, images)
     pairs = {i: (p, truth[i]) for i, p in sorted(predicted.items()) if i in truth and truth[i].defined.any()}
     if not pairs:
         raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")

@@ -30,11 +30,13 @@ class Labels:
         of: image id to (author, points), the oldest first; empty where a file has nothing.
         remarks: what a person should know of how it was read.
         asked: whether landmarks were asked for at all.
+        files: names of the files that were read, where there is one an image.
     """
 
     of: dict[str, list[tuple]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     asked: bool = True
+    files: set[str] = field(default_factory=set)
 
     def on(self, image_id: str, about: Description) -> list[tuple[str, LandmarkSet]]:
         """(author, landmarks) of an image, which says where index points and masks lie. Raises LandmarkFileError."""
@@ -55,11 +57,13 @@ def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Pat
 
 def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], long: bool) -> Labels:
     if a.isbi:
-        return Labels(_isbi(a.isbi, a.annotators or "mean", task))
+        files = {path.name for folder in a.isbi for path in Path(folder).glob("*.txt")}
+        return Labels(_isbi(a.isbi, a.annotators or "mean", task), files=files)
     if a.voxels:
         files = text_files(a.voxels)  # beside the images there may be other texts; they only count as without image
         points = read_voxels(a.voxels, {i: path for i, path in files.items() if i in images}, task)
-        return Labels({i: [("import", points[i])] if i in points else [] for i in files})
+        names = {path.name for path in files.values()}
+        return Labels({i: [("import", points[i])] if i in points else [] for i in files}, files=names)
     if a.masks:
         if not a.rule:
             raise UsageError("--masks needs --rule centroid or --rule extremes")
@@ -70,8 +74,10 @@ def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], lo
     if a.table:
         return _of_one(read_table(a.table, task))
     if a.markups:
-        sets, left_out = read_markups_folder(a.markups, task, images)
-        return Labels(_of_one(sets).of, [f"left out of {a.markups}: {name} ({why})" for name, why in left_out.items()])
+        found, sets = find_label_files(a.markups), read_markups_folder(a.markups, task, images)
+        beside = {path.name for path in images.values()} if Path(a.markups).resolve() == Path(a.images).resolve() else set()
+        left_out = [f"left out of {a.markups}: {n} ({why})" for n, why in found.left_out.items() if n not in beside]
+        return Labels(_of_one(sets).of, left_out, files={path.name for path in found.paths.values()})
     return Labels(asked=False)
 
 
@@ -123,10 +129,8 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
     return {i: [*((who, own[i]) for who, own in apart), ("import", mean)] for i, mean in newest.items()}
 
 
-def read_markups_folder(
-    folder: str | Path, task: LandmarkTask, images: Mapping[str, Path]
-) -> tuple[dict[str, LandmarkSet], dict[str, str]]:
-    """Landmarks of every .mrk.json and .fcsv in a folder, by image id, and the names of other files with why they are left out.
+def read_markups_folder(folder: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, LandmarkSet]:
+    """Landmarks of every .mrk.json and .fcsv in a folder, by image id.
 
     Args:
         folder: with the files.
@@ -144,7 +148,7 @@ def read_markups_folder(
             faults.append(str(error))
     if faults:
         raise LandmarkFileError(str(folder), faults)
-    return out, found.left_out
+    return out
 
 
 def _plane(image: Path | None, task: LandmarkTask) -> SlicePlane | None:

@@ -48,7 +48,7 @@ def import_study(a: argparse.Namespace) -> None:
         if missing := sorted(wanted - set(images)):
             raise StudyError(f"--only names {len(missing)} images that are not in {a.images}, for example {missing[0]!r}")
         images = {i: p for i, p in images.items() if i in wanted}
-    _say(_left_out(found, a.images))
+    _say(_left_out(found, labels, a.images))
     if not images:
         raise StudyError(f"no images in {a.images}" + (", see above" if found.left_out else ""))
     homeless = sorted(set(labels.of) - set(images)) if not a.only else []
@@ -102,9 +102,11 @@ def _summary(place: str, study: Study, images: dict, labels: Labels, account: _A
     return text + (f", {len(bare)} without landmarks" if labels.asked and bare else "")
 
 
-def _left_out(found: Found, place: str) -> list[str]:
+def _left_out(found: Found, labels: Labels, place: str) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name, why in found.left_out.items():
+        if name in labels.files:  # they lie beside the images
+            continue
         by_reason.setdefault(why, []).append(name)
     return [f"left out of {place}: {_listed(names)} ({why})" for why, names in by_reason.items()]
 
@@ -125,7 +127,7 @@ def _say(texts: list[str]) -> None:
 
 def _remarks(a: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
     """What was not done as the files say, one text a kind."""
-    remarks = [f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else []
+    remarks = [f"{len(homeless)} labels have no image, for example {_listed(homeless)}"] if homeless else []
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(
             f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "

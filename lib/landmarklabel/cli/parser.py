@@ -24,8 +24,8 @@ from a folder of images to a served model:
 
 _LAYOUTS = """\
 layouts, at most one of:
-  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header; or a long table with columns
-             id,label,x,y[,z][,annotator]
+  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header;
+             or rows id,label,x,y[,z][,annotator], a point each
   --markups  one <image id>.mrk.json or .fcsv an image
   --isbi     <image id>.txt: a row x,y (pixels) a landmark, lines with a single number after them are ignored;
              --annotators both keeps each folder's points as a revision of that author before the mean

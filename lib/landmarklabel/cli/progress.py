@@ -1,4 +1,4 @@
-"""Progress of work on many images: a bar with the time left on a terminal, elsewhere a line every tenth of the way."""
+"""Progress of work on many images: a bar on a terminal, elsewhere a line every tenth of the way once it takes long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+SHORT_S = 5.0  # work that ends sooner needs no word on how far it is
 
 
 def followed(items: Mapping[str, T], what: str) -> Iterator[tuple[str, T]]:
@@ -20,6 +21,7 @@ def followed(items: Mapping[str, T], what: str) -> Iterator[tuple[str, T]]:
     begun, told = time.monotonic(), 0
     for count, pair in enumerate(items.items(), 1):
         yield pair
-        if (tenth := 10 * count // len(items)) > told:
+        tenth, seconds = 10 * count // len(items), time.monotonic() - begun
+        if tenth > told and seconds > SHORT_S:
             told = tenth
-            print(f"{what}: {count} of {len(items)} images, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+            print(f"{what}: {count} of {len(items)} images, {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -93,12 +93,7 @@ def suggest(
         agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
         positions, covariance, flagged = _kept_inside(geometry, detected, *agreed)
         slips = _slips(prior, usual, candidates, explained, given, lost)
-    decided, radius95, expected = None, None, np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[d]
-    if evidence is not None:
-        own = np.ones(n, bool) if explained is None else explained.chosen == FOUND
-        decided = replace(evidence, positions_mm=positions, covariance_mm2=covariance, mass=np.where(own, evidence.mass, 1.0))
-        expected = calibration.expected_error_mm(decided)
-        covariance, radius95 = calibration.region(decided, expected)
+    decided, expected, covariance, radius95 = _confidence(evidence, explained, calibration, positions, covariance)
     for i, p in given.items():
         positions[i], covariance[i] = p, 0.0
     positions[gone | unknown] = np.nan
@@ -114,6 +109,16 @@ def suggest(
     chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
     flagged = (flagged & ~(gone | by_person | unknown)) | np.isin(np.arange(n), slips)
     return Suggestion(landmarks, flagged, detected, explained, None if chosen is None else task.names[chosen], decided)
+
+
+def _confidence(evidence, explained: Explained | None, calibration: Calibration, positions: np.ndarray, covariance: np.ndarray):
+    """The evidence with what was decided on (None without a model), expected errors, covariances, and radii of 95 % regions."""
+    if evidence is None:
+        return None, np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[positions.shape[1]], covariance, None
+    own = np.ones(len(positions), bool) if explained is None else explained.chosen == FOUND
+    decided = replace(evidence, positions_mm=positions, covariance_mm2=covariance, mass=np.where(own, evidence.mass, 1.0))
+    expected = calibration.expected_error_mm(decided)
+    return decided, expected, *calibration.region(decided, expected)
 
 
 def _slips(prior, usual, candidates, explained: Explained, given: Mapping[int, np.ndarray], gone: np.ndarray) -> list[int]:

@@ -63,7 +63,8 @@ def find_images(places: Iterable[str | Path]) -> Found:
 
 def _look_into(folder: Path, found: Found) -> None:
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in _NOT_WORTH_A_WORD]
-    images = [p for p in inside if p.is_file() and image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS)]
+    named = [p for p in inside if image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS)]
+    images = [p for p in named if p.is_file() or not p.exists() or p.is_fifo()]  # what is no file is refused when it is read
     folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
     dicom = [p for p in inside if p.is_file() and p not in images and looks_like_dicom(p)]
     apart = dicom if images or folders else single_images(folder)

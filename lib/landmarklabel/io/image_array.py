@@ -17,10 +17,12 @@ class Image:
     Args:
         geometry: size in x, y[, z] order.
         pixels: array axes [z, ]y, x; the scalar type as stored (colours become luminance of the same type).
+        unit: of distances in the image: ``mm``, or ``px`` where its file states no spacing.
     """
 
     geometry: ImageGeometry
     pixels: np.ndarray
+    unit: str = "mm"
 
     def __post_init__(self):
         if self.pixels.shape != self.geometry.size[::-1]:

@@ -128,7 +128,7 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     with _rejecting(source.path):
         pixels = with_finite_values(grey_values(decoded(source), source), source)
         geometry = about.geometry
-        return Image(geometry, pixels.reshape(geometry.size[::-1]))
+        return Image(geometry, pixels.reshape(geometry.size[::-1]), about.unit)
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -197,7 +197,12 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         faults = raster_data_faults(path) if suffix in RASTERS else stream_faults(path, header, finite)
     if faults or header is None:
         raise ImageRejected(path.name, faults)
-    stored = _stored_geometry(path, header, suffix)
+    try:
+        stored = _stored_geometry(path, header, suffix)
+    except RuntimeError:
+        if damage := stream_faults(path, header, None):  # says more than the reader does
+            raise ImageRejected(path.name, damage) from None
+        raise
     if stored.size != header.size:
         raise ImageRejected(path.name, [f"the header declares size {header.size}, {header.reader} reads {stored.size}"])
     return Cleared(path, header, _FORMATS[suffix][1], finite=finite), _described(stored, header, dims)

@@ -27,6 +27,7 @@ _UNSET_CELLS = {"", "nan", "na"}
 _ABSENT_CELLS, _AXES = {"absent"}, "xyz"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+_QUOTED = re.compile(r'"[^"]*"')
 _INDEXED = re.compile(r"[xyz](0|[1-9]\d{0,5})", re.ASCII)
 # What a spreadsheet runs: cells that begin like this; in many countries a cell also begins after ;
 _CELL_START, _FORMULA = r"(?:^|(?<=[;\t\r\n]))", r"[\s']*[=+\-@\t\r＝＋－＠]"
@@ -127,8 +128,8 @@ def rows_of(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
 
     Where tabs or semicolons separate the cells, a comma in a number is a decimal one and becomes a point.
     """
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
-    delimiter = next((mark for mark in "\t;" if mark in first), ",")  # a comma beside them may be a decimal one
+    first = _QUOTED.sub("", next((line for line in io.StringIO(text) if line.strip()), ""))
+    delimiter = max("\t;,", key=first.count)  # the first of equals: every number beside an id may have a decimal comma
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:

@@ -17,21 +17,22 @@ FIRST, SECOND, SOFT, INK = "#2563eb", "#e8710a", "#cfd6de", "#3b4653"
 _MOST_BARS = 60
 
 
-def error_curve(errors_mm: Sequence[float], missed: int = 0) -> Figure:
+def error_curve(errors_mm: Sequence[float], missed: int = 0, unit: str = "mm") -> Figure:
     """Share of points within each distance of the truth, with the usual radii marked.
 
     Args:
         errors_mm: any shape; NaN is left out.
         missed: points that were not found: within no distance.
+        unit: of the errors.
     """
-    figure, ax = _chart(7.2, 3.8, "error (mm)", "points within this error (%)")
+    figure, ax = _chart(7.2, 3.8, f"error ({unit})", "points within this error (%)")
     values = _finite(errors_mm)
     _cumulative(ax, values, missed, FIRST)
     for r in SDR_RADII_MM:
         share = 100 * (values <= r).sum() / max(values.size + missed, 1)
         ax.plot([r, r], [0, share], color=INK, lw=0.8, ls=":")
-        ax.plot(r, share, "o", color=FIRST, ms=5, label=f"within {r:g} mm: {share:.1f} %")
-    _fit_errors(ax, values)
+        ax.plot(r, share, "o", color=FIRST, ms=5, label=f"within {r:g} {unit}: {share:.1f} %")
+    _fit_errors(ax, values, unit)
     ax.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=9, handlelength=1)
     return figure
 
@@ -58,7 +59,7 @@ def per_landmark(metrics: Mapping) -> Figure:
     """
     known = {n: m for n, m in metrics["per_landmark"].items() if m["mre_mm"] is not None}
     names = sorted(known, key=lambda n: -known[n]["mre_mm"])[:_MOST_BARS]
-    figure, ax = _chart(7.2, 0.21 * len(names) + 1.0, "error (mm)", "")
+    figure, ax = _chart(7.2, 0.21 * len(names) + 1.0, f"error ({metrics.get('unit', 'mm')})", "")
     means, rows = [known[n]["mre_mm"] for n in names], np.arange(len(names))
     ax.barh(rows, means, height=0.68, color=FIRST, alpha=0.85, label="mean")
     ax.plot([known[n]["median_mm"] for n in names], rows, "D", color="white", mec=INK, ms=4, ls="", label="median")
@@ -129,13 +130,14 @@ def label_curves(curves: Mapping[str, Sequence], target_mm: float) -> Figure:
     return figure
 
 
-def reliability(bins: Sequence[tuple[float, float, int]]) -> Figure:
+def reliability(bins: Sequence[tuple[float, float, int]], unit: str = "mm") -> Figure:
     """Actual against expected error; on the diagonal the expected error can be taken at its word.
 
     Args:
-        bins: (mean expected error, mean actual error, points) in mm.
+        bins: (mean expected error, mean actual error, points) in ``unit``.
+        unit: of the errors.
     """
-    figure, ax = _chart(4.6, 4.2, "mean expected error (mm)", "mean actual error (mm)")
+    figure, ax = _chart(4.6, 4.2, f"mean expected error ({unit})", f"mean actual error ({unit})")
     expected, actual = np.array([b[:2] for b in bins], float).reshape(-1, 2).T
     top = 1.1 * max(*expected, *actual, 1e-3) if len(bins) else 1.0
     ax.plot([0, top], [0, top], color=INK, lw=1, ls=":", label="as expected")
@@ -176,11 +178,11 @@ def _cumulative(ax: Axes, values: np.ndarray, missed: int, colour: str, label: s
     ax.step([0, *values, far], [*share, share[-1]], where="post", color=colour, lw=2, label=label)
 
 
-def _fit_errors(ax: Axes, values: np.ndarray) -> None:
+def _fit_errors(ax: Axes, values: np.ndarray, unit: str = "mm") -> None:
     """Show all but the last percent of errors, and how many lie beyond the picture."""
     right = max(5.0, 1.15 * float(np.percentile(values, 99))) if values.size else 5.0
     ax.set(xlim=(0, right), ylim=(0, 102))
     beyond = int((values > right).sum())
     if beyond:
-        text = f"{beyond} beyond, up to {values.max():.0f} mm →"
+        text = f"{beyond} beyond, up to {values.max():.0f} {unit} →"
         ax.text(0.995, 1.0, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=8, color=INK)

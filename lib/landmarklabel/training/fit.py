@@ -26,7 +26,7 @@ from landmarklabel.inference.model import save_model
 from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.metrics import summarize
+from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import Preset
 from landmarklabel.training.loop import Budget, Progress, run_stage
@@ -159,7 +159,8 @@ def measure(model: Localizer, valid: Sequence[Case]) -> dict:
     evidence = [model.look(c) for c in valid]
     calibrate(model, valid, evidence)
     decided = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
-    return summarize([(landmarks, c.landmarks) for landmarks, c in zip(decided, valid, strict=True)])
+    pairs = [(landmarks, c.landmarks) for landmarks, c in zip(decided, valid, strict=True)]
+    return summarize(pairs, unit=unit_of(model.task, (c.image.unit for c in valid)))
 
 
 def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Evidence]) -> None:

@@ -19,7 +19,7 @@ from landmarklabel.errors import Busy, NotFound, StudyError
 from landmarklabel.io.files import sync_to_disk, write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.metrics import point_errors_mm
+from landmarklabel.metrics import point_errors_mm, unit_of
 
 UNVALIDATED = "unvalidated"  # the first word of the reason for a model that nothing could be held against
 
@@ -80,12 +80,16 @@ def decide(
     """
     if live is None:
         return _decide_first(candidate, valid, template, left_out)
-    new, old = capped_error_mm(candidate, valid), capped_error_mm(live, valid)
+    new, old, unit = capped_error_mm(candidate, valid), capped_error_mm(live, valid), _unit(valid)
     if new is None or old is None:
         return Decision(True, f"{UNVALIDATED}: no labelled case is in the validation split yet")
     if new < old:
-        return Decision(True, f"better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} mm", new, old)
-    return Decision(False, f"not better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} mm", new, old)
+        return Decision(True, f"better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)
+    return Decision(False, f"not better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)
+
+
+def _unit(cases: Sequence[Case]) -> str:
+    return unit_of(cases[0].landmarks.task, (c.image.unit for c in cases)) if cases else "mm"
 
 
 def _decide_first(
@@ -94,7 +98,7 @@ def _decide_first(
     template: Predictor | None,
     left_out: Sequence[tuple[Case, Predictor, Predictor]],
 ) -> Decision:
-    new = capped_error_mm(candidate, valid)
+    new, unit = capped_error_mm(candidate, valid), _unit([*valid, *(case for case, *_ in left_out)])
     old = capped_error_mm(template, valid) if template is not None else None
     how = f"on {len(valid)} validation cases"
     if not valid and left_out:
@@ -105,8 +109,8 @@ def _decide_first(
     if new is None or old is None:
         return Decision(True, f"{UNVALIDATED}: first model of this study, and no labelled case to hold it against", new, old)
     if new < old:
-        return Decision(True, f"first model, better than the template {how}: {new:.3f} against {old:.3f} mm", new, old)
-    reason = f"not better than the template {how}: {new:.3f} against {old:.3f} mm; train longer or label more cases"
+        return Decision(True, f"first model, better than the template {how}: {new:.3f} against {old:.3f} {unit}", new, old)
+    reason = f"not better than the template {how}: {new:.3f} against {old:.3f} {unit}; train longer or label more cases"
     return Decision(False, reason, new, old)
 
 
