@@ -35,7 +35,7 @@ def labels(data: Path, runs: Path, seeds: int = 5, steps: int = 400) -> dict:
     rounds = each_on_a_core(_one_of_labels, jobs)
     runs_of = {s: {job[3]: r for job, r in zip(jobs, rounds, strict=True) if job[2] == s} for s in ("adaptive", "random")}
     full = [r[everything]["mre_mm"] for r in rounds]
-    result = summarize_campaigns(runs_of, sum(full) / len(full))
+    result = summarize_campaigns(runs_of, sum(full) / len(full))  # the task has a scale rule: mm
     write_labels(runs / "report.html", resolve_task("hand_xray"), runs_of, result)
     label_curves(result["curves"], result["target_mm"]).savefig(Path(__file__).parent / "results" / "labels.png", dpi=110)
     return {"steps": steps, "first": FIRST, **result}

@@ -77,7 +77,7 @@ def numbers(content):
     elif isinstance(content, (list, tuple)):
         for value in content:
             yield from numbers(value)
-    elif content is not None:
+    elif content is not None and not isinstance(content, str):
         yield content
 
 

@@ -307,7 +307,7 @@ def test_a_second_call_trains_nothing_and_says_the_same_to_people(place, first_c
     assert (again.code, again.out, again.err) == (0, first_call.out, "")
     said = simulate(place, *QUICK).out
     result = json.loads(first_call.out)
-    assert f"all 8 labels: {result['full_mre_mm']:.2f} mm; target {result['target_mm']:.2f} mm" in said
+    assert f"all 8 labels: {result['full_mre_mm']:.2f} px; target {result['target_mm']:.2f} px" in said
     for strategy, needed in result["labels_to_target"].items():
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {needed:.1f}"
         (two, four) = (errors[0] for _, errors in result["curves"][strategy])

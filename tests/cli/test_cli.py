@@ -171,7 +171,7 @@ def test_predict_files_and_folders_once_a_model(material, model, other_model, tm
     assert [row["id"] for row in rows] == IDS[:4]
     for i, name in enumerate(NAMES):
         status, x = rows[3][f"{name}_status"], rows[3][f"{name}_x"]
-        assert status == found.status[i].value and (float(x) if x else None) == (found.positions_mm[i, 0] if x else None)
+        assert status == found.status[i].value and (not x or float(x) == pytest.approx(found.positions_mm[i, 0], abs=5e-4))
 
     before = times(out)
     ok("predict", model, *images, "--out", out)
@@ -266,4 +266,4 @@ def test_evaluate_writes_a_page(material, predictions, tmp_path):
     done = ok("evaluate", predictions, material.study, "--task", material.task_file, "--report", page)
     assert f"report: {page}" in done.out and "6 images: MRE" in done.out
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/png") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text
+    assert text.count("data:image/") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text

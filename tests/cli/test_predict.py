@@ -45,7 +45,7 @@ def assert_table_says_what_the_files_say(out: Path, task, ids=IDS[:3]) -> None:
         for name, position, status in zip(task.names, landmarks.positions_mm, landmarks.status, strict=True):
             cells = [row[f"{name}_{axis}"] for axis in "xy"]
             assert row[f"{name}_status"] == status.value
-            assert [float(c or "nan") for c in cells] == pytest.approx(position.tolist(), nan_ok=True)
+            assert [float(c or "nan") for c in cells] == pytest.approx(position.tolist(), abs=5e-4, nan_ok=True)
 
 
 def test_another_image_of_the_same_name_and_time_is_predicted_anew(material, model, images, tmp_path):
@@ -59,7 +59,7 @@ def test_another_image_of_the_same_name_and_time_is_predicted_anew(material, mod
     ok("predict", model, images, "--out", fresh)
     assert contents(out) == contents(fresh)
     changed = {name for name, content in contents(out).items() if content != before[name]}
-    assert changed == {"p1.mrk.json", "predictions.csv"}
+    assert changed == {"p1.mrk.json", "predictions.csv", "predictions_long.csv"}
     assert_table_says_what_the_files_say(out, material.task)
 
 
@@ -140,7 +140,8 @@ def test_a_folder_of_an_earlier_version_is_predicted_anew(material, model, image
     out, fresh = tmp_path / "out", tmp_path / "fresh"
     ok("predict", model, images, "--out", fresh)
     shutil.copytree(fresh, out)
-    (out / ".predictions.jsonl").unlink()
+    for newer in (".predictions.jsonl", "predictions_long.csv"):
+        (out / newer).unlink()
     shutil.copy(out / "p0.mrk.json", out / "p2.mrk.json")  # the fault: another image's landmarks
     sha256 = json.loads((model / "model.json").read_text(encoding="utf-8"))["weights_sha256"]
     (out / ".model.json").write_text(json.dumps({"weights_sha256": sha256}), encoding="utf-8")

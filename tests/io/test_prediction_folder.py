@@ -13,7 +13,7 @@ import pytest
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import read_markups, write_markups
-from landmarklabel.io.prediction_folder import NOTES, TABLE, Found, PredictionFolder
+from landmarklabel.io.prediction_folder import LONG_TABLE, NOTES, TABLE, Found, PredictionFolder
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 TASK = LandmarkTask("pair", ("tip", "base"), 2)
@@ -29,7 +29,7 @@ def predicted(out: Path, x: float = 1.0, model: str = "m", pixels: str = "p", im
     with PredictionFolder(out, model) as folder:
         if folder.find(image_id, pixels) in (Found.NOTHING, Found.OTHER):
             folder.write(image_id, pixels, landmarks(x), "scn:default")
-        folder.write_table({image_id: read_markups(folder.path(image_id), TASK)})
+        folder.write_tables({image_id: read_markups(folder.path(image_id), TASK)})
 
 
 def found(out: Path, model: str = "m", pixels: str = "p", image_id: str = "a") -> Found:
@@ -83,7 +83,7 @@ def test_what_predict_did_not_write_is_never_touched(tmp_path, kind):
                 act()
         (out / TABLE).write_text("id,mine\n", encoding="utf-8")
         with pytest.raises(StudyError, match="predictions.csv was not written by predict"):
-            folder.write_table({})
+            folder.write_tables({})
     assert (out / TABLE).read_text(encoding="utf-8") == "id,mine\n"
 
 
@@ -93,20 +93,20 @@ def test_a_stop_at_any_byte_of_a_note_changes_nothing(tmp_path):
     predicted(whole)
     predicted(whole, 2.0, pixels="q")
     first = (whole / NOTES).read_bytes().splitlines(keepends=True)
-    assert len(first) == 4  # a markups file and a table, twice
-    for lines in range(4):
+    assert len(first) == 6  # a markups file and two tables, twice
+    for lines in range(6):
         for cut in (0, 1, len(first[lines]) // 2, len(first[lines]) - 1, len(first[lines])):
             out = tmp_path / f"{lines}-{cut}"
             out.mkdir()
             (out / NOTES).write_bytes(b"".join(first[:lines]) + first[lines][:cut])
-            if lines >= 2:  # the files of the first call are there
+            if lines >= 3:  # the files of the first call are there
                 with PredictionFolder(tmp_path / f"{lines}-{cut}-first", "m") as folder:
                     folder.write("a", "p", landmarks(1.0), "scn:default")
-                    folder.write_table({"a": read_markups(folder.path("a"), TASK)})
-                for name in ("a.mrk.json", TABLE):
+                    folder.write_tables({"a": read_markups(folder.path("a"), TASK)})
+                for name in ("a.mrk.json", TABLE, LONG_TABLE):
                     (out / name).write_bytes((folder.folder / name).read_bytes())
             predicted(out, 2.0, pixels="q")
-            for name in ("a.mrk.json", TABLE):
+            for name in ("a.mrk.json", TABLE, LONG_TABLE):
                 assert (out / name).read_bytes() == (whole / name).read_bytes(), (lines, cut)
             assert found(out, pixels="q") is Found.SAME
 
@@ -117,7 +117,7 @@ def test_what_a_stop_left_half_written_is_removed_and_nothing_else(tmp_path):
     for name in (".a.mrk.json.x_12abcd", ".predictions.csv.00000000", *theirs):
         (tmp_path / name).write_text("{", encoding="utf-8")
     assert found(tmp_path) is Found.SAME
-    assert {p.name for p in tmp_path.iterdir()} == {"a.mrk.json", TABLE, NOTES, *theirs}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.mrk.json", TABLE, LONG_TABLE, NOTES, *theirs}
 
 
 def test_lines_that_are_no_notes_are_ignored(tmp_path):

@@ -141,10 +141,10 @@ def test_predictions_table(tmp_path):
     write_predictions(path, {"b": landmarks, "a": LandmarkSet.empty(TASK)})
     with path.open(newline="") as file:
         b, a = csv.DictReader(file)
-    assert (b["id"], b["tip_x"], b["tip_y"], b["tip_status"]) == ("b", repr(1 / 3), "2.0", "predicted")
+    assert (b["id"], b["tip_x"], b["tip_y"], b["tip_status"]) == ("b", "0.333", "2.0", "predicted")
     assert (b["tip_expected_error_mm"], b["base_status"], b["base_x"]) == ("0.5", "absent", "")
     assert (a["id"], a["tip_x"], a["base_status"]) == ("a", "", "unset")
-    assert read_table(path, TASK)["b"].positions_mm[0].tolist() == [1 / 3, 2]
+    assert read_table(path, TASK)["b"].positions_mm[0].tolist() == [0.333, 2]
 
 
 EVIL = ('=HYPERLINK("http://x";"y")', "+1+1", "-2", "@SUM(1)", "'=1", "''-1", " =1", "a;=1", "a; '+1", "＝1")

@@ -23,13 +23,14 @@ class Advice:
     then_mm: float | None = None
 
 
-def advise(labels: Sequence[int], errors_mm: Sequence[float], fair: Sequence[bool] = ()) -> Advice:
+def advise(labels: Sequence[int], errors_mm: Sequence[float], fair: Sequence[bool] = (), unit: str = "mm") -> Advice:
     """Fit error = level + gain / labels to the cases a model saw before people did, by least absolute deviations.
 
     Args:
         labels: how many cases were labelled when each of them was.
         errors_mm: mean error of the proposals in each.
         fair: of each, whether it was drawn at random and not chosen for its doubt; where there are enough, they alone count.
+        unit: of the errors.
     """
     n, error = np.asarray(labels, float), np.asarray(errors_mm, float)
     known = np.isfinite(error) & (n > 0)
@@ -47,7 +48,7 @@ def advise(labels: Sequence[int], errors_mm: Sequence[float], fair: Sequence[boo
         level, gain = 0.0, float(np.median(error * n))
     now, then = (level + gain / m for m in (labelled, labelled + AHEAD))
     saved = (now - then) / max(now, 1e-9)
-    figures = f"about {now:.2f} mm off now, {then:.2f} mm after {AHEAD} more labels"
+    figures = f"about {now:.2f} {unit} off now, {then:.2f} {unit} after {AHEAD} more labels"
     if saved < WORTH:
         return Advice(f"labelling more hardly pays: proposals are {figures}", True, float(now), float(then))
     return Advice(f"labelling goes on to pay: proposals are {figures}", False, float(now), float(then))

@@ -63,13 +63,13 @@ def _errors(shown: np.ndarray, truth: np.ndarray, there: np.ndarray, scale: floa
     return np.where(there, np.where(np.isfinite(errors), errors, np.inf), np.nan)
 
 
-def summarize_clicks(cases: Sequence[Clicks], clicks: int) -> dict:
+def summarize_clicks(cases: Sequence[Clicks], clicks: int, unit: str = "mm") -> dict:
     """The content of ``simulate clicks --json``: mean errors after 0 … ``clicks`` clicks, points beyond some distances, and
     clicks needed (NoC).
 
     Landmarks that are in the truth but not shown have no distance and are left out of the means; for NoC they are wrong.
     """
-    out = {"n_images": len(cases)}
+    out = {"unit": unit, "n_images": len(cases)}
     for key, kind in zip(("mre_mm", "alone_mre_mm"), KINDS, strict=True):
         rows = [[_mean(getattr(c, kind)[min(k, len(getattr(c, kind)) - 1)]) for k in range(clicks + 1)] for c in cases]
         out[key] = [mean_or_none(column) for column in np.array(rows, float).T]

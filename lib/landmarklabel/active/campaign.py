@@ -23,7 +23,7 @@ from landmarklabel.networks.registry import Preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
-KEPT = ("mre_mm", "median_mm", "sdr", "outliers", "n_missed")
+KEPT = ("unit", "mre_mm", "median_mm", "sdr", "outliers", "n_missed")
 
 
 @dataclass(frozen=True)
@@ -121,22 +121,26 @@ class Campaign:
         return {key: metrics[key] for key in KEPT}
 
 
-def summarize_campaigns(runs: Mapping[str, Mapping[int, Mapping[int, dict]]], full_mre: float, margin: float = 0.1) -> dict:
+def summarize_campaigns(
+    runs: Mapping[str, Mapping[int, Mapping[int, dict]]], full_mre: float, margin: float = 0.1, unit: str = "mm"
+) -> dict:
     """The content of ``simulate labels --json``.
 
     Args:
         runs: metrics by strategy, seed and number of labels.
         full_mre: of the model trained on all labels.
         margin: by which the target is larger.
+        unit: of the errors.
 
     Returns:
-        ``target_mm``; ``labels_to_target`` by strategy: the mean over the seeds that reach it, None when one does not;
+        ``unit``; ``target_mm``; ``labels_to_target`` by strategy: the mean over the seeds that reach it, None when one does not;
         ``worst_seed``: the most any seed needs, None likewise; ``curves``: [number of labels, [MRE of each seed]].
     """
     target = full_mre * (1 + margin)
     needed = {s: [_labels_to(target, rounds) for rounds in seeds.values()] for s, seeds in runs.items()}
     reached = {s: all(n is not None for n in values) and bool(values) for s, values in needed.items()}
     return {
+        "unit": unit,
         "target_mm": target,
         "full_mre_mm": full_mre,
         "labels_to_target": {s: float(np.mean(v)) if reached[s] else None for s, v in needed.items()},

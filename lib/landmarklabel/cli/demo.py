@@ -63,6 +63,11 @@ class Plan:
     pose: float = 1.0
 
     @property
+    def unit(self) -> str:
+        """Of distances: pictures have no spacing."""
+        return "px" if self.suffix == ".png" else "mm"
+
+    @property
     def served(self) -> str:
         """The model's name in the server's addresses."""
         return self.model.replace(":", "_")
@@ -81,7 +86,7 @@ PLANS = (
 
 @dataclass
 class Played:
-    """What happened in one study; errors in mm, NaN where nothing was proposed."""
+    """What happened in one study; errors in the plan's unit, NaN where nothing was proposed."""
 
     plan: Plan
     task: LandmarkTask
@@ -95,6 +100,11 @@ class Played:
     def model(self) -> str:
         """What was trained."""
         return self.plan.model
+
+    @property
+    def unit(self) -> str:
+        """Of errors."""
+        return self.plan.unit
 
 
 @dataclass(frozen=True)
@@ -241,7 +251,7 @@ def _annotate_one(client: Client, truth: dict[str, Phantom], played: Played) -> 
     played.rows.append(row | {"number": len(played.rows) + 1, "clicks": clicks, "reason": sample["reason"]})
     by = f"version {answer['model_version']}" if answer["origin"] == "model" else answer["origin"]
     off = mean_or_none(row["errors_mm"])
-    said = "nothing proposed" if off is None else f"proposed by {by}, {off:.1f} mm off"
+    said = "nothing proposed" if off is None else f"proposed by {by}, {off:.1f} {plan.unit} off"
     print(f"  {image_id}: {said}; {clicks} of {len(proposal.task)} corrected ({row['wrong'].sum()} were wrong)")
 
 
@@ -338,7 +348,9 @@ def _order_told(played: Played, truth: dict[str, Phantom], tests: dict[str, Phan
 
 def _tell(played: Played) -> None:
     last, dims = played.training, played.plan.dims
-    mm = {key: "nothing proposed" if last[key] is None else f"{last[key]:.2f} mm" for key in ("template_mm", "model_mm")}
+    mm = {
+        key: "nothing proposed" if last[key] is None else f"{last[key]:.2f} {played.unit}" for key in ("template_mm", "model_mm")
+    }
     print(
         f"{dims}D: on {len(played.tests)} test images never annotated, mean error {mm['model_mm']}; the template of the same "
         f"{last['labels']} labels: {mm['template_mm']}"

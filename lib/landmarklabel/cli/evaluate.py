@@ -5,31 +5,47 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from landmarklabel.cli.import_labels import read_markups_folder
-from landmarklabel.errors import StudyError
+from landmarklabel.errors import ImageRejected, StudyError
 from landmarklabel.io.folders import find_images
-from landmarklabel.metrics import summarize
+from landmarklabel.io.images import describe_image
+from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
+from landmarklabel.io.prediction_folder import read_notes
+from landmarklabel.io.tables import first_row, read_table
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
 
 def evaluate(a: argparse.Namespace) -> None:
     """Print metrics of predictions against the truth; optionally write a report."""
-    truth_dir = Path(a.truth)
-    task = resolve_study_task(a.task, truth_dir)
-    check_same_task(truth_dir, task, exactly=True)
-    in_study = truth_dir / "labels" / "final"
-    images = find_images([truth_dir]).paths if in_study.is_dir() else {}
-    truth = read_markups_folder(in_study if in_study.is_dir() else truth_dir, task, images)
-    predicted = read_markups_folder(a.predictions, task, images)
-    pairs = {i: (p, truth[i]) for i, p in sorted(predicted.items()) if i in truth and truth[i].defined.any()}
-    if not pairs:
+    place = Path(a.truth)
+    task = resolve_study_task(a.task, place)
+    check_same_task(place, task, exactly=True)
+    in_study = (place / "labels" / "final").is_dir()
+    images = find_images([a.images or place]).paths if a.images or in_study else {}
+    truth, remarks = _truth(place, task, images)
+    predicted, notes = read_markups_folder(a.predictions, task, images), read_notes(a.predictions)
+    both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
+    if not both:
         raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")
-    metrics = summarize(list(pairs.values()))
-    if len(pairs) < len(predicted):
-        print(f"landmarklabel: {len(predicted) - len(pairs)} predicted images have no truth", file=sys.stderr)
+    trained_on = [i for i in both if notes.get(i, {}).get("trained_on") is True]
+    used = both if a.include_training else [i for i in both if i not in set(trained_on)]
+    if not used:
+        raise StudyError(
+            f"all {len(both)} images were used to train the model that predicted them: how well it finds landmarks shows on "
+            "others only; --include-training measures it all the same"
+        )
+    unit = unit_of(task, (_unit(i, images, notes) for i in used))
+    pairs = {i: (predicted[i], truth[i]) for i in used}
+    metrics = summarize(list(pairs.values()), unit=unit)
+    metrics["training_images"] = trained_on
+    for text in [*remarks, *_remarks(a, len(predicted) - len(both), trained_on)]:
+        print(f"landmarklabel: {text}", file=sys.stderr)
     if a.report:
         from landmarklabel.report.evaluation import write_evaluation
 
@@ -42,12 +58,43 @@ def evaluate(a: argparse.Namespace) -> None:
             print(f"report: {a.report}")
 
 
+def _truth(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:
+    """Landmarks by image id of a study, a folder of label files, or a table of either kind, and remarks on what was left out."""
+    if place.is_file():
+        if not is_long(first_row(place), task.dims):
+            return read_table(place, task), []
+        by_reader, remarks = read_long_table(place, task)
+        ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
+        return {i: mean_of_readers([sets[i] for sets in by_reader.values() if i in sets]) for i in ids}, remarks
+    labels = place / "labels" / "final"
+    return read_markups_folder(labels if labels.is_dir() else place, task, images), []
+
+
+def _unit(image_id: str, images: Mapping[str, Path], notes: Mapping[str, dict]) -> str:
+    if image_id in images:
+        try:
+            return describe_image(images[image_id]).unit
+        except ImageRejected:  # its points count all the same
+            pass
+    return str(notes.get(image_id, {}).get("unit", "mm"))
+
+
+def _remarks(a: argparse.Namespace, without_truth: int, trained_on: list[str]) -> list[str]:
+    remarks = [f"{without_truth} predicted images have no truth"] if without_truth else []
+    if trained_on:
+        some = ", ".join(trained_on[:10]) + (f" and {len(trained_on) - 10} more" if len(trained_on) > 10 else "")
+        what = "are among these" if a.include_training else "are left out (--include-training has them)"
+        remarks.append(f"{len(trained_on)} images that the model was trained on {what}: {some}")
+    return remarks
+
+
 def metrics_line(metrics: dict) -> str:
     """The metrics of ``summarize`` in one line."""
     if metrics.get("mre_mm") is None:
         return "no landmark found"
-    sdr, outliers = metrics["sdr"], metrics["outliers"]
+    sdr, outliers, unit = metrics["sdr"], metrics["outliers"], metrics.get("unit", "mm")
     return (
-        f"MRE {metrics['mre_mm']:.3f} mm, median {metrics['median_mm']:.3f}, within 2/2.5/3/4 mm "
-        f"{sdr['2']:.1f}/{sdr['2.5']:.1f}/{sdr['3']:.1f}/{sdr['4']:.1f} %, beyond 10 mm {outliers['10']} of {metrics['n_points']}"
+        f"MRE {metrics['mre_mm']:.3f} {unit}, median {metrics['median_mm']:.3f}, within 2/2.5/3/4 {unit} "
+        f"{sdr['2']:.1f}/{sdr['2.5']:.1f}/{sdr['3']:.1f}/{sdr['4']:.1f} %, beyond 10 {unit} "
+        f"{outliers['10']} of {metrics['n_points']}"
     )

@@ -211,8 +211,12 @@ def _predict(verbs) -> None:
 def _evaluate(verbs) -> None:
     verb = _verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
     verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
-    verb.add_argument("truth", metavar="TRUTH_DIR", help="a folder of markups files, or a study")
+    verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
     _add_task(verb)
+    verb.add_argument("--images", metavar="DIR", help="the images, for the report's pictures (those of a study are found)")
+    verb.add_argument(
+        "--include-training", action="store_true", help="count images that the model was trained on as well; they are marked"
+    )
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
 

@@ -14,7 +14,7 @@ from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
-from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
+from landmarklabel.io.prediction_folder import LONG_TABLE, TABLE, Found, PredictionFolder
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study_task import check_same_task
 
@@ -39,14 +39,15 @@ def predict(a: argparse.Namespace) -> int:
     failed, kept = [], []
     with PredictionFolder(a.out, _hash(record)) as folder:
         folder.check(TABLE)
+        folder.check(LONG_TABLE)
         for image_id, path in followed(images, "predict"):
             try:
-                rows[image_id] = _predict_one(folder, model, image_id, path, kept)
+                rows[image_id] = _predict_one(folder, model, record, image_id, path, kept)
             except ImageRejected as error:
                 failed.append(str(error) + _what_stays(folder, image_id))
             except LandmarkLabelError as error:
                 failed.append(str(error))
-        folder.write_table(rows)
+        folder.write_tables(rows)
     print(f"{folder.folder}: {len(rows)} images")
     for text in [*kept, *failed]:
         print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
@@ -60,7 +61,7 @@ def _hash(record: dict) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _predict_one(folder: PredictionFolder, model, image_id: str, path: Path, kept: list[str]) -> LandmarkSet:
+def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, path: Path, kept: list[str]) -> LandmarkSet:
     """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it."""
     target = folder.path(image_id)
     folder.check(target.name)  # before the image is read
@@ -73,6 +74,7 @@ def _predict_one(folder: PredictionFolder, model, image_id: str, path: Path, kep
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
         folder.write(image_id, pixels, model.predict(image), model.preset.key, plane)
+    folder.tell(image_id, image.unit, pixels in (record.get("train_pixels") or ()))
     return read_markups(target, model.task, plane)
 
 

@@ -12,6 +12,7 @@ from landmarklabel.errors import FaultsError, StudyError, UsageError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.metrics import unit_of
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -36,17 +37,18 @@ def clicks(a: argparse.Namespace) -> None:
     labels = _chosen(study, a.only)
     if model.prior is None:
         print("landmarklabel: the model has no shape prior: clicks move nothing else", file=sys.stderr)
-    played = {}
+    played, units = {}, set()
     for image_id, truth in followed(labels, "clicks"):
         try:
             image = read_image(study.image_path(image_id), task.dims)
         except FaultsError as error:
             print(f"landmarklabel: {error}", file=sys.stderr)
             continue
+        units.add(image.unit)
         played[image_id] = click_through(model, model.case(image_id, image, truth))
     if not played:
         raise StudyError(f"{a.study}: no labelled image could be read")
-    result = summarize_clicks(list(played.values()), a.clicks)
+    result = summarize_clicks(list(played.values()), a.clicks, unit_of(task, units))
     if a.report:
         from landmarklabel.report.clicks import write_clicks
 
@@ -101,18 +103,18 @@ def labels(a: argparse.Namespace) -> None:
     for seed in range(a.seeds):
         for strategy in strategies:
             runs[strategy][seed] = campaign.run(strategy, seed, Path(a.out) / strategy / f"seed{seed}", told)
-    result = summarize_campaigns(runs, full["mre_mm"])
+    result = summarize_campaigns(runs, full["mre_mm"], unit=unit_of(task, (c.image.unit for c in campaign.tests)))
     write_json(Path(a.out) / "labels.json", result)
     write_labels(Path(a.out) / "report.html", task, runs, result)
     if a.json:
         print(json.dumps(result, allow_nan=False))
         return
-    print(f"all {len(pool)} labels: {full['mre_mm']:.2f} mm; target {result['target_mm']:.2f} mm")
+    print(f"all {len(pool)} labels: {full['mre_mm']:.2f} {result['unit']}; target {result['target_mm']:.2f} {result['unit']}")
     for strategy in strategies:
         needed, worst = result["labels_to_target"][strategy], result["worst_seed"][strategy]
         curve = "  ".join(f"{n}: {sum(e) / len(e):.2f}" for n, e in result["curves"][strategy] if e)
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {worst:.1f}"
-        print(f"{strategy:<10}{reached}; mm by labels  {curve}")
+        print(f"{strategy:<10}{reached}; {result['unit']} by labels  {curve}")
     print(f"report: {Path(a.out) / 'report.html'}")
 
 
@@ -147,7 +149,10 @@ def _chosen(study: Study, only: str | None) -> dict[str, LandmarkSet]:
 def _print(result: dict, clicks: int) -> None:
     print("clicks    " + "".join(f"{k:>8}" for k in range(clicks + 1)))
     for name, key in (("assisted", "mre_mm"), ("alone", "alone_mre_mm")):
-        print(f"{name:<10}" + "".join("       -" if e is None else f"{e:8.2f}" for e in result[key]) + "  mm")
+        print(f"{name:<10}" + "".join("       -" if e is None else f"{e:8.2f}" for e in result[key]) + f"  {result['unit']}")
     for radius in result["noc"]:
         needed = result["noc"][radius]
-        print(f"clicks until every point is within {radius} mm: {needed['assisted']:.1f} assisted, {needed['alone']:.1f} alone")
+        print(
+            f"clicks until every point is within {radius} {result['unit']}: "
+            f"{needed['assisted']:.1f} assisted, {needed['alone']:.1f} alone"
+        )

@@ -1,6 +1,7 @@
 """A folder of predictions, which goes on after a stop and never loses what a person made in it.
 
-``.predictions.jsonl`` has a line for each file that ``predict`` wrote: its name and SHA-256, and the model and pixels it is of.
+``.predictions.jsonl`` has a line for each file that ``predict`` wrote: its name and SHA-256, the model and pixels it is of, the
+unit of the image's distances, and whether the model was trained on it.
 The line is on disk before the file, so a file whose content no line knows was made or changed by somebody else.
 """
 
@@ -22,10 +23,10 @@ from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
 from landmarklabel.io.markups import dump_markups, read_markups
-from landmarklabel.io.tables import predictions_text
+from landmarklabel.io.tables import long_text, predictions_text
 from landmarklabel.landmarks import LandmarkSet, Status
 
-NOTES, TABLE = ".predictions.jsonl", "predictions.csv"
+NOTES, TABLE, LONG_TABLE = ".predictions.jsonl", "predictions.csv", "predictions_long.csv"
 _EARLIER_NOTE = ".model.json"  # of program versions before the notes
 
 
@@ -97,9 +98,15 @@ class PredictionFolder:
         name = self.path(image_id).name
         self._write(name, dump_markups(landmarks, description, plane).encode(), pixels)
 
-    def write_table(self, rows: Mapping[str, LandmarkSet]) -> None:
-        """Write predictions.csv. Raises StudyError where it is not as ``predict`` wrote it."""
+    def tell(self, image_id: str, unit: str, trained_on: bool) -> None:
+        """Note the unit of an image's distances, and whether the model was trained on it."""
+        last = self._notes[self.path(image_id).name][-1]
+        self._append({**last, "unit": unit, "trained_on": trained_on})
+
+    def write_tables(self, rows: Mapping[str, LandmarkSet]) -> None:
+        """Write predictions.csv and predictions_long.csv. Raises StudyError where one is not as ``predict`` wrote it."""
         self._write(TABLE, predictions_text(rows).encode(), "")
+        self._write(LONG_TABLE, long_text(rows).encode(), "")
 
     # --- notes -------------------------------------------------------------------------------------------------------
 
@@ -120,8 +127,11 @@ class PredictionFolder:
         atomic_write(self.folder / name, content)
 
     def _note(self, name: str, sha256: str, model: str, pixels: str) -> None:
-        note = {"file": name, "sha256": sha256, "model": model, "pixels": pixels}
-        if note not in self._notes.get(name, [])[-1:]:
+        self._append({"file": name, "sha256": sha256, "model": model, "pixels": pixels})
+
+    def _append(self, note: dict) -> None:
+        name = note["file"]
+        if not any(note.items() <= last.items() for last in self._notes.get(name, [])[-1:]):
             self._file.write(json.dumps(note).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -129,19 +139,11 @@ class PredictionFolder:
 
     def _read_notes(self) -> dict[str, list[dict]]:
         """Notes by file name, oldest first. A line that a stop tore is of a file that was not yet written."""
-        notes: dict[str, list[dict]] = {}
         self._file.seek(0)
-        line = b"\n"
-        for line in self._file:
-            try:
-                note = json.loads(line)
-                if all(isinstance(note[key], str) for key in ("file", "sha256", "model", "pixels")):
-                    notes.setdefault(note["file"], []).append(note)
-            except (ValueError, TypeError, LookupError, RecursionError):
-                continue
-        if not line.endswith(b"\n"):
+        content = self._file.read()
+        if content and not content.endswith(b"\n"):
             self._file.write(b"\n")
-        return notes
+        return _parsed(content)
 
     def _remove_torn(self) -> None:
         """Half-written files (of ``atomic_write``) that a stopped call left; no other call writes here now."""
@@ -163,6 +165,26 @@ class PredictionFolder:
         if TABLE not in self._notes and table.is_file() and not table.is_symlink():
             self._note(TABLE, _sha256(table), "", "")
         earlier.unlink()
+
+
+def read_notes(folder: str | Path) -> dict[str, dict]:
+    """What ``predict`` noted last of each image of a folder, by id: ``pixels``, ``unit``, ``trained_on``; {} where it did not."""
+    path = Path(folder) / NOTES
+    content = path.read_bytes() if path.is_file() else b""
+    named = {name: notes[-1] for name, notes in _parsed(content).items() if name.endswith(MARKUPS_SUFFIX)}
+    return {name.removesuffix(MARKUPS_SUFFIX): note for name, note in named.items()}
+
+
+def _parsed(content: bytes) -> dict[str, list[dict]]:
+    notes: dict[str, list[dict]] = {}
+    for line in content.splitlines():
+        try:
+            note = json.loads(line)
+            if all(isinstance(note[key], str) for key in ("file", "sha256", "model", "pixels")):
+                notes.setdefault(note["file"], []).append(note)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            continue
+    return notes
 
 
 def _is_as_written(path: Path) -> bool:

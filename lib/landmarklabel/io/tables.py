@@ -258,7 +258,8 @@ def _cell(value: object) -> object:
 def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
     """The text of predictions.csv: a row an image with position, status and expected error of every landmark.
 
-    Positions are LPS mm. All sets must be of one task; what is not known is an empty cell. Names that a spreadsheet would run
+    Positions are LPS mm (pixels for pictures), to 0.001 or finer where the expected error is small. All sets must be of one
+    task; what is not known is an empty cell. Names that a spreadsheet would run
     begin with an apostrophe (see ``table_text``).
 
     Raises:
@@ -273,10 +274,29 @@ def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
         parts = [*_AXES[: task.dims], "status", "expected_error_mm"]
         table.append(["id", *(f"{name}_{part}" for name in task.names for part in parts)])
     for image_id, landmarks in rows.items():
-        known = zip(landmarks.positions_mm.tolist(), landmarks.status, landmarks.expected_error_mm.tolist(), strict=True)
-        cells = [[*position, status.value, error] for position, status, error in known]
+        cells = [[*position, status, error] for position, status, error in _rounded(landmarks)]
         table.append([check_id(image_id), *(cell for part in cells for cell in part)])
     return table_text(table) or "id\n"
+
+
+def long_text(rows: Mapping[str, LandmarkSet]) -> str:
+    """The text of predictions_long.csv: a row a point, ``id,landmark,x,y,z,status,expected_error``; z is empty in 2D.
+
+    Rounded and written as in ``predictions_text``.
+    """
+    table = [["id", "landmark", *_AXES, "status", "expected_error"]]
+    for image_id, landmarks in rows.items():
+        for name, (position, status, error) in zip(landmarks.task.names, _rounded(landmarks), strict=True):
+            table.append([check_id(image_id), name, *position, *[math.nan] * (3 - len(position)), status, error])
+    return table_text(table)
+
+
+def _rounded(landmarks: LandmarkSet) -> Iterator[tuple[list[float], str, float]]:
+    """Position, status and expected error of every landmark, to a hundredth of the expected error, at most to 0.001."""
+    known = zip(landmarks.positions_mm.tolist(), landmarks.status, landmarks.expected_error_mm.tolist(), strict=True)
+    for position, status, error in known:
+        digits = max(3, 2 - math.floor(math.log10(error))) if math.isfinite(error) and error > 0 else 3
+        yield [round(x, digits) for x in position], status.value, round(error, digits)
 
 
 def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None:

@@ -31,17 +31,18 @@ def write_clicks(path: str | Path, task: LandmarkTask, played: Mapping[str, Clic
         "counts as exact. Assisted, every correction moves the other points, and detections that contradict the others are "
         "replaced before the first click. Alone, the points are the network's own and each is corrected by itself."
     )
+    unit = result["unit"]
     points = [(k, *pair) for k, pair in enumerate(zip(result["alone_mre_mm"], result["mre_mm"], strict=True))]
-    axes = ("clicks", "mean error of all points (mm)")
+    axes = ("clicks", f"mean error of all points ({unit})")
     page.picture(pictures.learning_curve(points, ("alone", "assisted"), axes=axes), "Mean over the images.")
     page.section("Clicks until every point is near enough")
-    rows = [[f"{r} mm", needed["assisted"], needed["alone"]] for r, needed in result["noc"].items()]
+    rows = [[f"{r} {unit}", needed["assisted"], needed["alone"]] for r, needed in result["noc"].items()]
     page.table(["within", "assisted", "alone"], rows)
     page.section("Images")
     ends = [
         (i, _mean(c.alone[0]), _mean(c.assisted[0]), _mean(c.assisted[min(1, len(c.assisted) - 1)])) for i, c in played.items()
     ]
-    header = ["image", "network alone, mm", "shown before any click, mm", "after one click, mm"]
+    header = ["image", *(f"{when} ({unit})" for when in ("network alone", "shown before any click", "after one click"))]
     page.table(header, [list(row) for row in sorted(ends, key=lambda row: -row[2])])
     page.write(path)
 

@@ -24,6 +24,7 @@ class PlayedStudy(Protocol):
     """
 
     model: str
+    unit: str
     task: LandmarkTask
     rows: list[dict]
     training: dict
@@ -33,11 +34,12 @@ class PlayedStudy(Protocol):
 
 
 def demo_figures(study: PlayedStudy) -> dict:
-    """The figures of a study, for ``demo.json``; distances in mm, None where there is nothing to measure."""
+    """The figures of a study, for ``demo.json``; distances in ``unit``, None where there is nothing to measure."""
     last = study.training
     ratio = last["model_mm"] / last["template_mm"] if last["model_mm"] is not None and last["template_mm"] else None
     return {
         "model": study.model,
+        "unit": study.unit,
         "test_images": len(study.tests),
         **{key: last.get(key) for key in _TRAINING},
         "model_of_template": ratio,
@@ -105,17 +107,21 @@ def _study(page: Page, study: PlayedStudy, images: Path) -> None:
     untrained = [None if r["origin"] == "model" else m for r, m in zip(study.rows, means, strict=True)]
     curve = list(zip(numbers, untrained, trained, strict=True))
     page.picture(
-        pictures.learning_curve(curve, ("proposed by the template", "proposed by a trained model")),
+        pictures.learning_curve(
+            curve,
+            ("proposed by the template", "proposed by a trained model"),
+            axes=("cases annotated", f"mean error of the proposals ({study.unit})"),
+        ),
         "Error of the points proposed for each case, before the annotator touched it.",
     )
     before, after = (np.concatenate([t["errors_mm"] for t in tests]) for tests in (study.template, study.tests))
     page.picture(
-        pictures.before_after(before, after, ("template", "after the training")),
+        pictures.before_after(before, after, ("template", "after the training"), study.unit),
         f"Error on the test images: the template of {study.training['labels']} labels, and after training on them.",
     )
-    t = study.training
+    t, distances = study.training, [f"{what} ({study.unit})" for what in ("template", "answers after it")]
     page.table(
-        ["training after", "minutes", "model", "template (mm)", "answers after it (mm)", "missed", "reason"],
+        ["training after", "minutes", "model", *distances, "missed", "reason"],
         [
             [
                 f"{t['labels']} cases", round(t["minutes"], 1), _published(t), t["template_mm"], t["model_mm"],
@@ -125,7 +131,7 @@ def _study(page: Page, study: PlayedStudy, images: Path) -> None:
     )  # fmt: skip
     _savings(page, study)
     page.table(
-        ["case", "proposed by", "mean error (mm)", "wrong points", "corrections", "flagged", "why this case"],
+        ["case", "proposed by", f"mean error ({study.unit})", "wrong points", "corrections", "flagged", "why this case"],
         [
             [r["id"], r["origin"], m, int(r["wrong"].sum()), r["clicks"], int(r["flagged"].sum()), r["reason"]]
             for r, m in zip(study.rows, means, strict=True)
@@ -133,9 +139,9 @@ def _study(page: Page, study: PlayedStudy, images: Path) -> None:
     )
     for test in sorted(study.tests, key=lambda t: -(mean_or_none(t["errors_mm"]) or 0.0))[:2]:
         file = next(images.glob(f"{test['id']}.*"))
-        figure = pictures.overlay(read_image(file, study.task.dims), test["proposal"], test["truth"], test["id"])
-        off = _mm(mean_or_none(test["errors_mm"]))
-        page.picture(figure, f"{test['id']}: mean error {off}; one of the two worst test images.")
+        figure = pictures.overlay(read_image(file, study.task.dims), test["proposal"], test["truth"], test["id"], study.unit)
+        off = _length(mean_or_none(test["errors_mm"]), study.unit)
+        page.picture(figure, f"{test['id']}: mean error {off}; one of the two worst test images.", photograph=True)
 
 
 def _headline(page: Page, study: PlayedStudy) -> None:
@@ -143,9 +149,13 @@ def _headline(page: Page, study: PlayedStudy) -> None:
     f1 = metrics["presence"]["f1"]
     page.numbers(
         [
-            ("mean error", _mm(figures["model_mm"]), f"on {metrics['n_images']} images never annotated"),
-            ("template", _mm(figures["template_mm"]), f"on the same, from the shapes of the same {figures['labels']} labels"),
-            ("median error", _mm(metrics["median_mm"]), "after the training"),
+            ("mean error", _length(figures["model_mm"], study.unit), f"on {metrics['n_images']} images never annotated"),
+            (
+                "template",
+                _length(figures["template_mm"], study.unit),
+                f"on the same, from the shapes of the same {figures['labels']} labels",
+            ),
+            ("median error", _length(metrics["median_mm"], study.unit), "after the training"),
             ("presence F1", "–" if f1 is None else f"{100 * f1:.0f} %", "absent landmarks recognised"),
             ("corrections", f"{figures['clicks']['assisted']}", f"instead of {figures['clicks']['alone']}, each alone"),
         ]
@@ -168,7 +178,7 @@ def _savings(page: Page, study: PlayedStudy) -> None:
             f"Flags: of {f['points']} points that a model proposed, {f['flagged']} were flagged, {f['flagged_and_wrong']} of "
             f"them indeed wrong; {f['wrong']} were wrong in all, so the flags caught {f['flagged_and_wrong']} of {f['wrong']}."
         )
-    told = ", ".join(f"{name} {_mm(value)}" for name, value in study.order["template_mm"].items())
+    told = ", ".join(f"{name} {_length(value, study.unit)}" for name, value in study.order["template_mm"].items())
     page.text(
         f"Order of annotation: error of the template on the test images from the first {study.order['labels']} cases: {told}. "
         "One run on few cases: a difference of a few tenths is chance."
@@ -181,5 +191,5 @@ def _published(training: dict) -> str:
     return "published" if training["published"] else "not published"
 
 
-def _mm(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.2f} mm"
+def _length(value: float | None, unit: str) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.2f} {unit}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from landmarklabel.report.page import Page
 
 Pairs = Mapping[str, tuple[LandmarkSet, LandmarkSet]]
 _WORST_POINTS, _WORST_IMAGES, _TYPICAL_IMAGES, _BINS = 20, 6, 2, 5
+_MOST_ROWS = 100  # of the table of images
+_FAR = 10.0  # mm or px: as the usual measure of outliers
+_UNWARNED = 3.0  # times the expected error; of a circular normal error, 1 in 1000 is as large
 
 
 def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics: Mapping, images: Mapping[str, Path]) -> None:
@@ -35,103 +39,146 @@ def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics
     expected = np.stack([p.expected_error_mm for p, _ in pairs.values()]) * scales
     nothing = np.full(len(task), np.nan)
     radii = np.stack([nothing if p.radius95_mm is None else p.radius95_mm for p, _ in pairs.values()]) * scales
+    unit, trained_on = metrics.get("unit", "mm"), frozenset(metrics.get("training_images", ()))
+    measured = _Measured(task, pairs, errors, expected, images, unit, trained_on)
     page = Page(f"{task.name}: predictions against the truth")
-    page.text(_about(task, metrics, images))
-    page.numbers(_headline(metrics))
+    page.text(_about(task, metrics, measured))
+    page.numbers(_headline(metrics, unit))
+    _worst_points(page, measured)
+    _images(page, measured)
     page.section("Errors")
     page.picture(
-        pictures.error_curve(errors, metrics["n_missed"]),
+        pictures.error_curve(errors, metrics["n_missed"], unit),
         "How many of the points lie within each distance of the truth; points that were not found count as outside.",
     )
-    _landmarks(page, metrics)
-    _worst_points(page, task, list(pairs), errors, expected)
-    _images(page, task, pairs, errors, images)
+    _landmarks(page, metrics, unit)
     _presence(page, task, pairs, metrics)
-    _reliability(page, expected, errors)
-    _regions(page, radii, errors)
+    _reliability(page, expected, errors, unit)
+    _regions(page, radii, errors, unit)
     page.write(path)
 
 
-def _about(task: LandmarkTask, metrics: Mapping, images: Mapping[str, Path]) -> str:
+@dataclass(frozen=True)
+class _Measured:
+    """What the page is about; errors and expected errors are (images, landmarks) in ``unit``."""
+
+    task: LandmarkTask
+    pairs: Pairs
+    errors: np.ndarray
+    expected: np.ndarray
+    images: Mapping[str, Path]
+    unit: str
+    trained_on: frozenset[str]
+
+    def named(self, image_id: str) -> str:
+        return f"{image_id} (training image)" if image_id in self.trained_on else image_id
+
+
+def _about(task: LandmarkTask, metrics: Mapping, m: _Measured) -> str:
     text = f"{_count(metrics['n_images'], 'image')}, {_count(metrics['n_landmarks'], 'landmark')} each, "
     text += f"{_count(metrics['n_points'], 'true point')}. "
+    if among := len(m.trained_on & set(m.pairs)):
+        text += f"{_count(among, 'image')} among them served to train the model: errors on new images are larger. "
+    elif m.trained_on:
+        text += f"{_count(len(m.trained_on), 'image')} that served to train the model are left out. "
     if task.scale:
         rule = task.scale
         text += f"Every image is scaled so that {rule.a} and {rule.b} are {rule.mm:g} mm apart. "
-    elif any(Path(p).suffix.lower() in (".png", ".jpg", ".jpeg") for p in images.values()):
-        text += "The images state no pixel spacing and the task no scale rule: read “mm” as pixels. "
+    elif m.unit == "px":
+        text += "Distances are in pixels: the images state no pixel spacing and the task no scale rule. "
     today = datetime.now(UTC).date().isoformat()
     return f"{text}Written by landmarklabel {__version__} on {today}."
 
 
-def _headline(metrics: Mapping) -> list[tuple[str, str, str]]:
+def _headline(metrics: Mapping, unit: str) -> list[tuple[str, str, str]]:
+    def length(key: str) -> str:
+        return "–" if metrics[key] is None else f"{metrics[key]:.2f} {unit}"
+
     interval = metrics.get("confidence_95", {})
     sdr, outliers = metrics["sdr"], metrics["outliers"]
     return [
-        ("Mean radial error (MRE)", _mm(metrics["mre_mm"]), _interval(interval.get("mre_mm"), "mm", 2)),
-        ("Median error", _mm(metrics["median_mm"]), f"sd {_mm(metrics['sd_mm'])}, largest {_mm(metrics['max_mm'])}"),
-        ("Within 2 mm", _percent(sdr["2"]), _interval(interval.get("sdr_2"), "%", 1)),
-        ("Within 4 mm", _percent(sdr["4"]), f"2.5 mm: {_percent(sdr['2.5'])}, 3 mm: {_percent(sdr['3'])}"),
-        ("Beyond 10 mm", str(outliers["10"]), f"of {metrics['n_points']} points, not found ones included"),
+        ("Mean radial error (MRE)", length("mre_mm"), _interval(interval.get("mre_mm"), unit, 2)),
+        ("Median error", length("median_mm"), f"sd {length('sd_mm')}, largest {length('max_mm')}"),
+        (f"Within 2 {unit}", _percent(sdr["2"]), _interval(interval.get("sdr_2"), "%", 1)),
+        (f"Within 4 {unit}", _percent(sdr["4"]), f"2.5 {unit}: {_percent(sdr['2.5'])}, 3 {unit}: {_percent(sdr['3'])}"),
+        (f"Beyond 10 {unit}", str(outliers["10"]), f"of {metrics['n_points']} points, not found ones included"),
         ("Not found", str(metrics["n_missed"]), "points that the truth has; counted as failures"),
     ]
 
 
-def _landmarks(page: Page, metrics: Mapping) -> None:
+def _landmarks(page: Page, metrics: Mapping, unit: str) -> None:
     page.section("Landmarks")
     per_landmark = metrics["per_landmark"]
     if any(m["mre_mm"] is not None for m in per_landmark.values()):
         page.picture(pictures.per_landmark(metrics), "Mean error of each landmark, largest first.")
     order = sorted(per_landmark, key=lambda n: -(per_landmark[n]["mre_mm"] or 0.0))
-    distances = {"mean mm": "mre_mm", "median mm": "median_mm", "sd mm": "sd_mm", "largest mm": "max_mm"}
+    keys = {"mean": "mre_mm", "median": "median_mm", "sd": "sd_mm", "largest": "max_mm"}
     rows = []
     for name, m in ((n, per_landmark[n]) for n in order):
         rates = m["sdr"]["2"], m["sdr"]["4"], m["outliers"]["10"]
-        rows.append([name, *(m[key] for key in distances.values()), *rates])
-    page.table(["landmark", *distances, "within 2 mm %", "within 4 mm %", "beyond 10 mm or not found"], rows)
+        rows.append([name, *(m[key] for key in keys.values()), *rates])
+    header = [f"{name} ({unit})" for name in keys] + [f"within {r} {unit} (%)" for r in (2, 4)]
+    page.table(["landmark", *header, f"beyond 10 {unit} or not found"], rows)
 
 
-def _worst_points(page: Page, task: LandmarkTask, ids: list[str], errors: np.ndarray, expected: np.ndarray) -> None:
-    order = [i for i in np.argsort(-errors, axis=None) if np.isfinite(errors.flat[i])][:_WORST_POINTS]
+def _worst_points(page: Page, m: _Measured) -> None:
+    order = [i for i in np.argsort(-m.errors, axis=None) if np.isfinite(m.errors.flat[i])][:_WORST_POINTS]
     if not order:
         return
     page.section(f"The {len(order)} largest errors")
-    page.text("A point whose expected error is small although its error is large was wrong without a warning.")
-    rows = []
+    page.text(
+        f"Marked rows need a look: beyond {_FAR:g} {m.unit}, or more than {_UNWARNED:g} times the expected error, which is wrong "
+        "without a warning."
+    )
+    ids, rows, marked = list(m.pairs), [], set()
     for flat in order:
-        i, k = np.unravel_index(flat, errors.shape)
-        rows.append([ids[i], task.names[k], float(errors[i, k]), float(expected[i, k])])
-    page.table(["image", "landmark", "error mm", "expected error mm"], rows)
+        i, k = np.unravel_index(flat, m.errors.shape)
+        error, expected = float(m.errors[i, k]), float(m.expected[i, k])
+        remark = f"beyond {_FAR:g} {m.unit}" if error > _FAR else ""
+        if error > _UNWARNED * expected:
+            remark += ("; " if remark else "") + "without a warning"
+        marked |= {len(rows)} if remark else set()
+        rows.append([m.named(ids[i]), m.task.names[k], error, expected, remark])
+    page.table(["image", "landmark", f"error ({m.unit})", f"expected error ({m.unit})", "remark"], rows, marked)
 
 
-def _images(page: Page, task: LandmarkTask, pairs: Pairs, errors: np.ndarray, images: Mapping[str, Path]) -> None:
-    if not any(i in images for i in pairs):
-        return
-    finite = {i: row[np.isfinite(row)] for i, row in zip(pairs, errors, strict=True)}
+def _images(page: Page, m: _Measured) -> None:
+    finite = {i: row[np.isfinite(row)] for i, row in zip(m.pairs, m.errors, strict=True)}
     means = {i: float(row.mean()) for i, row in finite.items() if row.size}
-    worst_first = sorted(pairs, key=lambda i: -means.get(i, np.inf))  # an image without any point found comes first
-    page.section("Images")
-    page.text("Green crosses are the truth, amber rings the predictions; a line joins the two.")
-    shown = _overlays(page, task, pairs, worst_first, images, _WORST_IMAGES, "Among the worst", means)
-    middle = float(np.median([*means.values()])) if means else 0.0
-    left = sorted((i for i in means if i not in shown), key=lambda i: abs(means[i] - middle))
-    _overlays(page, task, pairs, left, images, _TYPICAL_IMAGES, "Typical", means)
+    worst_first = sorted(m.pairs, key=lambda i: -means.get(i, np.inf))  # an image without any point found comes first
+    page.section("Images, the worst first")
+    if any(i in m.images for i in m.pairs):
+        page.text("Green crosses are the truth, amber rings the predictions; a line joins the two.")
+        shown = _overlays(page, m, worst_first, _WORST_IMAGES, "Among the worst", means)
+        middle = float(np.median([*means.values()])) if means else 0.0
+        left = sorted((i for i in means if i not in shown), key=lambda i: abs(means[i] - middle))
+        _overlays(page, m, left, _TYPICAL_IMAGES, "Typical", means)
+    rows = []
+    for i in worst_first[:_MOST_ROWS]:
+        missed = int((m.pairs[i][1].defined & ~m.pairs[i][0].defined).sum())
+        largest = float(finite[i].max()) if finite[i].size else None
+        rows.append([m.named(i), means.get(i), largest, missed])
+    far = {n for n, row in enumerate(rows) if row[2] is None or row[2] > _FAR}
+    page.table(["image", f"mean error ({m.unit})", f"largest ({m.unit})", "not found"], rows, far)
+    if len(worst_first) > len(rows):
+        page.text(f"{len(worst_first) - len(rows)} images with smaller errors are not listed.")
 
 
-def _overlays(page, task, pairs, order, images, most: int, kind: str, means) -> set[str]:
+def _overlays(page: Page, m: _Measured, order: Sequence[str], most: int, kind: str, means: Mapping[str, float]) -> set[str]:
     """Show the first images of ``order`` that can be read; returns all that were tried."""
     tried, shown = set(), 0
-    for image_id in (i for i in order if i in images):
+    for image_id in (i for i in order if i in m.images):
         if shown == most:
             break
         tried.add(image_id)
         try:
-            image = read_image(images[image_id], task.dims)
+            image = read_image(m.images[image_id], m.task.dims)
         except LandmarkLabelError as error:
             page.text(f"Image {image_id} cannot be shown: {error}")
             continue
-        mean = f"mean error {means[image_id]:.2f} mm" if image_id in means else "no point found"
-        page.picture(pictures.overlay(image, *pairs[image_id], title=image_id), f"{kind}: {image_id}, {mean}.")
+        mean = f"mean error {means[image_id]:.2f} {m.unit}" if image_id in means else "no point found"
+        drawn = pictures.overlay(image, *m.pairs[image_id], title=m.named(image_id), unit=m.unit)
+        page.picture(drawn, f"{kind}: {m.named(image_id)}, {mean}.", photograph=True)
         shown += 1
     return tried
 
@@ -157,17 +204,17 @@ def _presence(page: Page, task: LandmarkTask, pairs: Pairs, metrics: Mapping) ->
         page.table(["landmark", "absent in the truth", "found, but absent", "not found, but there"], rows)
 
 
-def _reliability(page: Page, expected: np.ndarray, errors: np.ndarray) -> None:
+def _reliability(page: Page, expected: np.ndarray, errors: np.ndarray, unit: str) -> None:
     bins = reliability_bins(expected, errors)
     if not bins:
         return
     page.section("Can the expected error be trusted?")
     page.text("Points sorted by expected error, in groups of equal size. Actual and expected should agree.")
-    page.picture(pictures.reliability(bins), "Mean actual against mean expected error of each group.")
-    page.table(["mean expected mm", "mean actual mm", "points"], bins)
+    page.picture(pictures.reliability(bins, unit), "Mean actual against mean expected error of each group.")
+    page.table([f"mean expected ({unit})", f"mean actual ({unit})", "points"], bins)
 
 
-def _regions(page: Page, radii: np.ndarray, errors: np.ndarray) -> None:
+def _regions(page: Page, radii: np.ndarray, errors: np.ndarray, unit: str) -> None:
     known = np.isfinite(radii) & np.isfinite(errors)
     if not known.any():
         return
@@ -176,7 +223,7 @@ def _regions(page: Page, radii: np.ndarray, errors: np.ndarray) -> None:
     page.section("Do the 95 % regions hold?")
     page.text(
         f"{100 * inside[known].mean():.1f} % of {known.sum()} points lie within the longest half axis of their region "
-        f"(mean {radii[known].mean():.2f} mm), in {100 * np.mean(whole):.0f} % of the images all points do. Each region is "
+        f"(mean {radii[known].mean():.2f} {unit}), in {100 * np.mean(whole):.0f} % of the images all points do. Each region is "
         "made to hold its own landmark in 95 % of cases; all at once need larger ones."
     )
 
@@ -191,10 +238,6 @@ def reliability_bins(expected: np.ndarray, errors: np.ndarray, bins: int = _BINS
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _mm(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} mm"
 
 
 def _percent(value: float | None) -> str:

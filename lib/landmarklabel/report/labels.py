@@ -23,15 +23,15 @@ def write_labels(
         runs: metrics by strategy, seed and number of labels, with the ids chosen.
         result: of ``summarize_campaigns`` of these.
     """
-    page = Page(f"{task.name}: error against labels")
+    page, unit = Page(f"{task.name}: error against labels"), result["unit"]
     page.text(
         "Cases are labelled by the truth in the order a strategy chooses them; after each round a model is trained on them "
-        f"and on the images that are left, and measured on others. All labels: {result['full_mre_mm']:.2f} mm. Lines are means "
-        "over the seeds, bands reach from the best to the worst one."
+        f"and on the images that are left, and measured on others. All labels: {result['full_mre_mm']:.2f} {unit}. Lines are "
+        "means over the seeds, bands reach from the best to the worst one."
     )
-    page.picture(pictures.label_curves(result["curves"], result["target_mm"]), "Mean error on the images kept apart.")
+    page.picture(pictures.label_curves(result["curves"], result["target_mm"], unit), "Mean error on the images kept apart.")
     rows = [[s, result["labels_to_target"][s], result["worst_seed"][s]] for s in runs]
-    page.table(["strategy", f"labels to {result['target_mm']:.2f} mm, mean of seeds", "worst seed"], rows)
+    page.table(["strategy", f"labels to {result['target_mm']:.2f} {unit}, mean of seeds", "worst seed"], rows)
     page.text("Empty: the target was not reached by every seed.")
     page.section("Every round")
     rows = []
@@ -40,7 +40,7 @@ def write_labels(
             beyond = [rounds[count]["outliers"]["10"] for rounds in runs[strategy].values() if count in rounds]
             mean, worst = (float(np.mean(errors)), float(np.max(errors))) if errors else (None, None)
             rows.append([strategy, count, mean, worst, float(np.mean(beyond))])
-    page.table(["strategy", "labels", "mean error, mm", "worst seed, mm", "points beyond 10 mm"], rows)
+    page.table(["strategy", "labels", f"mean error ({unit})", f"worst seed ({unit})", f"points beyond 10 {unit}"], rows)
     page.section("What was chosen first")
     for strategy, seeds in runs.items():
         for seed, rounds in seeds.items():

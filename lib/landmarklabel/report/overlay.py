@@ -46,7 +46,7 @@ class _Marks:
         return _Marks(self.names, predicted, truth, self.expected, self.errors)
 
 
-def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | None, title: str = "") -> Figure:
+def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | None, title: str = "", unit: str = "mm") -> Figure:
     """An image with predicted and true landmarks, and a close-up of the one with the largest error.
 
     In 3D the whole image is shown as maximum-intensity projections, the close-up as slices through the true position.
@@ -55,6 +55,7 @@ def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | No
         image: 2D or 3D, as the sets' task.
         predicted, truth: either may be None.
         title: shown above.
+        unit: of the errors.
     """
     marks, dims, case = _marks(predicted, truth), image.geometry.dims, Case("", image)
     low, high = image.geometry.bounds_mm
@@ -69,7 +70,7 @@ def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | No
         _draw_marks(ax, marks, plane)
     roomy = max(rows[0], key=lambda ax: abs(np.ptp(ax.get_xlim()) * np.ptp(ax.get_ylim())))
     plane = [*_VIEWS[dims].values()][rows[0].index(roomy)]
-    _name_points(roomy, marks, plane, named, inches_per_mm)
+    _name_points(roomy, marks, plane, named, inches_per_mm, unit)
     if worst is not None:
         close = _around(marks, worst, (high - low).max())
         block, shown = _block(case, close), marks if dims == 2 else marks.only(worst)
@@ -77,7 +78,7 @@ def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | No
             _show(ax, _flat(block, plane, _middle), close, plane, view)
             _draw_marks(ax, shown, plane, size=2.0)
             if k == 0:
-                text = f"largest error: {_short(marks.names[worst])}, {marks.errors[worst]:.1f} mm"
+                text = f"largest error: {_short(marks.names[worst])}, {marks.errors[worst]:.1f} {unit}"
                 ax.set_title(text, color="white", fontsize=9, loc="left", parse_math=False)
     _write_around(figure, predicted, truth, title)
     return figure
@@ -178,7 +179,7 @@ def _draw_marks(ax: Axes, marks: _Marks, plane: tuple[int, int], size: float = 1
             ax.plot(*points.T, marker, mfc="none", mec=ink, ms=scale * size, mew=width)
 
 
-def _name_points(ax: Axes, marks: _Marks, plane: tuple[int, int], named: Sequence[int], inches_per_mm: float) -> None:
+def _name_points(ax: Axes, marks: _Marks, plane: tuple[int, int], named: Sequence[int], inches_per_mm: float, unit: str) -> None:
     """Names with errors, towards the side with more room and one below the other, tied to their points."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     at = {i: (marks.predicted_mm[i, [*plane]] - (left, bottom)) / (right - left, top - bottom) for i in named}
@@ -189,7 +190,7 @@ def _name_points(ax: Axes, marks: _Marks, plane: tuple[int, int], named: Sequenc
         last = min(float(np.clip(y, below_by, 1 - below_by)), last - below_by)
         side = 1 if x < 0.5 else -1
         text = ax.annotate(
-            f"{_short(marks.names[i], 28)}: {marks.errors[i]:.1f} mm", (x, y), (x + right_by * side, last),
+            f"{_short(marks.names[i], 28)}: {marks.errors[i]:.1f} {unit}", (x, y), (x + right_by * side, last),
             "axes fraction", color="white", fontsize=8, ha="left" if side > 0 else "right", va="center",
             path_effects=_HALO, annotation_clip=False, parse_math=False,
             arrowprops={"arrowstyle": "-", "color": "#b8c4d0", "lw": 0.6},

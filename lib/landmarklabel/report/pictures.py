@@ -38,15 +38,18 @@ def error_curve(errors_mm: Sequence[float], missed: int = 0, unit: str = "mm") -
 
 
 def before_after(
-    before_errors: Sequence[float], after_errors: Sequence[float], labels: tuple[str, str] = ("before", "after")
+    before_errors: Sequence[float],
+    after_errors: Sequence[float],
+    labels: tuple[str, str] = ("before", "after"),
+    unit: str = "mm",
 ) -> Figure:
-    """Share of points within each distance (mm) of the truth, for two sets of errors; NaN is left out."""
-    figure, ax = _chart(7.2, 3.8, "error (mm)", "points within this error (%)")
+    """Share of points within each distance (in ``unit``) of the truth, for two sets of errors; NaN is left out."""
+    figure, ax = _chart(7.2, 3.8, f"error ({unit})", "points within this error (%)")
     sets = [_finite(e) for e in (before_errors, after_errors)]
     for values, label, colour in zip(sets, labels, (SECOND, FIRST), strict=True):
-        mean = f": mean {values.mean():.2f} mm, median {np.median(values):.2f} mm" if values.size else ": no points"
+        mean = f": mean {values.mean():.2f} {unit}, median {np.median(values):.2f} {unit}" if values.size else ": no points"
         _cumulative(ax, values, 0, colour, label + mean)
-    _fit_errors(ax, np.concatenate(sets))
+    _fit_errors(ax, np.concatenate(sets), unit)
     _legend(ax, loc="lower right")
     return figure
 
@@ -104,21 +107,22 @@ def learning_curve(
     return figure
 
 
-def label_curves(curves: Mapping[str, Sequence], target_mm: float) -> Figure:
+def label_curves(curves: Mapping[str, Sequence], target_mm: float, unit: str = "mm") -> Figure:
     """Error against labels for several strategies.
 
     Args:
-        curves: by strategy, [number of labels, [error in mm of each seed]] in rising order.
+        curves: by strategy, [number of labels, [error of each seed]] in rising order.
         target_mm: drawn as a line.
+        unit: of the errors.
     """
-    figure, ax = _chart(7.2, 3.8, "labelled cases", "mean error (mm)")
+    figure, ax = _chart(7.2, 3.8, "labelled cases", f"mean error ({unit})")
     for number, (strategy, curve) in enumerate(curves.items()):
         curve, colour = [point for point in curve if point[1]], f"C{number}"
         counts = [n for n, _ in curve]
         means, low, high = ([f(errors) for _, errors in curve] for f in (np.mean, np.min, np.max))
         ax.plot(counts, means, color=colour, marker="o", ms=4, lw=1.8, label=strategy)
         ax.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
-    ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:.2f} mm")
+    ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:.2f} {unit}")
     ax.set(xscale="log", yscale="log")
     ax.set_xticks(sorted({n for curve in curves.values() for n, _ in curve}))
     ax.minorticks_off()

@@ -31,6 +31,7 @@ from landmarklabel.networks.registry import Preset
 from landmarklabel.server.console import tell
 from landmarklabel.server.wire import given_points, suggestion_to_wire
 from landmarklabel.services.models import what_answers
+from landmarklabel.services.units import image_unit
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
@@ -93,7 +94,7 @@ class LandmarkInfer(InferTask):
         }
         if state.answers:
             metrics = read_record(self.shelf.live()).get("metrics") or {}
-            more["metrics"] = {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "n_images") if k in metrics}
+            more["metrics"] = {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "n_images", "unit") if k in metrics}
         return {**super().info(), **more}
 
     def get_path(self, validate=True):
@@ -240,19 +241,20 @@ class LandmarkInfer(InferTask):
             model = f"{self.preset.key} v{version}" if origin == "model" else origin
             file.write(dump_markups(landmarks, model, slice_plane(request["image"], landmarks.task.dims)))
         return file.name, {
-            **self.to_wire(answer),
+            **self.to_wire(answer, Path(request["image"])),
             "label_names": {n: i for i, n in enumerate(landmarks.task.names)},
             "coordinateSystem": "LPS",
             "defined": int(np.sum(landmarks.defined)),
             "latencies": {"total": round(time.monotonic() - started, 4)},
         }
 
-    def to_wire(self, answer: Answer) -> dict:
-        """What ``/infer`` and ``update`` have in common."""
+    def to_wire(self, answer: Answer, path: Path) -> dict:
+        """What ``/infer`` and ``update`` have in common, of the image at ``path``."""
         model = self.model() if answer.origin == "model" else None
         calibration = model.calibration if model else Calibration()
         return {
             "landmarks": suggestion_to_wire(answer.suggestion),
+            "unit": image_unit(path),
             "next": answer.suggestion.next,
             "origin": answer.origin,
             "model_version": self.shelf.record()["version"],

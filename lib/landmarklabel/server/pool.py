@@ -20,6 +20,7 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.report.thumbnails import Thumbnail, make_thumbnail
 from landmarklabel.server.console import tell_of
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
@@ -27,6 +28,7 @@ from landmarklabel.store.study import Study
 CHECK_SHARE = 50  # times as long as a look at changed files took, until the next one
 REST_S, NICENESS = 2.0, 15  # between looks at what has changed; of the thread
 SAVED_EVERY = 10  # images
+STAMP = 128  # pixels of a picture's longest side on the status page: some 4 kB an image
 
 
 class PoolWatch:
@@ -47,6 +49,7 @@ class PoolWatch:
         self.study, self.live, self.alone = study, live, alone
         self.file = study.cache_dir / "pool.json"
         self.looks: dict[str, np.ndarray] = {}
+        self.pictures: dict[str, Thumbnail] = {}  # to be shown
         self._stamps: dict[str, str] = {}  # of the files that were looked at
         self._next_check = 0.0
         self.seen: dict[str, tuple[int, Seen]] = self._load()  # model version, and what it saw before people labelled the image
@@ -99,7 +102,9 @@ class PoolWatch:
                 before, image = stamp(path), read_image(path, self.study.task.dims)
                 self.study.note_pixels(image_id, image, before)
                 if image_id not in self.looks:
-                    self.looks[image_id] = thumbnail(Case(image_id, image))
+                    looked = Case(image_id, image)
+                    self.pictures[image_id] = make_thumbnail(looked, STAMP)
+                    self.looks[image_id] = thumbnail(looked)
                 if wanted:
                     case = model.case(image_id, image)
                     with self.alone():  # requests wait meanwhile, so not at the low priority of this thread
@@ -125,6 +130,7 @@ class PoolWatch:
         if self._stamps.setdefault(image_id, now) != now:
             self._stamps[image_id] = now
             self.looks.pop(image_id, None)
+            self.pictures.pop(image_id, None)
             self.seen.pop(image_id, None)
 
     def _save(self) -> None:

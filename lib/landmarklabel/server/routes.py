@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Query, Request, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -39,6 +39,7 @@ from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.uploads import add_upload_routes, received_image
 from landmarklabel.server.values import Body, checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.server.wire import from_wire, given_points, to_wire
+from landmarklabel.services.units import image_unit
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 
@@ -196,11 +197,13 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
         chosen = landmark_app.next_sample({**(params or {}), **who, "address": address, "strategy": strategy})
         return {**chosen, "info": landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
-    page = StatusPage(landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats, landmark_app.answers)
+    shown = StatusPage(
+        landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats, landmark_app.answers
+    )
 
     @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
-    def status() -> HTMLResponse:
-        return HTMLResponse(page.html(), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
+    def status(page: int = Query(1, ge=1, le=10**6, description="Which 50 of the cases")) -> HTMLResponse:
+        return HTMLResponse(shown.html(page), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
 
     if policy.identity is None:
         _add_login_routes(router, tokens)
@@ -247,9 +250,9 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
 
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")
     def newest(image_id: str) -> dict:
-        study.image_path(image_id)
+        path = study.image_path(image_id)
         changed = image_id in study.verify([image_id])
-        return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), "changed": changed}
+        return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), "changed": changed, "unit": image_unit(path)}
 
     moves = {"tags": ["Landmarks"], "summary": "Move the other points to a person's", "openapi_extra": takes(UPDATE)}
 
@@ -263,7 +266,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         answer = task.suggest(path, given, further=False)
         if answer.second_pass:
             background.add_task(afterwards, task.look_further, path, given)
-        found = {"image": image_id, **task.to_wire(answer)}
+        found = {"image": image_id, **task.to_wire(answer, path)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
     @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 import numpy as np
 
@@ -13,13 +14,16 @@ from landmarklabel.active.strategies import adaptive
 from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
+from landmarklabel.report.thumbnails import sheet, thumbnail_html
 from landmarklabel.server.pool import PoolWatch
+from landmarklabel.services.units import study_unit
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
-NEAR_MM = 2.0  # a proposal that needs no click
+NEAR_MM = 2.0  # a proposal that needs no click; in the unit of the study
 REFRESH_S = 15
-MOST_ROWS = 300
+PAGE_OF = 50  # cases
+_ORDER = ("look", "held", "to do", "labelled")  # what asks for work comes first
 
 
 class StatusPage:
@@ -40,15 +44,15 @@ class StatusPage:
         answers: Callable[[], dict[str, str]],
     ):
         self.study, self.watch, self.leases, self.training, self.answers = study, watch, leases, training, answers
-        self._made: tuple[float, str] = (0.0, "")
+        self._made: tuple[float, dict] = (0.0, {})
 
-    def html(self) -> str:
-        """The page as it was made last, or made anew."""
-        made, page = self._made
-        if time.monotonic() - made > REFRESH_S / 3 or not page:
-            page = self._page(self.content())
-            self._made = time.monotonic(), page
-        return page
+    def html(self, number: int = 1) -> str:
+        """The page, of what was looked up last or is looked up anew; ``number``: which ``PAGE_OF`` of its cases."""
+        made, content = self._made
+        if time.monotonic() - made > REFRESH_S / 3 or not content:
+            content = self.content()
+            self._made = time.monotonic(), content
+        return self._page(content, number)
 
     def content(self) -> dict:
         """What the page shows, as plain data."""
@@ -64,7 +68,9 @@ class StatusPage:
         curve = [(n, error) for n, error, _ in told]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
+        cases.sort(key=lambda case: (_ORDER.index(case["kind"]), case["image"]))
         return {
+            "unit": study_unit(self.study),
             "task": self.study.task.name,
             "cases": cases,
             "annotators": _annotators(self.study, heads),
@@ -72,27 +78,33 @@ class StatusPage:
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= NEAR_MM).mean()) if known.any() else None,
             "observers": self._observers(labelled),
-            "advice": advise([n for n, _ in curve], [e for _, e in curve], [is_validation(i) for *_, i in told]),
+            "advice": self._advice(told),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
             "answers": self.answers(),
         }
 
     def _case(self, image_id: str, head, labelled: bool, lease: dict | None, changed: bool) -> dict:
-        state = "labelled" if labelled else "in somebody's hands" if lease else "to do"
+        kind = "labelled" if labelled else "held" if lease else "to do"
+        state = "in somebody's hands" if kind == "held" else kind
         if changed:
-            state = "changed since it was labelled"
+            kind, state = "look", "changed since it was labelled"
         elif labelled and head.body.get("unseen"):
-            state = f"revisions {head.body['unseen']} and {head.number} were made at the same time"
+            kind, state = "look", f"revisions {head.body['unseen']} and {head.number} were made at the same time"
         seen = self.watch.seen.get(image_id)
         return {
             "image": image_id,
             "state": state,
+            "kind": kind,
             "by": head.author if head else (lease or {}).get("client", ""),
             "when": _minute(head.created) if head else "",
             "revisions": head.number if head else 0,
             "expected": None if seen is None else seen[1].expected_error,
         }
+
+    def _advice(self, told: list[tuple[int, float, str]]) -> Advice:
+        counts, errors, ids = zip(*told, strict=True) if told else ((), (), ())
+        return advise(counts, errors, [is_validation(i) for i in ids], study_unit(self.study))
 
     def _observers(self, labelled: dict) -> tuple[ObserverError, ObserverError]:
         readings = []
@@ -106,14 +118,14 @@ class StatusPage:
     def _next(self, free: list[str]) -> tuple[str, str] | None:
         return tuple(adaptive(self.watch.pool(free), np.random.default_rng(len(free)))) if free else None
 
-    def _page(self, c: dict) -> str:
+    def _page(self, c: dict, number: int) -> str:
         page = Page(f"LandmarkLabel: {c['task']}", refresh_s=REFRESH_S)
         done = sum(case["state"] == "labelled" for case in c["cases"])
-        share = c["no_click_needed"]
+        share, unit = c["no_click_needed"], c["unit"]
         numbers = [
             ("cases labelled", f"{done} of {len(c['cases'])}", ""),
             ("annotators", str(len(c["annotators"])), ""),
-            (f"proposals within {NEAR_MM:g} mm", "–" if share is None else f"{share:.0%}", "before a person looked"),
+            (f"proposals within {NEAR_MM:g} {unit}", "–" if share is None else f"{share:.0%}", "before a person looked"),
         ]
         page.numbers(numbers)
         advice: Advice = c["advice"]
@@ -122,27 +134,54 @@ class StatusPage:
             page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")
         for model, stats in c["training"].items():
             page.text(f"Model {model}: {c['answers'].get(model, 'template answers')}; {_training(stats)}.")
+        self._cases(page, c, number)
         if c["curve"]:
             page.section("How far off the proposals were, before a person looked")
             points = [(n, None, error) for n, error in c["curve"]]
-            axes = ("cases labelled before", "mean error of the proposals (mm)")
+            axes = ("cases labelled before", f"mean error of the proposals ({unit})")
             page.picture(pictures.learning_curve(points, ("", "proposals"), axes=axes), "One point a case.")
             page.section("By landmark")
-            page.table(["landmark", "mean error, mm", "cases"], c["per_landmark"])
+            page.table(["landmark", f"mean error ({unit})", "cases"], c["per_landmark"])
         intra, inter = c["observers"]
         if intra.cases or inter.cases:
             page.section("How far people differ")
             page.text(f"Read twice by the same person: {intra.cases} cases; by two: {inter.cases}.")
             rows = [[name, *map(float, pair)] for name, *pair in zip(self.study.task.names, intra.mm, inter.mm, strict=True)]
-            page.table(["landmark", "same person, mm", "two people, mm"], rows)
+            page.table(["landmark", f"same person ({unit})", f"two people ({unit})"], rows)
         page.section("Who did what")
         page.table(["annotator", "cases", "revisions", "last"], c["annotators"])
-        page.section("Cases")
-        rows = [[x["image"], x["state"], x["by"], x["when"], x["revisions"], x["expected"]] for x in c["cases"][:MOST_ROWS]]
-        page.table(["image", "state", "by", "when", "revisions", "expected error, % of size"], rows)
-        if len(c["cases"]) > MOST_ROWS:
-            page.text(f"{len(c['cases']) - MOST_ROWS} more are not listed.")
         return page.html()
+
+    def _cases(self, page: Page, c: dict, number: int) -> None:
+        """One page of the cases: those that ask for work first, with their pictures and points."""
+        pages = max(1, -(-len(c["cases"]) // PAGE_OF))
+        number = min(max(number, 1), pages)
+        shown = c["cases"][(number - 1) * PAGE_OF : number * PAGE_OF]
+        page.section("Cases" if pages == 1 else f"Cases, page {number} of {pages}")
+        page.text(
+            "First those that ask for a look, then those in hands, to do, and labelled. Revisions: how often a case was saved. "
+            "Expected error: what the newest model expected of its proposal before a person looked, mean of the landmarks, in % "
+            "of the size of what they outline. A case's name leads to its revisions."
+        )
+        if pages > 1:
+            page.links({str(n): f"?page={n}" for n in range(1, pages + 1)}, str(number))
+        stamps = []
+        for case in shown:
+            if (picture := self.watch.pictures.get(case["image"])) is not None:
+                head = self.study.revisions.head(case["image"])
+                points = self.study.read(head) if head is not None else None
+                text = f"{case['image']}: {case['state']}"
+                stamps.append(thumbnail_html(picture, points, text, _address(case["image"]), case["kind"] == "look"))
+        if stamps:
+            page.html_block(sheet(stamps))
+        rows = [[x["image"], x["state"], x["by"], x["when"], x["revisions"], x["expected"]] for x in shown]
+        header = ["image", "state", "by", "when", "revisions", "expected error (% of size)"]
+        marked = {n for n, x in enumerate(shown) if x["kind"] == "look"}
+        page.table(header, rows, marked, {x["image"]: _address(x["image"]) for x in shown})
+
+
+def _address(image_id: str) -> str:
+    return f"images/{quote(image_id, safe='')}/revisions"
 
 
 def _annotators(study: Study, heads: dict) -> list[list]:

@@ -216,7 +216,7 @@ class _Report:
             "epoch": 100,
             "current_epoch": 100,
             "best_metric": (sdr or 0.0) / 100,
-            "eval": {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "outliers") if k in metrics},
+            "eval": {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "outliers", "unit") if k in metrics},
             "published": published,
             "version": version,
         }

@@ -25,6 +25,7 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
 from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.io.files import write_json
+from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.networks.build import build_locator, build_refiner
@@ -124,6 +125,7 @@ def fit(
         "steps": run.steps,
         "train_labels": {c.image_id: label_hash(c.landmarks) for c in sorted(usable, key=lambda c: c.image_id)},
         "valid_ids": sorted(c.image_id for c in valid),
+        "train_pixels": sorted({pixel_hash(c.image) for c in train}),
         "metrics": metrics,
         "device": str(config.device),
     }

@@ -154,13 +154,17 @@ class Client:
     def _revision(self, content: object, task: Task) -> tuple[int, str, list[Point]]:
         if not isinstance(content, dict) or not isinstance(content.get("revision"), int):
             raise WireError("the answer is no revision")
-        return content["revision"], str(content.get("author", "")), parse_points(content.get("landmarks"), task)
+        return (
+            content["revision"],
+            str(content.get("author", "")),
+            parse_points(content.get("landmarks"), task, content.get("unit")),
+        )
 
     def _suggestion(self, content: dict, task: Task) -> dict:
         """{"points", "next": name or None, "origin", "second_pass"}."""
         following = content.get("next")
         return {
-            "points": parse_points(content.get("landmarks"), task),
+            "points": parse_points(content.get("landmarks"), task, content.get("unit")),
             "next": following if following in task.names else None,
             "origin": str(content.get("origin", "")),
             "second_pass": bool(content.get("second_pass", False)),

@@ -328,7 +328,7 @@ class LandmarkPanel:
         authors = self.logic.review.authors
         self.table.setColumnHidden(3, not authors)
         for row, point in enumerate(points):
-            error = "" if point.expected_error_mm is None else f"{point.expected_error_mm:.1f} mm"
+            error = "" if point.expected_error_mm is None else f"{point.expected_error_mm:.1f} {point.unit}"
             state = self.states[point.state] + (" ?" if point.flagged else "")
             for column, text in enumerate((point.name, state, error, authors.get(point.name, ""))):
                 item = self.table.item(row, column)

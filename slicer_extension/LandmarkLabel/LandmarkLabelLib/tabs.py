@@ -50,8 +50,9 @@ class TrainTab:
             self.bar.setValue(training.percent)
             self.text.setText(self._("{model} is being trained").format(model=training.model))
         elif stats:
-            mre = (stats.get("eval") or {}).get("mre_mm")
-            how = self._("mean error {mre:.2f} mm").format(mre=mre) if isinstance(mre, float) else ""
+            measured = stats.get("eval") or {}
+            mre, unit = measured.get("mre_mm"), "px" if measured.get("unit") == "px" else "mm"
+            how = self._("mean error {mre:.2f} {unit}").format(mre=mre, unit=unit) if isinstance(mre, float) else ""
             kept = self._("published") if stats.get("published") else self._("not published")
             self.text.setText("; ".join(x for x in (kept, how, str(stats.get("reason", ""))) if x))
         else:

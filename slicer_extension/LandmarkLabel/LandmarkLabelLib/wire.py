@@ -22,13 +22,14 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class Point:
-    """One landmark: ``position`` (x, y, z) LPS mm or None, ``expected_error_mm`` or None."""
+    """One landmark: ``position`` (x, y, z) LPS mm or None, ``expected_error_mm`` or None; ``unit``: mm, or px without spacing."""
 
     name: str
     state: str = UNSET
     position: tuple[float, float, float] | None = None
     expected_error_mm: float | None = None
     flagged: bool = False
+    unit: str = "mm"
 
     @property
     def by_person(self) -> bool:
@@ -63,20 +64,20 @@ def parse_task(content: object) -> Task:
     return Task(name, names, dims, definitions, pairs)
 
 
-def parse_points(rows: object, task: Task) -> list[Point]:
+def parse_points(rows: object, task: Task, unit: object = "mm") -> list[Point]:
     """The ``landmarks`` of an answer in the task's order; those left out are unset. Raises WireError."""
     if not isinstance(rows, list):
         raise WireError("the answer has no list of landmarks")
     found: dict[str, Point] = {}
     for row in rows:
-        point = _point(row, task)
+        point = _point(row, task, "px" if unit == "px" else "mm")
         if point.name in found:
             raise WireError(f"the answer names {point.name!r} twice")
         found[point.name] = point
     return [found.get(name, Point(name)) for name in task.names]
 
 
-def _point(row: object, task: Task) -> Point:
+def _point(row: object, task: Task, unit: str) -> Point:
     if not isinstance(row, dict) or row.get("name") not in task.names:
         raise WireError(f"{str(row)[:80]} is no landmark of task {task.name!r}")
     name, state = row["name"], row.get("status")
@@ -87,7 +88,8 @@ def _point(row: object, task: Task) -> Point:
         return Point(name, state)
     if not is_position(position, task.dims):
         raise WireError(f"{name!r} is {state} at {str(position)[:80]}, which is no position in {task.dims}D")
-    return Point(name, state, lifted(position), _number(row.get("expected_error_mm")), bool(row.get("flagged", False)))
+    error = _number(row.get("expected_error_mm"))
+    return Point(name, state, lifted(position), error, bool(row.get("flagged", False)), unit)
 
 
 def is_position(value: object, dims: int) -> bool:
