@@ -22,7 +22,7 @@ from landmarklabel.cli import main
 from landmarklabel.data.batches import CropPlan, GridPlan, grid_points
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError
-from landmarklabel.inference import onnx_export
+from landmarklabel.inference import export, onnx_export
 from landmarklabel.inference.export import BundleNetwork, BundleRunner, export_bundle, list_images
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, save_model
@@ -51,7 +51,7 @@ def small_networks(monkeypatch):
         monkeypatch.setattr(build, name, partial(narrow, getattr(build, name)))
 
 
-def untrained(key, dims, folder, spacing_mm=2.0):
+def untrained(key, dims, folder, spacing_mm=2.0, presence=False):
     """A saved model that nobody trained, with strong enough heads that its maps have clear peaks."""
     torch.manual_seed(0)
     task, preset = phantom_task(dims, N), find_preset(key, dims)
@@ -60,8 +60,8 @@ def untrained(key, dims, folder, spacing_mm=2.0):
         task, preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_locator(preset.network, dims, N)
     )
     if preset.refine:
-        model.crops = CropPlan(preset.refine.size[dims], preset.refine.zoom or 2.0, preset.refine.scales)
-        model.refiner = build.build_refiner(preset.refine.network, dims, N, model.crops.scales)
+        model.crops = CropPlan(preset.refine.size[dims], preset.refine.zoom or 2.0, preset.refine.scales, presence=presence)
+        model.refiner = build.build_refiner(preset.refine.network, dims, N, model.crops.scales, presence)
     for module in (m for network in (model.locator, model.refiner) if network for m in network.modules()):
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() > 1 and weight.std() < 0.02:
@@ -81,11 +81,18 @@ def phantom(dims, seed):
 # ------------------------------------------------------------------ bundle
 
 
-@pytest.fixture(scope="module", params=[("scn:default", 2), ("global_local:default", 3)], ids=["scn-2D", "votes-3D"])
+KINDS = {
+    "scn-2D": ("scn:default", 2, False),
+    "scn-2D with absent landmarks": ("scn:default", 2, True),
+    "votes-3D": ("global_local:default", 3, False),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
 def bundle(request, tmp_path_factory):
-    key, dims = request.param
+    key, dims, presence = request.param
     folder = tmp_path_factory.mktemp("export")
-    untrained(key, dims, folder / "model")
+    untrained(key, dims, folder / "model", presence=presence)
     assert main(["export", str(folder / "model"), "--bundle", str(folder / "bundle"), "--authors", "A. Person"]) == 0
     (folder / "images").mkdir()
     for seed in range(2):
@@ -179,6 +186,19 @@ def test_a_bundle_holds_the_model_folder_unchanged(bundle):
         assert (folder / "bundle/models" / name).read_bytes() == (folder / "model" / name).read_bytes()
     for text in (p.read_text(encoding="utf-8") for p in (folder / "bundle").rglob("*.json")):
         assert str(folder) not in text
+
+
+def test_a_bundle_that_does_not_find_the_same_is_refused(bundle, tmp_path, monkeypatch):
+    folder, _ = bundle
+    monkeypatch.setattr(BundleRunner, "run", lambda self: self.model.broken)
+    with pytest.raises(ModelError, match="the bundle does not run"):
+        export_bundle(folder / "model", tmp_path / "a")
+    monkeypatch.undo()
+    write = export.write_markups
+    away = lambda path, x, *more: write(path, replace(x, positions_mm=x.positions_mm + 1), *more)  # noqa: E731
+    monkeypatch.setattr(export, "write_markups", away)
+    with pytest.raises(ModelError, match="the bundle finds other landmarks than the model, up to 1"):
+        export_bundle(folder / "model", tmp_path / "b")
 
 
 def test_a_damaged_bundle_is_refused(bundle, tmp_path):

@@ -127,7 +127,10 @@ def test_empty_other_lists_are_ignored():
 
 def test_flat_task_wants_z_zero():
     with pytest.raises(LandmarkFileError, match="z is .* to .*, but the points of a 2D task lie on one slice"):
-        read_changed(FLAT_TASK, controlPoints=[{"label": n, "position": [1, 2, z]} for n, z in zip(FLAT_TASK.names, (3, 3, 4), strict=True)])
+        read_changed(
+            FLAT_TASK,
+            controlPoints=[{"label": n, "position": [1, 2, z]} for n, z in zip(FLAT_TASK.names, (3, 3, 4), strict=True)],
+        )
     document = valid_document()
     for point in document["markups"][0]["controlPoints"]:
         point["position"][2] = -1e-4

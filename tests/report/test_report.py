@@ -267,7 +267,9 @@ def test_the_worst_come_first_and_are_marked_and_an_image_takes_50_kb(tmp_path):
     html = report(tmp_path, pairs, files)
     marked = re.findall(r'<tr class="marked"><td>([^<]*)</td><td[^>]*>([^<]*)</td>', html)
     assert marked[0] == ("case7", truth.task.names[far]) and marked[1][0] == "case7" and len(marked) == 2
-    assert "beyond 10 mm" in html and html.index("largest errors") < html.index("Images, the worst first") < html.index("Landmarks")
+    assert "beyond 10 mm" in html and html.index("largest errors") < html.index("Images, the worst first") < html.index(
+        "Landmarks"
+    )
     images = [len(data) for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)]
     assert len(images) == 8 and max(images) < 50_000
     assert len(html) < 50_000 * len(pairs)

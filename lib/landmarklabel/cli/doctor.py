@@ -10,14 +10,20 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import URL
 
 from landmarklabel.errors import LandmarkLabelError, StudyError
-from landmarklabel.io.files import MARKUPS_SUFFIX, image_id_of, images_in
-from landmarklabel.store.revisions import RevisionStore
+from landmarklabel.io.files import MARKUPS_SUFFIX
+from landmarklabel.services.checkup import look_at_images, odd_shapes, points_outside, unlabelled_landmarks
+from landmarklabel.store.bodies import landmarks_of
+from landmarklabel.store.image_files import Listing
+from landmarklabel.store.revisions import Revision, RevisionStore
+from landmarklabel.store.study_task import read_record
 
+_SEE = "mend or remove these files"
 _PACKAGES = ["landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors"]
 
 
@@ -28,8 +34,9 @@ def doctor(a: argparse.Namespace) -> int:
         print(json.dumps({"ok": all(c["ok"] for c in checks), "checks": checks}, indent=1))
     else:
         for check in checks:
-            mark = "ok  " if check["ok"] else "BAD "
-            print(f"{mark} {check['what']:<14} {check['found']}" + ("" if check["ok"] else f"  ->  {check['mend']}"))
+            mark = "LOOK" if check.get("look") else "ok  " if check["ok"] else "BAD "
+            mend = "" if mark == "ok  " else f"  ->  {check['mend']}"
+            print(f"{mark} {check['what']:<14} {check['found']}{mend}")
     return 0 if all(c["ok"] for c in checks) else 1
 
 
@@ -83,7 +90,7 @@ def _disk() -> dict:
 
 
 def _study(a: argparse.Namespace) -> list[dict]:
-    """Images, label files, revisions and audit trail of a study, as far as they can be checked without its task."""
+    """Images, points, label files, revisions and audit trail of a study."""
     folder, url = Path(a.study), a.store
     own = folder / ".landmarklabel"
     if not own.is_dir():
@@ -95,7 +102,7 @@ def _study(a: argparse.Namespace) -> list[dict]:
     with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
         heads = revisions.heads()
     checks = [_check("audit trail", not faults, _listed(faults, f"{len(heads)} labelled images, unbroken"), "restore a backup")]
-    images = {image_id_of(path) for path in images_in(folder)}
+    images = Listing.of(folder).images
     missing = sorted(
         i for i, head in heads.items() if i in images and not (folder / "labels/final" / f"{i}{MARKUPS_SUFFIX}").is_file()
     )
@@ -103,7 +110,35 @@ def _study(a: argparse.Namespace) -> list[dict]:
         _check("label files", not missing, _listed(missing, "complete"), "they are written again when the study is served")
     )
     revisions.close()
-    return checks
+    return checks + _points(folder, heads, images)
+
+
+def _points(folder: Path, heads: Mapping[str, Revision], images: Mapping[str, Path]) -> list[dict]:
+    """What the images and the newest points on them show; without points where the study does not know its task."""
+    record = read_record(folder)
+    listing = Listing.of(folder)
+    if record is None:
+        return [_check("images", not listing.refused, _listed(list(listing.refused.values()), f"{len(images)}"), _SEE)]
+    found, unreadable = look_at_images(listing.images, record.task.dims)
+    labelled = {}
+    for image_id, head in heads.items():
+        with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults of the audit trail
+            labelled[image_id] = landmarks_of(head.body, record.task, record.renames)
+    labelled = {i: x for i, x in labelled.items() if i in listing.images and x.by_person.any()}
+    faults = [*listing.refused.values(), *unreadable]
+    outside, never = points_outside(labelled, found), unlabelled_landmarks(labelled, record.task)
+    odd = odd_shapes(labelled, found)
+    return [
+        _check("images", not faults, _listed(faults, f"{len(found)}, all readable"), _SEE),
+        _check("points", not outside, _listed(outside, "all inside of their images"), "move them, or import their files again"),
+        _look("landmarks", never, "all labelled somewhere", "never labelled: a model will not find them"),
+        _look("shapes", odd, "no point far from its usual place", "look at these points; some may be right"),
+    ]
+
+
+def _look(what: str, odd: list[str], otherwise: str, mend: str) -> dict:
+    """A check whose findings may be right: it does not fail, it asks for a look."""
+    return {**_check(what, True, _listed(odd, otherwise), mend), "look": bool(odd)}
 
 
 def _listed(faults: list[str], otherwise: str) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from landmarklabel.cli.names import NameMap, drop_model_answers, read_names
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
 from landmarklabel.geometry import SlicePlane
@@ -16,10 +18,19 @@ from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.images import Description, slice_plane
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
-from landmarklabel.io.masks import read_masks
-from landmarklabel.io.seeds import mean_points, read_isbi, read_voxels, text_files
-from landmarklabel.io.tables import first_row, read_table
+from landmarklabel.io.masks import MaskLandmarks, read_masks
+from landmarklabel.io.monailabel_datastore import PROPOSED, RECORD, read_datastore
+from landmarklabel.io.seeds import IndexPoints, mean_points, read_isbi, read_voxels, text_files
+from landmarklabel.io.tables import first_row, is_named, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+
+
+class Given(NamedTuple):
+    """Points of one image: whose, where (or what tells it, once the image is known), and when they were made, if that is said."""
+
+    author: str
+    points: LandmarkSet | IndexPoints | MaskLandmarks
+    made: str = ""
 
 
 @dataclass
@@ -27,21 +38,21 @@ class Labels:
     """What was read.
 
     Args:
-        of: image id to (author, points), the oldest first; empty where a file has nothing.
+        of: image id to what is given of it, the oldest first; empty where a file has nothing.
         remarks: what a person should know of how it was read.
         asked: whether landmarks were asked for at all.
         files: names of the files that were read, where there is one an image.
     """
 
-    of: dict[str, list[tuple]] = field(default_factory=dict)
+    of: dict[str, list[Given]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     asked: bool = True
     files: set[str] = field(default_factory=set)
 
-    def on(self, image_id: str, about: Description) -> list[tuple[str, LandmarkSet]]:
-        """(author, landmarks) of an image, which says where index points and masks lie. Raises LandmarkFileError."""
+    def on(self, image_id: str, about: Description) -> list[Given]:
+        """What is given of an image, which says where index points and masks lie. Raises LandmarkFileError."""
         given = self.of.get(image_id, [])
-        return [(who, x if isinstance(x, LandmarkSet) else x.on(about.geometry)) for who, x in given]
+        return [g if isinstance(g.points, LandmarkSet) else g._replace(points=g.points.on(about.geometry)) for g in given]
 
 
 def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
@@ -50,69 +61,97 @@ def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Pat
     for option, of, fits in (("annotators", "--isbi or a long --table", a.isbi or long), ("rule", "--masks", a.masks)):
         if getattr(a, option) and not fits:
             raise UsageError(f"--{option} goes with {of} only")
-    labels = _read(a, task, images, long)
+    named = a.markups or a.monailabel or long or (a.table and is_named(first_row(a.table), task.dims))
+    if a.names and not named:
+        raise UsageError("--names goes with --markups, --monailabel and tables whose columns or rows name landmarks")
+    labels = _read(a, read_names(a.names, task), images, long)
     _match_lost_zeros(labels, images)
     return labels
 
 
-def _read(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path], long: bool) -> Labels:
+def _read(a: argparse.Namespace, names: NameMap, images: dict[str, Path], long: bool) -> Labels:
+    task = names.task
     if a.isbi:
         files = {path.name for folder in a.isbi for path in Path(folder).glob("*.txt")}
         return Labels(_isbi(a.isbi, a.annotators or "mean", task), files=files)
     if a.voxels:
         files = text_files(a.voxels)  # beside the images there may be other texts; they only count as without image
         points = read_voxels(a.voxels, {i: path for i, path in files.items() if i in images}, task)
-        names = {path.name for path in files.values()}
-        return Labels({i: [("import", points[i])] if i in points else [] for i in files}, files=names)
+        read = {path.name for path in files.values()}
+        return Labels({i: [Given("import", points[i])] if i in points else [] for i in files}, files=read)
     if a.masks:
         if not a.rule:
             raise UsageError("--masks needs --rule centroid or --rule extremes")
         masks = followed(find_images([a.masks]).paths, "masks")
         return _of_one(read_masks(a.masks, masks, task, a.rule))
     if long:
-        return _long(a.table, a.annotators, task)
+        return _long(a.table, a.annotators, names)
     if a.table:
-        return _of_one(read_table(a.table, task))
+        sets = read_table(a.table, names.columns_task())
+        return _of_one({i: names.to_columns_order(x) for i, x in sets.items()})
     if a.markups:
-        found, sets = find_label_files(a.markups), read_markups_folder(a.markups, task, images)
+        found, sets = find_label_files(a.markups), read_markups_folder(a.markups, task, images, names)
         beside = {path.name for path in images.values()} if Path(a.markups).resolve() == Path(a.images).resolve() else set()
         left_out = [f"left out of {a.markups}: {n} ({why})" for n, why in found.left_out.items() if n not in beside]
         return Labels(_of_one(sets).of, left_out, files={path.name for path in found.paths.values()})
+    if a.monailabel:
+        return _monailabel(a.monailabel, names)
     return Labels(asked=False)
 
 
 def _of_one(sets: dict) -> Labels:
-    return Labels({image_id: [("import", landmarks)] for image_id, landmarks in sets.items()})
+    return Labels({image_id: [Given("import", landmarks)] for image_id, landmarks in sets.items()})
 
 
-def _long(path: str, whose: str | None, task: LandmarkTask) -> Labels:
-    by_reader, remarks = read_long_table(path, task)
+def _monailabel(folder: str, names: NameMap) -> Labels:
+    """Every label file of a datastore as a revision of its annotator; what its models answered is nobody's label."""
+    found, task, faults = read_datastore(folder), names.files_task(), []
+    of: dict[str, list[Given]] = {}
+    for image_id, stored in found.labels.items():
+        plane = _plane(found.images[image_id], task)
+        for label in stored:
+            try:
+                points = names.to_task(read_markups(label.path, task, plane), str(label.path))
+            except LandmarkFileError as error:
+                faults.append(str(error))
+                continue
+            points = drop_model_answers(points) if label.tag == PROPOSED else points
+            of.setdefault(image_id, []).append(Given(label.author, points, label.made))
+    if faults:
+        raise LandmarkFileError(folder, [*faults, "--names takes a file that says what their landmarks are called here"])
+    files = {label.path.name for stored in found.labels.values() for label in stored} | {RECORD}
+    return Labels(of, [f"left out of {folder}: {name} ({why})" for name, why in found.left_out.items()], files=files)
+
+
+def _long(path: str, whose: str | None, names: NameMap) -> Labels:
+    read, remarks = read_long_table(path, names.files_task())
+    by_reader = {who: {i: names.to_task(x, f"{path}, {i}") for i, x in sets.items()} for who, sets in read.items()}
     if whose not in (None, "mean", "both"):
-        names = [name.strip() for name in whose.split(",")]
-        if unknown := [name for name in names if name not in by_reader]:
+        wanted = [name.strip() for name in whose.split(",")]
+        if unknown := [name for name in wanted if name not in by_reader]:
             known = ", ".join(by_reader)
             raise UsageError(f"--annotators: {path} has nothing by {unknown[0]!r}; it has points by {known}")
-        by_reader = {name: by_reader[name] for name in names}
+        by_reader = {name: by_reader[name] for name in wanted}
     if len(by_reader) == 1:
         ((name, sets),) = by_reader.items()
-        return Labels({i: [(name, x)] for i, x in sets.items()}, remarks)
+        return Labels({i: [Given(name, x)] for i, x in sets.items()}, remarks)
     remarks.append(
         f"{path} has points by {', '.join(by_reader)}: their mean is taken; --annotators NAME[,NAME] takes some of them"
         + ("" if whose == "both" else ", --annotators both keeps each reader's own as well")
     )
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
-    own = {i: [(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
+    own = {i: [Given(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
     return Labels(
         {
-            i: [*(given if whose == "both" else ()), ("import", mean_of_readers([x for _, x in given]))]
+            i: [*(given if whose == "both" else ()), Given("import", mean_of_readers([g.points for g in given]))]
             for i, given in own.items()
         },
         remarks,
     )
 
 
-def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[tuple]]:
-    """(author, points) of every image; folder names are the authors where both annotators are kept."""
+def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[Given]]:
+    """What is given of every image; folder names are the authors where both annotators are kept."""
     if whose not in ("mean", "first", "second", "both"):
         raise UsageError(f"--annotators {whose!r}: with --isbi it is mean, first, second or both")
     needed = {"mean": len(folders), "first": 1}.get(whose, 2)
@@ -126,24 +165,28 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
     points = [read_isbi(folder, task) for folder in wanted]
     newest = mean_points(*points) if len(points) == 2 else points[0]
     apart = list(zip(authors, points, strict=True)) if whose == "both" else []
-    return {i: [*((who, own[i]) for who, own in apart), ("import", mean)] for i, mean in newest.items()}
+    return {i: [*(Given(who, own[i]) for who, own in apart), Given("import", mean)] for i, mean in newest.items()}
 
 
-def read_markups_folder(folder: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, LandmarkSet]:
+def read_markups_folder(
+    folder: str | Path, task: LandmarkTask, images: Mapping[str, Path], names: NameMap | None = None
+) -> dict[str, LandmarkSet]:
     """Landmarks of every .mrk.json and .fcsv in a folder, by image id.
 
     Args:
         folder: with the files.
         task: that they are of.
+        names: what the files call the landmarks.
         images: id to file, as far as they are known: a 2D task's image may be a slice of a volume, on which its points lie.
 
     Raises:
         LandmarkFileError: naming every bad file, and files that are of one image.
     """
-    found, out, faults = find_label_files(folder), {}, []
+    found, out, faults, names = find_label_files(folder), {}, [], names or NameMap(task)
+    theirs = names.files_task()
     for image_id, path in found.paths.items():
         try:
-            out[image_id] = read_markups(path, task, _plane(images.get(image_id), task))
+            out[image_id] = names.to_task(read_markups(path, theirs, _plane(images.get(image_id), task)), str(path))
         except LandmarkFileError as error:
             faults.append(str(error))
     if faults:

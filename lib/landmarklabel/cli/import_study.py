@@ -6,14 +6,15 @@ import argparse
 import sys
 from dataclasses import dataclass, field, replace
 
-from landmarklabel.cli.import_labels import Labels, read_labels
+from landmarklabel.cli.import_labels import Given, Labels, read_labels
 from landmarklabel.cli.progress import followed
-from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError
+from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import describe_image
 from landmarklabel.io.inside import check_inside
+from landmarklabel.io.monailabel_datastore import read_datastore
 from landmarklabel.io.tables import read_ids
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.bodies import same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_changes import BY_VERB
@@ -40,20 +41,25 @@ def import_study(a: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
     task = resolve_study_task(a.task, a.study, url=a.store)
     check_same_task(a.study, task)
-    found = find_images([a.images])
-    images = found.paths
+    if not (a.images or a.monailabel):
+        raise UsageError("import needs --images DIR, or --monailabel DIR with a MONAI Label datastore")
+    found = find_images([a.images]) if a.images else Found(read_datastore(a.monailabel).images)
+    images, place = found.paths, a.images or a.monailabel
     labels = read_labels(a, task, images)
     if a.only:
         wanted = set(read_ids(a.only))
         if missing := sorted(wanted - set(images)):
-            raise StudyError(f"--only names {len(missing)} images that are not in {a.images}, for example {missing[0]!r}")
+            raise StudyError(f"--only names {len(missing)} images that are not in {place}, for example {missing[0]!r}")
         images = {i: p for i, p in images.items() if i in wanted}
-    _say(_left_out(found, labels, a.images))
+    _say(_left_out(found, labels, place))
     if not images:
-        raise StudyError(f"no images in {a.images}" + (", see above" if found.left_out else ""))
+        raise StudyError(f"no images in {place}" + (", see above" if found.left_out else ""))
     homeless = sorted(set(labels.of) - set(images)) if not a.only else []
     if a.complete:
         _check_complete(images, labels, homeless)
+    if a.preview:
+        _preview(a, task, images, labels, homeless)
+        return
     study, account = Study(a.study, task, a.store), _Account()
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
@@ -67,12 +73,34 @@ def import_study(a: argparse.Namespace) -> None:
         raise StudyError(f"{' and '.join(what)} were not imported, see above")
 
 
+def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str]) -> None:
+    from landmarklabel.report.contact_sheet import write_contact_sheet
+
+    def seen(image_id: str) -> tuple[LandmarkSet | None, str]:
+        about = describe_image(images[image_id], task.dims)
+        given = labels.on(image_id, about)
+        if not given:
+            return None, ""
+        try:
+            check_inside(given[-1].points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+        except LandmarkLabelError as error:
+            return given[-1].points, str(error)
+        return given[-1].points, ""
+
+    remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else [])]
+    faults = write_contact_sheet(a.preview, task, followed(images, "preview"), seen, remarks)
+    _say([*remarks, *faults])
+    print(f"{a.preview}: {len(images)} images; nothing was imported")
+    if faults:
+        raise StudyError(f"{len(faults)} of {len(images)} images would not be imported, see above")
+
+
 def _import_one(study: Study, image_id: str, path, labels: Labels, account: _Account, a: argparse.Namespace) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
-        for _, landmarks in given:
-            check_inside(landmarks, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+        for one in given:
+            check_inside(one.points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
@@ -141,29 +169,29 @@ def _remarks(a: argparse.Namespace, study: Study, homeless: list[str], labels: L
     return remarks
 
 
-def _corrected_since(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]]) -> bool:
+def _corrected_since(study: Study, image_id: str, given: list[Given]) -> bool:
     """Whether the newest landmarks are a person's own, and the import would put others above them."""
     history = [r for r in study.history(image_id) if not r.source.startswith(BY_VERB)]
     if not history or history[-1].source == "import":
         return False
     saved = [(r.author, study.read(r)) for r in history]
-    return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x in given)
+    return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x, _ in given)
 
 
-def _save(study: Study, image_id: str, given: list[tuple[str, LandmarkSet]], replace_newest: bool) -> int:
-    """Append what was never imported of (author, landmarks), in this order.
+def _save(study: Study, image_id: str, given: list[Given], replace_newest: bool) -> int:
+    """Append what was never imported, in this order.
 
     What was newest stays so where all of it was imported before, unless ``replace_newest``. Raises Conflict where somebody else
     saves meanwhile.
     """
     saved = [(r.author, study.read(r)) for r in study.history(image_id)]
     number = len(saved)
-    new = [(who, x) for who, x in given if not any(who == w and same_landmarks(x, y) for w, y in saved)]
-    if replace_newest and given and not same_landmarks((new or saved)[-1][1], given[-1][1]):
+    new = [g for g in given if not any(g.author == w and same_landmarks(g.points, y) for w, y in saved)]
+    if replace_newest and given and not same_landmarks((new or saved)[-1][1], given[-1].points):
         new.append(given[-1])
-    elif new and new[-1][1] is not given[-1][1]:  # the last one was imported before: what was newest stays newest
-        new.append(saved[-1])
-    for base, (author, landmarks) in enumerate(new, number):
+    elif new and new[-1] is not given[-1]:  # the last one was imported before: what was newest stays newest
+        new.append(Given(*saved[-1]))
+    for base, (author, landmarks, made) in enumerate(new, number):
         bare = replace(landmarks, expected_error_mm=None)
-        study.save(image_id, bare, author=author, source="import", base_revision=base)
+        study.save(image_id, bare, author=author, source="import", base_revision=base, made=made)
     return int(bool(new))

@@ -22,6 +22,7 @@ from a folder of images to a served model:
   landmarklabel serve --studies STUDY --task hand.json
 """
 
+_NAMES = 'where names differ: JSON {"name in the files": "landmark of the task", "to leave out": null}'
 _LAYOUTS = """\
 layouts, at most one of:
   --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header;
@@ -131,7 +132,7 @@ def _import(verbs) -> None:
     )
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     _add_task(verb)
-    verb.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel)")
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
@@ -139,6 +140,8 @@ def _import(verbs) -> None:
     labels.add_argument("--isbi", **folders, help="ISBI 2015 cephalogram text files of one or two annotators")
     labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
     labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
+    labels.add_argument("--monailabel", metavar="DIR", help="a MONAI Label datastore: images, and labels of all its annotators")
+    verb.add_argument("--names", metavar="MAP.json", help=_NAMES)
     whose = "of --isbi and long tables: mean (default), both (the mean and each), first, second, or names: ann1,ann2"
     verb.add_argument("--annotators", metavar="WHOSE", help=whose)
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
@@ -148,6 +151,8 @@ def _import(verbs) -> None:
     )
     outside = "take points that are up to MM outside of their image (default 0: they are refused)"
     verb.add_argument("--allow-outside", type=float, default=0.0, metavar="MM", help=outside)
+    about = "write a page with the points on the images to look at, and import nothing"
+    verb.add_argument("--preview", metavar="sheet.html", help=about)
     _add_store(verb)
     verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
 

@@ -6,21 +6,24 @@ Other programs that want the bare networks: ``onnx_export``.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from landmarklabel import __version__
-from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.made_up import AGREEMENT, made_up_image
 from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, read_record
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, images_in, safe_join, write_json
-from landmarklabel.io.images import read_image
-from landmarklabel.io.markups import write_markups
+from landmarklabel.io.images import Image, read_image, write_image
+from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import find_preset
 
@@ -35,17 +38,18 @@ class BundleNetwork(nn.Module):
         dims: 2 or 3.
         landmarks: n.
         scales: of the local stage's crops; 0 without a local stage.
+        presence: whether the local stage also says if a landmark is there.
 
     Shapes:
         (b, 1, *shape) to the whole-image network's maps (b, n, *cells).
     """
 
-    def __init__(self, preset: str, dims: int, landmarks: int, scales: int = 0):
+    def __init__(self, preset: str, dims: int, landmarks: int, scales: int = 0, presence: bool = False):
         super().__init__()
         known = find_preset(preset, dims)
         self.locator = build_locator(known.network, dims, landmarks)
         refine = known.refine.network if known.refine else "shared"
-        self.refiner = build_refiner(refine, dims, landmarks, scales) if scales else None
+        self.refiner = build_refiner(refine, dims, landmarks, scales, presence) if scales else None
 
     def forward(self, image: Tensor) -> Tensor:
         return self.locator(image)[0].float()
@@ -110,8 +114,21 @@ def list_images(folder: str | Path) -> list[dict]:
     return [{"image": str(p)} for p in found]
 
 
-def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not stated") -> None:
-    """Write a bundle folder that MONAI's tools load and run. Raises ModelError."""
+def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not stated", image: Image | None = None) -> float:
+    """Write a bundle folder that MONAI's tools load and run, and run it on an image.
+
+    Args:
+        model_dir: the model.
+        folder: of the bundle.
+        authors: whom its metadata names.
+        image: that it is tried on; a made-up one by default.
+
+    Returns:
+        The largest difference in mm (or pixels) between a landmark that the bundle writes and one the model finds.
+
+    Raises:
+        ModelError: no usable model, or the bundle does not run, or does not find the same.
+    """
     record, model, folder = read_record(model_dir), load_model(model_dir), Path(folder)
     for name in (WEIGHTS, RECORD):
         atomic_write(folder / "models" / name, (Path(model_dir) / name).read_bytes())
@@ -120,6 +137,7 @@ def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not
         "dims": model.task.dims,
         "landmarks": len(model.task),
         "scales": model.crops.scales if model.crops else 0,
+        "presence": bool(model.crops and model.crops.presence),
     }
     # MONAI's own loader wants models/model.pt (plain tensors, read with weights_only); this package never reads it.
     network, buffer = BundleNetwork(**about), io.BytesIO()
@@ -130,6 +148,30 @@ def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not
     write_json(folder / "configs" / "inference.json", _inference(about))
     atomic_write(folder / "docs" / "README.md", _README.format(title=_title(model), names="\n".join(model.task.names)))
     atomic_write(folder / "LICENSE", _LICENSE)
+    return _try_bundle(folder, model, image or made_up_image(model.grid))
+
+
+def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
+    from monai.bundle import ConfigParser
+
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "images" / "check.nrrd"
+        write_image(file, image)
+        config = ConfigParser(ConfigParser.load_config_file(str(folder / "configs" / "inference.json")))
+        settings = {"bundle_root": str(folder), "dataset_dir": str(file.parent), "output_dir": place, "device": str(model.device)}
+        config.update({**settings, "precision": "fp32"})
+        try:
+            config.get_parsed_content("imports")
+            (written,) = config.get_parsed_content("run")[0]
+            found = read_markups(written, model.task)
+        except Exception as error:  # whatever MONAI raises: the bundle is not one then
+            raise ModelError(f"{folder}: the bundle does not run ({type(error).__name__}: {str(error)[:300]})") from error
+    wanted = replace(model, precision="fp32").predict(image)
+    same = found.status == wanted.status
+    apart = float(np.nan_to_num(np.linalg.norm(found.positions_mm - wanted.positions_mm, axis=1)).max(initial=0.0))
+    if not same or apart > AGREEMENT * float(image.geometry.spacing.min()):
+        raise ModelError(f"{folder}: the bundle finds other landmarks than the model, up to {apart:.4f} apart")
+    return apart
 
 
 def _literal(content):

@@ -16,24 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landmarklabel import __version__
-from landmarklabel.data.batches import GridPlan
 from landmarklabel.errors import ModelError, UsageError
-from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.made_up import AGREEMENT, made_up_image
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.io.files import atomic_write, write_json
 from landmarklabel.io.images import Image
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, decode_log
-from landmarklabel.networks.ops import LINEAR
 from landmarklabel.networks.registry import Preset
 from landmarklabel.networks.scn import SCNOutput
 
-AGREEMENT = 0.01  # samples of the grid or crop that a position may differ by between ONNX Runtime and torch
 _OPSET = 18
 _READ = {MapsOutput: ("logits", "absent"), VotesOutput: ("logits", "displacement", "absent"), SCNOutput: ("heatmaps",)}
 
@@ -64,7 +60,7 @@ def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None =
         example = torch.rand(n, model.crops.scales, *(model.crops.size,) * d, generator=rng), torch.arange(n)
         graphs["refiner"] = _graph(model.refiner, example, {"crops": {0: "k"}, "landmark": {0: "k"}}, onnx)
     other = replace(model, **{k: _OnnxNetwork(getattr(model, k), *graph, runtime) for k, graph in graphs.items()})
-    apart = _apart(model, other, image or _made_up(model.grid))
+    apart = _apart(model, other, image or made_up_image(model.grid))
     if not apart <= AGREEMENT:
         raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {apart:.4f} samples; {AGREEMENT} are allowed")
     for name, (data, _, _) in graphs.items():
@@ -144,16 +140,6 @@ def _apart(one: Localizer, other: Localizer, image: Image) -> float:
     if one.crops is not None and inside.any():
         apart.append(np.abs(a.positions_mm - b.positions_mm)[inside].max() / (spacing / one.crops.zoom))
     return float(max(apart))
-
-
-def _made_up(grid: GridPlan) -> Image:
-    """A smooth random image, where sizes are open one that needs a larger grid than the graph was made with."""
-    size = tuple(s + (i == 0 and grid.spacing_mm is not None) for i, s in enumerate(grid.size))
-    rng = torch.Generator().manual_seed(0)
-    coarse = torch.randn(1, 1, *(max(2, s // 8) for s in size[::-1]), generator=rng)
-    pixels = F.interpolate(coarse, size=size[::-1], mode=LINEAR[len(size)], align_corners=True)[0, 0]
-    spacing = grid.spacing_mm or 1.0
-    return Image(ImageGeometry.identity(size, spacing, (0.0,) * len(size)), pixels.numpy())
 
 
 def _description(model: Localizer, record: dict, graphs: dict, check: dict) -> dict:

@@ -151,6 +151,11 @@ def _is_header(cells: list[str], task: LandmarkTask) -> bool:
     return bool(words) and all(isinstance(number_or_text(c), str) for c in words)
 
 
+def is_named(first: list[str], dims: int) -> bool:
+    """Whether a table's first row names columns by landmarks: ``nasion_x``, ``nasion_y`` …"""
+    return all(any(cell.endswith(f"_{axis}") for cell in first) for axis in _AXES[:dims])
+
+
 def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) -> list[int]:
     """Index of the id's column, then of every coordinate's in the task's order."""
     axes = _AXES[: task.dims]

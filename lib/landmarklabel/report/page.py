@@ -45,8 +45,8 @@ th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px soli
 th { color: var(--soft); font-weight: 600; }
 tr.marked td { background: var(--mark); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .75rem; margin: 1rem 0; }
-figure.stamp { margin: 0; } figure.stamp svg { width: 100%; height: 8rem; background: #000; border-radius: .35rem; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--stamp), 1fr)); gap: .75rem; margin: 1rem 0; }
+figure.stamp { margin: 0; } figure.stamp svg { width: 100%; height: var(--stamp); background: #000; border-radius: .35rem; }
 figure.stamp figcaption { font-size: .75rem; overflow-wrap: anywhere; }
 figure.stamp.marked figcaption { background: var(--mark); }
 a { color: inherit; }

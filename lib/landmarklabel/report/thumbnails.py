@@ -100,6 +100,6 @@ def _points(thumbnail: Thumbnail, landmarks: LandmarkSet, radius: float) -> list
     return out
 
 
-def sheet(stamps: Sequence[str]) -> str:
-    """Thumbnails side by side."""
-    return '<div class="sheet">' + "\n".join(stamps) + "</div>"
+def sheet(stamps: Sequence[str], rem: float = 8) -> str:
+    """Thumbnails side by side, each so many times as large as the page's letters."""
+    return f'<div class="sheet" style="--stamp: {rem:g}rem">' + "\n".join(stamps) + "</div>"

@@ -327,6 +327,7 @@ def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
         "sha256": revision.sha256,
         "pixels": revision.body.get("pixels"),
         "unseen_revision": revision.body.get("unseen"),
+        "made": revision.body.get("made"),
         "landmarks": to_wire(study.read(revision)),
     }
 

@@ -242,10 +242,11 @@ class Study:
         base_revision: int | None = None,
         key: str | None = None,
         pixels: str | None = None,
+        made: str = "",
     ) -> Revision:
         """Append a revision and show it in ``labels/final``; a hand-made change of that file is kept as a revision before it.
 
-        Without a ``base_revision``, a revision that met such a change says so (``unseen`` in its body).
+        Without a ``base_revision``, a revision that met such a change says so (``unseen``); ``made``: when, in another program.
 
         Raises:
             NotFound: no such image.
@@ -258,7 +259,7 @@ class Study:
         self._check_task(image_id, landmarks)
         dump_markups(landmarks)  # raises before anything is saved
         made_on = self._checked_pixels(image_id, pixels)
-        body = body_of(landmarks) | made_on
+        body = body_of(landmarks) | made_on | ({"made": made} if made else {})
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
             with self._looking:
@@ -270,8 +271,7 @@ class Study:
     ) -> Revision:
         """Keep a second reading of a labelled image, made without seeing the first: it changes no label.
 
-        Raises:
-            As ``save``; StudyError where there is no first reading.
+        Raises as ``save``; StudyError where there is no first reading.
         """
         self.image_path(image_id)
         self._check_task(image_id, landmarks)
