@@ -14,6 +14,7 @@ from landmarklabel.cli.names import NameMap, drop_model_answers, read_names
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
 from landmarklabel.geometry import SlicePlane
+from landmarklabel.io.cl_detection import read_stack
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.images import Description, slice_plane
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
@@ -61,9 +62,11 @@ def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Pat
     for option, of, fits in (("annotators", "--isbi or a long --table", a.isbi or long), ("rule", "--masks", a.masks)):
         if getattr(a, option) and not fits:
             raise UsageError(f"--{option} goes with {of} only")
-    named = a.markups or a.monailabel or long or (a.table and is_named(first_row(a.table), task.dims))
+    named = a.markups or a.monailabel or a.cl_detection or long or (a.table and is_named(first_row(a.table), task.dims))
     if a.names and not named:
-        raise UsageError("--names goes with --markups, --monailabel and tables whose columns or rows name landmarks")
+        raise UsageError(
+            "--names goes with --markups, --monailabel, --cl-detection and tables whose columns or rows name landmarks"
+        )
     labels = _read(a, read_names(a.names, task), images, long)
     _match_lost_zeros(labels, images)
     return labels
@@ -96,6 +99,9 @@ def _read(a: argparse.Namespace, names: NameMap, images: dict[str, Path], long: 
         return Labels(_of_one(sets).of, left_out, files={path.name for path in found.paths.values()})
     if a.monailabel:
         return _monailabel(a.monailabel, names)
+    if a.cl_detection:
+        stack = read_stack(a.cl_detection)
+        return _of_one({i: names.to_task(x, str(stack.points)) for i, x in stack.landmarks(names.files_task()).items()})
     return Labels(asked=False)
 
 

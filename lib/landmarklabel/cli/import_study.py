@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from landmarklabel.cli.import_labels import Given, Labels, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError
+from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import describe_image
 from landmarklabel.io.inside import check_inside
@@ -41,10 +44,25 @@ def import_study(a: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
     task = resolve_study_task(a.task, a.study, url=a.store)
     check_same_task(a.study, task)
-    if not (a.images or a.monailabel):
-        raise UsageError("import needs --images DIR, or --monailabel DIR with a MONAI Label datastore")
-    found = find_images([a.images]) if a.images else Found(read_datastore(a.monailabel).images)
-    images, place = found.paths, a.images or a.monailabel
+    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as unpacked:
+        _import_found(a, task, _images(a, Path(unpacked)))
+
+
+def _images(a: argparse.Namespace, unpacked: Path) -> Found:
+    """The images that were named; those of a stack are written to ``unpacked``."""
+    if a.cl_detection and a.images:
+        raise UsageError("--cl-detection brings its images along: leave --images out")
+    if a.images:
+        return find_images([a.images])
+    if a.monailabel:
+        return Found(read_datastore(a.monailabel).images)
+    if a.cl_detection:
+        return Found(dict(unpack_images(read_stack(a.cl_detection), unpacked)))
+    raise UsageError("import needs --images DIR, or --monailabel DIR or --cl-detection DIR, which bring their images along")
+
+
+def _import_found(a: argparse.Namespace, task: LandmarkTask, found: Found) -> None:
+    images, place = found.paths, a.images or a.monailabel or a.cl_detection
     labels = read_labels(a, task, images)
     if a.only:
         wanted = set(read_ids(a.only))

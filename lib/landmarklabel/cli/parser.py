@@ -132,7 +132,7 @@ def _import(verbs) -> None:
     )
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     _add_task(verb)
-    verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel)")
+    verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel and --cl-detection)")
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
@@ -141,6 +141,8 @@ def _import(verbs) -> None:
     labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
     labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
     labels.add_argument("--monailabel", metavar="DIR", help="a MONAI Label datastore: images, and labels of all its annotators")
+    about = "a CL-Detection challenge: all images in one .mha stack, all points in one .json"
+    labels.add_argument("--cl-detection", metavar="DIR", help=about)
     verb.add_argument("--names", metavar="MAP.json", help=_NAMES)
     whose = "of --isbi and long tables: mean (default), both (the mean and each), first, second, or names: ann1,ann2"
     verb.add_argument("--annotators", metavar="WHOSE", help=whose)
