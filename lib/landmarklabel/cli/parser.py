@@ -109,8 +109,8 @@ def _task(verbs) -> None:
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
-    example = {"dest": "example", "metavar": "EXAMPLE.mrk.json"}
-    source.add_argument("--from", **example, help="take the names from a Slicer markups file")
+    example = {"dest": "example", "metavar": "EXAMPLE"}
+    source.add_argument("--from", **example, help="take the names from a Slicer markups file, or a table id,label,x,y[,z]")
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="image dimensions (default 3)")
     new.add_argument(
         "--scale",

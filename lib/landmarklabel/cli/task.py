@@ -7,6 +7,7 @@ from pathlib import Path
 
 from landmarklabel.errors import TaskError
 from landmarklabel.io.files import write_json
+from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
 
@@ -14,8 +15,7 @@ from landmarklabel.landmarks import LandmarkTask, ScaleRule
 def new_task(a: argparse.Namespace) -> None:
     """Write a task file."""
     if a.example:
-        task = read_markups(a.example).task
-        names, definitions = task.names, dict(task.definitions)
+        names, definitions = _example_names(a.example), {}
     else:
         names, definitions = _read_names(Path(a.names))
     scale = None
@@ -27,6 +27,11 @@ def new_task(a: argparse.Namespace) -> None:
     task = LandmarkTask(a.name, tuple(names), a.dims or 3, definitions, scale=scale)
     write_json(a.out, task.to_json())
     print(f"{a.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
+
+
+def _example_names(path: str) -> list[str]:
+    """Landmarks of a Slicer markups file or of a long table, in their order."""
+    return labels_of(path) if path.lower().endswith((".csv", ".tsv", ".txt")) else list(read_markups(path).task.names)
 
 
 def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:

@@ -33,6 +33,17 @@ def is_long(header: list[str], dims: int) -> bool:
     return bool(set(_LABELS) & set(lower)) and set("xyz"[:dims]) <= set(lower)
 
 
+def labels_of(path: str | Path) -> list[str]:
+    """The landmarks that a long table names, in the order of its rows. Raises LandmarkFileError."""
+    what = str(path)
+    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    lower = [cell.lower() for cell in next(rows, (0, []))[1]]
+    column = next((lower.index(name) for name in _LABELS if name in lower), None)
+    if column is None:
+        raise LandmarkFileError(what, [f"no column that names landmarks; it is called {', '.join(_LABELS)}"])
+    return list(dict.fromkeys(row[column] for _, row in rows if len(row) == len(lower)))
+
+
 def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dict[str, LandmarkSet]], list[str]]:
     """Reader to image id to landmarks (status placed), and remarks on what was left out.
 
