@@ -96,7 +96,7 @@ def test_no_submission_of_eight_annotators_is_lost(server, material):
     image_id, truth = "phantom03", material.truth["phantom03"]
 
     def annotate(who: int) -> list[int]:
-        contents = [dump_markups(moved(truth, 100.0 * who + turn)) for turn in range(25)]
+        contents = [dump_markups(moved(truth, 10.0 * who + turn / 4)) for turn in range(25)]
         return [put_label(server, image_id, content).status_code for content in contents]
 
     with ThreadPoolExecutor(8) as pool:
@@ -105,9 +105,9 @@ def test_no_submission_of_eight_annotators_is_lost(server, material):
     history = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
     assert [r["revision"] for r in history] == list(range(1, 201))
     seen = [r["landmarks"][0]["position"][0] for r in history]
-    assert sorted(seen) == [100.0 * who + turn for who in range(8) for turn in range(25)]
+    assert sorted(seen) == [10.0 * who + turn / 4 for who in range(8) for turn in range(25)]
     for who in range(8):  # each one's own submissions in the order in which they were made
-        own = [x for x in seen if 100 * who <= x < 100 * who + 25]
+        own = [x for x in seen if 10 * who <= x < 10 * who + 10]
         assert own == sorted(own)
     file = material.study / "labels" / "final" / f"{image_id}.mrk.json"
     assert read_markups(file, material.task).positions_mm[0, 0] == seen[-1]

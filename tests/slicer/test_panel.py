@@ -29,7 +29,7 @@ def test_a_case_through_the_buttons(server, material, tmp_path):
     assert panel.case.text().startswith(f"{image_id}: 0/12 reviewed (first by name")
     press(panel, "predict")
     idle(panel)
-    assert panel.table.item(0, 1).text() == "proposed" and panel.table.item(0, 2).text().endswith(" mm")
+    assert panel.table.item(0, 1).text() == "proposed" and panel.table.item(0, 2).text().endswith(" px")
     press(panel, "uncertain")
     name = panel.current
     index, truth = material.task.names.index(name), material.truth[image_id].positions_mm

@@ -290,6 +290,8 @@ def _serve(verbs) -> None:
     verb.add_argument("--retrain-minutes", metavar="M", help="how long it then trains (default 10)")
     verb.add_argument("--repeat", metavar="N", help="every N cases one comes again for a second reading (default 0, never)")
     verb.add_argument("--max-upload-mb", metavar="N", help="the largest image that is taken, in MiB (default 2048)")
+    outside = "take submitted points that are up to MM outside of their image (default 0: they are refused)"
+    verb.add_argument("--allow-outside", metavar="MM", help=outside)
     verb.add_argument("--origins", metavar="https://A,…", help="answer web pages of these origins (default none)")
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 

@@ -12,13 +12,16 @@ from landmarklabel.landmarks import LandmarkSet
 _MARKS_OF_MISSING = (-1.0, -9.0, -99.0, -999.0, -9999.0, 9999.0, 99999.0)
 
 
-def check_inside(landmarks: LandmarkSet, image: ImageGeometry, what: str, allowed_mm: float = 0.0) -> None:
+def check_inside(
+    landmarks: LandmarkSet, image: ImageGeometry, what: str, allowed_mm: float = 0.0, option: str = "--allow-outside MM"
+) -> None:
     """Raise LandmarkFileError where a point that somebody placed is outside of its image, naming all such points.
 
     Args:
         landmarks: of the image.
         image: where it lies.
         what: the file or case, for the message.
+        option: how more is allowed, for the message.
         allowed_mm: as far outside may a point be; one that is a usual mark of a missing point is refused all the same.
     """
     placed = np.flatnonzero(landmarks.defined)
@@ -36,7 +39,7 @@ def check_inside(landmarks: LandmarkSet, image: ImageGeometry, what: str, allowe
     ]
     faults.append(
         f"the image lies between {_point(low)} and {_point(high)} (LPS){_hint(positions_mm, image)}; "
-        "--allow-outside MM takes points that are meant to be outside"
+        f"{option} takes points that are meant to be outside"
     )
     raise_capped(what, faults)
 

@@ -76,7 +76,7 @@ class LandmarkApp(MONAILabelApp):
         return ModelShelf(self.study.models_dir / model)
 
     def init_datastore(self) -> LandmarkDatastore:
-        return LandmarkDatastore(self.study)
+        return LandmarkDatastore(self.study, self.settings.allow_outside)
 
     def init_infers(self) -> dict[str, LandmarkInfer]:
         return {name: LandmarkInfer(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}

@@ -6,19 +6,25 @@ import errno
 import os
 import re
 import zipfile
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from landmarklabel.errors import LandmarkFileError, LandmarkLabelError, NotAllowed, NotFound, UsageError
+from landmarklabel.errors import ImageRejected, LandmarkFileError, LandmarkLabelError, NotAllowed, NotFound, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join
+from landmarklabel.io.images import Description, describe_image
+from landmarklabel.io.inside import check_inside
 from landmarklabel.io.markups import FCSV_SUFFIX, dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.server.access import REVIEWER, caller
 from landmarklabel.server.image_info import ImageInfo
 from landmarklabel.server.values import flag_of, key_of, revision_of, text_of
 from landmarklabel.store.database import StoreFault
+from landmarklabel.store.pixels import stamp
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
@@ -32,10 +38,14 @@ class LandmarkDatastore(Datastore):
 
     Label ids are image ids. Tag ``final`` is the revision store; any other tag (``original`` for predictions) is a plain
     folder ``labels/<tag>/``.
+
+    Args:
+        study: its content.
+        allow_outside: mm that a point which a person placed may lie outside of its image.
     """
 
-    def __init__(self, study: Study):
-        self.study = study
+    def __init__(self, study: Study, allow_outside: float = 0.0):
+        self.study, self._allow_outside = study, allow_outside
         self._notes = ImageInfo(study.folder / ".landmarklabel")
 
     # --- naming ------------------------------------------------------------------------------------------------------
@@ -134,7 +144,7 @@ class LandmarkDatastore(Datastore):
         Raises:
             NotAllowed: a removal by somebody who may not remove. Otherwise as ``Study.save``.
         """
-        self.study.image_path(image_id)
+        self.check_places(image_id, landmarks)
         if not landmarks.by_person.any() and caller().role < REVIEWER:
             head = self.study.revisions.head(image_id)
             if head is not None and self.study.read(head).by_person.any():
@@ -148,6 +158,15 @@ class LandmarkDatastore(Datastore):
         return self.study.save(
             image_id, landmarks, author=who, source=source, base_revision=base_revision, key=key, pixels=pixels
         )
+
+    def check_places(self, image_id: str, landmarks: LandmarkSet) -> None:
+        """Raises NotFound, and LandmarkFileError naming points that a person put outside of the image."""
+        path = self.study.image_path(image_id)
+        with suppress(ImageRejected):  # an image that was damaged since keeps no one from saving
+            geometry = _described(str(path), stamp(path), self.study.task.dims).geometry
+            status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
+            placed = LandmarkSet(landmarks.task, np.where(landmarks.by_person[:, None], landmarks.positions_mm, np.nan), status)
+            check_inside(placed, geometry, image_id, self._allow_outside, "the server's setting allow_outside (mm)")
 
     def _parsed(self, name: str, content: bytes, image_id: str) -> LandmarkSet:
         """A label file a client sent. Raises LandmarkFileError."""
@@ -292,6 +311,12 @@ class LandmarkDatastore(Datastore):
 
     def refresh(self) -> None:
         self.study.sync()
+
+
+@lru_cache(maxsize=1024)
+def _described(path: str, state: str, dims: int) -> Description:
+    """``describe_image`` of a file that has not changed since."""
+    return describe_image(path, dims)
 
 
 def submitted(landmarks: LandmarkSet) -> LandmarkSet:

@@ -283,6 +283,7 @@ def _add_save_route(router: APIRouter, landmark_app) -> None:
         landmarks = from_wire(body.get("landmarks"), study.task)
         key, author = key_of(body), caller().name or text_of(body, "author")
         if flag_of(body, "repeat"):
+            landmark_app.datastore().check_places(image_id, landmarks)
             pixels = text_of(body, "pixels") or None
             again = study.save_repeat(image_id, landmarks, author=author, key=key, pixels=pixels)
             return {**revision_to_wire(study, image_id, again), "repeat": True}

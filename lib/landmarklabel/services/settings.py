@@ -33,6 +33,7 @@ class ServerSettings:
         max_upload_mb: MiB of the largest image that is taken.
         origins: of web pages that may send requests.
         insecure: let other computers in without token and TLS.
+        allow_outside: mm (px without spacing) that a submitted point may lie outside of its image.
     """
 
     task: str = ""
@@ -44,6 +45,7 @@ class ServerSettings:
     max_upload_mb: int = 2048
     origins: frozenset[str] = frozenset()
     insecure: bool = False
+    allow_outside: float = 0.0
 
     @staticmethod
     def of(conf: Mapping[str, str], said: Callable[[str], str] = "--conf {}".format) -> ServerSettings:
@@ -73,6 +75,7 @@ class ServerSettings:
             int(number("max_upload_mb", 2048, 1, whole=True)),
             _origins(str(conf.get("origins", "")), said("origins")),
             _truth(str(conf.get("insecure", "")), said("insecure")),
+            number("allow_outside", 0.0, 0.0),
         )
 
 
