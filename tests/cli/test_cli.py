@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -267,3 +268,77 @@ def test_evaluate_writes_a_page(material, predictions, tmp_path):
     assert f"report: {page}" in done.out and "6 images: MRE" in done.out
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text
+
+
+def test_evaluate_takes_the_truth_as_a_table(material, predictions, tmp_path):
+    """A wide one and a long one; with new scans there is no study."""
+    words = ("--task", material.task_file, "--json")
+    whole = json.loads(ok("evaluate", predictions, material.study, *words).out)
+    write_table(tmp_path / "truth.csv", material.truth)
+    assert json.loads(ok("evaluate", predictions, tmp_path / "truth.csv", *words).out) == whole | {"unit": "mm"}
+    rows = ["id,label,x,y,annotator"]
+    for image_id, landmarks in material.truth.items():
+        for name, status, p in zip(NAMES, landmarks.status, landmarks.positions_mm, strict=True):
+            cells = ("absent", "absent") if status is Status.ABSENT else p
+            rows.append(",".join(map(str, (image_id, name, *cells, "ann"))))
+    (tmp_path / "long.csv").write_text("\n".join(rows), encoding="utf-8")
+    metrics = json.loads(ok("evaluate", predictions, tmp_path / "long.csv", *words).out)
+    assert metrics["mre_mm"] == pytest.approx(whole["mre_mm"]) and metrics["n_points"] == whole["n_points"]
+
+
+def test_errors_of_pictures_without_a_scale_rule_are_pixels(material, predictions, tmp_path):
+    plain = replace(material.task, scale=None)
+    (tmp_path / "plain.json").write_text(json.dumps(plain.to_json()), encoding="utf-8")
+    words = ("evaluate", predictions, material.study, "--task", tmp_path / "plain.json")
+    assert "MRE 5.000 px, median 5.000, within 2/2.5/3/4 px" in ok(*words).out
+    assert json.loads(ok(*words, "--json").out)["unit"] == "px"
+    page = tmp_path / "report.html"
+    ok(*words, "--report", page)
+    text = re.sub(r"base64,[^\"]*", "", page.read_text(encoding="utf-8"))
+    assert "(px)" in text and "Within 2 px" in text and "(mm)" not in text and " mm" not in text
+
+
+def test_evaluation_leaves_out_what_the_model_was_trained_on(material, model, tmp_path):
+    """Told by the pixels, whatever the images are called now."""
+    images, out, truth = tmp_path / "images", tmp_path / "out", tmp_path / "truth"
+    images.mkdir()
+    for image_id in IDS:  # p4 and p5 were the validation images
+        shutil.copy(material.images / f"{image_id}.png", images / f"x{image_id}.png")
+        write_markups(truth / f"x{image_id}.mrk.json", material.truth[image_id])
+    ok("predict", model, images, "--out", out)
+    words = ("evaluate", out, truth, "--task", material.task_file)
+    done = ok(*words, "--json")
+    metrics = json.loads(done.out)
+    assert metrics["n_images"] == 2 and metrics["training_images"] == ["xp0", "xp1", "xp2", "xp3"]
+    said = (
+        "landmarklabel: 4 images that the model was trained on are left out (--include-training has them): xp0, xp1, xp2, xp3\n"
+    )
+    assert done.err == said
+    page = tmp_path / "report.html"
+    done = ok(*words, "--include-training", "--images", images, "--report", page)
+    assert done.out.startswith("6 images: ") and "4 images that the model was trained on are among these: xp0" in done.err
+    html = page.read_text(encoding="utf-8")
+    assert "xp0 (training image)" in html and "xp4 (training image)" not in html and "4 images among them served to train" in html
+    assert html.count("data:image/jpeg") == 6
+    for image_id in ("xp4", "xp5"):
+        (truth / f"{image_id}.mrk.json").unlink()
+    assert "all 4 images were used to train the model that predicted them" in run(*words).error_line
+
+
+def test_a_row_a_point_beside_the_wide_table(material, model, tmp_path):
+    ok("predict", model, material.images / "p0.png", "--out", tmp_path / "out")
+    with (tmp_path / "out" / "predictions_long.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "landmark", "x", "y", "z", "status", "expected_error"]
+    assert [row["landmark"] for row in rows] == list(NAMES) and {row["id"] for row in rows} == {"p0"}
+    landmarks = read_markups(tmp_path / "out" / "p0.mrk.json", material.task)
+    for i, row in enumerate(rows):
+        assert row["status"] == landmarks.status[i].value and row["z"] == ""
+        if landmarks.defined[i]:
+            assert [float(row["x"]), float(row["y"])] == pytest.approx(landmarks.positions_mm[i].tolist(), abs=5e-4)
+            assert len(row["x"].partition(".")[2]) <= 4 and len(row["expected_error"].partition(".")[2]) <= 4
+    metrics = json.loads(ok("evaluate", tmp_path / "out", material.study, "--task", material.task_file, "--json",
+                            "--include-training").out)  # fmt: skip
+    done = ok("import", tmp_path / "again", *material.source, "--table", tmp_path / "out" / "predictions_long.csv")
+    assert "0 labelled" in done.out  # a model's points become nobody's by an import
+    assert metrics["n_images"] == 1

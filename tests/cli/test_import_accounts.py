@@ -204,7 +204,7 @@ def test_decimal_commas_between_semicolons(folder):
         ("id,label,x,y\na,N,1,2\na,N,3,4\n", "row 3: landmark 'N' of image 'a' was already given"),
         ("id,label,x,y\na,N,1\n", "row 2: 3 cells, expected are 4"),
         ("id,label,x,y\na,Z,1,2\n", "no row with a landmark of task 'two' (['N', 'S']); it has ['Z']"),
-        ("id,label,x,y,z\na,N,1,2,3\n", "a column z, but task 'two' is 2D"),
+        ("id,label,x,y,z\na,N,1,2,3\n", "row 2: z is '3', but task 'two' is 2D"),
         ("who,label,x,y\na,N,1,2\n", "no column with the image id; it is called id"),
         ("id,label,x,y\na,N,1,\n", "is only partly given"),
     ],

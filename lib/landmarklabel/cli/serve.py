@@ -19,14 +19,6 @@ from landmarklabel.tasks import resolve_models, resolve_study_task
 
 _MAIN = '"""Made by landmarklabel serve."""\n\nfrom landmarklabel.server.app import LandmarkApp\n\n__all__ = ["LandmarkApp"]\n'
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
-    "store",
-    "retrain",
-    "retrain_minutes",
-    "repeat",
-    "max_upload_mb",
-    "origins",
-    "allow_outside",
-)  # handed on as they were given
 
 
 def serve(a: argparse.Namespace) -> int:

@@ -48,7 +48,8 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     """Reader to image id to landmarks (status placed), and remarks on what was left out.
 
     Columns, in any order: the image's ``id``, the landmark's ``label``, ``x``, ``y`` (and ``z``), and optionally who placed it
-    (``annotator``); others are ignored. Points whose cells are empty, ``nan`` or ``NA`` are unset, ``absent`` makes them absent.
+    (``annotator``) and its ``status``, where it is not a person's point but ``predicted``; others are ignored. Points whose cells
+    are empty, ``nan`` or ``NA`` are unset, ``absent`` makes them absent.
     Labels that are no landmark of the task are left out, unless all are. Without a column of readers the reader is ``import``.
 
     Raises:
@@ -66,9 +67,7 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     axes = [column((axis,)) for axis in "xyz"[: task.dims]]
     if image is None:
         raise LandmarkFileError(what, [f"no column with the image id; it is called {', '.join(_IDS)}"])
-    if task.dims == 2 and "z" in lower:
-        faults.append(f"a column z, but task {task.name!r} is 2D")
-    raise_capped(what, faults)
+    status, depth = column(("status",)), column(("z",)) if task.dims == 2 else None
     points: dict[str, dict[str, dict[str, tuple]]] = {}
     foreign: Counter[str] = Counter()
     for line, row in rows:
@@ -89,7 +88,12 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
             by = f" by {who!r}" if reader is not None else ""
             faults.append(f"{where}: landmark {name!r} of image {image_id!r} was already given{by}")
             continue
-        found[name] = cells_of_point([row[axis] for axis in axes], f"{where}, landmark {name!r}", faults)
+        if depth is not None and row[depth]:
+            faults.append(f"{where}: z is {row[depth][:40]!r}, but task {task.name!r} is 2D")
+        stated, position = cells_of_point([row[axis] for axis in axes], f"{where}, landmark {name!r}", faults)
+        if status is not None and stated is Status.PLACED and row[status] == Status.PREDICTED.value:
+            stated = Status.PREDICTED
+        found[name] = stated, position
     if not points and not faults:
         known = f"; it has {shown(list(foreign))}" if foreign else ""
         faults.append(f"no row with a landmark of task {task.name!r} ({shown(list(task.names))}){known}")
