@@ -81,6 +81,47 @@ def test_a_lost_database_and_a_folder_that_is_no_study_are_said(folder, capsys, 
     assert "no study (it has no folder .landmarklabel)" in capsys.readouterr().err
 
 
+def test_doctor_finds_what_an_import_would_refuse(folder, capsys):
+    """Made behind the program's back, or by an earlier version: it is found afterwards."""
+    told = checks(capsys, folder)
+    assert told["images"]["found"] == "3, all readable" and told["points"]["found"] == "all inside of their images"
+    assert told["landmarks"]["found"] == "all labelled somewhere"
+    study = Study(folder, TASK)
+    study.save("x", LandmarkSet.of_positions(TASK, np.array([[50, 2], [-1, -1]]), Status.PLACED), author="ann")
+    for name in ("x", "y", "z"):
+        if name != "x":
+            study.save(name, LandmarkSet.of_positions(TASK, np.array([[1, 2], [np.nan] * 2]), Status.PLACED), author="ann")
+    study.close()
+    (folder / "y.png").write_bytes(b"no image")
+    told = checks(capsys, folder)
+    assert not told["images"]["ok"] and "y.png" in told["images"]["found"]
+    points = told["points"]
+    assert not points["ok"] and "landmark 'a' at (50, 2) is 40.5 outside of the image" in points["found"]
+    assert "a usual mark of a missing point" in points["found"] and "import their files again" in points["mend"]
+
+
+def test_doctor_points_at_landmarks_without_labels_and_at_odd_shapes(tmp_path, capsys):
+    names = ("a", "b", "c", "d", "e", "never")
+    task, place, rng = LandmarkTask("six", names, 2), tmp_path / "study", np.random.default_rng(0)
+    place.mkdir()
+    shape = np.array([[10, 10], [40, 12], [70, 30], [30, 60], [60, 70.0]])
+    for number in range(12):
+        sitk.WriteImage(sitk.Image(100, 100, sitk.sitkUInt8), str(place / f"i{number:02d}.png"))
+    study = Study(place, task)
+    for number in range(12):
+        points = np.vstack([shape + rng.normal(0, 1, shape.shape), [np.nan] * 2])
+        if number == 7:
+            points[[0, 3]] = points[[3, 0]]  # two names swapped
+        study.save(f"i{number:02d}", LandmarkSet.of_positions(task, points, Status.PLACED), author="ann")
+    study.close()
+    told = checks(capsys, place)
+    assert told["landmarks"]["look"] and told["landmarks"]["ok"] and told["landmarks"]["found"] == "never"
+    odd = told["shapes"]["found"].split("; ")
+    assert sorted(text.partition(" is ")[0] for text in odd) == ["i07: a", "i07: d"] and " px from its usual place" in odd[0]
+    assert run("doctor", place) == 0
+    assert "LOOK shapes" in capsys.readouterr().out
+
+
 def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys):
     assert run("token", "new", folder, "--name", "ann", "--role", "annotator") == 0
     said = capsys.readouterr()
