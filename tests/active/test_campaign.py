@@ -311,7 +311,7 @@ def test_a_second_call_trains_nothing_and_says_the_same_to_people(place, first_c
     for strategy, needed in result["labels_to_target"].items():
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {needed:.1f}"
         (two, four) = (errors[0] for _, errors in result["curves"][strategy])
-        assert f"{strategy:<10}{reached}; mm by labels  2: {two:.2f}  4: {four:.2f}\n" in said
+        assert f"{strategy:<10}{reached}; px by labels  2: {two:.2f}  4: {four:.2f}\n" in said
     assert said.endswith(f"report: {place / 'out' / 'report.html'}\n")
     assert _changed(place / "out") == before
 

@@ -86,7 +86,7 @@ def test_demo_ends_with_a_report_its_figures_and_no_server(tmp_path):
         assert process.returncode == 0, f"{said[-2000:]}\n{errors[-2000:]}"
         assert_nothing_runs(out)
     report = (out / "report.html").read_text(encoding="utf-8")
-    assert report.count("data:image/png") >= 6
+    assert report.count("data:image/") >= 6
     words = re.sub(r'src="[^"]*"', "", report)
     for text in (said, errors, words):
         assert not re.search(r"\bnan\b|Traceback|Warning", text), text

@@ -30,9 +30,9 @@ HELP = {
     "import": "STUDY --task --images --table --markups --only",
     "train": "STUDY --task --model --out --minutes --steps --device --seed --valid --resume scn:default scn:payer2019",
     "predict": "MODEL_DIR IMAGE_OR_DIR --out --device",
-    "evaluate": "PREDICTIONS_DIR TRUTH_DIR --task --json --report",
+    "evaluate": "PREDICTIONS_DIR TRUTH --task --images --include-training --json --report",
     "serve": "--studies --task --models --host --port --certificate --key --insecure --retrain --retrain-minutes --repeat "
-    "--max-upload-mb --origins --store",
+    "--max-upload-mb --origins --allow-outside --store",
     "doctor": "--json",
     "demo": "--out --minutes --keep",
     "": "task import train predict evaluate serve doctor demo --version",
@@ -56,6 +56,7 @@ MISTAKES = {
         "no model called 'scn:payer2018'; did you mean 'scn:payer201",
     ),
     "model for 2D": ("train {study} --task {task3d} --model scn:payer2016 --out {tmp}/m", "made for 2D images"),
+    "images not named": ("import {tmp}/s --task {task}", "import needs --images DIR, or --monailabel DIR or --cl-detection DIR"),
     "no study": ("train {tmp}/none --task {task} --model scn --out {tmp}/m", "none: no such study folder"),
     "study is a file": ("import {task} --task {task} --images {images}", "cannot be a study"),
     "task unknown": (TRAIN.replace("{task}", "nosuch"), "no task called 'nosuch'"),
@@ -157,7 +158,7 @@ def test_a_mistake_as_a_program(material):
 
 @pytest.mark.parametrize(
     "words",
-    ["", "trian", "train s --task t", "task", "task new a --out b", "import s --task t", "doctor --jsno"]
+    ["", "trian", "train s --task t", "task", "task new a --out b", "doctor --jsno"]
     + ["task new a --names b --from c --out d", "task new a --names b --dims 4 --out c", "serve --studies s --task t --port x"],
 )
 def test_wrong_usage(words):

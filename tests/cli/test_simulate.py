@@ -56,7 +56,7 @@ def test_people_get_a_table_and_a_report(made):
     done = ok(
         "simulate", "clicks", made / "model", made / "study", "--task", made / "task.json", "--clicks", 2, "--report", report
     )
-    assert "assisted" in done.out and "alone" in done.out and "clicks until every point is within 2 mm" in done.out
+    assert "assisted" in done.out and "alone" in done.out and "clicks until every point is within 2 px" in done.out
     page = report.read_text(encoding="utf-8")
     assert "error against clicks" in page and page.count("<img") == 1 and "p08" in page
 

@@ -71,7 +71,7 @@ def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, 
     answered = threading.Event()
 
     def update() -> None:
-        infer.to_wire(infer.suggest(path, given(infer, (33.0, 44.0)), further=False))
+        infer.to_wire(infer.suggest(path, given(infer, (33.0, 44.0)), further=False), path)
         answered.set()
 
     threading.Thread(target=update, daemon=True).start()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image
+from landmarklabel.io.image_array import Image
 from landmarklabel.networks.ops import LINEAR
 
 AGREEMENT = 0.01  # samples that a position may differ by between an export and torch
