@@ -181,7 +181,7 @@ class StatusPage:
 
 
 def _address(image_id: str) -> str:
-    return f"images/{quote(image_id, safe='')}/revisions"
+    return f"images/{quote(image_id, safe='')}/history"
 
 
 def _annotators(study: Study, heads: dict) -> list[list]:
