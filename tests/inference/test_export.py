@@ -247,7 +247,7 @@ def test_images_that_would_overwrite_each_other_are_refused(tmp_path):
         list_images(tmp_path / "gone")
     for name in ("a.png", "a.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(StudyError, match="more than one image is called 'a'"):
+    with pytest.raises(StudyError, match="would both be image .a."):
         list_images(tmp_path)
 
 

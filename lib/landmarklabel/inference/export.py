@@ -21,7 +21,8 @@ from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.made_up import AGREEMENT, made_up_image
 from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, read_record
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, images_in, safe_join, write_json
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, safe_join, write_json
+from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.networks.build import build_locator, build_refiner
@@ -106,12 +107,10 @@ def list_images(folder: str | Path) -> list[dict]:
     """``[{"image": path}]`` of the image files and DICOM folders in a folder. Raises StudyError."""
     if not Path(folder).is_dir():
         raise StudyError(f"{folder}: no such folder; name the folder of images with --dataset_dir")
-    found = images_in(Path(folder))
-    ids = [image_id_of(p) for p in found]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
-    if twice or not found:
-        raise StudyError(f"{folder}: more than one image is called {twice[0]!r}" if twice else f"{folder}: no images")
-    return [{"image": str(p)} for p in found]
+    found = find_images([folder]).paths
+    if not found:
+        raise StudyError(f"{folder}: no images")
+    return [{"image": str(p)} for p in found.values()]
 
 
 def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not stated", image: Image | None = None) -> float:

@@ -72,12 +72,6 @@ def _head(path: Path) -> bytes:
         return b""
 
 
-def images_in(folder: Path) -> list[Path]:
-    """What looks like an image file or DICOM folder directly in a folder, sorted; hidden ones are left out."""
-    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    return [p for p in inside if (is_dicom_folder(p) if p.is_dir() else image_suffix(p))]
-
-
 def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
     """``folder / (image_id + suffix)``, after checking the id and that the result stays inside the folder."""
     path = Path(folder) / (check_id(image_id) + suffix)

@@ -1,0 +1,77 @@
+"""The server's page: what asks for work comes first, fifty cases a page, their pictures with the points on them."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from serving import wait_until
+
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.server.pool import PoolWatch
+from landmarklabel.server.status import StatusPage
+from landmarklabel.store.leases import Leases
+from landmarklabel.store.study import Study
+
+TASK = LandmarkTask("pair", ("tip", "<b>base"), 2)
+POINTS = np.array([[10.0, 5.0], [30.0, 15.0]])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """120 cases: 70 labelled, one of them changed since, one in somebody's hands."""
+    folder = tmp_path_factory.mktemp("status") / "study"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(120):
+        Picture.fromarray(rng.integers(0, 255, (20, 40)).astype(np.uint8)).save(folder / f"c{number:03d}.png")
+    with closing(Study(folder, TASK)) as study:
+        for number in range(70):
+            study.save(f"c{number:03d}", LandmarkSet.of_positions(TASK, POINTS), author="ann")
+        Picture.fromarray(rng.integers(0, 255, (20, 40)).astype(np.uint8)).save(folder / "c033.png")
+        study.verify()
+        leases = Leases(folder / ".landmarklabel" / "leases.json")
+        leases.take("bob", ["c100"], min)
+        watch = PoolWatch(study)
+        watch.start()
+        wait_until(lambda: len(watch.pictures) == 120, 60, "the pictures", 0.1)
+        watch.stop()
+        yield StatusPage(study, watch, leases, dict, dict)
+
+
+def cases(html: str) -> list[tuple[str, str]]:
+    return re.findall(r'<td><a href="images/(\w+)/history">\w+</a></td><td>([^<]*)</td>', html)
+
+
+def test_what_asks_for_work_comes_first(page):
+    shown = [row for number in (1, 2, 3) for row in cases(page.html(number))]
+    assert len(shown) == 120 and [len(cases(page.html(n))) for n in (1, 2, 3)] == [50, 50, 20]
+    assert shown[0] == ("c033", "changed since it was labelled") and shown[1] == ("c100", "in somebody&#x27;s hands")
+    assert [state for _, state in shown[2:]] == ["to do"] * 49 + ["labelled"] * 69
+    assert '<tr class="marked"><td><a href="images/c033/history">' in page.html()
+
+
+def test_pages_lead_to_each_other_and_there_is_no_page_beyond(page):
+    assert '<p>Page <a href="?page=1">1</a> <b>2</b> <a href="?page=3">3</a></p>' in page.html(2)
+    assert cases(page.html(99)) == cases(page.html(3)) and cases(page.html(0)) == cases(page.html(1))
+
+
+def test_points_lie_on_their_picture(page):
+    stamps = re.findall(r'<figure class="stamp[^"]*"><svg viewBox="0 0 (\d+) (\d+)".*?</figure>', page.html(3), re.DOTALL)
+    assert len(stamps) == 20 and set(stamps) == {("128", "64")}
+    html = page.html(3)
+    circles = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>([^<]*)</title>', html)
+    scale = 128 / 40
+    for (x, y, name), right in zip(circles[:2], POINTS, strict=True):
+        assert abs(float(x) - (right[0] + 0.5) * scale) < 0.1 and abs(float(y) - (right[1] + 0.5) * scale) < 0.1
+        assert name in ("tip", "&lt;b&gt;base")
+    assert "<b>base" not in html
+
+
+def test_columns_are_explained_and_units_are_pixels(page):
+    html = page.html()
+    assert "proposals within 2 px" in html and "in % of the size of what they outline" in html
+    assert "expected error (% of size)" in html
