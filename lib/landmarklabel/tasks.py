@@ -44,6 +44,8 @@ def resolve_study_task(
         return resolve_task(name_or_file, folders)
     record = read_record(study)
     if record is None:
+        if not Path(study).exists():
+            raise UsageError(f"{study}: no such folder; give --task NAME_OR_FILE.json where it is to be made")
         raise UsageError(f"which landmarks? {study} does not say it itself: give --task NAME_OR_FILE.json")
     if record.pending is not None:  # a change of names was interrupted: the revisions say whether it happened
         revisions = open_revisions(study, url)

@@ -67,7 +67,10 @@ def test_dx_pixelspacing_only(case):
     np.testing.assert_allclose(describe_image(case / "po_dx").geometry.spacing[:2], (0.30, 0.15))
     both = describe_image(case / "both")
     np.testing.assert_allclose(both.geometry.spacing[:2], (0.15, 0.15))
-    assert both.remarks == ("spacing 0.15 mm is PixelSpacing (calibrated), not the 0.2 mm at the detector",)
+    assert both.remarks == (
+        "spacing 0.15 mm is PixelSpacing (calibrated), not the 0.2 mm at the detector, which SimpleITK takes: points that were "
+        "placed with it lie elsewhere",
+    )
 
 
 def test_exif_orientation(case):

@@ -17,7 +17,7 @@ from program import Done, ok, run
 
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
-from landmarklabel.io.images import Image, write_image
+from landmarklabel.io.images import Image, describe_image, write_image
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.study import Study
@@ -35,7 +35,7 @@ class Folder:
             place.mkdir()
         write_json(folder / "task.json", TASK.to_json())
         for image_id in ids:
-            Picture.fromarray(np.random.default_rng(len(image_id)).integers(0, 255, (30, 40)).astype(np.uint8)).save(
+            Picture.fromarray(np.random.default_rng(sum(image_id.encode())).integers(0, 255, (30, 40)).astype(np.uint8)).save(
                 self.images / f"{image_id}.png"
             )
 
@@ -168,6 +168,62 @@ def test_composed_and_decomposed_names_are_the_same(tmp_path):
     assert done.code == 0 and "1 labelled" in done.out and "no image" not in done.err
 
 
+def test_two_ids_that_would_be_one_image_are_refused(tmp_path):
+    folder = Folder(tmp_path, "001")
+    done = folder.run(*folder.table("id,N_x,N_y,S_x,S_y\n1,1,2,3,4\n01,5,6,7,8\n"))
+    assert "01, 1 would all be image 001: keep one of them" in done.error_line
+    done = folder.run(*folder.table("id,N_x,N_y,S_x,S_y\n1.0,1,2,3,4\n"))
+    assert done.code == 0 and folder.saved()["001"][0][1][0] == [1, 2]
+
+
+def test_a_distance_that_is_none_is_refused(folder):
+    for word in ("nan", "-1", "inf"):
+        assert "must be a distance, 0 or more" in folder.run(f"--allow-outside={word}").error_line
+
+
+def test_a_models_points_become_nobodys_by_a_table(folder):
+    wide = "id,N_x,N_y,N_status,S_x,S_y,S_status\na,5,6,Predicted,20,10,placed\nb,5,6,absent,20,10,\n"
+    assert folder.run(*folder.table(wide)).code == 0
+    with closing(Study(folder.folder / "study", TASK)) as study:
+        a, b = (study.read(study.history(i)[-1]).status for i in "ab")
+    assert a == (Status.PREDICTED, Status.PLACED) and b == (Status.ABSENT, Status.PLACED)
+    shutil.rmtree(folder.folder / "study")
+    rows = "id,label,x,y,annotator,status\na,N,5,6,ann,placed\na,N,9,9,model,predicted\na,S,7,8,model,predicted\n"
+    assert folder.run(*folder.table(rows)).code == 0
+    with closing(Study(folder.folder / "study", TASK)) as study:
+        found = study.read(study.history("a")[-1])
+    assert found.status == (Status.PLACED, Status.PREDICTED) and found.positions_mm.tolist() == [[5, 6], [7, 8]]
+
+
+def test_two_kinds_of_decimal_marks_are_refused(folder):
+    done = folder.run(*folder.table("id\tN_x\tN_y\tS_x\tS_y\na\t1,234\t2\t12.5\t3\n"))
+    assert "row 2: '1,234' beside '12.5': which is a decimal mark?" in done.error_line
+
+
+def test_the_column_of_ids_may_be_called_image(folder):
+    assert folder.run(*folder.table("number,image,N_x,N_y,S_x,S_y\nc,a,1,2,3,4\n")).code == 0
+    assert list(folder.saved()) == ["a"]
+
+
+def test_a_page_never_replaces_what_is_no_page(folder):
+    words = folder.table("id,N_x,N_y,S_x,S_y\na,1,2,3,4\n")
+    done = folder.run(*words, "--preview", words[1])
+    assert "a page's name must end in .html" in done.err and words[1].read_text(encoding="utf-8").startswith("id,")
+
+
+def test_a_header_without_spacing_stays_one_in_pixels(folder):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (30, 40)).astype(np.uint8))
+    sitk.WriteImage(image, str(folder.images / "d.mhd"))
+    header = (folder.images / "d.mhd").read_text(encoding="utf-8")
+    lines = [line for line in header.splitlines(keepends=True) if not line.startswith("ElementSpacing")]
+    (folder.images / "d.mhd").write_text("".join(lines), encoding="utf-8")
+    assert folder.run().code == 0
+    with closing(Study(folder.folder / "study", TASK)) as study:
+        path = study.image_path("d")
+    assert path.suffix == ".mha" and describe_image(path).unit == "px"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(image))
+
+
 # --- long tables --------------------------------------------------------------------------------------------------------
 
 LONG = (
@@ -242,6 +298,18 @@ def test_names_that_differ(folder):
     assert done.code == 0 and folder.saved()["a"] == [("import", [[1, 2], [5, 6]])]
 
 
+def test_names_that_are_to_be_left_out_of_a_wide_table(folder):
+    table = folder.table("id,N_x,N_y,S_x,S_y,Q_x,Q_y\na,1,2,5,6,7,8\n")
+    assert folder.run(*table, *names(folder, Q="N", N=None)).code == 0
+    assert folder.saved()["a"] == [("import", [[7, 8], [5, 6]])]
+    said = folder.run(*table, *names(folder, Q="N")).error_line
+    assert "landmark 'N' is there twice, under two of the names" in said
+    (folder.folder / "names.json").write_text(json.dumps({unicodedata.normalize("NFD", "ü"): "N"}), encoding="utf-8")
+    shutil.rmtree(folder.folder / "study")
+    table = folder.table("id,ü_x,ü_y,S_x,S_y\na,1,2,5,6\n")
+    assert folder.run(*table, "--names", folder.folder / "names.json").code == 0 and len(folder.saved()) == 1
+
+
 def test_mistakes_of_names(folder):
     folder.label("a.mrk.json", POINTS, LandmarkTask("theirs", ("nasion", "N"), 2))
     said = folder.run("--markups", folder.labels, *names(folder, nasion="N")).error_line
@@ -305,6 +373,14 @@ def test_a_datastore_that_leads_elsewhere_or_is_damaged_is_refused(datastore, tm
     write_json(datastore / "datastore_v2.json", moved)
     done = run(*words)
     assert done.code == 0 and "../a.png (datastore_v2.json names it, but it is not there)" in done.err
+    shutil.copyfile(datastore / "a.png", datastore.parent / "a.png")  # what a name may not reach
+    label = datastore / "labels" / "final" / "a.mrk.json"
+    shutil.copyfile(label, datastore.parent / "a.mrk.json")
+    moved["objects"]["a"] = {"image": {"ext": ".png"}, "labels": {"..": {"ext": ".mrk.json", "info": {}}}}
+    write_json(datastore / "datastore_v2.json", moved | {"labels_dir": "."})
+    done = run(*words[:1], tmp_path / "other", *words[2:])
+    assert "datastore/../a.mrk.json (datastore_v2.json names it, but it is not there)" in done.err
+    assert "3 images, 0 labelled" in done.out, done
     (datastore / "datastore_v2.json").write_text('{"objects": 1}', encoding="utf-8")
     assert "not a record of a MONAI Label datastore" in run(*words).error_line
     (datastore / "datastore_v2.json").unlink()
@@ -360,6 +436,14 @@ def test_a_stack_of_all_images_with_its_points(challenge):
             at = [image.TransformPhysicalPointToIndex(p.tolist()) for p in landmarks.positions_mm]
             assert [image[i] for i in at] == [250, 251]
     assert sizes == {"1": ((40, 30), 0.125), "2": ((36, 28), 0.1), "3": ((44, 25), 0.1)}
+
+
+def test_an_image_without_points_has_no_known_size_and_is_left_out(challenge):
+    folder, points = challenge
+    write_json(folder.images / "train-gt.json", {"points": [p for p in points if p["point"][2] != 2]})
+    done = importing(folder)
+    assert done.code == 0 and "2 images, 2 labelled" in done.out
+    assert "image 2 (train-gt.json has no point of it, and so not the size of its pixels)" in done.err
 
 
 def test_faults_of_a_stack(challenge):

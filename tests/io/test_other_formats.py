@@ -226,18 +226,35 @@ DX = UID("1.2.840.10008.5.1.4.1.1.1.1")
 @pytest.mark.parametrize(
     ("stated", "spacing", "says"),
     [
-        ({"PixelSpacing": [0.15, 0.3]}, (0.3, 0.15), ()),
+        (
+            {"PixelSpacing": [0.15, 0.3]},
+            (0.3, 0.15),
+            ("spacing 0.3 x 0.15 mm is PixelSpacing, where SimpleITK takes 1: its points lie elsewhere",),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.2, 0.4]},
+            (0.4, 0.2),
+            ("spacing 0.4 x 0.2 mm is that at the detector (ImagerPixelSpacing): the patient is smaller",),
+        ),
+        (
+            {"NominalScannedPixelSpacing": [0.1, 0.1]},
+            (0.1, 0.1),
+            ("spacing 0.1 mm is that of a scanned film (NominalScannedPixelSpacing)",),
+        ),
         (
             {"PixelSpacing": [0.15, 0.15], "ImagerPixelSpacing": [0.2, 0.2]},
             (0.15, 0.15),
-            ("spacing 0.15 mm is PixelSpacing (calibrated), not the 0.2 mm at the detector",),
+            (
+                "spacing 0.15 mm is PixelSpacing (calibrated), not the 0.2 mm at the detector, which SimpleITK takes: points "
+                "that were placed with it lie elsewhere",
+            ),
         ),
         (
             {"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25},
             (0.2, 0.2),
             ("spacing 0.2 mm is that at the detector (ImagerPixelSpacing): the patient is smaller by about 1.25",),
         ),
-        ({}, (1, 1), ("the file states no spacing: distances are in pixels",)),
+        ({}, (1, 1), ("the file states no spacing of its pixels: distances are in pixels",)),
     ],
 )
 def test_which_spacing_of_a_radiograph_counts_and_why(stated, spacing, says, tmp_path):
@@ -377,3 +394,67 @@ def test_which_files_of_a_folder_are_images_by_themselves(tmp_path):
         (tmp_path / "apart").mkdir(exist_ok=True)
         header.save_as(tmp_path / "apart" / f"{number}.dcm")
     assert [p.name for p in single_images(tmp_path / "apart")] == ["0.dcm", "1.dcm", "2.dcm"]
+
+
+def test_a_2d_file_elsewhere_than_on_the_axial_plane_is_refused(tmp_path):
+    """SimpleITK makes a mirrored axial image of a coronal one, and drops where an axial one lies."""
+    flat, coronal = VOLUME[:, :, 0], np.array([[1, 0, 0, 5], [0, 0, 1, 6], [0, 1, 0, 7], [0, 0, 0, 1.0]])
+    lifted = np.diag([1, 1, 1, 1.0])
+    lifted[2, 3] = 30
+    for number, affine in enumerate((coronal, lifted)):
+        path = nifti(tmp_path / f"{number}.nii", affine, affine, data=flat)
+        with pytest.raises(ImageRejected, match="does not lie on the axial plane z = 0.*volume of one slice"):
+            read_image(path, 2)
+    axial = np.diag([2.0, 3, 1, 1])
+    read_image(nifti(tmp_path / "axial.nii", axial, axial, data=flat), 2)
+
+
+def test_spaces_that_programs_read_differently(tmp_path):
+    image = sitk.GetImageFromArray(VOLUME.T)
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    content = (tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "b.nrrd").write_bytes(content.replace(b"space: left-posterior-superior", b"space: scanner-xyz"))
+    with pytest.raises(ImageRejected, match="space 'scanner-xyz' does not say where left, back and up are"):
+        read_image(tmp_path / "b.nrrd")
+    (tmp_path / "c.nrrd").write_bytes(content.replace(b"space: left-posterior-superior", b"space dimension: 3"))
+    assert describe_image(tmp_path / "c.nrrd").remarks[0].startswith("it does not say in which space its axes are: read as LPS")
+
+
+def test_greys_of_tiff_files_that_readers_change_are_refused(tmp_path):
+    from PIL import TiffImagePlugin
+
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    Picture.fromarray(GREY.astype(np.uint16) * 100).save(tmp_path / "white.tif", tiffinfo=tags)
+    content = (tmp_path / "white.tif").read_bytes()
+    with Picture.open(tmp_path / "white.tif") as found:
+        inverted = found.tag_v2[262] == 0
+    if inverted:
+        with pytest.raises(ImageRejected, match="white is its smallest value"):
+            read_image(tmp_path / "white.tif")
+    assert content
+
+
+def test_a_series_beside_other_images_is_no_heap_of_slices(tmp_path):
+    from landmarklabel.errors import StudyError
+    from landmarklabel.io.folders import find_images
+
+    write_series(tmp_path / "s")
+    nifti(tmp_path / "s" / "v.nii")
+    with pytest.raises(StudyError, match="4 DICOM files of one series .* lie beside other images; put them into a folder"):
+        find_images([tmp_path / "s"])
+    (tmp_path / "one").mkdir()
+    first, *_ = sorted((tmp_path / "s").glob("*.dcm"))
+    first.rename(tmp_path / "one" / "case7.dcm")
+    (tmp_path / "one" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert list(find_images([tmp_path / "one"]).paths) == ["case7"]
+
+
+def test_files_of_two_patients_under_one_series_are_refused(tmp_path):
+    write_series(tmp_path / "s")
+    path = sorted((tmp_path / "s").iterdir())[0]
+    header = pydicom.dcmread(path)
+    header.PatientID = "somebody else"
+    header.save_as(path)
+    with pytest.raises(ImageRejected, match="files are of different patients or frames of reference under one series"):
+        read_image(tmp_path / "s")

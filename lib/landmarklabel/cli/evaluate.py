@@ -44,7 +44,8 @@ def evaluate(a: argparse.Namespace) -> None:
     pairs = {i: (predicted[i], truth[i]) for i in used}
     metrics = summarize(list(pairs.values()), unit=unit)
     metrics["training_images"] = trained_on
-    for text in [*remarks, *_remarks(a, len(predicted) - len(both), trained_on)]:
+    missing = sorted(i for i, x in truth.items() if x.defined.any() and i not in predicted)
+    for text in [*remarks, *_remarks(a, len(predicted) - len(both), trained_on, missing)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if a.report:
         from landmarklabel.report.evaluation import write_evaluation
@@ -79,13 +80,19 @@ def _unit(image_id: str, images: Mapping[str, Path], notes: Mapping[str, dict]) 
     return str(notes.get(image_id, {}).get("unit", "mm"))
 
 
-def _remarks(a: argparse.Namespace, without_truth: int, trained_on: list[str]) -> list[str]:
+def _remarks(a: argparse.Namespace, without_truth: int, trained_on: list[str], missing: list[str]) -> list[str]:
     remarks = [f"{without_truth} predicted images have no truth"] if without_truth else []
+    if missing:
+        remarks.append(f"{len(missing)} images of the truth have no prediction and do not count: {_listed(missing)}")
     if trained_on:
-        some = ", ".join(trained_on[:10]) + (f" and {len(trained_on) - 10} more" if len(trained_on) > 10 else "")
+        some = _listed(trained_on)
         what = "are among these" if a.include_training else "are left out (--include-training has them)"
         remarks.append(f"{len(trained_on)} images that the model was trained on {what}: {some}")
     return remarks
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
 def metrics_line(metrics: dict) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from landmarklabel.cli.names import NameMap, drop_model_answers, read_names
+from landmarklabel.cli.names import NameMap, as_predicted, read_names
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
 from landmarklabel.geometry import SlicePlane
@@ -62,6 +64,8 @@ def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Pat
     for option, of, fits in (("annotators", "--isbi or a long --table", a.isbi or long), ("rule", "--masks", a.masks)):
         if getattr(a, option) and not fits:
             raise UsageError(f"--{option} goes with {of} only")
+    if not 0 <= a.allow_outside < math.inf:
+        raise UsageError(f"--allow-outside {a.allow_outside} must be a distance, 0 or more")
     named = a.markups or a.monailabel or a.cl_detection or long or (a.table and is_named(first_row(a.table), task.dims))
     if a.names and not named:
         raise UsageError(
@@ -90,8 +94,8 @@ def _read(a: argparse.Namespace, names: NameMap, images: dict[str, Path], long: 
     if long:
         return _long(a.table, a.annotators, names)
     if a.table:
-        sets = read_table(a.table, names.columns_task())
-        return _of_one({i: names.to_columns_order(x) for i, x in sets.items()})
+        sets = read_table(a.table, names.columns_task(first_row(a.table)))
+        return _of_one({i: names.to_task(x, f"{a.table}, {i}") for i, x in sets.items()})
     if a.markups:
         found, sets = find_label_files(a.markups), read_markups_folder(a.markups, task, images, names)
         beside = {path.name for path in images.values()} if Path(a.markups).resolve() == Path(a.images).resolve() else set()
@@ -121,10 +125,12 @@ def _monailabel(folder: str, names: NameMap) -> Labels:
             except LandmarkFileError as error:
                 faults.append(str(error))
                 continue
-            points = drop_model_answers(points) if label.tag == PROPOSED else points
+            points = as_predicted(points) if label.tag == PROPOSED else points
             of.setdefault(image_id, []).append(Given(label.author, points, label.made))
     if faults:
-        raise LandmarkFileError(folder, [*faults, "--names takes a file that says what their landmarks are called here"])
+        more = [f"and {len(faults) - 1} more files"] if len(faults) > 1 else []
+        hint = '--names MAP.json says what their landmarks are called here: {"name there": "name here", "to leave out": null}'
+        raise LandmarkFileError(folder, [faults[0][:600], *more, hint])
     files = {label.path.name for stored in found.labels.values() for label in stored} | {RECORD}
     return Labels(of, [f"left out of {folder}: {name} ({why})" for name, why in found.left_out.items()], files=files)
 
@@ -141,10 +147,8 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     if len(by_reader) == 1:
         ((name, sets),) = by_reader.items()
         return Labels({i: [Given(name, x)] for i, x in sets.items()}, remarks)
-    remarks.append(
-        f"{path} has points by {', '.join(by_reader)}: their mean is taken; --annotators NAME[,NAME] takes some of them"
-        + ("" if whose == "both" else ", --annotators both keeps each reader's own as well")
-    )
+    advice = "; --annotators NAME[,NAME] takes some of them, --annotators both keeps each reader's own as well"
+    remarks.append(f"{path} has points by {', '.join(by_reader)}: their mean is taken{'' if whose else advice}")
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
     own = {i: [Given(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
     return Labels(
@@ -215,8 +219,16 @@ def _match_lost_zeros(labels: Labels, images: dict[str, Path]) -> None:
     for short in labels.of:
         if short not in images and len(full := bare.get(short.lstrip("0") or "0", [])) == 1 and full[0] not in labels.of:
             lost[short] = full[0]
+    for short in [s for s in labels.of if s not in images and re.fullmatch(r"\d+\.0", s)]:  # as a spreadsheet writes the number
+        whole = short.removesuffix(".0")
+        full = [whole] if whole in images else bare.get(whole.lstrip("0") or "0", [])
+        if len(full) == 1 and full[0] not in labels.of:
+            lost[short] = full[0]
     if not lost:
         return
+    twice = sorted(s for s, full in lost.items() if list(lost.values()).count(full) > 1)
+    if twice:
+        raise LandmarkFileError("ids", [f"{', '.join(twice)} would all be image {lost[twice[0]]}: keep one of them"])
     for short, full in lost.items():
         labels.of[full] = labels.of.pop(short)
     short, full = next(iter(lost.items()))

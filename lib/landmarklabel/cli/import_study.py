@@ -57,7 +57,9 @@ def _images(a: argparse.Namespace, unpacked: Path) -> Found:
     if a.monailabel:
         return Found(read_datastore(a.monailabel).images)
     if a.cl_detection:
-        return Found(dict(unpack_images(read_stack(a.cl_detection), unpacked)))
+        found = Found()
+        found.paths.update(unpack_images(read_stack(a.cl_detection), unpacked, found.left_out))
+        return found
     raise UsageError("import needs --images DIR, or --monailabel DIR or --cl-detection DIR, which bring their images along")
 
 
@@ -100,7 +102,8 @@ def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: La
         if not given:
             return None, ""
         try:
-            check_inside(given[-1].points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+            for one in given:
+                check_inside(one.points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
         except LandmarkLabelError as error:
             return given[-1].points, str(error)
         return given[-1].points, ""
@@ -113,7 +116,9 @@ def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: La
         raise StudyError(f"{len(faults)} of {len(images)} images would not be imported, see above")
 
 
-def _import_one(study: Study, image_id: str, path, labels: Labels, account: _Account, a: argparse.Namespace) -> None:
+def _import_one(
+    study: Study, image_id: str, path: Path, labels: Labels, account: _Account, a: argparse.Namespace, tries: int = 3
+) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
@@ -126,8 +131,11 @@ def _import_one(study: Study, image_id: str, path, labels: Labels, account: _Acc
             account.corrected.append(image_id)
         else:
             account.saved += _save(study, image_id, given, a.replace)
-    except Conflict:  # somebody saved in this very moment
-        account.corrected.append(image_id)
+    except Conflict:  # somebody saved in this very moment: perhaps the same, by another import
+        if tries > 0:
+            _import_one(study, image_id, path, labels, account, a, tries - 1)
+        else:
+            account.corrected.append(image_id)
     except LandmarkLabelError as error:
         account.refused.append(str(error))
 
@@ -163,7 +171,7 @@ def _grouped(remarks: dict[str, list[str]]) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(name if len(name) <= 100 else f"{name[:100]}…" for name in names[:_SHOWN]) + more
 
 
 def _say(texts: list[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,17 +33,16 @@ class NameMap:
             return self.task
         return self._called((*self.names, *(name for name in self.task.names if name not in self.names)))
 
-    def columns_task(self) -> LandmarkTask:
-        """As many landmarks as the task has, in its order, under the names that a table's columns have."""
-        called = {ours: theirs for theirs, ours in self.names.items() if ours is not None}
-        return self._called(tuple(called.get(name, name) for name in self.task.names)) if self.names else self.task
+    def columns_task(self, header: Sequence[str]) -> LandmarkTask:
+        """The landmarks that a table's columns (``nasion_x`` …) have, under their names; the task's own where it has neither."""
+        if not self.names:
+            return self.task
+        theirs = [name for name in self.files_task().names if f"{name}_x" in header]
+        found = {self.names.get(name, name) for name in theirs}
+        return self._called((*theirs, *(name for name in self.task.names if name not in found)))
 
     def _called(self, names: tuple[str, ...]) -> LandmarkTask:
         return LandmarkTask(self.task.name, names, self.task.dims)
-
-    def to_columns_order(self, landmarks: LandmarkSet) -> LandmarkSet:
-        """The same points as landmarks of the task, of ``columns_task``."""
-        return replace(landmarks, task=self.task)
 
     def to_task(self, landmarks: LandmarkSet, what: str) -> LandmarkSet:
         """The same points under the task's names. Raises LandmarkFileError where two of them are one landmark."""
@@ -61,7 +62,11 @@ class NameMap:
 
 
 def read_names(path: str | None, task: LandmarkTask) -> NameMap:
-    """The map of a JSON file ``{"their name": "our name" or null}``; an empty one without a file. Raises UsageError."""
+    """The map of a JSON file ``{"their name": "our name" or null}``; an empty one without a file.
+
+    Raises:
+        UsageError: not such a file, or a landmark that the task does not have. LandmarkFileError: a file that cannot be read.
+    """
     if path is None:
         return NameMap(task)
     try:
@@ -70,12 +75,17 @@ def read_names(path: str | None, task: LandmarkTask) -> NameMap:
         content = None
     if not isinstance(content, dict) or not all(isinstance(v, str | None) and k for k, v in content.items()):
         raise UsageError(f'--names {path}: must be JSON of the form {{"name in the files": "landmark of the task" or null}}')
+    content = {_composed(theirs): _composed(ours) for theirs, ours in content.items()}
     if unknown := [v for v in content.values() if v is not None and v not in task.names]:
         raise UsageError(f"--names {path}: task {task.name!r} has no landmark {unknown[0]!r}")
     return NameMap(task, content)
 
 
-def drop_model_answers(landmarks: LandmarkSet) -> LandmarkSet:
+def _composed(name: str | None) -> str | None:
+    return None if name is None else unicodedata.normalize("NFC", name)
+
+
+def as_predicted(landmarks: LandmarkSet) -> LandmarkSet:
     """A model's answer that was stored as points like a person's: predicted, and so nobody's label."""
     statuses = tuple(Status.PREDICTED if s.has_position else s for s in landmarks.status)
     return replace(landmarks, status=statuses)

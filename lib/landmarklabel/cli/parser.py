@@ -40,7 +40,9 @@ in --out:
   <id>.mrk.json        the landmarks of one image, for 3D Slicer. A file that was changed by hand since is kept and said; one
                        that predict did not write is never overwritten.
   predictions.csv      a row for each image of this call: id, then position (LPS mm), status and expected error (mm) of each
-                       landmark. Names that a spreadsheet would run as a formula (= + - @ first) begin with an apostrophe.
+                       landmark; pixels for pictures without spacing. Names that a spreadsheet would run as a formula
+                       (= + - @ first) begin with an apostrophe.
+  predictions_long.csv the same with a row for each point: id,landmark,x,y,z,status,expected_error
   .predictions.jsonl   of which model and pixels each file is; a stopped call goes on from there
 """
 
@@ -111,7 +113,7 @@ def _task(verbs) -> None:
     source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
     example = {"dest": "example", "metavar": "EXAMPLE"}
     source.add_argument("--from", **example, help="take the names from a Slicer markups file, or a table id,label,x,y[,z]")
-    new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="image dimensions (default 3)")
+    new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
     new.add_argument(
         "--scale",
         nargs=3,
@@ -144,7 +146,7 @@ def _import(verbs) -> None:
     about = "a CL-Detection challenge: all images in one .mha stack, all points in one .json"
     labels.add_argument("--cl-detection", metavar="DIR", help=about)
     verb.add_argument("--names", metavar="MAP.json", help=_NAMES)
-    whose = "of --isbi and long tables: mean (default), both (the mean and each), first, second, or names: ann1,ann2"
+    whose = "mean (default) or both (the mean and each); of --isbi also first, second; of long tables names: ann1,ann2"
     verb.add_argument("--annotators", metavar="WHOSE", help=whose)
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
     verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")

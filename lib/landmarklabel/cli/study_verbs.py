@@ -104,8 +104,9 @@ def _checked(study: Study, change: Callable) -> study_task.StudyRecord:
 
 def _open(folder: str, url: str | None) -> Study:
     if study_task.read_record(folder) is None:
-        missing = "no such study folder" if not Path(folder).is_dir() else "the study has no record of its task yet: open it once"
-        raise StudyError(f"{folder}: {missing} with landmarklabel import or serve and --task")
+        if not Path(folder).is_dir():
+            raise StudyError(f"{folder}: no such study folder; landmarklabel import makes one")
+        raise StudyError(f"{folder}: the study has no record of its task yet: open it once with landmarklabel import and --task")
     return Study(folder, resolve_study_task(None, folder, url=url), url)
 
 

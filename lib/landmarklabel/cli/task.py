@@ -9,29 +9,33 @@ from landmarklabel.errors import TaskError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
+from landmarklabel.io.tables import first_row
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
 
 
 def new_task(a: argparse.Namespace) -> None:
     """Write a task file."""
     if a.example:
-        names, definitions = _example_names(a.example), {}
+        names, dims = _example(a.example)
+        definitions: dict[str, str] = {}
     else:
-        names, definitions = _read_names(Path(a.names))
+        (names, definitions), dims = _read_names(Path(a.names)), 3
     scale = None
     if a.scale:
         try:
             scale = ScaleRule(a.scale[0], a.scale[1], float(a.scale[2]))
         except ValueError:
             raise TaskError("--scale", [f"{a.scale[2]!r} is not a number of millimetres"]) from None
-    task = LandmarkTask(a.name, tuple(names), a.dims or 3, definitions, scale=scale)
+    task = LandmarkTask(a.name, tuple(names), a.dims or dims, definitions, scale=scale)
     write_json(a.out, task.to_json())
     print(f"{a.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
 
 
-def _example_names(path: str) -> list[str]:
-    """Landmarks of a Slicer markups file or of a long table, in their order."""
-    return labels_of(path) if path.lower().endswith((".csv", ".tsv", ".txt")) else list(read_markups(path).task.names)
+def _example(path: str) -> tuple[list[str], int]:
+    """Landmarks of a Slicer markups file or of a long table, in their order, and the dimensions that it shows."""
+    if not path.lower().endswith((".csv", ".tsv", ".txt")):
+        return list(read_markups(path).task.names), 3
+    return labels_of(path), 3 if "z" in map(str.lower, first_row(path)) else 2
 
 
 def _read_names(path: Path) -> tuple[list[str], dict[str, str]]:

@@ -237,7 +237,7 @@ def _metadata(model: Localizer, record: dict, authors: str) -> dict:
         "data_type": "nibabel",
         "image_classes": "single channel, grey-value percentiles mapped to " + ("-1..1" if preset.signed else "0..1"),
         "pred_classes": f"a map a landmark, then points: {', '.join(task.names)}",
-        "eval_metrics": {} if mre is None else {"mre_mm": mre},
+        "eval_metrics": {} if mre is None else {"mre_mm": mre, "unit": (record["metrics"]).get("unit", "mm")},
         "intended_use": "To assist people who place landmarks; not a medical device.",
         "network_data_format": {
             "inputs": {"image": {**image, "channel_def": {"0": "image"}}},

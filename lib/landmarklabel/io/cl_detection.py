@@ -76,7 +76,8 @@ def read_stack(folder: str | Path) -> Stack:
         entries = [(p["name"], p["point"], p["scale"]) for p in points]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LandmarkFileError(str(path), [f"no list of points with name, point and scale ({type(error).__name__})"]) from None
-    digits = max((len(str(p[2])) for _, p, _ in entries if isinstance(p, list) and len(p) == 3), default=1)
+    whole = [p[2] for _, p, _ in entries if isinstance(p, list) and len(p) == 3 and isinstance(p[2], int)]
+    digits = max((len(str(n)) for n in whole if 1 <= n <= _MOST_SLICES), default=1)
     scale: dict[str, float] = {}
     index: dict[str, dict[str, tuple[float, float]]] = {}
     faults: list[str] = []
@@ -111,16 +112,24 @@ def _add(entry: tuple, digits: int, scale: dict, index: dict) -> str | None:
     return None
 
 
-def unpack_images(stack: Stack, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Write each image without its padding as <id>.nii.gz with its spacing; yields ids and files. Raises ImageRejected."""
+def unpack_images(stack: Stack, folder: Path, left_out: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    """Write each image without its padding as <id>.nii.gz with its spacing; yields ids and files.
+
+    ``left_out`` gets the images without points, of which the files do not say how large their pixels are, and empty ones.
+
+    Raises:
+        ImageRejected: a stack that is none, is damaged, or ends early.
+    """
     digits = len(next(iter(stack.index), "1"))
     for number, slice_ in enumerate(_slices(stack.images), 1):
         image_id = f"{number:0{digits}d}"
         rows, columns = (np.flatnonzero(slice_.any(axis=axis)) for axis in (1, 0))
-        if not len(rows):
-            raise ImageRejected(stack.images.name, [f"image {image_id} is empty"])
+        if image_id not in stack.scale or not len(rows):
+            why = "it is empty" if not len(rows) else f"{stack.points.name} has no point of it, and so not the size of its pixels"
+            left_out[f"image {image_id}"] = why
+            continue
         pixels = slice_[: rows[-1] + 1, : columns[-1] + 1]  # the padding lies to the right and below: points stay where they are
-        spacing = stack.scale.get(image_id, 1.0)
+        spacing = stack.scale[image_id]
         path = folder / f"{image_id}.nii.gz"
         write_image(path, Image(ImageGeometry.identity(pixels.shape[::-1], spacing, (0.0, 0.0)), pixels))
         yield image_id, path
@@ -144,10 +153,22 @@ def _slices(path: Path) -> Iterator[np.ndarray]:
             raise ImageRejected(path.name, [f"too large: {count} slices of {x} x {y}"])
         file.seek(end.end())
         unpacker = zlib.decompressobj() if packed else None
-        for _ in range(count):
+        for number in range(count):
             samples = _take(file, unpacker, slice_bytes, path.name).reshape(y, x, channels)
             alike = channels == 1 or not (np.diff(samples, axis=-1)).any()
+            if number == count - 1 and unpacker is not None:
+                _check_end(file, unpacker, path.name)
             yield samples[..., 0] if alike else np.rint(samples @ _LUMINANCE).astype(np.uint8)
+
+
+def _check_end(file, unpacker, name: str) -> None:
+    """The compressed data must end whole: its checksum comes last."""
+    try:
+        unpacker.decompress(unpacker.unconsumed_tail + file.read(64), 64)
+    except zlib.error:
+        raise ImageRejected(name, ["damaged compressed data"]) from None
+    if not unpacker.eof:
+        raise ImageRejected(name, ["truncated: the compressed data does not end"])
 
 
 def _take(file, unpacker, wanted: int, name: str) -> np.ndarray:

@@ -45,6 +45,7 @@ class Slice:
     decimals: int
     frames: Frames | None
     remarks: tuple[str, ...]
+    frame: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_series(place: Path) -> Series:
     """
     slices, faults = [], []
     for path in sorted(place.iterdir()) if place.is_dir() else [place]:
-        if path.is_dir() or path.name.startswith(".") or path.name == "DICOMDIR":
+        if path.is_dir() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
             continue
         if not path.is_file():
             faults.append(f"{path.name} is not a regular file")
@@ -84,6 +85,10 @@ def read_series(place: Path) -> Series:
             slices += _read_slice(path, faults)
     if not slices and not faults:
         faults.append("no DICOM series in this folder")
+    if len({s.frame for s in slices}) > 1:
+        faults.append(
+            "its files are of different patients or frames of reference under one series: their places do not fit together"
+        )
     series = sorted({s.series for s in slices})
     if len(series) > 1:
         faults.append(
@@ -106,7 +111,7 @@ def single_images(folder: Path) -> list[Path]:
     from pydicom import dcmread
 
     wanted = ["SeriesInstanceUID", "ImagePositionPatient"]
-    files, headers = [p for p in sorted(folder.iterdir()) if p.is_file() and looks_like_dicom(p)], []
+    files, headers = [p for p in sorted(folder.iterdir()) if _may_be_image(p)], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path in files:
@@ -117,6 +122,10 @@ def single_images(folder: Path) -> list[Path]:
     apart = len({str(h.get("SeriesInstanceUID", "")) for h in headers}) == len(headers)
     placeless = all(h.get("ImagePositionPatient") is None for h in headers)
     return files if len(files) > 1 and (apart or placeless) else []
+
+
+def _may_be_image(path: Path) -> bool:
+    return path.is_file() and path.name.upper() != "DICOMDIR" and looks_like_dicom(path)
 
 
 def _read_slice(path: Path, faults: list[str]) -> list[Slice]:
@@ -176,6 +185,7 @@ def _checked_slice(path: Path, header) -> Slice:
         max((len(str(v).partition(".")[2]) for v in position or ()), default=0),
         frames,
         remarks,
+        (str(header.get("PatientID", "")), str(header.get("FrameOfReferenceUID", ""))),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 _DETECTOR = "ImagerPixelSpacing"
+_PROJECTIONS = ("CR", "DX", "MG", "XA", "RF", "IO", "PX")  # in which the spacing at the detector is what SimpleITK looks for
 _OF_FILMS = "NominalScannedPixelSpacing"
 
 
@@ -26,11 +27,15 @@ def plane_spacing(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
         value = header.get(name)
         if value is None or value == "":
             continue
-        values = np.array([float(v) for v in value])[::-1]
+        numbers = [float(v) for v in value] if hasattr(value, "__iter__") else []
+        if len(numbers) != 2:
+            raise ValueError(f"{name} {str(value)[:40]!r} must be two numbers")
+        values = np.array(numbers)[::-1]
         return values, _remarks(header, name, values)
     if header.get("ImagePositionPatient") is not None or "SharedFunctionalGroupsSequence" in header:
         return None, ()
-    return None, ("the file states no spacing: distances are in pixels",)
+    where = " (its ultrasound regions have their own, which are not used)" if "SequenceOfUltrasoundRegions" in header else ""
+    return None, (f"the file states no spacing of its pixels{where}: distances are in pixels",)
 
 
 def _remarks(header, name: str, values: np.ndarray) -> tuple[str, ...]:
@@ -42,12 +47,17 @@ def _remarks(header, name: str, values: np.ndarray) -> tuple[str, ...]:
         return (f"spacing {_shown(values)} mm is that of a scanned film ({name})",)
     others = header.get(_DETECTOR)
     if others is None or others == "":
+        if header.get("Modality") in _PROJECTIONS and header.get("ImagePositionPatient") is None:
+            return (f"spacing {_shown(values)} mm is PixelSpacing, where SimpleITK takes 1: its points lie elsewhere",)
         return ()
     detector = np.array([float(v) for v in others])[::-1]
     if np.allclose(detector, values, rtol=1e-4):
         return ()
     how = str(header.get("PixelSpacingCalibrationType", "") or "calibrated")
-    return (f"spacing {_shown(values)} mm is PixelSpacing ({how.lower()}), not the {_shown(detector)} mm at the detector",)
+    return (
+        f"spacing {_shown(values)} mm is PixelSpacing ({how.lower()}), not the {_shown(detector)} mm at the detector, "
+        "which SimpleITK takes: points that were placed with it lie elsewhere",
+    )
 
 
 def _shown(spacing: np.ndarray) -> str:

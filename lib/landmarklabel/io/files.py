@@ -18,15 +18,15 @@ MARKUPS_SUFFIX, FCSV_SUFFIX = ".mrk.json", ".fcsv"
 MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
 # The first element of a data set: of group 2 or 8, element 0 to 0x18, with the length of text or with a type
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTALL)
-_ID = re.compile(r"\w[\w .\-+@]{0,198}", re.UNICODE)
+_ID = re.compile(r"\w[\w .\-+@()\[\],&=~!]{0,198}", re.UNICODE)
 
 
 def check_id(image_id: str) -> str:
     """Return ``image_id`` if it can safely name a file; raises UsageError otherwise."""
     if not isinstance(image_id, str) or not _ID.fullmatch(image_id) or ".." in image_id or image_id != image_id.strip():
         raise UsageError(
-            f"image id {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @, starting with a "
-            "letter, digit or _, without '..'"
+            f"image id {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @ ( ) [ ] , & = ~ !, "
+            "starting with a letter, digit or _, without '..'"
         )
     if (size := len(image_id.encode())) > MOST_ID_BYTES:
         raise UsageError(f"image id {image_id[:80]!r}… has {size} bytes; a file name has room for {MOST_ID_BYTES}: shorten it")

@@ -9,6 +9,7 @@ from pathlib import Path
 from landmarklabel.errors import LandmarkFileError, StudyError
 from landmarklabel.io.dicom_series import single_images
 from landmarklabel.io.files import (
+    DICOM_SUFFIXES,
     FCSV_SUFFIX,
     IMAGE_SUFFIXES,
     MARKUPS_SUFFIX,
@@ -67,7 +68,14 @@ def _look_into(folder: Path, found: Found) -> None:
     images = [p for p in named if p.is_file() or not p.exists() or p.is_fifo()]  # what is no file is refused when it is read
     folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
     dicom = [p for p in inside if p.is_file() and p not in images and looks_like_dicom(p)]
-    apart = dicom if images or folders else single_images(folder)
+    apart = single_images(folder)
+    if dicom and not apart and (images or folders or len(dicom) == 1):
+        if len(dicom) > 1:
+            raise StudyError(
+                f"{folder}: {len(dicom)} DICOM files of one series ({dicom[0].name}, …) lie beside other images; "
+                "put them into a folder of their own"
+            )
+        apart = dicom
     if dicom and not apart:  # the slices of one series, or what the reader will refuse in words
         found._take(image_id_of(folder), folder)
         apart = dicom
@@ -81,6 +89,12 @@ def _look_into(folder: Path, found: Found) -> None:
     for path in inside:
         if path not in taken and path not in data:
             found.left_out[path.name] = _why_no_image(path)
+    for place in folders:
+        for path in sorted(place.iterdir()):
+            if path.is_dir() or (image_suffix(path) and image_suffix(path) not in DICOM_SUFFIXES):
+                found.left_out[f"{place.name}/{path.name}"] = "it lies in the folder of a DICOM series"
+    if (named := folder / "labels").is_dir() and is_dicom_folder(named):
+        found.left_out["labels"] = "a study has its labels there; give the series another name"
 
 
 def _beside(header: Path) -> Path | None:

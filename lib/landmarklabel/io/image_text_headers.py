@@ -31,6 +31,10 @@ _META_BYTES = {
     **{"MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8},
 }
 _MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "none", "???"}
+_SPACES = {  # of which ITK and 3D Slicer make the same
+    *("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"),
+    *("left-posterior-superior-time", "lpst", "right-anterior-superior-time", "rast"),
+}
 _SCALAR_KINDS = {"domain", "space", "none", "???"}
 
 
@@ -67,9 +71,14 @@ def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
     faults += size_faults + (_nrrd_geometry_faults(fields, len(size)) if size else [])
     if size is None or sample_bytes is None or (detached and data_file is None):
         return None, faults
-    start = 0 if data_file else end.end()
+    start, dims3 = 0 if data_file else end.end(), len(size) == 3
     unit = "mm" if {"spacedirections", "spacings"} & set(fields) else "px"
-    return Header(size, sample_bytes, start, "raw" if encoding == "raw" else "deflate", unit=unit, data_file=data_file), faults
+    unsaid = dims3 and "spacedirections" in fields and "space" not in fields
+    remarks = (
+        ("it does not say in which space its axes are: read as LPS, as ITK does; other programs may turn it",) if unsaid else ()
+    )
+    stream = "raw" if encoding == "raw" else "deflate"
+    return Header(size, sample_bytes, start, stream, unit=unit, data_file=data_file, remarks=remarks), faults
 
 
 def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
@@ -87,7 +96,9 @@ def _nrrd_fields(head: bytes) -> tuple[dict[str, str], list[str]]:
 
 
 def _nrrd_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
-    faults = []
+    faults, space = [], fields.get("space", "").lower()
+    if "spacedirections" in fields and space and space not in _SPACES:
+        faults.append(f"space {fields['space'][:40]!r} does not say where left, back and up are; write LPS or RAS")
     if "spacedirections" in fields:
         text = fields["spacedirections"]
         columns = [_numbers(v) for v in re.findall(r"\(([^)]*)\)|none", text)]
@@ -142,12 +153,19 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
     size, size_faults = _text_size(fields.get("DimSize"), fields.get("NDims"), "DimSize", "NDims")
     faults += size_faults + (_meta_geometry_faults(fields, len(size)) if size else [])
     compressed = fields.get("CompressedData", "False").lower() == "true"
-    stored = (_integers(fields.get("CompressedDataSize", "")) or [None])[0] if compressed else None
+    stored = _packed_bytes(fields, faults) if compressed else None
     if size is None or sample_bytes is None or (detached and data_path is None):
         return None, faults
     start, data = (0, data_path) if detached else (end.end(), None)
     unit = "mm" if {"ElementSpacing", "ElementSize"} & set(fields) else "px"
     return Header(size, sample_bytes, start, "deflate" if compressed else "raw", stored, unit=unit, data_file=data), faults
+
+
+def _packed_bytes(fields: dict[str, str], faults: list[str]) -> int | None:
+    stored = (_integers(fields.get("CompressedDataSize", "")) or [None])[0]
+    if stored is None:
+        faults.append("CompressedDataSize is missing or no number: readers then take whatever is in memory")
+    return stored
 
 
 def _beside(path: Path, name: str | None, field: str, faults: list[str]) -> Path | None:

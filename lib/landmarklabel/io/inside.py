@@ -24,7 +24,7 @@ def check_inside(
         option: how more is allowed, for the message.
         allowed_mm: as far outside may a point be; one that is a usual mark of a missing point is refused all the same.
     """
-    placed = np.flatnonzero(landmarks.defined)
+    placed = np.flatnonzero(landmarks.defined & landmarks.by_person)
     positions_mm = landmarks.positions_mm[placed]
     off_mm = outside_mm(positions_mm, image)
     marks = np.array([len(set(p)) == 1 and p[0] in _MARKS_OF_MISSING for p in positions_mm.tolist()], bool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from landmarklabel.io.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, is_dicom_folder, looks_like_dicom
+from landmarklabel.io.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, atomic_write, image_suffix, is_dicom_folder, looks_like_dicom
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
 
@@ -52,8 +52,20 @@ def kept_copy(path: Path, folder: Path) -> Path:
     if image_suffix(path) in RASTERS:
         save_upright(path, target)
     else:
-        write_image(target, read_image(path))
+        image = read_image(path)
+        write_image(target, image)
+        if image.unit == "px":
+            _take_spacing_out(target)
     return target
+
+
+def _take_spacing_out(path: Path) -> None:
+    """Remove the spacing of 1 that a writer states, from the header of a .mha or .nrrd file whose source states none."""
+    content = path.read_bytes()
+    end = content.index(b"ElementDataFile") if path.suffix == ".mha" else content.index(b"\n\n")
+    lines = content[:end].split(b"\n")
+    kept = [line for line in lines if not line.startswith((b"ElementSpacing", b"space", b"spacings"))]
+    atomic_write(path, b"\n".join(kept) + content[end:])
 
 
 def _turn(path: Path) -> int:

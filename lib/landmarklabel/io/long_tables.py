@@ -11,6 +11,7 @@ import numpy as np
 
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.io.tables import (
+    ID_COLUMNS,
     MAX_TABLE_BYTES,
     cells_of_point,
     decode,
@@ -22,7 +23,6 @@ from landmarklabel.io.tables import (
 )
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
-_IDS = ("id", "image", "image_id", "case", "file", "filename", "specimen")
 _LABELS = ("label", "landmark", "name", "point")
 _READERS = ("annotator", "reader", "observer", "rater", "author")
 
@@ -63,10 +63,10 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     def column(names: Iterable[str]) -> int | None:
         return next((lower.index(name) for name in names if name in lower), None)
 
-    image, label, reader = column(_IDS), column(_LABELS), column(_READERS)
+    image, label, reader = column(ID_COLUMNS), column(_LABELS), column(_READERS)
     axes = [column((axis,)) for axis in "xyz"[: task.dims]]
     if image is None:
-        raise LandmarkFileError(what, [f"no column with the image id; it is called {', '.join(_IDS)}"])
+        raise LandmarkFileError(what, [f"no column with the image id; it is called {', '.join(ID_COLUMNS)}"])
     status, depth = column(("status",)), column(("z",)) if task.dims == 2 else None
     points: dict[str, dict[str, dict[str, tuple]]] = {}
     foreign: Counter[str] = Counter()
@@ -90,10 +90,8 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
             continue
         if depth is not None and row[depth]:
             faults.append(f"{where}: z is {row[depth][:40]!r}, but task {task.name!r} is 2D")
-        stated, position = cells_of_point([row[axis] for axis in axes], f"{where}, landmark {name!r}", faults)
-        if status is not None and stated is Status.PLACED and row[status] == Status.PREDICTED.value:
-            stated = Status.PREDICTED
-        found[name] = stated, position
+        cells, stated = [row[axis] for axis in axes], row[status] if status is not None else ""
+        found[name] = cells_of_point(cells, f"{where}, landmark {name!r}", faults, stated)
     if not points and not faults:
         known = f"; it has {shown(list(foreign))}" if foreign else ""
         faults.append(f"no row with a landmark of task {task.name!r} ({shown(list(task.names))}){known}")
@@ -109,13 +107,20 @@ def _set(task: LandmarkTask, found: Mapping[str, tuple]) -> LandmarkSet:
 
 
 def mean_of_readers(sets: list[LandmarkSet]) -> LandmarkSet:
-    """The mean position of every landmark over those who placed it; absent where more say so than placed it."""
+    """The mean position of every landmark over those who placed it; absent where more say so than placed it.
+
+    What a model predicted counts only where no person placed the point, and stays predicted.
+    """
     task = sets[0].task
     positions, statuses = np.full((len(task), task.dims), np.nan), []
     for i in range(len(task)):
-        placed = [s.positions_mm[i] for s in sets if s.status[i].has_position]
+        placed = [s.positions_mm[i] for s in sets if s.status[i].has_position and s.status[i] is not Status.PREDICTED]
+        predicted = [s.positions_mm[i] for s in sets if s.status[i] is Status.PREDICTED]
         absent = sum(s.status[i] is Status.ABSENT for s in sets)
-        if len(placed) >= max(absent, 1):
+        if predicted and not placed and not absent:
+            positions[i] = np.mean(predicted, axis=0)
+            statuses.append(Status.PREDICTED)
+        elif len(placed) >= max(absent, 1):
             positions[i] = np.mean(placed, axis=0)
             statuses.append(Status.PLACED)
         else:

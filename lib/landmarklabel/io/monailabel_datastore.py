@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, StudyError
-from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, image_id_of
+from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, image_id_of, image_suffix
 from landmarklabel.io.tables import decode, read_limited
 
 RECORD = "datastore_v2.json"
@@ -64,6 +64,10 @@ def read_datastore(folder: str | Path) -> Datastore:
             _add(found, str(name), one, images, labels)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LandmarkFileError(str(path), [f"not a record of a MONAI Label datastore ({type(error).__name__})"]) from None
+    known = {path.name for path in found.images.values()}
+    for path in sorted(images.iterdir()) if images.is_dir() else ():
+        if path.is_file() and image_suffix(path) and path.name not in known:
+            found.left_out[path.name] = f"{RECORD} does not name it"
     return found
 
 
@@ -76,23 +80,27 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _file(folder: Path, name: str) -> Path | None:
     """A file of this name directly in ``folder``; None where there is none, or the name is a path."""
+    if Path(name).name != name or name in (".", "..") or len(name.encode()) > 255:
+        return None
     path = folder / name
-    return path if Path(name).name == name and path.exists() else None
+    return path if path.exists() else None
 
 
 def _add(found: Datastore, name: str, one: dict, images: Path, labels: Path) -> None:
     image_name = name + str(one["image"].get("ext", ""))
     image = _file(images, image_name)
     if image is None:
-        found.left_out[image_name] = f"{RECORD} names it, but it is not there"
+        found.left_out[image_name[:100]] = f"{RECORD} names it, but it is not there"
         return
     image_id = image_id_of(image)
+    if image_id in found.images:
+        raise StudyError(f"{found.images[image_id].name} and {image_name} would both be image {image_id!r}; rename one")
     found.images[image_id] = image
     stored = []
     for tag, label in one.get("labels", {}).items():
         label_name = name + str(label.get("ext", ""))
         shown = f"{labels.name}/{tag}/{label_name}"
-        path = _file(labels / tag, label_name) if Path(tag).name == tag else None
+        path = _file(labels / tag, label_name) if Path(tag).name == tag and tag not in (".", "..") else None
         if path is None:
             found.left_out[shown] = f"{RECORD} names it, but it is not there"
         elif not label_name.endswith((MARKUPS_SUFFIX, FCSV_SUFFIX)):

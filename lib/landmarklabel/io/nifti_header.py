@@ -143,11 +143,23 @@ def _geometry_faults(field, size: tuple[int, ...], remarks: list[str]) -> list[s
             faults.append(f"spacing is {as_text(spacing)} in pixdim but {as_text(lengths)} in the sform affine")
     if qform > 0 and sform > 0 and not faults:
         faults += _apart(affine, _affine_of_quaternion(quaternion, pixdim), size, spacing.min())
+    if dims == 2 and not faults and (sform > 0 or qform > 0):
+        faults += _off_plane(affine if sform > 0 else _affine_of_quaternion(quaternion, pixdim), spacing.min())
     if qform <= 0 and sform <= 0:
         remarks.append("the file does not say where it lies (sform and qform codes 0): its first sample is put at 0")
     if (unit := field("units")[0] & 7) in _UNITS_MM:
-        remarks.append(f"its {'metres' if unit == 1 else 'micrometres'} are read as mm")
+        remarks.append(f"its {'metres' if unit == 1 else 'micrometres'} are made mm")
     return faults
+
+
+def _off_plane(affine: np.ndarray, step: float) -> list[str]:
+    """A fault where a 2D file lies elsewhere in space than on z = 0: readers of 2D images drop what they cannot say."""
+    if np.abs(affine[2, :2]).max() <= _APART * step and abs(affine[2, 3]) <= _APART * step:
+        return []
+    return [
+        "a 2D file that does not lie on the axial plane z = 0, and its readers drop where it lies; store it as a volume of one "
+        "slice (dim[0] = 3, dim[3] = 1), for example with numpy: nibabel.Nifti1Image(data[..., None], img.affine)"
+    ]
 
 
 def _affine_of_quaternion(quaternion: np.ndarray, pixdim: np.ndarray) -> np.ndarray:

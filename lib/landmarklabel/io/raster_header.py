@@ -58,7 +58,7 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     try:
         with _open(path) as picture:
             size, mode, pages = picture.size, picture.mode, getattr(picture, "n_frames", 1)
-            turn = _turn(picture, kind)
+            turn, tiff_faults = _turn(picture, kind), _grey_faults(picture) if kind is _TIFF else []
             if kind.itk and mode not in ("P", "RGB") and "transparency" in picture.info:
                 mode = "LA"  # what SimpleITK would make of it, and cannot read
     except Exception as error:  # Pillow raises many kinds for damaged files
@@ -66,6 +66,7 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     sample_bytes = (_BYTES if kind.itk else _BYTES_BY_PILLOW).get(mode)
     if sample_bytes is None:
         return None, [*faults, f"colour mode {mode} is not supported; allowed are grey, RGB and RGBA"]
+    faults += tiff_faults
     if min(size) < 1:
         return None, [*faults, f"size {size} must be positive"]
     if pages > 1:
@@ -97,6 +98,17 @@ def _turn(picture, kind: _Kind) -> int:
     exif = Exif()
     exif.load(picture.info.get("exif") or b"")
     return int(exif.get(_ORIENTATION) or 1)
+
+
+def _grey_faults(picture) -> list[str]:
+    """Grey values of a TIFF file that Pillow would change. Source: TIFF 6.0, tags 262, 258 and 339."""
+    tags = picture.tag_v2
+    inverted, bits, kind = tags.get(262) == 0, (tags.get(258) or (1,))[0], (tags.get(339) or (1,))[0]
+    if inverted and bits > 8:
+        return ["white is its smallest value, which readers show otherwise; save it with black as zero"]
+    if (bits, kind) in ((8, 2), (32, 1)):
+        return [f"its {bits}-bit {'signed' if kind == 2 else 'unsigned'} values are not read rightly; save it as 16 bit or float"]
+    return []
 
 
 def raster_data_faults(path: Path) -> list[str]:

@@ -23,10 +23,12 @@ MAX_BYTES = 20_000_000  # of a file with the landmarks of one image
 MAX_TABLE_BYTES = 50_000_000
 MAX_COORDINATE_MM = 1e6
 _MAX_SHOWN_FAULTS = 20
+ID_COLUMNS = ("id", "image", "image_id", "case", "file", "filename", "specimen")
 _UNSET_CELLS = {"", "nan", "na"}
 _ABSENT_CELLS, _AXES = {"absent"}, "xyz"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", re.ASCII)
 _QUOTED = re.compile(r'"[^"]*"')
 _INDEXED = re.compile(r"[xyz](0|[1-9]\d{0,5})", re.ASCII)
 # What a spreadsheet runs: cells that begin like this; in many countries a cell also begins after ;
@@ -85,10 +87,11 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
     """Image id to landmarks (status placed, LPS mm) from a table with one row an image.
 
     Cells are separated by comma, semicolon or tab. With a header, coordinate columns are called ``x0, y0[, z0], x1, …``
-    or ``<landmark>_x, <landmark>_y[, <landmark>_z]``, the id is in the column ``id`` (otherwise the first), and other
-    columns are ignored. Without one, a row is the id and the coordinates in the task's order. A landmark whose cells
-    are all empty, ``nan`` or ``NA`` is unset; one whose cells are all ``absent`` is absent. The apostrophe that
-    ``table_text`` puts before a formula is taken away again.
+    or ``<landmark>_x, <landmark>_y[, <landmark>_z]``, the id is in the column ``id`` (or ``image``, ``file`` …; otherwise the
+    first), ``<landmark>_status`` may say that a point is ``predicted`` or ``absent``, and other columns are ignored. Without
+    one, a row is the id and the coordinates in the task's order. A landmark whose cells are all empty, ``nan`` or ``NA`` is
+    unset; one whose cells are all ``absent`` is absent. The apostrophe that ``table_text`` puts before a formula is taken away
+    again.
 
     Raises:
         LandmarkFileError: listing the faults (the first 20), with row numbers that count the lines of the file.
@@ -101,6 +104,8 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
     width = len(header) if header else 1 + len(task) * task.dims
     columns = _header_columns(header, task, faults) if header else list(range(width))
     raise_capped(what, faults)
+    place = {cell: i for i, cell in enumerate(header or ())}
+    stated_in = [place.get(f"{name}_status") for name in task.names]
     sets: dict[str, LandmarkSet] = {}
     for line, row in rows if header or not first else chain([(start, first)], rows):
         if len(row) != width:
@@ -108,7 +113,8 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
             continue
         cells = [row[c] for c in columns]
         image_id = _image_id(cells[0], sets, f"row {line}", faults)
-        landmarks = _landmarks(cells[1:], task, f"row {line}", faults)
+        stated = [row[c] if c is not None else "" for c in stated_in]
+        landmarks = _landmarks(cells[1:], stated, task, f"row {line}", faults)
         if image_id is not None:
             sets[image_id] = landmarks
     if not sets and not faults:
@@ -131,10 +137,16 @@ def rows_of(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
     first = _QUOTED.sub("", next((line for line in io.StringIO(text) if line.strip()), ""))
     delimiter = max("\t;,", key=first.count)  # the first of equals: every number beside an id may have a decimal comma
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    commas, points = "", ""  # the first number with each
     try:
         for row in reader:
             cells = [unicodedata.normalize("NFC", _GUARDED.sub("", cell.strip()).strip()) for cell in row]
             if delimiter != ",":
+                commas = commas or next((cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)), "")
+                points = points or next((cell for cell in cells if _DECIMAL_POINT.fullmatch(cell)), "")
+                if commas and points:
+                    fault = f"row {reader.line_num}: {commas[:40]!r} beside {points[:40]!r}: which is a decimal mark?"
+                    raise LandmarkFileError(what, [fault])
                 cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
             if any(cells):
                 yield reader.line_num, cells
@@ -172,7 +184,7 @@ def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) ->
     faults += [f"column {c!r} appears {counts[c]} times" for c in wanted if counts[c] > 1]
     excess = f"the task has {len(task)} landmarks, 0 to {len(task) - 1}, in {task.dims}D"
     faults += [f"column {c!r} is too many: {excess}" for c in indexed if c not in needed]
-    key = lower.index("id") if "id" in lower else 0
+    key = next((lower.index(name) for name in ID_COLUMNS if name in lower), 0)
     faults += [f"no column with the image id: the first is {header[key]!r}"] if present[key] in needed else []
     place = {c: i for i, c in enumerate(present)}
     return [] if faults else [key, *(place[c] for c in wanted)]
@@ -204,18 +216,24 @@ def _image_id(cell: str, taken: Mapping[str, object], where: str, faults: list[s
     return image_id
 
 
-def _landmarks(cells: list[str], task: LandmarkTask, where: str, faults: list[str]) -> LandmarkSet:
+def _landmarks(cells: list[str], stated: list[str], task: LandmarkTask, where: str, faults: list[str]) -> LandmarkSet:
     positions = np.full((len(task), task.dims), np.nan)
     statuses = [Status.UNSET] * len(task)
     for i, name in enumerate(task.names):
         own = cells[i * task.dims : (i + 1) * task.dims]
-        statuses[i], positions[i] = cells_of_point(own, f"{where}, landmark {name!r}", faults)
+        statuses[i], positions[i] = cells_of_point(own, f"{where}, landmark {name!r}", faults, stated[i])
     return LandmarkSet(task, positions, tuple(statuses))
 
 
-def cells_of_point(cells: list[str], where: str, faults: list[str]) -> tuple[Status, list[float]]:
-    """Status and position that the cells of one point hold."""
-    kinds, nowhere = {c.lower() for c in cells}, [math.nan] * len(cells)
+def cells_of_point(cells: list[str], where: str, faults: list[str], stated: str = "") -> tuple[Status, list[float]]:
+    """Status and position that the cells of one point hold; ``stated`` is its cell in a column of statuses.
+
+    A point that is ``predicted`` is a model's and stays one; one that is ``absent`` or ``unset`` has no position, whatever the
+    cells say. Any other status is a person's point.
+    """
+    kinds, nowhere, stated = {c.lower() for c in cells}, [math.nan] * len(cells), stated.lower()
+    if stated in (Status.ABSENT.value, Status.UNSET.value):
+        return Status(stated), nowhere
     if kinds <= _UNSET_CELLS:
         return Status.UNSET, nowhere
     if kinds <= _ABSENT_CELLS:
@@ -226,7 +244,8 @@ def cells_of_point(cells: list[str], where: str, faults: list[str]) -> tuple[Sta
     values = [number_or_text(c) for c in cells]
     wrong = coordinate_faults(values)
     faults += [f"{where}: {fault}" for fault in wrong]
-    return (Status.UNSET, nowhere) if wrong else (Status.PLACED, values)
+    found = Status.PREDICTED if stated == Status.PREDICTED.value else Status.PLACED
+    return (Status.UNSET, nowhere) if wrong else (found, values)
 
 
 def raise_capped(what: str, faults: list[str]) -> None:

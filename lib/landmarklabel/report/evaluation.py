@@ -126,15 +126,16 @@ def _worst_points(page: Page, m: _Measured) -> None:
     if not order:
         return
     page.section(f"The {len(order)} largest errors")
+    far = f"points beyond {_FAR:g} mm, and " if m.unit == "mm" else ""
     page.text(
-        f"Marked rows need a look: beyond {_FAR:g} {m.unit}, or more than {_UNWARNED:g} times the expected error, which is wrong "
-        "without a warning."
+        f"Marked rows need a look: {far}points that were wrong without a warning (their error is more than "
+        f"{_UNWARNED:g} times the one that was expected)."
     )
     ids, rows, marked = list(m.pairs), [], set()
     for flat in order:
         i, k = np.unravel_index(flat, m.errors.shape)
         error, expected = float(m.errors[i, k]), float(m.expected[i, k])
-        remark = f"beyond {_FAR:g} {m.unit}" if error > _FAR else ""
+        remark = f"beyond {_FAR:g} mm" if error > _FAR and m.unit == "mm" else ""
         if error > _UNWARNED * expected:
             remark += ("; " if remark else "") + "without a warning"
         marked |= {len(rows)} if remark else set()

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from landmarklabel.errors import UsageError
 from landmarklabel.io.files import atomic_write
 
 Cell = str | Real | None
@@ -152,7 +153,9 @@ class Page:
         return head + "\n".join(self._blocks) + "\n</body>\n</html>\n"
 
     def write(self, path: str | Path) -> None:
-        """Write the page, whole or not at all."""
+        """Write the page, whole or not at all. Raises UsageError for a name that is none of a page: it may be somebody's file."""
+        if Path(path).suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"{path}: a page's name must end in .html")
         atomic_write(path, self.html().encode("utf-8", "replace"))
 
 

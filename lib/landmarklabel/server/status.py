@@ -174,6 +174,8 @@ class StatusPage:
                 stamps.append(thumbnail_html(picture, points, text, _address(case["image"]), case["kind"] == "look"))
         if stamps:
             page.html_block(sheet(stamps))
+        if len(stamps) < len(shown):
+            page.text(f"{len(shown) - len(stamps)} pictures are still being made; the page loads itself again.")
         rows = [[x["image"], x["state"], x["by"], x["when"], x["revisions"], x["expected"]] for x in shown]
         header = ["image", "state", "by", "when", "revisions", "expected error (% of size)"]
         marked = {n for n, x in enumerate(shown) if x["kind"] == "look"}

@@ -31,7 +31,7 @@ def points_outside(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Des
     for image_id, landmarks in labelled.items():
         if image_id in images:
             try:
-                check_inside(landmarks, images[image_id].geometry, image_id)
+                check_inside(landmarks, images[image_id].geometry, image_id, option="import --allow-outside MM")
             except LandmarkLabelError as error:
                 faults.append(str(error))
     return faults

@@ -30,7 +30,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.networks.build import build_locator, build_refiner
 from landmarklabel.networks.registry import Preset
-from landmarklabel.training.loop import Budget, Progress, run_stage
+from landmarklabel.training.loop import Budget, Cancelled, Progress, run_stage
 from landmarklabel.training.pool import ENOUGH, find_cases, together, with_findings
 from landmarklabel.training.stages import LocatorStage, RefinerStage, trained_network
 
@@ -118,7 +118,7 @@ def fit(
     run.check(task, usable)
     run.later = valid * config.looks_after
     _train_in_rounds(run, model, usable, shapes)
-    metrics = measure(model, valid)
+    metrics = measure(model, valid, should_stop)
     record = {
         "seed": config.seed,
         "minutes": run.minutes,
@@ -154,11 +154,15 @@ def label_hash(landmarks: LandmarkSet) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def measure(model: Localizer, valid: Sequence[Case]) -> dict:
-    """Metrics on validation cases, and calibration of the model by them; {} without cases."""
+def measure(model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False) -> dict:
+    """Metrics on validation cases, and calibration of the model by them; {} without cases. Raises Cancelled."""
     if not valid:
         return {}
-    evidence = [model.look(c) for c in valid]
+    evidence = []
+    for case in valid:
+        if should_stop():
+            raise Cancelled("stopped while the validation cases were looked at")
+        evidence.append(model.look(case))
     calibrate(model, valid, evidence)
     decided = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
     pairs = [(landmarks, c.landmarks) for landmarks, c in zip(decided, valid, strict=True)]
