@@ -298,6 +298,17 @@ def test_errors_of_pictures_without_a_scale_rule_are_pixels(material, prediction
     assert "(px)" in text and "Within 2 px" in text and "(mm)" not in text and " mm" not in text
 
 
+def test_pixels_are_known_from_the_notes_of_predict_where_no_image_is(material, model, tmp_path):
+    plain = replace(material.task, scale=None)
+    (tmp_path / "plain.json").write_text(json.dumps(plain.to_json()), encoding="utf-8")
+    ok("predict", model, material.images, "--out", tmp_path / "out")
+    write_table(tmp_path / "truth.csv", material.truth)
+    words = ("evaluate", tmp_path / "out", tmp_path / "truth.csv", "--task", tmp_path / "plain.json", "--include-training")
+    assert json.loads(ok(*words, "--json").out)["unit"] == "px"
+    (tmp_path / "out" / "p0.mrk.json").unlink()
+    assert "1 images of the truth have no prediction and do not count: p0" in ok(*words).err
+
+
 def test_evaluation_leaves_out_what_the_model_was_trained_on(material, model, tmp_path):
     """Told by the pixels, whatever the images are called now."""
     images, out, truth = tmp_path / "images", tmp_path / "out", tmp_path / "truth"

@@ -155,6 +155,18 @@ def test_the_usual_mistakes_are_guessed(tmp_path, factor, hint):
     assert hint in folder.run("--markups", folder.labels).err
 
 
+def test_how_far_outside_is_a_distance_in_mm(tmp_path):
+    folder = Folder(tmp_path)
+    geometry = ImageGeometry((20, 20, 20), (2.0, 3.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+    write_image(folder.images / "v.nii.gz", Image(geometry, np.arange(8000, dtype=np.int16).reshape(20, 20, 20)))
+    task = LandmarkTask("solid", TASK.names, 3)
+    write_json(tmp_path / "task.json", task.to_json())
+    folder.label("v.mrk.json", np.array([[10.0, 10, 10], [39 + 3.0, 58.5 + 4.0, 10]]), task)
+    assert "is 5 outside of the image" in folder.run("--markups", folder.labels).err
+    assert folder.run("--markups", folder.labels, "--allow-outside", 4.9).code == 2
+    assert folder.run("--markups", folder.labels, "--allow-outside", 5.1).code == 0
+
+
 def test_ids_that_a_spreadsheet_has_shortened_find_their_images(tmp_path):
     folder = Folder(tmp_path, "001", "002", "010", "10")
     done = folder.run(*folder.table("id,N_x,N_y,S_x,S_y\n1,1,2,3,4\n2,5,6,7,8\n10,9,9,8,8\n"))
@@ -436,6 +448,17 @@ def test_a_stack_of_all_images_with_its_points(challenge):
             at = [image.TransformPhysicalPointToIndex(p.tolist()) for p in landmarks.positions_mm]
             assert [image[i] for i in at] == [250, 251]
     assert sizes == {"1": ((40, 30), 0.125), "2": ((36, 28), 0.1), "3": ((44, 25), 0.1)}
+
+
+def test_colours_of_a_stack_become_the_luminance_that_other_readers_see(challenge):
+    folder, _ = challenge
+    stack = sitk.GetArrayFromImage(sitk.ReadImage(str(folder.images / "train_stack.mha")))
+    stack[:, 0, 0] = (10, 200, 60)
+    sitk.WriteImage(sitk.GetImageFromArray(stack, isVector=True), str(folder.images / "train_stack.mha"))
+    assert importing(folder).code == 0
+    with closing(Study(folder.folder / "study", TASK)) as study:
+        grey = sitk.GetArrayFromImage(sitk.ReadImage(str(study.image_path("1"))))
+    assert grey[0, 0] == round(0.2125 * 10 + 0.7154 * 200 + 0.0721 * 60)
 
 
 def test_an_image_without_points_has_no_known_size_and_is_left_out(challenge):

@@ -46,6 +46,13 @@ def test_transforms_that_differ_are_refused_whatever_their_codes(codes, tmp_path
         read_image(path)
 
 
+def test_transforms_that_are_turned_about_the_first_sample_are_refused(tmp_path):
+    turned, angle = AFFINE.copy(), np.radians(10)
+    turned[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ AFFINE[:2, :2]
+    with pytest.raises(ImageRejected, match="sform and qform put the image in different places"):
+        read_image(nifti(tmp_path / "a.nii", AFFINE, turned))
+
+
 def test_transforms_that_mirror_each_other_are_refused(tmp_path):
     with pytest.raises(ImageRejected, match="sform and qform put the image in different places"):
         read_image(nifti(tmp_path / "a.nii", AFFINE, np.diag([-1, 1, 1, 1]) @ AFFINE))
