@@ -52,7 +52,7 @@ def test_both_ends_of_the_wire_agree():
     read = parse_points(to_wire(sent), ours)
     assert [p.state for p in read] == [s.value for s in status] and read[0].expected_error_mm == 1.25
     assert ours.names == task.names and ours.mirror_pairs == task.mirror_pairs
-    back = from_wire(to_rows(read, 3), task)
+    back = from_wire(to_rows(read), task)
     assert back.status == sent.status
     np.testing.assert_array_equal(back.positions_mm, sent.positions_mm)
 

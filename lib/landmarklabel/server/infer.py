@@ -23,7 +23,7 @@ from landmarklabel.inference.prior import ShapePrior, learn_prior
 from landmarklabel.inference.suggest import Suggestion, suggest
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.files import MARKUPS_SUFFIX
-from landmarklabel.io.images import read_geometry, read_image, slice_plane
+from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
@@ -31,7 +31,7 @@ from landmarklabel.networks.registry import Preset
 from landmarklabel.server.console import tell
 from landmarklabel.server.wire import given_points, suggestion_to_wire
 from landmarklabel.services.models import what_answers
-from landmarklabel.services.units import image_unit
+from landmarklabel.services.units import image_plane, image_unit
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf
@@ -231,7 +231,8 @@ class LandmarkInfer(InferTask):
 
     def __call__(self, request: dict) -> tuple[str, dict]:
         started = time.monotonic()
-        given = given_points(request, self.study.task)
+        plane = image_plane(request["image"], self.study.task.dims)
+        given = given_points(request, self.study.task, plane)
         answer = self.suggest(Path(request["image"]), given, _device(request.get("device")))
         landmarks, origin = answer.suggestion.landmarks, answer.origin
         version = self.shelf.record()["version"]
@@ -239,7 +240,7 @@ class LandmarkInfer(InferTask):
         place.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=place, suffix=MARKUPS_SUFFIX, delete=False, encoding="utf-8") as file:
             model = f"{self.preset.key} v{version}" if origin == "model" else origin
-            file.write(dump_markups(landmarks, model, slice_plane(request["image"], landmarks.task.dims)))
+            file.write(dump_markups(landmarks, model, plane))
         return file.name, {
             **self.to_wire(answer, Path(request["image"])),
             "label_names": {n: i for i, n in enumerate(landmarks.task.names)},
@@ -253,7 +254,7 @@ class LandmarkInfer(InferTask):
         model = self.model() if answer.origin == "model" else None
         calibration = model.calibration if model else Calibration()
         return {
-            "landmarks": suggestion_to_wire(answer.suggestion),
+            "landmarks": suggestion_to_wire(answer.suggestion, image_plane(path, self.study.task.dims)),
             "unit": image_unit(path),
             "next": answer.suggestion.next,
             "origin": answer.origin,

@@ -262,7 +262,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         if unknown := sorted(set(body) - {"fixed", "absent", "model"}):
             raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are fixed, absent and model")
         task, path = landmark_app.infer_task(body.get("model")), study.image_path(image_id)
-        given = given_points(body, study.task)
+        given = given_points(body, study.task, study.plane_of(image_id))
         answer = task.suggest(path, given, further=False)
         if answer.second_pass:
             background.add_task(afterwards, task.look_further, path, given)
@@ -280,7 +280,7 @@ def _add_save_route(router: APIRouter, landmark_app) -> None:
 
     @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision", openapi_extra=takes(SAVE))
     def save(image_id: str, background: BackgroundTasks, body: Body):
-        landmarks = from_wire(body.get("landmarks"), study.task)
+        landmarks = from_wire(body.get("landmarks"), study.task, study.plane_of(image_id))
         key, author = key_of(body), caller().name or text_of(body, "author")
         if flag_of(body, "repeat"):
             landmark_app.datastore().check_places(image_id, landmarks)
@@ -300,7 +300,7 @@ def _add_save_route(router: APIRouter, landmark_app) -> None:
             )
         except Conflict as error:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
-            yours = {"base_revision": base, "landmarks": to_wire(landmarks)}
+            yours = {"base_revision": base, "landmarks": to_wire(landmarks, study.plane_of(image_id))}
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
         background.add_task(afterwards, landmark_app.saved)
         return revision_to_wire(study, image_id, revision)
@@ -329,7 +329,7 @@ def revision_to_wire(study, image_id: str, revision: Revision | None) -> dict:
         "pixels": revision.body.get("pixels"),
         "unseen_revision": revision.body.get("unseen"),
         "made": revision.body.get("made"),
-        "landmarks": to_wire(study.read(revision)),
+        "landmarks": to_wire(study.read(revision), study.plane_of(image_id)),
     }
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from landmarklabel.errors import FaultsError, LandmarkFileError
+from landmarklabel.geometry import SlicePlane
 from landmarklabel.inference.suggest import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.server.values import is_finite
@@ -14,15 +15,18 @@ from landmarklabel.server.values import is_finite
 _KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 
 
-def to_wire(landmarks: LandmarkSet) -> list[dict]:
-    """[{"name", "position", "status", "expected_error_mm", "covariance"}], LPS mm, null where unknown."""
+def to_wire(landmarks: LandmarkSet, plane: SlicePlane | None = None) -> list[dict]:
+    """[{"name", "position", "status", "expected_error_mm", "covariance"}], LPS mm, null where unknown.
+
+    ``plane`` is that of a 2D task's image that is one slice of a volume: its points have three numbers, on the slice.
+    """
     out = []
     for i, name in enumerate(landmarks.task.names):
         defined = landmarks.status[i].has_position
         covariance = landmarks.covariance_mm2
         row = {
             "name": name,
-            "position": landmarks.positions_mm[i].tolist() if defined else None,
+            "position": _placed(landmarks.positions_mm[i], plane) if defined else None,
             "status": landmarks.status[i].value,
             "expected_error_mm": _number(landmarks.expected_error_mm[i]),
             "covariance": _matrix(covariance[i]) if covariance is not None and defined else None,
@@ -35,6 +39,10 @@ def to_wire(landmarks: LandmarkSet) -> list[dict]:
     return out
 
 
+def _placed(position_mm: np.ndarray, plane: SlicePlane | None) -> list[float]:
+    return (position_mm if plane is None else plane.lift(position_mm)).tolist()
+
+
 def _matrix(value: np.ndarray) -> list | None:
     return value.tolist() if np.isfinite(value).all() else None
 
@@ -43,7 +51,7 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def from_wire(content: object, task: LandmarkTask) -> LandmarkSet:
+def from_wire(content: object, task: LandmarkTask, plane: SlicePlane | None = None) -> LandmarkSet:
     """The reverse, strict: every fault in one LandmarkFileError. Landmarks left out are unset."""
     if not isinstance(content, list) or len(content) > 10 * len(task):
         raise LandmarkFileError("landmarks", ['must be a list of {"name", "status", "position"}'])
@@ -51,14 +59,16 @@ def from_wire(content: object, task: LandmarkTask) -> LandmarkSet:
     positions, status = np.full((len(task), task.dims), np.nan), [Status.UNSET] * len(task)
     seen: set[str] = set()
     for row in content:
-        fault = _take(row, task, positions, status, seen)
+        fault = _take(row, task, positions, status, seen, plane)
         faults += [fault] if fault else []
     if faults:
         raise LandmarkFileError("landmarks", faults[:20])
     return LandmarkSet(task, positions, tuple(status))
 
 
-def _take(row: object, task: LandmarkTask, positions: np.ndarray, status: list, seen: set) -> str | None:
+def _take(
+    row: object, task: LandmarkTask, positions: np.ndarray, status: list, seen: set, plane: SlicePlane | None
+) -> str | None:
     """Put one row in place; the text of its fault otherwise."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return f"{str(row)[:80]} is not an object with a name"
@@ -79,23 +89,35 @@ def _take(row: object, task: LandmarkTask, positions: np.ndarray, status: list, 
     if not state.has_position:
         return None
     try:
-        positions[i] = position_of(row.get("position"), task.dims)
+        positions[i] = position_of(row.get("position"), task.dims, plane)
     except FaultsError as error:
         status[i] = Status.UNSET
         return f"{name!r}: {error.faults[0]}"
     return None
 
 
-def position_of(value: object, dims: int) -> np.ndarray:
-    """(dims,) LPS mm from a JSON list of ``dims`` (or, in 2D, three) finite numbers. Raises FaultsError."""
+def position_of(value: object, dims: int, plane: SlicePlane | None = None) -> np.ndarray:
+    """(dims,) mm of the image from a JSON list of ``dims`` (or, in 2D, three) finite numbers.
+
+    Three numbers of an image that is a slice of a volume are where the point is in the world; of any other 2D image the third
+    says nothing.
+
+    Raises:
+        FaultsError: anything else, or a point that is not on the slice.
+    """
     good = isinstance(value, list) and len(value) in {dims, 3}
     good = good and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     if not good or not all(is_finite(v) and abs(v) <= 1e6 for v in value):
         raise FaultsError("position", [f"position {str(value)[:80]} must be {dims} finite numbers (LPS mm)"])
-    return np.array(value[:dims], np.float64)
+    if plane is None or len(value) < 3 or (plane.is_axial and value[2] == 0):  # as earlier versions sent points
+        return np.array(value[:dims], np.float64)
+    flat, off = plane.drop(np.array(value, np.float64))
+    if off > plane.half_mm:
+        raise FaultsError("position", [f"position {str(value)[:80]} is {float(off):.3g} mm off the slice"])
+    return flat
 
 
-def given_points(params: dict, task: LandmarkTask) -> dict:
+def given_points(params: dict, task: LandmarkTask, plane: SlicePlane | None = None) -> dict:
     """``fixed`` (positions by name) and ``absent`` (names) of a request, checked. Raises LandmarkFileError, FaultsError."""
     fixed, absent = params.get("fixed", {}), params.get("absent", [])
     fixed, absent = {} if fixed is None else fixed, [] if absent is None else absent
@@ -107,13 +129,13 @@ def given_points(params: dict, task: LandmarkTask) -> dict:
         raise LandmarkFileError("params", [f"task {task.name!r} has no landmark {n!r}" for n in unknown[:10]])
     if both := sorted(set(fixed) & set(absent)):
         raise LandmarkFileError("params", [f"{both[0][:80]!r} is both fixed and absent"])
-    return {"fixed": {n: position_of(p, task.dims) for n, p in fixed.items()}, "absent": list(dict.fromkeys(absent))}
+    return {"fixed": {n: position_of(p, task.dims, plane) for n, p in fixed.items()}, "absent": list(dict.fromkeys(absent))}
 
 
-def suggestion_to_wire(suggestion: Suggestion) -> list[dict]:
+def suggestion_to_wire(suggestion: Suggestion, plane: SlicePlane | None = None) -> list[dict]:
     """``to_wire`` with what the assistant adds: ``flagged``, and ``detected``, what the network alone says."""
-    rows = to_wire(suggestion.landmarks)
+    rows = to_wire(suggestion.landmarks, plane)
     for row, flagged, detected in zip(rows, suggestion.flagged, suggestion.detected_mm, strict=True):
         row["flagged"] = bool(flagged)
-        row["detected"] = detected.tolist() if np.isfinite(detected).all() else None
+        row["detected"] = _placed(detected, plane) if np.isfinite(detected).all() else None
     return rows

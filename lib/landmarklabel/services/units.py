@@ -1,4 +1,4 @@
-"""Units of the distances that people are shown: pixels where images state no spacing."""
+"""What the image of a case says of the points on it: the unit of their distances, and the slice on which they lie."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from landmarklabel.errors import ImageRejected
-from landmarklabel.io.images import describe_image
+from landmarklabel.geometry import SlicePlane
+from landmarklabel.io.images import describe_image, slice_plane
 from landmarklabel.metrics import unit_of
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
@@ -24,6 +25,19 @@ def _unit(path: str, state: str) -> str:
         return describe_image(path).unit
     except ImageRejected:
         return "mm"
+
+
+def image_plane(path: str | Path, dims: int) -> SlicePlane | None:
+    """Where an image of a 2D task lies that is a slice of a volume; None for any other, or one that cannot be read."""
+    return _plane(str(path), stamp(Path(path)), dims) if dims == 2 else None
+
+
+@lru_cache(maxsize=1024)
+def _plane(path: str, state: str, dims: int) -> SlicePlane | None:
+    try:
+        return slice_plane(path, dims)
+    except ImageRejected:
+        return None
 
 
 def study_unit(study: Study) -> str:

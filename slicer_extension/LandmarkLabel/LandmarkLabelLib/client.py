@@ -102,19 +102,19 @@ class Client:
     def predict(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
         """Proposals of a model that respect the points of a person; see ``_suggestion`` for what comes back."""
         where = {"image": image_id, "output": "json"}
-        form = {"params": _json(given(points, task.dims))}
+        form = {"params": _json(given(points))}
         return self._suggestion(self._call("POST", f"/infer/{_safe(model)}", params=where, data=form, wait_s=NETWORK_S), task)
 
     def update(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
         """The other points moved to those of a person, without a network pass."""
-        body = {**given(points, task.dims), "model": model}
+        body = {**given(points), "model": model}
         return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
 
     def save(
         self, image_id: str, points: list[Point], task: Task, base_revision: int, author: str, key: str, repeat=False
     ) -> int:
         """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base."""
-        body = {"landmarks": to_rows(points, task.dims), "base_revision": base_revision, "author": author, "key": key}
+        body = {"landmarks": to_rows(points), "base_revision": base_revision, "author": author, "key": key}
         body |= {"repeat": True} if repeat else {}
         answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True)
         if "current" in answer:

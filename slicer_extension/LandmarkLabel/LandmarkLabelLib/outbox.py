@@ -34,7 +34,7 @@ class Outbox:
     def put(self, image_id: str, points: list, task: Task, base_revision: int, author: str, repeat: bool = False) -> Path:
         """Keep a submission, or a second reading; it is safe once this returns."""
         path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
-        rows = to_rows(points, task.dims)
+        rows = to_rows(points)
         content = {"image": image_id, "landmarks": rows, "base_revision": base_revision, "author": author, "key": path.stem}
         content["repeat"] = repeat
         write_atomically(path, json.dumps(content, allow_nan=False))

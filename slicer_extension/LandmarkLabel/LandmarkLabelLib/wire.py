@@ -111,14 +111,14 @@ def _number(value: object) -> float | None:
     return float(value) if good else None
 
 
-def to_rows(points: Sequence[Point], dims: int) -> list[dict]:
-    """``landmarks`` of a submission."""
-    return [{"name": p.name, "status": p.state, "position": list(p.position[:dims]) if p.position else None} for p in points]
+def to_rows(points: Sequence[Point]) -> list[dict]:
+    """``landmarks`` of a submission. Three numbers in 2D too: an image may be a slice of a volume, on which its points lie."""
+    return [{"name": p.name, "status": p.state, "position": list(p.position) if p.position else None} for p in points]
 
 
-def given(points: Sequence[Point], dims: int) -> dict:
+def given(points: Sequence[Point]) -> dict:
     """What a person said, as ``/infer`` and ``update`` take it."""
-    fixed = {p.name: list(p.position[:dims]) for p in points if p.state in (PLACED, ACCEPTED)}
+    fixed = {p.name: list(p.position) for p in points if p.state in (PLACED, ACCEPTED)}
     return {"fixed": fixed, "absent": [p.name for p in points if p.state == ABSENT]}
 
 
