@@ -16,7 +16,6 @@ import requests
 import SimpleITK as sitk
 
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
-from landmarklabel.io.markups import write_markups
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +29,7 @@ def folder(tmp_path):
     task = phantom_task(2, 8)
     (tmp_path / "names.txt").write_text("\n".join(task.names), encoding="utf-8")
     rows = ["id," + ",".join(f"x{i},y{i}" for i in range(len(task)))]
+    truth = rows[:]
     for seed in range(16):
         phantom = draw_phantom(task, seed, size=(64, 64), absent_fraction=0.0)
         place, name = ("scans", f"s{seed}") if seed < 13 else ("new_scans", f"n{seed}")
@@ -38,9 +38,9 @@ def folder(tmp_path):
         if seed < 13:
             rows.append(f"s{seed}," + ",".join(f"{x:.3f}" for x in phantom.landmarks.positions_mm.ravel()))
         else:
-            (tmp_path / "truth").mkdir(exist_ok=True)
-            write_markups(tmp_path / "truth" / f"{name}.mrk.json", phantom.landmarks)
+            truth.append(f"{name}," + ",".join(f"{x:.3f}" for x in phantom.landmarks.positions_mm.ravel()))
     (tmp_path / "points.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "truth.csv").write_text("\n".join(truth), encoding="utf-8")
     return tmp_path
 
 
