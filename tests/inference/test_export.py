@@ -155,7 +155,7 @@ def test_monai_verifies_the_metadata(bundle, tmp_path):
     words = "--meta_file", "configs/metadata.json", "--filepath", str(tmp_path / "schema.json")
     assert "verified with no error" in monai_bundle("verify_metadata", *words, cwd=bundle[0] / "bundle")
     about = json.loads((bundle[0] / "bundle/configs/metadata.json").read_text(encoding="utf-8"))
-    assert about["authors"] == "A. Person" and about["eval_metrics"] == {"mre_mm": 1.5}
+    assert about["authors"] == "A. Person" and about["eval_metrics"] == {"mre_mm": 1.5, "unit": "mm"}
     del about["authors"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(about, schema())

@@ -93,7 +93,7 @@ def test_unset_and_absent_survive_a_round_trip(server, material):
 
 
 def test_a_point_outside_of_its_image_is_refused_by_name_and_saved_when_it_is_inside(server, material):
-    name, image_id = material.task.names[0], "phantom04"
+    name, image_id = material.task.names[0], "phantom06"
     before = server.get(f"/landmarks/images/{image_id}")["revision"]
     body = [{"name": name, "status": "placed", "position": [-30.0, 5.0]}]
     for repeat in ({}, {"repeat": True}):

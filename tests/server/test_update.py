@@ -74,7 +74,7 @@ def test_a_case_that_is_corrected_once_more_still_teaches(server, material, othe
     before = update(server, other, {})
     image_id = sorted(material.truth)[0]
     newest = server.get(f"/landmarks/images/{image_id}")
-    rows = [{**row, "position": [row["position"][0] + 30, row["position"][1]]} for row in newest["landmarks"]]
+    rows = [{**row, "position": [row["position"][0] + 4, row["position"][1]]} for row in newest["landmarks"]]
     body = {"landmarks": [{k: r[k] for k in ("name", "position", "status")} for r in rows], "base_revision": newest["revision"]}
     assert server.http("PUT", f"/landmarks/images/{image_id}", json=body).status_code == 200
     assert update(server, other, {})["landmarks"] != before["landmarks"]

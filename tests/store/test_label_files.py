@@ -107,9 +107,9 @@ def test_a_label_without_an_image_is_reported_until_the_image_comes(study, write
 
 
 def test_a_label_file_whose_name_cannot_be_an_id_is_reported(study):
-    write_markups(study.folder / "labels" / "final" / "a (1).mrk.json", points(study.task, 1))
+    write_markups(study.folder / "labels" / "final" / "a #1.mrk.json", points(study.task, 1))
     (problem,) = study.sync()
-    assert "a (1)" in problem and "not allowed" in problem
+    assert "a #1" in problem and "not allowed" in problem
 
 
 # --- what a crash leaves ---------------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ def test_two_files_with_one_id_are_refused_by_name_and_cost_no_label(study):
 
 
 def test_a_name_that_cannot_be_an_id_is_left_out_and_reported(study):
-    (study.folder / "scan (1).png").write_bytes(b"")
+    (study.folder / "scan #1.png").write_bytes(b"")
     assert list(study.images()) == ["a", "b", "c"]
-    assert [text.split(":")[0] for text in study.sync()] == ["scan (1).png is left out"]
+    assert [text.split(":")[0] for text in study.sync()] == ["scan #1.png is left out"]
 
 
 @pytest.mark.parametrize("image_id", ["none", "../a", "", "a.png", ".landmarklabel", "labels"])

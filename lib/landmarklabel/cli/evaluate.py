@@ -67,6 +67,8 @@ def _truth(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple
         by_reader, remarks = read_long_table(place, task)
         ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
         return {i: mean_of_readers([sets[i] for sets in by_reader.values() if i in sets]) for i in ids}, remarks
+    if not place.exists():
+        raise StudyError(f"{place}: no such file or folder")
     labels = place / "labels" / "final"
     return read_markups_folder(labels if labels.is_dir() else place, task, images), []
 
