@@ -1,4 +1,4 @@
-"""Imported points lie on the samples they were placed on, as nibabel, pydicom and SimpleITK see the image; or are refused.
+"""Imported points lie on the samples they were placed on, as nibabel, pydicom and SimpleITK see the image.
 
 Each image has some samples that no other sample equals. Its points are written in the layouts that people have, by other programs
 than ours where there are any, from the image's own matrix; after the import another program reads the value at each point.
@@ -82,7 +82,7 @@ def by_nibabel(volume: Volume, path: Path, kind=nibabel.Nifti1Image, codes=(1, 1
 
 def by_pydicom(volume: Volume, path: Path) -> Path:
     volume.right_handed()
-    x, y, z = volume.direction.T
+    x, y, _ = volume.direction.T
     steps = volume.spacing[2] * np.arange(volume.size[2])
     names = [f"{k}.dcm" for k in np.random.default_rng(0).permutation(len(steps))]  # their names say nothing of their order
     spacing = volume.spacing[1], volume.spacing[0]
@@ -90,7 +90,6 @@ def by_pydicom(volume: Volume, path: Path) -> Path:
     write_series(
         path, z=steps, names=names, axes=(x, y), origin=volume.origin, spacing=spacing, shapes=shapes, pixels=volume.pixels
     )
-    assert np.allclose(z, np.cross(x, y))
     return path
 
 
@@ -239,9 +238,7 @@ def check(folder: Path, task: LandmarkTask, verb, volumes: dict[str, Volume], pl
     for image_id, (path, lps) in found.items():
         values = [value_at(path, p) for p in lps]
         assert values == volumes[image_id].values.tolist(), (image_id, values, lps)
-    for image_id in sorted(set(volumes) - set(found)):
-        assert image_id in done.err, (image_id, done)  # refused, and said
-    assert len(found) == len(volumes), done  # and of these none has to be
+    assert sorted(found) == sorted(volumes), done  # all of these are plain: none may be refused
     with closing(sqlite3.connect(folder / "study" / ".landmarklabel" / "revisions.sqlite")) as database:
         assert database.execute("select count(*) from revisions").fetchone() == (len(volumes),)
 

@@ -102,7 +102,8 @@ def _study(a: argparse.Namespace) -> list[dict]:
     with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
         heads = revisions.heads()
     checks = [_check("audit trail", not faults, _listed(faults, f"{len(heads)} labelled images, unbroken"), "restore a backup")]
-    images = Listing.of(folder).images
+    listing = Listing.of(folder)
+    images = listing.images
     missing = sorted(
         i for i, head in heads.items() if i in images and not (folder / "labels/final" / f"{i}{MARKUPS_SUFFIX}").is_file()
     )
@@ -110,15 +111,14 @@ def _study(a: argparse.Namespace) -> list[dict]:
         _check("label files", not missing, _listed(missing, "complete"), "they are written again when the study is served")
     )
     revisions.close()
-    return checks + _points(folder, heads, images)
+    return checks + _points(folder, heads, listing)
 
 
-def _points(folder: Path, heads: Mapping[str, Revision], images: Mapping[str, Path]) -> list[dict]:
+def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> list[dict]:
     """What the images and the newest points on them show; without points where the study does not know its task."""
     record = read_record(folder)
-    listing = Listing.of(folder)
     if record is None:
-        return [_check("images", not listing.refused, _listed(list(listing.refused.values()), f"{len(images)}"), _SEE)]
+        return [_check("images", not listing.refused, _listed(list(listing.refused.values()), f"{len(listing.images)}"), _SEE)]
     found, unreadable = look_at_images(listing.images, record.task.dims)
     labelled = {}
     for image_id, head in heads.items():

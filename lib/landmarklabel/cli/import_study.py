@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from landmarklabel.store.study_changes import BY_VERB
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
+_TRIES = 4  # to save while others save the same image
 _SHOWN = 10  # names of one kind; the rest are counted
 
 
@@ -116,9 +118,7 @@ def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: La
         raise StudyError(f"{len(faults)} of {len(images)} images would not be imported, see above")
 
 
-def _import_one(
-    study: Study, image_id: str, path: Path, labels: Labels, account: _Account, a: argparse.Namespace, tries: int = 3
-) -> None:
+def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account: _Account, a: argparse.Namespace) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
@@ -127,17 +127,23 @@ def _import_one(
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
-        if given and not a.replace and _corrected_since(study, image_id, given):
+        saved = _save_or_leave(study, image_id, given, a.replace)
+        if saved is None:
             account.corrected.append(image_id)
         else:
-            account.saved += _save(study, image_id, given, a.replace)
-    except Conflict:  # somebody saved in this very moment: perhaps the same, by another import
-        if tries > 0:
-            _import_one(study, image_id, path, labels, account, a, tries - 1)
-        else:
-            account.corrected.append(image_id)
+            account.saved += saved
     except LandmarkLabelError as error:
         account.refused.append(str(error))
+
+
+def _save_or_leave(study: Study, image_id: str, given: list[Given], replace_newest: bool) -> int | None:
+    """How many images got a new revision (0 or 1); None where the newest landmarks are a person's and stay so."""
+    for _ in range(_TRIES):
+        if given and not replace_newest and _corrected_since(study, image_id, given):
+            return None
+        with suppress(Conflict):  # somebody saved in this very moment: perhaps the same, by another import
+            return _save(study, image_id, given, replace_newest)
+    return None
 
 
 def _check_complete(images: dict, labels: Labels, homeless: list[str]) -> None:

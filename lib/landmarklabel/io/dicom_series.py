@@ -29,7 +29,8 @@ class Slice:
     """What one DICOM file says of itself; positions in LPS mm, spacing in SimpleITK's order (x, y).
 
     ``loaded_bytes`` are of one sample once it is rescaled, ``coded`` says whether pixels are compressed, ``rescale`` are slope
-    and intercept, ``decimals`` those of the position as text, ``frames`` is there where one file holds a whole volume.
+    and intercept, ``decimals`` those of the position as text, ``frames`` is there where one file holds a whole volume, and
+    ``frame`` are the patient and the frame of reference in which positions are meant.
     """
 
     path: Path
@@ -85,11 +86,11 @@ def read_series(place: Path) -> Series:
             slices += _read_slice(path, faults)
     if not slices and not faults:
         faults.append("no DICOM series in this folder")
-    if len({s.frame for s in slices}) > 1:
+    series = sorted({s.series for s in slices})
+    if len(series) == 1 and len({s.frame for s in slices}) > 1:
         faults.append(
             "its files are of different patients or frames of reference under one series: their places do not fit together"
         )
-    series = sorted({s.series for s in slices})
     if len(series) > 1:
         faults.append(
             f"{len(series)} DICOM series in this folder; allowed is one: put each into a folder of its own "

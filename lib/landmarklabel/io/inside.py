@@ -21,8 +21,8 @@ def check_inside(
         landmarks: of the image.
         image: where it lies.
         what: the file or case, for the message.
-        option: how more is allowed, for the message.
         allowed_mm: as far outside may a point be; one that is a usual mark of a missing point is refused all the same.
+        option: how more is allowed, for the message.
     """
     placed = np.flatnonzero(landmarks.defined & landmarks.by_person)
     positions_mm = landmarks.positions_mm[placed]
