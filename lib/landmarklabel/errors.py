@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_LONGEST_NAME = 100  # characters of a name in a list
+
 
 class LandmarkLabelError(Exception):
     """Base of all errors that are the input's fault: shown as one line, exit code 2, or an HTTP 4xx."""
@@ -115,3 +117,9 @@ class KeyReused(UsageError):
     """An idempotency key that was used before for something else."""
 
     http_status = 409
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names as a message has them: the first few, and how many more there are."""
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:most]]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

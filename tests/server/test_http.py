@@ -92,28 +92,6 @@ def test_unset_and_absent_survive_a_round_trip(server, material):
     assert rows[0]["position"] is None and rows[1]["position"] == [1.5, 2.5]
 
 
-def test_a_point_outside_of_its_image_is_refused_by_name_and_saved_when_it_is_inside(server, material):
-    name, image_id = material.task.names[0], "phantom06"
-    before = server.get(f"/landmarks/images/{image_id}")["revision"]
-    body = [{"name": name, "status": "placed", "position": [-30.0, 5.0]}]
-    for repeat in ({}, {"repeat": True}):
-        request = {"landmarks": body, "base_revision": before, **repeat}
-        answer = server.http("PUT", f"/landmarks/images/{image_id}", json=request)
-        assert answer.status_code == 400, answer.text
-        said = answer.json()["detail"]
-        assert f"landmark {name!r} at (-30, 5) is 29.5 outside of the image" in said and "allow_outside" in said
-    assert server.get(f"/landmarks/images/{image_id}")["revision"] == before
-    body[0] |= {"position": [3.0, 5.0]}
-    answer = server.http("PUT", f"/landmarks/images/{image_id}", json={"landmarks": body, "base_revision": before})
-    assert answer.status_code == 200 and answer.json()["revision"] == before + 1
-
-
-def test_answers_say_their_unit(server, material):
-    assert server.get("/landmarks/images/phantom05")["unit"] == "px"
-    moved = server.http("POST", "/landmarks/images/phantom05/update", json={"fixed": {}})
-    assert moved.status_code == 200 and moved.json()["unit"] == "px"
-
-
 def test_no_submission_of_eight_annotators_is_lost(server, material):
     image_id, truth = "phantom03", material.truth["phantom03"]
 

@@ -300,3 +300,25 @@ def test_a_file_of_notes_that_is_damaged_hurts_no_answer_and_is_left_as_it_is(se
 
 def test_the_server_is_still_well(server):
     assert "internal error" not in server.log.read_text(errors="replace", encoding="utf-8")
+
+
+def test_a_point_outside_of_its_image_is_refused_by_name_and_saved_when_it_is_inside(server, material):
+    name, image_id = material.task.names[0], "phantom05"
+    before = server.get(f"/landmarks/images/{image_id}")["revision"]
+    body = [{"name": name, "status": "placed", "position": [-30.0, 5.0]}]
+    for repeat in ({}, {"repeat": True}):
+        request = {"landmarks": body, "base_revision": before, **repeat}
+        answer = server.http("PUT", f"/landmarks/images/{image_id}", json=request)
+        assert answer.status_code == 400, answer.text
+        said = answer.json()["detail"]
+        assert f"landmark {name!r} at (-30, 5) is 29.5 outside of the image" in said and "allow_outside" in said
+    assert server.get(f"/landmarks/images/{image_id}")["revision"] == before
+    body[0] |= {"position": [3.0, 5.0]}
+    answer = server.http("PUT", f"/landmarks/images/{image_id}", json={"landmarks": body, "base_revision": before})
+    assert answer.status_code == 200 and answer.json()["revision"] == before + 1
+
+
+def test_answers_say_their_unit(server, material):
+    assert server.get("/landmarks/images/phantom05")["unit"] == "px"
+    moved = server.http("POST", "/landmarks/images/phantom05/update", json={"fixed": {}})
+    assert moved.status_code == 200 and moved.json()["unit"] == "px"

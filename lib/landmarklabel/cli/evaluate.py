@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from landmarklabel.cli.import_labels import read_markups_folder
-from landmarklabel.errors import ImageRejected, StudyError
+from landmarklabel.errors import StudyError, listed
 from landmarklabel.io.folders import find_images
-from landmarklabel.io.images import describe_image
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.prediction_folder import read_notes
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
+from landmarklabel.services.descriptions import image_unit
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -74,27 +74,20 @@ def _truth(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple
 
 
 def _unit(image_id: str, images: Mapping[str, Path], notes: Mapping[str, dict]) -> str:
-    if image_id in images:
-        try:
-            return describe_image(images[image_id]).unit
-        except ImageRejected:  # its points count all the same
-            pass
-    return str(notes.get(image_id, {}).get("unit", "mm"))
+    if noted := notes.get(image_id, {}).get("unit"):
+        return str(noted)
+    return image_unit(images[image_id]) if image_id in images else "mm"
 
 
 def _remarks(a: argparse.Namespace, without_truth: int, trained_on: list[str], missing: list[str]) -> list[str]:
     remarks = [f"{without_truth} predicted images have no truth"] if without_truth else []
     if missing:
-        remarks.append(f"{len(missing)} images of the truth have no prediction and do not count: {_listed(missing)}")
+        remarks.append(f"{len(missing)} images of the truth have no prediction and do not count: {listed(missing)}")
     if trained_on:
-        some = _listed(trained_on)
+        some = listed(trained_on)
         what = "are among these" if a.include_training else "are left out (--include-training has them)"
         remarks.append(f"{len(trained_on)} images that the model was trained on {what}: {some}")
     return remarks
-
-
-def _listed(ids: list[str]) -> str:
-    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
 def metrics_line(metrics: dict) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from landmarklabel.cli.import_labels import Given, Labels, read_labels
 from landmarklabel.cli.progress import followed
-from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError
+from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import describe_image
@@ -26,7 +26,6 @@ from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
 _TRIES = 4  # to save while others save the same image
-_SHOWN = 10  # names of one kind; the rest are counted
 
 
 @dataclass
@@ -110,7 +109,7 @@ def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: La
             return given[-1].points, str(error)
         return given[-1].points, ""
 
-    remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else [])]
+    remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else [])]
     faults = write_contact_sheet(a.preview, task, followed(images, "preview"), seen, remarks)
     _say([*remarks, *faults])
     print(f"{a.preview}: {len(images)} images; nothing was imported")
@@ -148,8 +147,8 @@ def _save_or_leave(study: Study, image_id: str, given: list[Given], replace_newe
 
 def _check_complete(images: dict, labels: Labels, homeless: list[str]) -> None:
     bare = sorted(i for i in images if not labels.of.get(i))
-    faults = [f"{len(homeless)} labels have no image: {_listed(homeless)}"] if homeless else []
-    faults += [f"{len(bare)} images have no landmarks: {_listed(bare)}"] if bare else []
+    faults = [f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else []
+    faults += [f"{len(bare)} images have no landmarks: {listed(bare)}"] if bare else []
     if faults:
         raise StudyError(f"--complete: {' and '.join(faults)}; nothing was imported")
 
@@ -168,16 +167,11 @@ def _left_out(found: Found, labels: Labels, place: str) -> list[str]:
         if name in labels.files:  # they lie beside the images
             continue
         by_reason.setdefault(why, []).append(name)
-    return [f"left out of {place}: {_listed(names)} ({why})" for why, names in by_reason.items()]
+    return [f"left out of {place}: {listed(names)} ({why})" for why, names in by_reason.items()]
 
 
 def _grouped(remarks: dict[str, list[str]]) -> list[str]:
-    return [f"{_listed(ids)}: {text}" for text, ids in remarks.items()]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(name if len(name) <= 100 else f"{name[:100]}…" for name in names[:_SHOWN]) + more
+    return [f"{listed(ids)}: {text}" for text, ids in remarks.items()]
 
 
 def _say(texts: list[str]) -> None:
@@ -187,7 +181,7 @@ def _say(texts: list[str]) -> None:
 
 def _remarks(a: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
     """What was not done as the files say, one text a kind."""
-    remarks = [f"{len(homeless)} labels have no image, for example {_listed(homeless)}"] if homeless else []
+    remarks = [f"{len(homeless)} labels have no image, for example {listed(homeless)}"] if homeless else []
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(
             f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "

@@ -7,7 +7,6 @@ import os
 import re
 import zipfile
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,15 +15,14 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from landmarklabel.errors import ImageRejected, LandmarkFileError, LandmarkLabelError, NotAllowed, NotFound, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join
-from landmarklabel.io.images import Description, describe_image
 from landmarklabel.io.inside import check_inside
 from landmarklabel.io.markups import FCSV_SUFFIX, dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.server.access import REVIEWER, caller
 from landmarklabel.server.image_info import ImageInfo
 from landmarklabel.server.values import flag_of, key_of, revision_of, text_of
+from landmarklabel.services.descriptions import describe
 from landmarklabel.store.database import StoreFault
-from landmarklabel.store.pixels import stamp
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
@@ -163,7 +161,7 @@ class LandmarkDatastore(Datastore):
         """Raises NotFound, and LandmarkFileError naming points that a person put outside of the image."""
         path = self.study.image_path(image_id)
         with suppress(ImageRejected):  # an image that was damaged since keeps no one from saving
-            geometry = _described(str(path), stamp(path), self.study.task.dims).geometry
+            geometry = describe(path, self.study.task.dims).geometry
             status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
             placed = LandmarkSet(landmarks.task, np.where(landmarks.by_person[:, None], landmarks.positions_mm, np.nan), status)
             check_inside(placed, geometry, image_id, self._allow_outside, "the server's setting allow_outside (mm)")
@@ -311,12 +309,6 @@ class LandmarkDatastore(Datastore):
 
     def refresh(self) -> None:
         self.study.sync()
-
-
-@lru_cache(maxsize=1024)
-def _described(path: str, state: str, dims: int) -> Description:
-    """``describe_image`` of a file that has not changed since."""
-    return describe_image(path, dims)
 
 
 def submitted(landmarks: LandmarkSet) -> LandmarkSet:

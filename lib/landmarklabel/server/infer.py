@@ -30,8 +30,8 @@ from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.registry import Preset
 from landmarklabel.server.console import tell
 from landmarklabel.server.wire import given_points, suggestion_to_wire
+from landmarklabel.services.descriptions import image_plane, image_unit
 from landmarklabel.services.models import what_answers
-from landmarklabel.services.units import image_plane, image_unit
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelShelf

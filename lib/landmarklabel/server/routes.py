@@ -39,7 +39,7 @@ from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.uploads import add_upload_routes, received_image
 from landmarklabel.server.values import Body, checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.server.wire import from_wire, given_points, to_wire
-from landmarklabel.services.units import image_unit
+from landmarklabel.services.descriptions import image_unit
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 

@@ -16,7 +16,7 @@ from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
 from landmarklabel.server.pool import PoolWatch
-from landmarklabel.services.units import study_unit
+from landmarklabel.services.descriptions import study_unit
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
-from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
+from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, listed
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model, read_record
 from landmarklabel.inference.template import Template
@@ -89,14 +89,12 @@ def _remarks(task: LandmarkTask, material: Material) -> list[str]:
     """What a training is given that will not teach what it should."""
     remarks = []
     if material.train and (never := never_labelled(task, material.train)):
-        names = ", ".join(never[:10]) + (f" and {len(never) - 10} more" if len(never) > 10 else "")
-        remarks.append(
-            f"{len(never)} of {len(task)} landmarks have no label in any training case and will be answered unset: {names}"
-        )
+        what = f"{len(never)} of {len(task)} landmarks have no label in any training case"
+        remarks.append(f"{what} and will be answered unset: {listed(never)}")
     constant = [c.image_id for c in (*material.train, *material.valid) if np.ptp(c.image.pixels) == 0]
     if constant:
-        listed = ", ".join(constant[:10]) + (f" and {len(constant) - 10} more" if len(constant) > 10 else "")
-        remarks.append(f"{len(constant)} images have the same grey value everywhere, nothing can be learned from them: {listed}")
+        text = f"{len(constant)} images have the same grey value everywhere, nothing can be learned from them: {listed(constant)}"
+        remarks.append(text)
     if not material.valid:
         remarks.append(
             "no validation cases: how far the model is off will not be measured and its confidence not be calibrated "

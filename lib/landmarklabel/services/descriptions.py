@@ -1,4 +1,4 @@
-"""What the image of a case says of the points on it: the unit of their distances, and the slice on which they lie."""
+"""What the image of a case says of the points on it: where they may lie, in which unit, and on which slice."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ from pathlib import Path
 
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import SlicePlane
-from landmarklabel.io.images import describe_image, slice_plane
+from landmarklabel.io.images import Description, describe_image
 from landmarklabel.metrics import unit_of
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
 
-def image_unit(path: str | Path) -> str:
-    """``mm``, or ``px`` for an image without spacing; ``mm`` also where the image cannot be read."""
-    return _unit(str(path), stamp(Path(path)))
+def describe(path: str | Path, dims: int | None = None) -> Description:
+    """``describe_image``, looked up once for each state of a file: the headers of a long DICOM series take a while.
+
+    Raises:
+        ImageRejected: as ``describe_image``.
+    """
+    return _described(str(path), stamp(Path(path)), dims)
 
 
 @lru_cache(maxsize=1024)
-def _unit(path: str, state: str) -> str:
-    """Looked up once for each state of a file: the headers of a long DICOM series take a while."""
+def _described(path: str, state: str, dims: int | None) -> Description:
+    return describe_image(path, dims)
+
+
+def image_unit(path: str | Path) -> str:
+    """``mm``, or ``px`` for an image without spacing; ``mm`` also where the image cannot be read."""
     try:
-        return describe_image(path).unit
+        return describe(path).unit
     except ImageRejected:
         return "mm"
 
 
 def image_plane(path: str | Path, dims: int) -> SlicePlane | None:
     """Where an image of a 2D task lies that is a slice of a volume; None for any other, or one that cannot be read."""
-    return _plane(str(path), stamp(Path(path)), dims) if dims == 2 else None
-
-
-@lru_cache(maxsize=1024)
-def _plane(path: str, state: str, dims: int) -> SlicePlane | None:
     try:
-        return slice_plane(path, dims)
+        return describe(path, dims).plane
     except ImageRejected:
         return None
 
