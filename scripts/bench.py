@@ -35,14 +35,14 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.tables import read_table
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.networks.build import build_refiner
+from landmarklabel.networks.build import build_fine_net
 from landmarklabel.networks.heatmaps import encode_gaussians
 from landmarklabel.networks.precision import autocast
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.fit import FitConfig, _plan_crops, _untrained, fit
 from landmarklabel.training.loop import Budget, use_all_cores
-from landmarklabel.training.stages import LocatorStage, RefinerStage
+from landmarklabel.training.stages import CoarseStage, FineStage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,8 +91,8 @@ def _model(key: str, hands: list[Case]) -> Localizer:
     model = _untrained(task, hands, FitConfig(preset, Budget(steps=1)))
     if preset.refine:
         model.crops = _plan_crops(preset, model, hands)
-        model.refiner = build_refiner(preset.refine.network, task.dims, len(task), model.crops.scales).eval()
-    model.locator.eval()
+        model.fine_net = build_fine_net(preset.refine.network, task.dims, len(task), model.crops.scales).eval()
+    model.coarse_net.eval()
     if preset.match_histogram:
         model.reference = np.asarray(hands[-1].image.pixels, np.float32)
     return model
@@ -116,12 +116,12 @@ def training(hands: list[Case]) -> dict:
     functions = {}
     for key in ("scn:default", "scn:hand2024"):
         model = _model(key, hands)
-        stage = LocatorStage(model.locator.train(), model.preset, model.grid, hands, 0)
+        stage = CoarseStage(model.coarse_net.train(), model.preset, model.grid, hands, 0)
         functions[key] = _step(stage)
         seconds[f"{key} images a step"] = stage.batch_size
     default = _model("scn:default", hands)
     functions["refiner, 64 crops"] = _step(
-        RefinerStage(default.refiner.train(), default.preset, default.grid, default.crops, hands, 0)
+        FineStage(default.fine_net.train(), default.preset, default.grid, default.crops, hands, 0)
     )
     found = medians(5, **functions)
     per_image = {k: found[k] / seconds[f"{k} images a step"] for k in ("scn:default", "scn:hand2024")}

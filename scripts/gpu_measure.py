@@ -16,11 +16,11 @@ from landmarklabel.data.cases import Case
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import load_model
 from landmarklabel.networks.precision import autocast, bf16_pays
-from landmarklabel.networks.registry import Preset, find_preset
+from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, Cancelled, Progress
 from landmarklabel.training.publishing import capped_error_mm
-from landmarklabel.training.stages import LocatorStage, RefinerStage
+from landmarklabel.training.stages import CoarseStage, FineStage
 
 MODES = ("fp32", "product")
 REPEATS = 5
@@ -162,14 +162,14 @@ def step(job: Job) -> dict:
     return out
 
 
-def _stage(model: Localizer, cases: list[Case], which: str) -> LocatorStage | RefinerStage:
+def _stage(model: Localizer, cases: list[Case], which: str) -> CoarseStage | FineStage:
     cases = [model.case(c.image_id, c.image, c.landmarks) for c in cases]
     if which == "locate":
-        return LocatorStage(model.locator, model.preset, model.grid, cases, 0, wild=model.pose is not None)
-    return RefinerStage(model.refiner, model.preset, model.grid, model.crops, cases, 0)
+        return CoarseStage(model.coarse_net, model.preset, model.grid, cases, 0, wild=model.pose is not None)
+    return FineStage(model.fine_net, model.preset, model.grid, model.crops, cases, 0)
 
 
-def _gradient(stage: LocatorStage | RefinerStage, device: torch.device, mode: str) -> tuple[float, torch.Tensor, float]:
+def _gradient(stage: CoarseStage | FineStage, device: torch.device, mode: str) -> tuple[float, torch.Tensor, float]:
     """Loss, gradient (all parameters, float64, on the CPU) and median seconds."""
     module, batch = stage.module.to(device).eval(), stage.batch(0)
     batch, times = type(batch)(*(x.to(device) for x in batch)), []
@@ -228,7 +228,7 @@ def _trained(job: Job) -> None:
         torch.set_num_threads(threads)
 
 
-def _precision(stage: LocatorStage | RefinerStage, mode: str) -> str:
+def _precision(stage: CoarseStage | FineStage, mode: str) -> str:
     return "fp32" if mode == "fp32" else stage.optimization.precision
 
 

@@ -200,8 +200,8 @@ def confusions(data: Path, runs: Path) -> dict:
             for _ in range(3):
                 spoiled = _spoiled(seen, truth.positions_mm, kind, rng)
                 first = model.suggest(spoiled, geometry)
-                again = model.look_further(case, spoiled, first.explained)
-                shown = model.suggest(again, geometry, before=first.explained).landmarks
+                again = model.second_pass(case, spoiled, first.shape_fit)
+                shown = model.suggest(again, geometry, before=first.shape_fit).landmarks
                 wrong = (spoiled.positions_mm != seen.positions_mm).any(axis=1)
                 kinds[kind].append((spoiled.positions_mm, shown.positions_mm, first.flagged, truth.positions_mm, scale, wrong))
         for kind, pixels, points in (
@@ -263,9 +263,13 @@ def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
     rng, ours, plain = np.random.default_rng(0), [], []
     for _ in range(splits):
         known, new = np.array_split(rng.permutation(len(truth)), 2)
-        loose = min(LOOSE, key=lambda x: np.nanmean(np.linalg.norm(off[x][known], axis=2)))
-        ours.append(_regions_hold([decided[loose][i] for i in known], [decided[loose][i] for i in new], truth, scale, known, new))
-        error = np.nan_to_num(off[loose]) * scale[:, None, None]
+        prior_inflation = min(LOOSE, key=lambda x: np.nanmean(np.linalg.norm(off[x][known], axis=2)))
+        ours.append(
+            _regions_hold(
+                [decided[prior_inflation][i] for i in known], [decided[prior_inflation][i] for i in new], truth, scale, known, new
+            )
+        )
+        error = np.nan_to_num(off[prior_inflation]) * scale[:, None, None]
         plain.append(_plain_ellipses(error[known], error[new], conformal_quantile))
     names = ("per_landmark", "whole_case", "mean_area_mm2", "median_area_mm2")
     return {
@@ -292,9 +296,9 @@ def _out_of_fold(data: Path, folder: Path, looseness) -> tuple[dict, list, np.nd
         for image_id in read_record(folder / f"model{fold}")["valid_ids"]:
             case = model.case(image_id, read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2))
             seen = model.look(case)
-            for loose in looseness:
-                model.calibration = replace(model.calibration, loose=loose)
-                decided[loose].append(model.suggest(seen, case.image.geometry).decided)
+            for prior_inflation in looseness:
+                model.calibration = replace(model.calibration, prior_inflation=prior_inflation)
+                decided[prior_inflation].append(model.suggest(seen, case.image.geometry).decided)
             truth.append(hands[image_id][1].positions_mm)
             scale.append(hands[image_id][1].scaled_to_mm())
     return decided, truth, np.array(scale)
@@ -353,15 +357,15 @@ def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], cor
     from landmarklabel.cli.client import running_server
     from landmarklabel.store.study import Study
     from landmarklabel.tasks import resolve_task
-    from landmarklabel.training.publishing import Decision, ModelShelf
+    from landmarklabel.training.publishing import Decision, ModelRegistry
 
     task = resolve_task(task_name)
     study = Study(folder, task)
-    shelf, truth = ModelShelf(study.models_dir / "scn"), {i: study.labelled()[i] for i in ids}
+    registry, truth = ModelRegistry(study.models_dir / "scn"), {i: study.labelled()[i] for i in ids}
     study.close()
-    shutil.rmtree(shelf.candidate, ignore_errors=True)
-    shutil.copytree(model, shelf.candidate)
-    shelf.settle(Decision(True, "to be timed"))
+    shutil.rmtree(registry.candidate, ignore_errors=True)
+    shutil.copytree(model, registry.candidate)
+    registry.settle(Decision(True, "to be timed"))
     (folder.parent / f"{task.name}.json").write_text(json.dumps(task.to_json()), encoding="utf-8")
     spent, before = [], os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})  # the server inherits it

@@ -196,12 +196,12 @@ class _Served(_Server):
 
         from landmarklabel.data.synthetic import draw_phantom, phantom_task
         from landmarklabel.io.files import write_json
-        from landmarklabel.networks.registry import find_preset
+        from landmarklabel.networks.presets import find_preset
         from landmarklabel.services.cases import load_cases
         from landmarklabel.store.study import Study
         from landmarklabel.training.fit import FitConfig, fit
         from landmarklabel.training.loop import Budget
-        from landmarklabel.training.publishing import Decision, ModelShelf
+        from landmarklabel.training.publishing import Decision, ModelRegistry
 
         super().__init__(runs / "study", runs / "task.json", runs / "server.log")
         self.task, self.growth = phantom_task(2, 20), []
@@ -215,10 +215,10 @@ class _Served(_Server):
             self.truth[f"p{seed:02d}"] = phantom.landmarks
         for image_id in list(self.truth)[:LABELLED]:
             study.save(image_id, self.truth[image_id], author="before")
-        shelf = ModelShelf(study.models_dir / "scn")
+        registry = ModelRegistry(study.models_dir / "scn")
         config = FitConfig(find_preset("scn", 2), Budget(steps=60))
-        fit(self.task, load_cases(study, study.labelled()), [], config, shelf.candidate)
-        shelf.settle(Decision(True, "for the soak"))
+        fit(self.task, load_cases(study, study.labelled()), [], config, registry.candidate)
+        registry.settle(Decision(True, "for the soak"))
         study.close()
 
     def watch_memory(self, until: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from landmarklabel.cli.parser import build_parser
-from landmarklabel.networks.registry import PRESETS, find_preset
+from landmarklabel.networks.presets import PRESETS, find_preset
 from landmarklabel.tasks import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]

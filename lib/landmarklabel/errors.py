@@ -72,6 +72,10 @@ class ModelError(LandmarkLabelError):
     """A model folder that cannot be used with this task or this program."""
 
 
+class ConfigurationError(ModelError):
+    """A configuration with an unknown field, or a value that is out of range."""
+
+
 class UsageError(LandmarkLabelError):
     """A command or request that asks for something that does not exist."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.networks.registry import Preset, find_preset
+from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.store.revisions import open_revisions
 from landmarklabel.store.study_task import read_record, settled
 

@@ -19,7 +19,7 @@ from landmarklabel.inference.prior import learn_prior
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 
 TASK = LandmarkTask("shape", tuple("abcdefghij"), 2)
 SIZE = 64

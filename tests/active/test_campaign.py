@@ -14,8 +14,8 @@ from test_look_over import phantom, small, small_networks  # noqa: F401
 
 from landmarklabel.active import campaign as campaigns
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
-from landmarklabel.active.pool import Seen
 from landmarklabel.active.strategies import STRATEGIES
+from landmarklabel.active.unlabelled_pool import ImageAssessment
 from landmarklabel.cli import main
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
@@ -25,7 +25,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.networks import registry
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.training.loop import Budget
 
@@ -139,7 +139,7 @@ def training(monkeypatch):
     """Instead of training: models that doubt ``i0`` most, then ``i1`` …"""
 
     def look(model, case):
-        return Seen(float(9 - int(case.image_id[1:])), 0.0, "b", ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0)))
+        return ImageAssessment(float(9 - int(case.image_id[1:])), 0.0, "b", ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0)))
 
     monkeypatch.setattr(campaigns, "look_over", look)
     return use_training(monkeypatch, Training())
@@ -213,7 +213,9 @@ def test_a_stopped_campaign_goes_on_to_the_same_end(monkeypatch, training, tmp_p
 
 
 def test_a_round_is_kept_when_the_model_found_no_place_for_a_landmark(monkeypatch, training, tmp_path):
-    monkeypatch.setattr(campaigns, "look_over", lambda model, case: Seen(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (None, None))))
+    monkeypatch.setattr(
+        campaigns, "look_over", lambda model, case: ImageAssessment(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (None, None)))
+    )
     straight = played().run("uncertain", 0, tmp_path)
     use_training(monkeypatch, Training(stop_at=1))
     assert [r["chosen"] for r in played().run("uncertain", 0, tmp_path).values()] == [r["chosen"] for r in straight.values()]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landmarklabel.active.pool import Pool, Seen
 from landmarklabel.active.strategies import COLD, STRATEGIES, STREAM, adaptive, diverse, first, random, uncertain
+from landmarklabel.active.unlabelled_pool import ImageAssessment, UnlabelledPool
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -29,33 +29,35 @@ def labelled_in_turn(looks: dict[str, np.ndarray], count: int) -> list[str]:
     """What ``diverse`` chooses, case after case."""
     done: list[str] = []
     for _ in range(count):
-        done.append(diverse(Pool([i for i in looks if i not in done], done, looks), rng()).image_id)
+        done.append(diverse(UnlabelledPool([i for i in looks if i not in done], done, looks), rng()).image_id)
     return done
 
 
-def opposed(trust: float) -> Pool:
+def opposed(error_correlation: float) -> UnlabelledPool:
     """The model doubts ``u0`` most and ``u5`` least; ``u5`` looks least like the labelled images and ``u0`` most."""
     ids, labelled = [f"u{k}" for k in range(6)], [f"l{k}" for k in range(COLD)]
     looks = {i: (10.0 + k) * np.eye(8)[k] for k, i in enumerate(ids)} | {
         i: 0.01 * k * np.eye(8)[7] for k, i in enumerate(labelled)
     }
-    return Pool(ids, labelled, looks, {i: Seen(6.0 - k, 0.0, "tip") for k, i in enumerate(ids)}, trust)
+    return UnlabelledPool(
+        ids, labelled, looks, {i: ImageAssessment(6.0 - k, 0.0, "tip") for k, i in enumerate(ids)}, error_correlation
+    )
 
 
 # --- first and random ------------------------------------------------------------------------------------------------
 
 
 def test_first_takes_the_first_by_name():
-    assert first(Pool(["c", "a", "b"]), rng()) == ("a", "first by name of 3 images without landmarks")
+    assert first(UnlabelledPool(["c", "a", "b"]), rng()) == ("a", "first by name of 3 images without landmarks")
 
 
 def test_random_takes_each_equally_often_whatever_the_order_and_repeats_with_its_seed():
     ids = ["c", "a", "b", "d"]
-    drawn = [random(Pool(ids), rng(seed)) for seed in range(400)]
+    drawn = [random(UnlabelledPool(ids), rng(seed)) for seed in range(400)]
     counts = Counter(choice.image_id for choice in drawn)
     assert set(counts) == set(ids) and min(counts.values()) > 60  # of 100 each; 60 is 4.6 standard deviations off
     assert {choice.reason for choice in drawn} == {"drawn at random from 4 images without landmarks"}
-    assert drawn == [random(Pool(sorted(ids)), rng(seed)) for seed in range(400)]
+    assert drawn == [random(UnlabelledPool(sorted(ids)), rng(seed)) for seed in range(400)]
 
 
 # --- diverse ---------------------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def test_diverse_takes_first_what_stands_for_most_others():
 
 def test_diverse_takes_the_middle_of_what_looks_alike():
     looks = {name: np.array([x, 0.0]) for name, x in (("a", 0.0), ("b", 1.0), ("c", 2.0), ("d", 3.0), ("e", 4.0))}
-    assert diverse(Pool(list(looks), [], looks), rng()).image_id == "c"
+    assert diverse(UnlabelledPool(list(looks), [], looks), rng()).image_id == "c"
 
 
 def test_diverse_counts_what_was_labelled_before_in_whatever_order():
@@ -83,19 +85,19 @@ def test_diverse_counts_what_was_labelled_before_in_whatever_order():
     done = ["2-1", "0-3"]
     left = [i for i in looks if i not in done]
     for order in (left, left[::-1]):
-        assert diverse(Pool(order, done, looks), rng()).image_id.startswith("1-")
+        assert diverse(UnlabelledPool(order, done, looks), rng()).image_id.startswith("1-")
 
 
 def test_diverse_says_why():
     looks = clusters(3, 3)
-    assert diverse(Pool(list(looks), [], looks), rng()).reason == "looks most like all 6 images without landmarks"
+    assert diverse(UnlabelledPool(list(looks), [], looks), rng()).reason == "looks most like all 6 images without landmarks"
     left = [i for i in looks if i not in ("0-0", "1-0")]
-    reason = diverse(Pool(left, ["0-0", "1-0"], looks), rng()).reason
+    reason = diverse(UnlabelledPool(left, ["0-0", "1-0"], looks), rng()).reason
     assert reason == "looks least like the 2 labelled images and stands for most others"
 
 
 def test_diverse_without_thumbnails_is_random_and_says_so():
-    pool = Pool(["b", "a", "c"])
+    pool = UnlabelledPool(["b", "a", "c"])
     assert diverse(pool, rng(5)) == random(pool, rng(5))
 
 
@@ -103,28 +105,32 @@ def test_diverse_without_thumbnails_is_random_and_says_so():
 
 
 def test_uncertain_takes_the_largest_expected_error_and_says_where():
-    seen = {"a": Seen(2.0, 0.0, "wrist"), "b": Seen(5.0, 0.0, "thumb_tip"), "c": Seen(3.0, 0.02, "elbow")}
-    choice = uncertain(Pool(["a", "b", "c", "d"], ["e"], seen=seen), rng())
+    seen = {
+        "a": ImageAssessment(2.0, 0.0, "wrist"),
+        "b": ImageAssessment(5.0, 0.0, "thumb_tip"),
+        "c": ImageAssessment(3.0, 0.02, "elbow"),
+    }
+    choice = uncertain(UnlabelledPool(["a", "b", "c", "d"], ["e"], seen=seen), rng())
     assert choice == ("b", "number 1 of 4 by doubt, most of it at thumb_tip")
 
 
 def test_uncertain_takes_contradictions_for_worse_than_width():
-    seen = {"a": Seen(5.0, 0.0, "wrist"), "b": Seen(3.0, 0.25, "tip")}
+    seen = {"a": ImageAssessment(5.0, 0.0, "wrist"), "b": ImageAssessment(3.0, 0.25, "tip")}
     assert seen["a"].uncertainty == 5.0 and seen["b"].uncertainty == 5.25
-    choice = uncertain(Pool(["a", "b"], seen=seen), rng())
+    choice = uncertain(UnlabelledPool(["a", "b"], seen=seen), rng())
     assert choice == ("b", "number 1 of 2 by doubt, most of it at tip; 25% of the points contradict the others")
 
 
 def test_uncertain_ignores_what_is_no_longer_to_be_labelled():
-    seen = {"gone": Seen(9.0, 0.5, "x"), "a": Seen(1.0, 0.0, "y"), "b": Seen(2.0, 0.0, "z")}
-    assert uncertain(Pool(["a", "b"], ["gone"], seen=seen), rng()) == ("b", "number 1 of 2 by doubt, most of it at z")
+    seen = {"gone": ImageAssessment(9.0, 0.5, "x"), "a": ImageAssessment(1.0, 0.0, "y"), "b": ImageAssessment(2.0, 0.0, "z")}
+    assert uncertain(UnlabelledPool(["a", "b"], ["gone"], seen=seen), rng()) == ("b", "number 1 of 2 by doubt, most of it at z")
 
 
 def test_uncertain_is_diverse_while_no_model_has_looked():
     looks = clusters(2, 5)
-    for seen in ({}, {"gone": Seen(9.0, 0.5, "x")}):
-        choice = uncertain(Pool(list(looks), [], looks, seen), rng())
-        assert choice.image_id == diverse(Pool(list(looks), [], looks), rng()).image_id
+    for seen in ({}, {"gone": ImageAssessment(9.0, 0.5, "x")}):
+        choice = uncertain(UnlabelledPool(list(looks), [], looks, seen), rng())
+        assert choice.image_id == diverse(UnlabelledPool(list(looks), [], looks), rng()).image_id
         reason = "looks most like all 7 images without landmarks (no model has looked at the images yet)"
         assert choice.reason == reason
 
@@ -134,43 +140,43 @@ def test_uncertain_is_diverse_while_no_model_has_looked():
 
 @pytest.mark.parametrize("labelled", range(COLD))
 def test_adaptive_is_diverse_while_cold(labelled):
-    pool = opposed(trust=1.0)
+    pool = opposed(error_correlation=1.0)
     pool = replace(pool, labelled=pool.labelled[:labelled])
     assert adaptive(pool, rng()) == diverse(pool, rng()) != uncertain(pool, rng())
 
 
 def test_adaptive_is_diverse_without_a_model():
-    pool = replace(opposed(trust=1.0), seen={})
+    pool = replace(opposed(error_correlation=1.0), seen={})
     assert adaptive(pool, rng()) == diverse(pool, rng())
 
 
 def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
-    assert adaptive(opposed(trust=1.0), rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
+    assert adaptive(opposed(error_correlation=1.0), rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
     reason = "number 6 of 6 by doubt, most of it at tip, and looks unlike the labelled images"
-    for trust in (-1.0, 0.0):
-        assert adaptive(opposed(trust), rng()) == ("u5", reason)
+    for error_correlation in (-1.0, 0.0):
+        assert adaptive(opposed(error_correlation), rng()) == ("u5", reason)
 
 
 def test_adaptive_prefers_what_stands_for_much_doubt_to_one_odd_image():
     looks = clusters(5, 1)
-    seen = {i: Seen(5.0 if i == "1-0" else 3.0, 0.0, "tip") for i in looks}
+    seen = {i: ImageAssessment(5.0 if i == "1-0" else 3.0, 0.0, "tip") for i in looks}
     labelled = {f"l{k}": np.zeros(8) for k in range(COLD)}
-    pool = Pool(list(looks), list(labelled), looks | labelled, seen, trust=0.5)
+    pool = UnlabelledPool(list(looks), list(labelled), looks | labelled, seen, error_correlation=0.5)
     assert uncertain(pool, rng()).image_id == "1-0"
     assert adaptive(pool, rng()).image_id.startswith("0-")
 
 
 @pytest.mark.parametrize("trust", [-1.0, 0.5, 1.0])
-def test_adaptive_takes_what_is_both_doubtful_and_unlike(trust):
-    pool = opposed(trust)
-    pool = replace(pool, seen={**pool.seen, "u5": Seen(99.0, 0.5, "wrist")})
+def test_adaptive_takes_what_is_both_doubtful_and_unlike(error_correlation):
+    pool = opposed(error_correlation)
+    pool = replace(pool, seen={**pool.seen, "u5": ImageAssessment(99.0, 0.5, "wrist")})
     reason = "number 1 of 6 by doubt, most of it at wrist; 50% of the points contradict the others"
     assert adaptive(pool, rng()) == ("u5", reason + ", and looks unlike the labelled images")
 
 
-def calibrated(labelled: int, trust: float = 1.0) -> Pool:
+def calibrated(labelled: int, error_correlation: float = 1.0) -> UnlabelledPool:
     """The two images that one criterion or the other likes best are kept for validation."""
-    return replace(opposed(trust), labelled=[f"l{i}" for i in range(labelled)], calibration=frozenset(("u0", "u5")))
+    return replace(opposed(error_correlation), labelled=[f"l{i}" for i in range(labelled)], calibration=frozenset(("u0", "u5")))
 
 
 @pytest.mark.parametrize("labelled", [STREAM - 1, 2 * STREAM - 1, 7 * STREAM - 1])
@@ -184,8 +190,8 @@ def test_adaptive_draws_every_fifth_case_from_those_that_measure_the_model(label
 
 @pytest.mark.parametrize("trust", [1.0, -1.0])
 @pytest.mark.parametrize("labelled", [n for n in range(2 * STREAM + 2) if n % STREAM != STREAM - 1])
-def test_adaptive_leaves_them_alone_in_between(labelled, trust):
-    pool = calibrated(labelled, trust)
+def test_adaptive_leaves_them_alone_in_between(labelled, error_correlation):
+    pool = calibrated(labelled, error_correlation)
     for seen in (pool.seen, {}):
         choice = adaptive(replace(pool, seen=seen), rng())
         assert choice.image_id not in pool.calibration
@@ -207,7 +213,7 @@ def test_adaptive_has_no_stream_where_nothing_is_kept_for_validation():
 @pytest.mark.parametrize("seen", ["u0", "labelled meanwhile"])
 def test_adaptive_waits_for_no_model_that_has_seen_only_other_images(seen):
     """The background look has come to images kept for validation, or to some that are labelled by now, and to no others."""
-    pool = replace(calibrated(COLD + 1), seen={seen: Seen(3.0, 0.1, "tip")})
+    pool = replace(calibrated(COLD + 1), seen={seen: ImageAssessment(3.0, 0.1, "tip")})
     assert adaptive(pool, rng()).image_id in set(pool.unlabelled) - pool.calibration
 
 
@@ -215,7 +221,7 @@ def test_adaptive_waits_for_no_model_that_has_seen_only_other_images(seen):
 
 
 @st.composite
-def pools(draw) -> Pool:
+def pools(draw) -> UnlabelledPool:
     """Any pool the server can be in: thumbnails, looks of the model and images kept for validation may be missing or stale."""
     unlabelled = [f"u{i}" for i in draw(st.permutations(range(draw(st.integers(1, 8)))))]
     labelled = [f"l{i}" for i in range(draw(st.integers(0, 12)))]
@@ -227,10 +233,10 @@ def pools(draw) -> Pool:
         for i in draw(some(unlabelled + labelled))
     }
     seen = {
-        i: Seen(float(numbers.integers(0, 5)), float(numbers.choice([0, 0.3, 1])), "tip")
+        i: ImageAssessment(float(numbers.integers(0, 5)), float(numbers.choice([0, 0.3, 1])), "tip")
         for i in draw(some(unlabelled + labelled))
     }
-    return Pool(unlabelled, labelled, looks, seen, draw(st.floats(-1, 1)), frozenset(draw(some(unlabelled))))
+    return UnlabelledPool(unlabelled, labelled, looks, seen, draw(st.floats(-1, 1)), frozenset(draw(some(unlabelled))))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -208,7 +208,7 @@ def test_what_stands_below_learning_does_not_import_torch():
     "modules, absent",
     [
         (TORCH_FREE, ("torch", "monai", "monailabel", "fastapi")),
-        (("networks.registry", "tasks"), ("torch", "monailabel", "fastapi")),
+        (("networks.presets", "tasks"), ("torch", "monailabel", "fastapi")),
         (("training.fit", "inference.model"), ("monailabel", "fastapi", "sqlalchemy.dialects.postgresql")),
     ],
 )
@@ -252,7 +252,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.inference.model import load_model
 from landmarklabel.io.image_array import Image
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 from landmarklabel.training.publishing import decide

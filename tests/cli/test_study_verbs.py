@@ -14,7 +14,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.store.study import Study
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ def test_an_import_takes_a_hand_edit_that_nobody_has_noticed_for_the_correction_
 def test_publish_makes_a_model_answer_and_says_what_the_gate_would_say(material, study, model):
     done = ok("publish", model, study)
     assert done.out.startswith("published in S as scn version 1, by hand; ")
-    shelf = ModelShelf(study / ".landmarklabel" / "models" / "scn")
-    assert shelf.record()["version"] == 1 and (shelf.live() / "model.safetensors").is_file()
+    registry = ModelRegistry(study / ".landmarklabel" / "models" / "scn")
+    assert registry.record()["version"] == 1 and (registry.live() / "model.safetensors").is_file()
     assert "scn version 1 answers: published by hand" in ok("study", "status", study).out
     assert "model version 1 published" in {c.what for c in Study(study, material.task).revisions.changes("scn")}
 
@@ -154,7 +154,7 @@ def test_training_offers_its_model_and_leaves_the_study_alone_where_asked(study,
     done = ok(*words, "--out", tmp_path / "N")
     assert "published in S as scn_single version 1" in done.out or "not published, the template" in done.out
     assert (tmp_path / "N" / "model.json").is_file()
-    history = ModelShelf(study / ".landmarklabel" / "models" / "scn_single").record()["history"]
+    history = ModelRegistry(study / ".landmarklabel" / "models" / "scn_single").record()["history"]
     assert len(history) == 1 and "template on 1 validation cases" in history[0]["reason"]
 
 

@@ -11,7 +11,7 @@ from label_writer import IDS, TASK
 from tests.thoroughness import times
 
 from landmarklabel.io.markups import dump_markups
-from landmarklabel.store.bodies import landmarks_of
+from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.study import Study
 
 ROUNDS = times(60, in_full=200)

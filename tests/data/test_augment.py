@@ -10,11 +10,9 @@ import torch
 
 from landmarklabel.data.augment import AugmentRange, GreyChange, Warp, draw_grey, draw_warp, random_rotation
 from landmarklabel.data.batches import (
-    ABSENT,
-    PRESENT,
-    UNKNOWN,
     CropPlan,
     GridPlan,
+    Presence,
     centred_grid,
     crop_batch,
     grid_points,
@@ -172,7 +170,7 @@ def test_whole_images_have_their_blobs_where_the_index_says(blobs, dims, kind):
         batch = whole_image_batch([blobs[dims]] * 2, PLANS[dims], RANGES.get(kind), [5, seed])
         assert batch.images.shape == (2, 1, *PLANS[dims].size[::-1]) and batch.images.dtype == torch.float32
         for image, index, state in zip(batch.images[:, 0].numpy(), batch.index.numpy(), batch.state, strict=True):
-            for k in np.flatnonzero(state == PRESENT):
+            for k in np.flatnonzero(state == Presence.PRESENT):
                 found = find_blob(image, index[k], 3.2 * SIGMA_MM)
                 if found is None:
                     continue
@@ -203,7 +201,7 @@ def test_mirrored_images_are_mirrored(blobs, dims):
 def test_crops_have_their_blob_where_the_index_says_at_every_scale(blobs, dims, turned):
     rotation = random_rotation(np.random.default_rng(2), dims, None) if turned else None
     case = replace(blobs[dims], rotation=rotation)
-    plan = CropPlan(size=40 if dims == 2 else 36, zoom=1.3, scales=2, step=2.0, jitter=2.0, wide_jitter=5.0)
+    plan = CropPlan(size=40 if dims == 2 else 36, zoom=1.3, scales=2, step=2.0, jitter=2.0, outlier_jitter=5.0)
     fine_mm, checked = 1.0 / plan.zoom, 0
     ranges = AugmentRange(rotation=0.6, scale=0.14, shear=0.06, **NO_GREY)
     for seed in range(6 if dims == 2 else 3):
@@ -227,7 +225,7 @@ def test_mirrored_crops_show_the_partner(blobs, dims):
     """Where the study's shape has a mirror, a mirrored crop of ``left`` is one of ``right``; ``up`` has no partner here."""
     mirror = Mirror(np.array([2, 1, 0, -1]), np.eye(dims)[0])
     still = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, **NO_GREY}
-    plan = CropPlan(size=24, zoom=1.3, scales=2, jitter=0.0, wide_share=0.0)
+    plan = CropPlan(size=24, zoom=1.3, scales=2, jitter=0.0, outlier_share=0.0)
     plain, mirrored = (
         crop_batch([replace(blobs[dims], mirror=mirror)], PLANS[dims], plan, AugmentRange(mirror=m, **still), 8, [1])
         for m in (0.0, 1.0)
@@ -241,7 +239,10 @@ def test_mirrored_crops_show_the_partner(blobs, dims):
 def test_a_landmark_without_partner_is_unknown_in_a_mirrored_image(blobs):
     case = replace(blobs[2], mirror=Mirror(np.array([2, 1, 0, -1]), np.array([1.0, 0.0])))
     batch = whole_image_batch([case], PLANS[2], AugmentRange(mirror=1.0, shift=0.0, **NO_GREY), [0])
-    assert batch.state[0].tolist() == [PRESENT, PRESENT, PRESENT, UNKNOWN] and torch.isnan(batch.index[0, 3]).all()
+    assert (
+        batch.state[0].tolist() == [Presence.PRESENT, Presence.PRESENT, Presence.PRESENT, Presence.UNKNOWN]
+        and torch.isnan(batch.index[0, 3]).all()
+    )
 
 
 def test_crops_are_jittered_and_about_evenly_shared(blobs):
@@ -275,13 +276,17 @@ def test_what_lies_beyond_a_cut_is_black_and_its_landmarks_unknown(blobs, dims):
         gone = (plain.images != cut.images)[0, 0]
         assert (cut.images[0, 0][gone] == 0).all()
         for k in range(4):
-            if cut.state[0, k] == PRESENT:
+            if cut.state[0, k] == Presence.PRESENT:
                 assert torch.equal(cut.index[0, k], plain.index[0, k])
-            elif plain.state[0, k] == PRESENT:
+            elif plain.state[0, k] == Presence.PRESENT:
                 at = plain.index[0, k].round().long()
-                assert cut.images[0, 0][tuple(at)] == 0 and cut.state[0, k] == UNKNOWN and torch.isnan(cut.index[0, k]).all()
+                assert (
+                    cut.images[0, 0][tuple(at)] == 0
+                    and cut.state[0, k] == Presence.UNKNOWN
+                    and torch.isnan(cut.index[0, k]).all()
+                )
         seen |= set(cut.state[0].tolist())
-    assert {PRESENT, UNKNOWN} <= seen
+    assert {Presence.PRESENT, Presence.UNKNOWN} <= seen
 
 
 @DIMS
@@ -291,24 +296,26 @@ def test_points_that_leave_the_field_become_absent(blobs, dims):
     for seed in range(12):
         batch = whole_image_batch([blobs[dims]], PLANS[dims], ranges, [seed])
         index, state = batch.index[0], batch.state[0]
-        assert torch.equal(torch.isnan(index).any(-1), state != PRESENT)
+        assert torch.equal(torch.isnan(index).any(-1), state != Presence.PRESENT)
         limit = torch.tensor(PLANS[dims].size[::-1]) - 0.5
-        assert ((index > -0.5) & (index < limit)).all(-1)[state == PRESENT].all()
-        if (state == ABSENT).all():  # nothing is left of any blob but a tail at the border
+        assert ((index > -0.5) & (index < limit)).all(-1)[state == Presence.PRESENT].all()
+        if (state == Presence.ABSENT).all():  # nothing is left of any blob but a tail at the border
             inner = batch.images[0, 0][(slice(8, -8),) * dims]
             assert inner.max() < 0.2
         seen |= set(state.tolist())
-    assert seen == {PRESENT, ABSENT}
+    assert seen == {Presence.PRESENT, Presence.ABSENT}
 
 
 @DIMS
 def test_what_nobody_said_stays_unknown_and_absent_stays_absent(dims):
     status = (Status.PREDICTED, Status.ABSENT, Status.ACCEPTED, Status.UNSET)
     case = blob_case(dims, status=status)
-    assert landmark_state(case.landmarks).tolist() == [UNKNOWN, ABSENT, PRESENT, UNKNOWN]
-    assert whole_image_batch([case], PLANS[dims], None, [0]).state.tolist() == [[UNKNOWN, ABSENT, PRESENT, UNKNOWN]]
+    assert landmark_state(case.landmarks).tolist() == [Presence.UNKNOWN, Presence.ABSENT, Presence.PRESENT, Presence.UNKNOWN]
+    assert whole_image_batch([case], PLANS[dims], None, [0]).state.tolist() == [
+        [Presence.UNKNOWN, Presence.ABSENT, Presence.PRESENT, Presence.UNKNOWN]
+    ]
     mirrored = whole_image_batch([case], PLANS[dims], AugmentRange(mirror=1.0, shift=0, scale=0, elastic=0), [0])
-    assert mirrored.state.tolist() == [[PRESENT, ABSENT, UNKNOWN, UNKNOWN]]
+    assert mirrored.state.tolist() == [[Presence.PRESENT, Presence.ABSENT, Presence.UNKNOWN, Presence.UNKNOWN]]
     assert torch.isnan(mirrored.index[0, 1:]).all()
     assert set(crop_batch([case], PLANS[dims], CropPlan(8, 1.5), AugmentRange(), 5, [0]).landmark.tolist()) == {2}
 

@@ -30,21 +30,21 @@ from tests.io.image_corpus import PIXELS, nifti, nrrd, raster, valid_files, writ
 from tests.io.landmark_corpus import FLAT_TASK, TASK, VALID, VALID_FCSV
 
 from landmarklabel.data.batches import CropPlan, GridPlan
-from landmarklabel.data.pose import ShapePose
+from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference import model
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.prior import ShapePrior, UsualPose
+from landmarklabel.inference.prior import PoseDistribution, ShapePrior
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.images import read_geometry, read_image
+from landmarklabel.io.index_points import read_isbi, read_voxels, text_files
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.masks import read_masks
-from landmarklabel.io.seeds import read_isbi, read_voxels, text_files
 from landmarklabel.io.tables import read_ids, read_table
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 
 TIMES = float(os.environ.get("LANDMARKLABEL_FUZZ", "1"))
 GRID = ImageGeometry.identity((40, 40, 40))
@@ -198,10 +198,10 @@ def record_seeds(folder: Path) -> list[bytes]:
     """Records of a model with and without all that is optional; the weights are beside them."""
     preset, grid, mean = find_preset("scn:default"), GridPlan((64, 96), None, 32), np.array([[1.0, 2], [np.nan] * 2, [3, 4]])
     full = Localizer(FULL_TASK, preset, grid, torch.nn.Identity(), CropPlan(32, 1.5), torch.nn.Identity())
-    full.pose = ShapePose(mean, True, 0.05)
+    full.pose = MeanShape(mean, True, 0.05)
     full.calibration = Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.2, 7, (1.0, 2.0, 0.0), 1.5)
     full.reference = np.ones((2, 3), np.float32)
-    full.prior = ShapePrior(full.pose, np.eye(6), UsualPose(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
+    full.prior = ShapePrior(full.pose, np.eye(6), PoseDistribution(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
     model.save_model(folder, full, {"seed": 1, "metrics": {}})
     record = json.loads((folder / model.RECORD).read_text(encoding="utf-8"))
     optional = {"crops": None, "pose": None, "prior": None, "calibration": {}}

@@ -10,10 +10,10 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.pose import ShapePose
+from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.evidence import Candidates
-from landmarklabel.inference.prior import ShapePrior, UsualPose
+from landmarklabel.inference.prior import PoseDistribution, ShapePrior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 SIDE = 400
@@ -81,8 +81,8 @@ class ShapeModel:
     def prior(self, symmetric: bool = False) -> ShapePrior:
         """The prior that knows the model exactly."""
         d = self.mean.shape[1]
-        usual = UsualPose(np.full(d, 0.5), 0.0, False, SPREAD)
-        return ShapePrior(ShapePose(self.mean, False), self.covariance, usual, 100, symmetric)
+        expected_pose = PoseDistribution(np.full(d, 0.5), 0.0, False, SPREAD)
+        return ShapePrior(MeanShape(self.mean, False), self.covariance, expected_pose, 100, symmetric)
 
 
 def half_turn(dims: int) -> np.ndarray:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration, local_share
-from landmarklabel.inference.evidence import Candidates, Evidence, mixed
+from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration, local_weight
+from landmarklabel.inference.evidence import Candidates, Evidence, blend_logits
 
 
 def seen(positions, covariance, presence, mass) -> Evidence:
@@ -77,8 +77,8 @@ def test_a_landmark_seen_once_borrows_from_the_others():
         t[0] = np.nan
     truth[0][0] = evidence[0].positions_mm[0] + 60.0  # a single wild residual, over 50 times the usual
     calibration = fit_calibration(evidence, truth, states)
-    usual, seldom = np.mean(calibration.offsets[1:]), calibration.offsets[0]
-    assert usual < seldom < usual + np.log(60 / 1.25) - 1
+    expected_pose, seldom = np.mean(calibration.offsets[1:]), calibration.offsets[0]
+    assert expected_pose < seldom < expected_pose + np.log(60 / 1.25) - 1
 
 
 def test_more_mass_elsewhere_means_a_larger_expected_error():
@@ -132,20 +132,22 @@ def test_the_stage_that_tells_presence_better_on_validation_cases_is_believed():
     def opposed(good: int) -> list[Evidence]:
         out = []
         for state in states:
-            opinions = np.stack([rng.uniform(0.3, 0.9, 12), rng.uniform(0.3, 0.9, 12)])
-            opinions[good] = np.clip(0.1 + 0.8 * state + rng.normal(0, 0.03, 12), 0.01, 0.99)
-            out.append(replace(nothing(12), opinions=opinions))
+            presence_by_stage = np.stack([rng.uniform(0.3, 0.9, 12), rng.uniform(0.3, 0.9, 12)])
+            presence_by_stage[good] = np.clip(0.1 + 0.8 * state + rng.normal(0, 0.03, 12), 0.01, 0.99)
+            out.append(replace(nothing(12), presence_by_stage=presence_by_stage))
         return out
 
-    assert local_share(opposed(0), states) == 0.0 and local_share(opposed(1), states) == 1.0
-    assert local_share([nothing(12) for _ in states], states) == 0.5  # one stage only
-    assert local_share(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
+    assert local_weight(opposed(0), states) == 0.0 and local_weight(opposed(1), states) == 1.0
+    assert local_weight([nothing(12) for _ in states], states) == 0.5  # one stage only
+    assert local_weight(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
 
 
 def test_mixing_opinions_is_fair_at_both_ends():
-    opinions = np.array([[0.9, 0.5], [0.1, 0.99]])
-    assert np.allclose(mixed(opinions, 0.0), opinions[0]) and np.allclose(mixed(opinions, 1.0), opinions[1])
-    assert np.isclose(mixed(opinions, 0.5)[0], 0.5)
+    presence_by_stage = np.array([[0.9, 0.5], [0.1, 0.99]])
+    assert np.allclose(blend_logits(presence_by_stage, 0.0), presence_by_stage[0]) and np.allclose(
+        blend_logits(presence_by_stage, 1.0), presence_by_stage[1]
+    )
+    assert np.isclose(blend_logits(presence_by_stage, 0.5)[0], 0.5)
 
 
 def nothing(n: int) -> Evidence:

@@ -32,7 +32,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks import build
 from landmarklabel.networks.heatmaps import decode_heatmaps
-from landmarklabel.networks.registry import PRESETS, find_preset
+from landmarklabel.networks.presets import PRESETS, find_preset
 
 N = 5
 SIZE = {2: (64, 96), 3: (32, 48, 32)}
@@ -57,12 +57,12 @@ def untrained(key, dims, folder, spacing_mm=2.0, presence=False):
     task, preset = phantom_task(dims, N), find_preset(key, dims)
     size = tuple(max(s, 64) for s in SIZE[dims]) if preset.network == "noothout2020" else SIZE[dims]
     model = Localizer(
-        task, preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_locator(preset.network, dims, N)
+        task, preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_coarse_net(preset.network, dims, N)
     )
     if preset.refine:
         model.crops = CropPlan(preset.refine.size[dims], preset.refine.zoom or 2.0, preset.refine.scales, presence=presence)
-        model.refiner = build.build_refiner(preset.refine.network, dims, N, model.crops.scales, presence)
-    for module in (m for network in (model.locator, model.refiner) if network for m in network.modules()):
+        model.fine_net = build.build_fine_net(preset.refine.network, dims, N, model.crops.scales, presence)
+    for module in (m for network in (model.coarse_net, model.fine_net) if network for m in network.modules()):
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() > 1 and weight.std() < 0.02:
             torch.nn.init.normal_(weight, std=0.2)
@@ -283,7 +283,7 @@ def test_the_refiner_takes_any_number_of_crops(tmp_path, small_networks):
         crops = torch.rand(len(numbers), model.crops.scales, *(model.crops.size,) * 2)
         logits = session.run(["logits"], {"crops": crops.numpy(), "landmark": np.array(numbers)})[0]
         with torch.no_grad():
-            wanted = model.refiner(crops, torch.tensor(numbers)).logits
+            wanted = model.fine_net(crops, torch.tensor(numbers)).logits
         np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 

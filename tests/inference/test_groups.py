@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from shapes import ShapeModel, candidates, geometry, limbs
 
-from landmarklabel.inference.interactive import FOUND, FREE, explain
 from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.shape_fit import FOUND, FREE, fit_shape_to_candidates
 
 
 class Limbs(ShapeModel):
@@ -36,7 +36,7 @@ def test_landmarks_that_move_together_form_a_group(dims):
 def test_a_limb_moved_as_a_whole_is_found_out_though_it_agrees_with_itself():
     model = Limbs(limbs(2))
     prior = model.prior()
-    usual, step = prior.usual.in_image(geometry(2)), len(model.mean) // 5
+    expected_pose, step = prior.pose_distribution.in_image(geometry(2)), len(model.mean) // 5
     for seed in range(6):
         rng = np.random.default_rng(seed)
         truth = model.draw(rng)
@@ -44,10 +44,10 @@ def test_a_limb_moved_as_a_whole_is_found_out_though_it_agrees_with_itself():
         way = rng.normal(size=2)
         first = truth.copy()
         first[wrong] += 25 * way / np.linalg.norm(way)
-        explained = explain(prior, usual, candidates(rng, first), {})
-        assert (explained.chosen[wrong] == FREE).all()
-        assert (np.delete(explained.chosen, wrong) == FOUND).all()
-        assert np.linalg.norm(explained.positions_mm - truth, axis=1)[wrong].mean() < 5
+        shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates(rng, first), {})
+        assert (shape_fit.assignment[wrong] == FREE).all()
+        assert (np.delete(shape_fit.assignment, wrong) == FOUND).all()
+        assert np.linalg.norm(shape_fit.positions_mm - truth, axis=1)[wrong].mean() < 5
 
 
 def test_three_landmarks_have_no_groups():

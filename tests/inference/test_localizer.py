@@ -11,13 +11,13 @@ from torch import nn
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
-from landmarklabel.data.pose import ShapePose
+from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import SIDES, Localizer
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 
 TASK = LandmarkTask("balls", tuple("abcdefg"), 3)
 LEVELS = np.linspace(0.3, 0.9, len(TASK))  # the grey value of each landmark's ball
@@ -69,8 +69,8 @@ def test_a_volume_much_larger_than_in_training_is_looked_at_in_windows_of_that_s
     at = SHAPE + (np.array([70.0, 30.0, 62.0]) if size == 96 else 20.0)
     model = localizer(BallOracle())
     np.testing.assert_allclose(look(model, balls(size, at)), at, atol=0.7)
-    assert model.locator.largest == 40**3
-    assert (model.locator.calls > 1) == (size == 96)
+    assert model.coarse_net.largest == 40**3
+    assert (model.coarse_net.calls > 1) == (size == 96)
 
 
 @pytest.mark.parametrize("off", [0.0, 14.0])
@@ -79,7 +79,7 @@ def test_landmarks_beyond_the_field_of_training_are_found_too(off):
     model = localizer(BallOracle())
     model.grid = GridPlan((52, 52, 52), 1.0, 1, (40, 40, 40))
     np.testing.assert_allclose(look(model, balls(52, at)), at, atol=0.7)
-    assert model.locator.calls == 2 and model.locator.largest == 52**3
+    assert model.coarse_net.calls == 2 and model.coarse_net.largest == 52**3
 
 
 def test_windows_cover_the_volume_and_overlap_by_half():
@@ -101,12 +101,12 @@ def test_windows_cover_the_volume_and_overlap_by_half():
 def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_from_other_sides(blind):
     turn = random_rotation(np.random.default_rng(4), 3, None)
     at = SHAPE @ turn.T + 20.0
-    model = localizer(BallOracle(blind), pose=ShapePose(SHAPE - SHAPE.mean(0), wild=True))
+    model = localizer(BallOracle(blind), pose=MeanShape(SHAPE - SHAPE.mean(0), wild=True))
     np.testing.assert_allclose(look(model, balls(40, at)), at, atol=0.7)
-    assert model.locator.calls == blind + 1
+    assert model.coarse_net.calls == blind + 1
 
 
 def test_it_stops_looking_after_all_sides():
-    model = localizer(BallOracle(blind=100), pose=ShapePose(SHAPE - SHAPE.mean(0), wild=True))
+    model = localizer(BallOracle(blind=100), pose=MeanShape(SHAPE - SHAPE.mean(0), wild=True))
     assert np.isfinite(look(model, balls(40, SHAPE + 20.0))).all()
-    assert model.locator.calls == SIDES
+    assert model.coarse_net.calls == SIDES

@@ -13,7 +13,7 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference import localizer as localizers
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.images import Image
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
@@ -57,9 +57,9 @@ def test_with_little_memory_crops_come_in_smaller_batches_and_give_the_same(mode
     case = model.case("a", phantom(5).image)
     wanted = model.predict(case).positions_mm
     monkeypatch.setattr(localizers, "FEW_CROPS", 4)
-    seen = scarce(model.refiner, most=4)
+    seen = scarce(model.fine_net, most=4)
     np.testing.assert_allclose(model.predict(case).positions_mm, wanted, atol=1e-3)
-    assert max(seen) > 4 and seen.count(4) > 1 and model.most_crops is None
+    assert max(seen) > 4 and seen.count(4) > 1 and model.crops_at_once is None
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -74,12 +74,12 @@ def test_what_fails_once_or_twice_gives_the_same(model, scarce, stage, times):
 def test_at_last_the_cpu_is_tried_and_the_model_goes_back_to_its_device(model, scarce, monkeypatch):
     case, moved = model.case("a", phantom(7).image), []
     monkeypatch.setattr(Localizer, "_move", lambda self, device: moved.append(str(device)))
-    scarce(model.locator, times=2)
+    scarce(model.coarse_net, times=2)
     model.detect(case)
     assert moved == ["cpu", str(model.device)]
 
 
 def test_a_machine_without_memory_says_so(model, scarce):
-    scarce(model.locator, most=0)
+    scarce(model.coarse_net, most=0)
     with pytest.raises(ModelError, match="memory of this machine does not suffice for this image"):
         model.predict(model.case("a", phantom(8).image))

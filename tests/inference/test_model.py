@@ -23,7 +23,7 @@ from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.networks import build
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 
 TASK = phantom_task(2, 3)
 N = len(TASK)
@@ -48,10 +48,10 @@ def small_networks():
 def untrained(refine=True, reference=None):
     torch.manual_seed(0)
     preset = find_preset("scn:default")
-    model = Localizer(TASK, preset, GridPlan((64, 96), None, 32), build.build_locator(preset.network, 2, N).eval())
+    model = Localizer(TASK, preset, GridPlan((64, 96), None, 32), build.build_coarse_net(preset.network, 2, N).eval())
     if refine:
         model.crops = CropPlan(32, 1.5)
-        model.refiner = build.build_refiner(preset.refine.network, 2, N, model.crops.scales).eval()
+        model.fine_net = build.build_fine_net(preset.refine.network, 2, N, model.crops.scales).eval()
     model.calibration = Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.0, 7)
     model.reference = reference
     return model
@@ -78,10 +78,10 @@ def test_a_model_comes_back_to_the_bit(tmp_path, image, refine, reference):
     save_model(tmp_path, model, {"seed": 1})
     again = load_model(tmp_path, TASK)
     assert (again.grid, again.crops, again.calibration) == (model.grid, model.crops, model.calibration)
-    assert again.preset is model.preset and (again.refiner is not None) == refine
-    assert not again.locator.training and (again.reference is None) == (reference is None)
-    for key, value in model.locator.state_dict().items():
-        assert torch.equal(again.locator.state_dict()[key], value)
+    assert again.preset is model.preset and (again.fine_net is not None) == refine
+    assert not again.coarse_net.training and (again.reference is None) == (reference is None)
+    for key, value in model.coarse_net.state_dict().items():
+        assert torch.equal(again.coarse_net.state_dict()[key], value)
     one, two = model.predict(image), again.predict(image)
     np.testing.assert_array_equal(one.positions_mm, two.positions_mm)
     np.testing.assert_array_equal(one.expected_error_mm, two.expected_error_mm)
@@ -231,7 +231,7 @@ def test_weights_of_another_network_are_refused(folder, part, change):
 def test_saving_again_replaces_the_whole_model(folder):
     other = untrained(refine=False)
     save_model(folder, other, {"seed": 9})
-    assert load_model(folder).refiner is None and read_record(folder)["seed"] == 9
+    assert load_model(folder).fine_net is None and read_record(folder)["seed"] == 9
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from shapes import SIDE, ShapeModel, geometry, half_turn, limbs, mirror
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.pose import Similarity, fit_robustly
+from landmarklabel.data.mean_shape import Similarity, fit_robustly
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.prior import PosePrior, condition, learn_prior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -52,8 +52,8 @@ def test_one_labelled_case_is_a_template_that_few_points_lay(dims, count):
         move = Similarity(1.15 * random_rotation(rng, dims, 0.3), np.zeros(dims))
         truth = move.apply(shape - SIDE / 2) + SIDE / 2 + rng.uniform(-40, 40, dims)
         which = far_apart(model.mean, dims)
-        before = distances(condition(prior, prior.usual.in_image(where), *given(truth, [])), truth)
-        after = distances(condition(prior, prior.usual.in_image(where), *given(truth, which)), truth)
+        before = distances(condition(prior, prior.pose_distribution.in_image(where), *given(truth, [])), truth)
+        after = distances(condition(prior, prior.pose_distribution.in_image(where), *given(truth, which)), truth)
         assert after.mean() < 0.05 * model.size and after.mean() < before.mean() / 5
 
 
@@ -76,10 +76,10 @@ def cut(landmarks, kept):
 def held_out_error(prior, model, which, seed=100):
     """Mean distance in mm of the landmarks that were not observed, over 20 fresh shapes."""
     dims, rng = model.mean.shape[1], np.random.default_rng(seed)
-    usual = prior.usual.in_image(geometry(dims))
+    expected_pose = prior.pose_distribution.in_image(geometry(dims))
     left = np.setdiff1d(np.arange(len(model.mean)), which)
     truths = [model.draw(rng) for _ in range(20)]
-    return np.mean([distances(condition(prior, usual, *given(t, which)), t)[left].mean() for t in truths])
+    return np.mean([distances(condition(prior, expected_pose, *given(t, which)), t)[left].mean() for t in truths])
 
 
 @DIMS
@@ -114,10 +114,10 @@ def test_a_landmark_nobody_placed_is_not_known(dims):
     n = len(model.mean)
     prior = learn_prior([(where, cut(s, range(1, n))) for where, s in model.cases(5, 0)])
     assert prior.known.tolist() == [False] + [True] * (n - 1)
-    truth, usual = model.draw(np.random.default_rng(1)), prior.usual.in_image(geometry(dims))
+    truth, expected_pose = model.draw(np.random.default_rng(1)), prior.pose_distribution.in_image(geometry(dims))
     which = far_apart(model.mean[1:], 4)
     with_it, without = ([*(np.array(which) + 1), *extra] for extra in ([0], []))
-    a, b = (condition(prior, usual, *given(truth, w)) for w in (with_it, without))
+    a, b = (condition(prior, expected_pose, *given(truth, w)) for w in (with_it, without))
     np.testing.assert_array_equal(a.mean, b.mean)
     assert distances(a, truth)[1:].mean() < 0.1 * model.size
 
@@ -153,17 +153,20 @@ def test_with_tiny_noise_fixed_points_are_where_they_were_fixed(dims):
     for prior in (learn_prior(ShapeModel(limbs(dims)).cases(1, 0)), ShapeModel(limbs(dims)).prior()):
         truth = ShapeModel(limbs(dims)).draw(np.random.default_rng(8)) + np.random.default_rng(9).normal(0, 3, (1, dims))
         which = far_apart(limbs(dims), 7)
-        posterior = condition(prior, prior.usual.in_image(geometry(dims)), *given(truth, which, noise=1e-3))
+        posterior = condition(prior, prior.pose_distribution.in_image(geometry(dims)), *given(truth, which, noise=1e-3))
         assert distances(posterior, truth)[which].max() < 1e-2
         assert np.sqrt(traces(posterior, dims)[which]).max() < 1e-2
 
 
 @DIMS
 def test_one_point_already_moves_all_others(dims):
-    prior, usual = ShapeModel(limbs(dims)).prior(), ShapeModel(limbs(dims)).prior().usual.in_image(geometry(dims))
-    start = condition(prior, usual, *given(limbs(dims), [])).mean
+    prior, expected_pose = (
+        ShapeModel(limbs(dims)).prior(),
+        ShapeModel(limbs(dims)).prior().pose_distribution.in_image(geometry(dims)),
+    )
+    start = condition(prior, expected_pose, *given(limbs(dims), [])).mean
     shift = np.arange(1, dims + 1) * 8.0
-    moved = condition(prior, usual, *given(start + shift, [0])).mean - start
+    moved = condition(prior, expected_pose, *given(start + shift, [0])).mean - start
     assert (moved @ shift / (shift @ shift)).min() > 0.2
 
 
@@ -171,11 +174,11 @@ def test_one_point_already_moves_all_others(dims):
 def test_an_observed_point_never_makes_anything_less_certain(dims):
     model = ShapeModel(limbs(dims))
     prior, rng = model.prior(), np.random.default_rng(6)
-    usual = prior.usual.in_image(geometry(dims))
+    expected_pose = prior.pose_distribution.in_image(geometry(dims))
     truth, order = model.draw(rng), rng.permutation(len(model.mean))
-    before = condition(prior, usual, *given(truth, []), rounds=1)
+    before = condition(prior, expected_pose, *given(truth, []), rounds=1)
     for count in range(1, len(order) + 1):
-        after = condition(prior, usual, *given(truth, order[:count]), rounds=1)
+        after = condition(prior, expected_pose, *given(truth, order[:count]), rounds=1)
         lost = np.linalg.eigvalsh(before.covariance - after.covariance)
         assert lost.min() > -1e-6 * lost.max() and lost.max() > 0
         before = after
@@ -185,12 +188,12 @@ def test_an_observed_point_never_makes_anything_less_certain(dims):
 def test_a_point_where_it_was_expected_makes_all_others_more_certain(dims):
     model = ShapeModel(limbs(dims))
     prior, rng = model.prior(), np.random.default_rng(6)
-    usual, order = prior.usual.in_image(geometry(dims)), rng.permutation(len(model.mean))
+    expected_pose, order = prior.pose_distribution.in_image(geometry(dims)), rng.permutation(len(model.mean))
     points = given(model.draw(rng), order[:3])[0]
-    before = condition(prior, usual, *given(points, order[:3]), rounds=20)
+    before = condition(prior, expected_pose, *given(points, order[:3]), rounds=20)
     for i in order[3:]:
         points[i] = before.mean[i]
-        after = condition(prior, usual, *given(points, slice(None)), rounds=20)
+        after = condition(prior, expected_pose, *given(points, slice(None)), rounds=20)
         assert (traces(after, dims) <= 1.001 * traces(before, dims)).all()
         before = after
 
@@ -200,11 +203,14 @@ def test_a_point_where_it_was_expected_makes_all_others_more_certain(dims):
 def test_moving_turning_and_scaling_points_and_pose_moves_turns_and_scales_the_answer(dims, reflected):
     model, rng = ShapeModel(limbs(dims)), np.random.default_rng(2)
     prior = learn_prior(model.cases(5, 0))
-    usual, truth, which = prior.usual.in_image(geometry(dims)), model.draw(rng), far_apart(model.mean, 6)
+    expected_pose, truth, which = prior.pose_distribution.in_image(geometry(dims)), model.draw(rng), far_apart(model.mean, 6)
     turn = random_rotation(rng, dims, None) @ (mirror(dims) if reflected else np.eye(dims))
     move = Similarity(2.5 * turn, rng.normal(0, 300, dims))
-    there = PosePrior(move.after(usual.expected), (2.5 * usual.spread[0], *usual.spread[1:]))
-    here, moved = condition(prior, usual, *given(truth, which)), condition(prior, there, *given(move.apply(truth), which, 0.125))
+    there = PosePrior(move.after(expected_pose.expected), (2.5 * expected_pose.spread[0], *expected_pose.spread[1:]))
+    here, moved = (
+        condition(prior, expected_pose, *given(truth, which)),
+        condition(prior, there, *given(move.apply(truth), which, 0.125)),
+    )
     np.testing.assert_allclose(moved.mean, move.apply(here.mean), atol=1e-6)
     np.testing.assert_allclose(traces(moved, dims), 2.5**2 * traces(here, dims), rtol=1e-6)
     assert moved.misfit == pytest.approx(here.misfit) and moved.pose.mirrored == reflected
@@ -213,7 +219,7 @@ def test_moving_turning_and_scaling_points_and_pose_moves_turns_and_scales_the_a
 @DIMS
 def test_where_any_pose_is_usual_a_turned_case_gets_the_turned_answer(dims):
     model = ShapeModel(limbs(dims))
-    prior, expected = model.prior(), model.prior().usual.in_image(geometry(dims)).expected
+    prior, expected = model.prior(), model.prior().pose_distribution.in_image(geometry(dims)).expected
     anywhere = PosePrior(expected, (1e3, 3.0, 30.0))
     truth, which = model.draw(np.random.default_rng(3)), far_apart(model.mean, 8)
     here = condition(prior, anywhere, *given(truth, which), rounds=30)
@@ -234,7 +240,7 @@ def test_a_pose_is_usual_by_field_of_view_where_sizes_follow_it():
     large = ImageGeometry.identity((800, 800), 1.0)
     for cases, ratio in ((follow, 800 / SIDE), (in_mm, 1.0)):
         prior = learn_prior(cases)
-        pose = prior.usual.in_image(large).expected
+        pose = prior.pose_distribution.in_image(large).expected
         assert pose.scale * prior.pose.size == pytest.approx(ratio * model.size, rel=0.15)
         assert np.abs(pose.offset - 400).max() < 80
 
@@ -248,15 +254,15 @@ def test_one_turned_case_of_many_does_not_change_what_is_usual_wherever_it_stand
     turned = model.draw(np.random.default_rng(5), half_turn(dims))
     cases[place] = where, LandmarkSet.of_positions(model.task, turned)
     after = learn_prior(cases)
-    assert not after.pose.wild and after.usual.spread[2] < 1.1
-    laid = [prior.usual.in_image(where).expected.apply(prior.pose.mean) for prior in (before, after)]
+    assert not after.pose.arbitrary_orientation and after.pose_distribution.spread[2] < 1.1
+    laid = [prior.pose_distribution.in_image(where).expected.apply(prior.pose.mean) for prior in (before, after)]
     assert np.linalg.norm(laid[1] - laid[0], axis=1).max() < 0.3 * model.size
 
 
 def test_a_case_turned_by_180_degrees_is_found_from_a_start_nearby():
     model = ShapeModel(limbs(2))
     prior = model.prior()
-    usual, truth = prior.usual.in_image(geometry(2)), model.draw(np.random.default_rng(1), half_turn(2))
-    start = PosePrior(Similarity(half_turn(2), usual.expected.offset), usual.spread)
+    expected_pose, truth = prior.pose_distribution.in_image(geometry(2)), model.draw(np.random.default_rng(1), half_turn(2))
+    start = PosePrior(Similarity(half_turn(2), expected_pose.expected.offset), expected_pose.spread)
     which = far_apart(model.mean, 6)
     assert distances(condition(prior, start, *given(truth, which)), truth).mean() < 0.08 * model.size

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from shapes import SIDE, ShapeModel, candidates, geometry, half_turn, limbs, mirror
 
-from landmarklabel.data.pose import Similarity
+from landmarklabel.data.mean_shape import Similarity
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, LocalMaps
-from landmarklabel.inference.interactive import FOUND
 from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.shape_fit import FOUND
 from landmarklabel.inference.suggest import suggest
 from landmarklabel.landmarks import LandmarkSet, Status
 
@@ -103,7 +103,7 @@ def test_without_a_prior_detections_are_shown_as_they_are(dims):
     seen = evidence(rng, swap(truth, 6, 7))
     s = suggest(task, geometry(dims), None, seen, calibrated(len(task)))
     np.testing.assert_array_equal(s.landmarks.positions_mm, seen.positions_mm)
-    assert not s.flagged.any() and s.explained is None and s.next is None
+    assert not s.flagged.any() and s.shape_fit is None and s.next is None
 
 
 @DIMS
@@ -113,7 +113,7 @@ def test_a_second_candidate_that_takes_the_place_of_the_first_is_flagged(dims):
     wrong[9] += 40
     seen = evidence(rng, wrong, np.where(np.isin(np.arange(len(task)), 9)[:, None], truth, rng.uniform(0, SIDE, truth.shape)))
     s = suggest(task, geometry(dims), prior, seen, calibrated(len(task)))
-    assert np.flatnonzero(s.flagged).tolist() == [9] and s.explained.chosen[9] == 1
+    assert np.flatnonzero(s.flagged).tolist() == [9] and s.shape_fit.assignment[9] == 1
     np.testing.assert_array_equal(s.landmarks.positions_mm[9], seen.candidates.positions_mm[9, 1])
     np.testing.assert_array_equal(s.detected_mm[9], seen.positions_mm[9])
 
@@ -188,7 +188,7 @@ def test_with_a_prior_alone_everything_is_predicted_with_an_honest_expected_erro
 def test_with_neither_model_nor_prior_all_is_unset(dims):
     task, _, truth, _ = setting(dims)
     s = suggest(task, geometry(dims), None, None, Calibration())
-    assert s.landmarks.status == (Status.UNSET,) * len(task) and s.next is None and s.explained is None
+    assert s.landmarks.status == (Status.UNSET,) * len(task) and s.next is None and s.shape_fit is None
     assert np.isnan(s.landmarks.expected_error_mm).all()
 
 
@@ -237,7 +237,7 @@ def test_the_others_decide_between_two_peaks_of_the_local_map(dims, true_peak):
     seen.candidates.covariance_mm2[3] = seen.covariance_mm2[3] = 15.0**2 * np.eye(dims)
     seen = replace(seen, maps=LocalMaps(logits, places))
     s = suggest(task, geometry(dims), prior, seen, calibrated(n))
-    assert s.explained.chosen[3] == FOUND and not s.flagged.any()
+    assert s.shape_fit.assignment[3] == FOUND and not s.flagged.any()
     assert off(s, truth)[3] < 3 and off(s, truth).max() < 3
     plain = suggest(task, geometry(dims), prior, replace(seen, maps=None), calibrated(n))
     assert off(plain, truth)[3] > 10

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from landmarklabel.networks.build import build_locator, build_refiner
+from landmarklabel.networks.build import build_coarse_net, build_fine_net
 from landmarklabel.networks.default import DefaultSCN, unshuffle
-from landmarklabel.networks.refiner import LocalRefiner
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.fine_net import FineNet
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.losses import cells_loss
 
 N = 5
@@ -20,7 +20,7 @@ OURS = pytest.mark.parametrize("preset", ["scn:default", "scn:single"])
 def built(preset, dims):
     """A preset's network, and that the preset's own numbers fit it."""
     preset = find_preset(preset)
-    network = build_locator(preset.network, dims, N)
+    network = build_coarse_net(preset.network, dims, N)
     assert preset.stride == network.stride and preset.multiple[dims] % network.multiple == 0
     return network
 
@@ -52,7 +52,7 @@ def test_the_built_network_takes_multiples_of_what_it_says(preset, dims):
 
 @DIMS
 def test_the_refiner_gives_one_map_a_crop(dims):
-    refiner = LocalRefiner(dims, N, 2, SMALL[dims]).eval()
+    refiner = FineNet(dims, N, 2, SMALL[dims]).eval()
     for size in cell_sizes(dims, refiner.multiple):
         output = refiner(torch.rand(3, 2, *size), torch.tensor([4, 0, 4]))
         assert output.logits.shape == (3, 1, *(s // refiner.stride for s in size)) and output.absent.shape == (3, 1)
@@ -60,7 +60,7 @@ def test_the_refiner_gives_one_map_a_crop(dims):
 
 @DIMS
 def test_the_refiner_knows_which_landmark_it_looks_for(dims):
-    refiner = build_refiner("shared", dims, N, 2).eval()
+    refiner = build_fine_net("shared", dims, N, 2).eval()
     crop = torch.rand(1, 2, *(refiner.multiple,) * dims).expand(3, -1, *(-1,) * dims)
     with torch.inference_mode():
         one, same, other = refiner(crop, torch.tensor([1, 1, 2])).logits
@@ -95,7 +95,7 @@ def test_gradients_reach_every_parameter(preset, dims):
 @DIMS
 def test_gradients_reach_every_parameter_of_the_refiner(dims):
     torch.manual_seed(0)
-    refiner = build_refiner("shared", dims, N, 2)
+    refiner = build_fine_net("shared", dims, N, 2)
     size = (refiner.multiple * 2,) * dims
     output = refiner(torch.rand(N, 2, *size), torch.arange(N))
     some_loss(*output, refiner.stride, size).backward()

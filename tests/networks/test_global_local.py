@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from landmarklabel.networks.decoding import read_votes
 from landmarklabel.networks.global_local import (
     NoothoutGlobal,
     NoothoutLocal,
@@ -16,7 +17,6 @@ from landmarklabel.networks.global_local import (
     decode_log,
     encode_log,
 )
-from landmarklabel.networks.readout import read_votes
 
 
 def parameters(module: nn.Module) -> int:

@@ -23,7 +23,7 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
@@ -81,7 +81,7 @@ def test_all_48_axis_orders_give_the_same_world_answer(order, flips):
     model = oracle()
     reference = model.look(model.case("a", blob(BASE)))
     found = model.look(model.case("b", blob(stored(BASE, order, flips))))
-    np.testing.assert_allclose(found.first_mm, reference.first_mm, atol=0.05 * 0.9)
+    np.testing.assert_allclose(found.coarse_mm, reference.coarse_mm, atol=0.05 * 0.9)
     np.testing.assert_allclose(found.positions_mm, reference.positions_mm, atol=0.05 * 0.9)
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
 

@@ -25,7 +25,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_geometry
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
 
 LIB = Path(landmarklabel.__file__).resolve().parents[1]  # the server under test is this checkout's
 APP = Path(__file__).resolve().parents[2] / "apps" / "landmarks"
@@ -56,8 +56,8 @@ class Material:
         return path
 
     @property
-    def shelf(self) -> ModelShelf:
-        return ModelShelf(self.study / ".landmarklabel" / "models" / "scn")
+    def registry(self) -> ModelRegistry:
+        return ModelRegistry(self.study / ".landmarklabel" / "models" / "scn")
 
 
 def phantoms(folder: Path, count: int, size: Sequence[int] = (96, 128), n_landmarks: int = 8) -> Material:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from serving import phantoms
 
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.server.infer import LandmarkInfer
 from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
@@ -26,9 +26,9 @@ def infer(tmp_path_factory):
     study = Study(material.study, material.task)
     cases, preset = load_cases(study, material.truth), find_preset("scn", 2)
     config = FitConfig(preset, Budget(steps=4), device=torch.device("cpu"))
-    fit(material.task, cases[:4], [], config, material.shelf.candidate)
-    material.shelf.settle(Decision(True, "for the test"))
-    yield LandmarkInfer(study, preset, material.shelf)
+    fit(material.task, cases[:4], [], config, material.registry.candidate)
+    material.registry.settle(Decision(True, "for the test"))
+    yield LandmarkInfer(study, preset, material.registry)
     study.close()
 
 
@@ -44,12 +44,12 @@ def given(infer, *places) -> dict:
 def test_an_update_runs_no_network_once_the_image_was_looked_at(infer, path):
     infer.suggest(path, given(infer))
     model, passes = infer.model(), []
-    hooks = [m.register_forward_hook(lambda *_: passes.append(1)) for m in (model.locator, model.refiner)]
+    hooks = [m.register_forward_hook(lambda *_: passes.append(1)) for m in (model.coarse_net, model.fine_net)]
     for places in ([(30.0, 40.0)], [(30.0, 40.0), (50.0, 60.0)], [(70.0, 20.0)]):
         answer = infer.suggest(path, given(infer, *places), further=False)
         assert answer.suggestion.landmarks.positions_mm[0].tolist() == list(places[0])
     assert passes == []
-    infer.look_further(path, given(infer, (5.0, 5.0)))
+    infer.second_pass(path, given(infer, (5.0, 5.0)))
     for hook in hooks:
         hook.remove()
 
@@ -58,14 +58,14 @@ def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, 
     infer.suggest(path, given(infer))
     model, begun, go_on = infer.model(), threading.Event(), threading.Event()
 
-    def slow(case, seen, explained):
+    def slow(case, seen, shape_fit):
         begun.set()
         assert go_on.wait(DEADLINE_S)
         return seen
 
     monkeypatch.setattr(model, "look_further", slow)
     monkeypatch.setattr(model, "wants_another_look", lambda *_: True)
-    other = threading.Thread(target=infer.look_further, args=(path, given(infer, (11.0, 12.0))))
+    other = threading.Thread(target=infer.second_pass, args=(path, given(infer, (11.0, 12.0))))
     other.start()
     assert begun.wait(DEADLINE_S)
     answered = threading.Event()

@@ -17,7 +17,7 @@ import requests
 import torch
 from serving import Material, phantoms
 
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
@@ -35,8 +35,8 @@ def material(tmp_path_factory) -> Material:
         study.save(image_id, landmarks, author="ann")
     study.close()
     config = FitConfig(find_preset("scn", 2), Budget(steps=2), device=torch.device("cpu"))
-    fit(material.task, cases, [], config, material.shelf.candidate)
-    assert material.shelf.settle(Decision(True, "for the test")) == 1
+    fit(material.task, cases, [], config, material.registry.candidate)
+    assert material.registry.settle(Decision(True, "for the test")) == 1
     return material
 
 

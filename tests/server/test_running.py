@@ -22,7 +22,7 @@ from serving import LIB, START_S, Material, is_alive, phantoms, processes_of, wa
 from test_access import another_address, self_signed
 
 from landmarklabel.io.files import write_json
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.server.console import said_of_models
 from landmarklabel.server.running import address
 from landmarklabel.services.cases import load_cases
@@ -54,10 +54,10 @@ def publish_a_model(material: Material, name: str = "scn") -> None:
     study = Study(material.study, material.task)
     cases = load_cases(study, dict(list(material.truth.items())[:2]))
     study.close()
-    shelf = type(material.shelf)(material.study / ".landmarklabel" / "models" / name)
+    registry = type(material.registry)(material.study / ".landmarklabel" / "models" / name)
     config = FitConfig(find_preset(name.replace("_", ":"), 2), Budget(steps=2), device=torch.device("cpu"))
-    fit(material.task, cases, [], config, shelf.candidate)
-    assert shelf.settle(Decision(True, "for the test")) == 1
+    fit(material.task, cases, [], config, registry.candidate)
+    assert registry.settle(Decision(True, "for the test")) == 1
 
 
 def free_port() -> int:

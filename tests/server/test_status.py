@@ -11,8 +11,8 @@ from PIL import Image as Picture
 from serving import wait_until
 
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.server.pool import PoolWatch
 from landmarklabel.server.status import StatusPage
+from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
@@ -35,7 +35,7 @@ def page(tmp_path_factory):
         study.verify()
         leases = Leases(folder / ".landmarklabel" / "leases.json")
         leases.take("bob", ["c100"], min)
-        watch = PoolWatch(study)
+        watch = PoolMonitor(study)
         watch.start()
         wait_until(lambda: len(watch.pictures) == 120, 60, "the pictures", 0.1)
         watch.stop()

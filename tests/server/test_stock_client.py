@@ -16,14 +16,14 @@ from serving import APP, Material, is_alive, phantoms, wait_until
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import read_table
 from landmarklabel.landmarks import LandmarkTask, Status
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.services.cases import load_cases
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
-from landmarklabel.training.publishing import Decision, ModelShelf
+from landmarklabel.training.publishing import Decision, ModelRegistry
 
 
 def hands(folder: Path, data: Path, count: int = 12) -> Material:
@@ -86,11 +86,11 @@ def trained(server, material, labelled) -> dict:
 def publish_hardly_trained(material: Material, method: str) -> None:
     """Let a model of two steps answer, which the gate would not."""
     study, preset = Study(material.study, material.task), find_preset(method, material.task.dims)
-    cases, shelf = load_cases(study, study.labelled()), ModelShelf(material.study / ".landmarklabel" / "models" / method)
+    cases, registry = load_cases(study, study.labelled()), ModelRegistry(material.study / ".landmarklabel" / "models" / method)
     study.close()
     config = FitConfig(preset, Budget(steps=2), device=torch.device("cpu"))
-    fit(material.task, cases, [], config, shelf.candidate)
-    shelf.settle(Decision(True, "for the test"))
+    fit(material.task, cases, [], config, registry.candidate)
+    registry.settle(Decision(True, "for the test"))
 
 
 def positions(answer: dict, task: LandmarkTask) -> np.ndarray:
@@ -285,7 +285,7 @@ def test_a_stopped_training_leaves_nothing_behind_and_a_new_one_decides(server, 
     assert not client.train_status(check_if_running=True)
     wait_until(lambda: server.stats()["state"] == "stopped", 10, "the training to be reported as stopped")
     assert server.stats()["reason"]
-    with material.shelf.training_lock():  # free again; raises StudyError otherwise
+    with material.registry.training_lock():  # free again; raises StudyError otherwise
         pass
     assert psutil.Process(server.process.pid).children(recursive=True) == []
     before = client.info()["models"]["scn"]["version"]
@@ -293,6 +293,6 @@ def test_a_stopped_training_leaves_nothing_behind_and_a_new_one_decides(server, 
     assert stats["state"] == "done" and "validation" in stats["reason"]
     live = client.info()["models"]["scn"]["version"]
     assert stats["version"] == live == before + stats["published"]
-    assert material.shelf.record()["version"] == live and material.shelf.versions()[-1] == live
-    assert material.shelf.record()["history"][-1]["what"] == ("published" if stats["published"] else "kept")
-    assert not (material.shelf.candidate / "state").exists()
+    assert material.registry.record()["version"] == live and material.registry.versions()[-1] == live
+    assert material.registry.record()["history"][-1]["what"] == ("published" if stats["published"] else "kept")
+    assert not (material.registry.candidate / "state").exists()

@@ -46,7 +46,7 @@ def test_a_training_ends_after_its_server_was_killed(tmp_path, running_server):
         assert stats["state"] == "stopped" and stats["reason"]
         stats = server.train({"max_epochs": 1})
         assert stats["state"] == "done" and stats["version"] == int(stats["published"])  # two steps rarely beat the template
-        assert not material.shelf.candidate.exists()
+        assert not material.registry.candidate.exists()
 
 
 def test_a_restarted_server_goes_on_with_what_ran_and_with_what_waited(tmp_path, running_server):
@@ -62,7 +62,7 @@ def test_a_restarted_server_goes_on_with_what_ran_and_with_what_waited(tmp_path,
         wait_until(lambda: not processes_of(material.study), 30, "the training to end by itself")
     with running_server(material) as server:
         wait_until(lambda: json.loads(waiting.read_text(encoding="utf-8")) == [], 500, "all three trainings to be done", 0.5)
-        assert len(material.shelf.record()["history"]) == 3
+        assert len(material.registry.record()["history"]) == 3
     with running_server(material) as server:
         assert server.http("GET", "/train/?check_if_running=true").status_code == 404
 

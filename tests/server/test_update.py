@@ -12,7 +12,7 @@ import torch
 from serving import Material, phantoms, wait_until
 
 import landmarklabel
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
@@ -118,8 +118,8 @@ def trained(material, server) -> None:
     cases = load_cases(study, study.labelled())
     study.close()
     config = FitConfig(find_preset("scn", 2), Budget(steps=60), device=torch.device("cpu"))
-    fit(material.task, cases[:5], cases[5:], config, material.shelf.candidate)
-    assert material.shelf.settle(Decision(True, "for the test")) == 1
+    fit(material.task, cases[:5], cases[5:], config, material.registry.candidate)
+    assert material.registry.settle(Decision(True, "for the test")) == 1
 
 
 def test_with_a_model_points_of_a_person_never_move_and_the_others_follow(server, material, other, trained):

@@ -19,7 +19,7 @@ from serving import Material, phantoms, wait_until
 
 from landmarklabel.io.markups import dump_markups, parse_markups
 from landmarklabel.server.datastore import LEFT_OUT, LandmarkDatastore
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
 PATIENT = b"DOE_JANE_19700101"

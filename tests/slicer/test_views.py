@@ -48,7 +48,7 @@ def phantom() -> np.ndarray:
     return voxels
 
 
-class Reading:
+class DecodedLandmarks:
     """A scene with a volume, its landmarks, an axial and a coronal view, and what the landmarks' listener was told."""
 
     def __init__(self):
@@ -87,7 +87,7 @@ class Reading:
 
 @pytest.fixture()
 def reading():
-    reading = Reading()
+    reading = DecodedLandmarks()
     yield reading
     reading.close()
 

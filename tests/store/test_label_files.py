@@ -12,7 +12,7 @@ from tests.store.studies import execute, label_file, on_file, points
 from landmarklabel.errors import Conflict
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, Status
-from landmarklabel.store.bodies import body_of, same_landmarks
+from landmarklabel.store.revision_json import body_of, same_landmarks
 from landmarklabel.store.study import Study
 
 # --- files that people touch -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.store import study_task
 from landmarklabel.store.study import Study
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "made_by_77eac5a.tar.xz"
 
@@ -63,7 +63,7 @@ def test_it_goes_on_from_there(made):
 
 def test_the_model_answers_the_same(made):
     study = Study(made / "study", LandmarkTask.load(made / "task.json"))
-    model = load_model(ModelShelf(study.models_dir / "scn").live(), study.task)
+    model = load_model(ModelRegistry(study.models_dir / "scn").live(), study.task)
     kept = json.loads((made / "answers.json").read_text(encoding="utf-8"))
     given = {"fixed": {n: np.array(p) for n, p in kept["fixed"].items()}, "absent": kept["absent"]}
     for image_id, answers in kept["answers"].items():

@@ -13,7 +13,7 @@ from tests.store.studies import label_file, on_file, points
 
 from landmarklabel.errors import Busy, Conflict, StudyError
 from landmarklabel.io.markups import dump_markups
-from landmarklabel.store.bodies import landmarks_of
+from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.revisions import RevisionStore
 from landmarklabel.store.study import Study
 

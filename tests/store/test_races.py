@@ -17,7 +17,7 @@ from landmarklabel.io import locks, swap
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups, write_markups
 from landmarklabel.store import label_files
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
 

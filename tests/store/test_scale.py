@@ -11,7 +11,7 @@ from tests.store.studies import age, label_file, points
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.store import audit, revisions
-from landmarklabel.store.bodies import body_of
+from landmarklabel.store.revision_json import body_of
 from landmarklabel.store.revisions import RevisionStore
 from landmarklabel.store.study import Study
 

@@ -10,8 +10,8 @@ from tests.store.studies import label_file, on_file, points
 
 from landmarklabel.errors import Conflict, LandmarkFileError, NotFound, StudyError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.store.bodies import body_of, landmarks_of, same_landmarks
 from landmarklabel.store.database import StoreFault
+from landmarklabel.store.revision_json import body_of, landmarks_of, same_landmarks
 
 # --- labels ----------------------------------------------------------------------------------------------------------
 

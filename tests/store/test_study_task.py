@@ -13,7 +13,7 @@ from landmarklabel.errors import Busy, StudyError, TaskMismatch
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, ScaleRule, Status
 from landmarklabel.store import study_changes, study_task
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
 OTHERS = {

@@ -23,10 +23,10 @@ from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks import build
-from landmarklabel.networks.registry import PRESETS, find_preset
+from landmarklabel.networks.presets import PRESETS, find_preset
 from landmarklabel.training.fit import FitConfig, _plan_crops, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
-from landmarklabel.training.stages import LocatorStage, draw_cases
+from landmarklabel.training.stages import CoarseStage, draw_cases
 
 TASK = phantom_task(2, 6)
 STEPS = 160
@@ -366,7 +366,7 @@ def test_crops_show_at_most_half_of_a_small_volume(side, wanted):
     cases = [Case("a", image, LandmarkSet.empty(task))]
     model = SimpleNamespace(task=task, grid=GridPlan((48, 48, 48), 3.0, 16))
     plan = _plan_crops(preset, model, cases)
-    assert plan.size == wanted and plan.wide_jitter == pytest.approx(0.35 * wanted)
+    assert plan.size == wanted and plan.outlier_jitter == pytest.approx(0.35 * wanted)
     assert plan.rounds == (2 if wanted < 24 else 1)
 
 
@@ -401,13 +401,13 @@ def test_unlabelled_images_teach_a_second_round_on_any_processor(tmp_path, monke
 
 def test_new_and_hard_cases_are_shown_twice_as_often(tmp_path, monkeypatch):
     shown = Counter()
-    batch = LocatorStage.batch
+    batch = CoarseStage.batch
 
     def counted(stage, step):
         shown.update(c.image_id for c in draw_cases(stage.cases, stage.batch_size, step, stage.seed))
         return batch(stage, step)
 
-    monkeypatch.setattr(LocatorStage, "batch", counted)
+    monkeypatch.setattr(CoarseStage, "batch", counted)
     fit(TASK, TRAIN[:6], [], config(steps=40, twice=frozenset({"case2", "case5"})), tmp_path / "model")
     assert shown["case2"] == shown["case5"] == 2 * shown["case0"] > 0
     assert sorted(read_record(tmp_path / "model")["train_labels"]) == [f"case{i}" for i in range(6)]

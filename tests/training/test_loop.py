@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from landmarklabel.errors import ModelError
 from landmarklabel.io.checkpoints import load_tensors
-from landmarklabel.networks.registry import Optimization
+from landmarklabel.networks.presets import Optimization
 from landmarklabel.training.loop import Budget, Cancelled, run_stage
 
 STEPS = 30

@@ -16,7 +16,7 @@ from landmarklabel.errors import NotFound, StudyError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
-from landmarklabel.training.publishing import Decision, ModelShelf, capped_error_mm, decide
+from landmarklabel.training.publishing import Decision, ModelRegistry, capped_error_mm, decide
 
 TASK = LandmarkTask("t", ("a", "b"), 2)
 IMAGE = Image(ImageGeometry.identity((60, 80)), np.zeros((80, 60), np.uint8))  # a diagonal of 100 mm: the cap is 5
@@ -87,107 +87,107 @@ def test_a_first_model_and_an_unmeasurable_one_go_live():
 
 
 @pytest.fixture
-def shelf(tmp_path):
-    return ModelShelf(tmp_path / "models" / "scn")
+def registry(tmp_path):
+    return ModelRegistry(tmp_path / "models" / "scn")
 
 
-def finish(shelf, content):
-    shelf.candidate.mkdir(parents=True)
-    (shelf.candidate / "model.json").write_text(content, encoding="utf-8")
+def finish(registry, content):
+    registry.candidate.mkdir(parents=True)
+    (registry.candidate / "model.json").write_text(content, encoding="utf-8")
 
 
-def test_an_empty_shelf(shelf):
-    assert shelf.live() is None and shelf.versions() == [] and shelf.record() == {"version": 0, "history": []}
+def test_an_empty_shelf(registry):
+    assert registry.live() is None and registry.versions() == [] and registry.record() == {"version": 0, "history": []}
     with pytest.raises(NotFound, match=r"no version 0 to go back to; stored: \[\]"):
-        shelf.roll_back()
-    assert not shelf.is_training()
+        registry.roll_back()
+    assert not registry.is_training()
 
 
-def test_publish_keep_and_roll_back(shelf):
-    finish(shelf, "one")
-    assert shelf.settle(BETTER) == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
-    finish(shelf, "two")
-    assert shelf.settle(WORSE) == 1 and not shelf.candidate.exists() and shelf.versions() == [1]
-    finish(shelf, "three")
-    assert shelf.settle(BETTER) == 2 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
-    assert shelf.roll_back() == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
-    assert shelf.roll_back(2) == 2 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
+def test_publish_keep_and_roll_back(registry):
+    finish(registry, "one")
+    assert registry.settle(BETTER) == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
+    finish(registry, "two")
+    assert registry.settle(WORSE) == 1 and not registry.candidate.exists() and registry.versions() == [1]
+    finish(registry, "three")
+    assert registry.settle(BETTER) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
+    assert registry.roll_back() == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
+    assert registry.roll_back(2) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
     with pytest.raises(NotFound, match=r"no version 7 to go back to; stored: \[1, 2\]"):
-        shelf.roll_back(7)
-    history = shelf.record()["history"]
+        registry.roll_back(7)
+    history = registry.record()["history"]
     assert [(h["version"], h["what"]) for h in history] == [
         (1, "published"), (1, "kept"), (2, "published"), (1, "rolled back"), (2, "rolled back")
     ]  # fmt: skip
     assert history[1]["reason"] == "worse"
 
 
-def test_a_new_version_never_takes_the_number_of_an_old_one(shelf):
+def test_a_new_version_never_takes_the_number_of_an_old_one(registry):
     for content in ("one", "two"):
-        finish(shelf, content)
-        shelf.settle(BETTER)
-    shelf.roll_back(1)
-    finish(shelf, "three")
-    assert shelf.settle(BETTER) == 3 and shelf.versions() == [1, 2, 3]
-    assert (shelf.folder / "versions" / "0002" / "model.json").read_text(encoding="utf-8") == "two"
+        finish(registry, content)
+        registry.settle(BETTER)
+    registry.roll_back(1)
+    finish(registry, "three")
+    assert registry.settle(BETTER) == 3 and registry.versions() == [1, 2, 3]
+    assert (registry.folder / "versions" / "0002" / "model.json").read_text(encoding="utf-8") == "two"
 
 
-def test_the_pointer_is_replaced_in_one_step(shelf, monkeypatch):
+def test_the_pointer_is_replaced_in_one_step(registry, monkeypatch):
     """A crash at the moment of publishing leaves the old model live, whole."""
-    finish(shelf, "one")
-    shelf.settle(BETTER)
-    finish(shelf, "two")
+    finish(registry, "one")
+    registry.settle(BETTER)
+    finish(registry, "two")
 
     def crash(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        shelf.settle(BETTER)
+        registry.settle(BETTER)
     monkeypatch.undo()
-    assert shelf.record()["version"] == 1 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "one"
-    finish(shelf, "three")
-    assert shelf.settle(BETTER) == 3 and (shelf.live() / "model.json").read_text(encoding="utf-8") == "three"
-    assert [p.name for p in shelf.folder.iterdir() if p.name.startswith(".")] == []
+    assert registry.record()["version"] == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
+    finish(registry, "three")
+    assert registry.settle(BETTER) == 3 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
+    assert [p.name for p in registry.folder.iterdir() if p.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"version": 1', "[]", "3", '"x"', '{"version": 1}', '{"history": []}',
                                   '{"version": "../../x", "history": []}', "\x00\xff", "[" * 100_000])  # fmt: skip
-def test_a_damaged_pointer_is_refused_by_text(shelf, text):
-    finish(shelf, "one")
-    shelf.settle(BETTER)
-    shelf.pointer.write_bytes(text.encode("latin-1"))
-    for read in (shelf.live, shelf.record, shelf.roll_back):
+def test_a_damaged_pointer_is_refused_by_text(registry, text):
+    finish(registry, "one")
+    registry.settle(BETTER)
+    registry.pointer.write_bytes(text.encode("latin-1"))
+    for read in (registry.live, registry.record, registry.roll_back):
         with pytest.raises(StudyError, match=r"live\.json: damaged; delete it to start over, the versions stay"):
             read()
 
 
-def test_history_does_not_grow_for_ever(shelf):
-    shelf.folder.mkdir(parents=True)
-    shelf.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}), encoding="utf-8")
-    shelf.settle(WORSE)
-    assert len(shelf.record()["history"]) == 500 and shelf.record()["history"][-1]["what"] == "kept"
+def test_history_does_not_grow_for_ever(registry):
+    registry.folder.mkdir(parents=True)
+    registry.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}), encoding="utf-8")
+    registry.settle(WORSE)
+    assert len(registry.record()["history"]) == 500 and registry.record()["history"][-1]["what"] == "kept"
 
 
 # ------------------------------------------------------------------ one training at a time
 
 
-def test_a_second_training_in_this_process_is_refused(shelf):
-    with shelf.training_lock():
-        assert shelf.is_training()
+def test_a_second_training_in_this_process_is_refused(registry):
+    with registry.training_lock():
+        assert registry.is_training()
         with (
             pytest.raises(StudyError, match="model 'scn' is already being trained; wait or stop that run"),
-            shelf.training_lock(),
+            registry.training_lock(),
         ):
             pass
-    assert not shelf.is_training()
-    with shelf.training_lock():
+    assert not registry.is_training()
+    with registry.training_lock():
         pass
 
 
-def test_an_error_lets_go_of_the_lock(shelf):
-    with pytest.raises(ZeroDivisionError), shelf.training_lock():
+def test_an_error_lets_go_of_the_lock(registry):
+    with pytest.raises(ZeroDivisionError), registry.training_lock():
         raise ZeroDivisionError
-    assert not shelf.is_training()
+    assert not registry.is_training()
 
 
 HOLD = """
@@ -199,19 +199,19 @@ with ModelShelf(sys.argv[1]).training_lock():
 """
 
 
-def test_another_process_keeps_us_out_until_it_is_killed(shelf):
+def test_another_process_keeps_us_out_until_it_is_killed(registry):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(shelf.folder)], stdout=subprocess.PIPE, env=environment, encoding="utf-8"
+        [sys.executable, "-c", HOLD, str(registry.folder)], stdout=subprocess.PIPE, env=environment, encoding="utf-8"
     )
     try:
         assert holder.stdout.readline().strip() == "held"
-        assert shelf.is_training()
-        with pytest.raises(StudyError, match="already being trained"), shelf.training_lock():
+        assert registry.is_training()
+        with pytest.raises(StudyError, match="already being trained"), registry.training_lock():
             pass
     finally:
         holder.kill()
         holder.wait(30)
-    assert not shelf.is_training()
-    with shelf.training_lock():
+    assert not registry.is_training()
+    with registry.training_lock():
         pass

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = 8  # cases seen before they were labelled, without which nothing can be said
-AHEAD = 10  # labels the advice looks ahead
-WORTH = 0.03  # of the error that so many labels must still save
+from landmarklabel.active.configuration import AdviceConfig
 
 
 @dataclass(frozen=True)
 class Advice:
     """``enough``: labelling more no longer pays, by this estimate; None while nothing can be said. ``now_mm``, ``then_mm``: the
-    proposals' mean error today and after ``AHEAD`` further labels."""
+    proposals' mean error today and after so many further labels as the configuration looks ahead."""
 
     text: str
     enough: bool | None = None
@@ -23,33 +21,42 @@ class Advice:
     then_mm: float | None = None
 
 
-def advise(labels: Sequence[int], errors_mm: Sequence[float], fair: Sequence[bool] = (), unit: str = "mm") -> Advice:
+def advise(
+    labels: Sequence[int],
+    errors_mm: Sequence[float],
+    drawn_at_random: Sequence[bool] = (),
+    unit: str = "mm",
+    config: AdviceConfig | None = None,
+) -> Advice:
     """Fit error = level + gain / labels to the cases a model saw before people did, by least absolute deviations.
 
     Args:
         labels: how many cases were labelled when each of them was.
         errors_mm: mean error of the proposals in each.
-        fair: of each, whether it was drawn at random and not chosen for its doubt; where there are enough, they alone count.
+        drawn_at_random: of each, and not chosen for its disagreement; where there are enough, they alone count.
         unit: of the errors.
+        config: the defaults when None.
     """
+    config = config or AdviceConfig()
+    least, ahead = config.min_cases, config.labels_ahead
     n, error = np.asarray(labels, float), np.asarray(errors_mm, float)
     known = np.isfinite(error) & (n > 0)
     labelled = n[known].max(initial=0)
-    drawn = known & (np.asarray(fair, bool) if len(fair) else False)
-    if drawn.sum() >= LEAST and np.ptp(n[drawn]) >= LEAST - 1:
+    drawn = known & (np.asarray(drawn_at_random, bool) if len(drawn_at_random) else False)
+    if drawn.sum() >= least and np.ptp(n[drawn]) >= least - 1:
         known = drawn
     n, error = n[known], error[known]
-    if len(n) < LEAST or np.ptp(n) < LEAST - 1:
-        left = max(LEAST - len(n), 1)
+    if len(n) < least or np.ptp(n) < least - 1:
+        left = max(least - len(n), 1)
         cases = "one more case" if left == 1 else f"{left} more cases"
         return Advice(f"label {cases} with a model at work before it can be said how much labels still help")
     level, gain = _fit(1 / n, error)
     if level < 0:  # the line through the origin then
         level, gain = 0.0, float(np.median(error * n))
-    now, then = (level + gain / m for m in (labelled, labelled + AHEAD))
+    now, then = (level + gain / m for m in (labelled, labelled + ahead))
     saved = (now - then) / max(now, 1e-9)
-    figures = f"about {now:.2f} {unit} off now, {then:.2f} {unit} after {AHEAD} more labels"
-    if saved < WORTH:
+    figures = f"about {now:.2f} {unit} off now, {then:.2f} {unit} after {ahead} more labels"
+    if saved < config.min_relative_gain:
         return Advice(f"labelling more hardly pays: proposals are {figures}", True, float(now), float(then))
     return Advice(f"labelling goes on to pay: proposals are {figures}", False, float(now), float(then))
 

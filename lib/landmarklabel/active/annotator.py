@@ -28,32 +28,28 @@ class Clicks:
 def click_through(model: Localizer, case: Case) -> Clicks:
     """Correct a labelled case to the end, with the assistant and without it.
 
-    With the assistant every click moves the other points too, and a second look of the networks follows where it would in the
+    With the assistant every click moves the other points too, and a second pass of the networks follows where it would in the
     server. Without it, the points are the network's own and each is corrected alone.
     """
     truth = case.landmarks
     scale, there = truth.scaled_to_mm(), truth.defined
     detected = model.detect(case)
-    shown = np.where((detected.presence < model.calibration.presence_threshold)[:, None], np.nan, detected.positions_mm)
+    shown = np.where(model.calibration.predicted_absent(detected)[:, None], np.nan, detected.positions_mm)
     alone = [_errors(shown, truth.positions_mm, there, scale)]
     for worst in np.argsort(-np.nan_to_num(alone[0], nan=-1.0))[: there.sum()]:
         alone.append(alone[-1].copy())
         alone[-1][worst] = 0.0
     fixed, absent = {}, [n for n, s in zip(truth.task.names, truth.status, strict=True) if s is Status.ABSENT]
-    evidence, geometry = model.look(case), case.image.geometry
-    suggestion = model.suggest(evidence, geometry)
+    (evidence, shape_fit), geometry = model.assess(case), case.image.geometry
+    suggestion = model.suggest(evidence, geometry, shape_fit=shape_fit)
     assisted = [_errors(suggestion.landmarks.positions_mm, truth.positions_mm, there, scale)]
     while len(fixed) < there.sum():
         left = np.array([there[i] and name not in fixed for i, name in enumerate(truth.task.names)])
         worst = int(np.argmax(np.where(left, np.nan_to_num(assisted[-1], nan=-1.0), -2.0)))
         fixed[truth.task.names[worst]] = truth.positions_mm[worst]
-        given = {"fixed": fixed, "absent": absent}
-        suggestion = model.suggest(evidence, geometry, **given, before=suggestion.explained)
-        if model.wants_another_look(evidence, geometry, suggestion.explained):
-            further = model.look_further(case, evidence, suggestion.explained)
-            again = model.suggest(further, geometry, **given, before=suggestion.explained)
-            if again.explained.cost <= suggestion.explained.cost:
-                evidence, suggestion = further, again
+        suggestion = model.suggest(evidence, geometry, fixed, absent, before=suggestion.shape_fit)
+        if model.needs_second_pass(evidence, geometry, suggestion.shape_fit):
+            evidence, suggestion = model.suggest_after_second_pass(case, evidence, suggestion, fixed, absent)
         assisted.append(_errors(suggestion.landmarks.positions_mm, truth.positions_mm, there, scale))
     return Clicks(np.stack(assisted), np.stack(alone))
 

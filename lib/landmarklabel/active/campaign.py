@@ -10,8 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landmarklabel.active.pool import Pool, Seen, look_over, off_by, thumbnail, trust
 from landmarklabel.active.strategies import STRATEGIES
+from landmarklabel.active.unlabelled_pool import (
+    ImageAssessment,
+    UnlabelledPool,
+    assess_image,
+    error_correlation,
+    prediction_error,
+    thumbnail,
+)
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
@@ -19,7 +26,7 @@ from landmarklabel.inference.model import load_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
-from landmarklabel.networks.registry import Preset
+from landmarklabel.networks.presets import Preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
@@ -48,17 +55,17 @@ class Campaign:
     counts: Sequence[int]
     first: int = 1
 
-    def run(self, strategy: str, seed: int, folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
+    def run(self, strategy: str, seed: int, folder: Path, on_message: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
         """One campaign, each training going on from the model before; finished rounds are read from ``folder``.
 
         Returns:
             Metrics on the tests by number of labels, with ``chosen``: the ids in the order they were labelled.
         """
         self._check(folder)
-        rng, looks = np.random.default_rng(seed), {i: thumbnail(c) for i, c in self.cases.items()}
+        rng, thumbnails = np.random.default_rng(seed), {i: thumbnail(c) for i, c in self.cases.items()}
         chosen: list[str] = []
-        seen: dict[str, Seen] = {}
-        observed: list[tuple[Seen, np.ndarray]] = []  # what the models expected of cases labelled since, and how it was
+        assessments: dict[str, ImageAssessment] = {}
+        observed: list[tuple[ImageAssessment, np.ndarray]] = []  # expected, and found by a person since
         rounds: dict[int, dict] = {}
         model: Localizer | None = None
         finished: Path | None = None
@@ -66,8 +73,9 @@ class Campaign:
             kept = folder / f"{count:04d}.json"
             before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
             if before is not None:
-                observed += self._observed(seen, before["chosen"][len(chosen) :])
-                chosen, seen = list(before["chosen"]), {i: Seen(**s) for i, s in before["seen"].items()}
+                observed += self._observed(assessments, before["chosen"][len(chosen) :])
+                chosen = list(before["chosen"])
+                assessments = {i: ImageAssessment.from_json(s) for i, s in before["seen"].items()}
                 rng = np.random.default_rng([seed, count])
                 rounds[count], finished = before, folder / f"{count:04d}"
                 continue
@@ -75,21 +83,27 @@ class Campaign:
             while len(chosen) < min(count, len(self.cases)):
                 left = [i for i in sorted(self.cases) if i not in chosen]
                 placed = {i: self.cases[i].landmarks.positions_mm for i in chosen}
-                pool = Pool(left, chosen, looks, {i: s for i, s in seen.items() if i in left}, trust(observed), placed=placed)
+                open_ones = {i: s for i, s in assessments.items() if i in left}
+                pool = UnlabelledPool(left, chosen, thumbnails, open_ones, error_correlation(observed), labelled_positions=placed)
                 chosen.append(STRATEGIES[strategy](pool, rng).image_id)
-            observed += self._observed(seen, chosen[known:])
+            observed += self._observed(assessments, chosen[known:])
             rng = np.random.default_rng([seed, count])
-            told(f"{strategy}, seed {seed}: training on {len(chosen)} labels")
+            on_message(f"{strategy}, seed {seed}: training on {len(chosen)} labels")
             if model is None and finished is not None:
                 model = load_model(finished, self.task, torch.device("cpu"))
             model = self._train(chosen, seed, folder / f"{count:04d}", model)
-            seen = {i: look_over(model, c) for i, c in self.cases.items() if i not in chosen} if strategy != "random" else {}
-            rounds[count] = {**self.measured(model), "chosen": list(chosen), "seen": {i: vars(s) for i, s in seen.items()}}
+            unlabelled = {} if strategy == "random" else {i: c for i, c in self.cases.items() if i not in chosen}
+            assessments = {i: assess_image(model, c) for i, c in unlabelled.items()}
+            kept_assessments = {i: s.to_json() for i, s in assessments.items()}
+            rounds[count] = {**self.measured(model), "chosen": list(chosen), "seen": kept_assessments}
             write_json(kept, rounds[count])
         return rounds
 
-    def _observed(self, seen: Mapping[str, Seen], labelled: Sequence[str]) -> list[tuple[Seen, np.ndarray]]:
-        return [(seen[i], off_by(seen[i], self.cases[i].landmarks)) for i in labelled if i in seen]
+    def _observed(
+        self, assessments: Mapping[str, ImageAssessment], labelled: Sequence[str]
+    ) -> list[tuple[ImageAssessment, np.ndarray]]:
+        known = [(assessments[i], self.cases[i].landmarks) for i in labelled if i in assessments]
+        return [(one, prediction_error(one, landmarks)) for one, landmarks in known]
 
     def _check(self, folder: Path) -> None:
         """Refuse to go on with rounds that were made in another way."""
@@ -111,7 +125,7 @@ class Campaign:
     def _train(self, chosen: Sequence[str], seed: int, folder: Path, before: Localizer | None) -> Localizer:
         unlabelled = [path for i, path in sorted(self.paths.items()) if i not in chosen]
         budget = self.budget if before is not None else self.budget.times(self.first)
-        config = FitConfig(self.preset, budget, seed=seed, resume=True, start_from=before, pool=unlabelled)
+        config = FitConfig(self.preset, budget, seed=seed, resume=True, start_from=before, unlabelled=unlabelled)
         return fit(self.task, [self.cases[i] for i in chosen], [], config, folder)[0]
 
     def measured(self, model: Localizer) -> dict:

@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from landmarklabel.active.pool import Pool, distances
-
-COLD = 10  # labelled cases up to which typical ones teach more than doubtful ones (Hacohen 2022)
-STREAM = 5  # every so many cases one is drawn at random, for validation that nobody has chosen
+from landmarklabel.active.unlabelled_pool import UnlabelledPool, image_distances
 
 
 class Choice(NamedTuple):
@@ -21,71 +18,74 @@ class Choice(NamedTuple):
     reason: str
 
 
-def first(pool: Pool, rng: np.random.Generator) -> Choice:
+def first(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The first unlabelled image in the order of ids."""
     return Choice(sorted(pool.unlabelled)[0], f"first by name of {len(pool.unlabelled)} images without landmarks")
 
 
-def random(pool: Pool, rng: np.random.Generator) -> Choice:
+def random(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """Any unlabelled image, all equally likely."""
     chosen = sorted(pool.unlabelled)[int(rng.integers(len(pool.unlabelled)))]
     return Choice(chosen, f"drawn at random from {len(pool.unlabelled)} images without landmarks")
 
 
-def diverse(pool: Pool, rng: np.random.Generator) -> Choice:
+def diverse(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The image that stands for most others that no labelled one stands for yet, by how images look."""
     gain = _gains(pool)
     if not gain:
         return random(pool, rng)
-    chosen = max(sorted(gain), key=gain.get)
+    chosen = max(sorted(gain), key=lambda i: gain[i])
     if not pool.labelled:
         return Choice(chosen, f"looks most like all {len(pool.unlabelled)} images without landmarks")
     return Choice(chosen, f"looks least like the {len(pool.labelled)} labelled images and stands for most others")
 
 
-def uncertain(pool: Pool, rng: np.random.Generator) -> Choice:
+def uncertain(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The image in which the model expects the largest errors and most contradictions."""
-    seen = {i: pool.seen[i] for i in pool.unlabelled if i in pool.seen}
-    if not seen:
+    assessed = {i: pool.assessments[i] for i in pool.unlabelled if i in pool.assessments}
+    if not assessed:
         choice = diverse(pool, rng)
         return Choice(choice.image_id, f"{choice.reason} (no model has looked at the images yet)")
-    chosen = max(sorted(seen), key=lambda i: seen[i].uncertainty)
-    return Choice(chosen, _doubts(pool, chosen))
+    chosen = max(sorted(assessed), key=lambda i: assessed[i].uncertainty)
+    return Choice(chosen, _why_uncertain(pool, chosen))
 
 
-def adaptive(pool: Pool, rng: np.random.Generator) -> Choice:
+def adaptive(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The image that stands for most doubt in images no labelled one stands for; while there are few labels, for most images."""
-    if pool.calibration and len(pool.labelled) % STREAM == STREAM - 1:
-        chosen = sorted(pool.calibration)[int(rng.integers(len(pool.calibration)))]
-        return Choice(chosen, f"drawn at random: every {STREAM}th case measures the model fairly")
-    left = [i for i in pool.unlabelled if i not in pool.calibration] or list(pool.unlabelled)
+    config, every = pool.config, pool.config.validation_every
+    if pool.validation and len(pool.labelled) % every == every - 1:
+        chosen = sorted(pool.validation)[int(rng.integers(len(pool.validation)))]
+        return Choice(chosen, f"drawn at random: every {every}th case measures the model fairly")
+    left = [i for i in pool.unlabelled if i not in pool.validation] or list(pool.unlabelled)
     pool = replace(pool, unlabelled=left)
-    if len(pool.labelled) < COLD or not any(i in pool.seen for i in left):
+    if len(pool.labelled) < config.cold_start_labels or not any(i in pool.assessments for i in left):
         return diverse(pool, rng)
-    doubt = {i: pool.seen[i].uncertainty for i in left if i in pool.seen}
-    usual, power = float(np.median(list(doubt.values()))), 2 * max(pool.trust, 0.0)  # not trusted, doubt does not count
-    gain = _gains(pool, lambda i: doubt.get(i, usual) ** power, shapes=True)
-    chosen = max(sorted(doubt), key=lambda i: (gain.get(i, 0.0), doubt[i]))
-    unlike = ", and looks unlike the labelled images" if _rank(_gains(pool), chosen) > 0.7 else ""
-    return Choice(chosen, _doubts(pool, chosen) + unlike)
+    uncertainty = {i: pool.assessments[i].uncertainty for i in left if i in pool.assessments}
+    median = float(np.median(list(uncertainty.values())))
+    power = 2 * max(pool.error_correlation, 0.0)  # as far as expected errors have not come true, they do not count
+    gain = _gains(pool, lambda i: uncertainty.get(i, median) ** power, shapes=True)
+    chosen = max(sorted(uncertainty), key=lambda i: (gain.get(i, 0.0), uncertainty[i]))
+    unlike = _rank(_gains(pool), chosen) > config.unlike_rank
+    return Choice(chosen, _why_uncertain(pool, chosen) + (", and looks unlike the labelled images" if unlike else ""))
 
 
-def _doubts(pool: Pool, image_id: str) -> str:
-    seen = pool.seen[image_id]
-    place = sum(pool.seen[i].uncertainty > seen.uncertainty for i in pool.unlabelled if i in pool.seen) + 1
-    text = f"number {place} of {len(pool.unlabelled)} by doubt, most of it at {seen.worst}"
-    return text + (f"; {seen.doubt:.0%} of the points contradict the others" if seen.doubt > 0.02 else "")
+def _why_uncertain(pool: UnlabelledPool, image_id: str) -> str:
+    own = pool.assessments[image_id]
+    others = (pool.assessments[i].uncertainty for i in pool.unlabelled if i in pool.assessments)
+    text = f"number {sum(u > own.uncertainty for u in others) + 1} of {len(pool.unlabelled)} by doubt, most of it at {own.worst}"
+    notable = own.disagreement > pool.config.notable_disagreement
+    return text + (f"; {own.disagreement:.0%} of the points contradict the others" if notable else "")
 
 
-def _gains(pool: Pool, weight: Callable[[str], float] = lambda _: 1.0, shapes: bool = False) -> dict[str, float]:
+def _gains(pool: UnlabelledPool, weight: Callable[[str], float] = lambda _: 1.0, shapes: bool = False) -> dict[str, float]:
     """By how much labelling an image would bring all images, each by its weight, nearer to a labelled one."""
-    ids, apart = distances(pool, shapes)
+    ids, distance = image_distances(pool, shapes)
     if not ids:
         return {}
     labelled = np.isin(ids, list(pool.labelled))
-    far = apart.max() if apart.size else 1.0
-    nearest = apart[:, labelled].min(1) if labelled.any() else np.full(len(ids), far)
-    gain = np.array([weight(i) for i in ids]) @ np.maximum(nearest[:, None] - apart, 0.0)
+    furthest = distance.max() if distance.size else 1.0
+    nearest = distance[:, labelled].min(1) if labelled.any() else np.full(len(ids), furthest)
+    gain = np.array([weight(i) for i in ids]) @ np.maximum(nearest[:, None] - distance, 0.0)
     free = set(pool.unlabelled)
     return {i: float(g) for i, g, known in zip(ids, gain, labelled, strict=True) if not known and i in free}
 
@@ -97,7 +97,7 @@ def _rank(values: dict[str, float], key: str) -> float:
     return sum(v < values[key] for v in values.values()) / (len(values) - 1)
 
 
-STRATEGIES: dict[str, Callable[[Pool, np.random.Generator], Choice]] = {
+STRATEGIES: dict[str, Callable[[UnlabelledPool, np.random.Generator], Choice]] = {
     "adaptive": adaptive,
     "diverse": diverse,
     "uncertain": uncertain,

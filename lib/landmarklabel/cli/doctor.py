@@ -18,8 +18,8 @@ from sqlalchemy import URL
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.services.checkup import look_at_images, odd_shapes, points_outside, unlabelled_landmarks
-from landmarklabel.store.bodies import landmarks_of
 from landmarklabel.store.image_files import Listing
+from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.revisions import Revision, RevisionStore
 from landmarklabel.store.study_task import read_record
 

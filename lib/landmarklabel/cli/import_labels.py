@@ -19,11 +19,11 @@ from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.cl_detection import read_stack
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.images import Description, slice_plane
+from landmarklabel.io.index_points import IndexPoints, mean_points, read_isbi, read_voxels, text_files
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.masks import MaskLandmarks, read_masks
 from landmarklabel.io.monailabel_datastore import PROPOSED, RECORD, read_datastore
-from landmarklabel.io.seeds import IndexPoints, mean_points, read_isbi, read_voxels, text_files
 from landmarklabel.io.tables import first_row, is_named, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 

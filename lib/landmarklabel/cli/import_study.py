@@ -19,7 +19,7 @@ from landmarklabel.io.inside import check_inside
 from landmarklabel.io.monailabel_datastore import read_datastore
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.store.bodies import same_landmarks
+from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_changes import BY_VERB
 from landmarklabel.store.study_task import check_same_task

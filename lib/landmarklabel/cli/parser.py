@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.networks.registry import PRESETS
+from landmarklabel.networks.presets import PRESETS
 
 _EXAMPLE = """\
 from a folder of images to a served model:

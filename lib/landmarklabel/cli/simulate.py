@@ -66,7 +66,7 @@ def labels(a: argparse.Namespace) -> None:
     from landmarklabel.active.campaign import Campaign, summarize_campaigns
     from landmarklabel.active.strategies import STRATEGIES
     from landmarklabel.data.split import split_ids
-    from landmarklabel.networks.registry import find_preset
+    from landmarklabel.networks.presets import find_preset
     from landmarklabel.report.labels import write_labels
     from landmarklabel.services.cases import load_cases
     from landmarklabel.training.loop import Budget, use_all_cores

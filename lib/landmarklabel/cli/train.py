@@ -16,7 +16,7 @@ from landmarklabel.cli.evaluate import metrics_line
 from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
 
@@ -25,12 +25,12 @@ DEFAULT_MINUTES = 30.0
 
 def train(a: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
-    from landmarklabel.inference.model import read_record
+    from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.services.trainings import fit_and_decide, gather, hardly_trained, live_model, trained_on
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
-    from landmarklabel.training.publishing import ModelShelf
+    from landmarklabel.training.publishing import ModelRegistry
 
     begun = time.monotonic()
     task = resolve_study_task(a.task, a.study, url=a.store)
@@ -43,16 +43,16 @@ def train(a: argparse.Namespace) -> int:
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
-    shelf = ModelShelf(study.models_dir / preset.served_as)
-    folder = Path(a.out) if a.out else shelf.candidate
+    registry = ModelRegistry(study.models_dir / preset.served_as)
+    folder = Path(a.out) if a.out else registry.candidate
     device = choose_device(a.device)
-    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, device, a.resume, pool=material.unlabelled)
+    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, device, a.resume, unlabelled=material.unlabelled)
     if minutes is not None and not a.resume:
         config.ends_at = begun + 60 * minutes
     with ExitStack() as held:
         if not a.no_publish:
-            held.enter_context(shelf.training_lock())
-        live, known = (None, ()) if a.no_publish else (live_model(study, shelf, device), trained_on(shelf))
+            held.enter_context(registry.training_lock())
+        live, known = (None, ()) if a.no_publish else (live_model(study, registry, device), trained_on(registry))
         try:
             with _Progress(preset.name) as show:
                 done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not a.no_publish, known)
@@ -63,7 +63,7 @@ def train(a: argparse.Namespace) -> int:
         if few := hardly_trained(read_record(folder)):
             print(f"landmarklabel: {few}", file=sys.stderr)
         if not a.no_publish:
-            _offer(study, shelf, Path(a.out) if a.out else None, done.decision)
+            _offer(study, registry, Path(a.out) if a.out else None, done.decision)
     study.close()
     return 0
 
@@ -77,16 +77,16 @@ def _check(a: argparse.Namespace) -> None:
         raise UsageError("--no-publish without --out would keep nothing: say with --out where the model goes")
 
 
-def _offer(study: Study, shelf, out: Path | None, decision) -> None:
+def _offer(study: Study, registry, out: Path | None, decision) -> None:
     """Let the gate decide, and say what answers now."""
     from landmarklabel.services.trainings import record_published
 
-    version = shelf.settle(decision) if out is None else shelf.adopt(out, decision)
+    version = registry.settle(decision) if out is None else registry.adopt(out, decision)
     if decision.publish:
-        record_published(study, shelf, version)
-        print(f"published in {study.folder.name} as {shelf.folder.name} version {version}: {decision.reason}")
+        record_published(study, registry, version)
+        print(f"published in {study.folder.name} as {registry.folder.name} version {version}: {decision.reason}")
         return
-    answers = f"{shelf.folder.name} version {version}" if version else "the template"
+    answers = f"{registry.folder.name} version {version}" if version else "the template"
     print(f"not published, {answers} goes on answering: {decision.reason}")
     if out is not None:
         print(f"to have it answer all the same: landmarklabel publish {out} {study.folder}")
@@ -94,22 +94,25 @@ def _offer(study: Study, shelf, out: Path | None, decision) -> None:
 
 def publish(a: argparse.Namespace) -> None:
     """Make a trained model the one that answers in a study, whatever the gate would say; says what it would."""
-    from landmarklabel.inference.model import load_model, read_record
-    from landmarklabel.services.trainings import gather, hold_against, live_model, record_published, trained_on
-    from landmarklabel.training.publishing import Decision, ModelShelf
+    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_record import read_record
+    from landmarklabel.services.trainings import compare_with_live, gather, live_model, record_published, trained_on
+    from landmarklabel.training.publishing import Decision, ModelRegistry
 
     record = read_record(a.model)
     study = open_study(a.study, resolve_study_task(a.task, a.study, url=a.store), a.store)
     model = load_model(a.model, study.task)
-    shelf = ModelShelf(study.models_dir / model.preset.served_as)
-    with shelf.training_lock():
+    registry = ModelRegistry(study.models_dir / model.preset.served_as)
+    with registry.training_lock():
         try:
-            said = hold_against(study, gather(study), record, model, live_model(study, shelf), trained_on(shelf)).reason
+            said = compare_with_live(
+                study, gather(study), record, model, live_model(study, registry), trained_on(registry)
+            ).reason
         except LandmarkLabelError as error:
             said = f"not measured: {error}"
-        version = shelf.adopt(Path(a.model), Decision(True, f"published by hand; {said}"))
-        record_published(study, shelf, version)
-    print(f"published in {study.folder.name} as {shelf.folder.name} version {version}, by hand; {said}")
+        version = registry.adopt(Path(a.model), Decision(True, f"published by hand; {said}"))
+        record_published(study, registry, version)
+    print(f"published in {study.folder.name} as {registry.folder.name} version {version}, by hand; {said}")
     study.close()
 
 

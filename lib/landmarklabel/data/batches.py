@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +16,18 @@ from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet, Status
 
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-MARGIN = 0.1  # share of a field's side that is kept free of landmarks at either end
-ASTRAY = 0.4  # share of the crops of absent landmarks that show the place of another one
+
+class Presence(IntEnum):
+    """What a person has said of a landmark."""
+
+    ABSENT = 0
+    PRESENT = 1
+    UNKNOWN = -1
 
 
 class Batch(NamedTuple):
     """``images`` (b, c, *shape); ``index`` (b, n, d) landmark positions in input samples, array order, NaN if not in the
-    image; ``state`` (b, n) PRESENT, ABSENT or UNKNOWN; ``landmark`` (b,) numbers for one-landmark crops, else empty."""
+    image; ``state`` (b, n) ``Presence``; ``landmark`` (b,) numbers for one-landmark crops, else empty."""
 
     images: Tensor
     index: Tensor
@@ -109,25 +114,25 @@ def plan_grid(geometries: Sequence[ImageGeometry], samples: int, multiple: int, 
     return GridPlan(size, spacing, multiple)
 
 
-def with_field(plan: GridPlan, cases: Sequence[Case]) -> GridPlan:
-    """The plan with its ``field``: in which all landmarks lie, at least a tenth of its side from its border.
+def with_field(plan: GridPlan, cases: Sequence[Case], margin: float) -> GridPlan:
+    """The plan with its ``field``: in which all landmarks lie, at least ``margin`` of its side from its border.
 
     Along the world's axes an oblique image has much empty space in its corners, which need not be learned from.
     """
     reach = np.zeros(len(plan.size))
     for case in cases:
         middle = np.mean(case.image.geometry.bounds_mm, axis=0)
-        places = case.landmarks.positions_mm[landmark_state(case.landmarks) == PRESENT]
+        places = case.landmarks.positions_mm[landmark_state(case.landmarks) == Presence.PRESENT]
         reach = np.maximum(reach, np.abs(places - middle).max(axis=0, initial=0.0) / plan.spacing_mm)
-    wanted = np.ceil(2 * reach / (1 - 2 * MARGIN) / plan.multiple).astype(int) * plan.multiple
+    wanted = np.ceil(2 * reach / (1 - 2 * margin) / plan.multiple).astype(int) * plan.multiple
     field = tuple(int(np.clip(w, plan.multiple, s)) for w, s in zip(wanted, plan.size, strict=True))
     return replace(plan, field=None if field == plan.size else field)
 
 
 def landmark_state(landmarks: LandmarkSet) -> np.ndarray:
-    """(n,) PRESENT, ABSENT or UNKNOWN: what a person has said; predictions nobody confirmed are unknown."""
-    known = {Status.PLACED: PRESENT, Status.ACCEPTED: PRESENT, Status.ABSENT: ABSENT}
-    return np.array([known.get(s, UNKNOWN) for s in landmarks.status])
+    """(n,) ``Presence``: what a person has said; predictions nobody confirmed are unknown."""
+    known = {Status.PLACED: Presence.PRESENT, Status.ACCEPTED: Presence.PRESENT, Status.ABSENT: Presence.ABSENT}
+    return np.array([known.get(s, Presence.UNKNOWN) for s in landmarks.status])
 
 
 def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRange | None, seed: Sequence[int]) -> Batch:
@@ -150,14 +155,14 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
         positions = warp.inverse(positions)
         for normal, offset in draw_cuts(rng, grid, ranges) if ranges.cut else ():
             pixels[grid_points(grid) @ normal.astype(np.float32) > offset] = 0.0
-            state = np.where((state == PRESENT) & (positions @ normal > offset), UNKNOWN, state)
+            state = np.where((state == Presence.PRESENT) & (positions @ normal > offset), Presence.UNKNOWN, state)
         if warp.mirrored:
             order = case.landmarks.task.mirror_permutation() if case.mirror is None else case.mirror.order
-            positions, state = positions[order], np.where(order < 0, UNKNOWN, state[order])
+            positions, state = positions[order], np.where(order < 0, Presence.UNKNOWN, state[order])
     index = grid.world_to_index(positions)
     inside = ((index > -0.5) & (index < np.array(grid.size) - 0.5)).all(-1)
-    state = np.where((state == PRESENT) & ~inside, ABSENT, state)
-    index[state != PRESENT] = np.nan
+    state = np.where((state == Presence.PRESENT) & ~inside, Presence.ABSENT, state)
+    index[state != Presence.PRESENT] = np.nan
     return pixels.astype(np.float32), index[:, ::-1].copy(), state
 
 
@@ -180,8 +185,8 @@ class CropPlan:
     scales: int = 3
     step: float = 2.5
     jitter: float = 5.0
-    wide_jitter: float = 18.0
-    wide_share: float = 0.2
+    outlier_jitter: float = 18.0
+    outlier_share: float = 0.2
     presence: bool = False
     rounds: int = 1
 
@@ -210,16 +215,25 @@ def read_crops(
 
 
 def crop_batch(
-    cases: Sequence[Case], grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, count: int, seed: Sequence[int]
+    cases: Sequence[Case],
+    grid_plan: GridPlan,
+    plan: CropPlan,
+    ranges: AugmentRange,
+    count: int,
+    seed: Sequence[int],
+    negative_fraction: float = 0.4,
 ) -> Batch:
-    """About ``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly."""
+    """About ``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly.
+
+    ``negative_fraction`` of the crops of absent landmarks show the place of another one.
+    """
     made = []
     share = -(-count // len(cases))
     for i, case in enumerate(cases):
         rng = np.random.default_rng([*seed, i])
         asked = np.flatnonzero(np.isfinite(_places(case, plan)).all(1))
         if asked.size:
-            made.append(_crops(case, np.resize(rng.permutation(asked), share), grid_plan, plan, ranges, rng))
+            made.append(_crops(case, np.resize(rng.permutation(asked), share), grid_plan, plan, ranges, rng, negative_fraction))
     images, index, state, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
     return Batch(
         torch.from_numpy(images.astype(np.float32)),
@@ -232,12 +246,20 @@ def crop_batch(
 def _places(case: Case, plan: CropPlan) -> np.ndarray:
     """(n, d) where to look for each landmark: where it is or, with ``presence``, would be; NaN for the others."""
     state = landmark_state(case.landmarks)[:, None]
-    places = np.where(state == PRESENT, case.landmarks.positions_mm, np.nan)
-    hidden = plan.presence and case.hidden_mm is not None
-    return np.where(state == ABSENT, case.hidden_mm, places) if hidden else places
+    places = np.where(state == Presence.PRESENT, case.landmarks.positions_mm, np.nan)
+    implied = plan.presence and case.implied_absent_mm is not None
+    return np.where(state == Presence.ABSENT, case.implied_absent_mm, places) if implied else places
 
 
-def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, ranges: AugmentRange, rng):
+def _crops(
+    case: Case,
+    chosen: np.ndarray,
+    grid_plan: GridPlan,
+    plan: CropPlan,
+    ranges: AugmentRange,
+    rng: np.random.Generator,
+    negative_fraction: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(k, scales, *shape) pixels, (k, d) positions in samples, array order, NaN for absent ones, (k,) states and (k,) numbers.
 
     An absent landmark is looked for where it would be or, as by mistake, where another one is. Where the study's shape has a
@@ -245,9 +267,9 @@ def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, 
     """
     places, state = _places(case, plan), landmark_state(case.landmarks)[chosen]
     truth = places[chosen]
-    if (state == ABSENT).any():
-        astray = (state == ABSENT) & (rng.random(len(chosen)) < ASTRAY)
-        truth = np.where(astray[:, None], places[rng.permutation(chosen)], truth)
+    if (state == Presence.ABSENT).any():
+        negative = (state == Presence.ABSENT) & (rng.random(len(chosen)) < negative_fraction)
+        truth = np.where(negative[:, None], places[rng.permutation(chosen)], truth)
     spacing = grid_plan.spacing_for(case.image.geometry) / plan.zoom
     jitter = np.stack([_jitter(plan, truth.shape[1], rng) for _ in chosen])
     matrices = np.stack([_crop_matrix(ranges, truth.shape[1], rng) for _ in chosen])
@@ -259,14 +281,14 @@ def _crops(case: Case, chosen: np.ndarray, grid_plan: GridPlan, plan: CropPlan, 
     matrices = matrices if case.rotation is None else case.rotation @ matrices
     centres = truth - np.einsum("kij,kj->ki", matrices, jitter) * spacing
     pixels = draw_grey(rng, ranges).apply(read_crops(case, centres, spacing, plan, matrices))
-    index = np.where((state == PRESENT)[:, None], jitter + (plan.size - 1) / 2, np.nan)
+    index = np.where((state == Presence.PRESENT)[:, None], jitter + (plan.size - 1) / 2, np.nan)
     return pixels, index[:, ::-1].copy(), state, chosen
 
 
 def _jitter(plan: CropPlan, d: int, rng: np.random.Generator) -> np.ndarray:
     """Where the truth lies in the crop, in samples from its middle: mostly near, sometimes anywhere."""
-    wide = rng.random() < plan.wide_share
-    jitter = rng.uniform(-1, 1, d) * plan.wide_jitter if wide else rng.normal(size=d) * plan.jitter
+    wide = rng.random() < plan.outlier_share
+    jitter = rng.uniform(-1, 1, d) * plan.outlier_jitter if wide else rng.normal(size=d) * plan.jitter
     return np.clip(jitter, -0.45 * plan.size, 0.45 * plan.size)
 
 

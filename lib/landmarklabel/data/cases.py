@@ -36,7 +36,7 @@ class Case:
     window: tuple[float, float] | None = None
     rotation: np.ndarray | None = None
     mirror: Mirror | None = None
-    hidden_mm: np.ndarray | None = None
+    implied_absent_mm: np.ndarray | None = None
     _pyramid: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):

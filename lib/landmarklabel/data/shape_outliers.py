@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landmarklabel.data.pose import learn_pose
+from landmarklabel.data.mean_shape import learn_mean_shape
 from landmarklabel.landmarks import LandmarkSet
 
 LEAST_CASES = 8  # with fewer there is no usual place
@@ -22,7 +22,7 @@ class Outlier:
     image_id: str
     name: str
     off_mm: float
-    usual_mm: float
+    typical_mm: float
 
 
 def shape_outliers(labelled: Mapping[str, LandmarkSet]) -> list[Outlier]:
@@ -34,7 +34,7 @@ def shape_outliers(labelled: Mapping[str, LandmarkSet]) -> list[Outlier]:
     sets = {i: x for i, x in labelled.items() if x.defined.sum() > x.task.dims + 1}
     if len(sets) < LEAST_CASES:
         return []
-    pose = learn_pose(list(sets.values()))
+    pose = learn_mean_shape(list(sets.values()))
     if not pose.usable:
         return []
     fits = [pose.lay(x.positions_mm) for x in sets.values()]

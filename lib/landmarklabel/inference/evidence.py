@@ -1,4 +1,4 @@
-"""What the networks saw in an image, before any decision."""
+"""What the networks say of an image, before any decision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from landmarklabel.data.pose import Similarity
+from landmarklabel.data.procrustes import Similarity
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Candidates:
     weight: np.ndarray
     covariance_mm2: np.ndarray
 
-    def and_then(self, more: Candidates) -> Candidates:
+    def followed_by(self, more: Candidates) -> Candidates:
         """Those and more."""
         pairs = [(getattr(self, f.name), getattr(more, f.name)) for f in fields(self)]
         return Candidates(*(np.concatenate(pair, axis=1) for pair in pairs))
@@ -38,8 +38,8 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class LocalMaps:
-    """What the local stage said of each place around its first candidate.
+class FineMaps:
+    """The fine network's map around the first candidate of each landmark.
 
     Args:
         logits: (n, p) float32.
@@ -58,31 +58,32 @@ class Evidence:
         positions_mm: (n, d) LPS mm.
         covariance_mm2: (n, d, d) of the map around the position.
         presence: (n,) probability that the landmark is in the image.
-        opinions: (2, n) the same of the whole-image network and of the local stage, which ``presence`` mixes; None with one.
-        mass: (n,) share of the map that agrees with the position.
-        first_mm: (n, d) the whole-image network's positions, before refinement.
+        peak_mass: (n,) share of the map that agrees with the position.
+        coarse_mm: (n, d) the coarse network's positions, before refinement.
         candidates: the first of each landmark is ``positions_mm``.
-        maps: of the local stage, or None without one.
-        view: moves the world as the networks saw it to the world; None where that is the same.
+        maps: of the fine network, or None without one.
+        sampling_transform: moves the frame in which the image was sampled to the world; None where it is the same.
+        presence_by_stage: (2, n) presence by the coarse and by the fine network, blended into ``presence``; None with one.
     """
 
     positions_mm: np.ndarray
     covariance_mm2: np.ndarray
     presence: np.ndarray
-    mass: np.ndarray
-    first_mm: np.ndarray
+    peak_mass: np.ndarray
+    coarse_mm: np.ndarray
     candidates: Candidates
-    maps: LocalMaps | None = None
-    view: Similarity | None = None
-    opinions: np.ndarray | None = None
+    maps: FineMaps | None = None
+    sampling_transform: Similarity | None = None
+    presence_by_stage: np.ndarray | None = None
 
     def best_only(self) -> Evidence:
         """With one candidate a landmark."""
         return replace(self, candidates=self.candidates.first(1))
 
 
-def mixed(opinions: np.ndarray, local_share: float) -> np.ndarray:
-    """(n,) probabilities between those of the whole-image network and of the local stage, (2, n), on the scale of log odds."""
-    p = np.clip(opinions, 1e-6, 1 - 1e-6)
-    first, local = np.log(p / (1 - p))
-    return 1 / (1 + np.exp(-((1 - local_share) * first + local_share * local)))
+def blend_logits(presence_by_stage: np.ndarray, local_weight: float) -> np.ndarray:
+    """(n,) probabilities between those of the coarse and of the fine network, (2, n), on the scale of log odds."""
+    p = np.clip(presence_by_stage, 1e-6, 1 - 1e-6)
+    coarse, fine = np.log(p / (1 - p))
+    blended: np.ndarray = 1 / (1 + np.exp(-((1 - local_weight) * coarse + local_weight * fine)))
+    return blended

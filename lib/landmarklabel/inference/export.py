@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.made_up import AGREEMENT, made_up_image
-from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, read_record
+from landmarklabel.inference.model import WEIGHTS, load_model
+from landmarklabel.inference.model_record import RECORD, read_record
+from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, safe_join, write_json
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.markups import read_markups, write_markups
-from landmarklabel.networks.build import build_locator, build_refiner
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.build import build_coarse_net, build_fine_net
+from landmarklabel.networks.presets import find_preset
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
@@ -38,19 +39,18 @@ class BundleNetwork(nn.Module):
         preset: METHOD:PRESET.
         dims: 2 or 3.
         landmarks: n.
-        scales: of the local stage's crops; 0 without a local stage.
-        presence: whether the local stage also says if a landmark is there.
+        scales: of the fine network's crops; 0 without one.
+        presence: whether the fine network also says if a landmark is there.
 
     Shapes:
-        (b, 1, *shape) to the whole-image network's maps (b, n, *cells).
+        (b, 1, *shape) to the coarse network's maps (b, n, *cells).
     """
 
     def __init__(self, preset: str, dims: int, landmarks: int, scales: int = 0, presence: bool = False):
         super().__init__()
         known = find_preset(preset, dims)
-        self.locator = build_locator(known.network, dims, landmarks)
-        refine = known.refine.network if known.refine else "shared"
-        self.refiner = build_refiner(refine, dims, landmarks, scales, presence) if scales else None
+        self.locator = build_coarse_net(known, dims, landmarks)  # the names are those of the bundle's weights
+        self.refiner = build_fine_net(known, dims, landmarks, scales, presence) if scales else None
 
     def forward(self, image: Tensor) -> Tensor:
         return self.locator(image)[0].float()
@@ -60,7 +60,7 @@ class BundleRunner:
     """What a bundle's ``run`` does: landmarks of every image of a dataset, one .mrk.json an image.
 
     Args:
-        network: filled here with the weights of ``model_dir`` (safetensors: nothing is unpickled).
+        network: its parts become the networks of ``model_dir`` (safetensors: nothing is unpickled).
         model_dir: a model folder.
         dataset: items with the path ``image``.
         output_dir: where the files go.
@@ -79,12 +79,9 @@ class BundleRunner:
         precision: str | None = None,
     ):
         model = load_model(model_dir, device=torch.device(device))
-        for part in ("locator", "refiner"):
-            trained = getattr(model, part)
-            if trained is not None:
-                getattr(network, part).load_state_dict(trained.state_dict())
-        network.to(model.device).eval()
-        self.model = replace(model, locator=network.locator, refiner=network.refiner, precision=precision)
+        network.locator, network.refiner = model.networks.coarse_net, model.networks.fine_net
+        model.networks.precision = precision
+        self.model = model
         self.dataset, self.output_dir, self.inferer = dataset, Path(output_dir), inferer
 
     def run(self) -> list[Path]:
@@ -135,19 +132,19 @@ def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not
         "preset": model.preset.key,
         "dims": model.task.dims,
         "landmarks": len(model.task),
-        "scales": model.crops.scales if model.crops else 0,
-        "presence": bool(model.crops and model.crops.presence),
+        "scales": model.networks.crops.scales if model.networks.crops else 0,
+        "presence": bool(model.networks.crops and model.networks.crops.presence),
     }
     # MONAI's own loader wants models/model.pt (plain tensors, read with weights_only); this package never reads it.
     network, buffer = BundleNetwork(**about), io.BytesIO()
-    network.locator, network.refiner = model.locator, model.refiner
+    network.locator, network.refiner = model.networks.coarse_net, model.networks.fine_net
     torch.save(network.state_dict(), buffer)
     atomic_write(folder / "models" / "model.pt", buffer.getvalue())
     write_json(folder / "configs" / "metadata.json", _literal(_metadata(model, record, authors)))
     write_json(folder / "configs" / "inference.json", _inference(about))
     atomic_write(folder / "docs" / "README.md", _README.format(title=_title(model), names="\n".join(model.task.names)))
     atomic_write(folder / "LICENSE", _LICENSE)
-    return _try_bundle(folder, model, image or made_up_image(model.grid))
+    return _try_bundle(folder, model, image or probe_image(model.networks.grid))
 
 
 def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
@@ -211,8 +208,8 @@ def _inference(about: dict) -> dict:
 
 
 def _metadata(model: Localizer, record: dict, authors: str) -> dict:
-    task, preset, size = model.task, model.preset, list(model.grid.size[::-1])
-    cell = getattr(model.locator, "cell", None) or getattr(model.locator, "stride", 1)
+    task, preset, size = model.task, model.preset, list(model.networks.grid.size[::-1])
+    cell = getattr(model.coarse_net, "cell", None) or getattr(model.coarse_net, "stride", 1)
     tensor = {"num_channels": 1, "spatial_shape": size, "dtype": "float32", "is_patch_data": False}
     image = {"type": "image", "format": "magnitude", **tensor, "value_range": [-2, 2] if preset.signed else [-0.5, 1.5]}
     kind = {"scn": "heatmap"}.get(preset.method, "votes")
@@ -231,7 +228,7 @@ def _metadata(model: Localizer, record: dict, authors: str) -> dict:
         "name": task.name,
         "task": f"Landmark localization: {_title(model)}",
         "description": f"{preset.key} ({preset.about}). Finds, as LPS millimetres: {', '.join(task.names)}. The network's "
-        f"input may have other sizes than stated, multiples of {model.grid.multiple}.",
+        f"input may have other sizes than stated, multiples of {model.networks.grid.multiple}.",
         "authors": authors,
         "copyright": f"Copyright (c) {authors}",
         "data_type": "nibabel",

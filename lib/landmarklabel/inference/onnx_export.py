@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from landmarklabel import __version__
 from landmarklabel.errors import ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.made_up import AGREEMENT, made_up_image
-from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.network_runner import NetworkRunner
+from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import atomic_write, write_json
 from landmarklabel.io.images import Image
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, decode_log
-from landmarklabel.networks.registry import Preset
+from landmarklabel.networks.presets import Preset
 from landmarklabel.networks.scn import SCNOutput
 
 _OPSET = 18
@@ -50,28 +52,31 @@ def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None =
     """
     onnx, runtime = _packages("onnx", "onnxruntime")
     record, model, folder = read_record(model_dir), load_model(model_dir), Path(folder)
-    model.precision = "fp32"
+    networks = model.networks
+    networks.precision = "fp32"
     rng, n, d = torch.Generator().manual_seed(0), len(model.task), model.task.dims
     axes = ("z", "y", "x")[-d:]
-    open_axes = dict(enumerate(axes, 2)) if model.grid.spacing_mm is not None else {}
-    example = (torch.rand(1, 1, *model.grid.size[::-1], generator=rng),)
-    graphs = {"locator": _graph(model.locator, example, {"image": open_axes}, onnx)}
-    if model.refiner is not None:
-        example = torch.rand(n, model.crops.scales, *(model.crops.size,) * d, generator=rng), torch.arange(n)
-        graphs["refiner"] = _graph(model.refiner, example, {"crops": {0: "k"}, "landmark": {0: "k"}}, onnx)
-    other = replace(model, **{k: _OnnxNetwork(getattr(model, k), *graph, runtime) for k, graph in graphs.items()})
-    apart = _apart(model, other, image or made_up_image(model.grid))
-    if not apart <= AGREEMENT:
-        raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {apart:.4f} samples; {AGREEMENT} are allowed")
+    open_axes = dict(enumerate(axes, 2)) if networks.grid.spacing_mm is not None else {}
+    example = (torch.rand(1, 1, *networks.grid.size[::-1], generator=rng),)
+    graphs = {"locator": _graph(networks.coarse_net, example, {"image": open_axes}, onnx)}
+    if networks.fine_net is not None:
+        example = torch.rand(n, networks.crops.scales, *(networks.crops.size,) * d, generator=rng), torch.arange(n)
+        graphs["refiner"] = _graph(networks.fine_net, example, {"crops": {0: "k"}, "landmark": {0: "k"}}, onnx)
+    in_runtime = {name: _OnnxNetwork(_network_called(networks, name), *graph, runtime) for name, graph in graphs.items()}
+    runner = replace(networks, coarse_net=in_runtime["locator"], fine_net=in_runtime.get("refiner"))
+    other = replace(model, networks=runner)
+    difference = _largest_difference(model, other, image or probe_image(networks.grid))
+    if not difference <= AGREEMENT:
+        raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {difference:.4f} samples; {AGREEMENT} are allowed")
     for name, (data, _, _) in graphs.items():
         atomic_write(folder / f"{name}.onnx", data)
     if model.reference is not None:
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(model.reference, np.float32), allow_pickle=False)
         atomic_write(folder / "reference.npy", buffer.getvalue())
-    check = {"largest_difference_samples": apart, "allowed": AGREEMENT, "onnxruntime": runtime.__version__}
+    check = {"largest_difference_samples": difference, "allowed": AGREEMENT, "onnxruntime": runtime.__version__}
     write_json(folder / "export.json", _description(model, record, graphs, check))
-    return apart
+    return difference
 
 
 def _packages(*names: str) -> list:
@@ -128,18 +133,18 @@ class _OnnxNetwork:
         return getattr(self.network, name)
 
 
-def _apart(one: Localizer, other: Localizer, image: Image) -> float:
+def _largest_difference(one: Localizer, other: Localizer, image: Image) -> float:
     """Largest difference of a position in samples, over both stages.
 
     A crop round a point outside of the image is empty: all its cells are alike and rounding alone chooses one.
     """
-    a, b = (m.look(m.case("check", image)) for m in (one, other))
-    spacing = one.grid.spacing_for(image.geometry)
-    apart = [np.abs(a.first_mm - b.first_mm).max() / spacing]
-    inside = image.geometry.contains(a.first_mm)
-    if one.crops is not None and inside.any():
-        apart.append(np.abs(a.positions_mm - b.positions_mm)[inside].max() / (spacing / one.crops.zoom))
-    return float(max(apart))
+    a, b = (m.assess(m.case("check", image))[0] for m in (one, other))
+    spacing = one.networks.grid.spacing_for(image.geometry)
+    differences = [np.abs(a.coarse_mm - b.coarse_mm).max() / spacing]
+    inside = image.geometry.contains(a.coarse_mm)
+    if one.networks.crops is not None and inside.any():
+        differences.append(np.abs(a.positions_mm - b.positions_mm)[inside].max() / (spacing / one.networks.crops.zoom))
+    return float(max(differences))
 
 
 def _description(model: Localizer, record: dict, graphs: dict, check: dict) -> dict:
@@ -150,10 +155,25 @@ def _description(model: Localizer, record: dict, graphs: dict, check: dict) -> d
         "version": 1,
         "made_by": f"landmarklabel {__version__}",
         **{k: record.get(k) for k in ("preset", "task", "weights_sha256", "grid", "crops", "pose", "calibration")},
-        "grey_values": {"window_percentiles": preset.window, "clip": [-0.5, 1.5], "signed": preset.signed, "match": reference},
-        "networks": {name: _network(getattr(model, name), name, preset, *graph) for name, graph in graphs.items()},
+        "grey_values": {
+            "window_percentiles": preset.window,
+            "clip": [-0.5, 1.5],
+            "signed": preset.scale_to_minus1_1,
+            "match": reference,
+        },
+        "networks": {
+            name: _network(_network_called(model.networks, name), name, preset, *graph) for name, graph in graphs.items()
+        },
         "check": check,
     }
+
+
+def _network_called(networks: NetworkRunner, name: str) -> nn.Module:
+    """The network of a graph."""
+    network = networks.coarse_net if name == "locator" else networks.fine_net
+    if network is None:
+        raise ValueError(f"no network is called {name}")
+    return network
 
 
 def _network(network: nn.Module, name: str, preset: Preset, data: bytes, kind: type, fields: tuple[str, ...]) -> dict:

@@ -1,4 +1,4 @@
-"""From what is known of an image to what the user is shown: positions, expected errors, doubts, and what to place next."""
+"""From what is known of an image to what the user is shown: positions, expected errors, flags, and what to place next."""
 
 from __future__ import annotations
 
@@ -9,25 +9,12 @@ import numpy as np
 
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.evidence import Evidence, LocalMaps
-from landmarklabel.inference.interactive import (
-    CONVINCING,
-    FOUND,
-    FREE,
-    FREEDOM,
-    Explained,
-    explain,
-    most_contradicted,
-    next_landmark,
-)
+from landmarklabel.inference.configuration import InferenceConfig, PoseSearchConfig
+from landmarklabel.inference.evidence import Candidates, Evidence, FineMaps
+from landmarklabel.inference.orientations import is_far_from_expected
 from landmarklabel.inference.prior import PosePrior, ShapePrior
-from landmarklabel.inference.sides import is_unusual
+from landmarklabel.inference.shape_fit import Assignment, ShapeFit, fit_shape_to_candidates, most_contradicted, next_landmark
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.networks.heatmaps import TEMPERATURE
-
-MOST_SLIPS = 3  # of a person that are looked for: each costs another explanation
-CELLS = 256  # of a landmark's map that are weighed against what the others say
-MEAN_OF_NORM = {2: 0.886, 3: 0.921}  # mean length of a normal vector over the root of its covariance's trace
 
 
 @dataclass(frozen=True)
@@ -37,18 +24,76 @@ class Suggestion:
     Args:
         landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
         flagged: (n,) bool: the detection, or the person's point, contradicts the others; look at it.
-        detected_mm: (n, d) what the network alone would have said, NaN where it said nothing.
-        explained: pose and shape behind it; None without a shape prior.
-        decided: the evidence with the positions that were decided on; None without a model.
+        detected_mm: (n, d) what the networks alone would have said, NaN where they said nothing.
+        shape_fit: pose and shape behind it; None without a shape prior.
         next: name of the landmark whose placing would tell most about the others; None when nothing is left.
+        final_evidence: the evidence with the positions that were decided on; None without a model.
     """
 
     landmarks: LandmarkSet
     flagged: np.ndarray
     detected_mm: np.ndarray
-    explained: Explained | None
+    shape_fit: ShapeFit | None
     next: str | None
-    decided: Evidence | None = None
+    final_evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a person and the networks have settled before any shape is fitted.
+
+    Args:
+        fixed: (d,) LPS mm by landmark number.
+        absent: (n,) bool: a person, or the networks, call it absent.
+        by_person: (n,) bool: a person has spoken.
+        never_labelled: (n,) bool: the networks were never shown it, and no person has spoken.
+    """
+
+    fixed: dict[int, np.ndarray]
+    absent: np.ndarray
+    by_person: np.ndarray
+    never_labelled: np.ndarray
+
+    @property
+    def without_detection(self) -> np.ndarray:
+        """(n,) bool: whatever the networks say of its place does not count."""
+        return self.absent | self.never_labelled
+
+    def candidates(self, evidence: Evidence | None) -> Candidates | None:
+        """Of the landmarks that may be there."""
+        return None if evidence is None else evidence.candidates.without(self.without_detection)
+
+
+def _what_is_known(
+    task: LandmarkTask,
+    evidence: Evidence | None,
+    calibration: Calibration,
+    fixed: Mapping[str, Sequence[float] | np.ndarray],
+    absent: Sequence[str],
+    never_labelled: Sequence[str],
+) -> _Known:
+    n = np.arange(len(task))
+    placed = {task.index(name): np.asarray(p, float)[: task.dims] for name, p in fixed.items()}
+    gone = np.isin(n, [task.index(name) for name in absent])
+    by_person = gone | np.isin(n, list(placed))
+    never = np.isin(n, [task.index(name) for name in never_labelled]) & ~by_person
+    if evidence is not None:
+        gone = gone | (calibration.predicted_absent(evidence) & ~by_person & ~never)
+    return _Known(placed, gone, by_person, never)
+
+
+def unconditioned_fit(
+    task: LandmarkTask,
+    geometry: ImageGeometry,
+    prior: ShapePrior,
+    evidence: Evidence,
+    calibration: Calibration,
+    never_labelled: Sequence[str] = (),
+) -> ShapeFit:
+    """The shape fitted to the networks' evidence alone: what ``suggest`` makes of it before a person says anything."""
+    known = _what_is_known(task, evidence, calibration, {}, (), never_labelled)
+    expected_pose = prior.pose_distribution.in_image(geometry)
+    return fit_shape_to_candidates(prior, expected_pose, known.candidates(evidence), {}, np.flatnonzero(known.absent))
 
 
 def suggest(
@@ -57,10 +102,13 @@ def suggest(
     prior: ShapePrior | None,
     evidence: Evidence | None,
     calibration: Calibration,
-    fixed: Mapping[str, Sequence[float]] | None = None,
+    fixed: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     absent: Sequence[str] = (),
-    before: Explained | None = None,
-    untaught: Sequence[str] = (),
+    *,
+    before: ShapeFit | None = None,
+    shape_fit: ShapeFit | None = None,
+    never_labelled: Sequence[str] = (),
+    config: InferenceConfig | None = None,
 ) -> Suggestion:
     """Bring a person's points, the networks' evidence and the shape prior into agreement. No network runs.
 
@@ -72,133 +120,172 @@ def suggest(
         calibration: of the model.
         fixed: (d,) LPS mm by name; they come back unchanged, as PLACED.
         absent: names a person called absent.
-        before: an earlier explanation of the same image, to start from.
-        untaught: names that the networks were never shown: whatever they say of them is noise, and they stay unset.
+        before: an earlier shape fit to the same image, to start from.
+        shape_fit: the fit of exactly these, where it is known already; see ``unconditioned_fit``.
+        never_labelled: names that the networks were never shown: whatever they say of them is noise, and they stay unset.
+        config: of the model; the defaults when None.
     """
+    config = config or InferenceConfig()
     n, d = len(task), task.dims
-    given = {task.index(name): np.asarray(p, float)[:d] for name, p in (fixed or {}).items()}
-    gone = np.isin(np.arange(n), [task.index(name) for name in absent])
-    by_person = gone | np.isin(np.arange(n), list(given))
-    unknown = np.isin(np.arange(n), [task.index(name) for name in untaught]) & ~by_person
+    known = _what_is_known(task, evidence, calibration, fixed or {}, absent, never_labelled)
     detected, covariance = np.full((n, d), np.nan), np.full((n, d, d), np.nan)
     if evidence is not None:
-        gone |= (evidence.presence < calibration.presence_threshold) & ~by_person & ~unknown
-        nowhere = (gone | unknown)[:, None]
-        detected, covariance = np.where(nowhere, np.nan, evidence.positions_mm), evidence.covariance_mm2.copy()
-    explained, positions, flagged, slips = None, detected.copy(), np.zeros(n, bool), []
+        detected = np.where(known.without_detection[:, None], np.nan, evidence.positions_mm)
+        covariance = evidence.covariance_mm2.copy()
+    positions, flagged, slips = detected.copy(), np.zeros(n, bool), []
     if prior is not None:
-        candidates = None if evidence is None else evidence.candidates.without(gone | unknown)
-        usual, start, lost = prior.usual.in_image(geometry), before and before.posterior.pose, np.flatnonzero(gone)
-        explained = explain(prior, usual, candidates, given, lost, start)
-        agreed = _agreed(prior, usual, explained, detected, covariance, evidence, calibration.loose)
-        positions, covariance, flagged = _kept_inside(geometry, detected, *agreed)
-        slips = _slips(prior, usual, candidates, explained, given, lost)
-    decided, expected, covariance, radius95 = _confidence(evidence, explained, calibration, positions, covariance)
-    for i, p in given.items():
+        expected_pose, start = prior.pose_distribution.in_image(geometry), before and before.posterior.pose
+        candidates, gone = known.candidates(evidence), np.flatnonzero(known.absent)
+        if shape_fit is None:
+            shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates, known.fixed, gone, start)
+        agreed = _agree(prior, expected_pose, shape_fit, detected, covariance, evidence, calibration, config)
+        positions, covariance, flagged = _keep_inside(geometry, detected, *agreed, config.suggestion.outside_margin)
+        slips = _slips(prior, expected_pose, candidates, shape_fit, known.fixed, gone, config.suggestion.max_slips)
+    final, expected, covariance, radius95 = _confidence(evidence, shape_fit, calibration, positions, covariance)
+    for i, p in known.fixed.items():
         positions[i], covariance[i] = p, 0.0
-    positions[gone | unknown] = np.nan
+    positions[known.without_detection] = np.nan
+    settled = known.without_detection | known.by_person
     landmarks = LandmarkSet(
         task,
         positions,
-        _status(positions, gone, given),
-        expected_error_mm=np.where(gone | by_person | unknown, np.nan, expected),
+        _status(positions, known),
+        expected_error_mm=np.where(settled, np.nan, expected),
         covariance_mm2=covariance,
         presence=None if evidence is None else evidence.presence,
-        radius95_mm=None if radius95 is None else np.where(gone | by_person | unknown, np.nan, radius95),
+        radius95_mm=None if radius95 is None else np.where(settled, np.nan, radius95),
     )
-    chosen = None if explained is None else next_landmark(explained, np.flatnonzero(landmarks.defined & ~by_person))
-    flagged = (flagged & ~(gone | by_person | unknown)) | np.isin(np.arange(n), slips)
-    return Suggestion(landmarks, flagged, detected, explained, None if chosen is None else task.names[chosen], decided)
+    free = np.flatnonzero(landmarks.defined & ~known.by_person)
+    following = None if shape_fit is None else next_landmark(shape_fit, free)
+    flagged = (flagged & ~settled) | np.isin(np.arange(n), slips)
+    return Suggestion(landmarks, flagged, detected, shape_fit, None if following is None else task.names[following], final)
 
 
-def _confidence(evidence, explained: Explained | None, calibration: Calibration, positions: np.ndarray, covariance: np.ndarray):
+def _confidence(
+    evidence: Evidence | None,
+    shape_fit: ShapeFit | None,
+    calibration: Calibration,
+    positions: np.ndarray,
+    covariance: np.ndarray,
+) -> tuple[Evidence | None, np.ndarray, np.ndarray, np.ndarray | None]:
     """The evidence with what was decided on (None without a model), expected errors, covariances, and radii of 95 % regions."""
     if evidence is None:
-        return None, np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * MEAN_OF_NORM[positions.shape[1]], covariance, None
-    own = np.ones(len(positions), bool) if explained is None else explained.chosen == FOUND
-    decided = replace(evidence, positions_mm=positions, covariance_mm2=covariance, mass=np.where(own, evidence.mass, 1.0))
-    expected = calibration.expected_error_mm(decided)
-    return decided, expected, *calibration.region(decided, expected)
+        mean_of_norm = 0.886 if positions.shape[1] == 2 else 0.921  # of a normal vector, over the root of the covariance's trace
+        return None, np.sqrt(np.trace(covariance, axis1=1, axis2=2)) * mean_of_norm, covariance, None
+    first = np.ones(len(positions), bool) if shape_fit is None else shape_fit.assignment == Assignment.FIRST_CANDIDATE
+    mass = np.where(first, evidence.peak_mass, 1.0)
+    final = replace(evidence, positions_mm=positions, covariance_mm2=covariance, peak_mass=mass)
+    expected = calibration.expected_error_mm(final)
+    return final, expected, *calibration.region(final, expected)
 
 
-def _slips(prior, usual, candidates, explained: Explained, given: Mapping[int, np.ndarray], gone: np.ndarray) -> list[int]:
+def _slips(
+    prior: ShapePrior,
+    expected_pose: PosePrior,
+    candidates: Candidates | None,
+    shape_fit: ShapeFit,
+    fixed: Mapping[int, np.ndarray],
+    absent: np.ndarray,
+    most: int,
+) -> list[int]:
     """A person's points that contradict the others: the worst first, each taken out before the next is looked for."""
-    left, slips = dict(given), []
-    while len(slips) < MOST_SLIPS and (worst := most_contradicted(prior, usual, explained, left)) is not None:
+    left, slips = dict(fixed), []
+    while len(slips) < most and (worst := most_contradicted(prior, expected_pose, shape_fit, left)) is not None:
         slips.append(worst)
         left.pop(worst)
-        explained = explain(prior, usual, candidates, left, gone, explained.posterior.pose)
+        shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates, left, absent, shape_fit.posterior.pose)
     return slips
 
 
-def makes_no_sense(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
+def is_implausible(
+    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
+) -> bool:
     """Even what agrees most is no shape of the study, or lies in a pose the networks have not looked at: all is in doubt."""
-    misfit = evidence is not None and explained.posterior.misfit > CONVINCING[1]
-    return misfit or turned_unseen(prior, usual, explained, evidence)
+    misfit = evidence is not None and shape_fit.posterior.misfit > shape_fit.config.plausible_misfit
+    return misfit or in_unseen_orientation(prior, expected_pose, shape_fit, evidence, config)
 
 
-def turned_unseen(prior: ShapePrior, usual: PosePrior, explained: Explained, evidence: Evidence | None) -> bool:
+def in_unseen_orientation(
+    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
+) -> bool:
     """The shape was found turned or mirrored, but the networks have not looked at it that way."""
-    if evidence is None or prior.pose.wild:
+    if evidence is None or prior.mean_shape.arbitrary_orientation:
         return False
-    seen = usual.expected if evidence.view is None else evidence.view.after(usual.expected)
-    return is_unusual(explained.posterior.pose, replace(usual, expected=seen))
+    transform = evidence.sampling_transform
+    seen = expected_pose.mean if transform is None else transform.after(expected_pose.mean)
+    return is_far_from_expected(shape_fit.posterior.pose, replace(expected_pose, mean=seen), config)
 
 
-def _kept_inside(geometry: ImageGeometry, detected, positions, covariance, flagged):
+def _keep_inside(
+    geometry: ImageGeometry,
+    detected: np.ndarray,
+    positions: np.ndarray,
+    covariance: np.ndarray,
+    flagged: np.ndarray,
+    margin: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is seen is in the image: a detection stays, flagged, where the others would have it well outside."""
     low, high = geometry.bounds_mm
-    margin = 0.1 * (high - low)
-    outside = ((positions < low - margin) | (positions > high + margin)).any(axis=1) & np.isfinite(detected).all(axis=1)
+    border = margin * (high - low)
+    outside = ((positions < low - border) | (positions > high + border)).any(axis=1) & np.isfinite(detected).all(axis=1)
     return np.where(outside[:, None], detected, positions), covariance, flagged | outside
 
 
-def _status(positions: np.ndarray, gone: np.ndarray, given: Mapping[int, np.ndarray]) -> tuple[Status, ...]:
-    known = np.isfinite(positions).all(1)
-    status = [Status.PREDICTED if k else Status.ABSENT if g else Status.UNSET for k, g in zip(known, gone, strict=True)]
-    for i in given:
+def _status(positions: np.ndarray, known: _Known) -> tuple[Status, ...]:
+    there = np.isfinite(positions).all(1)
+    status = [Status.PREDICTED if t else Status.ABSENT if a else Status.UNSET for t, a in zip(there, known.absent, strict=True)]
+    for i in known.fixed:
         status[i] = Status.PLACED
     return tuple(status)
 
 
-def _fused(maps: LocalMaps, explained: Explained, which: np.ndarray, cases: int, loose: float) -> tuple[np.ndarray, np.ndarray]:
-    """The local stage's map times what the others say: (m, d) the point of least expected distance, and (m, d, d)."""
+def _fuse_with_shape(
+    maps: FineMaps, shape_fit: ShapeFit, which: np.ndarray, prior: ShapePrior, inflation: float, config: InferenceConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """The fine map times what the others say: (m, d) the point of least expected distance, and (m, d, d).
+
+    Source: Weiszfeld 1937 for the geometric median.
+    """
     logits, places = maps.logits[which], maps.places_mm[which]
-    if logits.shape[1] > CELLS:  # the rest of a map holds next to nothing
-        best = np.argpartition(-logits, CELLS, axis=1)[:, :CELLS]
+    dims, cells = places.shape[-1], config.suggestion.map_cells
+    if logits.shape[1] > cells:  # the rest of a map holds next to nothing
+        best = np.argpartition(-logits, cells, axis=1)[:, :cells]
         logits, places = np.take_along_axis(logits, best, 1), np.take_along_axis(places, best[..., None], 1)
-    off = places - explained.others_mm[which, None]
-    far = np.einsum("npi,nij,npj->np", off, np.linalg.inv(loose * explained.others_mm2[which]), off, optimize=True)
-    freedom = cases + FREEDOM
-    log = logits / TEMPERATURE[places.shape[-1]] - 0.5 * (freedom + places.shape[-1]) * np.log1p(far / freedom)
+    offset = places - shape_fit.loo_mean_mm[which, None]
+    precision = np.linalg.inv(inflation * shape_fit.loo_covariance_mm2[which])
+    distance2 = np.einsum("npi,nij,npj->np", offset, precision, offset, optimize=True)
+    log = logits / config.suggestion.temperature(dims) - 0.5 * (prior.dof + dims) * np.log1p(distance2 / prior.dof)
     share = np.exp(log - log.max(1, keepdims=True))
     share /= share.sum(1, keepdims=True)
     found = np.einsum("np,npi->ni", share, places)
     cell = np.linalg.norm(maps.places_mm[which, 0] - maps.places_mm[which, 1], axis=1)[:, None]
-    for _ in range(4):  # Weiszfeld's iteration for the geometric median
+    for _ in range(4):
         near = share / np.sqrt(((places - found[:, None]) ** 2).sum(-1) + 0.25 * cell**2)
         found = np.einsum("np,npi->ni", near, places) / near.sum(1, keepdims=True)
-    off = places - found[:, None]
-    return found, np.einsum("np,npi,npj->nij", share, off, off, optimize=True)
+    offset = places - found[:, None]
+    return found, np.einsum("np,npi,npj->nij", share, offset, offset, optimize=True)
 
 
-def _agreed(
+def _agree(
     prior: ShapePrior,
-    usual: PosePrior,
-    explained: Explained,
+    expected_pose: PosePrior,
+    shape_fit: ShapeFit,
     detected: np.ndarray,
     covariance: np.ndarray,
     evidence: Evidence | None,
-    loose: float,
+    calibration: Calibration,
+    config: InferenceConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where to show each landmark, (n, d, d) how sure that is, and which detections contradict the others."""
-    seen = np.isfinite(detected).all(1)
-    alone = (explained.chosen == FREE) & prior.known
-    kept = ~prior.known & (explained.chosen < FOUND)  # nobody has labelled them: all there is is the network
-    taken = explained.chosen == FOUND
-    positions = np.where(kept[:, None], detected, explained.positions_mm)
-    covariance = np.where((kept | taken)[:, None, None], covariance, explained.covariance_mm2)
+    assignment = shape_fit.assignment
+    contradicted = (assignment == Assignment.UNASSIGNED) & prior.known & np.isfinite(detected).all(1)
+    network_alone = ~prior.known & (assignment < Assignment.FIRST_CANDIDATE)  # nobody has labelled them: there is no shape
+    first = assignment == Assignment.FIRST_CANDIDATE
+    positions = np.where(network_alone[:, None], detected, shape_fit.positions_mm)
+    covariance = np.where((network_alone | first)[:, None, None], covariance, shape_fit.covariance_mm2)
     if evidence is not None and evidence.maps is not None:
-        positions[taken], covariance[taken] = _fused(evidence.maps, explained, taken, prior.cases, loose)
-    flagged = (alone & seen) | (explained.chosen > FOUND) | makes_no_sense(prior, usual, explained, evidence)
-    return positions, covariance, flagged
+        fused = _fuse_with_shape(evidence.maps, shape_fit, first, prior, calibration.prior_inflation, config)
+        positions[first], covariance[first] = fused
+    replaced = assignment > Assignment.FIRST_CANDIDATE
+    implausible = is_implausible(prior, expected_pose, shape_fit, evidence, config.pose_search)
+    return positions, covariance, contradicted | replaced | implausible

@@ -1,25 +1,23 @@
-"""From a preset's network key to a module."""
+"""From a preset to its networks."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from landmarklabel.networks.default import DefaultSCN
+from landmarklabel.networks.fine_net import FineNet
 from landmarklabel.networks.global_local import NoothoutGlobal, NoothoutLocal, VotingNet
-from landmarklabel.networks.refiner import LocalRefiner
+from landmarklabel.networks.presets import Preset
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, payer2019
 
-_FINE = {2: (32, 64, 96, 128, 160), 3: (24, 48, 96, 128)}  # half-resolution maps, for a network that stands alone
-_COARSE = {2: (48, 96, 128, 160), 3: (48, 96, 128)}  # quarter-resolution maps, for one that a refiner follows
-_REFINER = {2: (32, 64, 96, 128), 3: (24, 48, 64)}
 
-
-def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
-    """The whole-image network of a preset, freshly initialised."""
+def build_coarse_net(preset: Preset, dims: int, landmarks: int) -> nn.Module:
+    """The coarse network of a preset, freshly initialised. Raises ValueError for a kind of network that is not known."""
+    network = preset.network
     if network == "fine":
-        return DefaultSCN(dims, landmarks, _FINE[dims], stem=2, spatial_level=len(_FINE[dims]) - 2)
+        return DefaultSCN(dims, landmarks, preset.widths[dims], stem=2, spatial_level=len(preset.widths[dims]) - 2)
     if network == "coarse":
-        return DefaultSCN(dims, landmarks, _COARSE[dims], stem=4, spatial_level=len(_COARSE[dims]) - 2)
+        return DefaultSCN(dims, landmarks, preset.widths[dims], stem=4, spatial_level=len(preset.widths[dims]) - 2)
     if network == "payer2016":
         return ConceptSCN(landmarks)
     if network == "payer2019":
@@ -27,14 +25,16 @@ def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
     if network == "hand2024":
         return HandSCN(landmarks)
     if network == "votes":
-        return VotingNet(dims, landmarks, _COARSE[dims])
+        return VotingNet(dims, landmarks, preset.widths[dims])
     if network == "noothout2020":
         return NoothoutGlobal(dims, landmarks)
     raise ValueError(f"no network called {network!r}")
 
 
-def build_refiner(network: str, dims: int, landmarks: int, scales: int, presence: bool = False) -> nn.Module:
-    """The local second stage, freshly initialised: ``shared`` (ours, with or without presence) or ``noothout2020``."""
-    if network == "noothout2020":
+def build_fine_net(preset: Preset, dims: int, landmarks: int, scales: int, presence: bool = False) -> nn.Module:
+    """The fine network of a preset, freshly initialised: ``shared`` (ours, with or without presence) or ``noothout2020``."""
+    if preset.refine is None:
+        raise ValueError(f"{preset.key} has no fine network")
+    if preset.refine.network == "noothout2020":
         return NoothoutLocal(dims, landmarks)
-    return LocalRefiner(dims, landmarks, scales, _REFINER[dims], presence=presence)
+    return FineNet(dims, landmarks, scales, preset.refine.widths[dims], presence=presence)

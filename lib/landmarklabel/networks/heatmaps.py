@@ -103,10 +103,7 @@ def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 8) -> D
     return Decoded(torch.minimum((start + mean).clamp_min(0), limit), peak, covariance, mass)
 
 
-TEMPERATURE = {2: 1.5, 3: 1.0}  # a trained map is surer than it should be; seen best on held-out hands and skulls
-
-
-def decode_posterior(logits: Tensor, temperature: float | None = None, iterations: int = 4, near: float = 2.5) -> Decoded:
+def decode_posterior(logits: Tensor, temperature: float, iterations: int = 4, near: float = 2.5) -> Decoded:
     """The point with the least expected distance under a probability map (its geometric median), by Weiszfeld's iteration.
 
     Meant for the map of a crop, where every cell is a place the landmark may truly be: between two likely places it is the
@@ -114,14 +111,13 @@ def decode_posterior(logits: Tensor, temperature: float | None = None, iteration
 
     Args:
         logits: (b, n, *shape).
-        temperature: divides the logits; ``TEMPERATURE`` when None.
+        temperature: divides the logits; see ``inference.configuration.SuggestionConfig``.
         iterations: from the mean on.
         near: cells around the position whose share of the map is the ``mass``.
 
     Source: Weiszfeld 1937.
     """
     shape = logits.shape[2:]
-    temperature = temperature or TEMPERATURE[len(shape)]
     axes = [torch.arange(s, dtype=torch.float32, device=logits.device) for s in shape]
     cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
     soft = torch.softmax(logits.flatten(2).float() / temperature, -1)

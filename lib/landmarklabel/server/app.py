@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -16,24 +17,26 @@ from landmarklabel import __version__
 from landmarklabel.active.retraining import why_retrain
 from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.server.console import said_of_models, tell
+from landmarklabel.server.console import said_of_models, set_up_console
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import LandmarkInfer
 from landmarklabel.server.jobs import Jobs
 from landmarklabel.server.keycloak import keycloak
-from landmarklabel.server.pool import PoolWatch
 from landmarklabel.server.running import address, look_after, starting, this_server
 from landmarklabel.server.sessions import SafeSessions
 from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
 from landmarklabel.server.train import SERVER_PID, LandmarkTrain
 from landmarklabel.services.models import what_answers
+from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_study_task
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
+
+log = logging.getLogger(__name__)
 
 
 class LandmarkApp(MONAILabelApp):
@@ -43,6 +46,7 @@ class LandmarkApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
+        set_up_console()
         with starting():
             self._set_up(app_dir, studies, conf or {})
 
@@ -56,8 +60,8 @@ class LandmarkApp(MONAILabelApp):
         self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
         self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``watch`` looks at changed images
         for text in self.study.notices:
-            tell(text)
-        self.watch = PoolWatch(self.study, self._live, lambda: self.infer_task().alone())
+            log.info(text)
+        self.pool_monitor = PoolMonitor(self.study, self._live, lambda: self.infer_task().assistant.inference_lock())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
         super().__init__(
@@ -71,26 +75,28 @@ class LandmarkApp(MONAILabelApp):
         )
         self._auto_update_scoring = False
 
-    def shelf(self, model: str) -> ModelShelf:
+    def registry(self, model: str) -> ModelRegistry:
         """The versions of a model of this study."""
-        return ModelShelf(self.study.models_dir / model)
+        return ModelRegistry(self.study.models_dir / model)
 
     def init_datastore(self) -> LandmarkDatastore:
         return LandmarkDatastore(self.study, self.settings.allow_outside)
 
     def init_infers(self) -> dict[str, LandmarkInfer]:
-        return {name: LandmarkInfer(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
+        return {name: LandmarkInfer(self.study, preset, self.registry(name)) for name, preset in self.presets.items()}
 
     def init_trainers(self) -> dict[str, LandmarkTrain]:
-        return {name: LandmarkTrain(self.study, preset, self.shelf(name)) for name, preset in self.presets.items()}
+        return {name: LandmarkTrain(self.study, preset, self.registry(name)) for name, preset in self.presets.items()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        return {name: LandmarkStrategy(name, self.study, self.watch, self.leases, self.settings.repeat) for name in STRATEGIES}
+        return {
+            name: LandmarkStrategy(name, self.study, self.pool_monitor, self.leases, self.settings.repeat) for name in STRATEGIES
+        }
 
     def _live(self) -> tuple[Localizer | None, int]:
         """The newest model and its version, for looking over the pool."""
         task = next(iter(self._infers.values()))
-        return task.model(), task.shelf.record()["version"]
+        return task.assistant.model(), task.registry.record()["version"]
 
     def _load_sessions(self, load: bool = False) -> SafeSessions | None:
         if not load:
@@ -114,7 +120,7 @@ class LandmarkApp(MONAILabelApp):
 
             policy = self._policy()
             tokens = install(self, policy)
-            self.watch.start()
+            self.pool_monitor.start()
             os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
             self.jobs.go_on()
             if (server := this_server()) is not None:
@@ -125,10 +131,12 @@ class LandmarkApp(MONAILabelApp):
         try:
             problems = len(self.study.sync())  # their names stay out of the log
         except Busy as error:  # hand edits are taken in when a case is saved, too
-            tell(str(error))
+            log.info(str(error))
             return
         if problems:
-            tell(f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which")
+            log.info(
+                f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which"
+            )
 
     def _greeting(self, config: Config, port: int, policy: Policy, tokens: Tokens) -> str:
         """Where to open which study, and what answers there."""
@@ -141,11 +149,11 @@ class LandmarkApp(MONAILabelApp):
 
     def answers(self) -> dict[str, str]:
         """What answers under every served model's name, and why, in words."""
-        return {name: what_answers(self.study, task.shelf).text for name, task in self._infers.items()}
+        return {name: what_answers(self.study, task.registry).text for name, task in self._infers.items()}
 
     def model_versions(self) -> dict[str, int]:
         """The live version of every served model; 0 for none trained yet."""
-        return {name: task.shelf.record()["version"] for name, task in self._infers.items()}
+        return {name: task.registry.record()["version"] for name, task in self._infers.items()}
 
     def _policy(self) -> Policy:
         return Policy(self.settings.insecure, self.settings.max_upload_mb * 2**20, self.settings.origins, keycloak())
@@ -224,11 +232,13 @@ class LandmarkApp(MONAILabelApp):
             new = len(labelled) - max(trained_on, self._labels_tried)
             if new <= 0 or stats.get("state") == "running":
                 return
-            recent = [float(np.nanmean(off)) for _, off in list(self.watch.observed().values())[-new:] if np.isfinite(off).any()]
+            recent = [
+                float(np.nanmean(off)) for _, off in list(self.pool_monitor.observed().values())[-new:] if np.isfinite(off).any()
+            ]
             reason = why_retrain(new, self.settings.retrain, recent, (stats.get("eval") or {}).get("mre_mm"))
             if reason and self._start_training(name):
                 self._labels_tried = len(labelled)
-                tell(f"training {name}: {reason}")
+                log.info(f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
         return self.jobs.start(name, {"minutes": self.settings.retrain_minutes}) is not None

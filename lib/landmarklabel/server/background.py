@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Callable
 from enum import Enum
 
@@ -9,11 +11,12 @@ from fastapi import APIRouter, HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
-from landmarklabel.server.console import tell
 from landmarklabel.server.datastore import FINAL
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.server.train import check
 from landmarklabel.server.values import Body, flag_of, key_of, number_of, text_of
+
+log = logging.getLogger(__name__)
 
 
 class Images(str, Enum):
@@ -29,7 +32,7 @@ def afterwards(work: Callable, *given) -> None:
     try:
         work(*given)
     except (LandmarkLabelError, OSError) as error:
-        tell(f"not done after an answer: {type(error).__name__}")  # its text may hold a name
+        log.info(f"not done after an answer: {type(error).__name__}")  # its text may hold a name
 
 
 def add_background_routes(router: APIRouter, landmark_app) -> None:

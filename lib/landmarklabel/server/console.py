@@ -1,24 +1,32 @@
-"""What the operator reads on the console: never a name, a path or a parameter, which may be a patient's."""
+"""What the operator reads on the console: the program's log, one line each, never a name, a path or a parameter, which may be a
+patient's."""
 
 from __future__ import annotations
 
-import secrets
+import logging
 import sys
-import traceback
 
 
-def tell(text: str) -> None:
-    """One line; background tasks' lines end in the server's log."""
-    print(f"LandmarkLabel: {text}", file=sys.stderr)  # noqa: T201
+class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """To stderr as it is now: MONAI Label replaces it in its background tasks, whose lines end in the server's log."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(logging.Formatter("LandmarkLabel: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        record.exc_info = record.exc_text = record.stack_info = None  # a traceback's last line may hold a name
+        super().emit(record)
 
 
-def tell_of(error: Exception) -> str:
-    """One line on an internal error: what kind, and where in the program. Returns the number it is told under."""
-    number = secrets.token_hex(4)
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))
-    tell(f"internal error {number}: {type(error).__name__} at {where}")
-    return number
+def set_up_console() -> None:
+    """Show what this package logs, once however often it is called."""
+    log = logging.getLogger("landmarklabel")
+    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
+        log.addHandler(_ConsoleHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False  # MONAI Label's own handlers would show each line a second time
 
 
 def said_of_models(versions: dict[str, int], labelled: int) -> str:

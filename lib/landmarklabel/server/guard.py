@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Match
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import FROM_ANYWHERE, OPEN, ROLES, ROUTES, Caller, set_caller
-from landmarklabel.server.console import tell_of
+from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.tokens import Closed, Tokens
 
 PAUSE_S = 60.0  # within which the next piece of a request has to come
@@ -104,7 +104,7 @@ class Guard:
         except LandmarkLabelError as error:  # raised before a route could answer
             await request.refuse(error.http_status, str(error))
         except Exception as error:  # the log has no word of the request, the answer none of the log
-            await request.refuse(500, f"internal error; the server's log has it as {tell_of(error)}")
+            await request.refuse(500, f"internal error; the server's log has it as {log_internal_error(error)}")
         finally:
             self.count(request.route, request.status, time.monotonic() - started)
 

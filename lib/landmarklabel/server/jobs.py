@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import threading
 import uuid
@@ -18,8 +19,9 @@ from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.files import write_json
-from landmarklabel.server.console import tell
 from landmarklabel.server.values import key_of
+
+log = logging.getLogger(__name__)
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 MOST_WAITING = 100
@@ -78,7 +80,7 @@ class Jobs:
                 left[0]["servers"] += 1
                 if left[0]["servers"] > MOST_SERVERS:
                     waiting.remove(left.pop(0))
-                    tell(f"a training is given up: {MOST_SERVERS} servers have ended while it was at work")
+                    log.info(f"a training is given up: {MOST_SERVERS} servers have ended while it was at work")
             for job in left:
                 AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
                 job["server"] = _this_server()

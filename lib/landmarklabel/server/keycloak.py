@@ -5,11 +5,14 @@ MONAI Label 0.8.5 calls ``jwt.decode`` without ``algorithms`` and so refuses eve
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Callable
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import ROLES, Caller
-from landmarklabel.server.console import tell
+
+log = logging.getLogger(__name__)
 
 
 class IdentityUnreachable(LandmarkLabelError):
@@ -59,7 +62,7 @@ def _user(token: str):
     except jwt.InvalidTokenError:
         raise
     except (requests.RequestException, jwt.PyJWTError, ValueError, KeyError, TypeError) as error:  # or its key is none
-        tell(f"the identity server cannot be used ({type(error).__name__})")
+        log.info(f"the identity server cannot be used ({type(error).__name__})")
         raise IdentityUnreachable("the identity server cannot be asked who you are; try again") from None
     roles: object = payload
     for part in settings.MONAI_LABEL_AUTH_TOKEN_ROLES.split("#"):

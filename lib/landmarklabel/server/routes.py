@@ -62,7 +62,7 @@ def install(landmark_app, policy: Policy) -> Tokens:
     """Serve our routes and those of MONAI Label's that ``access.ROUTES`` lists, behind the guard; returns who may come in."""
     from monailabel.app import app
 
-    keep_quiet()
+    silence_phi_loggers()
     tokens = tokens_of(landmark_app.study.folder, landmark_app.study.revisions)
     metrics = Metrics(landmark_app.study, landmark_app.model_versions, landmark_app.train_stats)
     ours = _routes(landmark_app, policy, tokens)
@@ -122,7 +122,7 @@ def _in_thread(endpoint: Callable) -> Callable:
     return call
 
 
-def keep_quiet() -> None:
+def silence_phi_loggers() -> None:
     """MONAI Label logs requests, parameters and paths, which hold names of patients: only its warnings are kept."""
     for name in ("monailabel", "task_train", "task_batch_infer", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -198,7 +198,7 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
         return {**chosen, "info": landmark_app.datastore().get_image_info(chosen["id"])} if chosen else {}
 
     shown = StatusPage(
-        landmark_app.study, landmark_app.watch, landmark_app.leases, landmark_app.train_stats, landmark_app.answers
+        landmark_app.study, landmark_app.pool_monitor, landmark_app.leases, landmark_app.train_stats, landmark_app.answers
     )
 
     @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
@@ -263,9 +263,9 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
             raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are fixed, absent and model")
         task, path = landmark_app.infer_task(body.get("model")), study.image_path(image_id)
         given = given_points(body, study.task, study.plane_of(image_id))
-        answer = task.suggest(path, given, further=False)
+        answer = task.assistant.suggest(path, given, wait_for_second_pass=False)
         if answer.second_pass:
-            background.add_task(afterwards, task.look_further, path, given)
+            background.add_task(afterwards, task.assistant.second_pass, path, given)
         found = {"image": image_id, **task.to_wire(answer, path)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 

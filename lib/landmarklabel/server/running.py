@@ -6,6 +6,7 @@ it lets the app start, so the app finds its server there.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,8 +20,9 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.console import tell
 from landmarklabel.services.listening import check_free
+
+log = logging.getLogger(__name__)
 
 FINISH_S = 4  # that requests have to end by themselves after a signal
 END_S = 7.0  # after which the process ends whatever it does: a network pass in a thread cannot be stopped
@@ -107,9 +109,9 @@ def _announce(server: uvicorn.Server, line: Callable[[int], str]) -> None:
     sockets = [s for one in server.servers for s in one.sockets]
     port = sockets[0].getsockname()[1] if sockets and server.config.uds is None else server.config.port
     try:
-        tell(line(port))
+        log.info(line(port))
     except LandmarkLabelError:  # its text may hold a name
-        tell(f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
+        log.info(f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
 
 
 def _own_address() -> str:

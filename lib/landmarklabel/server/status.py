@@ -15,8 +15,8 @@ from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
-from landmarklabel.server.pool import PoolWatch
 from landmarklabel.services.descriptions import study_unit
+from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
@@ -30,7 +30,7 @@ class StatusPage:
     """Made at most every few seconds, however many look at it.
 
     Args:
-        study, watch, leases: what it shows.
+        study, monitor, leases: what it shows.
         training: the newest training's statistics by model.
         answers: what answers under each model's name, in words.
     """
@@ -38,12 +38,12 @@ class StatusPage:
     def __init__(
         self,
         study: Study,
-        watch: PoolWatch,
+        monitor: PoolMonitor,
         leases: Leases,
         training: Callable[[], dict[str, dict]],
         answers: Callable[[], dict[str, str]],
     ):
-        self.study, self.watch, self.leases, self.training, self.answers = study, watch, leases, training, answers
+        self.study, self.monitor, self.leases, self.training, self.answers = study, monitor, leases, training, answers
         self._made: tuple[float, dict] = (0.0, {})
 
     def html(self, number: int = 1) -> str:
@@ -62,7 +62,7 @@ class StatusPage:
         cases = [self._case(i, heads.get(i), i in labelled, held.get(i), i in changed) for i in self.study.images()]
         order = sorted((heads[i].created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
-        observed = self.watch.observed()
+        observed = self.monitor.observed()
         measured = {i: off for i, (_, off) in observed.items() if i in number and np.isfinite(off).any()}
         told = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
         curve = [(n, error) for n, error, _ in told]
@@ -91,7 +91,7 @@ class StatusPage:
             kind, state = "look", "changed since it was labelled"
         elif labelled and head.body.get("unseen"):
             kind, state = "look", f"revisions {head.body['unseen']} and {head.number} were made at the same time"
-        seen = self.watch.seen.get(image_id)
+        seen = self.monitor.assessments.get(image_id)
         return {
             "image": image_id,
             "state": state,
@@ -116,7 +116,7 @@ class StatusPage:
         return observer_errors(readings, len(self.study.task))
 
     def _next(self, free: list[str]) -> tuple[str, str] | None:
-        return tuple(adaptive(self.watch.pool(free), np.random.default_rng(len(free)))) if free else None
+        return tuple(adaptive(self.monitor.pool(free), np.random.default_rng(len(free)))) if free else None
 
     def _page(self, c: dict, number: int) -> str:
         page = Page(f"LandmarkLabel: {c['task']}", refresh_s=REFRESH_S)
@@ -167,7 +167,7 @@ class StatusPage:
             page.links({str(n): f"?page={n}" for n in range(1, pages + 1)}, str(number))
         stamps = []
         for case in shown:
-            if (picture := self.watch.pictures.get(case["image"])) is not None:
+            if (picture := self.monitor.pictures.get(case["image"])) is not None:
                 head = self.study.revisions.head(case["image"])
                 points = self.study.read(head) if head is not None else None
                 text = f"{case['image']}: {case['state']}"

@@ -11,7 +11,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from landmarklabel.active.strategies import STRATEGIES, Choice
 from landmarklabel.landmarks import Status
 from landmarklabel.server.access import caller
-from landmarklabel.server.pool import PoolWatch
+from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import REPEAT, Study
 
@@ -24,21 +24,21 @@ class LandmarkStrategy(Strategy):
     Args:
         name: of the strategy.
         study: whose images.
-        watch: what is known of them.
+        monitor: what is known of them.
         leases: who has what.
         repeat_every: every so many cases one that is labelled is handed out again, for a second reading; 0 for never.
     """
 
-    def __init__(self, name: str, study: Study, watch: PoolWatch, leases: Leases, repeat_every: int = 0):
+    def __init__(self, name: str, study: Study, monitor: PoolMonitor, leases: Leases, repeat_every: int = 0):
         super().__init__(" ".join(STRATEGIES[name].__doc__.split()))
-        self.choose, self.study, self.watch, self.leases = STRATEGIES[name], study, watch, leases
+        self.choose, self.study, self.monitor, self.leases = STRATEGIES[name], study, monitor, leases
         self.repeat_every = repeat_every
 
     def __call__(self, request, datastore):
         reasons: dict[str, str] = {}
 
         def choose(free: list[str]) -> str:
-            choice: Choice = self.choose(self.watch.pool(free), np.random.default_rng())
+            choice: Choice = self.choose(self.monitor.pool(free), np.random.default_rng())
             reasons[choice.image_id] = choice.reason
             return choice.image_id
 

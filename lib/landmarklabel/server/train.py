@@ -19,29 +19,28 @@ from monailabel.interfaces.tasks.train import TrainTask
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import LandmarkLabelError, ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import read_record
+from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
-from landmarklabel.networks.registry import Preset
-from landmarklabel.server.pool import PoolWatch
+from landmarklabel.networks.presets import Preset
+from landmarklabel.services.configuration import TrainingServiceConfig
+from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
 
-DEFAULT_MINUTES = 10.0
-MOST_LEFT_OUT = 50  # texts on what could not be used, in the statistics
-HARD = 1.5  # times the median error of the proposals
+_CONFIG = TrainingServiceConfig()
 SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 
 
 class LandmarkTrain(TrainTask):
     """Trains a candidate on the study's labels and publishes it if it beats the live model."""
 
-    def __init__(self, study: Study, preset: Preset, shelf: ModelShelf):
+    def __init__(self, study: Study, preset: Preset, registry: ModelRegistry):
         super().__init__(f"{study.task.name}: {preset.about}")
-        self.study, self.preset, self.shelf = study, preset, shelf
+        self.study, self.preset, self.registry = study, preset, registry
 
     def config(self) -> dict:
         return {
@@ -49,18 +48,18 @@ class LandmarkTrain(TrainTask):
             "pretrained": True,
             "device": ["auto", "cpu", "cuda"],
             "max_epochs": 0,
-            "minutes": DEFAULT_MINUTES,
+            "minutes": _CONFIG.default_minutes,
             "seed": 0,
         }
 
     @property
     def stats_file(self) -> Path:
-        return self.shelf.folder / "train_stats.json"
+        return self.registry.folder / "train_stats.json"
 
     def stats(self) -> dict:
         """The newest run's statistics; a run whose process is gone is reported as stopped."""
         stats = self._written()
-        if stats.get("state") == "running" and not self.shelf.is_training():
+        if stats.get("state") == "running" and not self.registry.is_training():
             stats = self._written()  # it may have ended between the two
             if stats.get("state") == "running":
                 stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
@@ -75,7 +74,7 @@ class LandmarkTrain(TrainTask):
 
     def __call__(self, request: dict, datastore) -> dict:
         use_all_cores()
-        with self.shelf.training_lock():  # without it the statistics are another run's
+        with self.registry.training_lock():  # without it the statistics are another run's
             report = _Report(self.stats_file)
             try:
                 return self._train(request or {}, report)
@@ -90,28 +89,28 @@ class LandmarkTrain(TrainTask):
     def _train(self, request: dict, report: _Report) -> dict:
         begun, material = time.monotonic(), gather(self.study)
         device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
-        live = live_model(self.study, self.shelf, device)
+        live = live_model(self.study, self.registry, device)
         config = FitConfig(
             self.preset,
             _budget(request, len(material.train), self.preset.batch[self.study.task.dims]),
             seed=int(_number(request, "seed", 0)),
             device=device,
             start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
-            pool=material.unlabelled,
-            twice=self._new_or_hard(material.train) if live is not None else frozenset(),
+            unlabelled=material.unlabelled,
+            oversampled_ids=self._new_or_hard(material.train) if live is not None else frozenset(),
         )
         if config.budget.minutes is not None:
             config.ends_at = begun + 60 * config.budget.minutes
         report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
         done = self._fit(config, material, live, report)
-        version = self.shelf.settle(done.decision)
+        version = self.registry.settle(done.decision)
         if done.decision.publish:
-            record_published(self.study, self.shelf, version)
+            record_published(self.study, self.registry, version)
         return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""
-        stop, folder, known = _server_is_gone(), self.shelf.candidate, trained_on(self.shelf)
+        stop, folder, known = _server_is_gone(), self.registry.candidate, trained_on(self.registry)
         if (folder / "state").is_dir():
             with contextlib.suppress(UsageError, ModelError):
                 again = replace(config, resume=True, ends_at=None)
@@ -121,11 +120,11 @@ class LandmarkTrain(TrainTask):
 
     def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
         """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
-        known = read_record(self.shelf.live()).get("train_labels") or {}
+        known = read_record(self.registry.live()).get("train_labels") or {}
         new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.landmarks)}
-        observed = PoolWatch(self.study).observed()
+        observed = PoolMonitor(self.study).observed()
         off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
-        hard = {i for i, x in off.items() if x > HARD * np.median(list(off.values()))}
+        hard = {i for i, x in off.items() if x > _CONFIG.hard_factor * np.median(list(off.values()))}
         return frozenset(new | hard)
 
 
@@ -141,7 +140,7 @@ def _budget(request: dict, cases: int, batch: int) -> Budget:
     minutes, epochs = _number(request, "minutes", None), _number(request, "max_epochs", None)
     steps = math.ceil(epochs * max(1, cases / batch)) if epochs else None
     if minutes is None and not steps:
-        minutes = DEFAULT_MINUTES
+        minutes = _CONFIG.default_minutes
     return Budget(minutes, max(2, steps) if steps else None)
 
 
@@ -191,7 +190,7 @@ class _Report:
             "best_metric": 0.0,
             "train_cases": train,
             "valid_cases": valid,
-            "left_out": list(left_out)[:MOST_LEFT_OUT],
+            "left_out": list(left_out)[: _CONFIG.max_reported],
             "train": {},
             "eval": {},
         }

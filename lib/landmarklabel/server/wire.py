@@ -11,6 +11,7 @@ from landmarklabel.geometry import SlicePlane
 from landmarklabel.inference.suggest import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.server.values import is_finite
+from landmarklabel.services.assistant import Given
 
 _KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 
@@ -117,7 +118,7 @@ def position_of(value: object, dims: int, plane: SlicePlane | None = None) -> np
     return flat
 
 
-def given_points(params: dict, task: LandmarkTask, plane: SlicePlane | None = None) -> dict:
+def given_points(params: dict, task: LandmarkTask, plane: SlicePlane | None = None) -> Given:
     """``fixed`` (positions by name) and ``absent`` (names) of a request, checked. Raises LandmarkFileError, FaultsError."""
     fixed, absent = params.get("fixed", {}), params.get("absent", [])
     fixed, absent = {} if fixed is None else fixed, [] if absent is None else absent
@@ -129,7 +130,7 @@ def given_points(params: dict, task: LandmarkTask, plane: SlicePlane | None = No
         raise LandmarkFileError("params", [f"task {task.name!r} has no landmark {n!r}" for n in unknown[:10]])
     if both := sorted(set(fixed) & set(absent)):
         raise LandmarkFileError("params", [f"{both[0][:80]!r} is both fixed and absent"])
-    return {"fixed": {n: position_of(p, task.dims, plane) for n, p in fixed.items()}, "absent": list(dict.fromkeys(absent))}
+    return Given({n: position_of(p, task.dims, plane) for n, p in fixed.items()}, list(dict.fromkeys(absent)))
 
 
 def suggestion_to_wire(suggestion: Suggestion, plane: SlicePlane | None = None) -> list[dict]:

@@ -50,5 +50,7 @@ def odd_shapes(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Descrip
     out = []
     for o in shape_outliers(labelled):
         unit = images[o.image_id].unit if o.image_id in images else "mm"
-        out.append(f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from its usual place (half of the cases: {o.usual_mm:.1f})")
+        out.append(
+            f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from its usual place (half of the cases: {o.typical_mm:.1f})"
+        )
     return out

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.inference.model import read_record
+from landmarklabel.inference.model_record import read_record
 from landmarklabel.store.study import Study
-from landmarklabel.training.publishing import ModelShelf
+from landmarklabel.training.publishing import ModelRegistry
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ def answering(study: Study) -> dict[str, Answering]:
     """What answers under each model's name of which the study has a version."""
     if not study.models_dir.is_dir():
         return {}
-    shelves = [ModelShelf(folder) for folder in sorted(study.models_dir.iterdir()) if (folder / "live.json").is_file()]
-    return {shelf.folder.name: what_answers(study, shelf) for shelf in shelves}
+    shelves = [ModelRegistry(folder) for folder in sorted(study.models_dir.iterdir()) if (folder / "live.json").is_file()]
+    return {registry.folder.name: what_answers(study, registry) for registry in shelves}
 
 
-def what_answers(study: Study, shelf: ModelShelf) -> Answering:
+def what_answers(study: Study, registry: ModelRegistry) -> Answering:
     """What answers under one model's name."""
     try:
-        record = shelf.record()
+        record = registry.record()
         if not record["version"]:
             why = record["history"][-1]["reason"] if record["history"] else "no model was trained yet"
             return Answering(0, False, str(why))
-        model, last = read_record(shelf.live()), record["history"][-1]
+        model, last = read_record(registry.live()), record["history"][-1]
     except (LandmarkLabelError, KeyError, TypeError, IndexError) as error:
         return Answering(0, False, f"the model's folder is damaged ({error})")
     if model.get("task_hash") != study.task.hash:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from landmarklabel.active.retraining import AFTER, MINUTES
+from landmarklabel.active.configuration import RetrainingConfig
 from landmarklabel.errors import UsageError
-from landmarklabel.networks.registry import PRESETS
+from landmarklabel.networks.presets import PRESETS
 
 DEFAULT_MODEL = "scn"
+_RETRAINING = RetrainingConfig()
 _ORIGIN = re.compile(r"https?://[^/\s,]+")
 _YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 _OTHERS = ("server_mode",)  # MONAI Label's own
@@ -39,8 +40,8 @@ class ServerSettings:
     task: str = ""
     models: str = ""
     store: str | None = None
-    retrain: int = AFTER
-    retrain_minutes: float = MINUTES
+    retrain: int = _RETRAINING.after_labels
+    retrain_minutes: float = _RETRAINING.minutes
     repeat: int = 0
     max_upload_mb: int = 2048
     origins: frozenset[str] = frozenset()
@@ -69,8 +70,8 @@ class ServerSettings:
             conf.get("task", ""),
             conf.get("models", ""),
             conf.get("store") or None,
-            int(number("retrain", AFTER, 0, whole=True)),
-            number("retrain_minutes", MINUTES, 0.01),
+            int(number("retrain", _RETRAINING.after_labels, 0, whole=True)),
+            number("retrain_minutes", _RETRAINING.minutes, 0.01),
             int(number("repeat", 0, 0, whole=True)),
             int(number("max_upload_mb", 2048, 1, whole=True)),
             _origins(str(conf.get("origins", "")), said("origins")),

@@ -14,19 +14,17 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, listed
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import Template
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig, fit, never_labelled
+from landmarklabel.training.configuration import GateConfig, TrainingConfig
+from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, Progress
-from landmarklabel.training.publishing import Decision, ModelShelf, Predictor, decide
-
-LEFT_OUT_SHARE = 1 / 3  # of a first training's budget, for the trainings that leave one case out
-MOST_LEFT_OUT = 5  # cases
-FEW_STEPS = 100  # of a phase: with fewer a network says hardly more than where landmarks are on the average
-LEAST_MINUTES, LEAST_STEPS = 1.0, 100  # of such a training: less teaches nothing that could be held against the template
+from landmarklabel.training.planning import never_labelled
+from landmarklabel.training.publishing import Decision, ModelRegistry, Predictor, decide
 
 
 @dataclass
@@ -105,11 +103,11 @@ def _remarks(task: LandmarkTask, material: Material) -> list[str]:
 
 def hardly_trained(record: dict) -> str | None:
     """A word on a model that saw too few training steps to have learned anything, by its record; None where it saw enough."""
-    steps = record.get("steps") or {}
-    if not steps or min(steps.values()) >= FEW_STEPS:
+    steps, enough = record.get("steps") or {}, TrainingConfig().gate.min_steps
+    if not steps or min(steps.values()) >= enough:
         return None
     few = ", ".join(f"{count} of {stage}" for stage, count in steps.items())
-    return f"hardly trained, {few} steps: give it more --minutes (some {FEW_STEPS} steps of each phase are a beginning)"
+    return f"hardly trained, {few} steps: give it more --minutes (some {enough} steps of each phase are a beginning)"
 
 
 def fit_and_decide(
@@ -130,10 +128,11 @@ def fit_and_decide(
     (``known``, see ``trained_on``) tell nothing of it. Raises as ``training.fit.fit``.
     """
     task, train = study.task, material.train
-    folds, part = _left_out(config.budget, train) if check and live is None and not material.valid else ([], None)
-    share = 1 - LEFT_OUT_SHARE if folds else 1.0
+    gate = config.training.gate
+    folds, part = _left_out(config.budget, train, gate) if check and live is None and not material.valid else ([], None)
+    share = 1 - gate.left_out_share if folds else 1.0
     whole = config.budget.part(share) if folds else config.budget
-    looks = 1 + (2 if check else 0)  # by the model for its metrics and for the gate, and by what answers now
+    assessments = 1 + (2 if check else 0)  # by the model for its metrics and for the gate, and by what answers now
 
     def show(begin: float, share: float, name: str = "") -> Callable[[Progress], None]:
         return lambda p: on_progress(replace(p, stage=name or p.stage, fraction=begin + share * p.fraction))
@@ -141,12 +140,14 @@ def fit_and_decide(
     left_out, each = [], (1 - share) / max(len(folds), 1)
     for number, case in enumerate(folds):  # before the model itself: a run that is stopped in it can go on
         others = [c for c in train if c is not case]
-        settings = replace(config, budget=part, resume=False, pool=(), twice=frozenset(), ends_at=None)
+        settings = replace(config, budget=part, resume=False, unlabelled=(), oversampled_ids=frozenset(), ends_at=None)
         without, _ = fit(task, others, [], settings, folder / "left_out", show(number * each, each, "check"), should_stop)
         left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
     shutil.rmtree(folder / "left_out", ignore_errors=True)
-    told = show(1 - share, share)
-    model, metrics = fit(task, train, material.valid, replace(config, budget=whole, looks_after=looks), folder, told, should_stop)
+    report = show(1 - share, share)
+    model, metrics = fit(
+        task, train, material.valid, replace(config, budget=whole, assessments=assessments), folder, report, should_stop
+    )
     if not check:
         return Trained(model, metrics, Decision(False, "not held against anything"))
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid if c.image_id not in set(known)]
@@ -154,7 +155,7 @@ def fit_and_decide(
     return Trained(model, metrics, decide(model, live, valid, template, left_out))
 
 
-def hold_against(
+def compare_with_live(
     study: Study, material: Material, record: dict, model: Localizer, live: Localizer | None, known: Collection[str] = ()
 ) -> Decision:
     """What the gate would say of a model that was trained elsewhere, on cases that it was not trained on.
@@ -174,27 +175,27 @@ def hold_against(
     return decide(model, live, valid, template)
 
 
-def live_model(study: Study, shelf: ModelShelf, device=None) -> Localizer | None:
+def live_model(study: Study, registry: ModelRegistry, device=None) -> Localizer | None:
     """The model that answers now; None where there is none, or it is of other landmarks, or damaged: it cannot be better."""
     try:
-        live = shelf.live()
+        live = registry.live()
         return load_model(live, study.task, device) if live else None
     except ModelError:
         return None
 
 
-def trained_on(shelf: ModelShelf) -> frozenset[str]:
+def trained_on(registry: ModelRegistry) -> frozenset[str]:
     """Images that the live model was trained on; none where there is none, or it does not say."""
     with suppress(LandmarkLabelError, AttributeError, TypeError):
-        live = shelf.live()
+        live = registry.live()
         return frozenset(read_record(live).get("train_labels") or ()) if live else frozenset()
     return frozenset()
 
 
-def record_published(study: Study, shelf: ModelShelf, version: int) -> None:
+def record_published(study: Study, registry: ModelRegistry, version: int) -> None:
     """A line of the audit trail for a model that went live."""
-    weights = read_record(shelf.live())["weights_sha256"]
-    study.revisions.record(f"model version {version} published", shelf.folder.name, after=weights)
+    weights = read_record(registry.live())["weights_sha256"]
+    study.revisions.record(f"model version {version} published", registry.folder.name, after=weights)
 
 
 def _template(study: Study, cases: list[Case]) -> Template:
@@ -202,9 +203,12 @@ def _template(study: Study, cases: list[Case]) -> Template:
     return Template(study.task, labelled)
 
 
-def _left_out(budget: Budget, train: list[Case]) -> tuple[list[Case], Budget | None]:
+def _left_out(budget: Budget, train: list[Case], gate: GateConfig) -> tuple[list[Case], Budget | None]:
     """The cases that are left out of one training each, and the budget of such a training; none where it would teach nothing."""
-    folds = train[:MOST_LEFT_OUT] if len(train) > 1 else []
-    part = budget.part(LEFT_OUT_SHARE / len(folds)) if folds else None
-    too_short = part is None or (part.minutes or LEAST_MINUTES) < LEAST_MINUTES or (part.steps or LEAST_STEPS) < LEAST_STEPS
-    return ([], None) if too_short else (folds, part)
+    folds = train[: gate.max_left_out] if len(train) > 1 else []
+    part = budget.part(gate.left_out_share / len(folds)) if folds else None
+    if part is None:
+        return [], None
+    too_short = part.minutes is not None and part.minutes < gate.min_minutes
+    too_few = part.steps is not None and part.steps < gate.min_steps
+    return ([], None) if too_short or too_few else (folds, part)

@@ -52,7 +52,7 @@ def append(connection: Connection, table: Table, change: Change) -> None:
     connection.execute(table.insert().values(**row, chain=_chain(last.chain if last else "", row)))
 
 
-def tell_of_the_past(connection: Connection, table: Table, revisions: Table) -> None:
+def backfill_audit(connection: Connection, table: Table, revisions: Table) -> None:
     """Begin the trail of a store that is older than it with the revisions that are there."""
     columns = [revisions.c[name] for name in ("id", "image_id", "author", "source", "created", "sha256")]
     before: dict[str, str] = {}

@@ -30,9 +30,9 @@ from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.io.swap import swap_in
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.store.bodies import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.image_files import Trash
 from landmarklabel.store.pixels import SETTLED_NS
+from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.revisions import Revision, RevisionStore
 
 QUIET_NS = 2_000_000_000  # after which an editor has ended writing a file that was replaced

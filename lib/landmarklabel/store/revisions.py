@@ -276,7 +276,7 @@ class RevisionStore:
             older_than_its_trail = has_table(_rows.name) and not has_table(_trail.name)
             _metadata.create_all(connection)
             if older_than_its_trail:
-                audit.tell_of_the_past(connection, _trail, _rows)
+                audit.backfill_audit(connection, _trail, _rows)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

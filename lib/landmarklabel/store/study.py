@@ -21,12 +21,12 @@ from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store import study_task
-from landmarklabel.store.bodies import body_of
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
 from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
+from landmarklabel.store.revision_json import body_of
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from landmarklabel.errors import StudyError
 from landmarklabel.store import study_task
-from landmarklabel.store.bodies import body_of, landmarks_of
+from landmarklabel.store.revision_json import body_of, landmarks_of
 from landmarklabel.store.revisions import CIRCUMSTANCES, Revision
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_task import StudyRecord

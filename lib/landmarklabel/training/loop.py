@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from landmarklabel.errors import ModelError
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.networks.precision import autocast
-from landmarklabel.networks.registry import Optimization
+from landmarklabel.networks.presets import Optimization
 
 
 class Stage(Protocol):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landmarklabel.data.batches import ABSENT, PRESENT, UNKNOWN
+from landmarklabel.data.batches import Presence
 from landmarklabel.networks.global_local import VotesOutput, cell_centres
 from landmarklabel.networks.heatmaps import encode_gaussians
 
@@ -25,15 +25,15 @@ def cells_loss(
         logits, local: (b, n, *shape) of the final and the local part.
         absent: (b, n) logits.
         index: (b, n, d) in cells, NaN unless present.
-        state: (b, n) PRESENT, ABSENT or UNKNOWN; unknown ones do not count.
+        state: (b, n) ``Presence``; unknown ones do not count.
         sigma: of the target in cells.
         local_weight: of the same loss on the local part alone (present landmarks only).
     """
     shape = tuple(logits.shape[2:])
     target = encode_gaussians(index.float(), shape, sigma, norm="sum").flatten(2)
-    known, present = state != UNKNOWN, state == PRESENT
+    known, present = state != Presence.UNKNOWN, state == Presence.PRESENT
     log_p = torch.log_softmax(torch.cat([logits.flatten(2), absent[..., None]], dim=-1).float(), dim=-1)
-    per_landmark = -(target * log_p[..., :-1]).sum(-1) - (state == ABSENT) * log_p[..., -1]
+    per_landmark = -(target * log_p[..., :-1]).sum(-1) - (state == Presence.ABSENT) * log_p[..., -1]
     loss = (per_landmark * known).sum() / known.sum().clamp_min(1)
     if local_weight and local is not logits:
         per_local = -(target * torch.log_softmax(local.flatten(2).float(), dim=-1)).sum(-1)
@@ -55,7 +55,7 @@ def softmax_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, s
     wanted = _displacement(index, shape, cell)
     near = torch.exp(-0.5 * (wanted / (2 * cell)).square().sum(2))
     error = F.smooth_l1_loss(output.displacement.float(), network.encode(wanted), reduction="none", beta=0.1).sum(2)
-    weight = near * (state == PRESENT).reshape(*state.shape, *(1,) * len(shape))
+    weight = near * (state == Presence.PRESENT).reshape(*state.shape, *(1,) * len(shape))
     return classes + 2.0 * (weight * error).sum() / weight.sum().clamp_min(1e-6)
 
 
@@ -69,7 +69,9 @@ def published_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor,
     cell, shape = network.cell, tuple(output.logits.shape[2:])
     wanted = _displacement(index, shape, cell)
     inside = ((wanted.abs() <= cell / 2).all(dim=2)).float()
-    known, present = (x.reshape(*state.shape, *(1,) * len(shape)).float() for x in (state != UNKNOWN, state == PRESENT))
+    known, present = (
+        x.reshape(*state.shape, *(1,) * len(shape)).float() for x in (state != Presence.UNKNOWN, state == Presence.PRESENT)
+    )
     classes = F.binary_cross_entropy_with_logits(output.logits.float(), inside * present, reduction="none") * known
     error = (output.displacement.float() - network.encode(wanted)).abs().mean(2) * present
     cells = inside[0, 0].numel()
@@ -112,7 +114,7 @@ class GaussianTargets(nn.Module):
         """Sum of squared errors / 2 over the batch size, plus the sigma term; unknown landmarks do not count."""
         target = self.scale * encode_gaussians(index.float(), tuple(maps.shape[2:]), self.sigma, self.norm)
         target = target * (1 - self.background) + self.background
-        known = (state != UNKNOWN).reshape(*state.shape, *(1,) * (maps.dim() - 2))
+        known = (state != Presence.UNKNOWN).reshape(*state.shape, *(1,) * (maps.dim() - 2))
         error = 0.5 * ((maps.float() - target).square() * known).sum() / len(maps)
-        valid = (state == PRESENT).float()
+        valid = (state == Presence.PRESENT).float()
         return error + self.penalty * 0.5 * (self.sigma * valid).square().sum() / len(maps)

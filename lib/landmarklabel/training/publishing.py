@@ -114,7 +114,7 @@ def _decide_first(
     return Decision(False, reason, new, old)
 
 
-class ModelShelf:
+class ModelRegistry:
     """The versions of one model of a study.
 
     ``versions/0001/`` are model folders, ``live.json`` names the live one and is replaced atomically, ``training/`` is

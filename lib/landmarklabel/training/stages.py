@@ -1,4 +1,4 @@
-"""What is trained in the loop: the whole-image network, and the local refiner."""
+"""What is trained in the loop: the coarse network, and the fine network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from landmarklabel.data.augment import AugmentRange
 from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
 from landmarklabel.networks.global_local import VotesOutput
-from landmarklabel.networks.registry import Preset
+from landmarklabel.networks.presets import Preset, Refinement
+from landmarklabel.training.configuration import SamplingConfig
 from landmarklabel.training.losses import (
     GaussianTargets,
     cell_index,
@@ -21,8 +22,6 @@ from landmarklabel.training.losses import (
     published_votes_loss,
     softmax_votes_loss,
 )
-
-SHARPER = 0.5  # times as wide a target where crops are smaller than the preset's: in 8 cells the usual one is hardly a peak
 
 
 def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[Case]:
@@ -34,14 +33,25 @@ def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[
     return chosen
 
 
-class LocatorStage:
-    """The whole-image network of any preset; ``wild``: trained on every orientation."""
+class CoarseStage:
+    """The coarse network of any preset; ``any_orientation``: trained on every orientation."""
 
     name = "locate"
 
-    def __init__(self, network: nn.Module, preset: Preset, plan: GridPlan, cases: Sequence[Case], seed: int, wild: bool = False):
+    def __init__(
+        self,
+        network: nn.Module,
+        preset: Preset,
+        plan: GridPlan,
+        cases: Sequence[Case],
+        seed: int,
+        config: SamplingConfig | None = None,
+        any_orientation: bool = False,
+    ):
+        config = config or SamplingConfig()
         self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
-        self.augment = mirrored_too(replace(preset.augment, all_rotations=True, cut=0.5) if wild else preset.augment, cases)
+        turned = replace(preset.augment, all_rotations=True, cut=config.cut_fraction)
+        self.augment = mirrored_too(turned if any_orientation else preset.augment, cases, config)
         self.optimization = preset.optimization
         self.batch_size = preset.batch[len(plan.size)]
         parts = {"network": network}
@@ -52,7 +62,7 @@ class LocatorStage:
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, self.batch_size, step, self.seed)
         batch = whole_image_batch(chosen, self.plan, self.augment, [self.seed, 1, step])
-        return batch._replace(images=batch.images * 2 - 1) if self.preset.signed else batch
+        return batch._replace(images=batch.images * 2 - 1) if self.preset.scale_to_minus1_1 else batch
 
     def loss(self, batch: Batch) -> Tensor:
         network = self.module["network"]
@@ -65,23 +75,35 @@ class LocatorStage:
         return cells_loss(*output, index, batch.state, self.preset.sigma)
 
 
-class RefinerStage:
-    """The local second stage, on crops around true positions jittered as the first stage errs."""
+class FineStage:
+    """The fine network, on crops around true positions jittered as the coarse network errs."""
 
     name = "refine"
 
-    def __init__(self, network: nn.Module, preset: Preset, grid: GridPlan, crops: CropPlan, cases: Sequence[Case], seed: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        preset: Preset,
+        refine: Refinement,
+        grid: GridPlan,
+        crops: CropPlan,
+        cases: Sequence[Case],
+        seed: int,
+        config: SamplingConfig | None = None,
+    ):
         self.preset, self.grid, self.crops, self.cases, self.seed = preset, grid, crops, cases, seed
-        self.augment = mirrored_too(preset.refine.augment, cases)
-        self.optimization = preset.refine.optimization
-        self.count = preset.refine.crops[len(grid.size)]
-        small = crops.size < preset.refine.size[len(grid.size)]
-        self.sigma = preset.refine.sigma * (SHARPER if small else 1.0)
+        self.config = config or SamplingConfig()
+        self.augment = mirrored_too(refine.augment, cases, self.config)
+        self.optimization = refine.optimization
+        self.count = refine.crops[len(grid.size)]
+        small = crops.size < refine.size[len(grid.size)]
+        self.sigma = refine.sigma * (refine.small_sigma_factor if small else 1.0)
         self.module = nn.ModuleDict({"network": network})
 
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
-        return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, [self.seed, 2, step])
+        seed = [self.seed, 2, step]
+        return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, seed, self.config.negative_fraction)
 
     def loss(self, batch: Batch) -> Tensor:
         network = self.module["network"]
@@ -91,9 +113,9 @@ class RefinerStage:
         return cells_loss(*output, cell_index(batch.index, network.stride), batch.state, self.sigma)
 
 
-def mirrored_too(ranges: AugmentRange, cases: Sequence[Case]) -> AugmentRange:
+def mirrored_too(ranges: AugmentRange, cases: Sequence[Case], config: SamplingConfig) -> AugmentRange:
     """The same ranges, with half the draws mirrored where the cases have a mirror."""
-    return replace(ranges, mirror=0.5) if cases[0].mirror is not None else ranges
+    return replace(ranges, mirror=config.mirrored_fraction) if cases[0].mirror is not None else ranges
 
 
 def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
@@ -103,7 +125,7 @@ def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
     return published_votes_loss(output, network, batch.index, batch.state, alpha=float(output.logits.shape[1]))
 
 
-def trained_network(stage: LocatorStage | RefinerStage, ema: dict[str, Tensor]) -> nn.Module:
+def trained_network(stage: CoarseStage | FineStage, ema: dict[str, Tensor]) -> nn.Module:
     """The stage's network with its averaged weights, in evaluation mode, on the CPU, laid out as it is read back from a file."""
     stage.module.load_state_dict(ema)
     return stage.module["network"].to(torch.device("cpu"), memory_format=torch.contiguous_format).eval()

@@ -11,14 +11,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landmarklabel.active.pool import EDGE, FEW, MOST, Pool, Seen, distances, look_over, thumbnail
+from landmarklabel.active.unlabelled_pool import (
+    EDGE,
+    FEW,
+    MOST,
+    ImageAssessment,
+    UnlabelledPool,
+    assess_image,
+    image_distances,
+    thumbnail,
+)
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks import build
-from landmarklabel.networks.registry import Preset, find_preset
+from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
@@ -122,7 +131,7 @@ def test_distances_are_those_of_the_thumbnails_symmetric_with_a_zero_diagonal(se
     old, new = [f"l{i}" for i in range(labelled)], [f"u{i}" for i in range(unlabelled)]
     numbers = np.random.default_rng(seed)
     looks = {i: numbers.normal(size=256).astype(np.float32) for i in (old + new)[missing:]}
-    ids, apart = distances(Pool(new, old, {**looks, "gone": np.ones(256, np.float32)}))
+    ids, apart = image_distances(UnlabelledPool(new, old, {**looks, "gone": np.ones(256, np.float32)}))
     assert ids == (old + new)[missing:]
     assert apart.shape == (len(ids), len(ids))
     np.testing.assert_allclose(apart, apart.T, rtol=1e-6)
@@ -145,17 +154,17 @@ def shapes(count: int, seed: int, n: int = 12) -> dict[str, np.ndarray]:
     return out
 
 
-def of_shapes(points: dict[str, np.ndarray], labelled: int) -> Pool:
+def of_shapes(points: dict[str, np.ndarray], labelled: int) -> UnlabelledPool:
     """Images that all look the same but for noise; the first ones are labelled, the others were seen by a model."""
     ids, noise = list(points), np.random.default_rng(7)
-    seen = {i: Seen(1.0, 0.0, "tip", tuple(tuple(map(float, p)) for p in points[i])) for i in ids[labelled:]}
+    seen = {i: ImageAssessment(1.0, 0.0, "tip", tuple(tuple(map(float, p)) for p in points[i])) for i in ids[labelled:]}
     looks = {i: noise.normal(size=64).astype(np.float32) for i in ids}
-    return Pool(ids[labelled:], ids[:labelled], looks, seen, placed={i: points[i] for i in ids[:labelled]})
+    return UnlabelledPool(ids[labelled:], ids[:labelled], looks, seen, placed={i: points[i] for i in ids[:labelled]})
 
 
 @pytest.mark.parametrize("labelled", [0, 6, 12])
 def test_shapes_tell_images_apart_that_look_alike_however_they_lie(labelled):
-    ids, apart = distances(of_shapes(shapes(12, seed=3), labelled), shapes=True)
+    ids, apart = image_distances(of_shapes(shapes(12, seed=3), labelled), shapes=True)
     same = np.array([[i[0] == j[0] for j in ids] for i in ids])
     assert apart[same].max() < apart[~same].min()
     np.testing.assert_allclose(apart, apart.T, rtol=1e-6)
@@ -168,7 +177,7 @@ def test_landmarks_not_found_and_images_not_yet_seen_do_no_harm():
     points["a2"][:] = np.nan
     pool = of_shapes(points, 8)
     pool = replace(pool, seen={i: s for i, s in pool.seen.items() if i not in ("a10", "b11")})
-    ids, apart = distances(pool, shapes=True)
+    ids, apart = image_distances(pool, shapes=True)
     known = [k for k, i in enumerate(ids) if i not in ("a2", "a10", "b11")]
     same = np.array([[ids[j][0] == ids[k][0] for j in known] for k in known])
     apart_known = apart[np.ix_(known, known)]
@@ -177,14 +186,14 @@ def test_landmarks_not_found_and_images_not_yet_seen_do_no_harm():
 
 def test_few_shapes_say_nothing_yet():
     pool = of_shapes(shapes(FEW, seed=5), 2)
-    assert np.array_equal(distances(pool, shapes=True)[1], distances(pool)[1])
+    assert np.array_equal(image_distances(pool, shapes=True)[1], image_distances(pool)[1])
 
 
 @pytest.mark.parametrize("labelled", [3, MOST // 2, MOST + 7])
 def test_of_a_hundred_thousand_images_some_are_compared(labelled):
     ids = [f"{k:06d}" for k in range(100_000)]
     look = dict.fromkeys(ids, np.ones(2, np.float32))
-    compared, apart = distances(Pool(ids[labelled:], ids[:labelled], look))
+    compared, apart = image_distances(UnlabelledPool(ids[labelled:], ids[:labelled], look))
     assert MOST // 2 <= len(compared) <= MOST and apart.shape == (len(compared),) * 2
     old = [i for i in compared if i < ids[labelled]]
     assert old == ids[:labelled][-MOST // 2 :] and compared[len(old)] == ids[labelled] and compared[-1] > ids[-1000]
@@ -205,7 +214,7 @@ def model(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(model):
-    return [look_over(model, model.case(c.image_id, c.image)) for c in VALID]
+    return [assess_image(model, model.case(c.image_id, c.image)) for c in VALID]
 
 
 def test_what_a_model_sees_is_complete(seen):
@@ -232,7 +241,7 @@ def test_positions_lie_where_the_model_proposes_the_points(model, seen):
 
 
 def test_looking_changes_nothing_and_repeats(model, seen):
-    again = look_over(model, model.case(VALID[0].image_id, VALID[0].image))
+    again = assess_image(model, model.case(VALID[0].image_id, VALID[0].image))
     np.testing.assert_equal(vars(again), vars(seen[0]))
 
 
@@ -260,26 +269,26 @@ RING = 10.0 * np.stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * 
 
 
 def test_expected_errors_are_hundredths_of_the_shapes_size_and_the_worst_is_named():
-    one = look_over(Says(RING, [1, 1, 1, 4, 1, 1]), VALID[0])
+    one = assess_image(Says(RING, [1, 1, 1, 4, 1, 1]), VALID[0])
     assert one.expected_error == pytest.approx(15.0) and one.worst == TASK.names[3] and one.doubt == 0
-    larger = look_over(Says(3 * RING + 50, [3, 3, 3, 12, 3, 3]), VALID[0])
+    larger = assess_image(Says(3 * RING + 50, [3, 3, 3, 12, 3, 3]), VALID[0])
     assert larger.expected_error == pytest.approx(15.0)
 
 
 def test_doubt_is_the_share_that_is_torn_or_contradicts_the_others():
-    assert look_over(Says(RING, [1] * 6, torn=(0, 1), flagged=(1, 2)), VALID[0]).doubt == pytest.approx(0.5)
+    assert assess_image(Says(RING, [1] * 6, torn=(0, 1), flagged=(1, 2)), VALID[0]).doubt == pytest.approx(0.5)
 
 
 def test_points_that_are_not_found_count_in_no_mean():
     positions = RING.copy()
     positions[[1, 4]] = np.nan
-    one = look_over(Says(positions, [1, np.nan, 1, 2, np.nan, 1], torn=(1,)), VALID[0])
+    one = assess_image(Says(positions, [1, np.nan, 1, 2, np.nan, 1], torn=(1,)), VALID[0])
     size = np.sqrt(((positions[[0, 2, 3, 5]] - positions[[0, 2, 3, 5]].mean(0)) ** 2).sum(1).mean())
     assert one.expected_error == pytest.approx(100 * 1.25 / size) and one.worst == TASK.names[3] and one.doubt == 0
     assert np.isnan(np.array(one.positions_mm, float)).any(axis=1).tolist() == [False, True, False, False, True, False]
 
 
 def test_an_image_in_which_nothing_is_found_is_most_uncertain():
-    nothing = look_over(Says(np.full((6, 2), np.nan), [np.nan] * 6), VALID[0])
+    nothing = assess_image(Says(np.full((6, 2), np.nan), [np.nan] * 6), VALID[0])
     assert nothing.expected_error == 100.0 and nothing.worst in TASK.names
-    assert isinstance(nothing, Seen)
+    assert isinstance(nothing, ImageAssessment)

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image, read_geometry, write_image
-from landmarklabel.io.seeds import IndexPoints, mean_points, read_isbi, read_voxels, text_files
+from landmarklabel.io.index_points import IndexPoints, mean_points, read_isbi, read_voxels, text_files
 from landmarklabel.landmarks import LandmarkTask, Status
 
 FLAT = LandmarkTask("ceph", ("sella", "nasion", "orbitale"), 2)

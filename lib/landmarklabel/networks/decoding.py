@@ -1,4 +1,4 @@
-"""What a network's output says: positions in input samples, their spread, and whether the landmark is there at all."""
+"""Decoding a network's output: positions in input samples, their spread, and whether the landmark is there at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, cell_centres
 from landmarklabel.networks.heatmaps import Decoded, decode_heatmaps, decode_posterior
-from landmarklabel.networks.registry import GaussianTarget
+from landmarklabel.networks.presets import GaussianTarget
 
 
-class Reading(NamedTuple):
+class DecodedLandmarks(NamedTuple):
     """Of b images or crops: ``index`` (b, n, d) input samples in array order, ``covariance`` (b, n, d, d) samples squared,
     ``presence`` (b, n) probability, ``mass`` (b, n) share of the evidence that agrees with the position."""
 
@@ -23,8 +23,8 @@ class Reading(NamedTuple):
     mass: Tensor
 
 
-def read(network: nn.Module, output: object, stride: int, target: GaussianTarget | None) -> Reading:
-    """Read any network's output.
+def decode_output(network: nn.Module, output: object, stride: int, target: GaussianTarget | None) -> DecodedLandmarks:
+    """Decode any network's output.
 
     Args:
         network: that made it.
@@ -33,34 +33,34 @@ def read(network: nn.Module, output: object, stride: int, target: GaussianTarget
         target: of the published heatmap networks, None for probability maps and votes.
     """
     if isinstance(output, VotesOutput):
-        return read_votes(output, network)
+        return decode_votes(output, network)
     if isinstance(output, MapsOutput):
         presence = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
         maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
-        return _read_maps(maps, presence, stride)
+        return _decode_maps(maps, presence, stride)
     maps = (output.heatmaps.float() - target.background).clamp_min(0)
     peak = maps.flatten(2).amax(-1)
-    usual = target.scale * (1 - target.background) if target.norm == "peak" else peak.median().clamp_min(1e-6)
-    return _read_maps(maps, (peak / usual).clamp(0, 1), stride)
+    expected_peak = target.scale * (1 - target.background) if target.norm == "peak" else peak.median().clamp_min(1e-6)
+    return _decode_maps(maps, (peak / expected_peak).clamp(0, 1), stride)
 
 
-def read_several(
+def decode_candidates(
     network: nn.Module, output: object, stride: int, target: GaussianTarget | None, count: int, apart: float = 3.0
-) -> list[Reading]:
+) -> list[DecodedLandmarks]:
     """The best ``count`` places of every landmark, the likeliest first, at least ``apart`` cells from each other.
 
     ``mass`` is the share of the whole map around each; ``presence`` is that of the first.
     """
-    readings: list[Reading] = []
+    decoded: list[DecodedLandmarks] = []
     left = None
     for _ in range(count):
-        reading = read(network, output, stride, target)
+        one = decode_output(network, output, stride, target)
         if left is not None:
-            reading = reading._replace(mass=reading.mass * left, presence=readings[0].presence)
-        readings.append(reading)
-        output, share = _without(network, output, reading.index, stride, apart)
+            one = one._replace(mass=one.mass * left, presence=decoded[0].presence)
+        decoded.append(one)
+        output, share = _without(network, output, one.index, stride, apart)
         left = share if left is None else left * share
-    return readings
+    return decoded
 
 
 def _without(network: nn.Module, output, index: Tensor, stride: int, apart: float) -> tuple[object, Tensor]:
@@ -82,15 +82,18 @@ def _without(network: nn.Module, output, index: Tensor, stride: int, apart: floa
     return output._replace(logits=kept), share
 
 
-def read_crops(network: nn.Module, output: object) -> Reading:
-    """Read what the local stage says of its crops, one landmark each; positions in samples of the finest crop."""
+def decode_crops(network: nn.Module, output: object, temperature: float) -> DecodedLandmarks:
+    """Decode what the fine network says of its crops, one landmark each; positions in samples of the finest crop.
+
+    ``temperature`` divides the logits of its maps.
+    """
     if isinstance(output, VotesOutput):
-        return read_votes(output, network)
+        return decode_votes(output, network)
     present = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
-    return _reading(decode_posterior(output.logits), present, network.stride)
+    return _decoded(decode_posterior(output.logits, temperature), present, network.stride)
 
 
-def crop_cells(network: nn.Module, output: object) -> tuple[Tensor, Tensor]:
+def crop_map(network: nn.Module, output: object) -> tuple[Tensor, Tensor]:
     """The local stage's map as (k, 1, p) logits and (p, d) positions in samples of the finest crop, array order."""
     shape = tuple(output.logits.shape[2:])
     size = network.cell if isinstance(output, VotesOutput) else network.stride
@@ -102,16 +105,16 @@ def softmax_with_absent(logits: Tensor, absent: Tensor) -> Tensor:
     return torch.softmax(torch.cat([logits.flatten(2), absent[..., None]], dim=-1).float(), dim=-1)
 
 
-def _read_maps(maps: Tensor, presence: Tensor, stride: int) -> Reading:
-    return _reading(decode_heatmaps(maps), presence, stride)
+def _decode_maps(maps: Tensor, presence: Tensor, stride: int) -> DecodedLandmarks:
+    return _decoded(decode_heatmaps(maps), presence, stride)
 
 
-def _reading(decoded: Decoded, presence: Tensor, stride: int) -> Reading:
+def _decoded(decoded: Decoded, presence: Tensor, stride: int) -> DecodedLandmarks:
     index = decoded.index * stride + (stride - 1) / 2
-    return Reading(index, decoded.covariance * stride**2, presence, decoded.mass)
+    return DecodedLandmarks(index, decoded.covariance * stride**2, presence, decoded.mass)
 
 
-def read_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) -> Reading:
+def decode_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) -> DecodedLandmarks:
     """Aggregate votes robustly: mean shift over them with a Gaussian kernel of one cell, from the densest vote.
 
     With ``v_c = centre_c + displacement_c`` and weights w_c (softmax over cells, or sigmoids for the published network, which
@@ -128,14 +131,14 @@ def read_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) ->
         weight, presence = torch.sigmoid(logits), torch.ones_like(logits[..., 0])
         weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
         mean = (weight[..., None] * votes).sum(2)
-        return _vote_reading(weight, votes, mean, presence, None)
+        return _decoded_votes(weight, votes, mean, presence, None)
     p = softmax_with_absent(output.logits, output.absent)
     weight = torch.softmax(logits, -1)
     mean = _densest(weight, votes, network.cell)
     for _ in range(iterations):
         near = weight * _kernel(votes, mean, network.cell)
         mean = (near[..., None] * votes).sum(2) / near.sum(-1, keepdim=True).clamp_min(1e-12)
-    return _vote_reading(weight, votes, mean, 1 - p[..., -1], network.cell)
+    return _decoded_votes(weight, votes, mean, 1 - p[..., -1], network.cell)
 
 
 def _densest(weight: Tensor, votes: Tensor, width: float, most: int = 32) -> Tensor:
@@ -152,11 +155,11 @@ def _kernel(votes: Tensor, mean: Tensor, width: float) -> Tensor:
     return torch.exp(-0.5 * ((votes - mean[:, :, None]) / width).square().sum(-1))
 
 
-def _vote_reading(weight: Tensor, votes: Tensor, mean: Tensor, presence: Tensor, width: float | None) -> Reading:
+def _decoded_votes(weight: Tensor, votes: Tensor, mean: Tensor, presence: Tensor, width: float | None) -> DecodedLandmarks:
     near = weight if width is None else weight * _kernel(votes, mean, width)
     mass = near.sum(-1)
     share = near / mass[..., None].clamp_min(1e-12)
     spread = votes - mean[:, :, None]
     covariance = torch.einsum("bnc,bnci,bncj->bnij", share, spread, spread)
     covariance = covariance + 0.1 * torch.eye(votes.shape[-1], device=votes.device)
-    return Reading(mean, covariance, presence, mass)
+    return DecodedLandmarks(mean, covariance, presence, mass)

@@ -17,8 +17,8 @@ from landmarklabel.inference.prior import learn_prior
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.registry import find_preset
-from landmarklabel.training.pool import ENOUGH, LABELLED_SHARE, find_cases, together
+from landmarklabel.networks.presets import find_preset
+from landmarklabel.training.self_training import ENOUGH, LABELLED_SHARE, find_pseudo_labels, together
 
 TASK = LandmarkTask("balls", tuple("abcdefgh"), 2)
 GREYS = np.linspace(0.3, 1.0, len(TASK))
@@ -64,7 +64,7 @@ def test_images_are_labelled_by_what_is_found_and_damaged_ones_passed_over(model
     for path, at in zip(paths, truth, strict=False):
         write_image(path, image(at))
     paths[3].write_bytes(b"no image")
-    found = find_cases(model, 6, [paths[3], *paths[:3]])
+    found = find_pseudo_labels(model, 6, [paths[3], *paths[:3]])
     assert [c.image_id for c in found] == ["0.png", "1.png", "2.png"]
     for case, at in zip(found, truth, strict=True):
         assert set(case.landmarks.status) == {Status.PLACED}
@@ -75,29 +75,29 @@ def test_a_landmark_that_contradicts_the_others_teaches_nothing(model, tmp_path)
     at = shapes(7)[6]
     at[2] = [8.0, 58.0]
     write_image(tmp_path / "a.png", image(at))
-    (case,) = find_cases(model, 6, [tmp_path / "a.png"])
+    (case,) = find_pseudo_labels(model, 6, [tmp_path / "a.png"])
     assert case.landmarks.status[2] is Status.UNSET and case.landmarks.defined.sum() == len(TASK) - 1
 
 
 def test_an_image_without_the_shape_is_not_used(model, tmp_path):
     scattered = np.random.default_rng(3).permutation(SHAPE)
     write_image(tmp_path / "a.png", image(scattered))
-    assert find_cases(model, 6, [tmp_path / "a.png"]) == []
+    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"]) == []
 
 
 def test_nothing_is_found_without_a_prior_or_with_labels_enough(model, tmp_path):
     write_image(tmp_path / "a.png", image(SHAPE))
-    assert find_cases(model, ENOUGH, [tmp_path / "a.png"]) == []
+    assert find_pseudo_labels(model, ENOUGH, [tmp_path / "a.png"]) == []
     model.prior = None
-    assert find_cases(model, 6, [tmp_path / "a.png"]) == []
+    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"]) == []
 
 
 def test_labelled_cases_are_not_outnumbered():
     labelled, found = [case("l", i) for i in range(3)], [case("f", i) for i in range(70)]
-    mixed = together(labelled, found)
-    share = sum(c.image_id.startswith("l") for c in mixed) / len(mixed)
+    blend_logits = together(labelled, found)
+    share = sum(c.image_id.startswith("l") for c in blend_logits) / len(blend_logits)
     assert LABELLED_SHARE <= share < LABELLED_SHARE + 0.05
-    assert {c.image_id for c in mixed} == {c.image_id for c in labelled + found}
+    assert {c.image_id for c in blend_logits} == {c.image_id for c in labelled + found}
     assert together(labelled, []) == labelled
 
 

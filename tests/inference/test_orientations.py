@@ -12,15 +12,15 @@ from torch import nn
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
-from landmarklabel.data.pose import Similarity
+from landmarklabel.data.mean_shape import Similarity
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.orientations import about_image_centre, is_far_from_expected, sides
 from landmarklabel.inference.prior import PosePrior, learn_prior
-from landmarklabel.inference.sides import about_the_middle, is_unusual, sides
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.registry import find_preset
+from landmarklabel.networks.presets import find_preset
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 TASK = LandmarkTask("discs", tuple("abcdefghi"), 2)
@@ -57,8 +57,8 @@ class UprightOracle(nn.Module):
     def is_upright(self, like: torch.Tensor) -> bool:
         row, column = (x.numpy() for x in (like[-3:].flatten(1).argmax(1) // SIZE, like[-3:].flatten(1).argmax(1) % SIZE))
         seen = np.stack([column, row], 1) @ [1, 1j]
-        usual = SHAPE[-3:] @ [1, 1j]
-        sides = (seen[1:] - seen[0]) / (usual[1:] - usual[0])
+        expected_pose = SHAPE[-3:] @ [1, 1j]
+        sides = (seen[1:] - seen[0]) / (expected_pose[1:] - expected_pose[0])
         return bool((np.abs(sides) > 0.4).all() and (np.abs(np.angle(sides)) < 0.5).all())
 
 
@@ -92,8 +92,8 @@ def errors(found, at):
 def test_an_image_in_its_usual_pose_is_looked_at_once(matrix):
     model, at = localizer(), SHAPE @ matrix.T + MIDDLE
     seen = model.look(discs(at))
-    assert errors(seen.positions_mm, at).max() < 1 and seen.view is None
-    assert model.locator.calls == 1
+    assert errors(seen.positions_mm, at).max() < 1 and seen.sampling_transform is None
+    assert model.coarse_net.calls == 1
 
 
 @pytest.mark.parametrize("matrix", [rotation(np.radians(130)), MIRROR])
@@ -103,19 +103,19 @@ def test_a_turned_or_mirrored_image_is_found_by_looking_from_other_sides(matrix)
     assert np.median(errors(model.detect(case).positions_mm, at)) > 8
     seen = model.look(case)
     assert errors(seen.positions_mm, at).max() < 1
-    assert seen.view.mirrored == (np.linalg.det(matrix) < 0)
-    turned = seen.view.rotation @ np.linalg.inv(matrix)
+    assert seen.sampling_transform.mirrored == (np.linalg.det(matrix) < 0)
+    turned = seen.sampling_transform.rotation @ np.linalg.inv(matrix)
     assert np.arccos(np.clip(np.trace(turned) / 2, -1, 1)) < 0.3
     told = model.suggest(seen, case.image.geometry)
     assert told.landmarks.defined.all() and not told.flagged.any()
-    assert not model.wants_another_look(seen, case.image.geometry, told.explained)
+    assert not model.needs_second_pass(seen, case.image.geometry, told.shape_fit)
 
 
 def test_without_a_shape_prior_there_is_only_one_look():
     model = localizer(prior=None)
     at = SHAPE @ rotation(np.radians(130)).T + MIDDLE
     assert np.median(errors(model.look(discs(at)).positions_mm, at)) > 8
-    assert model.locator.calls == 1
+    assert model.coarse_net.calls == 1
 
 
 def test_an_image_without_the_shape_is_given_up_after_all_sides():
@@ -123,13 +123,13 @@ def test_an_image_without_the_shape_is_given_up_after_all_sides():
     case = discs(SHAPE + MIDDLE)
     case.image.pixels[:] = 0
     assert np.isfinite(model.look(case).positions_mm).all()
-    assert model.locator.understood == 0
-    assert len(sides(case.image.geometry)) < model.locator.calls < 2 * len(sides(case.image.geometry))
+    assert model.coarse_net.understood == 0
+    assert len(sides(case.image.geometry)) < model.coarse_net.calls < 2 * len(sides(case.image.geometry))
 
 
 @DIMS
 def test_poses_near_the_usual_one_are_usual_and_turned_mirrored_or_small_ones_are_not(dims):
-    usual = PosePrior(Similarity(1.7 * rotation(0.4, dims), np.full(dims, 40.0)), (10.0, 0.1, 0.1))
+    expected_pose = PosePrior(Similarity(1.7 * rotation(0.4, dims), np.full(dims, 40.0)), (10.0, 0.1, 0.1))
     mirrored = np.diag([-1.0, 1.0, 1.0][:dims])
     for matrix, unusual in [
         (np.eye(dims), False),
@@ -141,8 +141,8 @@ def test_poses_near_the_usual_one_are_usual_and_turned_mirrored_or_small_ones_ar
         (0.5 * np.eye(dims), True),
         (2.0 * np.eye(dims), True),
     ]:
-        pose = Similarity(matrix @ usual.expected.matrix, np.full(dims, -7.0))
-        assert is_unusual(pose, usual) == unusual
+        pose = Similarity(matrix @ expected_pose.expected.matrix, np.full(dims, -7.0))
+        assert is_far_from_expected(pose, expected_pose) == unusual
 
 
 @DIMS
@@ -150,7 +150,7 @@ def test_sides_start_upright_turn_about_the_middle_and_come_each_in_the_mirror(d
     geometry = ImageGeometry.identity((40, 60, 50)[:dims], 2.0, (5.0, -30.0, 7.0)[:dims])
     views, middle = sides(geometry), np.mean(geometry.bounds_mm, axis=0)
     np.testing.assert_allclose(views[0].matrix, np.eye(dims), atol=1e-12)
-    flip = about_the_middle(geometry, np.diag([-1.0, 1.0, 1.0][:dims]))
+    flip = about_image_centre(geometry, np.diag([-1.0, 1.0, 1.0][:dims]))
     for view in views:
         np.testing.assert_allclose(view.apply(middle[None])[0], middle)
         partner = view.after(flip)
@@ -161,9 +161,12 @@ def test_sides_start_upright_turn_about_the_middle_and_come_each_in_the_mirror(d
 
 def test_from_one_of_the_sides_any_turned_image_looks_usual():
     geometry = ImageGeometry.identity((40, 60), 1.0)
-    rng, usual = np.random.default_rng(0), Similarity(np.eye(2), np.full(2, 20.0))
+    rng, expected_pose = np.random.default_rng(0), Similarity(np.eye(2), np.full(2, 20.0))
     for flip in (np.eye(2), MIRROR):
         for _ in range(50):
             pose = Similarity(random_rotation(rng, 2, None) @ flip, rng.normal(0, 30, 2))
-            seen = [is_unusual(view.inverse().after(pose), PosePrior(usual, (1.0, 1.0, 1.0))) for view in sides(geometry)]
+            seen = [
+                is_far_from_expected(view.inverse().after(pose), PosePrior(expected_pose, (1.0, 1.0, 1.0)))
+                for view in sides(geometry)
+            ]
             assert not all(seen)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.pose import fit_robustly, learn_pose
+from landmarklabel.data.mean_shape import fit_robustly, learn_mean_shape
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
@@ -45,8 +45,8 @@ def test_learned_mean_shape_and_orientation(dims, angle, wild):
         points = points + rng.normal(size=dims) * 50
         points[rng.integers(12)] = np.nan
         cases.append(LandmarkSet.of_positions(task, points))
-    pose = learn_pose(cases)
-    assert pose.wild is wild and pose.usable
+    pose = learn_mean_shape(cases)
+    assert pose.arbitrary_orientation is wild and pose.usable
     _, residual = fit_robustly(pose.mean, true_mean, np.ones(12))
     assert np.nanmax(residual) < 1.0
 
@@ -55,7 +55,7 @@ def test_shapes_that_do_not_align_are_not_taken_for_cases_in_any_orientation():
     task = phantom_task(3)
     for absent in (0.0, 0.3):
         sets = [draw_phantom(task, seed, absent_fraction=absent).landmarks for seed in range(20)]
-        assert not learn_pose(sets).wild
+        assert not learn_mean_shape(sets).arbitrary_orientation
 
 
 def test_cases_with_few_points_do_not_make_an_upright_study_wild():
@@ -67,4 +67,4 @@ def test_cases_with_few_points_do_not_make_an_upright_study_wild():
             points[:-4] = np.nan
             points[-4:] = points[-4:] @ random_rotation(rng, 3, None).T
         sets.append(LandmarkSet.of_positions(task, points))
-    assert not learn_pose(sets).wild
+    assert not learn_mean_shape(sets).arbitrary_orientation

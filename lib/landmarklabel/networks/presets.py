@@ -51,7 +51,9 @@ class Refinement:
     size: Mapping[int, int] = field(default_factory=lambda: {2: 48, 3: 24})
     crops: Mapping[int, int] = field(default_factory=lambda: {2: 64, 3: 32})
     share: float = 0.55  # of the training budget
-    sigma: float = 1.2  # of the target, in cells of the refiner's map
+    sigma: float = 1.2  # of the target, in cells of the fine network's map
+    small_sigma_factor: float = 0.5  # where crops are smaller than ``size``: in 8 cells the usual target is hardly a peak
+    widths: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {2: (32, 64, 96, 128), 3: (24, 48, 64)})  # ``shared``
     optimization: Optimization = Optimization(lr=2e-3)
     augment: AugmentRange = AugmentRange(rotation=0.35, scale=0.14, shear=0.06)
 
@@ -66,14 +68,15 @@ class Preset:
         about: one line for help texts.
         network: key of ``networks.build``.
         dims: image dimensions it is made for.
-        samples: size of the working grid: a number of samples, or the sizes themselves, by dims.
-        pose_samples: the same where cases come in any orientation and the first stage need only tell which.
+        grid_size: of the working grid: a number of samples, or the sizes themselves, by dims.
+        grid_size_any_orientation: the same where cases come in any orientation and the first stage need only tell which.
         multiple: sides of the grid are multiples of it; stride: map cells per sample.
         target: None for probability cells (ours).
-        window: grey-value percentiles mapped to 0..1 (ours) or -1..1 (``signed``).
+        window: grey-value percentiles mapped to 0..1 (ours) or -1..1 (``scale_to_minus1_1``).
         match_histogram: bring every image to the grey values of a reference training image.
-        most: images whose grid is larger than this many training grids are looked at in windows.
-        refine: the local second stage, or None.
+        tiling_threshold: images whose grid is larger than this many training grids are looked at in windows.
+        refine: the fine network, or None.
+        widths: channels of the coarse network, level by level, by dims; none for the published networks.
     """
 
     method: str
@@ -81,8 +84,8 @@ class Preset:
     about: str
     network: str
     dims: tuple[int, ...] = (2, 3)
-    samples: Mapping[int, int | tuple[int, ...]] = field(default_factory=lambda: {2: 384 * 272, 3: 96**3})
-    pose_samples: Mapping[int, int] = field(default_factory=lambda: {2: 384 * 272, 3: 48**3})
+    grid_size: Mapping[int, int | tuple[int, ...]] = field(default_factory=lambda: {2: 384 * 272, 3: 96**3})
+    grid_size_any_orientation: Mapping[int, int] = field(default_factory=lambda: {2: 384 * 272, 3: 48**3})
     multiple: Mapping[int, int] = field(default_factory=lambda: {2: 32, 3: 16})
     stride: int = 1
     batch: Mapping[int, int] = field(default_factory=lambda: {2: 4, 3: 2})
@@ -91,13 +94,14 @@ class Preset:
     optimization: Optimization = Optimization()
     augment: AugmentRange = AugmentRange()
     window: tuple[float, float] = (2.0, 98.0)
-    signed: bool = False
+    scale_to_minus1_1: bool = False
     match_histogram: bool = False
-    most: float = 2.5
+    tiling_threshold: float = 2.5
     refine: Refinement | None = None
+    widths: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def ours(self) -> bool:
+    def supports_self_training(self) -> bool:
         """Not a published network, which is trained as its paper says."""
         return self.name in ("default", "single")
 
@@ -111,6 +115,8 @@ class Preset:
         return self.method if self.name == "default" else f"{self.method}_{self.name}"
 
 
+_FINE = {2: (32, 64, 96, 128, 160), 3: (24, 48, 96, 128)}  # half-resolution maps, for a network that stands alone
+_COARSE = {2: (48, 96, 128, 160), 3: (48, 96, 128)}  # quarter-resolution maps, for one that a fine network follows
 _NONE = AugmentRange(rotation=0, scale=0, shear=0, shift=0, elastic=0, gamma=0, contrast=0, brightness=0, noise=0)
 _PUBLISHED_2016 = replace(_NONE, rotation=0.2, shift=0.04, elastic=0.02, contrast=0.15, brightness=0.15)
 _PUBLISHED_2019 = replace(_NONE, rotation=0.25, scale=0.2, shift=0.04, elastic=0.015, contrast=0.22, brightness=0.25)
@@ -128,6 +134,7 @@ PRESETS: tuple[Preset, ...] = (
         name="default",
         about="ours: probability maps, presence, and a local refiner; made to be trained on a CPU",
         network="coarse",
+        widths=_COARSE,
         stride=4,
         sigma=0.9,
         refine=Refinement(),
@@ -137,6 +144,7 @@ PRESETS: tuple[Preset, ...] = (
         name="single",
         about="ours without the local refiner: fastest to train and to run",
         network="fine",
+        widths=_FINE,
         stride=2,
     ),
     Preset(
@@ -145,7 +153,7 @@ PRESETS: tuple[Preset, ...] = (
         about="Payer 2016: three 5x5 convolutions and one 15x15 a landmark pair, fixed sigma 3",
         network="payer2016",
         dims=(2,),
-        samples={2: (256, 256)},
+        grid_size={2: (256, 256)},
         multiple={2: 8},
         batch={2: 8},
         target=GaussianTarget(sigma=3.0),
@@ -154,7 +162,7 @@ PRESETS: tuple[Preset, ...] = (
         ),
         augment=_PUBLISHED_2016,
         window=(5.0, 95.0),
-        signed=True,
+        scale_to_minus1_1=True,
     ),
     Preset(
         method="scn",
@@ -162,7 +170,7 @@ PRESETS: tuple[Preset, ...] = (
         about="Payer 2019, cephalogram settings: four-level local network, learned sigma",
         network="payer2019",
         dims=(2,),
-        samples={2: (512, 512)},
+        grid_size={2: (512, 512)},
         multiple={2: 16},
         batch={2: 1},
         target=GaussianTarget(sigma=2.5, learned=True, scale=100.0, norm="density", penalty=20.0),
@@ -171,7 +179,7 @@ PRESETS: tuple[Preset, ...] = (
         ),
         augment=_PUBLISHED_2019,
         window=(1.0, 99.0),
-        signed=True,
+        scale_to_minus1_1=True,
     ),
     Preset(
         method="scn",
@@ -179,7 +187,7 @@ PRESETS: tuple[Preset, ...] = (
         about="Payer 2019, spine CT settings: the same network in 3D, reflecting borders, learned sigma",
         network="payer2019",
         dims=(3,),
-        samples={3: (96, 96, 192)},
+        grid_size={3: (96, 96, 192)},
         multiple={3: 8},
         batch={3: 1},
         target=GaussianTarget(sigma=4.0, learned=True, scale=1000.0, norm="density", penalty=100.0),
@@ -188,7 +196,7 @@ PRESETS: tuple[Preset, ...] = (
         ),
         augment=replace(_PUBLISHED_2019, rotation=0.35, scale=0.1),
         window=(1.0, 99.0),
-        signed=True,
+        scale_to_minus1_1=True,
     ),
     Preset(
         method="scn",
@@ -196,7 +204,7 @@ PRESETS: tuple[Preset, ...] = (
         about="the 2024 PyTorch hand-joint network: 64 filters 5x5, 15x15 spatial part, histogram matching",
         network="hand2024",
         dims=(2,),
-        samples={2: (256, 256)},
+        grid_size={2: (256, 256)},
         multiple={2: 8},
         batch={2: 1},
         target=GaussianTarget(sigma=2.0, background=-1.0),
@@ -205,7 +213,7 @@ PRESETS: tuple[Preset, ...] = (
         ),
         augment=_HAND_2024,
         window=(0.0, 100.0),
-        signed=True,
+        scale_to_minus1_1=True,
         match_histogram=True,
     ),
     Preset(
@@ -213,6 +221,7 @@ PRESETS: tuple[Preset, ...] = (
         name="default",
         about="ours: cells of a coarse grid vote, presence, and the same local refiner",
         network="votes",
+        widths=_COARSE,
         refine=Refinement(),
     ),
     Preset(
@@ -221,7 +230,7 @@ PRESETS: tuple[Preset, ...] = (
         about="Noothout 2020: ResNet34 votes on the whole image, then a specialised network a landmark",
         network="noothout2020",
         dims=(2,),
-        samples={2: 384 * 288},
+        grid_size={2: 384 * 288},
         multiple={2: 32},
         batch={2: 4},
         optimization=_NOOTHOUT,
@@ -235,13 +244,13 @@ PRESETS: tuple[Preset, ...] = (
         about="Noothout 2020 in 3D: cells of 8 voxels, then a specialised network a landmark",
         network="noothout2020",
         dims=(3,),
-        samples={3: 72**3},
+        grid_size={3: 72**3},
         multiple={3: 8},
         batch={3: 2},
         optimization=_NOOTHOUT,
         augment=_NONE,
         window=(0.0, 100.0),
-        most=64,
+        tiling_threshold=64.0,
         refine=_NOOTHOUT_LOCAL,
     ),
 )

@@ -15,52 +15,54 @@ from landmarklabel.data.cases import Case
 from landmarklabel.errors import FaultsError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import LandmarkSet
-
-ENOUGH = 100  # labelled and found cases together: more would cost time and teach little
-MOST_BYTES = 2**30  # of pixels of found cases
-LABELLED_SHARE = 0.3  # of the training cases, at least, when there are found ones
+from landmarklabel.training.configuration import SelfTrainingConfig
 
 
-def find_cases(
-    model: Localizer, labelled: int, pool: Sequence[Path], should_stop: Callable[[], bool] = lambda: False
+def find_pseudo_labels(
+    model: Localizer,
+    labelled: int,
+    unlabelled: Sequence[Path],
+    config: SelfTrainingConfig,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Case]:
     """Cases the model finds in unlabelled images: those whose shape makes sense, without the landmarks that contradict it.
 
     Args:
         model: trained, with a shape prior; without one nothing is found.
         labelled: how many labelled cases there are.
-        pool: unlabelled images; unreadable ones are passed over.
+        unlabelled: images; unreadable ones are passed over.
+        config: how many are enough.
         should_stop: asked before every image.
     """
     from landmarklabel.io.images import read_image  # here, where files are read: training on arrays needs no image reader
 
     found: list[Case] = []
-    for path in pool[: max(0, ENOUGH - labelled)] if model.prior is not None else ():
-        if should_stop() or sum(c.image.pixels.nbytes for c in found) > MOST_BYTES:
+    for path in unlabelled[: max(0, config.max_cases - labelled)] if model.prior is not None else ():
+        if should_stop() or sum(c.image.pixels.nbytes for c in found) > config.max_pixel_bytes:
             break
         try:
             case = model.case(path.name, read_image(path, model.task.dims))
         except FaultsError:
             continue
-        found += with_findings(model, [case])
+        found += pseudo_labelled(model, [case])
     return found
 
 
-def with_findings(model: Localizer, cases: Sequence[Case]) -> list[Case]:
+def pseudo_labelled(model: Localizer, cases: Sequence[Case]) -> list[Case]:
     """The cases in which the model finds the study's shape, labelled by what it finds."""
     out = []
     for case in cases:
         suggestion = model.suggest(model.detect(case), case.image.geometry)
-        if not suggestion.explained.doubtful:
+        if suggestion.shape_fit is not None and not suggestion.shape_fit.needs_pose_search:
             positions = np.where(suggestion.flagged[:, None], np.nan, suggestion.landmarks.positions_mm)
             landmarks = LandmarkSet.of_positions(model.task, positions)
             out.append(Case(case.image_id, case.image, landmarks, case.window))
     return out
 
 
-def together(labelled: Sequence[Case], found: Sequence[Case]) -> list[Case]:
-    """All cases, the labelled ones repeated so that they are not outnumbered."""
+def together(labelled: Sequence[Case], found: Sequence[Case], min_share: float) -> list[Case]:
+    """All cases, the labelled ones repeated so that they are at least a share of them."""
     if not found:
         return list(labelled)
-    times = math.ceil(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(found) / len(labelled))
-    return [*labelled * max(times, 1), *found]
+    times = math.ceil(min_share / (1 - min_share) * len(found) / len(labelled))
+    return [*list(labelled) * max(times, 1), *found]

@@ -9,7 +9,7 @@ from landmarklabel.networks.default import MapsOutput, UNet
 from landmarklabel.networks.ops import CONV
 
 
-class LocalRefiner(nn.Module):
+class FineNet(nn.Module):
     """A small residual U-Net shared by all landmarks; a landmark is told apart by its embedding and its own output map.
 
     Args:

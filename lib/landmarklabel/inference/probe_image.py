@@ -13,7 +13,7 @@ from landmarklabel.networks.ops import LINEAR
 AGREEMENT = 0.01  # samples that a position may differ by between an export and torch
 
 
-def made_up_image(grid: GridPlan) -> Image:
+def probe_image(grid: GridPlan) -> Image:
     """A smooth random image, where sizes are open one that needs a larger grid than the graph was made with."""
     size = tuple(s + (i == 0 and grid.spacing_mm is not None) for i, s in enumerate(grid.size))
     rng = torch.Generator().manual_seed(0)

@@ -1,0 +1,85 @@
+"""``MODEL_CARD.md``: what a model is, what it was made from, how well it does, and what it is not, for the person who uses it.
+
+The headings follow Mitchell 2019 (Model Cards for Model Reporting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CARD = "MODEL_CARD.md"
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """The card as Markdown, from the content of ``model.json``."""
+    task = record.get("task") or {}
+    names = [str(one.get("name")) for one in task.get("landmarks", [])]
+    lines = [
+        f"# Landmark model: {task.get('name', 'unnamed task')}",
+        "",
+        "**Not a medical device.** For research and for drafts that a person checks; not tested for any clinical use.",
+        "",
+        "## Model",
+        "",
+        f"- Finds {len(names)} landmarks in {task.get('dims')}D images: {', '.join(names)}",
+        f"- Kind: `{record.get('preset')}`; made by LandmarkLabel {record.get('program', '?')}",
+        f"- Weights: sha256 `{record.get('weights_sha256')}`",
+        *_never_labelled(record),
+        "",
+        "## Training data",
+        "",
+        *_training(record),
+        "",
+        "## Figures",
+        "",
+        *_figures(record),
+        "",
+        "## Limits",
+        "",
+        "- The figures hold for images like the training images: same anatomy, device and view. Measure it on your own labelled",
+        "  images with `landmarklabel evaluate` before you rely on it.",
+        *_limits(record),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _never_labelled(record: Mapping[str, Any]) -> list[str]:
+    names = record.get("untaught") or []
+    return [f"- Never labelled in the training cases, so answered unset: {', '.join(map(str, names))}"] if names else []
+
+
+def _training(record: Mapping[str, Any]) -> list[str]:
+    labels, valid = record.get("train_labels") or {}, record.get("valid_ids") or []
+    steps = ", ".join(f"{count} of {stage}" for stage, count in (record.get("steps") or {}).items())
+    lines = [
+        f"- {len(labels)} labelled training cases, {len(valid)} validation cases; ids and hashes of labels and pixels are in `model.json`"
+    ]
+    if record.get("minutes") is not None:
+        lines.append(
+            f"- Trained for {float(record['minutes']):.1f} minutes on {record.get('device', 'cpu')} (steps: {steps or 'none'})"
+        )
+    return [*lines, f"- Seed {record.get('seed')}"] if record.get("seed") is not None else lines
+
+
+def _figures(record: Mapping[str, Any]) -> list[str]:
+    metrics, unit = record.get("metrics") or {}, (record.get("metrics") or {}).get("unit", "mm")
+    if metrics.get("mre_mm") is None:
+        return ["Not measured: there were no validation cases."]
+    sdr = ", ".join(f"{s:.1f} % within {r} {unit}" for r, s in (metrics.get("sdr") or {}).items() if s is not None)
+    return [
+        f"On the {metrics.get('n_images')} validation cases, which also calibrated it (so the figures are slightly optimistic):",
+        "",
+        f"- Mean radial error {metrics['mre_mm']:.2f} {unit}, median {metrics['median_mm']:.2f} {unit}",
+        f"- {sdr}",
+    ]
+
+
+def _limits(record: Mapping[str, Any]) -> list[str]:
+    calibration = record.get("calibration") or {}
+    if calibration.get("intercept") is None:
+        return ["- Too few validation points: it states no expected errors."]
+    if not calibration.get("quantiles"):
+        return ["- It states expected errors but no 95 % regions: those need 19 validation cases."]
+    return [f"- Expected errors and regions rest on {calibration.get('cases')} validation cases."]

@@ -1,0 +1,237 @@
+"""The assistant of one study: its live model, what it has found in the images of late, and the answers to people's points."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landmarklabel.data.cases import Case
+from landmarklabel.errors import FaultsError, ModelError
+from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.evidence import Evidence
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model import load_model
+from landmarklabel.inference.prior import ShapePrior, learn_prior
+from landmarklabel.inference.shape_fit import ShapeFit
+from landmarklabel.inference.suggest import Suggestion, suggest
+from landmarklabel.inference.template import template_landmarks
+from landmarklabel.io.images import read_geometry, read_image
+from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.networks.precision import choose_device
+from landmarklabel.services.configuration import AssistantConfig
+from landmarklabel.store.pixels import stamp
+from landmarklabel.store.study import Study
+from landmarklabel.training.publishing import ModelRegistry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person has said of an image: ``fixed`` (d,) LPS mm by name, and the names of ``absent`` landmarks."""
+
+    fixed: Mapping[str, Sequence[float] | np.ndarray]
+    absent: Sequence[str] = ()
+
+
+@dataclass
+class CachedEvidence:
+    """What is known of an image between two requests; ``model``, which found it, is kept so that its id stays its own."""
+
+    model: Localizer
+    geometry: ImageGeometry
+    evidence: Evidence
+    shape_fit: ShapeFit | None = None
+    looked_again_for: str = ""  # the person's points for which there was a second pass
+
+    def suggestion(self, given: Given, unconditioned: ShapeFit | None = None) -> Suggestion:
+        """What the model makes of it, given a person's points."""
+        start = None if unconditioned is not None else self.shape_fit
+        return self.model.suggest(self.evidence, self.geometry, given.fixed, given.absent, before=start, shape_fit=unconditioned)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``origin``: model, template or none; ``second_pass``: looking again would tell more."""
+
+    suggestion: Suggestion
+    origin: str
+    second_pass: bool = False
+
+
+class Assistant:
+    """Answers with the live model, else with a template from the labelled cases, else with all landmarks unset.
+
+    Args:
+        study: whose images.
+        registry: of the model that answers.
+        config: how much is remembered.
+    """
+
+    def __init__(self, study: Study, registry: ModelRegistry, config: AssistantConfig | None = None):
+        self.study, self.registry, self.config = study, registry, config or AssistantConfig()
+        self._lock = threading.Lock()
+        self._loaded: tuple[Path, Localizer | None] | None = None
+        self._open: dict[tuple[str, str], Case] = {}  # oldest first
+        self._evidence: dict[tuple[str, str, int], CachedEvidence] = {}  # likewise
+        self._labels: _Labels | None = None
+        self._prior: tuple[list[tuple[ImageGeometry, LandmarkSet]], ShapePrior | None] | None = None
+
+    def inference_lock(self) -> threading.Lock:
+        """Held by whoever runs the networks: one pass at a time bounds memory, and two at once would disturb each other."""
+        return self._lock
+
+    def model(self, device: str = "auto") -> Localizer | None:
+        """The live model, loaded once a version; None where none can answer."""
+        live = self.registry.live()
+        if live is None:
+            return None
+        loaded = self._loaded  # without the lock, which a network pass holds: an update must not wait for another's
+        if loaded is None or loaded[0] != live:
+            with self._lock:
+                loaded = self._loaded
+                if loaded is None or loaded[0] != live:
+                    self._loaded = loaded = live, self._load(live, device)
+        return loaded[1]
+
+    def _load(self, live: Path, device: str) -> Localizer | None:
+        """None for a damaged model or one of other landmarks: it must not stop the template."""
+        try:
+            return load_model(live, self.study.task, choose_device(device))
+        except ModelError as error:
+            name, kind = self.registry.folder.name, type(error).__name__
+            log.warning("model %s: its live version cannot answer, the template does (%s)", name, kind)
+            return None
+
+    def suggest(self, path: Path, given: Given, device: str = "auto", wait_for_second_pass: bool = True) -> Answer:
+        """Landmarks of an image file or DICOM folder, given a person's points.
+
+        Args:
+            path: of the image.
+            given: the person's points.
+            device: where the networks run, if they have to.
+            wait_for_second_pass: let a second network pass follow at once where the points ask for one.
+        """
+        model = self.model(device)
+        if model is None:
+            return self._without_model(path, given)
+        key = self._key(path, model)
+        known = self._evidence.get(key)  # without the lock, likewise
+        unconditioned = None
+        if known is None:
+            with self._lock:  # waiting requests wait outside the event loop
+                known = self._evidence.get(key)
+                if known is None:
+                    known = self._assess(key, path, model)
+                    unconditioned = known.shape_fit
+        nothing_said = not given.fixed and not given.absent
+        suggestion = known.suggestion(given, unconditioned if nothing_said else None)
+        known.shape_fit = suggestion.shape_fit
+        if wait_for_second_pass:
+            suggestion = self._after_second_pass(path, known, suggestion, given)
+        return Answer(suggestion, "model", self._wants_second_pass(known, suggestion, given))
+
+    def second_pass(self, path: Path, given: Given) -> None:
+        """The second pass that an answer announced; the next answer has what it finds."""
+        model = self.model()
+        known = self._evidence.get(self._key(path, model)) if model else None
+        if known is not None:
+            self._after_second_pass(path, known, known.suggestion(given), given)
+
+    def _wants_second_pass(self, known: CachedEvidence, suggestion: Suggestion, given: Given) -> bool:
+        new = known.looked_again_for != str(given)
+        return new and known.model.needs_second_pass(known.evidence, known.geometry, suggestion.shape_fit)
+
+    def _after_second_pass(self, path: Path, known: CachedEvidence, suggestion: Suggestion, given: Given) -> Suggestion:
+        """The suggestion that a second pass leads to, where one is wanted."""
+        if not self._wants_second_pass(known, suggestion, given):
+            return suggestion
+        with self._lock:
+            case = self._opened(path, known.model)
+            evidence, better = known.model.suggest_after_second_pass(case, known.evidence, suggestion, given.fixed, given.absent)
+        known.looked_again_for = str(given)
+        known.evidence, known.shape_fit = evidence, better.shape_fit
+        return better
+
+    def _without_model(self, path: Path, given: Given) -> Answer:
+        task, geometry = self.study.task, read_geometry(path, self.study.task.dims)
+        labelled = self._labelled_geometries()
+        if not labelled:
+            return Answer(suggest(task, geometry, None, None, Calibration(), given.fixed, given.absent), "none")
+        if self._prior is None or self._prior[0] is not labelled:
+            self._prior = labelled, learn_prior(labelled)
+        prior = self._prior[1]
+        if prior is not None:
+            return Answer(suggest(task, geometry, prior, None, Calibration(), given.fixed, given.absent), "template")
+        landmarks = template_landmarks(task, geometry, labelled)
+        for name, position in given.fixed.items():
+            landmarks = landmarks.with_landmark(name, position, Status.PLACED)
+        for name in given.absent:
+            landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
+        nowhere = np.full((len(task), task.dims), np.nan)
+        return Answer(Suggestion(landmarks, np.zeros(len(task), bool), nowhere, None, None), "template")
+
+    def _key(self, path: Path, model: Localizer) -> tuple[str, str, int]:
+        return *_file_state(path), id(model)
+
+    def _assess(self, key: tuple[str, str, int], path: Path, model: Localizer) -> CachedEvidence:
+        """Run the networks on an image, and remember what they found."""
+        case = self._opened(path, model)
+        evidence, shape_fit = model.assess(case)
+        self._evidence[key] = known = CachedEvidence(model, case.image.geometry, evidence, shape_fit)
+        while len(self._evidence) > self.config.remembered_images:
+            self._evidence.pop(next(iter(self._evidence)))
+        return known
+
+    def _opened(self, path: Path, model: Localizer) -> Case:
+        """The image as the model wants it, with its pyramid; the last few stay open, so a second pass costs only networks."""
+        key = _file_state(path)
+        case = self._open.pop(key, None)
+        if case is None:
+            before, image = stamp(path), read_image(path, model.task.dims)
+            self.study.note_file(path, image, before)
+            case = model.case(path.name, image)
+        self._open[key] = case
+        while len(self._open) > 1 and sum(c.image.pixels.nbytes for c in self._open.values()) > self.config.open_bytes:
+            self._open.pop(next(iter(self._open)))
+        return case
+
+    def _labelled_geometries(self) -> list[tuple[ImageGeometry, LandmarkSet]]:
+        """Of the labelled cases; the same list until a label changes, and with many of them for some seconds longer."""
+        known, now, config = self._labels, time.monotonic(), self.config
+        if known is not None and len(known.cases) >= config.many_shapes and now - known.made_at < config.many_shapes_kept_s:
+            return known.cases
+        row = self.study.revisions.latest_row()  # before the labels: what is saved in between is seen the next time
+        labels = self.study.labelled()
+        state = row, tuple(labels)
+        if known is None or known.state != state:
+            cases = []
+            for image_id, landmarks in list(labels.items())[: config.max_shapes]:
+                try:
+                    cases.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
+                except FaultsError:
+                    continue  # an image that was damaged later must not stop inference on another
+            self._labels = known = _Labels(state, cases, now)
+        return known.cases
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The cases a shape prior is learned from while there is no model; ``state`` tells whether labels have changed since."""
+
+    state: Any
+    cases: list[tuple[ImageGeometry, LandmarkSet]]
+    made_at: float
+
+
+def _file_state(path: Path) -> tuple[str, str]:
+    """Tells a file that has changed from what it was."""
+    return str(path), stamp(path)

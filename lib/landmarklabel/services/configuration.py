@@ -1,0 +1,39 @@
+"""Numbers of the services that the servers and the command line share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from landmarklabel.configuration import Configuration, number
+
+
+@dataclass(frozen=True)
+class AssistantConfig(Configuration):
+    """What the assistant remembers between requests."""
+
+    open_bytes: int = number(512 * 2**20, 1)  # of stored pixels of images kept open
+    remembered_images: int = number(16, 1)  # whose evidence is kept: a few MB each in 3D
+    max_shapes: int = number(200, 1)  # labelled cases a shape is learned from while there is no model
+    many_shapes: int = number(20, 1)  # of so many one more changes little …
+    many_shapes_kept_s: float = number(10.0, 0)  # … so it is looked for anew after so many seconds
+
+
+@dataclass(frozen=True)
+class PoolMonitorConfig(Configuration):
+    """How the images of a study are watched in the background."""
+
+    check_share: float = number(50, 1)  # times as long as a look at changed files took, until the next one
+    rest_s: float = number(2.0, 0)  # between looks at what has changed
+    retry_s: float = number(30.0, 0)  # after an error
+    niceness: int = number(15, 0, 19)  # of the thread
+    saved_every: int = number(10, 1)  # images
+    thumbnail_pixels: int = number(128, 8)  # of a picture's longest side on the status page: some 4 kB an image
+
+
+@dataclass(frozen=True)
+class TrainingServiceConfig(Configuration):
+    """Trainings that a server runs."""
+
+    default_minutes: float = number(10.0, 0)
+    max_reported: int = number(50, 1)  # texts on what could not be used, in the statistics
+    hard_factor: float = number(1.5, 1)  # times the median error of the proposals: such cases are shown twice as often

@@ -1,0 +1,87 @@
+"""How good a trained model is on its validation cases, and its calibration by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from landmarklabel.data.batches import landmark_state
+from landmarklabel.data.cases import Case
+from landmarklabel.inference.calibration import (
+    Calibration,
+    choose_local_weight,
+    fit_calibration,
+    fit_regions,
+    presence_threshold,
+)
+from landmarklabel.inference.evidence import Evidence, blend_logits
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.metrics import summarize, unit_of
+from landmarklabel.training.loop import Cancelled
+
+
+def measure(model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Calibrate a model on validation cases, and its metrics on them; {} without cases.
+
+    The same cases calibrate and measure: what is chosen by them (threshold of presence, weight of the shape prior) is two
+    numbers, so the metrics are optimistic by little. Raises Cancelled.
+    """
+    if not valid:
+        return {}
+    evidence = []
+    for case in valid:
+        if should_stop():
+            raise Cancelled("stopped while the validation cases were looked at")
+        evidence.append(model.assess(case)[0])
+    evidence = calibrate(model, valid, evidence)
+    found = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
+    pairs = [(landmarks, _labels(c)) for landmarks, c in zip(found, valid, strict=True)]
+    return summarize(pairs, unit=unit_of(model.task, (c.image.unit for c in valid)))
+
+
+def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Learn the model's presence threshold, expected errors and regions from labelled cases it was not trained on.
+
+    Args:
+        model: gets another calibration.
+        valid: labelled cases.
+        evidence: of each, from ``Localizer.assess``; not changed.
+
+    Returns:
+        The evidence with the presence that the chosen weight of the fine network makes of it.
+    """
+    config = model.config.calibration
+    states = [landmark_state(_labels(c)) for c in valid]
+    truth = [_labels(c).positions_mm for c in valid]
+    weight = choose_local_weight(evidence, states, config)
+    blended = [
+        e if e.presence_by_stage is None else replace(e, presence=blend_logits(e.presence_by_stage, weight)) for e in evidence
+    ]
+    threshold = presence_threshold(blended, states, config)
+    plain = Calibration(presence_threshold=threshold, local_weight=weight, level=config.level)
+
+    def final_evidence(calibration: Calibration) -> list[Evidence]:
+        model.calibrate(calibration)
+        suggestions = [model.suggest(e, c.image.geometry) for e, c in zip(blended, valid, strict=True)]
+        return [s.final_evidence for s in suggestions if s.final_evidence is not None]
+
+    def mean_error(calibration: Calibration) -> float:
+        found = np.stack([e.positions_mm for e in final_evidence(calibration)])
+        return float(np.nanmean(np.linalg.norm(found - np.stack(truth), axis=2)))
+
+    if len(valid) >= config.min_cases_for_inflation:
+        plain = min((replace(plain, prior_inflation=inflation) for inflation in config.prior_inflations), key=mean_error)
+    found = final_evidence(plain)
+    fitted = fit_regions(fit_calibration(found, truth, states, config), found, truth)
+    model.calibrate(replace(fitted, prior_inflation=plain.prior_inflation, local_weight=weight))
+    return blended
+
+
+def _labels(case: Case) -> LandmarkSet:
+    if case.landmarks is None:
+        raise ValueError(f"{case.image_id} has no landmarks")
+    return case.landmarks
