@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_LONGEST_NAME = 100  # characters of a name in a list
-
 
 class LandmarkLabelError(Exception):
     """Base of all errors that are the input's fault: shown as one line, exit code 2, or an HTTP 4xx."""
@@ -123,7 +121,7 @@ class KeyReused(UsageError):
     http_status = 409
 
 
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """Names as a message has them: the first few, and how many more there are."""
-    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:most]]
+def listed(names: Sequence[str], most: int = 10, longest: int = 100) -> str:
+    """Names as a message has them: the first few, each cut to ``longest`` characters, and how many more there are."""
+    shown = [name if len(name) <= longest else f"{name[:longest]}…" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

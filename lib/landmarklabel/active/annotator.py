@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landmarklabel.active.configuration import ClicksConfig
 from landmarklabel.data.cases import Case
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import Status
 from landmarklabel.metrics import mean_or_none
 
-RADII_MM, BEYOND_MM = (2.0, 4.0), (2.0, 4.0, 10.0)
 KINDS = ("assisted", "alone")
+_CONFIG = ClicksConfig()
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ def summarize_clicks(cases: Sequence[Clicks], clicks: int, unit: str = "mm") -> 
         rows = [[_mean(getattr(c, kind)[min(k, len(getattr(c, kind)) - 1)]) for k in range(clicks + 1)] for c in cases]
         out[key] = [mean_or_none(column) for column in np.array(rows, float).T]
     out["beyond"] = {}
-    for r in BEYOND_MM:
+    for r in _CONFIG.beyond_mm:
         counts = {k: np.array([[_beyond(c, k, clicked, r) for clicked in range(clicks + 1)] for c in cases]) for k in KINDS}
         out["beyond"][f"{r:g}"] = {k: [int(v) for v in count.sum(axis=0)] for k, count in counts.items()}
     out["noc"] = {}
-    for r in RADII_MM:
+    for r in _CONFIG.noc_radii_mm:
         out["noc"][f"{r:g}"] = {k: float(np.mean([_needed(getattr(c, k), r) for c in cases])) for k in KINDS}
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from landmarklabel.configuration import Configuration, number
+from landmarklabel.configuration import Configuration, number, numbers
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,11 @@ class AdviceConfig(Configuration):
     min_cases: int = number(8, 2)  # seen by a model before they were labelled, without which nothing can be said
     labels_ahead: int = number(10, 1)  # the advice looks ahead
     min_relative_gain: float = number(0.03, 0, 1)  # of the error that so many labels must still save
+
+
+@dataclass(frozen=True)
+class ClicksConfig(Configuration):
+    """What ``simulate clicks`` counts; the radii are those of ISBI 2015 and of the clicks of a clinician."""
+
+    noc_radii_mm: tuple[float, ...] = numbers((2.0, 4.0), 0)  # within which a case counts as done
+    beyond_mm: tuple[float, ...] = numbers((2.0, 4.0, 10.0), 0)  # distances beyond which points are counted

@@ -17,13 +17,13 @@ import requests
 import urllib3
 from urllib3.util import Retry
 
+from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 # A lost connection, also one lost in the middle of an answer, is tried again for about 15 s. Every request may be sent twice:
 # those that change something carry a key, and a case that is handed out twice comes back at the end.
 TRIES = Retry(total=5, backoff_factor=0.5, allowed_methods=None, redirect=False)
-ANSWER_S, POLL_S = 300.0, 60.0  # longest wait for an answer, and for one about a training
 
 
 class Client:
@@ -33,7 +33,7 @@ class Client:
         self.url, self.task = url.rstrip("/"), task
         self.http = urllib3.PoolManager(retries=tries)
 
-    def _call(self, method: str, path: str, seconds: float = ANSWER_S, **more) -> dict:
+    def _call(self, method: str, path: str, seconds: float = CONFIG.answer_s, **more) -> dict:
         limits = urllib3.Timeout(connect=10, read=seconds)
         try:
             answer = self.http.request(method, self.url + path, timeout=limits, **more)
@@ -47,7 +47,7 @@ class Client:
 
     def info(self) -> dict:
         """What the server says of itself, its models and trainings."""
-        return self._call("GET", "/info/", POLL_S)
+        return self._call("GET", "/info/", CONFIG.poll_s)
 
     def next_sample(self, strategy: str) -> dict:
         """{"id", "reason", …}, or {} when every image is labelled."""
@@ -90,7 +90,7 @@ class Client:
         self._call("POST", f"/train/{model}", json={"minutes": minutes, "key": uuid.uuid4().hex})
         deadline = time.monotonic() + 60 * minutes + 300
         while time.monotonic() < deadline:
-            if self._call("GET", "/train/", POLL_S)["status"] not in ("SUBMITTED", "RUNNING"):
+            if self._call("GET", "/train/", CONFIG.poll_s)["status"] not in ("SUBMITTED", "RUNNING"):
                 return self.info()["train_stats"][model]
             time.sleep(0.5)
         raise StudyError("the training did not end in time")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.cli.client import Client, free_port, running_server
+from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.data.synthetic import Phantom, draw_phantom, phantom_task
 from landmarklabel.errors import StudyError
 from landmarklabel.inference.calibration import Calibration
@@ -27,7 +28,6 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import mean_or_none, point_errors_mm
 
 STRATEGY = "adaptive"  # the server's default
-FEW = 4  # labels after which the order of annotation is compared with the order of names
 
 
 @dataclass(frozen=True)
@@ -339,11 +339,11 @@ def _order_told(played: Played, truth: dict[str, Phantom], tests: dict[str, Phan
     orders = {STRATEGY: [r["id"] for r in played.rows], "by name": sorted(r["id"] for r in played.rows)}
     told = {}
     for name, ids in orders.items():
-        prior = learn_prior([(truth[i].geometry, truth[i].landmarks) for i in ids[:FEW]])
+        prior = learn_prior([(truth[i].geometry, truth[i].landmarks) for i in ids[: CONFIG.demo_labels]])
         answers = [suggest(played.task, p.geometry, prior, None, Calibration()).landmarks for p in tests.values()]
         errors = [point_errors_mm(s, p.landmarks) for s, p in zip(answers, tests.values(), strict=True)]
         told[name] = mean_or_none(np.stack(errors))
-    return {"labels": FEW, "template_mm": told}
+    return {"labels": CONFIG.demo_labels, "template_mm": told}
 
 
 def _tell(played: Played) -> None:

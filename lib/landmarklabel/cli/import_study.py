@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Given, Labels, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
@@ -24,8 +25,6 @@ from landmarklabel.store.study import Study
 from landmarklabel.store.study_changes import BY_VERB
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
-
-_TRIES = 4  # to save while others save the same image
 
 
 @dataclass
@@ -137,7 +136,7 @@ def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account
 
 def _save_or_leave(study: Study, image_id: str, given: list[Given], replace_newest: bool) -> int | None:
     """How many images got a new revision (0 or 1); None where the newest landmarks are a person's and stay so."""
-    for _ in range(_TRIES):
+    for _ in range(CONFIG.import_tries):
         if given and not replace_newest and _corrected_since(study, image_id, given):
             return None
         with suppress(Conflict):  # somebody saved in this very moment: perhaps the same, by another import

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from landmarklabel.cli.configuration import CONFIG
+
 T = TypeVar("T")
-SHORT_S = 5.0  # work that ends sooner needs no word on how far it is
 
 
 def followed(items: Mapping[str, T], what: str) -> Iterator[tuple[str, T]]:
@@ -22,6 +23,6 @@ def followed(items: Mapping[str, T], what: str) -> Iterator[tuple[str, T]]:
     for count, pair in enumerate(items.items(), 1):
         yield pair
         tenth, seconds = 10 * count // len(items), time.monotonic() - begun
-        if tenth > told and seconds > SHORT_S:
+        if tenth > told and seconds > CONFIG.short_s:
             told = tenth
             print(f"{what}: {count} of {len(items)} images, {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.evaluate import metrics_line
 from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.tables import read_ids
@@ -19,8 +20,6 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
-
-DEFAULT_MINUTES = 30.0
 
 
 def train(a: argparse.Namespace) -> int:
@@ -36,7 +35,7 @@ def train(a: argparse.Namespace) -> int:
     task = resolve_study_task(a.task, a.study, url=a.store)
     preset = find_preset(a.model, task.dims)
     _check(a)
-    minutes = DEFAULT_MINUTES if a.minutes is None and a.steps is None else a.minutes
+    minutes = CONFIG.train_minutes if a.minutes is None and a.steps is None else a.minutes
     use_all_cores()
     study = open_study(a.study, task, a.store)
     material = gather(study, read_ids(a.valid) if a.valid else None)

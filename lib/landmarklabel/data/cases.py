@@ -13,8 +13,6 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.image_array import Image
 from landmarklabel.landmarks import LandmarkSet
 
-_SLAB = 2**22  # samples turned into floats at a time
-
 
 @dataclass
 class Case:
@@ -120,7 +118,8 @@ def shrink(pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]
     used = tuple(slice(k, k + c * f) for k, c, f in zip(skipped[::-1], size[::-1], steps, strict=True))
     pixels = pixels[used]
     out = np.empty(size[::-1], np.float32)
-    rows = max(1, int(_SLAB / (steps[0] * np.prod(pixels.shape[1:]))))  # floats of a whole volume would not fit
+    slab = 2**22  # samples at a time
+    rows = max(1, int(slab / (steps[0] * np.prod(pixels.shape[1:]))))  # floats of a whole volume would not fit
     for start in range(0, len(out), rows):
         slab = pixels[start * steps[0] : min(start + rows, len(out)) * steps[0]]
         slab = torch.from_numpy(np.ascontiguousarray(slab, dtype=np.float32))[None, None]

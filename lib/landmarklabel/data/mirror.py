@@ -8,10 +8,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from landmarklabel.configuration import Configuration, number
 from landmarklabel.landmarks import LandmarkTask
 
-ASYMMETRY = 0.06  # mean distance of mirrored partners beyond which a shape has no mirror, in units of its size
-ALONE = 4.0  # a landmark further from its partner than this many usual distances has none
+
+@dataclass(frozen=True)
+class MirrorConfig(Configuration):
+    """When a shape counts as symmetric. Chosen on the mouse skulls (symmetric) and the hand radiographs (not)."""
+
+    max_asymmetry: float = number(0.06, 0)  # mean distance of mirrored partners, in units of the shape's size
+    max_partner_distance: float = number(4.0, 1)  # times the median one, beyond which a landmark has no partner
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Mirror:
         return np.eye(len(self.normal)) - 2 * np.outer(self.normal, self.normal)
 
 
-def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None) -> Mirror | None:
+def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None, config: MirrorConfig | None = None) -> Mirror | None:
     """The mirror of a mean shape, or None where the shape has no symmetry.
 
     Reflects the shape across many planes, matches points one to one, and moves the plane to where the matched pairs agree.
@@ -40,7 +46,9 @@ def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None) -> Mirror | 
     Args:
         mean: (n, d) mm; NaN rows take no part.
         task: whose mirror pairs, if it names any, are taken instead of the matched ones.
+        config: the defaults when None.
     """
+    config = config or MirrorConfig()
     known = np.flatnonzero(np.isfinite(mean).all(1))
     d = mean.shape[1]
     if len(known) < 2 * d + 2:
@@ -48,19 +56,19 @@ def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None) -> Mirror | 
     points = mean[known] - mean[known].mean(0)
     size = np.sqrt((points**2).sum(1).mean())
     normals = np.vstack([np.linalg.svd(points, full_matrices=False)[2], np.random.default_rng(0).normal(size=(40, d))])
-    tried = [_settle(points, v / np.linalg.norm(v)) for v in normals]
+    tried = [_fit_plane(points, v / np.linalg.norm(v)) for v in normals]
     distance, partner, normal = min(tried, key=lambda found: found[0].mean())
-    if distance.mean() > ASYMMETRY * size or not (partner[partner] == np.arange(len(known))).all():
+    if distance.mean() > config.max_asymmetry * size or not (partner[partner] == np.arange(len(known))).all():
         return None
-    alone = distance > ALONE * np.median(distance)
+    unpaired = distance > config.max_partner_distance * np.median(distance)
     order = np.full(len(mean), -1)
-    order[known] = np.where(alone, -1, known[partner])
+    order[known] = np.where(unpaired, -1, known[partner])
     if task is not None and task.mirror_pairs:
         order = task.mirror_permutation()
     return Mirror(order, normal)
 
 
-def _settle(points: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit_plane(points: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances of mirrored partners, the partners and the normal, after moving the plane until the matching stays."""
     partner = None
     for _ in range(50):

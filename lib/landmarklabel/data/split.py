@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-VALID_SHARE = 0.2
 
-
-def is_validation(image_id: str, share: float = VALID_SHARE) -> bool:
+def is_validation(image_id: str, share: float = 0.2) -> bool:
     """Whether a case is kept for validation, now and for ever."""
     value = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big")
     return value < share * 2**64

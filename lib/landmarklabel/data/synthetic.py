@@ -29,7 +29,6 @@ _CARPALS = np.array([(x, y) for y in (-0.045, -0.115) for x in (-0.09, 0.0, 0.09
 _SPINE_FRAME = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])  # columns: along the row (up), left, back, in LPS
 # Per process: its own axes among its vertebra's, and their signs.
 _PROCESSES = {"left": ((1, 2, 0), (1, 1, 1)), "right": ((1, 2, 0), (-1, 1, -1)), "back": ((2, 0, 1), (1, 1, 1))}
-_SLAB_SAMPLES = 1 << 21
 # Independent random streams, so that asking for fewer absent landmarks or less noise changes nothing else.
 _ANATOMY, _POSE, _ABSENCE, _LOOK, _NOISE, _GEOMETRY = range(6)
 
@@ -73,11 +72,11 @@ class PhantomScene:
     blur_mm: float  # half the width of every edge
     noise: float  # standard deviation
 
-    def render(self, geometry: ImageGeometry, dtype: type = np.uint8) -> Phantom:
+    def render(self, geometry: ImageGeometry, dtype: type = np.uint8, slab_samples: int = 1 << 21) -> Phantom:
         """The scene on a grid, built slab-wise; dtype is np.uint8 (0..255) or np.int16 (about -400..1100, as in CT)."""
         rng = np.random.default_rng([self.seed, _NOISE])
         pixels = np.empty(geometry.size[::-1], dtype)
-        rows = max(1, _SLAB_SAMPLES // int(np.prod(geometry.size[:-1])))
+        rows = max(1, slab_samples // int(np.prod(geometry.size[:-1])))
         for start in range(0, geometry.size[-1], rows):
             stop = min(start + rows, geometry.size[-1])
             slab = self._slab(geometry, start, stop)

@@ -154,7 +154,12 @@ def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
         file = Path(place) / "images" / "check.nrrd"
         write_image(file, image)
         config = ConfigParser(ConfigParser.load_config_file(str(folder / "configs" / "inference.json")))
-        settings = {"bundle_root": str(folder), "dataset_dir": str(file.parent), "output_dir": place, "device": str(model.device)}
+        settings = {
+            "bundle_root": str(folder),
+            "dataset_dir": str(file.parent),
+            "output_dir": place,
+            "device": str(model.networks.device),
+        }
         config.update({**settings, "precision": "fp32"})
         try:
             config.get_parsed_content("imports")
@@ -162,12 +167,12 @@ def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
             found = read_markups(written, model.task)
         except Exception as error:  # whatever MONAI raises: the bundle is not one then
             raise ModelError(f"{folder}: the bundle does not run ({type(error).__name__}: {str(error)[:300]})") from error
-    wanted = replace(model, precision="fp32").predict(image)
+    wanted = replace(model, networks=replace(model.networks, precision="fp32")).predict(image)
     same = found.status == wanted.status
-    apart = float(np.nan_to_num(np.linalg.norm(found.positions_mm - wanted.positions_mm, axis=1)).max(initial=0.0))
-    if not same or apart > AGREEMENT * float(image.geometry.spacing.min()):
-        raise ModelError(f"{folder}: the bundle finds other landmarks than the model, up to {apart:.4f} apart")
-    return apart
+    difference = float(np.nan_to_num(np.linalg.norm(found.positions_mm - wanted.positions_mm, axis=1)).max(initial=0.0))
+    if not same or difference > AGREEMENT * float(image.geometry.spacing.min()):
+        raise ModelError(f"{folder}: the bundle finds other landmarks than the model, up to {difference:.4f} apart")
+    return difference
 
 
 def _literal(content):

@@ -54,7 +54,8 @@ def _training(record: Mapping[str, Any]) -> list[str]:
     labels, valid = record.get("train_labels") or {}, record.get("valid_ids") or []
     steps = ", ".join(f"{count} of {stage}" for stage, count in (record.get("steps") or {}).items())
     lines = [
-        f"- {len(labels)} labelled training cases, {len(valid)} validation cases; ids and hashes of labels and pixels are in `model.json`"
+        f"- {len(labels)} labelled training cases, {len(valid)} validation cases; "
+        "ids and hashes of labels and pixels are in `model.json`"
     ]
     if record.get("minutes") is not None:
         lines.append(

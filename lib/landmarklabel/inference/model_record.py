@@ -25,12 +25,12 @@ from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.prior import PoseDistribution, ShapePrior
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset
 
 RECORD = "model.json"
 FORMAT, VERSION = "landmarklabel-model", 2
-_MAX_BYTES, _MAX_WIDTH, _MAX_LEVELS = 20 * 2**20, 2048, 8
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 # Names in the program, and in the file.
@@ -44,8 +44,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """The content of ``model.json``, brought to this version; ModelError when it is missing, damaged or of a newer one."""
     path = Path(folder) / RECORD
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path}: larger than {_MAX_BYTES} bytes")
+        if path.stat().st_size > LIMITS.model_record_bytes:
+            raise ModelError(f"{path}: larger than {LIMITS.model_record_bytes} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{folder}: no trained model here ({RECORD} is missing)") from None
@@ -177,7 +177,7 @@ def _check_preset(preset: Preset, key: object, dims: int) -> None:
         raise ValueError(f"the preset {preset.key[:80]!r} is not the {str(key)[:80]!r} that the record names, or not for {dims}D")
     tables = [preset.widths, preset.refine.widths if preset.refine else {}]
     for widths in (w for table in tables for w in table.values()):
-        if len(widths) > _MAX_LEVELS or not all(1 <= w <= _MAX_WIDTH for w in widths):
+        if len(widths) > LIMITS.network_levels or not all(1 <= w <= LIMITS.network_width for w in widths):
             raise ValueError(f"a network of widths {widths}")
 
 

@@ -22,8 +22,6 @@ from landmarklabel.networks import decoding
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import Preset
 
-FEW_CROPS = 16  # at a time, where the memory of the device does not suffice for all
-
 
 def within_memory(run: Callable[..., Any]) -> Callable[..., Any]:
     """A method that runs networks: where the device lacks memory, again with few crops at a time, and then on the CPU."""
@@ -32,7 +30,8 @@ def within_memory(run: Callable[..., Any]) -> Callable[..., Any]:
     def retried(self: NetworkRunner, *args: Any, **more: Any) -> Any:
         device = self.device
         try:
-            for self.crops_at_once in (None, FEW_CROPS):
+            for most in (None, self.few_crops):
+                self.crops_at_once = most
                 try:
                     return run(self, *args, **more)
                 except torch.OutOfMemoryError:
@@ -72,6 +71,7 @@ class NetworkRunner:
     precision: str | None = None
     local_weight: float = 0.5
     config: InferenceConfig = field(default_factory=InferenceConfig)
+    few_crops: int = 16  # at a time, where the memory of the device does not suffice for all
     crops_at_once: int | None = field(default=None, init=False, repr=False)  # None for all
 
     def move(self, device: torch.device) -> None:

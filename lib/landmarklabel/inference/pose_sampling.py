@@ -10,14 +10,12 @@ from landmarklabel.data.procrustes import Similarity, optimal_rotation
 from landmarklabel.inference.evidence import Candidates
 from landmarklabel.inference.prior import PosePrior, ShapePrior
 
-_MIN_WEIGHT = 1e-3  # of a detection: none is quite without
-
 
 def rough_pose(
     prior: ShapePrior, expected_pose: PosePrior, candidates: Candidates, mirrored: bool
 ) -> tuple[Similarity | None, float]:
     """The pose most of the networks' first candidates agree with, and how much they do; None, -inf where there is none."""
-    weight, rng = np.maximum(candidates.weight[:, 0], _MIN_WEIGHT), np.random.default_rng(0)
+    weight, rng = np.maximum(candidates.weight[:, 0], 1e-3), np.random.default_rng(0)
     scale = expected_pose.mean.scale
     found = sample_poses(prior, candidates.positions_mm[:, 0], weight, [], mirrored, scale, rng, count=1)
     return found[0] if found else (None, -np.inf)

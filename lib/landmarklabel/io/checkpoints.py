@@ -11,9 +11,8 @@ from safetensors.torch import load, save
 
 from landmarklabel.errors import ModelError
 from landmarklabel.io.files import atomic_write
+from landmarklabel.io.limits import LIMITS
 
-MAX_BYTES = 4 * 2**30
-_MAX_HEADER = 4 * 2**20
 # what JSON, safetensors and torch raise for headers that are none: LookupError for a dtype torch lacks, RuntimeError for a shape
 _DAMAGES = (SafetensorError, ValueError, TypeError, AttributeError, LookupError, RuntimeError)
 
@@ -37,15 +36,15 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelError(f"{path.name}: {path.stat().st_size} bytes; weights of at most {MAX_BYTES} are read")
+        if path.stat().st_size > LIMITS.checkpoint_bytes:
+            raise ModelError(f"{path.name}: {path.stat().st_size} bytes; weights of at most {LIMITS.checkpoint_bytes} are read")
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path.name}: cannot be read ({error.strerror})") from None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path.name}: its sha256 is not the one model.json names: the file was changed or damaged")
     header = int.from_bytes(data[:8], "little")
-    if not 2 <= header <= min(_MAX_HEADER, len(data) - 8):
+    if not 2 <= header <= min(LIMITS.checkpoint_header_bytes, len(data) - 8):
         raise ModelError(f"{path.name}: not a safetensors file (header of {header} bytes)")
     try:
         meta = _object(_object(data[8 : 8 + header]).get("__metadata__", {}).get("json", "{}"))

@@ -20,12 +20,10 @@ import numpy as np
 from landmarklabel.errors import ImageRejected, LandmarkFileError, StudyError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image, Limits, write_image
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import coordinate_faults, decode, raise_capped, read_limited, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
-_MAX_BYTES = 50 * 2**20  # of the JSON file
-_HEAD = 4096  # bytes in which the stack's header ends
-_MOST_SLICES = 100_000
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green and blue, as ITK weights them
 
 
@@ -72,12 +70,12 @@ def read_stack(folder: str | Path) -> Stack:
         raise StudyError(f"{folder}: --cl-detection needs one .mha file with all images and one .json file; there are {counts}")
     (images,), (path,) = files[".mha"], files[".json"]
     try:
-        points = json.loads(decode(read_limited(path, _MAX_BYTES), str(path), _MAX_BYTES))["points"]
+        points = json.loads(decode(read_limited(path, LIMITS.stack_labels_bytes), str(path), LIMITS.stack_labels_bytes))["points"]
         entries = [(p["name"], p["point"], p["scale"]) for p in points]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LandmarkFileError(str(path), [f"no list of points with name, point and scale ({type(error).__name__})"]) from None
     whole = [p[2] for _, p, _ in entries if isinstance(p, list) and len(p) == 3 and isinstance(p[2], int)]
-    digits = max((len(str(n)) for n in whole if 1 <= n <= _MOST_SLICES), default=1)
+    digits = max((len(str(n)) for n in whole if 1 <= n <= LIMITS.stack_slices), default=1)
     scale: dict[str, float] = {}
     index: dict[str, dict[str, tuple[float, float]]] = {}
     faults: list[str] = []
@@ -91,7 +89,7 @@ def read_stack(folder: str | Path) -> Stack:
 def _add(entry: tuple, digits: int, scale: dict, index: dict) -> str | None:
     """Take one point in; says what is wrong with it."""
     name, point, size = entry
-    whole = isinstance(point, list) and len(point) == 3 and isinstance(point[2], int) and 1 <= point[2] <= _MOST_SLICES
+    whole = isinstance(point, list) and len(point) == 3 and isinstance(point[2], int) and 1 <= point[2] <= LIMITS.stack_slices
     if not isinstance(name, str) or not whole:
         return f"{shown([name, point])} is not a name with [x, y, number of the image from 1]"
     if bad := coordinate_faults(point[:2]):
@@ -138,7 +136,7 @@ def unpack_images(stack: Stack, folder: Path, left_out: dict[str, str]) -> Itera
 def _slices(path: Path) -> Iterator[np.ndarray]:
     """(rows, columns) uint8 of each slice, one in memory at a time."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(LIMITS.stack_head_bytes)
         end = re.search(rb"^ElementDataFile[ \t]*=[ \t]*LOCAL\r?\n", head, re.MULTILINE)
         fields = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*?)\s*$", head[: end.start()].decode("ascii", "replace"))) if end else {}
         try:
@@ -149,7 +147,7 @@ def _slices(path: Path) -> Iterator[np.ndarray]:
         limits, slice_bytes = Limits(), x * y * channels
         if fields.get("ElementType") != "MET_UCHAR" or channels not in (1, 3):
             raise ImageRejected(path.name, ["the stack must have 8-bit samples of one channel or three"])
-        if not (0 < count <= _MOST_SLICES and 0 < x * y <= limits.max_voxels and slice_bytes <= limits.max_bytes):
+        if not (0 < count <= LIMITS.stack_slices and 0 < x * y <= limits.max_voxels and slice_bytes <= limits.max_bytes):
             raise ImageRejected(path.name, [f"too large: {count} slices of {x} x {y}"])
         file.seek(end.end())
         unpacker = zlib.decompressobj() if packed else None

@@ -15,11 +15,9 @@ import numpy as np
 from landmarklabel.errors import LandmarkFileError, TaskError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-
-_FLAT_MM = 1e-3  # how far from z = 0 a point of a 2D task may lie
-_MAX_HINTS = 10  # labels that get a "did you mean": comparing is slow
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def _on_slice(points: list[ControlPoint], plane: SlicePlane | None, faults: list
     placed = [p for p in points if p.position]
     heights = {p.position[2] for p in placed}
     if plane is None or (plane.is_axial and heights == {0.0}):
-        if heights and max(heights) - min(heights) > _FLAT_MM:
+        if heights and max(heights) - min(heights) > LIMITS.flat_mm:
             faults.append(f"z is {min(heights):.6g} to {max(heights):.6g}, but the points of a 2D task lie on one slice")
         return points
     moved = {}
@@ -86,7 +84,7 @@ def _unknown_labels(labels: list[str], task: LandmarkTask) -> list[str]:
     if labels and len(unknown) == len(labels):
         faults.append(f"no label matches task {task.name!r} ({shown(list(task.names))}): is it a file of another task?")
     for i, label in enumerate(unknown):
-        close = difflib.get_close_matches(label[:100], task.names, n=1) if i < _MAX_HINTS else []
+        close = difflib.get_close_matches(label[:100], task.names, n=1) if i < LIMITS.hints else []
         hint = f"; did you mean {close[0]!r}?" if close else ""
         faults.append(f"label {shown(label)} is no landmark of task {task.name!r}{hint}")
     return faults

@@ -18,9 +18,9 @@ from landmarklabel.io.dicom_frames import Frames, read_frames
 from landmarklabel.io.dicom_spacing import plane_spacing
 from landmarklabel.io.files import DICOM_SUFFIXES, has_preamble, looks_like_dicom
 from landmarklabel.io.image_headers import Header, as_text, direction_faults, one_line, spacing_faults, vector_faults
+from landmarklabel.io.limits import LIMITS
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_MOST_FRAMES = 100_000
 _RESCALED_APART = ("its slices have slopes of their own: grey values become real numbers",)
 
 
@@ -161,8 +161,8 @@ def _checked_slice(path: Path, header) -> Slice:
     if samples != 1:
         raise ValueError(f"{samples} samples a pixel; allowed is 1")
     sample_bytes, count = max(int(header.BitsAllocated) // 8, 1), int(header.get("NumberOfFrames", 1) or 1)
-    if not 1 <= count <= _MOST_FRAMES:
-        raise ValueError(f"{count} frames in one file; allowed are 1 to {_MOST_FRAMES}")
+    if not 1 <= count <= LIMITS.frames:
+        raise ValueError(f"{count} frames in one file; allowed are 1 to {LIMITS.frames}")
     check_data(path, header, (columns, rows), sample_bytes, count)
     frames = read_frames(header, count) if count > 1 or "PerFrameFunctionalGroupsSequence" in header else None
 

@@ -16,8 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-MARGIN = 64 * 1024  # bytes a file may hold beyond what its header declares (padding)
-_CHUNK = 1 << 20
+from landmarklabel.io.limits import LIMITS
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,13 @@ def stream_faults(path: Path, header: Header, sink: Callable[[bytes], None] | No
     path = header.data_file or path
     with path.open("rb") as file:
         if header.stream == "raw":
-            while sink and (chunk := file.read(_CHUNK)):
+            while sink and (chunk := file.read(LIMITS.inflate_bytes)):
                 sink(chunk)
             return []
         file.seek(0 if whole else header.start)
         stored = header.stored_bytes if header.stored_bytes is not None else path.stat().st_size
         try:
-            count, complete = _inflated_length(file, stored, declared + MARGIN, sink)
+            count, complete = _inflated_length(file, stored, declared + LIMITS.trailing_bytes, sink)
         except zlib.error as error:
             return [f"damaged compressed data ({error})"]
     faults = _count_faults(count, declared, more="" if complete else "at least ")
@@ -129,7 +128,7 @@ class FiniteMask:
 def _count_faults(found: int, declared: int, more: str = "") -> list[str]:
     if found < declared:
         return [f"truncated: the header declares {declared} bytes, the file holds {found}"]
-    if found > declared + MARGIN:
+    if found > declared + LIMITS.trailing_bytes:
         return [f"the header declares {declared} bytes, but the file holds {more}{found}; the header must be wrong"]
     return []
 
@@ -139,14 +138,14 @@ def _inflated_length(file: BinaryIO, stored: int, most: int, sink) -> tuple[int,
     count, pending, decoder = 0, b"", zlib.decompressobj(47)
     while count <= most:
         if not pending:
-            pending = file.read(min(_CHUNK, stored))
+            pending = file.read(min(LIMITS.inflate_bytes, stored))
             stored -= len(pending)
         if decoder.eof:
             if pending[:1] != b"\x1f":  # no further gzip member
                 return count, True
             decoder = zlib.decompressobj(47)
         at_end = not pending
-        unpacked = decoder.decompress(pending, _CHUNK)
+        unpacked = decoder.decompress(pending, LIMITS.inflate_bytes)
         count += len(unpacked)
         if sink:
             sink(unpacked)

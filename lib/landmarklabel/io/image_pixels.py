@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from landmarklabel.errors import ImageRejected
 from landmarklabel.io.dicom_series import Series
 from landmarklabel.io.image_headers import FiniteMask, Header
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.raster_header import raster_pixels, turned
 
-_PIECE = 1 << 20  # samples
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, of red, green, blue
 
 
@@ -110,7 +110,7 @@ def with_finite_values(pixels: np.ndarray, source: Cleared) -> np.ndarray:
     if pixels.dtype.kind != "f":
         return pixels
     flat, in_file = pixels.reshape(-1), source.finite.values if source.finite else None
-    pieces = [slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE)]
+    pieces = [slice(start, start + LIMITS.scan_samples) for start in range(0, flat.size, LIMITS.scan_samples)]
 
     def good(piece: slice) -> np.ndarray:
         finite = np.isfinite(flat[piece])

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.io.image_headers import Header, direction_faults, listed, spacing_faults, vector_faults
-
-_MAX_TEXT = 1 << 20
-_LONGEST_LINE = 255  # the readers behind SimpleITK copy longer ones over the end of fixed buffers
+from landmarklabel.io.limits import LIMITS
 
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -200,7 +198,7 @@ def _meta_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_MAX_TEXT)
+        return file.read(LIMITS.text_header_bytes)
 
 
 def _lines(head: bytes) -> list[str]:
@@ -215,7 +213,11 @@ def _text_faults(head: bytes) -> list[str]:
 
 def _length_faults(line: str) -> list[str]:
     length = len(line.encode())
-    return [f"header line {line[:60]!r} has {length} bytes; allowed are {_LONGEST_LINE}"] if length > _LONGEST_LINE else []
+    return (
+        [f"header line {line[:60]!r} has {length} bytes; allowed are {LIMITS.meta_line_bytes}"]
+        if length > LIMITS.meta_line_bytes
+        else []
+    )
 
 
 def _text_size(sizes, dimension, sizes_name: str, dims_name: str) -> tuple[tuple[int, ...] | None, list[str]]:

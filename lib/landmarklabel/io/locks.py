@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from landmarklabel.errors import Busy
+from landmarklabel.io.limits import LIMITS
 
-WAIT_S = 10.0  # a save takes some 20 ms; who waits longer than this is better told to come back
-MOST_WAITING = 32  # threads of this process that wait for one lock; a server has more, so that others are answered meanwhile
 _POLL_S = (0.001, 0.02)  # first and longest pause between two tries against other processes
 
 
@@ -26,7 +25,7 @@ class _Turn:
 
     def take(self, seconds: float) -> bool:
         with self.count:
-            if self.waiting >= MOST_WAITING:
+            if self.waiting >= LIMITS.waiting_threads:
                 return False
             self.waiting += 1
         try:
@@ -41,7 +40,7 @@ os.register_at_fork(after_in_child=_turns.clear)  # a forked child holds none of
 
 
 @contextmanager
-def locked(path: str | Path, seconds: float = WAIT_S, what: str = "the study") -> Iterator[None]:
+def locked(path: str | Path, seconds: float = LIMITS.lock_wait_s, what: str = "the study") -> Iterator[None]:
     """Hold the lock of a file; a process that is killed lets go.
 
     Args:

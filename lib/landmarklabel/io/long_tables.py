@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.errors import LandmarkFileError
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import (
     ID_COLUMNS,
-    MAX_TABLE_BYTES,
     cells_of_point,
     decode,
     image_id_of_cell,
@@ -36,7 +36,7 @@ def is_long(header: list[str], dims: int) -> bool:
 def labels_of(path: str | Path) -> list[str]:
     """The landmarks that a long table names, in the order of its rows. Raises LandmarkFileError."""
     what = str(path)
-    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    rows = rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what)
     lower = [cell.lower() for cell in next(rows, (0, []))[1]]
     column = next((lower.index(name) for name in _LABELS if name in lower), None)
     if column is None:
@@ -56,7 +56,7 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
         LandmarkFileError: listing the faults (the first 20), with line numbers.
     """
     what, faults = str(path), []
-    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    rows = rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what)
     _, header = next(rows, (0, []))
     lower = [cell.lower() for cell in header]
 

@@ -22,7 +22,8 @@ from landmarklabel.errors import LandmarkFileError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.control_points import ControlPoint, landmark_set
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write
-from landmarklabel.io.tables import MAX_COORDINATE_MM, coordinate_faults, decode, number_or_text, read_limited, shown
+from landmarklabel.io.limits import LIMITS
+from landmarklabel.io.tables import coordinate_faults, decode, number_or_text, read_limited, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 SCHEMA = (
@@ -30,8 +31,6 @@ SCHEMA = (
 )
 EXPECTED_ERROR, RADIUS95 = "expected_error_mm", "radius95_mm"  # names of the measurements that carry them
 UNKNOWN_ERROR = -1.0  # "not known" in a file: Slicer keeps it; it stops reading the list at a null, and NaN is no JSON
-MAX_POINTS = 5000
-_MAX_VALUES = 1_000_000  # in one file, so that 20 MB of "[],[]," cannot become 1 GB of lists
 _FLIP = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}  # factor of x and y to LPS; the digits are Slicer 4's spelling
 _UNITS = ("mm", ["mm", "UCUM", "millimeter"])  # both spellings of the schema
 _JSON_STATUS = ("undefined", "preview", "defined", "missing")  # in the order of Slicer's numbers, as .fcsv has them
@@ -76,8 +75,8 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, pl
     document, faults = _load_json(_text(content, what, ",[{"), what)
     markup = _markup_with_points(document, what, faults)
     points = markup["controlPoints"]
-    if len(points) > MAX_POINTS:
-        raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {MAX_POINTS}"])
+    if len(points) > LIMITS.points:
+        raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {LIMITS.points}"])
     flip = _flip_to_lps(markup, faults)
     values = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
     rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
@@ -86,8 +85,8 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, pl
 
 def _text(content: str | bytes, what: str, separators: str) -> str:
     text = decode(content, what)
-    if sum(text.count(c) for c in separators) > _MAX_VALUES:
-        raise LandmarkFileError(what, [f"more than {_MAX_VALUES} values"])
+    if sum(text.count(c) for c in separators) > LIMITS.json_values:
+        raise LandmarkFileError(what, [f"more than {LIMITS.json_values} values"])
     return text
 
 
@@ -162,7 +161,7 @@ def _measured(markup: dict, name: str, n: int, faults: list[str]) -> list[float]
     if not isinstance(values, list) or len(values) not in (0, n):
         faults.append(f"{name} {shown(values)} must be a list of {n} numbers, one a control point")
         return [math.nan] * n
-    bad = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or v > MAX_COORDINATE_MM]
+    bad = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or v > LIMITS.coordinate_mm]
     faults += [f"{name} {shown(v)} is not a distance in mm" for v in bad]
     return [math.nan] * n if bad or not values else [float(v) if v >= 0 else math.nan for v in values]
 
@@ -236,11 +235,11 @@ def parse_fcsv(content: str | bytes, task: LandmarkTask | None, what: str, plane
         faults.append(f"the '# columns = …' line of the header must name {', '.join(lacking)} once")
         raise LandmarkFileError(what, faults)
     try:
-        rows = list(islice((r for r in csv.reader(chain([first], lines), strict=True) if r), MAX_POINTS + 1))
+        rows = list(islice((r for r in csv.reader(chain([first], lines), strict=True) if r), LIMITS.points + 1))
     except csv.Error as error:
         raise LandmarkFileError(what, [*faults, f"not a table ({error})"]) from None
-    if not 1 <= len(rows) <= MAX_POINTS:
-        faults.append(f"{'too many' if rows else 'no'} control points; allowed are 1 to {MAX_POINTS}")
+    if not 1 <= len(rows) <= LIMITS.points:
+        faults.append(f"{'too many' if rows else 'no'} control points; allowed are 1 to {LIMITS.points}")
         raise LandmarkFileError(what, faults)
     points = [_fcsv_point(row, i, columns, _FLIP.get(frame, 1.0), faults) for i, row in enumerate(rows, 1)]
     return landmark_set([p for p in points if p], task, what, faults, plane)
@@ -304,7 +303,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
 
 
 def _measurement(name: str, values_mm: np.ndarray, description: str) -> dict:
-    known = np.isfinite(values_mm) & (values_mm >= 0) & (values_mm <= MAX_COORDINATE_MM)
+    known = np.isfinite(values_mm) & (values_mm >= 0) & (values_mm <= LIMITS.coordinate_mm)
     values = [float(v) if k else UNKNOWN_ERROR for v, k in zip(values_mm, known, strict=True)]
     return {"name": name, "units": "mm", "description": description, "controlPointValues": values}
 

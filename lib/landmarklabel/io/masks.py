@@ -16,12 +16,11 @@ from landmarklabel.errors import ImageRejected, LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import image_suffix
 from landmarklabel.io.images import Image, read_image
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import raise_capped, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 RULES = ("centroid", "extremes")
-_MAX_LABELS = 5000  # more than any segmentation has, fewer than the grey values of a scan
-_TIE = 1e-3  # of the spacing: a header's rounded direction must not break a tie
 _LABEL = re.compile(r"\blabel\s+(\d+)\b", re.IGNORECASE | re.ASCII)
 
 
@@ -179,11 +178,11 @@ class _Furthest:
 def _furthest(mask: Image, towards: np.ndarray) -> dict[int, np.ndarray]:
     """Label value to (k, d) LPS mm: per direction ``towards`` (k, d) the mean of its outermost samples."""
     found: dict[int, list[_Furthest]] = {}
-    tie_mm = _TIE * mask.geometry.spacing.min()
+    tie_mm = LIMITS.extreme_tie * mask.geometry.spacing.min()
     for label, index in _foreground(mask.pixels):
         points = found.setdefault(label, [_Furthest() for _ in towards])
-        if len(found) > _MAX_LABELS:
-            raise ImageRejected("mask", [f"more than {_MAX_LABELS} values; a scan instead of a segmentation?"])
+        if len(found) > LIMITS.mask_labels:
+            raise ImageRejected("mask", [f"more than {LIMITS.mask_labels} values; a scan instead of a segmentation?"])
         positions_mm = mask.geometry.index_to_world(index)
         for point, reach_mm in zip(points, towards @ positions_mm.T, strict=True):
             point.add(reach_mm, positions_mm, tie_mm)

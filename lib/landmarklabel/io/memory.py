@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from landmarklabel.io.image_headers import Header
+from landmarklabel.io.limits import LIMITS
 
 # Peak memory while an image is read, in multiples of the bytes that its header declares; measured per format on images of 17 to
 # 134 MB (tests/io/test_image_memory.py), and rounded up. Most of it is inside of SimpleITK and cannot be had for less.
@@ -27,7 +28,6 @@ PEAK = {
     "series": 1.2,  # 1.0; and what one slice takes while it is decoded:
 }
 SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits a sample), RLE 5 to 8
-BASE = 32 << 20  # decoder libraries and small buffers
 
 
 def reading_bytes(header: Header, kind: str) -> int:
@@ -39,7 +39,7 @@ def reading_bytes(header: Header, kind: str) -> int:
     """
     loaded = header.voxels * max(header.loaded_bytes or 0, header.sample_bytes)
     scaled = header.data_bytes if loaded > header.data_bytes else 0
-    need = BASE + PEAK[kind] * loaded + scaled
+    need = LIMITS.decoder_bytes + PEAK[kind] * loaded + scaled
     if kind == "series":
         need += SLICE_PEAK[header.stream] * loaded / header.size[-1]
     return int(need)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, StudyError
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, image_id_of, image_suffix
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import decode, read_limited
 
 RECORD = "datastore_v2.json"
 FINAL, PROPOSED = "final", "original"  # its tags: what a person submitted last, what a model answered
 _AUTHORS = ("annotator", "author", "user", "client_id")  # of a label's info, the most telling first
-_MAX_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_datastore(folder: str | Path) -> Datastore:
     if not path.is_file():
         raise StudyError(f"{folder}: no MONAI Label datastore (it has no {RECORD})")
     try:
-        content = json.loads(decode(read_limited(path, _MAX_BYTES), str(path), _MAX_BYTES))
+        content = json.loads(decode(read_limited(path, LIMITS.datastore_bytes), str(path), LIMITS.datastore_bytes))
         objects = content["objects"].items()
         images, labels = (
             _inside(folder, content.get(key, usual)) for key, usual in (("images_dir", "."), ("labels_dir", "labels"))

@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.io.image_headers import Header, as_text, direction_faults, listed, spacing_faults
+from landmarklabel.io.limits import LIMITS
 
-_MAX_OFFSET = 16 << 20
 _BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
-_APART = 0.1  # of the smallest spacing: as far may the two transforms put one voxel, for float32 quaternions are rounded
 _UNITS_MM = {1: 1000.0, 3: 1e-3}  # metres, micrometres
 
 
@@ -76,8 +75,8 @@ def parse_nifti(path: Path) -> tuple[Header | None, list[str]]:
     sample_bytes, sample_faults = _sample(intent, datatype, bitpix)
     faults += sample_faults
     least = layout.size + 4
-    if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= _MAX_OFFSET):
-        faults.append(f"vox_offset {offset:g} must be a whole number from {least} to {_MAX_OFFSET}")
+    if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= LIMITS.nifti_offset):
+        faults.append(f"vox_offset {offset:g} must be a whole number from {least} to {LIMITS.nifti_offset}")
     remarks: list[str] = []
     if size:
         faults += _geometry_faults(field, size, remarks)
@@ -154,7 +153,7 @@ def _geometry_faults(field, size: tuple[int, ...], remarks: list[str]) -> list[s
 
 def _off_plane(affine: np.ndarray, step: float) -> list[str]:
     """A fault where a 2D file lies elsewhere in space than on z = 0: readers of 2D images drop what they cannot say."""
-    if np.abs(affine[2, :2]).max() <= _APART * step and abs(affine[2, 3]) <= _APART * step:
+    if np.abs(affine[2, :2]).max() <= LIMITS.form_disagreement * step and abs(affine[2, 3]) <= LIMITS.form_disagreement * step:
         return []
     return [
         "a 2D file that does not lie on the axial plane z = 0, and its readers drop where it lies; store it as a volume of one "
@@ -180,7 +179,7 @@ def _apart(sform: np.ndarray, qform: np.ndarray, size: tuple[int, ...], step: fl
     corners = np.array(list(product(*((0, n - 1) for n in (*size, 1)[:3]))), float)
     apart = corners @ (sform - qform)[:, :3].T + (sform - qform)[:, 3]
     worst = apart[np.linalg.norm(apart, axis=1).argmax()]
-    if np.linalg.norm(worst) <= _APART * step:
+    if np.linalg.norm(worst) <= LIMITS.form_disagreement * step:
         return []
     return [
         f"sform and qform put the image in different places, up to {as_text(worst)} mm apart (RAS), and programs disagree which "

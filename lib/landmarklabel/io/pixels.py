@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landmarklabel.io.limits import LIMITS
+
 if TYPE_CHECKING:
     from landmarklabel.geometry import ImageGeometry
     from landmarklabel.io.images import Image
 
 _VERSION = "landmarklabel pixels 1"  # part of what is hashed: a hash of other rules never equals one of these
-_CHUNK = 1 << 18  # samples at a time: converted copies stay in the processor's cache and never hold the image again
 _TYPES = ("u1", "<i2", "<i4", "<i8", "<u8")
-_SPACING_DIGITS, _ORIGIN_DECIMALS, _DIRECTION_DECIMALS = 5, 3, 4
 
 
 def pixel_hash(image: Image) -> str:
@@ -48,9 +48,9 @@ def pixel_hash(image: Image) -> str:
 
 def _place(geometry: ImageGeometry) -> list:
     """Size and rounded geometry, as plain numbers; + 0 makes -0 a 0."""
-    spacing = [float(f"{s:.{_SPACING_DIGITS - 1}e}") for s in np.float32(geometry.spacing)]
-    origin = np.round(np.float32(geometry.origin).astype(float), _ORIGIN_DECIMALS) + 0.0
-    direction = np.round(np.float32(geometry.direction).astype(float), _DIRECTION_DECIMALS) + 0.0
+    spacing = [float(f"{s:.4e}") for s in np.float32(geometry.spacing)]
+    origin = np.round(np.float32(geometry.origin).astype(float), 3) + 0.0
+    direction = np.round(np.float32(geometry.direction).astype(float), 4) + 0.0
     return [list(geometry.size), spacing, origin.tolist(), direction.tolist()]
 
 
@@ -86,5 +86,5 @@ def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
     """Flat pieces in C order; of another memory layout one slab along the first axis is copied at a time."""
     for slab in [pixels] if pixels.flags.c_contiguous else pixels:
         flat = np.ascontiguousarray(slab).reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            yield flat[start : start + _CHUNK]
+        for start in range(0, flat.size, LIMITS.hash_samples):
+            yield flat[start : start + LIMITS.hash_samples]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.io.files import image_suffix
-from landmarklabel.io.image_headers import MARGIN, Header, one_line
+from landmarklabel.io.image_headers import Header, one_line
+from landmarklabel.io.limits import LIMITS
 
 RASTERS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _BYTES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "I;16": 2, "I;16B": 2, "I": 2}
@@ -50,7 +51,7 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     kind = _KINDS[image_suffix(path)]
     with path.open("rb") as file:
         start = file.read(8)
-        file.seek(max(path.stat().st_size - MARGIN, 0))
+        file.seek(max(path.stat().st_size - LIMITS.trailing_bytes, 0))
         tail = file.read()
     if not start.startswith(kind.magics):
         return None, [f"wrong magic {start!r}: a {kind.name} file starts with {kind.magics[0]!r}"]

@@ -7,10 +7,18 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 
-_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2  # of Linux' renameat2
 _NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # kernels and file systems without it
+
+
+class _Flag(IntEnum):
+    """Of Linux' renameat2: paths relative to the working folder, and how to rename."""
+
+    HERE = -100
+    NO_REPLACE = 1
+    EXCHANGE = 2
 
 
 def swap_in(new: str | Path, path: str | Path) -> bool:
@@ -36,12 +44,12 @@ def swap_in(new: str | Path, path: str | Path) -> bool:
 def _swapped(new: str, path: str) -> bool:
     if os.path.lexists(path):
         with suppress(FileNotFoundError):
-            if not _rename(new, path, _EXCHANGE):
+            if not _rename(new, path, _Flag.EXCHANGE):
                 _exchange_in_steps(new, path)
             return True
     if not os.path.lexists(new):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), new)
-    if not _rename(new, path, _NOREPLACE):
+    if not _rename(new, path, _Flag.NO_REPLACE):
         os.link(new, path)
         os.unlink(new)
     return False
@@ -68,7 +76,7 @@ def _rename(old: str, new: str, flag: int) -> bool:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    if renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flag) == 0:
+    if renameat2(_Flag.HERE, os.fsencode(old), _Flag.HERE, os.fsencode(new), flag) == 0:
         return True
     code = ctypes.get_errno()
     if code in _NOT_HERE:

@@ -17,12 +17,9 @@ import numpy as np
 
 from landmarklabel.errors import LandmarkFileError, UsageError
 from landmarklabel.io.files import atomic_write, check_id, image_id_of
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
-MAX_BYTES = 20_000_000  # of a file with the landmarks of one image
-MAX_TABLE_BYTES = 50_000_000
-MAX_COORDINATE_MM = 1e6
-_MAX_SHOWN_FAULTS = 20
 ID_COLUMNS = ("id", "image", "image_id", "case", "file", "filename", "specimen")
 _UNSET_CELLS = {"", "nan", "na"}
 _ABSENT_CELLS, _AXES = {"absent"}, "xyz"
@@ -40,7 +37,7 @@ _repr.maxstring, _repr.maxother, _repr.maxlevel, _repr.maxlist, _repr.maxdict = 
 shown = _repr.repr  # a value from a file as it may appear in a message: never long, never too deep
 
 
-def read_limited(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_limited(path: str | Path, max_bytes: int = LIMITS.label_bytes) -> bytes:
     """The bytes of a regular file, at most ``max_bytes`` + 1 of them. Raises LandmarkFileError if it cannot be read."""
     path = Path(path)
     try:
@@ -52,7 +49,7 @@ def read_limited(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise LandmarkFileError(str(path), [f"not readable ({error})"]) from None
 
 
-def decode(content: str | bytes, what: str, max_bytes: int = MAX_BYTES) -> str:
+def decode(content: str | bytes, what: str, max_bytes: int = LIMITS.label_bytes) -> str:
     """UTF-8 text without a byte order mark. Raises LandmarkFileError if it is too long or not UTF-8."""
     if len(content) > max_bytes:
         raise LandmarkFileError(what, [f"larger than {max_bytes / 1e6:g} MB"])
@@ -78,8 +75,8 @@ def coordinate_faults(values: Sequence[object]) -> list[str]:
         return [f"position {shown(list(values))} is not made of numbers"]
     if any(isinstance(v, float) and not math.isfinite(v) for v in values):
         return [f"position {shown(list(values))} is not finite"]
-    if any(abs(v) > MAX_COORDINATE_MM for v in values):
-        return [f"position {shown(list(values))} is more than {MAX_COORDINATE_MM:g} mm from the origin"]
+    if any(abs(v) > LIMITS.coordinate_mm for v in values):
+        return [f"position {shown(list(values))} is more than {LIMITS.coordinate_mm:g} mm from the origin"]
     return []
 
 
@@ -97,7 +94,7 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
         LandmarkFileError: listing the faults (the first 20), with row numbers that count the lines of the file.
     """
     what = str(path)
-    rows = rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what)
+    rows = rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what)
     faults: list[str] = []
     start, first = next(rows, (0, []))
     header = first if _is_header(first, task) else None
@@ -126,7 +123,7 @@ def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
 def first_row(path: str | Path) -> list[str]:
     """The first row of a table that is not blank. Raises LandmarkFileError."""
     what = str(path)
-    return next(rows_of(decode(read_limited(path, MAX_TABLE_BYTES), what, MAX_TABLE_BYTES), what), (0, []))[1]
+    return next(rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what), (0, []))[1]
 
 
 def rows_of(text: str, what: str) -> Iterator[tuple[int, list[str]]]:
@@ -250,8 +247,8 @@ def cells_of_point(cells: list[str], where: str, faults: list[str], stated: str 
 
 def raise_capped(what: str, faults: list[str]) -> None:
     """Raise LandmarkFileError if there are faults, naming the first 20."""
-    if len(faults) > _MAX_SHOWN_FAULTS:
-        faults = [*faults[:_MAX_SHOWN_FAULTS], f"and {len(faults) - _MAX_SHOWN_FAULTS} more"]
+    if len(faults) > LIMITS.shown_faults:
+        faults = [*faults[: LIMITS.shown_faults], f"and {len(faults) - LIMITS.shown_faults} more"]
     if faults:
         raise LandmarkFileError(what, faults)
 

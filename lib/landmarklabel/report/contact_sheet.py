@@ -9,11 +9,9 @@ from landmarklabel.data.cases import Case
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.report.configuration import CONFIG
 from landmarklabel.report.page import Page
 from landmarklabel.report.thumbnails import make_thumbnail, sheet, thumbnail_html
-
-PICTURE = 240  # pixels of its longest side
-MOST = 400  # pictures: a page of some 6 MB
 
 
 def write_contact_sheet(
@@ -39,8 +37,8 @@ def write_contact_sheet(
         landmarks, fault = None, ""
         try:
             landmarks, fault = landmarks_of(image_id)
-            if len(faulty) + len(good) < MOST or fault:
-                picture = make_thumbnail(Case(image_id, read_image(file, task.dims)), PICTURE)
+            if len(faulty) + len(good) < CONFIG.sheet_images or fault:
+                picture = make_thumbnail(Case(image_id, read_image(file, task.dims)), CONFIG.sheet_pixels)
                 (faulty if fault else good).append(thumbnail_html(picture, landmarks, image_id, marked=bool(fault)))
             else:
                 left += 1

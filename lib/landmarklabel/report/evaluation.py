@@ -15,13 +15,10 @@ from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import point_errors_mm
 from landmarklabel.report import pictures
+from landmarklabel.report.configuration import CONFIG
 from landmarklabel.report.page import Page
 
 Pairs = Mapping[str, tuple[LandmarkSet, LandmarkSet]]
-_WORST_POINTS, _WORST_IMAGES, _TYPICAL_IMAGES, _BINS = 20, 6, 2, 5
-_MOST_ROWS = 100  # of the table of images
-_FAR = 10.0  # mm or px: as the usual measure of outliers
-_UNWARNED = 3.0  # times the expected error; of a circular normal error, 1 in 1000 is as large
 
 
 def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics: Mapping, images: Mapping[str, Path]) -> None:
@@ -122,21 +119,21 @@ def _landmarks(page: Page, metrics: Mapping, unit: str) -> None:
 
 
 def _worst_points(page: Page, m: _Measured) -> None:
-    order = [i for i in np.argsort(-m.errors, axis=None) if np.isfinite(m.errors.flat[i])][:_WORST_POINTS]
+    order = [i for i in np.argsort(-m.errors, axis=None) if np.isfinite(m.errors.flat[i])][: CONFIG.worst_points]
     if not order:
         return
     page.section(f"The {len(order)} largest errors")
-    far = f"points beyond {_FAR:g} mm, and " if m.unit == "mm" else ""
+    far = f"points beyond {CONFIG.far:g} mm, and " if m.unit == "mm" else ""
     page.text(
         f"Marked rows need a look: {far}points that were wrong without a warning (their error is more than "
-        f"{_UNWARNED:g} times the one that was expected)."
+        f"{CONFIG.unwarned_factor:g} times the one that was expected)."
     )
     ids, rows, marked = list(m.pairs), [], set()
     for flat in order:
         i, k = np.unravel_index(flat, m.errors.shape)
         error, expected = float(m.errors[i, k]), float(m.expected[i, k])
-        remark = f"beyond {_FAR:g} mm" if error > _FAR and m.unit == "mm" else ""
-        if error > _UNWARNED * expected:
+        remark = f"beyond {CONFIG.far:g} mm" if error > CONFIG.far and m.unit == "mm" else ""
+        if error > CONFIG.unwarned_factor * expected:
             remark += ("; " if remark else "") + "without a warning"
         marked |= {len(rows)} if remark else set()
         rows.append([m.named(ids[i]), m.task.names[k], error, expected, remark])
@@ -150,16 +147,16 @@ def _images(page: Page, m: _Measured) -> None:
     page.section("Images, the worst first")
     if any(i in m.images for i in m.pairs):
         page.text("Green crosses are the truth, amber rings the predictions; a line joins the two.")
-        shown = _overlays(page, m, worst_first, _WORST_IMAGES, "Among the worst", means)
+        shown = _overlays(page, m, worst_first, CONFIG.worst_images, "Among the worst", means)
         middle = float(np.median([*means.values()])) if means else 0.0
         left = sorted((i for i in means if i not in shown), key=lambda i: abs(means[i] - middle))
-        _overlays(page, m, left, _TYPICAL_IMAGES, "Typical", means)
+        _overlays(page, m, left, CONFIG.typical_images, "Typical", means)
     rows = []
-    for i in worst_first[:_MOST_ROWS]:
+    for i in worst_first[: CONFIG.image_rows]:
         missed = int((m.pairs[i][1].defined & ~m.pairs[i][0].defined).sum())
         largest = float(finite[i].max()) if finite[i].size else None
         rows.append([m.named(i), means.get(i), largest, missed])
-    far = {n for n, row in enumerate(rows) if row[2] is None or row[2] > _FAR}
+    far = {n for n, row in enumerate(rows) if row[2] is None or row[2] > CONFIG.far}
     page.table(["image", f"mean error ({m.unit})", f"largest ({m.unit})", "not found"], rows, far)
     if len(worst_first) > len(rows):
         page.text(f"{len(worst_first) - len(rows)} images with smaller errors are not listed.")
@@ -229,7 +226,9 @@ def _regions(page: Page, radii: np.ndarray, errors: np.ndarray, unit: str) -> No
     )
 
 
-def reliability_bins(expected: np.ndarray, errors: np.ndarray, bins: int = _BINS) -> list[tuple[float, float, int]]:
+def reliability_bins(
+    expected: np.ndarray, errors: np.ndarray, bins: int = CONFIG.calibration_bins
+) -> list[tuple[float, float, int]]:
     """(mean expected, mean actual, points) of groups of equal size by expected error; pairs with NaN are left out."""
     both = np.isfinite(expected) & np.isfinite(errors)
     order = np.argsort(expected[both], kind="stable")

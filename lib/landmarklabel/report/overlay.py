@@ -20,11 +20,9 @@ from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.metrics import point_errors_mm
+from landmarklabel.report.configuration import CONFIG
 
 TRUTH, PREDICTION = "#35d07f", "#ffb31a"
-_NAMED = 3  # landmarks named on an image: those with the largest errors
-_SAMPLES = {2: 900, 3: 160}  # along the longest side of a whole image
-_CLOSE_SAMPLES = {2: 400, 3: 112}
 _SIDES = ("RL", "AP", "IS")  # where each world axis comes from and goes to
 _VIEWS = {2: {"": (0, 1)}, 3: {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}}
 _HALO = [withStroke(linewidth=2.5, foreground="black", alpha=0.8)]
@@ -59,12 +57,12 @@ def overlay(image: Image, predicted: LandmarkSet | None, truth: LandmarkSet | No
     """
     marks, dims, case = _marks(predicted, truth), image.geometry.dims, Case("", image)
     low, high = image.geometry.bounds_mm
-    spacing = max(float(image.geometry.spacing.min()), float((high - low).max()) / _SAMPLES[dims])
+    spacing = max(float(image.geometry.spacing.min()), float((high - low).max()) / CONFIG.samples(dims))
     whole = axis_aligned_grid(image.geometry, spacing)
     worst = int(np.nanargmax(marks.errors)) if np.isfinite(marks.errors).any() else None
     figure, rows, inches_per_mm = _layout(whole, worst is not None)
     block = _block(case, whole)
-    named = [int(i) for i in np.argsort(-marks.errors)[:_NAMED] if np.isfinite(marks.errors[i])]
+    named = [int(i) for i in np.argsort(-marks.errors)[: CONFIG.named_landmarks] if np.isfinite(marks.errors[i])]
     for ax, (view, plane) in zip(rows[0], _VIEWS[dims].items(), strict=True):
         _show(ax, _flat(block, plane, np.max), whole, plane, view)
         _draw_marks(ax, marks, plane)
@@ -98,7 +96,7 @@ def _around(marks: _Marks, i: int, extent_mm: float) -> ImageGeometry:
     """A grid through the true position, wide enough for the predicted one unless that is far away."""
     points = np.stack([marks.predicted_mm[i], marks.truth_mm[i]])
     half = float(np.clip(1.25 * np.abs(points[0] - points[1]).max(), 0.07 * extent_mm, 0.25 * extent_mm))
-    n = _CLOSE_SAMPLES[points.shape[1]] + 1
+    n = CONFIG.close_samples(points.shape[1]) + 1
     return ImageGeometry.identity((n,) * points.shape[1], 2 * half / (n - 1), tuple(points[1] - half))
 
 

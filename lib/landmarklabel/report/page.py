@@ -18,11 +18,10 @@ from PIL import Image as Picture
 
 from landmarklabel.errors import UsageError
 from landmarklabel.io.files import atomic_write
+from landmarklabel.report.configuration import CONFIG
 
 Cell = str | Real | None
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
-MOST_BYTES = 36_000  # of a picture of an image: 48 kB in the page, where bytes are written as text
-_PIXELS_PER_INCH = 96  # of the page; charts hold half as many again, for sharp screens
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --back: #ffffff; --card: #f5f7f9;
   --mark: #fdeccf; }
@@ -132,11 +131,11 @@ class Page:
 
     def picture(self, figure: Figure, caption: str, photograph: bool = False) -> None:
         """A figure inside the page, as a PNG of few colours or, a photograph, as a JPEG; the figure is cleared afterwards."""
-        figure.set_dpi((1.0 if photograph else 1.5) * _PIXELS_PER_INCH)
+        figure.set_dpi((1.0 if photograph else 1.5) * CONFIG.pixels_per_inch)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         drawn = Picture.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+        width = round(figure.get_figwidth() * CONFIG.pixels_per_inch)
         figure.clear()
         kind, content = ("jpeg", small_jpeg(drawn)) if photograph else ("png", _small_png(drawn))
         data = base64.b64encode(content).decode()
@@ -159,7 +158,7 @@ class Page:
         atomic_write(path, self.html().encode("utf-8", "replace"))
 
 
-def small_jpeg(picture: Picture.Image, most_bytes: int = MOST_BYTES) -> bytes:
+def small_jpeg(picture: Picture.Image, most_bytes: int = CONFIG.picture_bytes) -> bytes:
     """A JPEG of at most so many bytes, as fine as they allow: first of lower quality, then smaller."""
     for scale in (1.0, 0.75, 0.5, 0.35, 0.25):
         size = [max(1, round(scale * n)) for n in picture.size]

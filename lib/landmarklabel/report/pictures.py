@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landmarklabel.metrics import SDR_RADII_MM
+from landmarklabel.report.configuration import CONFIG
 from landmarklabel.report.overlay import overlay
 
 __all__ = ["before_after", "error_curve", "learning_curve", "overlay", "per_landmark", "reliability"]
 
 FIRST, SECOND, SOFT, INK = "#2563eb", "#e8710a", "#cfd6de", "#3b4653"
-_MOST_BARS = 60
 
 
 def error_curve(errors_mm: Sequence[float], missed: int = 0, unit: str = "mm") -> Figure:
@@ -61,7 +61,7 @@ def per_landmark(metrics: Mapping) -> Figure:
         metrics: from ``metrics.summarize``. Beyond 60 landmarks only the worst are drawn.
     """
     known = {n: m for n, m in metrics["per_landmark"].items() if m["mre_mm"] is not None}
-    names = sorted(known, key=lambda n: -known[n]["mre_mm"])[:_MOST_BARS]
+    names = sorted(known, key=lambda n: -known[n]["mre_mm"])[: CONFIG.bars]
     figure, ax = _chart(7.2, 0.21 * len(names) + 1.0, f"error ({metrics.get('unit', 'mm')})", "")
     means, rows = [known[n]["mre_mm"] for n in names], np.arange(len(names))
     ax.barh(rows, means, height=0.68, color=FIRST, alpha=0.85, label="mean")

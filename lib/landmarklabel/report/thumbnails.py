@@ -14,10 +14,10 @@ from landmarklabel.data.batches import grid_points
 from landmarklabel.data.cases import Case, sample_linear
 from landmarklabel.geometry import axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.report.configuration import CONFIG
 from landmarklabel.report.page import small_jpeg
 
 _FRONT = {2: (0, 1), 3: (0, 2)}  # the world axes that are seen: a picture as it is, a volume from the front
-_BLACK, _WHITE = 0.5, 99.7  # percentiles of the picture that are shown as black and white
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def make_thumbnail(case: Case, longest: int) -> Thumbnail:
     picture = sample_linear(pixels, stored, grid_points(grid), fill=case.window[0])
     if geometry.dims == 3:
         picture = picture.max(axis=1)[::-1]
-    dark, bright = np.percentile(picture, [_BLACK, _WHITE])
+    dark, bright = np.percentile(picture, [CONFIG.black_percentile, CONFIG.white_percentile])
     grey = np.clip((picture - dark) / max(float(bright - dark), 1e-6), 0, 1)
     drawn = Picture.fromarray((255 * grey).astype(np.uint8))
     edges = (grid.origin - spacing / 2)[[*axes]], (grid.origin + (np.array(grid.size) - 0.5) * spacing)[[*axes]]

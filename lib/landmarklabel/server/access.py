@@ -7,10 +7,21 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 
 OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = range(5)
 ROLES = {"user": USER, "annotator": ANNOTATOR, "reviewer": REVIEWER, "admin": ADMIN}
-SMALL, TEXT, UPLOAD = 64 * 2**10, 4 * 2**20, 0  # bytes; 0: what the operator allows for images
+
+
+class BodyLimit(IntEnum):
+    """The most bytes a request may have."""
+
+    SMALL = 64 * 2**10
+    TEXT = 4 * 2**20
+    UPLOAD = 0  # what the operator allows for images
+
+
+SMALL, TEXT, UPLOAD = BodyLimit
 
 ROUTES: dict[str, tuple[int, int]] = {
     "GET /": (OPEN, SMALL),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from landmarklabel.landmarks import Status
-from landmarklabel.server.values import MOST_CHARACTERS
+from landmarklabel.server.configuration import LIMITS
 
-_TEXT = {"type": "string", "maxLength": MOST_CHARACTERS}
+_TEXT = {"type": "string", "maxLength": LIMITS.text_characters}
 _KEY = {**_TEXT, "minLength": 1, "description": "the same again under one key adds nothing"}
 _POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3, "description": "LPS mm"}
 _BASE = {"type": "integer", "minimum": 0, "description": "revision the edit started from, 0 for none"}

@@ -19,10 +19,10 @@ from starlette.routing import BaseRoute, Match
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import FROM_ANYWHERE, OPEN, ROLES, ROUTES, Caller, set_caller
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.tokens import Closed, Tokens
 
-PAUSE_S = 60.0  # within which the next piece of a request has to come
 _ONCE = ("host", "origin", "authorization", "content-length", "content-type")  # twice, programs differ on which one counts
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
@@ -223,9 +223,9 @@ class _Request:
 
     async def receive(self) -> dict:
         try:
-            message = await asyncio.wait_for(self._receive(), PAUSE_S) if not self._answered else await self._receive()
+            message = await asyncio.wait_for(self._receive(), LIMITS.pause_s) if not self._answered else await self._receive()
         except TimeoutError:
-            self._refused = Refused(408, f"nothing came for {PAUSE_S:.0f} seconds")
+            self._refused = Refused(408, f"nothing came for {LIMITS.pause_s:.0f} seconds")
             raise self._refused from None
         self._left -= len(message.get("body", b""))
         if self._left < 0:

@@ -11,9 +11,8 @@ from fastapi.responses import JSONResponse
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.store.study import Study
-
-PATIENCE_S = 0.8  # with the study; the rest of the second is for the way
 
 
 class Health:
@@ -34,7 +33,7 @@ class Health:
         if self._look is None or self._look.done():  # one look at a time, however many ask
             self._look = self._thread.submit(self._found)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._look)), PATIENCE_S)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._look)), LIMITS.health_s)
         except TimeoutError:
             return "the study folder or its database does not answer"
 

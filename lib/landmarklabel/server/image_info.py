@@ -8,10 +8,8 @@ from pathlib import Path
 
 from landmarklabel.errors import LandmarkLabelError, Unusable
 from landmarklabel.io.files import atomic_write, safe_join
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.server.values import checked, form_object
-
-MOST_BYTES = 64 * 2**10  # of one image's notes: as much as other small requests; all images' are listed in one answer
-MOST_NESTED = 8
 
 
 class ImageInfo:
@@ -75,11 +73,11 @@ def _usable(info: object) -> dict:
     """Notes that any answer may hold. Raises Unusable."""
     if not isinstance(info, dict):
         raise Unusable("image information must be a JSON object")
-    checked(info, "image information", MOST_NESTED)
+    checked(info, "image information", LIMITS.note_depth)
     try:
         size = len(json.dumps(info, allow_nan=False).encode())
     except (TypeError, ValueError):
         raise Unusable("image information must be a JSON object without NaN") from None
-    if size > MOST_BYTES:
-        raise Unusable(f"image information of {size} bytes; one image has room for {MOST_BYTES}: note less")
+    if size > LIMITS.note_bytes:
+        raise Unusable(f"image information of {size} bytes; one image has room for {LIMITS.note_bytes}: note less")
     return info

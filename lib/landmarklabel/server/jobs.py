@@ -19,14 +19,12 @@ from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.files import write_json
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.server.values import key_of
 
 log = logging.getLogger(__name__)
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
-MOST_WAITING = 100
-NICENESS = 5  # of a training: requests come first, and on a busy machine it still goes on
-MOST_SERVERS = 10  # that may end during one training: it may be what they died of
 
 
 class Jobs:
@@ -62,7 +60,7 @@ class Jobs:
                 raise KeyReused(f"key {job!r} was used to train {known['request'].get('model')!r} otherwise; use a new one")
             return known
         with self._list() as waiting:
-            if len(waiting) >= MOST_WAITING:
+            if len(waiting) >= LIMITS.waiting_trainings:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
             if task is not None:
@@ -78,9 +76,9 @@ class Jobs:
             left = [job for job in waiting if job["request"].get("model") in self.models and not _lives(job["server"])]
             if left:
                 left[0]["servers"] += 1
-                if left[0]["servers"] > MOST_SERVERS:
+                if left[0]["servers"] > LIMITS.ended_servers:
                     waiting.remove(left.pop(0))
-                    log.info(f"a training is given up: {MOST_SERVERS} servers have ended while it was at work")
+                    log.info(f"a training is given up: {LIMITS.ended_servers} servers have ended while it was at work")
             for job in left:
                 AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
                 job["server"] = _this_server()
@@ -121,7 +119,7 @@ def _task_of(job: str) -> dict | None:
 
 def _give_way() -> None:
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LIMITS.training_niceness)
 
 
 def _this_server() -> list[float]:

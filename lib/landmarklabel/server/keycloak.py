@@ -6,7 +6,6 @@ MONAI Label 0.8.5 calls ``jwt.decode`` without ``algorithms`` and so refuses eve
 from __future__ import annotations
 
 import logging
-
 from collections.abc import Callable
 
 from landmarklabel.errors import LandmarkLabelError

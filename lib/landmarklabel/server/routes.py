@@ -30,6 +30,7 @@ from landmarklabel.errors import Conflict, LandmarkLabelError, NotAllowed, NotFo
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.access import ANNOTATOR, ROLES, ROUTES, caller
 from landmarklabel.server.background import add_background_routes, afterwards
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, written
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
@@ -46,7 +47,6 @@ from landmarklabel.store.tokens import Tokens, tokens_of
 _EVERYTHING = {"allow_methods": ["*"], "allow_headers": ["*"]}
 _REFUSED = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 _ANSWERS = {"4XX": {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}}
-LOOK_S = 0.5  # that a list of cases may take to look at changed images; the background looks at the rest
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -245,7 +245,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
 
     @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
     def images() -> dict:
-        changed, heads, stated = study.verify(seconds=LOOK_S), study.revisions.heads(), study.labelled()
+        changed, heads, stated = study.verify(seconds=LIMITS.verify_s), study.revisions.heads(), study.labelled()
         return {"images": [_listed(i, heads.get(i), stated.get(i), i in changed) for i in study.images()]}
 
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")

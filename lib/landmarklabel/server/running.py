@@ -20,13 +20,10 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.services.listening import check_free
 
 log = logging.getLogger(__name__)
-
-FINISH_S = 4  # that requests have to end by themselves after a signal
-END_S = 7.0  # after which the process ends whatever it does: a network pass in a thread cannot be stopped
-SWITCH_S = 0.001  # a thread that computes in Python gives way to the event loop so soon; Python's own 0.005 add up
 
 
 def this_server() -> uvicorn.Server | None:
@@ -56,7 +53,7 @@ def look_after(server: uvicorn.Server, line: Callable[[int], str]) -> None:
         server: of this process.
         line: what to say when it answers, given the port it listens to.
     """
-    sys.setswitchinterval(SWITCH_S)
+    sys.setswitchinterval(LIMITS.switch_s)
     _end_soon_after_a_signal(server)
     threading.Thread(target=_announce, args=(server, line), name="announce", daemon=True).start()
 
@@ -91,12 +88,12 @@ def _end_soon_after_a_signal(server: uvicorn.Server) -> None:
         if asked:
             os._exit(128 + number)  # somebody does not want to wait
         asked.append(number)
-        timer = threading.Timer(END_S, os._exit, (128 + number,))
+        timer = threading.Timer(LIMITS.end_s, os._exit, (128 + number,))
         timer.daemon = True
         timer.start()
         server.handle_exit(number, frame)
 
-    server.config.timeout_graceful_shutdown = FINISH_S
+    server.config.timeout_graceful_shutdown = LIMITS.finish_s
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
 

@@ -15,14 +15,12 @@ from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 
-NEAR_MM = 2.0  # a proposal that needs no click; in the unit of the study
-REFRESH_S = 15
-PAGE_OF = 50  # cases
 _ORDER = ("look", "held", "to do", "labelled")  # what asks for work comes first
 
 
@@ -49,7 +47,7 @@ class StatusPage:
     def html(self, number: int = 1) -> str:
         """The page, of what was looked up last or is looked up anew; ``number``: which ``PAGE_OF`` of its cases."""
         made, content = self._made
-        if time.monotonic() - made > REFRESH_S / 3 or not content:
+        if time.monotonic() - made > LIMITS.refresh_s / 3 or not content:
             content = self.content()
             self._made = time.monotonic(), content
         return self._page(content, number)
@@ -76,7 +74,7 @@ class StatusPage:
             "annotators": _annotators(self.study, heads),
             "curve": curve,
             "per_landmark": _per_landmark(self.study.task.names, off),
-            "no_click_needed": float((off[known] <= NEAR_MM).mean()) if known.any() else None,
+            "no_click_needed": float((off[known] <= LIMITS.near_mm).mean()) if known.any() else None,
             "observers": self._observers(labelled),
             "advice": self._advice(told),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
@@ -119,13 +117,13 @@ class StatusPage:
         return tuple(adaptive(self.monitor.pool(free), np.random.default_rng(len(free)))) if free else None
 
     def _page(self, c: dict, number: int) -> str:
-        page = Page(f"LandmarkLabel: {c['task']}", refresh_s=REFRESH_S)
+        page = Page(f"LandmarkLabel: {c['task']}", refresh_s=LIMITS.refresh_s)
         done = sum(case["state"] == "labelled" for case in c["cases"])
         share, unit = c["no_click_needed"], c["unit"]
         numbers = [
             ("cases labelled", f"{done} of {len(c['cases'])}", ""),
             ("annotators", str(len(c["annotators"])), ""),
-            (f"proposals within {NEAR_MM:g} {unit}", "–" if share is None else f"{share:.0%}", "before a person looked"),
+            (f"proposals within {LIMITS.near_mm:g} {unit}", "–" if share is None else f"{share:.0%}", "before a person looked"),
         ]
         page.numbers(numbers)
         advice: Advice = c["advice"]
@@ -154,9 +152,9 @@ class StatusPage:
 
     def _cases(self, page: Page, c: dict, number: int) -> None:
         """One page of the cases: those that ask for work first, with their pictures and points."""
-        pages = max(1, -(-len(c["cases"]) // PAGE_OF))
+        pages = max(1, -(-len(c["cases"]) // LIMITS.page_cases))
         number = min(max(number, 1), pages)
-        shown = c["cases"][(number - 1) * PAGE_OF : number * PAGE_OF]
+        shown = c["cases"][(number - 1) * LIMITS.page_cases : number * LIMITS.page_cases]
         page.section("Cases" if pages == 1 else f"Cases, page {number} of {pages}")
         page.text(
             "First those that ask for a look, then those in hands, to do, and labelled. Revisions: how often a case was saved. "

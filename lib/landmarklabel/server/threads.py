@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio
 
-MOST_AT_ONCE = 8  # one looks at an image, the others wait for it or answer from what was seen; more would only wait as well
+from landmarklabel.server.configuration import LIMITS
 
 
 def in_threads_of_its_own(endpoint: Callable) -> Callable:
@@ -17,7 +17,7 @@ def in_threads_of_its_own(endpoint: Callable) -> Callable:
 
     async def call(**given):
         if not limiter:
-            limiter.append(anyio.CapacityLimiter(MOST_AT_ONCE))
+            limiter.append(anyio.CapacityLimiter(LIMITS.requests_at_once))
         return await anyio.to_thread.run_sync(functools.partial(endpoint, **given), limiter=limiter[0])
 
     call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__

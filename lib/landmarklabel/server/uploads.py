@@ -22,14 +22,13 @@ from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
 from landmarklabel.server.access import caller
 from landmarklabel.server.background import afterwards
+from landmarklabel.server.configuration import LIMITS
 from landmarklabel.server.datastore import FINAL, LandmarkDatastore
 from landmarklabel.server.description import LABEL, NOTES, written
 from landmarklabel.server.sessions import META
 from landmarklabel.server.values import checked, form_object
 from landmarklabel.store.database import file_faults
 
-BLOCK = 2**20  # bytes read at a time
-MOST_NAME_BYTES = 200  # of a sent file's name, which a session keeps
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")
 
 
@@ -159,7 +158,7 @@ def _sent_name(file: UploadFile) -> str:
 
 def _name_to_keep(file: UploadFile) -> str:
     name = _sent_name(file)
-    if not name.isprintable() or not 0 < len(name.encode()) <= MOST_NAME_BYTES or name.startswith(".") or name == META:
+    if not name.isprintable() or not 0 < len(name.encode()) <= LIMITS.name_bytes or name.startswith(".") or name == META:
         raise UsageError(f"a file may not be called {name[:80]!r}; send it under another name")
     return name
 
@@ -169,7 +168,7 @@ def _written(file: UploadFile, path: Path) -> Path:
     if path.exists():
         raise UsageError(f"two files are called {path.name[:80]!r}")
     with file_faults("what was sent"), path.open("xb") as target:
-        while block := file.file.read(BLOCK):
+        while block := file.file.read(LIMITS.block_bytes):
             target.write(block)
     return path
 
@@ -183,5 +182,5 @@ def _checksum(path: Path, kind: str) -> str:
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     with file:
-        while block := file.read(BLOCK):
+        while block := file.read(LIMITS.block_bytes):
             yield block

@@ -9,12 +9,10 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from landmarklabel.errors import LandmarkFileError, Unusable
-
-MOST_CHARACTERS = 200  # of an author, a key, a client's name: what the revision store keeps of one
-MOST_NESTED = 32  # our own bodies need five levels; Python's own limit is near a thousand, and is met by printing a value
+from landmarklabel.server.configuration import LIMITS
 
 
-def checked(value: object, what: str, most_nested: int = MOST_NESTED) -> object:
+def checked(value: object, what: str, most_nested: int = LIMITS.json_depth) -> object:
     """``value`` when everything in it can be used: finite numbers, proper Unicode without NUL, not nested too deep.
 
     Args:
@@ -85,8 +83,8 @@ def text_of(content: dict, key: str, least: int = 0) -> str:
     value = content.get(key)
     if value is None:
         return ""
-    if not isinstance(value, str) or not least <= len(value) <= MOST_CHARACTERS or not value.isprintable():
-        raise Unusable(f"{key} {_shown(value)} must be printable text of {least} to {MOST_CHARACTERS} characters")
+    if not isinstance(value, str) or not least <= len(value) <= LIMITS.text_characters or not value.isprintable():
+        raise Unusable(f"{key} {_shown(value)} must be printable text of {least} to {LIMITS.text_characters} characters")
     return value
 
 

@@ -28,8 +28,9 @@ from landmarklabel.io.files import (
 from landmarklabel.io.images import read_image
 from landmarklabel.io.keeping import is_kept_as_it_is, kept_copy, kept_suffix
 from landmarklabel.io.pixels import pixel_hash
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
-from landmarklabel.store.pixels import SETTLED_NS, PixelHashes, stamp
+from landmarklabel.store.pixels import PixelHashes, stamp
 from landmarklabel.store.revisions import RevisionStore
 
 GONE = "the study folder is gone or has moved: nothing was saved; start the server where it is now"
@@ -88,7 +89,7 @@ class Listing:
             now = {folder: folder.stat().st_mtime_ns for folder in self.changed_ns}
         except OSError:
             return True
-        return now != self.changed_ns or max(now.values()) > self.looked_ns - SETTLED_NS
+        return now != self.changed_ns or max(now.values()) > self.looked_ns - CONFIG.settled_ns
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,10 @@ from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_
 from landmarklabel.io.markups import dump_markups, parse_markups, read_limited
 from landmarklabel.io.swap import swap_in
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import Trash
-from landmarklabel.store.pixels import SETTLED_NS
 from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.revisions import Revision, RevisionStore
-
-QUIET_NS = 2_000_000_000  # after which an editor has ended writing a file that was replaced
-KEPT_NS = 10_000_000_000  # for so long an editor may still begin to write it
-_TRIES = 5  # against writers on another machine, who do not hold this machine's lock
 
 
 class State(Enum):
@@ -128,7 +124,7 @@ class LabelFiles:
 
     def take_in_edit(self, image_id: str) -> tuple[Look, Revision | None]:
         """Make a revision of what a person changed in the file; returns what the file held, and that revision if there is one."""
-        for _ in range(_TRIES):
+        for _ in range(CONFIG.write_tries):
             head = self._revisions.head(image_id)
             look = self._look(image_id, head)
             if not look.state.by_person:
@@ -147,7 +143,7 @@ class LabelFiles:
             StudyError, OSError: not written.
         """
         late, expected = None, known.data
-        for _ in range(_TRIES):
+        for _ in range(CONFIG.write_tries):
             head = self._revisions.head(image_id)
             aside, found = self._swapped_for(image_id, self._text(head).encode())
             self._shown[image_id] = head.number
@@ -189,9 +185,9 @@ class LabelFiles:
         with suppress(FileNotFoundError):
             for path in sorted(self._replaced.iterdir()):
                 age_ns = time.time_ns() - _changed_ns(path)
-                if age_ns >= QUIET_NS:
+                if age_ns >= CONFIG.quiet_ns:
                     with lock(), suppress(FileNotFoundError):  # another process looks as well
-                        problems += self._look_at_replaced(path, age_ns > KEPT_NS)
+                        problems += self._look_at_replaced(path, age_ns > CONFIG.kept_ns)
         return problems
 
     def _look_at_replaced(self, path: Path, for_good: bool) -> list[str]:
@@ -253,7 +249,7 @@ class LabelFiles:
             return _Seen(None, 0, f"{self._name(image_id)}: {error}")
         except OSError as error:
             return _Seen(None, 0, f"{self._name(image_id)} cannot be written or read ({error.strerror or error})")
-        settled = stamp and max(stamp[:2]) < time.time_ns() - SETTLED_NS
+        settled = stamp and max(stamp[:2]) < time.time_ns() - CONFIG.settled_ns
         return _Seen(stamp if settled else None, head.number if head else 0, problem)
 
     def _look(self, image_id: str, head: Revision | None, last: _Seen | None = None) -> Look:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from landmarklabel.errors import TooMany
 from landmarklabel.io.files import write_json
-from landmarklabel.io.locks import WAIT_S, locked
+from landmarklabel.io.limits import LIMITS
+from landmarklabel.io.locks import locked
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 
-LEASE_S = 30 * 60.0
-FEWEST = 4  # cases that one computer may always hold: a room whose people share an address behind a proxy is not stopped
-SHARE = 2  # of the open cases one computer may hold 1 / SHARE: the rest stays for others
 _WHAT = "the list of cases in people's hands"
 
 
@@ -29,7 +28,7 @@ class Leases:
         clock: seconds since the epoch.
     """
 
-    def __init__(self, path: str | Path, seconds: float = LEASE_S, clock: Callable[[], float] = time.time):
+    def __init__(self, path: str | Path, seconds: float = CONFIG.lease_s, clock: Callable[[], float] = time.time):
         self.path, self.seconds, self.clock = Path(path), seconds, clock
 
     def take(
@@ -111,12 +110,15 @@ class Leases:
 def _lock(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         with file_faults(_WHAT):
-            held.enter_context(locked(path, WAIT_S, _WHAT))
+            held.enter_context(locked(path, LIMITS.lock_wait_s, _WHAT))
         yield
 
 
 def _check_share(held: dict[str, dict], address: str, open_cases: int) -> None:
-    count, most = sum(x.get("address") == address for x in held.values()), max(FEWEST, open_cases // SHARE)
+    count, most = (
+        sum(x.get("address") == address for x in held.values()),
+        max(CONFIG.min_cases_each, open_cases // CONFIG.share_divisor),
+    )
     if count >= most:
         raise TooMany(f"this computer has {count} cases in hand, and no more than {most}: submit some, or use tokens")
 

@@ -38,10 +38,9 @@ from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
 from landmarklabel.io.files import check_id
 from landmarklabel.store import audit, database
 from landmarklabel.store.audit import Change, audit_table
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_engine, reason, store_faults
 
-_MAX_TEXT = 200
-_MAX_NUMBER = 2**31 - 1
 CIRCUMSTANCES = ("pixels", "unseen")  # keys of a body that say how it came about: a request sent twice may differ in them
 
 _metadata = MetaData()
@@ -186,7 +185,7 @@ class RevisionStore:
         """One revision. Raises NotFound."""
         query = select(_rows).where(_rows.c.image_id == check_id(image_id), _rows.c.number == number)
         with self._reading() as connection:
-            row = connection.execute(query).first() if 0 < number <= _MAX_NUMBER else None
+            row = connection.execute(query).first() if 0 < number <= CONFIG.revision_number else None
         if row is None:
             raise NotFound(f"{image_id} has no revision {number}; look at its history")
         return _revision(row)
@@ -372,9 +371,9 @@ def _canonical(body: dict) -> str:
 
 def _check_texts(**texts: str | None) -> None:
     for name, text in texts.items():
-        fine = isinstance(text, str) and len(text) <= _MAX_TEXT and text.isprintable() and (text or name != "key")
+        fine = isinstance(text, str) and len(text) <= CONFIG.text_characters and text.isprintable() and (text or name != "key")
         if not fine and not (name == "key" and text is None):
-            raise UsageError(f"{name} {str(text)[:80]!r} must be printable text of at most {_MAX_TEXT} characters")
+            raise UsageError(f"{name} {str(text)[:80]!r} must be printable text of at most {CONFIG.text_characters} characters")
 
 
 def _sha256(text: str) -> str:

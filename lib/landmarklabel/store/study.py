@@ -21,6 +21,7 @@ from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store import study_task
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
@@ -30,10 +31,6 @@ from landmarklabel.store.revision_json import body_of
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
-
-LOCK_S = 10.0  # that a writer waits for others; a save takes some 20 ms
-VERIFY_S = 0.2  # that a list of labels may take to look at images that were changed; the rest follows the next time
-_QUICK_S, _REST = 0.2, 20.0  # a look that took longer is followed by a pause of so many times its length
 
 
 class Study:
@@ -50,7 +47,7 @@ class Study:
         Busy: another program holds the study for too long.
     """
 
-    def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = VERIFY_S):
+    def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = CONFIG.verify_s):
         self.folder, self.task, self.verify_s = Path(folder).absolute(), task, verify_s
         self._elsewhere = str(url or "").startswith("postgresql")
         self._own = self.folder / ".landmarklabel"
@@ -95,7 +92,7 @@ class Study:
         record_stamp = stamp(study_task.record_file(self.folder))  # before it is read: what changes in between is noticed later
         record, said = study_task.read_record(self.folder), []
         if record is None or record.pending or record.task != self.task or record.elsewhere != self._elsewhere:
-            with locked(self._lock_file, LOCK_S), file_faults("the study's record"):
+            with locked(self._lock_file, CONFIG.lock_s), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
                 if self._elsewhere and not record.elsewhere:
                     record = replace(record, elsewhere=True)
@@ -215,7 +212,7 @@ class Study:
             wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
             self._changed = (self._changed & self._expected.keys()) - right | wrong
         ended = time.monotonic()
-        self._next_look = ended + _REST * (ended - started) if ended - started > _QUICK_S else 0.0
+        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_s else 0.0
 
     def _made_on(self, image_id: str, made_ns: int | None = None) -> dict:
         """What a label records of its image; one from before the image last changed was made on what lay there then."""
@@ -379,7 +376,7 @@ class Study:
         self.check_there()
         with ExitStack() as held:
             with file_faults("the study's lock"):
-                held.enter_context(locked(self._lock_file, LOCK_S))
+                held.enter_context(locked(self._lock_file, CONFIG.lock_s))
             self._check_record()
             yield
 

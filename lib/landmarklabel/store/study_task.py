@@ -16,9 +16,9 @@ from pathlib import Path
 from landmarklabel.errors import LandmarkLabelError, StudyError, TaskMismatch
 from landmarklabel.io.files import MARKUPS_SUFFIX, write_json
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
+from landmarklabel.store.configuration import CONFIG
 
 FORMAT = "landmarklabel-study"
-_MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,8 @@ def _without(names: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(repr(name) for name in names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - CONFIG.named} more" if len(names) > CONFIG.named else ""
+    return ", ".join(repr(name) for name in names[: CONFIG.named]) + more
 
 
 # --- changes of names ------------------------------------------------------------------------------------------------

@@ -1,0 +1,35 @@
+"""What a server takes from its clients, and its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from landmarklabel.configuration import Configuration, number
+
+
+@dataclass(frozen=True)
+class ServerLimits(Configuration):
+    """What a server takes from its clients, and its times."""
+
+    pause_s: float = number(60.0, 0)  # without a byte of a body, after which a connection is closed
+    health_s: float = number(0.8, 0)  # that the disk may take to answer
+    note_bytes: int = number(64 * 2**10, 0)  # noted of an image
+    note_depth: int = number(8, 0)  # of such a note
+    waiting_trainings: int = number(100, 0)
+    training_niceness: int = number(5, 0)  # requests come first, and on a busy machine a training still goes on
+    ended_servers: int = number(10, 0)  # during one training: it may be what they died of
+    verify_s: float = number(0.5, 0)  # that a list of images may take to look at changed ones
+    finish_s: int = number(4, 0)  # that requests have to end by themselves after a signal
+    end_s: float = number(7.0, 0)  # after which the process ends whatever it does: a network pass in a thread cannot be stopped
+    switch_s: float = number(0.001, 0)  # a thread that computes gives way to the event loop so soon; Python's own 0.005 add up
+    near_mm: float = number(2.0, 0)  # of a proposal that needs no click; in the unit of the study
+    refresh_s: int = number(15, 0)  # of the status page
+    page_cases: int = number(50, 0)  # on a page
+    requests_at_once: int = number(8, 0)  # computed for in threads
+    block_bytes: int = number(2**20, 0)  # read at a time
+    name_bytes: int = number(200, 0)  # of a sent file's name, which a session keeps
+    text_characters: int = number(200, 0)  # of a text
+    json_depth: int = number(32, 0)  # of a JSON value
+
+
+LIMITS = ServerLimits()
