@@ -18,7 +18,9 @@ from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model, read_record, save_model
+from landmarklabel.inference.model import load_model, save_model
+from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkTask, Status
@@ -39,7 +41,7 @@ def small_networks():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DefaultSCN", "LocalRefiner"):
+        for name in ("DefaultSCN", "FineNet"):
             patch.setattr(build, name, partial(narrow, getattr(build, name)))
         yield
     torch.set_num_threads(threads)
@@ -48,13 +50,11 @@ def small_networks():
 def untrained(refine=True, reference=None):
     torch.manual_seed(0)
     preset = find_preset("scn:default")
-    model = Localizer(TASK, preset, GridPlan((64, 96), None, 32), build.build_coarse_net(preset.network, 2, N).eval())
+    networks = NetworkRunner(preset, GridPlan((64, 96), None, 32), build.build_coarse_net(preset, 2, N).eval())
     if refine:
-        model.crops = CropPlan(32, 1.5)
-        model.fine_net = build.build_fine_net(preset.refine.network, 2, N, model.crops.scales).eval()
-    model.calibration = Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.0, 7)
-    model.reference = reference
-    return model
+        networks.crops = CropPlan(32, 1.5)
+        networks.fine_net = build.build_fine_net(preset, 2, N, networks.crops.scales).eval()
+    return Localizer(TASK, networks, Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.0, 7), reference=reference)
 
 
 @pytest.fixture
@@ -74,14 +74,16 @@ def image():
 def test_a_model_comes_back_to_the_bit(tmp_path, image, refine, reference):
     model = untrained(refine, reference)
     if refine:
-        model.grid, model.crops = replace(model.grid, field=(32, 64)), replace(model.crops, rounds=2)
+        networks = model.networks
+        networks.grid, networks.crops = replace(networks.grid, field=(32, 64)), replace(networks.crops, rounds=2)
     save_model(tmp_path, model, {"seed": 1})
     again = load_model(tmp_path, TASK)
-    assert (again.grid, again.crops, again.calibration) == (model.grid, model.crops, model.calibration)
-    assert again.preset is model.preset and (again.fine_net is not None) == refine
-    assert not again.coarse_net.training and (again.reference is None) == (reference is None)
-    for key, value in model.coarse_net.state_dict().items():
-        assert torch.equal(again.coarse_net.state_dict()[key], value)
+    assert (again.networks.grid, again.networks.crops) == (model.networks.grid, model.networks.crops)
+    assert again.calibration == model.calibration
+    assert again.preset == model.preset and (again.networks.fine_net is not None) == refine
+    assert not again.networks.coarse_net.training and (again.reference is None) == (reference is None)
+    for key, value in model.networks.coarse_net.state_dict().items():
+        assert torch.equal(again.networks.coarse_net.state_dict()[key], value)
     one, two = model.predict(image), again.predict(image)
     np.testing.assert_array_equal(one.positions_mm, two.positions_mm)
     np.testing.assert_array_equal(one.expected_error_mm, two.expected_error_mm)
@@ -90,7 +92,7 @@ def test_a_model_comes_back_to_the_bit(tmp_path, image, refine, reference):
 
 def test_below_the_threshold_a_landmark_is_absent_and_has_no_numbers(image):
     model = untrained()
-    model.calibration = replace(model.calibration, presence_threshold=1.1)
+    model.calibrate(replace(model.calibration, presence_threshold=1.1))
     found = model.predict(image)
     assert set(found.status) == {Status.ABSENT}
     assert np.isnan(found.positions_mm).all() and np.isnan(found.expected_error_mm).all()
@@ -127,8 +129,11 @@ def test_a_missing_model_says_so(tmp_path):
         (b"[" * 100_000, "not readable as JSON"),
         (b"[]", "not a model record of this program"),
         (b'{"format": "other", "version": 1}', "not a model record of this program"),
-        (b'{"format": "landmarklabel-model", "version": 2}', "not a model record of this program"),
-        (b'{"format": "landmarklabel-model", "version": 1}', "is damaged"),
+        (b'{"format": "landmarklabel-model", "version": 0}', "not a model record of this program"),
+        (b'{"format": "landmarklabel-model", "version": true}', "not a model record of this program"),
+        (b'{"format": "landmarklabel-model", "version": "2"}', "not a model record of this program"),
+        (b'{"format": "landmarklabel-model", "version": 1}', "there was no model"),
+        (b'{"format": "landmarklabel-model", "version": 2}', "is damaged"),
         (b" " * (21 * 2**20), "larger than"),
     ],
 )
@@ -231,8 +236,8 @@ def test_weights_of_another_network_are_refused(folder, part, change):
 def test_saving_again_replaces_the_whole_model(folder):
     other = untrained(refine=False)
     save_model(folder, other, {"seed": 9})
-    assert load_model(folder).fine_net is None and read_record(folder)["seed"] == 9
-    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+    assert load_model(folder).networks.fine_net is None and read_record(folder)["seed"] == 9
+    assert sorted(p.name for p in folder.iterdir()) == ["MODEL_CARD.md", "model.json", "model.safetensors"]
 
 
 def test_a_record_without_a_field_or_rounds_is_read_as_it_was_meant(folder):
@@ -240,7 +245,7 @@ def test_a_record_without_a_field_or_rounds_is_read_as_it_was_meant(folder):
     del record["grid"]["field"], record["crops"]["rounds"]
     (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
     again = load_model(folder)
-    assert again.grid.field is None and again.crops.rounds == 1
+    assert again.networks.grid.field is None and again.networks.crops.rounds == 1
 
 
 @pytest.mark.parametrize("rounds", [0, 1000])
