@@ -172,7 +172,7 @@ def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
 
 def test_adaptive_prefers_what_stands_for_much_doubt_to_one_odd_image():
     thumbnails = clusters(5, 1)
-    assessments = {i: ImageAssessment(5.0 if i == "1-0" else 3.0, 0.0, "tip") for i in looks}
+    assessments = {i: ImageAssessment(5.0 if i == "1-0" else 3.0, 0.0, "tip") for i in thumbnails}
     labelled = {f"l{k}": np.zeros(8) for k in range(COLD)}
     pool = UnlabelledPool(list(thumbnails), list(labelled), thumbnails | labelled, assessments, error_correlation=0.5)
     assert uncertain(pool, rng()).image_id == "1-0"
