@@ -36,6 +36,8 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference import model
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model_record import RECORD
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.prior import PoseDistribution, ShapePrior
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.images import read_geometry, read_image
@@ -197,19 +199,19 @@ def checkpoint_seeds(folder: Path) -> list[bytes]:
 def record_seeds(folder: Path) -> list[bytes]:
     """Records of a model with and without all that is optional; the weights are beside them."""
     preset, grid, mean = find_preset("scn:default"), GridPlan((64, 96), None, 32), np.array([[1.0, 2], [np.nan] * 2, [3, 4]])
-    full = Localizer(FULL_TASK, preset, grid, torch.nn.Identity(), CropPlan(32, 1.5), torch.nn.Identity())
-    full.pose = MeanShape(mean, True, 0.05)
-    full.calibration = Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.2, 7, (1.0, 2.0, 0.0), 1.5)
-    full.reference = np.ones((2, 3), np.float32)
-    full.prior = ShapePrior(full.pose, np.eye(6), PoseDistribution(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
+    networks = NetworkRunner(preset, grid, torch.nn.Identity(), CropPlan(32, 1.5), torch.nn.Identity())
+    full = Localizer(FULL_TASK, networks, mean_shape=MeanShape(mean, True, 0.05), reference=np.ones((2, 3), np.float32))
+    full.calibrate(Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.2, 7, (1.0, 2.0, 0.0), 1.5))
+    full.prior = ShapePrior(full.mean_shape, np.eye(6), PoseDistribution(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
     model.save_model(folder, full, {"seed": 1, "metrics": {}})
-    record = json.loads((folder / model.RECORD).read_text(encoding="utf-8"))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     optional = {"crops": None, "pose": None, "prior": None, "calibration": {}}
-    return [json.dumps(content).encode() for content in (record, {**record, **optional})]
+    first = {k: v for k, v in record.items() if k not in ("configuration", "program")} | {"version": 1}
+    return [json.dumps(content).encode() for content in (record, {**record, **optional}, first, {**first, **optional})]
 
 
 def read_model(path: Path) -> None:
-    shutil.copyfile(path, path.parent / model.RECORD)
+    shutil.copyfile(path, path.parent / RECORD)
     model.load_model(path.parent)
 
 
@@ -241,7 +243,7 @@ TARGETS = {
 @pytest.fixture
 def no_networks(monkeypatch):
     """Records are read without building the networks they name."""
-    for name in ("build_locator", "build_refiner"):
+    for name in ("build_coarse_net", "build_fine_net"):
         monkeypatch.setattr(model, name, lambda *_: torch.nn.Identity())
 
 

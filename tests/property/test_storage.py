@@ -20,6 +20,7 @@ from landmarklabel.data.batches import CropPlan, GridPlan
 from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
@@ -50,7 +51,8 @@ class CropOracle(WholeOracle):
 def oracle() -> Localizer:
     preset = find_preset("scn:single", 3)
     preset = replace(preset, stride=1, window=(0.0, 100.0), optimization=replace(preset.optimization, precision="fp32"))
-    return Localizer(TASK, preset, GridPlan((32, 32, 32), 1.5, 1), WholeOracle(), CropPlan(24, 1.5, scales=2), CropOracle())
+    grid, crops = GridPlan((32, 32, 32), 1.5, 1), CropPlan(24, 1.5, scales=2)
+    return Localizer(TASK, NetworkRunner(preset, grid, WholeOracle(), crops, CropOracle()))
 
 
 def blob(geometry: ImageGeometry) -> Image:
@@ -79,8 +81,8 @@ BASE = ImageGeometry((41, 38, 45), np.array([1.1, 1.3, 0.9]), np.array([-20.0, -
 @pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
 def test_all_48_axis_orders_give_the_same_world_answer(order, flips):
     model = oracle()
-    reference = model.look(model.case("a", blob(BASE)))
-    found = model.look(model.case("b", blob(stored(BASE, order, flips))))
+    reference = model.assess(model.case("a", blob(BASE)))[0]
+    found = model.assess(model.case("b", blob(stored(BASE, order, flips))))[0]
     np.testing.assert_allclose(found.coarse_mm, reference.coarse_mm, atol=0.05 * 0.9)
     np.testing.assert_allclose(found.positions_mm, reference.positions_mm, atol=0.05 * 0.9)
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
@@ -95,7 +97,7 @@ def test_oblique_and_anisotropic_grids_give_the_same_world_answer(seed):
     middle = direction @ (spacing * (np.array(size) - 1) / 2)
     geometry = ImageGeometry(size, spacing, TRUTH + rng.uniform(-6, 6, 3) - middle, direction)
     model = oracle()
-    found = model.look(model.case("a", blob(geometry)))
+    found = model.assess(model.case("a", blob(geometry)))[0]
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * spacing.max())
 
 
@@ -107,7 +109,7 @@ def test_a_dicom_series_gives_the_same_world_answer(tmp_path):
     shapes = [(38, 41)] * 45
     write_series(tmp_path / "scan", z, axes=axes, origin=geometry.origin, spacing=spacing, shapes=shapes, pixels=pixels)
     model = oracle()
-    found = model.look(model.case("a", read_image(tmp_path / "scan", 3)))
+    found = model.assess(model.case("a", read_image(tmp_path / "scan", 3)))[0]
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
 
 
@@ -117,7 +119,7 @@ def test_formats_give_the_same_world_answer(tmp_path, suffix):
     geometry = ImageGeometry((41, 38, 45), [1.1, 1.3, 0.9], [-20.0, -32.0, -17.0], random_rotation(rng, 3, 0.4))
     write_image(tmp_path / f"a{suffix}", blob(geometry))
     model = oracle()
-    found = model.look(model.case("a", read_image(tmp_path / f"a{suffix}", 3)))
+    found = model.assess(model.case("a", read_image(tmp_path / f"a{suffix}", 3)))[0]
     np.testing.assert_allclose(found.positions_mm[0], TRUTH, atol=0.05 * 0.9)
 
 
@@ -130,11 +132,11 @@ def test_a_trained_network_gives_the_same_world_answer_too(tmp_path):
     for i in range(6):
         geometry = replace(BASE, origin=BASE.origin + rng.uniform(-8, 8, 3))
         cases.append(Case(f"c{i}", blob(geometry), LandmarkSet.of_positions(TASK, TRUTH[None])))
-    preset = replace(find_preset("scn:default", 3), samples={3: 32**3}, batch={3: 1})
+    preset = replace(find_preset("scn:default", 3), grid_size={3: 32**3}, batch={3: 1})
     preset = replace(preset, refine=replace(preset.refine, crops={3: 6}, size={3: 16}))
     model, _ = fit(TASK, cases, [], FitConfig(preset, Budget(steps=160)), tmp_path / "model")
     torch.set_num_threads(threads)
-    model.precision = "fp32"
+    model.networks.precision = "fp32"
     reference = model.predict(blob(BASE)).positions_mm[0]
     assert np.linalg.norm(reference - TRUTH) < 1.5  # it has learned something
     ways = [stored(BASE, order, flips) for order, flips in [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, True))]]

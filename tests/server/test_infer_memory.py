@@ -1,4 +1,4 @@
-"""What the inference task remembers of an image: an update needs no network, and waits for nobody's."""
+"""What the assistant remembers of an image: an update needs no network, and waits for nobody's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from serving import phantoms
 
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.services.assistant import Given
 from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
@@ -37,41 +38,43 @@ def path(infer):
     return infer.study.image_path(sorted(infer.study.images())[-1])
 
 
-def given(infer, *places) -> dict:
-    return {"fixed": dict(zip(infer.study.task.names, places, strict=False)), "absent": []}
+def given(infer, *places) -> Given:
+    return Given(dict(zip(infer.study.task.names, places, strict=False)))
 
 
 def test_an_update_runs_no_network_once_the_image_was_looked_at(infer, path):
-    infer.suggest(path, given(infer))
-    model, passes = infer.model(), []
-    hooks = [m.register_forward_hook(lambda *_: passes.append(1)) for m in (model.coarse_net, model.fine_net)]
+    assistant, passes = infer.assistant, []
+    assistant.suggest(path, given(infer))
+    networks = assistant.model().networks
+    hooks = [m.register_forward_hook(lambda *_: passes.append(1)) for m in (networks.coarse_net, networks.fine_net)]
     for places in ([(30.0, 40.0)], [(30.0, 40.0), (50.0, 60.0)], [(70.0, 20.0)]):
-        answer = infer.suggest(path, given(infer, *places), further=False)
+        answer = assistant.suggest(path, given(infer, *places), wait_for_second_pass=False)
         assert answer.suggestion.landmarks.positions_mm[0].tolist() == list(places[0])
     assert passes == []
-    infer.second_pass(path, given(infer, (5.0, 5.0)))
+    assistant.second_pass(path, given(infer, (5.0, 5.0)))
     for hook in hooks:
         hook.remove()
 
 
 def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, monkeypatch):
-    infer.suggest(path, given(infer))
-    model, begun, go_on = infer.model(), threading.Event(), threading.Event()
+    assistant = infer.assistant
+    assistant.suggest(path, given(infer))
+    model, begun, go_on = assistant.model(), threading.Event(), threading.Event()
 
-    def slow(case, seen, shape_fit):
+    def slow(case, evidence, shape_fit):
         begun.set()
         assert go_on.wait(DEADLINE_S)
-        return seen
+        return evidence
 
-    monkeypatch.setattr(model, "look_further", slow)
-    monkeypatch.setattr(model, "wants_another_look", lambda *_: True)
-    other = threading.Thread(target=infer.second_pass, args=(path, given(infer, (11.0, 12.0))))
+    monkeypatch.setattr(model, "second_pass", slow)
+    monkeypatch.setattr(model, "needs_second_pass", lambda *_: True)
+    other = threading.Thread(target=assistant.second_pass, args=(path, given(infer, (11.0, 12.0))))
     other.start()
     assert begun.wait(DEADLINE_S)
     answered = threading.Event()
 
     def update() -> None:
-        infer.to_wire(infer.suggest(path, given(infer, (33.0, 44.0)), further=False), path)
+        infer.to_wire(assistant.suggest(path, given(infer, (33.0, 44.0)), wait_for_second_pass=False), path)
         answered.set()
 
     threading.Thread(target=update, daemon=True).start()
@@ -82,7 +85,7 @@ def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, 
 
 
 def test_a_changed_image_is_looked_at_again(infer, path):
-    first = infer.suggest(path, given(infer)).suggestion
+    first = infer.assistant.suggest(path, given(infer)).suggestion
     path.write_bytes(infer.study.image_path(sorted(infer.study.images())[0]).read_bytes())
-    second = infer.suggest(path, given(infer)).suggestion
+    second = infer.assistant.suggest(path, given(infer)).suggestion
     assert (first.detected_mm != second.detected_mm).any()
