@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landmarklabel.active.advice import AHEAD, LEAST, Advice, advise
+from landmarklabel.active.advice import Advice, advise
+from landmarklabel.active.configuration import AdviceConfig
 
+LEAST, AHEAD = AdviceConfig().min_cases, AdviceConfig().labels_ahead
 LABELS = np.arange(5, 30)
 SHAPES = {"falling": lambda n: 1 + 12 / n, "flat": lambda n: 2 + 0 * n, "rising": lambda n: 3 - 6 / n}
 

@@ -15,6 +15,7 @@ from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.prior import learn_prior
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
@@ -46,7 +47,8 @@ def model(network: Says, task: LandmarkTask = TASK, prior: bool = False) -> Loca
     preset = replace(preset, stride=1, optimization=replace(preset.optimization, precision="fp32"))
     rng = np.random.default_rng(0)
     labelled = [(GEOMETRY, LandmarkSet.of_positions(task, SHAPE + rng.normal(0, 0.4, SHAPE.shape))) for _ in range(20)]
-    return Localizer(task, preset, GridPlan((SIZE, SIZE), 1.0, 1), network, prior=learn_prior(labelled) if prior else None)
+    networks = NetworkRunner(preset, GridPlan((SIZE, SIZE), 1.0, 1), network)
+    return Localizer(task, networks, prior=learn_prior(labelled) if prior else None)
 
 
 def case(truth: LandmarkSet) -> Case:

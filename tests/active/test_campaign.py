@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_look_over import phantom, small, small_networks  # noqa: F401
+from test_unlabelled_pool import phantom, small, small_networks  # noqa: F401
 
 from landmarklabel.active import campaign as campaigns
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
@@ -24,7 +24,7 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.networks import registry
+from landmarklabel.networks import presets
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.store.study import Study
 from landmarklabel.training.loop import Budget
@@ -125,8 +125,8 @@ class Training:
         if len(self.asked) + 1 == self.stop_at:
             raise KeyboardInterrupt
         ids = [c.image_id for c in train]
-        pool = [p.stem for p in config.pool]
-        asked = {"ids": ids, "valid": list(valid), "pool": pool, "seed": config.seed, "from": config.start_from}
+        unlabelled = [p.stem for p in config.unlabelled]
+        asked = {"ids": ids, "valid": list(valid), "unlabelled": unlabelled, "seed": config.seed, "from": config.start_from}
         self.asked.append(asked | {"steps": config.budget.steps})
         folder.mkdir(parents=True)
         model = Guess(12.0 / len(ids))
@@ -138,10 +138,10 @@ class Training:
 def training(monkeypatch):
     """Instead of training: models that doubt ``i0`` most, then ``i1`` …"""
 
-    def look(model, case):
+    def assess(model, case):
         return ImageAssessment(float(9 - int(case.image_id[1:])), 0.0, "b", ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0)))
 
-    monkeypatch.setattr(campaigns, "look_over", look)
+    monkeypatch.setattr(campaigns, "assess_image", assess)
     return use_training(monkeypatch, Training())
 
 
@@ -165,7 +165,7 @@ def test_each_round_adds_labels_trains_on_all_of_them_and_is_measured(training, 
     assert len(set(order)) == 7 and set(order) <= set(CASES)
     for count, asked in zip(COUNTS, training.asked, strict=True):
         assert done[count]["chosen"] == asked["ids"] == order[:count]
-        assert asked["pool"] == [i for i in CASES if i not in order[:count]] and asked["valid"] == [] and asked["seed"] == 3
+        assert asked["unlabelled"] == [i for i in CASES if i not in order[:count]] and asked["valid"] == [] and asked["seed"] == 3
         assert done[count]["mre_mm"] == pytest.approx(12 / count)
         assert done[count]["n_missed"] == 0 and set(done[count]["outliers"]) == {"2", "4", "10"}
     assert told == [f"{strategy}, seed 3: training on {n} labels" for n in COUNTS]
@@ -188,7 +188,7 @@ def test_the_model_of_a_round_decides_on_the_next_one(training, tmp_path):
 
 def test_more_labels_than_there_are_cases_are_all_cases(training, tmp_path):
     done = played((4, 50)).run("random", 0, tmp_path)
-    assert sorted(done[50]["chosen"]) == sorted(CASES) and training.asked[-1]["pool"] == []
+    assert sorted(done[50]["chosen"]) == sorted(CASES) and training.asked[-1]["unlabelled"] == []
 
 
 def test_a_seed_repeats_its_order_and_another_has_another(training, tmp_path):
@@ -214,7 +214,7 @@ def test_a_stopped_campaign_goes_on_to_the_same_end(monkeypatch, training, tmp_p
 
 def test_a_round_is_kept_when_the_model_found_no_place_for_a_landmark(monkeypatch, training, tmp_path):
     monkeypatch.setattr(
-        campaigns, "look_over", lambda model, case: ImageAssessment(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (None, None)))
+        campaigns, "assess_image", lambda model, case: ImageAssessment(1.0, 0.5, "c", ((1.0, 2.0), (3.0, 4.0), (None, None)))
     )
     straight = played().run("uncertain", 0, tmp_path)
     use_training(monkeypatch, Training(stop_at=1))
@@ -260,7 +260,7 @@ def place(tmp_path_factory, small_networks):  # noqa: F811
         study.save(image_id, case.landmarks)
     study.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "find_preset", lambda key, dims: small())
+        patch.setattr(presets, "find_preset", lambda key, dims: small())
         patch.setattr("landmarklabel.training.loop.use_all_cores", lambda: None)
         yield place
 

@@ -11,10 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landmarklabel.active.configuration import PoolConfig
 from landmarklabel.active.unlabelled_pool import (
-    EDGE,
-    FEW,
-    MOST,
     ImageAssessment,
     UnlabelledPool,
     assess_image,
@@ -31,6 +29,7 @@ from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
 
+CONFIG = PoolConfig()
 TASK = phantom_task(2, 6)
 SIZE = (64, 96)
 
@@ -39,7 +38,7 @@ def small(key: str = "scn:default", dims: int = 2) -> Preset:
     """A 2D preset on a small grid, with small batches and crops."""
     preset = find_preset(key, dims)
     refine = replace(preset.refine, size={2: 32}, crops={2: 24}) if preset.refine.network == "shared" else preset.refine
-    return replace(preset, samples={2: 64 * 96}, batch={2: 4}, refine=refine)
+    return replace(preset, grid_size={2: 64 * 96}, batch={2: 4}, refine=refine)
 
 
 def _narrow(network, dims, n, *args, **options):
@@ -49,14 +48,14 @@ def _narrow(network, dims, n, *args, **options):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_networks():
-    """A quarter of the channels, one thread, and no look from all sides (nothing here is learned well enough to do without),
+    """A quarter of the channels, one thread, and no look from all directions (nothing here is learned well enough to do without),
     so that these tests take seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DefaultSCN", "LocalRefiner"):
+        for name in ("DefaultSCN", "FineNet"):
             patch.setattr(build, name, partial(_narrow, getattr(build, name)))
-        patch.setattr("landmarklabel.inference.localizer.sides", lambda geometry: [])
+        patch.setattr("landmarklabel.inference.pose_search.candidate_orientations", lambda geometry, config: [])
         yield
     torch.set_num_threads(threads)
 
@@ -98,7 +97,9 @@ def test_a_thumbnail_is_a_small_vector_without_brightness_and_contrast():
     for case in (phantom(0), volumes()[0]):
         look = thumbnail(case)
         dims = case.image.geometry.dims
-        assert look.shape == (EDGE[dims] ** dims,) and look.dtype == np.float32
+        assert (
+            look.shape == ({2: CONFIG.thumbnail_edge_2d, 3: CONFIG.thumbnail_edge_3d}[dims] ** dims,) and look.dtype == np.float32
+        )
         assert look.mean() == pytest.approx(0, abs=1e-5) and look.std() == pytest.approx(1, abs=1e-4)
 
 
@@ -157,9 +158,11 @@ def shapes(count: int, seed: int, n: int = 12) -> dict[str, np.ndarray]:
 def of_shapes(points: dict[str, np.ndarray], labelled: int) -> UnlabelledPool:
     """Images that all look the same but for noise; the first ones are labelled, the others were seen by a model."""
     ids, noise = list(points), np.random.default_rng(7)
-    seen = {i: ImageAssessment(1.0, 0.0, "tip", tuple(tuple(map(float, p)) for p in points[i])) for i in ids[labelled:]}
+    assessments = {i: ImageAssessment(1.0, 0.0, "tip", tuple(tuple(map(float, p)) for p in points[i])) for i in ids[labelled:]}
     looks = {i: noise.normal(size=64).astype(np.float32) for i in ids}
-    return UnlabelledPool(ids[labelled:], ids[:labelled], looks, seen, placed={i: points[i] for i in ids[:labelled]})
+    return UnlabelledPool(
+        ids[labelled:], ids[:labelled], looks, assessments, labelled_positions={i: points[i] for i in ids[:labelled]}
+    )
 
 
 @pytest.mark.parametrize("labelled", [0, 6, 12])
@@ -176,7 +179,7 @@ def test_landmarks_not_found_and_images_not_yet_seen_do_no_harm():
         points[i][which] = np.nan
     points["a2"][:] = np.nan
     pool = of_shapes(points, 8)
-    pool = replace(pool, seen={i: s for i, s in pool.seen.items() if i not in ("a10", "b11")})
+    pool = replace(pool, assessments={i: s for i, s in pool.assessments.items() if i not in ("a10", "b11")})
     ids, apart = image_distances(pool, shapes=True)
     known = [k for k, i in enumerate(ids) if i not in ("a2", "a10", "b11")]
     same = np.array([[ids[j][0] == ids[k][0] for j in known] for k in known])
@@ -185,18 +188,18 @@ def test_landmarks_not_found_and_images_not_yet_seen_do_no_harm():
 
 
 def test_few_shapes_say_nothing_yet():
-    pool = of_shapes(shapes(FEW, seed=5), 2)
+    pool = of_shapes(shapes(CONFIG.min_observed, seed=5), 2)
     assert np.array_equal(image_distances(pool, shapes=True)[1], image_distances(pool)[1])
 
 
-@pytest.mark.parametrize("labelled", [3, MOST // 2, MOST + 7])
+@pytest.mark.parametrize("labelled", [3, CONFIG.max_compared // 2, CONFIG.max_compared + 7])
 def test_of_a_hundred_thousand_images_some_are_compared(labelled):
-    ids = [f"{k:06d}" for k in range(100_000)]
+    most, ids = CONFIG.max_compared, [f"{k:06d}" for k in range(100_000)]
     look = dict.fromkeys(ids, np.ones(2, np.float32))
     compared, apart = image_distances(UnlabelledPool(ids[labelled:], ids[:labelled], look))
-    assert MOST // 2 <= len(compared) <= MOST and apart.shape == (len(compared),) * 2
+    assert most // 2 <= len(compared) <= most and apart.shape == (len(compared),) * 2
     old = [i for i in compared if i < ids[labelled]]
-    assert old == ids[:labelled][-MOST // 2 :] and compared[len(old)] == ids[labelled] and compared[-1] > ids[-1000]
+    assert old == ids[:labelled][-most // 2 :] and compared[len(old)] == ids[labelled] and compared[-1] > ids[-1000]
 
 
 # --- what a model makes of an image ----------------------------------------------------------------------------------
@@ -220,11 +223,11 @@ def seen(model):
 def test_what_a_model_sees_is_complete(seen):
     for one in seen:
         assert one.worst in TASK.names
-        assert 0 <= one.doubt <= 1
+        assert 0 <= one.disagreement <= 1
         assert np.isfinite(one.expected_error) and one.expected_error >= 0
         assert np.array(one.positions_mm).shape == (6, 2)
-        assert one.uncertainty == pytest.approx(one.expected_error * (1 + 3 * one.doubt))
-        assert {type(x) for x in (one.expected_error, one.doubt, one.uncertainty)} == {float}
+        assert one.uncertainty == pytest.approx(one.expected_error * (1 + 3 * one.disagreement))
+        assert {type(x) for x in (one.expected_error, one.disagreement, one.uncertainty)} == {float}
 
 
 def test_what_a_model_sees_tells_images_apart(seen):
@@ -254,7 +257,7 @@ class Says:
         mass = np.where(np.isin(np.arange(n), torn), 0.2, 1.0)
         covariance = np.tile(np.eye(2), (n, 1, 1))
         landmarks = replace(marks, expected_error_mm=np.array(errors, float), covariance_mm2=covariance)
-        self.evidence = type("E", (), {"mass": mass, "covariance_mm2": covariance})()
+        self.evidence = type("E", (), {"peak_mass": mass, "covariance_mm2": covariance})()
         self.said = type("S", (), {"landmarks": landmarks, "flagged": np.isin(np.arange(n), flagged)})()
 
     def detect(self, case):
@@ -270,13 +273,13 @@ RING = 10.0 * np.stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * 
 
 def test_expected_errors_are_hundredths_of_the_shapes_size_and_the_worst_is_named():
     one = assess_image(Says(RING, [1, 1, 1, 4, 1, 1]), VALID[0])
-    assert one.expected_error == pytest.approx(15.0) and one.worst == TASK.names[3] and one.doubt == 0
+    assert one.expected_error == pytest.approx(15.0) and one.worst == TASK.names[3] and one.disagreement == 0
     larger = assess_image(Says(3 * RING + 50, [3, 3, 3, 12, 3, 3]), VALID[0])
     assert larger.expected_error == pytest.approx(15.0)
 
 
-def test_doubt_is_the_share_that_is_torn_or_contradicts_the_others():
-    assert assess_image(Says(RING, [1] * 6, torn=(0, 1), flagged=(1, 2)), VALID[0]).doubt == pytest.approx(0.5)
+def test_disagreement_is_the_share_that_is_torn_or_contradicts_the_others():
+    assert assess_image(Says(RING, [1] * 6, torn=(0, 1), flagged=(1, 2)), VALID[0]).disagreement == pytest.approx(0.5)
 
 
 def test_points_that_are_not_found_count_in_no_mean():
@@ -284,7 +287,7 @@ def test_points_that_are_not_found_count_in_no_mean():
     positions[[1, 4]] = np.nan
     one = assess_image(Says(positions, [1, np.nan, 1, 2, np.nan, 1], torn=(1,)), VALID[0])
     size = np.sqrt(((positions[[0, 2, 3, 5]] - positions[[0, 2, 3, 5]].mean(0)) ** 2).sum(1).mean())
-    assert one.expected_error == pytest.approx(100 * 1.25 / size) and one.worst == TASK.names[3] and one.doubt == 0
+    assert one.expected_error == pytest.approx(100 * 1.25 / size) and one.worst == TASK.names[3] and one.disagreement == 0
     assert np.isnan(np.array(one.positions_mm, float)).any(axis=1).tolist() == [False, True, False, False, True, False]
 
 

@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from landmarklabel.inference.calibration import MIN_POINTS, Calibration, fit_calibration, local_weight
+from landmarklabel.inference.calibration import Calibration, choose_local_weight, fit_calibration
+from landmarklabel.inference.configuration import CalibrationConfig
 from landmarklabel.inference.evidence import Candidates, Evidence, blend_logits
 
+MIN_POINTS = CalibrationConfig().min_points
 
-def seen(positions, covariance, presence, mass) -> Evidence:
+
+def evidence_of(positions, covariance, presence, mass) -> Evidence:
     """Evidence with one candidate a landmark."""
     candidates = Candidates(positions[:, None], np.ones((len(positions), 1)), covariance[:, None])
     return Evidence(positions, covariance, presence, mass, positions, candidates)
@@ -32,7 +35,7 @@ def simulate(cases, n=8, d=2, seed=0, factor=None, absent=0.0):
         errors = rng.normal(size=(n, d)) * (sd * factor)[:, None]
         presence = np.clip(np.where(state == 1, rng.normal(0.75, 0.1, n), rng.normal(0.35, 0.1, n)), 0, 1)
         covariance = np.eye(d) * sd[:, None, None] ** 2
-        evidence.append(seen(positions, covariance, presence, np.ones(n)))
+        evidence.append(evidence_of(positions, covariance, presence, np.ones(n)))
         truth.append(np.where(state[:, None] == 1, positions + errors, np.nan))
         states.append(state)
         wanted.append(sd * factor * np.sqrt(np.pi / 2))  # the mean of a Rayleigh distribution
@@ -85,8 +88,8 @@ def test_more_mass_elsewhere_means_a_larger_expected_error():
     evidence, truth, states, _ = simulate(40)
     calibration = fit_calibration(evidence, truth, states)
     e = evidence[0]
-    torn = seen(e.positions_mm, e.covariance_mm2, e.presence, np.full(8, 0.3))
-    nowhere = seen(e.positions_mm, e.covariance_mm2, e.presence, np.zeros(8))
+    torn = evidence_of(e.positions_mm, e.covariance_mm2, e.presence, np.full(8, 0.3))
+    nowhere = evidence_of(e.positions_mm, e.covariance_mm2, e.presence, np.zeros(8))
     assert (calibration.expected_error_mm(torn) > calibration.expected_error_mm(e)).all()
     assert np.isfinite(calibration.expected_error_mm(nowhere)).all()
 
@@ -137,16 +140,15 @@ def test_the_stage_that_tells_presence_better_on_validation_cases_is_believed():
             out.append(replace(nothing(12), presence_by_stage=presence_by_stage))
         return out
 
-    assert local_weight(opposed(0), states) == 0.0 and local_weight(opposed(1), states) == 1.0
-    assert local_weight([nothing(12) for _ in states], states) == 0.5  # one stage only
-    assert local_weight(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
+    assert choose_local_weight(opposed(0), states) == 0.0 and choose_local_weight(opposed(1), states) == 1.0
+    assert choose_local_weight([nothing(12) for _ in states], states) == 0.5  # one stage only
+    assert choose_local_weight(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
 
 
-def test_mixing_opinions_is_fair_at_both_ends():
+def test_blending_presence_is_fair_at_both_ends():
     presence_by_stage = np.array([[0.9, 0.5], [0.1, 0.99]])
-    assert np.allclose(blend_logits(presence_by_stage, 0.0), presence_by_stage[0]) and np.allclose(
-        blend_logits(presence_by_stage, 1.0), presence_by_stage[1]
-    )
+    assert np.allclose(blend_logits(presence_by_stage, 0.0), presence_by_stage[0])
+    assert np.allclose(blend_logits(presence_by_stage, 1.0), presence_by_stage[1])
     assert np.isclose(blend_logits(presence_by_stage, 0.5)[0], 0.5)
 
 

@@ -25,7 +25,9 @@ from landmarklabel.errors import ModelError, StudyError
 from landmarklabel.inference import export, onnx_export
 from landmarklabel.inference.export import BundleNetwork, BundleRunner, export_bundle, list_images
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import RECORD, WEIGHTS, load_model, save_model
+from landmarklabel.inference.model import WEIGHTS, load_model, save_model
+from landmarklabel.inference.model_record import RECORD
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.onnx_export import AGREEMENT, export_onnx
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.markups import read_markups
@@ -47,7 +49,7 @@ def narrow(network, dims, n, *args, **settings):
 
 @pytest.fixture
 def small_networks(monkeypatch):
-    for name in ("DefaultSCN", "LocalRefiner", "VotingNet"):
+    for name in ("DefaultSCN", "FineNet", "VotingNet"):
         monkeypatch.setattr(build, name, partial(narrow, getattr(build, name)))
 
 
@@ -56,13 +58,12 @@ def untrained(key, dims, folder, spacing_mm=2.0, presence=False):
     torch.manual_seed(0)
     task, preset = phantom_task(dims, N), find_preset(key, dims)
     size = tuple(max(s, 64) for s in SIZE[dims]) if preset.network == "noothout2020" else SIZE[dims]
-    model = Localizer(
-        task, preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_coarse_net(preset.network, dims, N)
-    )
+    networks = NetworkRunner(preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_coarse_net(preset, dims, N))
+    model = Localizer(task, networks)
     if preset.refine:
-        model.crops = CropPlan(preset.refine.size[dims], preset.refine.zoom or 2.0, preset.refine.scales, presence=presence)
-        model.fine_net = build.build_fine_net(preset.refine.network, dims, N, model.crops.scales, presence)
-    for module in (m for network in (model.coarse_net, model.fine_net) if network for m in network.modules()):
+        networks.crops = CropPlan(preset.refine.size[dims], preset.refine.zoom or 2.0, preset.refine.scales, presence=presence)
+        networks.fine_net = build.build_fine_net(preset, dims, N, networks.crops.scales, presence)
+    for module in (m for network in (networks.coarse_net, networks.fine_net) if network for m in network.modules()):
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() > 1 and weight.std() < 0.02:
             torch.nn.init.normal_(weight, std=0.2)
@@ -116,7 +117,7 @@ def test_monai_runs_the_bundle_and_finds_what_the_localizer_finds(bundle):
     monai_bundle("run", *config, *places, "--device", "cpu", "--precision", "fp32", cwd=folder / "bundle")
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["case0.mrk.json", "case1.mrk.json"]
     model = load_model(folder / "model")
-    model.precision = "fp32"
+    model.networks.precision = "fp32"
     for seed in range(2):
         wanted = model.predict(read_image(folder / "images" / f"case{seed}.nii.gz", dims))
         found = read_markups(folder / "out" / f"case{seed}.mrk.json", model.task)
@@ -171,8 +172,8 @@ def test_monai_knows_every_part_of_the_bundle(bundle, monkeypatch):
     network = load("bundle", bundle_dir=str(bundle[0]), workflow_type="inference", device="cpu")
     assert isinstance(network, BundleNetwork)
     model = load_model(bundle[0] / "model")
-    for part in ("locator", "refiner"):
-        for name, tensor in getattr(model, part).state_dict().items():
+    for part, original in (("locator", model.networks.coarse_net), ("refiner", model.networks.fine_net)):
+        for name, tensor in original.state_dict().items():
             assert torch.equal(tensor, getattr(network, part).state_dict()[name])
 
 
@@ -280,10 +281,10 @@ def test_the_refiner_takes_any_number_of_crops(tmp_path, small_networks):
     session = onnxruntime.InferenceSession(tmp_path / "onnx/refiner.onnx", providers=["CPUExecutionProvider"])
     model = load_model(folder)
     for numbers in ([3], [4, 0, 0, 1, 2, 2, 3]):
-        crops = torch.rand(len(numbers), model.crops.scales, *(model.crops.size,) * 2)
+        crops = torch.rand(len(numbers), model.networks.crops.scales, *(model.networks.crops.size,) * 2)
         logits = session.run(["logits"], {"crops": crops.numpy(), "landmark": np.array(numbers)})[0]
         with torch.no_grad():
-            wanted = model.fine_net(crops, torch.tensor(numbers)).logits
+            wanted = model.networks.fine_net(crops, torch.tensor(numbers)).logits
         np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
@@ -294,8 +295,8 @@ def test_export_json_is_enough_to_run_the_graph(tmp_path, small_networks):
     folder, image = untrained("scn:single", 2, tmp_path / "model"), phantom(2, 4)
     export_onnx(folder, tmp_path / "onnx")
     model = load_model(folder)
-    model.precision = "fp32"
-    wanted = model.look(model.case("x", image))
+    model.networks.precision = "fp32"
+    wanted = model.assess(model.case("x", image))[0]
 
     about = json.loads((tmp_path / "onnx/export.json").read_text(encoding="utf-8"))
     part, grey = about["networks"]["locator"], about["grey_values"]

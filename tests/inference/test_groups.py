@@ -9,7 +9,7 @@ import pytest
 from shapes import ShapeModel, candidates, geometry, limbs
 
 from landmarklabel.inference.prior import learn_prior
-from landmarklabel.inference.shape_fit import FOUND, FREE, fit_shape_to_candidates
+from landmarklabel.inference.shape_fit import Assignment, fit_shape_to_candidates
 
 
 class Limbs(ShapeModel):
@@ -45,8 +45,8 @@ def test_a_limb_moved_as_a_whole_is_found_out_though_it_agrees_with_itself():
         first = truth.copy()
         first[wrong] += 25 * way / np.linalg.norm(way)
         shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates(rng, first), {})
-        assert (shape_fit.assignment[wrong] == FREE).all()
-        assert (np.delete(shape_fit.assignment, wrong) == FOUND).all()
+        assert (shape_fit.assignment[wrong] == Assignment.UNASSIGNED).all()
+        assert (np.delete(shape_fit.assignment, wrong) == Assignment.FIRST_CANDIDATE).all()
         assert np.linalg.norm(shape_fit.positions_mm - truth, axis=1)[wrong].mean() < 5
 
 

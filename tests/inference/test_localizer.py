@@ -1,4 +1,4 @@
-"""Large volumes in windows, and cases in any orientation looked at from several sides."""
+"""Large volumes in windows, and cases in any orientation looked at from several directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.localizer import SIDES, Localizer
+from landmarklabel.inference.configuration import PoseSearchConfig
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.default import MapsOutput
@@ -55,31 +57,31 @@ def balls(size: int, at: np.ndarray) -> Image:
 def localizer(oracle: BallOracle, **changes) -> Localizer:
     preset = find_preset("scn:single", 3)
     preset = replace(preset, stride=1, optimization=replace(preset.optimization, precision="fp32"))
-    return Localizer(TASK, preset, GridPlan((40, 40, 40), 1.0, 1), oracle, **changes)
+    return Localizer(TASK, NetworkRunner(preset, GridPlan((40, 40, 40), 1.0, 1), oracle), **changes)
 
 
-def look(model: Localizer, image: Image) -> np.ndarray:
+def found(model: Localizer, image: Image) -> np.ndarray:
     case = model.case("x", image)
     case.window = (0.0, 100.0)
-    return model.look(case).positions_mm
+    return model.assess(case)[0].positions_mm
 
 
 @pytest.mark.parametrize("size", [40, 96])
 def test_a_volume_much_larger_than_in_training_is_looked_at_in_windows_of_that_size(size):
     at = SHAPE + (np.array([70.0, 30.0, 62.0]) if size == 96 else 20.0)
     model = localizer(BallOracle())
-    np.testing.assert_allclose(look(model, balls(size, at)), at, atol=0.7)
-    assert model.coarse_net.largest == 40**3
-    assert (model.coarse_net.calls > 1) == (size == 96)
+    np.testing.assert_allclose(found(model, balls(size, at)), at, atol=0.7)
+    assert model.networks.coarse_net.largest == 40**3
+    assert (model.networks.coarse_net.calls > 1) == (size == 96)
 
 
 @pytest.mark.parametrize("off", [0.0, 14.0])
 def test_landmarks_beyond_the_field_of_training_are_found_too(off):
     at = SHAPE + (24.0, 24.0, 24.0 + off / 2) + np.array([off, 0.0, 0.0]) * (np.arange(len(SHAPE)) == 0)[:, None]
     model = localizer(BallOracle())
-    model.grid = GridPlan((52, 52, 52), 1.0, 1, (40, 40, 40))
-    np.testing.assert_allclose(look(model, balls(52, at)), at, atol=0.7)
-    assert model.coarse_net.calls == 2 and model.coarse_net.largest == 52**3
+    model.networks.grid = GridPlan((52, 52, 52), 1.0, 1, (40, 40, 40))
+    np.testing.assert_allclose(found(model, balls(52, at)), at, atol=0.7)
+    assert model.networks.coarse_net.calls == 2 and model.networks.coarse_net.largest == 52**3
 
 
 def test_windows_cover_the_volume_and_overlap_by_half():
@@ -98,15 +100,15 @@ def test_windows_cover_the_volume_and_overlap_by_half():
 
 
 @pytest.mark.parametrize("blind", [0, 3])
-def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_from_other_sides(blind):
+def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_in_other_orientations(blind):
     turn = random_rotation(np.random.default_rng(4), 3, None)
     at = SHAPE @ turn.T + 20.0
-    model = localizer(BallOracle(blind), pose=MeanShape(SHAPE - SHAPE.mean(0), wild=True))
-    np.testing.assert_allclose(look(model, balls(40, at)), at, atol=0.7)
-    assert model.coarse_net.calls == blind + 1
+    model = localizer(BallOracle(blind), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
+    np.testing.assert_allclose(found(model, balls(40, at)), at, atol=0.7)
+    assert model.networks.coarse_net.calls == blind + 1
 
 
-def test_it_stops_looking_after_all_sides():
-    model = localizer(BallOracle(blind=100), pose=MeanShape(SHAPE - SHAPE.mean(0), wild=True))
-    assert np.isfinite(look(model, balls(40, SHAPE + 20.0))).all()
-    assert model.coarse_net.calls == SIDES
+def test_it_stops_looking_after_all_orientations():
+    model = localizer(BallOracle(blind=100), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
+    assert np.isfinite(found(model, balls(40, SHAPE + 20.0))).all()
+    assert model.networks.coarse_net.calls == PoseSearchConfig().orientations

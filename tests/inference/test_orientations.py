@@ -12,10 +12,12 @@ from torch import nn
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
-from landmarklabel.data.mean_shape import Similarity
+from landmarklabel.data.procrustes import Similarity
 from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.configuration import PoseSearchConfig
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.orientations import about_image_centre, is_far_from_expected, sides
+from landmarklabel.inference.network_runner import NetworkRunner
+from landmarklabel.inference.orientations import about_image_centre, candidate_orientations, is_far_from_expected
 from landmarklabel.inference.prior import PosePrior, learn_prior
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -23,6 +25,7 @@ from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.presets import find_preset
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
+CONFIG = PoseSearchConfig()
 TASK = LandmarkTask("discs", tuple("abcdefghi"), 2)
 LEVELS = np.linspace(0.2, 1.0, len(TASK))  # the grey value of each landmark's disc
 SHAPE = np.array([[-18, 4], [-10, -15], [11, -17], [15, 10], [-3, 18], [0, -5], [-9, 6], [6, 3], [2, 11.0]])
@@ -81,7 +84,7 @@ def localizer(**changes) -> Localizer:
     preset = find_preset("scn:single", 2)
     preset = replace(preset, stride=1, optimization=replace(preset.optimization, precision="fp32"))
     plan = GridPlan((SIZE, SIZE), 1.0, 1)
-    return Localizer(TASK, preset, plan, UprightOracle(), **{"prior": learn_prior(cases)} | changes)
+    return Localizer(TASK, NetworkRunner(preset, plan, UprightOracle()), **{"prior": learn_prior(cases)} | changes)
 
 
 def errors(found, at):
@@ -91,9 +94,9 @@ def errors(found, at):
 @pytest.mark.parametrize("matrix", [np.eye(2), rotation(0.25), 1.15 * np.eye(2)])
 def test_an_image_in_its_usual_pose_is_looked_at_once(matrix):
     model, at = localizer(), SHAPE @ matrix.T + MIDDLE
-    seen = model.look(discs(at))
+    seen = model.assess(discs(at))[0]
     assert errors(seen.positions_mm, at).max() < 1 and seen.sampling_transform is None
-    assert model.coarse_net.calls == 1
+    assert model.networks.coarse_net.calls == 1
 
 
 @pytest.mark.parametrize("matrix", [rotation(np.radians(130)), MIRROR])
@@ -101,7 +104,7 @@ def test_a_turned_or_mirrored_image_is_found_by_looking_from_other_sides(matrix)
     model, at = localizer(), SHAPE @ matrix.T + MIDDLE
     case = discs(at)
     assert np.median(errors(model.detect(case).positions_mm, at)) > 8
-    seen = model.look(case)
+    seen = model.assess(case)[0]
     assert errors(seen.positions_mm, at).max() < 1
     assert seen.sampling_transform.mirrored == (np.linalg.det(matrix) < 0)
     turned = seen.sampling_transform.rotation @ np.linalg.inv(matrix)
@@ -114,17 +117,21 @@ def test_a_turned_or_mirrored_image_is_found_by_looking_from_other_sides(matrix)
 def test_without_a_shape_prior_there_is_only_one_look():
     model = localizer(prior=None)
     at = SHAPE @ rotation(np.radians(130)).T + MIDDLE
-    assert np.median(errors(model.look(discs(at)).positions_mm, at)) > 8
-    assert model.coarse_net.calls == 1
+    assert np.median(errors(model.assess(discs(at))[0].positions_mm, at)) > 8
+    assert model.networks.coarse_net.calls == 1
 
 
 def test_an_image_without_the_shape_is_given_up_after_all_sides():
     model = localizer()
     case = discs(SHAPE + MIDDLE)
     case.image.pixels[:] = 0
-    assert np.isfinite(model.look(case).positions_mm).all()
-    assert model.coarse_net.understood == 0
-    assert len(sides(case.image.geometry)) < model.coarse_net.calls < 2 * len(sides(case.image.geometry))
+    assert np.isfinite(model.assess(case)[0].positions_mm).all()
+    assert model.networks.coarse_net.understood == 0
+    assert (
+        len(candidate_orientations(case.image.geometry, CONFIG))
+        < model.networks.coarse_net.calls
+        < 2 * len(candidate_orientations(case.image.geometry, CONFIG))
+    )
 
 
 @DIMS
@@ -141,14 +148,14 @@ def test_poses_near_the_usual_one_are_usual_and_turned_mirrored_or_small_ones_ar
         (0.5 * np.eye(dims), True),
         (2.0 * np.eye(dims), True),
     ]:
-        pose = Similarity(matrix @ expected_pose.expected.matrix, np.full(dims, -7.0))
-        assert is_far_from_expected(pose, expected_pose) == unusual
+        pose = Similarity(matrix @ expected_pose.mean.matrix, np.full(dims, -7.0))
+        assert is_far_from_expected(pose, expected_pose, CONFIG) == unusual
 
 
 @DIMS
 def test_sides_start_upright_turn_about_the_middle_and_come_each_in_the_mirror(dims):
     geometry = ImageGeometry.identity((40, 60, 50)[:dims], 2.0, (5.0, -30.0, 7.0)[:dims])
-    views, middle = sides(geometry), np.mean(geometry.bounds_mm, axis=0)
+    views, middle = candidate_orientations(geometry, CONFIG), np.mean(geometry.bounds_mm, axis=0)
     np.testing.assert_allclose(views[0].matrix, np.eye(dims), atol=1e-12)
     flip = about_image_centre(geometry, np.diag([-1.0, 1.0, 1.0][:dims]))
     for view in views:
@@ -166,7 +173,7 @@ def test_from_one_of_the_sides_any_turned_image_looks_usual():
         for _ in range(50):
             pose = Similarity(random_rotation(rng, 2, None) @ flip, rng.normal(0, 30, 2))
             seen = [
-                is_far_from_expected(view.inverse().after(pose), PosePrior(expected_pose, (1.0, 1.0, 1.0)))
-                for view in sides(geometry)
+                is_far_from_expected(view.inverse().after(pose), PosePrior(expected_pose, (1.0, 1.0, 1.0)), CONFIG)
+                for view in candidate_orientations(geometry, CONFIG)
             ]
             assert not all(seen)

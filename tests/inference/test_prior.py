@@ -7,9 +7,10 @@ import pytest
 from shapes import SIDE, ShapeModel, geometry, half_turn, limbs, mirror
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.mean_shape import Similarity, fit_robustly
+from landmarklabel.data.procrustes import Similarity, fit_robustly
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.prior import PosePrior, condition, learn_prior
+from landmarklabel.inference.posterior import condition
+from landmarklabel.inference.prior import PosePrior, learn_prior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
@@ -99,10 +100,10 @@ def test_missing_landmarks_are_tolerated(dims):
     holed = [(where, cut(s, np.flatnonzero(rng.random(n) > 0.3))) for where, s in cases]
     complete, prior = learn_prior(cases), learn_prior(holed)
     assert prior.cases == 40 and prior.known.all()
-    apart = fit_robustly(prior.pose.mean, complete.pose.mean, np.ones(n))[1]
+    apart = fit_robustly(prior.mean_shape.points, complete.mean_shape.points, np.ones(n))[1]
     assert apart.max() < 0.05 * model.size
     assert np.linalg.eigvalsh(prior.covariance).min() > 0
-    size = [np.trace(p.covariance) / p.pose.size**2 for p in (prior, complete)]
+    size = [np.trace(p.covariance) / p.mean_shape.size**2 for p in (prior, complete)]
     assert size[0] == pytest.approx(size[1], rel=0.12)
     which = far_apart(model.mean, 6)
     assert held_out_error(prior, model, which) < 1.25 * held_out_error(complete, model, which)
@@ -206,7 +207,7 @@ def test_moving_turning_and_scaling_points_and_pose_moves_turns_and_scales_the_a
     expected_pose, truth, which = prior.pose_distribution.in_image(geometry(dims)), model.draw(rng), far_apart(model.mean, 6)
     turn = random_rotation(rng, dims, None) @ (mirror(dims) if reflected else np.eye(dims))
     move = Similarity(2.5 * turn, rng.normal(0, 300, dims))
-    there = PosePrior(move.after(expected_pose.expected), (2.5 * expected_pose.spread[0], *expected_pose.spread[1:]))
+    there = PosePrior(move.after(expected_pose.mean), (2.5 * expected_pose.sd[0], *expected_pose.sd[1:]))
     here, moved = (
         condition(prior, expected_pose, *given(truth, which)),
         condition(prior, there, *given(move.apply(truth), which, 0.125)),
@@ -240,8 +241,8 @@ def test_a_pose_is_usual_by_field_of_view_where_sizes_follow_it():
     large = ImageGeometry.identity((800, 800), 1.0)
     for cases, ratio in ((follow, 800 / SIDE), (in_mm, 1.0)):
         prior = learn_prior(cases)
-        pose = prior.pose_distribution.in_image(large).expected
-        assert pose.scale * prior.pose.size == pytest.approx(ratio * model.size, rel=0.15)
+        pose = prior.pose_distribution.in_image(large).mean
+        assert pose.scale * prior.mean_shape.size == pytest.approx(ratio * model.size, rel=0.15)
         assert np.abs(pose.offset - 400).max() < 80
 
 
@@ -254,8 +255,8 @@ def test_one_turned_case_of_many_does_not_change_what_is_usual_wherever_it_stand
     turned = model.draw(np.random.default_rng(5), half_turn(dims))
     cases[place] = where, LandmarkSet.of_positions(model.task, turned)
     after = learn_prior(cases)
-    assert not after.pose.arbitrary_orientation and after.pose_distribution.spread[2] < 1.1
-    laid = [prior.pose_distribution.in_image(where).expected.apply(prior.pose.mean) for prior in (before, after)]
+    assert not after.mean_shape.arbitrary_orientation and after.pose_distribution.sd[2] < 1.1
+    laid = [prior.pose_distribution.in_image(where).mean.apply(prior.mean_shape.points) for prior in (before, after)]
     assert np.linalg.norm(laid[1] - laid[0], axis=1).max() < 0.3 * model.size
 
 
@@ -263,6 +264,6 @@ def test_a_case_turned_by_180_degrees_is_found_from_a_start_nearby():
     model = ShapeModel(limbs(2))
     prior = model.prior()
     expected_pose, truth = prior.pose_distribution.in_image(geometry(2)), model.draw(np.random.default_rng(1), half_turn(2))
-    start = PosePrior(Similarity(half_turn(2), expected_pose.expected.offset), expected_pose.spread)
+    start = PosePrior(Similarity(half_turn(2), expected_pose.mean.offset), expected_pose.sd)
     which = far_apart(model.mean, 6)
     assert distances(condition(prior, start, *given(truth, which)), truth).mean() < 0.08 * model.size

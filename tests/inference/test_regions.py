@@ -8,16 +8,17 @@ from scipy.stats import chi2
 
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.calibration import (
-    LEVEL,
     Calibration,
     cases_needed,
     conformal_quantile,
     fit_calibration,
     fit_regions,
 )
+from landmarklabel.inference.configuration import CalibrationConfig
 from landmarklabel.inference.evidence import Candidates, Evidence
 
 N = 8
+LEVEL = CalibrationConfig().level
 
 
 def simulate(cases, d, seed=0):
@@ -73,7 +74,7 @@ def test_regions_hold_what_they_promise_a_landmark_and_a_case(d, count):
 @pytest.mark.parametrize("count", [19, 25, 39, 60])
 def test_a_new_score_stays_below_the_quantile_as_often_as_it_says(count):
     rng = np.random.default_rng(count)
-    below = np.array([conformal_quantile(rng.random(count)) for _ in range(3000)])
+    below = np.array([conformal_quantile(rng.random(count), LEVEL) for _ in range(3000)])
     assert below.mean() == pytest.approx(LEVEL, abs=4 * below.std() / np.sqrt(len(below)))
 
 

@@ -7,8 +7,9 @@ import pytest
 from shapes import SIDE, ShapeModel, candidates, geometry, half_turn, limbs, mirror
 
 from landmarklabel.inference.evidence import Candidates
-from landmarklabel.inference.prior import condition
-from landmarklabel.inference.shape_fit import ABSENT, FIXED, FOUND, FREE, fit_shape_to_candidates, next_landmark, rough_pose
+from landmarklabel.inference.pose_sampling import rough_pose
+from landmarklabel.inference.posterior import condition
+from landmarklabel.inference.shape_fit import Assignment, fit_shape_to_candidates, next_landmark
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 TURNS = {"upright": lambda dims: None, "turned": half_turn, "mirrored": mirror}
@@ -54,7 +55,7 @@ def test_where_all_candidates_are_right_all_are_taken_as_they_are(dims, turn):
         rng = np.random.default_rng(seed)
         seen = candidates(rng, model.draw(rng, TURNS[turn](dims)))
         shape_fit = fit_shape_to_candidates(prior, expected_pose, seen, {})
-        assert (shape_fit.assignment == FOUND).all() and not shape_fit.needs_pose_search
+        assert (shape_fit.assignment == Assignment.FIRST_CANDIDATE).all() and not shape_fit.needs_pose_search
         np.testing.assert_array_equal(shape_fit.positions_mm, seen.positions_mm[:, 0])
         assert shape_fit.posterior.pose.mirrored == (turn == "mirrored")
         turned = shape_fit.posterior.pose.rotation[1, 1] < 0
@@ -84,8 +85,8 @@ def test_wrong_candidates_are_found_out_and_replaced_by_where_the_others_point(d
         first[wrong] = places
         shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates(rng, first), {})
         right = np.setdiff1d(np.arange(len(truth)), wrong)
-        freed += (shape_fit.assignment[wrong] == FREE).tolist()
-        stayed += (shape_fit.assignment[right] == FOUND).tolist()
+        freed += (shape_fit.assignment[wrong] == Assignment.UNASSIGNED).tolist()
+        stayed += (shape_fit.assignment[right] == Assignment.FIRST_CANDIDATE).tolist()
         before += off(first, truth)[wrong].tolist()
         after += off(shape_fit.positions_mm, truth)[wrong].tolist()
     assert np.mean(freed) >= 0.95 and np.mean(stayed) >= 0.97
@@ -104,7 +105,10 @@ def test_where_the_second_candidate_is_the_true_one_it_is_chosen(dims, turn):
         first, second = truth.copy(), rng.uniform(0, SIDE, truth.shape)
         first[wrong], second[wrong] = places, truth[wrong]
         shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates(rng, first, second), {})
-        assert shape_fit.assignment[wrong].tolist() == [1, 1] and (shape_fit.assignment == FOUND).sum() == len(truth) - 2
+        assert (
+            shape_fit.assignment[wrong].tolist() == [1, 1]
+            and (shape_fit.assignment == Assignment.FIRST_CANDIDATE).sum() == len(truth) - 2
+        )
         assert off(shape_fit.positions_mm, truth).max() < 3
 
 
@@ -118,22 +122,24 @@ def test_the_further_off_a_detection_the_less_it_is_believed_and_positions_follo
         places = seen.positions_mm.copy()
         places[4, 0, 0] += shift
         shape_fit = fit_shape_to_candidates(prior, expected_pose, Candidates(places, seen.weight, seen.covariance_mm2), {})
-        believed.append(shape_fit.assignment[4] == FOUND)
+        believed.append(shape_fit.assignment[4] == Assignment.FIRST_CANDIDATE)
         assert (shape_fit.positions_mm[4] == places[4, 0]).all() == believed[-1]
-        assert (np.delete(shape_fit.assignment, 4) == FOUND).sum() >= len(truth) - 2  # a neighbour may be doubted with it
+        assert (np.delete(shape_fit.assignment, 4) == Assignment.FIRST_CANDIDATE).sum() >= len(
+            truth
+        ) - 2  # a neighbour may be doubted with it
     assert believed == sorted(believed, reverse=True) and believed[0] and not believed[-1]
 
 
 @DIMS
-def test_many_contradictions_make_it_doubtful_and_few_do_not(dims):
+def test_many_contradictions_call_for_a_pose_search_and_few_do_not(dims):
     model, prior, expected_pose = setting(dims)
     rng = np.random.default_rng(0)
     truth = model.draw(rng)
-    for confuse, doubtful in ((swapped, False), (half_anywhere, True)):
+    for confuse, searched in ((swapped, False), (half_anywhere, True)):
         first = truth.copy()
         wrong, places = confuse(truth, rng)
         first[wrong] = places
-        assert fit_shape_to_candidates(prior, expected_pose, candidates(rng, first), {}).needs_pose_search == doubtful
+        assert fit_shape_to_candidates(prior, expected_pose, candidates(rng, first), {}).needs_pose_search == searched
 
 
 @DIMS
@@ -146,7 +152,9 @@ def test_fixed_points_come_back_bit_for_bit_and_absent_ones_as_nan(dims):
         shape_fit = fit_shape_to_candidates(prior, expected_pose, seen, fixed, absent=[2, 9])
         for i, p in fixed.items():
             assert shape_fit.positions_mm[i].tobytes() == p.tobytes()
-        assert (shape_fit.assignment[[1, 6, 12]] == FIXED).all() and (shape_fit.assignment[[2, 9]] == ABSENT).all()
+        assert (shape_fit.assignment[[1, 6, 12]] == Assignment.FIXED).all() and (
+            shape_fit.assignment[[2, 9]] == Assignment.ABSENT
+        ).all()
         known = np.isfinite(shape_fit.positions_mm).all(1)
         assert np.flatnonzero(~known).tolist() == [2, 9]
         assert off(shape_fit.positions_mm, truth)[known].mean() < 0.15 * model.size
@@ -164,7 +172,7 @@ def test_without_candidates_fixed_points_alone_move_the_others(dims):
             fit_shape_to_candidates(prior, expected_pose, None, {i: truth[i] for i in order[:count]}) for count in (0, 1, 2, 4, 8)
         ]
         errors.append([off(t.positions_mm, truth)[left].mean() for t in told])
-        assert all((t.assignment[left] == FREE).all() and np.isfinite(t.positions_mm).all() for t in told)
+        assert all((t.assignment[left] == Assignment.UNASSIGNED).all() and np.isfinite(t.positions_mm).all() for t in told)
     errors = np.mean(errors, axis=0)
     assert (np.diff(errors) < 0).all()
     assert errors[-1] < errors[0] / 4
@@ -253,14 +261,14 @@ def test_a_symmetric_shape_is_never_mirrored(dims):
 
 
 @DIMS
-def test_the_start_of_an_earlier_mirrored_explanation_is_kept(dims):
+def test_the_start_of_an_earlier_mirrored_fit_is_kept(dims):
     model, prior, expected_pose = setting(dims)
     rng = np.random.default_rng(2)
     truth = model.draw(rng, mirror(dims))
     seen = candidates(rng, truth)
     before = fit_shape_to_candidates(prior, expected_pose, seen, {})
     after = fit_shape_to_candidates(prior, expected_pose, seen, {3: truth[3]}, start=before.posterior.pose)
-    assert after.posterior.pose.mirrored and (np.delete(after.assignment, 3) == FOUND).all()
+    assert after.posterior.pose.mirrored and (np.delete(after.assignment, 3) == Assignment.FIRST_CANDIDATE).all()
 
 
 @DIMS
@@ -281,4 +289,4 @@ def test_too_few_candidates_have_no_rough_pose():
     nothing = Candidates(np.full((20, 1, 2), np.nan), np.ones((20, 1)), np.tile(np.eye(2), (20, 1, 1, 1)))
     assert rough_pose(prior, expected_pose, nothing, False)[0] is None
     shape_fit = fit_shape_to_candidates(prior, expected_pose, nothing, {})
-    assert (shape_fit.assignment == FREE).all() and np.isfinite(shape_fit.positions_mm).all()
+    assert (shape_fit.assignment == Assignment.UNASSIGNED).all() and np.isfinite(shape_fit.positions_mm).all()

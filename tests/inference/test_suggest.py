@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from shapes import SIDE, ShapeModel, candidates, geometry, half_turn, limbs, mirror
 
-from landmarklabel.data.mean_shape import Similarity
+from landmarklabel.data.procrustes import Similarity
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.evidence import Evidence, LocalMaps
+from landmarklabel.inference.evidence import Evidence, FineMaps
 from landmarklabel.inference.prior import learn_prior
-from landmarklabel.inference.shape_fit import FOUND
+from landmarklabel.inference.shape_fit import Assignment
 from landmarklabel.inference.suggest import suggest
 from landmarklabel.landmarks import LandmarkSet, Status
 
@@ -161,8 +161,10 @@ def test_a_turned_or_mirrored_case_is_all_in_doubt_until_the_networks_have_looke
     s = suggest(task, geometry(dims), prior, seen, calibrated(len(task)), {"p2": truth[2]})
     assert np.flatnonzero(~s.flagged).tolist() == [2] and off(s, truth).max() < 3
     turned = turn(dims)
-    view = Similarity(turned, SIDE / 2 - turned @ np.full(dims, SIDE / 2))
-    looked = suggest(task, geometry(dims), prior, replace(seen, view=view), calibrated(len(task)), {"p2": truth[2]})
+    transform = Similarity(turned, SIDE / 2 - turned @ np.full(dims, SIDE / 2))
+    looked = suggest(
+        task, geometry(dims), prior, replace(seen, sampling_transform=transform), calibrated(len(task)), {"p2": truth[2]}
+    )
     assert not looked.flagged.any()
 
 
@@ -235,9 +237,9 @@ def test_the_others_decide_between_two_peaks_of_the_local_map(dims, true_peak):
     at[3] = peaks.mean(0)
     seen = evidence(rng, at, noise=0.2)
     seen.candidates.covariance_mm2[3] = seen.covariance_mm2[3] = 15.0**2 * np.eye(dims)
-    seen = replace(seen, maps=LocalMaps(logits, places))
+    seen = replace(seen, maps=FineMaps(logits, places))
     s = suggest(task, geometry(dims), prior, seen, calibrated(n))
-    assert s.shape_fit.assignment[3] == FOUND and not s.flagged.any()
+    assert s.shape_fit.assignment[3] == Assignment.FIRST_CANDIDATE and not s.flagged.any()
     assert off(s, truth)[3] < 3 and off(s, truth).max() < 3
     plain = suggest(task, geometry(dims), prior, replace(seen, maps=None), calibrated(n))
     assert off(plain, truth)[3] > 10

@@ -1,4 +1,4 @@
-"""Shapes, sizes and gradients of the default network and its refiner; nothing here depends on their hyperparameters."""
+"""Shapes, sizes and gradients of the default network and its fine_net; nothing here depends on their hyperparameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = pytest.mark.parametrize("preset", ["scn:default", "scn:single"])
 def built(preset, dims):
     """A preset's network, and that the preset's own numbers fit it."""
     preset = find_preset(preset)
-    network = build_coarse_net(preset.network, dims, N)
+    network = build_coarse_net(preset, dims, N)
     assert preset.stride == network.stride and preset.multiple[dims] % network.multiple == 0
     return network
 
@@ -52,18 +52,18 @@ def test_the_built_network_takes_multiples_of_what_it_says(preset, dims):
 
 @DIMS
 def test_the_refiner_gives_one_map_a_crop(dims):
-    refiner = FineNet(dims, N, 2, SMALL[dims]).eval()
-    for size in cell_sizes(dims, refiner.multiple):
-        output = refiner(torch.rand(3, 2, *size), torch.tensor([4, 0, 4]))
-        assert output.logits.shape == (3, 1, *(s // refiner.stride for s in size)) and output.absent.shape == (3, 1)
+    fine_net = FineNet(dims, N, 2, SMALL[dims]).eval()
+    for size in cell_sizes(dims, fine_net.multiple):
+        output = fine_net(torch.rand(3, 2, *size), torch.tensor([4, 0, 4]))
+        assert output.logits.shape == (3, 1, *(s // fine_net.stride for s in size)) and output.absent.shape == (3, 1)
 
 
 @DIMS
 def test_the_refiner_knows_which_landmark_it_looks_for(dims):
-    refiner = build_fine_net("shared", dims, N, 2).eval()
-    crop = torch.rand(1, 2, *(refiner.multiple,) * dims).expand(3, -1, *(-1,) * dims)
+    fine_net = build_fine_net(find_preset("scn"), dims, N, 2).eval()
+    crop = torch.rand(1, 2, *(fine_net.multiple,) * dims).expand(3, -1, *(-1,) * dims)
     with torch.inference_mode():
-        one, same, other = refiner(crop, torch.tensor([1, 1, 2])).logits
+        one, same, other = fine_net(crop, torch.tensor([1, 1, 2])).logits
     torch.testing.assert_close(one, same)
     assert (one - other).abs().max() > 1e-6
 
@@ -95,11 +95,11 @@ def test_gradients_reach_every_parameter(preset, dims):
 @DIMS
 def test_gradients_reach_every_parameter_of_the_refiner(dims):
     torch.manual_seed(0)
-    refiner = build_fine_net("shared", dims, N, 2)
-    size = (refiner.multiple * 2,) * dims
-    output = refiner(torch.rand(N, 2, *size), torch.arange(N))
-    some_loss(*output, refiner.stride, size).backward()
-    assert without_gradient(refiner) == []
+    fine_net = build_fine_net(find_preset("scn"), dims, N, 2)
+    size = (fine_net.multiple * 2,) * dims
+    output = fine_net(torch.rand(N, 2, *size), torch.arange(N))
+    some_loss(*output, fine_net.stride, size).backward()
+    assert without_gradient(fine_net) == []
 
 
 @DIMS

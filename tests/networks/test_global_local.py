@@ -1,4 +1,4 @@
-"""Facts of the published global-to-local networks, and reading votes."""
+"""Facts of the published global-to-local networks, and decoding votes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from landmarklabel.networks.decoding import read_votes
+from landmarklabel.networks.decoding import decode_votes
 from landmarklabel.networks.global_local import (
     NoothoutGlobal,
     NoothoutLocal,
@@ -74,11 +74,11 @@ def test_votes_find_a_point_between_cells_and_ignore_wild_ones(dims):
     displacement.view(dims, -1)[:, far] = 3 * cell  # a confident cell far away that votes for somewhere else
     logits.view(-1)[far] = 0.0
     output = VotesOutput(logits, network.encode(displacement), torch.full((1, 1), -20.0))
-    reading = read_votes(output, network)
-    torch.testing.assert_close(reading.index[0, 0], truth, atol=0.5, rtol=0)
-    assert reading.presence[0, 0] > 0.99
-    assert read_votes(output._replace(absent=torch.full((1, 1), 20.0)), network).presence[0, 0] < 0.01
-    eigenvalues = torch.linalg.eigvalsh(reading.covariance[0, 0])
+    decoded = decode_votes(output, network)
+    torch.testing.assert_close(decoded.index[0, 0], truth, atol=0.5, rtol=0)
+    assert decoded.presence[0, 0] > 0.99
+    assert decode_votes(output._replace(absent=torch.full((1, 1), 20.0)), network).presence[0, 0] < 0.01
+    eigenvalues = torch.linalg.eigvalsh(decoded.covariance[0, 0])
     assert (eigenvalues > 0).all() and eigenvalues.max() < cell**2
 
 
@@ -87,6 +87,6 @@ def test_published_votes_are_the_weighted_mean_of_all_cells():
     shape = (2, 2)
     displacement = torch.zeros(1, 1, 2, *shape)
     logits = torch.tensor([[[[0.0, -100.0], [-100.0, 0.0]]]])
-    reading = read_votes(VotesOutput(logits, displacement, None), network)
+    decoded = decode_votes(VotesOutput(logits, displacement, None), network)
     centres = cell_centres(shape, 32).reshape(-1, 2)
-    torch.testing.assert_close(reading.index[0, 0], (centres[0] + centres[3]) / 2)
+    torch.testing.assert_close(decoded.index[0, 0], (centres[0] + centres[3]) / 2)

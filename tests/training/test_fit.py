@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,15 +16,18 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.model import load_model, read_record
+from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks import build
 from landmarklabel.networks.presets import PRESETS, find_preset
-from landmarklabel.training.fit import FitConfig, _plan_crops, fit, label_hash
+from landmarklabel.training.configuration import CropConfig
+from landmarklabel.training.fit import FitConfig, fit, label_hash
 from landmarklabel.training.loop import Budget, Cancelled
+from landmarklabel.training.planning import plan_crops
 from landmarklabel.training.stages import CoarseStage, draw_cases
 
 TASK = phantom_task(2, 6)
@@ -44,7 +46,7 @@ def small_networks():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DefaultSCN", "LocalRefiner", "VotingNet"):
+        for name in ("DefaultSCN", "FineNet", "VotingNet"):
             patch.setattr(build, name, partial(narrow, getattr(build, name)))
         yield
     torch.set_num_threads(threads)
@@ -54,11 +56,11 @@ def small(key, dims=2):
     """A preset on a small grid, with small batches and crops."""
     preset, refine = find_preset(key, dims), None
     edges = {2: (64, 64), 3: (32, 32, 32)}
-    samples = {d: edges[d] if isinstance(preset.samples[d], tuple) else (64 * 96, 32**3)[d - 2] for d in preset.dims}
+    grid_size = {d: edges[d] if isinstance(preset.grid_size[d], tuple) else (64 * 96, 32**3)[d - 2] for d in preset.dims}
     if preset.refine is not None:
         size = {2: 32, 3: 16} if preset.refine.network == "shared" else preset.refine.size
         refine = replace(preset.refine, size=size, crops={2: 24, 3: 6})
-    return replace(preset, samples=samples, batch={2: 4, 3: 1}, refine=refine)
+    return replace(preset, grid_size=grid_size, batch={2: 4, 3: 1}, refine=refine)
 
 
 def phantoms(task, seeds, **settings):
@@ -115,14 +117,14 @@ def test_it_learns_what_is_absent(tmp_path):
     still = replace(preset.augment, rotation=0.2, scale=0.0, shear=0.0, shift=0.02, elastic=0.0)
     plain = replace(still, gamma=0.0, contrast=0.0, brightness=0.0, noise=0.0)
     optimization = replace(preset.optimization, lr=1e-2, ema=0.9)
-    preset = replace(preset, samples={2: (32, 32)}, batch={2: 8}, augment=plain, optimization=optimization)
+    preset = replace(preset, grid_size={2: (32, 32)}, batch={2: 8}, augment=plain, optimization=optimization)
     valid = [blobs(i) for i in range(100, 130)]
     run = FitConfig(preset, Budget(steps=240))
     model, metrics = fit(BLOBS, [blobs(i) for i in range(40)], valid, run, tmp_path)
     there = np.concatenate([c.landmarks.defined for c in valid])
     always = 2 * there.sum() / (there.sum() + len(there))
     assert metrics["presence"]["f1"] > max(0.8, always + 0.05)
-    presence = np.concatenate([model.look(c).presence for c in valid])
+    presence = np.concatenate([model.assess(c)[0].presence for c in valid])
     assert presence[there].mean() - presence[~there].mean() > 0.4
     said = np.concatenate([[s is Status.ABSENT for s in model.predict(c).status] for c in valid])
     assert (said & ~there).sum() > 0.5 * (~there).sum() and (said & there).sum() < 0.2 * there.sum()
@@ -149,9 +151,10 @@ def test_progress_covers_both_stages_without_going_back(trained):
 
 def test_the_folder_gives_back_the_same_model_to_the_bit(trained):
     folder, model, metrics, _ = trained
-    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == ["MODEL_CARD.md", "model.json", "model.safetensors"]
     again = load_model(folder, TASK)
-    assert again.calibration == model.calibration and again.grid == model.grid and again.crops == model.crops
+    assert again.calibration == model.calibration and again.networks.grid == model.networks.grid
+    assert again.networks.crops == model.networks.crops
     for case in VALID[:4]:
         one, two = model.predict(case), again.predict(case.image)
         for part in ("positions_mm", "expected_error_mm", "covariance_mm2", "presence"):
@@ -180,7 +183,10 @@ def test_warm_start_goes_on_from_the_old_weights(trained, tmp_path):
     cases = TRAIN[:3]
     model, warm = fit(TASK, cases, VALID, config(steps=2, start_from=old), tmp_path / "warm")
     _, cold = fit(TASK, cases, VALID, config(steps=2), tmp_path / "cold")
-    assert model.grid == old.grid and warm["median_mm"] < 3 * metrics["median_mm"] < cold["image_point_error_mm"]["mean"]
+    assert (
+        model.networks.grid == old.networks.grid
+        and warm["median_mm"] < 3 * metrics["median_mm"] < cold["image_point_error_mm"]["mean"]
+    )
 
 
 # ------------------------------------------------------------------ stopping and resuming
@@ -302,10 +308,10 @@ def test_3d_positions_are_in_the_images_place_in_the_world(tmp_path):
     model, _ = fit(task, cases[:4], cases[4:], config(steps=60, dims=3), tmp_path)
     for case in cases:
         low, high = case.image.geometry.bounds_mm
-        positions = model.look(case).positions_mm
+        positions = model.assess(case)[0].positions_mm
         assert (positions >= low - 5).all() and (positions <= high + 5).all()
     again = load_model(tmp_path, task)
-    np.testing.assert_array_equal(again.look(cases[4]).positions_mm, model.look(cases[4]).positions_mm)
+    np.testing.assert_array_equal(again.assess(cases[4])[0].positions_mm, model.assess(cases[4])[0].positions_mm)
 
 
 def stored_otherwise(image):
@@ -325,7 +331,7 @@ def test_a_volume_stored_with_other_axes_looks_the_same_to_the_network(tmp_path)
     model, _ = fit(task, cases, [], config(steps=1, dims=3), tmp_path)
     seen = []
     for image in (cases[0].image, stored_otherwise(cases[0].image)):
-        grid = model.grid.grid(image.geometry)
+        grid = model.networks.grid.grid(image.geometry)
         seen.append(model.case("x", image).sample(grid_points(grid), float(grid.spacing[0])))
     assert np.ptp(seen[0]) > 0.5
     np.testing.assert_allclose(*seen, atol=2e-3)
@@ -343,9 +349,9 @@ def test_every_preset_trains_predicts_and_is_read_back(tmp_path, key, dims):
     assert metrics["n_images"] == 1
     again = load_model(tmp_path, task)
     for case in cases:
-        found = model.look(model.case("x", case.image))
+        found = model.assess(model.case("x", case.image))[0]
         assert np.isfinite(found.positions_mm).all() and ((found.presence >= 0) & (found.presence <= 1)).all()
-        np.testing.assert_array_equal(found.positions_mm, again.look(again.case("x", case.image)).positions_mm)
+        np.testing.assert_array_equal(found.positions_mm, again.assess(again.case("x", case.image))[0].positions_mm)
 
 
 @pytest.mark.parametrize("key", [p.key for p in PRESETS if 3 in p.dims])
@@ -364,8 +370,7 @@ def test_crops_show_at_most_half_of_a_small_volume(side, wanted):
     preset, task = find_preset("scn", 3), phantom_task(3, 6)
     image = Image(ImageGeometry.identity((side, 64, 64), 3.0), np.zeros((64, 64, side), np.uint8))
     cases = [Case("a", image, LandmarkSet.empty(task))]
-    model = SimpleNamespace(task=task, grid=GridPlan((48, 48, 48), 3.0, 16))
-    plan = _plan_crops(preset, model, cases)
+    plan = plan_crops(preset, GridPlan((48, 48, 48), 3.0, 16), cases, CropConfig())
     assert plan.size == wanted and plan.outlier_jitter == pytest.approx(0.35 * wanted)
     assert plan.rounds == (2 if wanted < 24 else 1)
 
@@ -388,13 +393,13 @@ def test_the_task_of_a_model_is_checked(trained):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_unlabelled_images_teach_a_second_round_on_any_processor(tmp_path, monkeypatch, bf16):
     monkeypatch.setattr("landmarklabel.networks.precision.bf16_pays", lambda device: bf16)
-    pool = []
+    unlabelled = []
     for case in hands(range(200, 203)):
-        pool.append(tmp_path / f"{case.image_id}.png")
-        write_image(pool[-1], case.image)
+        unlabelled.append(tmp_path / f"{case.image_id}.png")
+        write_image(unlabelled[-1], case.image)
     stages = []
     told = lambda p: stages.append((p.stage, p.step))  # noqa: E731
-    fit(TASK, TRAIN[:6], [], config(steps=80, pool=pool), tmp_path / "model", told)
+    fit(TASK, TRAIN[:6], [], config(steps=80, unlabelled=unlabelled), tmp_path / "model", told)
     assert [s for s, step in stages if step == 1] == ["locate", "refine"] * 2
     assert load_model(tmp_path / "model", TASK).task == TASK
 
@@ -408,6 +413,6 @@ def test_new_and_hard_cases_are_shown_twice_as_often(tmp_path, monkeypatch):
         return batch(stage, step)
 
     monkeypatch.setattr(CoarseStage, "batch", counted)
-    fit(TASK, TRAIN[:6], [], config(steps=40, twice=frozenset({"case2", "case5"})), tmp_path / "model")
+    fit(TASK, TRAIN[:6], [], config(steps=40, oversampled_ids=frozenset({"case2", "case5"})), tmp_path / "model")
     assert shown["case2"] == shown["case5"] == 2 * shown["case0"] > 0
     assert sorted(read_record(tmp_path / "model")["train_labels"]) == [f"case{i}" for i in range(6)]

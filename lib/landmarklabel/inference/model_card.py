@@ -68,12 +68,14 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     metrics, unit = record.get("metrics") or {}, (record.get("metrics") or {}).get("unit", "mm")
     if metrics.get("mre_mm") is None:
         return ["Not measured: there were no validation cases."]
-    sdr = ", ".join(f"{s:.1f} % within {r} {unit}" for r, s in (metrics.get("sdr") or {}).items() if s is not None)
+    errors = [("Mean radial error", "mre_mm"), ("median", "median_mm")]
+    said = [", ".join(f"{name} {metrics[key]:.2f} {unit}" for name, key in errors if metrics.get(key) is not None)]
+    said.append(", ".join(f"{s:.1f} % within {r} {unit}" for r, s in (metrics.get("sdr") or {}).items() if s is not None))
+    cases = f"the {metrics['n_images']}" if "n_images" in metrics else "its"
     return [
-        f"On the {metrics.get('n_images')} validation cases, which also calibrated it (so the figures are slightly optimistic):",
+        f"On {cases} validation cases, which also calibrated it (so the figures are slightly optimistic):",
         "",
-        f"- Mean radial error {metrics['mre_mm']:.2f} {unit}, median {metrics['median_mm']:.2f} {unit}",
-        f"- {sdr}",
+        *(f"- {line}" for line in said if line),
     ]
 
 
