@@ -206,7 +206,9 @@ class AnythingGoes(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_random_interleavings_lose_nothing_and_replace_nothing_silently(monkeypatch):
-    monkeypatch.setattr(label_files, "CONFIG", replace(label_files.CONFIG, quiet_ns=0))  # an editor that has closed its file is done
+    monkeypatch.setattr(
+        label_files, "CONFIG", replace(label_files.CONFIG, quiet_ns=0)
+    )  # an editor that has closed its file is done
     monkeypatch.setattr(label_files, "CONFIG", replace(label_files.CONFIG, kept_ns=0))
     limits = settings(max_examples=INTERLEAVINGS, stateful_step_count=8, deadline=None, database=None)
     run_state_machine_as_test(seed(15)(AnythingGoes), settings=limits)

@@ -13,9 +13,10 @@ from starlette.testclient import TestClient
 
 from landmarklabel.errors import UsageError
 from landmarklabel.server import guard as guards
-from landmarklabel.server.access import ADMIN, ROLES, SMALL, TEXT, Caller, caller
+from landmarklabel.server.access import SMALL, TEXT
 from landmarklabel.server.guard import NO_TOKENS, Guard, Policy
 from landmarklabel.server.routes import add_error_handlers
+from landmarklabel.services.callers import ADMIN, ROLES, Caller, caller
 from landmarklabel.store.tokens import Tokens
 
 HERE, ELSEWHERE = ("127.0.0.1", 5), ("10.0.0.7", 5)

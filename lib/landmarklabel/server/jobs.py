@@ -17,8 +17,8 @@ from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
-from landmarklabel.server.configuration import LIMITS
-from landmarklabel.server.values import key_of
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.values import key_of
 
 log = logging.getLogger(__name__)
 

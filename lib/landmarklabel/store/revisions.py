@@ -36,7 +36,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
 from landmarklabel.io.files import check_id
-from landmarklabel.store import audit, database
+from landmarklabel.store import audit
 from landmarklabel.store.audit import Change, audit_table
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_engine, reason, store_faults
