@@ -13,6 +13,7 @@ from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.datastore import FINAL
+from landmarklabel.services.training_run import check_training_request
 from landmarklabel.services.values import flag_of, key_of, number_of, text_of
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ class Jobs:
     """
 
     def __init__(self, path: Path, models: tuple[str, ...]):
-        self.models = models
+        self.path, self.models = path, models
         # A lost list costs trainings that can be asked for again.
         self._list = LockedJson(path, _parse, list, "the list of trainings")
         # MONAI Label starts trainings from this thread, and a process begins with the priority of the thread that starts it
