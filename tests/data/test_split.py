@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from landmarklabel.data.split import VALID_SHARE, is_validation, split_ids
+from landmarklabel.data.split import is_validation, split_ids
 
 IDS = [f"case{i:03d}" for i in range(1000)]
 GOLDEN = ["case000", "case003", "case009", "case012", "case015", "case024", "case025", "case027"]
@@ -12,7 +12,7 @@ GOLDEN = ["case000", "case003", "case009", "case012", "case015", "case024", "cas
 
 def test_about_the_share_validates():
     share = sum(map(is_validation, IDS)) / len(IDS)
-    assert abs(share - VALID_SHARE) < 0.04
+    assert abs(share - 0.2) < 0.04
     assert abs(sum(is_validation(i, 0.5) for i in IDS) / len(IDS) - 0.5) < 0.05
     assert not any(is_validation(i, 0.0) for i in IDS) and all(is_validation(i, 1.0) for i in IDS)
 

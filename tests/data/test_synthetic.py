@@ -170,15 +170,14 @@ def test_left_is_left_in_lps():
     assert at["v2_back"][1] > at["v2_left"][1]
 
 
-def test_big_phantom_does_not_depend_on_the_slabs(monkeypatch):
+def test_big_phantom_does_not_depend_on_the_slabs():
     phantom = big_phantom(160, 40, 1)
     assert phantom.pixels.shape == (160,) * 3 and phantom.pixels.dtype == np.uint8
     assert len(phantom.landmarks.task) == 40 and phantom.landmarks.defined.sum() > 25
     geometry = ImageGeometry.identity((40, 40, 40), 4.0)
     scene = draw_scene(phantom_task(3), 0, geometry)
     whole = scene.render(geometry)
-    monkeypatch.setattr("landmarklabel.data.synthetic._SLAB_SAMPLES", 7 * 1600)
-    assert np.array_equal(whole.pixels, scene.render(geometry).pixels)
+    assert np.array_equal(whole.pixels, scene.render(geometry, slab_samples=7 * 1600).pixels)
 
 
 def test_faults_are_named():

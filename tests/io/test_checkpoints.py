@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from landmarklabel.errors import ModelError
 from landmarklabel.io import checkpoints
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
+from landmarklabel.io.limits import LIMITS
 
 TENSORS = {
     "weight": torch.arange(6.0).reshape(2, 3),
@@ -74,7 +76,7 @@ def test_a_missing_file_a_folder_and_a_giant_are_refused(tmp_path, monkeypatch):
         load_tensors(tmp_path / "gone")
     with pytest.raises(ModelError, match="cannot be read"):
         load_tensors(tmp_path)
-    monkeypatch.setattr(checkpoints, "MAX_BYTES", 50)
+    monkeypatch.setattr(checkpoints, "LIMITS", replace(LIMITS, checkpoint_bytes=50))
     save_tensors(tmp_path / "w", TENSORS, {})
     with pytest.raises(ModelError, match="weights of at most 50 are read"):
         load_tensors(tmp_path / "w")

@@ -23,6 +23,7 @@ from landmarklabel.io import memory
 from landmarklabel.io.dicom_series import read_series
 from landmarklabel.io.image_headers import Header
 from landmarklabel.io.images import Limits, read_geometry, read_image
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.nifti_header import parse_nifti
 
 RNG = np.random.default_rng(0)
@@ -127,7 +128,7 @@ def test_reading_takes_no_more_than_stated(tmp_path, monkeypatch):
     took = {}
     for path, grown, nbytes in found:
         allowed, header = budget(Path(path), monkeypatch)
-        allowed += SMALL_BUFFERS - memory.BASE
+        allowed += SMALL_BUFFERS - LIMITS.decoder_bytes
         took[Path(path).name] = round(grown / header.data_bytes, 2)
         assert 0.9 * nbytes < grown <= allowed, (took, grown / 1e6, allowed / 1e6, header)
 
@@ -138,7 +139,7 @@ def test_rescaled_samples_count_as_large_as_they_become(tmp_path):
     (tmp_path / "b.nii").write_bytes(nifti(("2h", 70, 2, 8), data=bytes(120)))
     scaled, plain = parse_nifti(tmp_path / "a.nii")[0], parse_nifti(tmp_path / "b.nii")[0]
     assert (scaled.loaded_bytes, plain.loaded_bytes) == (4, None)
-    assert memory.reading_bytes(scaled, ".nii") - memory.BASE == int(120 * (4 * 2.4 + 1))
+    assert memory.reading_bytes(scaled, ".nii") - LIMITS.decoder_bytes == int(120 * (4 * 2.4 + 1))
     for slope, intercept, loaded in ((1, -1024, 4), (0.5, 0, 8), (1, 0, 2), (3e9, 0, 8), ("", "", 2)):
         folder = tmp_path / f"{slope}"
         write_series(folder, z=[0], shapes=[(5, 6)])

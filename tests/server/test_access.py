@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from serving import phantoms
 
 from landmarklabel.cli import main
-from landmarklabel.server.access import ADMIN, ANNOTATOR, CLOSED, OPEN, REVIEWER, ROLES, ROUTES
+from landmarklabel.server.access import CLOSED, ROUTES
 from landmarklabel.server.guard import NO_TOKENS
 from landmarklabel.server.routes import flat
+from landmarklabel.services.callers import ADMIN, ANNOTATOR, OPEN, REVIEWER, ROLES
 from landmarklabel.store.tokens import Tokens
 
 

@@ -6,7 +6,8 @@ import pytest
 from serving import phantoms, wait_until
 
 from landmarklabel.cli import main
-from landmarklabel.server.access import FROM_ANYWHERE, OPEN, ROUTES
+from landmarklabel.server.access import FROM_ANYWHERE, ROUTES
+from landmarklabel.services.callers import OPEN
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import NEEDED, Tokens
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from dataclasses import replace
 
 import pytest
 from fastapi import Body, FastAPI, File, UploadFile
@@ -12,9 +13,10 @@ from starlette.testclient import TestClient
 
 from landmarklabel.errors import UsageError
 from landmarklabel.server import guard as guards
-from landmarklabel.server.access import ADMIN, ROLES, SMALL, TEXT, Caller, caller
+from landmarklabel.server.access import SMALL, TEXT
 from landmarklabel.server.guard import NO_TOKENS, Guard, Policy
 from landmarklabel.server.routes import add_error_handlers
+from landmarklabel.services.callers import ADMIN, ROLES, Caller, caller
 from landmarklabel.store.tokens import Tokens
 
 HERE, ELSEWHERE = ("127.0.0.1", 5), ("10.0.0.7", 5)
@@ -205,7 +207,7 @@ def test_an_upload_has_the_operators_limit(served):
 
 
 def test_a_body_that_stops_coming_is_given_up(tokens, monkeypatch):
-    monkeypatch.setattr(guards, "PAUSE_S", 0.05)
+    monkeypatch.setattr(guards, "LIMITS", replace(guards.LIMITS, pause_s=0.05))
     app, sent = make_app(), []
     guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, Policy())
     pieces = [{"type": "http.request", "body": b"{", "more_body": True}]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.server import jobs
-from landmarklabel.server.jobs import MOST_SERVERS, Jobs
+from landmarklabel.server.jobs import Jobs
+from landmarklabel.services.limits import LIMITS
 
 GONE = [os.getpid(), 1.0]  # our number, but not our time
 
@@ -53,12 +55,12 @@ def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_
 def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, capfd):
     entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
     listed.path.write_text(json.dumps(entries), encoding="utf-8")
-    for _ in range(MOST_SERVERS):
+    for _ in range(LIMITS.ended_servers):
         listed.go_on()
         assert kept(listed) == ["deadly", "next"]
         left = json.loads(listed.path.read_text(encoding="utf-8"))
         listed.path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
-    assert [request["job"] for request in started] == ["deadly", "next"] * MOST_SERVERS
+    assert [request["job"] for request in started] == ["deadly", "next"] * LIMITS.ended_servers
     listed.go_on()
     assert kept(listed) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
     assert "a training is given up: 10 servers have ended while it was at work" in "".join(capfd.readouterr())
@@ -87,7 +89,7 @@ def test_a_damaged_list_costs_only_itself(listed, started, content):
 def test_an_unknown_model_and_too_many_trainings_are_refused(listed, started, monkeypatch):
     with pytest.raises(NotFound, match="no model 'other' to train; there are scn"):
         listed.start("other", {})
-    monkeypatch.setattr(jobs, "MOST_WAITING", 1)
+    monkeypatch.setattr(jobs, "LIMITS", replace(LIMITS, waiting_trainings=1))
     listed.start("scn", {})
     with pytest.raises(UsageError, match="1 trainings wait already"):
         listed.start("scn", {})

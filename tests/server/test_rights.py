@@ -11,7 +11,7 @@ from landmarklabel.errors import NotAllowed
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.server import routes
-from landmarklabel.server.access import ANNOTATOR, ROLES, USER, Caller, set_caller
+from landmarklabel.services.callers import ANNOTATOR, ROLES, USER, Caller, set_caller
 from landmarklabel.store.tokens import Tokens
 
 REMOVES = "that would remove it, which needs the role reviewer"

@@ -18,7 +18,8 @@ import SimpleITK as sitk
 from serving import Material, phantoms, wait_until
 
 from landmarklabel.io.markups import dump_markups, parse_markups
-from landmarklabel.server.datastore import LEFT_OUT, LandmarkDatastore
+from landmarklabel.server.datastore import LandmarkDatastore
+from landmarklabel.services.datastore import LEFT_OUT
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.store.studies import execute, label_file, on_file, points
 from landmarklabel.errors import Conflict
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.revision_json import body_of, same_landmarks
 from landmarklabel.store.study import Study
 
@@ -191,7 +193,7 @@ def test_a_damaged_memory_of_the_files_costs_only_time(study):
 
 def test_files_that_did_not_change_are_not_read_again(study, monkeypatch):
     study.save("a", points(study.task, 1))
-    monkeypatch.setattr("landmarklabel.store.label_files.SETTLED_NS", 0)
+    monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, settled_ns=0))
     assert study.sync() == []
     read = []
     monkeypatch.setattr(study._files, "_look", lambda image_id, head: read.append(image_id))

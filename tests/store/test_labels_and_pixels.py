@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
@@ -13,6 +14,7 @@ from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.services.trainings import gather
 from landmarklabel.store import study_changes
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.study import Study
 
 CHANGED = "a: the image was changed since it was labelled, and is left out until"
@@ -113,7 +115,7 @@ def test_an_image_that_cannot_be_read_any_more_is_a_changed_one_and_stops_nothin
 
 
 def test_hashes_are_computed_once_for_a_file_that_does_not_change(study, write_image, monkeypatch):
-    monkeypatch.setattr("landmarklabel.store.pixels.SETTLED_NS", 0)
+    monkeypatch.setattr("landmarklabel.store.pixels.CONFIG", replace(CONFIG, settled_ns=0))
     path, computed = study.image_path("a"), []
     compute = study.pixels._compute
     monkeypatch.setattr(study.pixels, "_compute", lambda p: computed.append(p) or compute(p))

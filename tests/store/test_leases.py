@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from landmarklabel.errors import Busy, TooMany
-from landmarklabel.store.leases import LEASE_S, Leases
+from landmarklabel.io.limits import LIMITS
+from landmarklabel.store.configuration import CONFIG
+from landmarklabel.store.leases import Leases
 
 IDS = ["a", "b", "c", "d"]
 
@@ -110,7 +113,7 @@ def test_a_client_alone_with_one_case_gets_it_again(leases, clock):
 
 def test_a_case_is_free_again_when_its_time_is_over_and_not_a_moment_before(leases, clock):
     leases.take("ann", ["a"], take_first)
-    clock.now += LEASE_S - 0.1
+    clock.now += CONFIG.lease_s - 0.1
     assert leases.take("bob", ["a"], take_first) is None and holders(leases) == {"a": "ann"}
     clock.now += 0.1
     assert holders(leases) == {}
@@ -119,7 +122,7 @@ def test_a_case_is_free_again_when_its_time_is_over_and_not_a_moment_before(leas
 
 def test_a_case_whose_time_is_over_counts_as_fresh_also_for_who_had_it(leases, clock):
     leases.take("ann", IDS, take_first)
-    clock.now += LEASE_S
+    clock.now += CONFIG.lease_s
     assert leases.take("ann", IDS, take_first) == "a"
 
 
@@ -133,7 +136,7 @@ def test_a_skipped_case_that_was_handed_out_again_and_ran_out_is_fresh(leases, c
     for client, expected in (("ann", "a"), ("ann", "b"), ("bob", "a")):
         assert leases.take(client, ["a", "b"], choose) == expected
         clock.now += 1
-    clock.now += LEASE_S
+    clock.now += CONFIG.lease_s
     assert leases.take("cem", ["a", "b"], choose) == "a" and asked[-1] == ["a", "b"]
 
 
@@ -405,7 +408,7 @@ def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(leases, fi
     file.parent.mkdir(parents=True)
     with file.with_suffix(".lock").open("a", encoding="utf-8") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        monkeypatch.setattr("landmarklabel.store.leases.WAIT_S", 0.05)
+        monkeypatch.setattr("landmarklabel.io.locks.LIMITS", replace(LIMITS, lock_wait_s=0.05))
         with pytest.raises(Busy, match="the list of cases in people's hands is in use"):
             leases.take("ann", IDS, take_first)
     assert leases.take("ann", IDS, take_first) == "a"

@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from landmarklabel.errors import Busy, UsageError
-from landmarklabel.store import database
+from landmarklabel.store import database, revisions
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import StoreFault, open_engine
 from landmarklabel.store.revisions import RevisionStore
 
@@ -141,7 +143,8 @@ def test_a_full_disk_of_the_server_is_one_clear_error_and_leaves_no_half_save(ur
 @pytest.fixture
 def impatient(url, monkeypatch):
     """A store whose writers wait one second for their turn, and where a silent one loses it after two."""
-    monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+    for module in (database, revisions):
+        monkeypatch.setattr(module, "CONFIG", replace(CONFIG, busy_s=1))
     store = RevisionStore(url)
     yield store
     store.close()

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from tests.store.studies import label_file, on_file, points
 from tests.thoroughness import times
 
 from landmarklabel.errors import Busy, Conflict, KeyReused
-from landmarklabel.io import locks, swap
+from landmarklabel.io import swap
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups, write_markups
 from landmarklabel.store import label_files
+from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
@@ -69,7 +72,7 @@ def test_a_submission_that_meets_a_hand_edit_is_told_or_says_so(study, monkeypat
 
 
 def test_what_an_editor_writes_after_its_file_was_replaced_is_a_revision(study, monkeypatch):
-    monkeypatch.setattr(label_files, "QUIET_NS", 0)
+    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, quiet_ns=0))
     study.save("a", points(study.task, 1))
     text = dump_markups(points(study.task, 7))
     with label_file(study, "a").open("r+", encoding="utf-8") as editor:
@@ -89,8 +92,7 @@ def test_what_was_replaced_and_stays_the_same_goes_after_a_while(study, monkeypa
         study.save("a", points(study.task, value))
     replaced = study.folder / ".landmarklabel" / "replaced"
     assert len(list(replaced.iterdir())) == 2 and study.look_again() == []
-    monkeypatch.setattr(label_files, "QUIET_NS", 0)
-    monkeypatch.setattr(label_files, "KEPT_NS", 0)
+    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, quiet_ns=0, kept_ns=0))
     assert study.sync() == [] and list(replaced.iterdir()) == [] and len(study.history("a")) == 3
 
 
@@ -165,7 +167,7 @@ def held_elsewhere(study):
 
 
 def test_a_study_that_somebody_holds_is_busy_after_a_while_and_others_go_on(study, held_elsewhere, monkeypatch):
-    monkeypatch.setattr("landmarklabel.store.study.LOCK_S", 0.3)
+    monkeypatch.setattr("landmarklabel.store.study.CONFIG", replace(CONFIG, lock_s=0.3))
     started, outcomes = time.monotonic(), []
 
     def submit(i):
@@ -207,7 +209,7 @@ def test_more_than_a_few_waiting_threads_are_told_at_once(tmp_path):
     holder = threading.Thread(target=hold)
     holder.start()
     assert held.wait(30)
-    threads = [threading.Thread(target=wait) for _ in range(locks.MOST_WAITING + 5)]
+    threads = [threading.Thread(target=wait) for _ in range(LIMITS.waiting_threads + 5)]
     [t.start() for t in threads]
     deadline = time.monotonic() + 15
     while len(told) < 5 and time.monotonic() < deadline:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Generic, TypeVar
+
+from filelock import FileLock, Timeout
 
 from landmarklabel.errors import Busy
+from landmarklabel.io.files import write_json
 from landmarklabel.io.limits import LIMITS
 
-_POLL_S = (0.001, 0.02)  # first and longest pause between two tries against other processes
+T = TypeVar("T")
 
 
 class _Turn:
     """The threads of this process take turns here, so that one of them at most competes with other processes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock, self.waiting, self.count = threading.Lock(), 0, threading.Lock()
 
     def take(self, seconds: float) -> bool:
@@ -36,47 +40,82 @@ class _Turn:
 
 
 _turns: defaultdict[str, _Turn] = defaultdict(_Turn)
-os.register_at_fork(after_in_child=_turns.clear)  # a forked child holds none of its parent's
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)  # a forked child holds none of its parent's
 
 
 @contextmanager
-def locked(path: str | Path, seconds: float = LIMITS.lock_wait_s, what: str = "the study") -> Iterator[None]:
+def locked(path: str | Path, seconds: float | None = None, what: str = "the study") -> Iterator[None]:
     """Hold the lock of a file; a process that is killed lets go.
 
     Args:
         path: of the lock file; made where it does not exist, its content does not matter.
-        seconds: how long to wait for it.
+        seconds: how long to wait for it; ``LIMITS.lock_wait_s`` when None.
         what: what it protects, for the message.
 
     Raises:
         Busy: not free within ``seconds``, or too many wait already. OSError: the file cannot be opened.
     """
+    seconds = LIMITS.lock_wait_s if seconds is None else seconds
     deadline = time.monotonic() + seconds
     turn = _turns[os.path.realpath(path)]
     if not turn.take(seconds):
         raise _busy(what)
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            _flock(file, deadline, what)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone does not, where a child was forked meanwhile
+        lock = FileLock(path, thread_local=False)  # its own object: who takes it has waited for its turn
+        try:
+            lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.005)
+        except Timeout:
+            raise _busy(what) from None
+        try:
+            yield
+        finally:
+            lock.release()
     finally:
         turn.lock.release()
 
 
-def _flock(file, deadline: float, what: str) -> None:
-    pause, longest = _POLL_S
-    while True:
+class LockedJson(Generic[T]):
+    """A small JSON file that threads and processes change one after the other.
+
+    Args:
+        path: of the file; the lock lies beside it. Made when needed.
+        parse: from what JSON holds to the content. Where it raises ValueError, TypeError, KeyError, AttributeError or
+            OverflowError, or there is no file, the content is ``empty``.
+        empty: makes an empty content.
+        what: it is, for messages.
+        faults: a context that turns OSErrors of the file into the caller's own errors.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        parse: Callable[[object], T],
+        empty: Callable[[], T],
+        what: str,
+        faults: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self.path, self.parse, self.empty, self.what, self.faults = Path(path), parse, empty, what, faults
+
+    @contextmanager
+    def edit(self) -> Iterator[T]:
+        """The content, to be changed in place; written on the way out where it has changed. Raises Busy."""
+        with ExitStack() as held:
+            with self.faults():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path.with_suffix(".lock"), what=self.what))
+            content = self._read()
+            before = json.dumps(content, sort_keys=True)
+            yield content
+            if json.dumps(content, sort_keys=True) != before:
+                with self.faults():
+                    write_json(self.path, content)
+
+    def _read(self) -> T:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise _busy(what) from None
-        time.sleep(pause)
-        pause = min(2 * pause, longest)
+            return self.parse(json.loads(self.path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            return self.empty()
 
 
 def _busy(what: str) -> Busy:

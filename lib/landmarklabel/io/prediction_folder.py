@@ -7,7 +7,6 @@ The line is on disk before the file, so a file whose content no line knows was m
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
@@ -55,12 +55,12 @@ class PredictionFolder:
         self.folder, self._model = Path(folder), model
         _refuse_study(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / NOTES).open("a+b")
+        self._lock = FileLock(self.folder / NOTES, thread_local=False)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise StudyError(f"{folder}: another predict is writing there; wait for its end, or give another --out") from None
+        self._file = (self.folder / NOTES).open("a+b")
         self._notes = self._read_notes()
         self._remove_torn()
         self._adopt_earlier_version()
@@ -70,6 +70,7 @@ class PredictionFolder:
 
     def __exit__(self, *_) -> None:
         self._file.close()
+        self._lock.release()
 
     def path(self, image_id: str) -> Path:
         """Where an image's prediction belongs. Raises UsageError for an id that cannot name a file."""

@@ -5,12 +5,9 @@ A route that is not listed here is not served at all; MONAI Label's that are lef
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import IntEnum
 
-OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = range(5)
-ROLES = {"user": USER, "annotator": ANNOTATOR, "reviewer": REVIEWER, "admin": ADMIN}
+from landmarklabel.services.callers import ADMIN, ANNOTATOR, OPEN, REVIEWER, USER
 
 
 class BodyLimit(IntEnum):
@@ -98,24 +95,3 @@ CLOSED: dict[str, str] = {
         for kind in ("wado/", "qido/", "stow/", "")
     },
 }
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who sends a request; nameless where the server asks for no token."""
-
-    name: str = ""
-    role: int = ADMIN
-
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-
-
-def caller() -> Caller:
-    """Who sent the request that is being answered."""
-    return _caller.get(Caller())
-
-
-def set_caller(who: Caller) -> None:
-    """For the rest of this request."""
-    _caller.set(who)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import DefaultLabelTag
 from uvicorn import Config
 
 from landmarklabel import __version__
 from landmarklabel.active.retraining import why_retrain
+from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.server.console import said_of_models, set_up_console
@@ -25,11 +25,14 @@ from landmarklabel.server.jobs import Jobs
 from landmarklabel.server.keycloak import keycloak
 from landmarklabel.server.running import address, look_after, starting, this_server
 from landmarklabel.server.sessions import SafeSessions
-from landmarklabel.server.strategies import STRATEGIES, LandmarkStrategy
-from landmarklabel.server.train import SERVER_PID, LandmarkTrain
+from landmarklabel.server.strategies import LandmarkStrategy
+from landmarklabel.server.train import LandmarkTrain
+from landmarklabel.services.case_selection import CaseSelection
+from landmarklabel.services.datastore import FINAL, ORIGINAL
 from landmarklabel.services.models import what_answers
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.settings import ServerSettings, live_models
+from landmarklabel.services.training_run import SERVER_PID
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
@@ -89,9 +92,9 @@ class LandmarkApp(MONAILabelApp):
         return {name: LandmarkTrain(self.study, preset, self.registry(name)) for name, preset in self.presets.items()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        return {
-            name: LandmarkStrategy(name, self.study, self.pool_monitor, self.leases, self.settings.repeat) for name in STRATEGIES
-        }
+        repeat = self.settings.repeat
+        selections = {n: CaseSelection(n, self.study, self.pool_monitor, self.leases, repeat) for n in STRATEGIES}
+        return {name: LandmarkStrategy(selection) for name, selection in selections.items()}
 
     def _live(self) -> tuple[Localizer | None, int]:
         """The newest model and its version, for looking over the pool."""
@@ -173,8 +176,8 @@ class LandmarkApp(MONAILabelApp):
         image_id = None if uploaded else request.get("image")
         path = uploaded or self._datastore.get_image_uri(image_id)
         keep = image_id and str(request.get("save_label", False)).lower() in ("1", "true")
-        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL.value
-        if keep and (tag := self._datastore.tag(tag)) == DefaultLabelTag.FINAL.value:
+        tag = request.get("label_tag") or ORIGINAL
+        if keep and (tag := self._datastore.tag(tag)) == FINAL:
             raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
         file, result = task({**request, "image": path})
         label = file

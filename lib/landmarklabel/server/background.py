@@ -10,10 +10,11 @@ from fastapi import APIRouter, HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
-from landmarklabel.server.datastore import FINAL
+from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import BATCH, TRAIN, takes
-from landmarklabel.server.train import check
-from landmarklabel.server.values import Body, flag_of, key_of, number_of, text_of
+from landmarklabel.services.datastore import FINAL
+from landmarklabel.services.training_run import check_training_request
+from landmarklabel.services.values import flag_of, key_of, number_of, text_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def add_background_routes(router: APIRouter, landmark_app) -> None:
 
 def _check_training(params: dict) -> None:
     """Raise UsageError, Unusable for what no training can use, before one is started."""
-    check(params)
+    check_training_request(params)
     key_of(params), flag_of(params, "pretrained"), _device(params)
 
 

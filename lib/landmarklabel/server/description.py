@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from landmarklabel.landmarks import Status
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.services.limits import LIMITS
 
 _TEXT = {"type": "string", "maxLength": LIMITS.text_characters}
 _KEY = {**_TEXT, "minLength": 1, "description": "the same again under one key adds nothing"}

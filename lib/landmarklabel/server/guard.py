@@ -18,9 +18,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.access import FROM_ANYWHERE, OPEN, ROLES, ROUTES, Caller, set_caller
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.server.access import FROM_ANYWHERE, ROUTES
+from landmarklabel.services.callers import OPEN, ROLES, Caller, set_caller
 from landmarklabel.services.internal_errors import log_internal_error
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.tokens import Closed, Tokens
 
 _ONCE = ("host", "origin", "authorization", "content-length", "content-type")  # twice, programs differ on which one counts

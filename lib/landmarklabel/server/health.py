@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.study import Study
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
-from landmarklabel.io.files import write_json
-from landmarklabel.server.configuration import LIMITS
-from landmarklabel.server.values import key_of
+from landmarklabel.io.locks import LockedJson
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.values import key_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +35,8 @@ class Jobs:
 
     def __init__(self, path: Path, models: tuple[str, ...]):
         self.path, self.models = path, models
+        # A lost list costs trainings that can be asked for again.
+        self._list = LockedJson(path, _parse, list, "the list of trainings")
         # MONAI Label starts trainings from this thread, and a process begins with the priority of the thread that starts it
         background_executors.setdefault("train", ThreadPoolExecutor(1, "trainings", _give_way))
 
@@ -59,7 +59,7 @@ class Jobs:
             if any(known["request"].get(key) != request.get(key) for key in (*WANTED, "model")):
                 raise KeyReused(f"key {job!r} was used to train {known['request'].get('model')!r} otherwise; use a new one")
             return known
-        with self._list() as waiting:
+        with self._list.edit() as waiting:
             if len(waiting) >= LIMITS.waiting_trainings:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
@@ -72,7 +72,7 @@ class Jobs:
 
         The oldest one was at work when its server ended, and is given up when too many have ended so.
         """
-        with self._list() as waiting:
+        with self._list.edit() as waiting:
             left = [job for job in waiting if job["request"].get("model") in self.models and not _lives(job["server"])]
             if left:
                 left[0]["servers"] += 1
@@ -92,25 +92,14 @@ class Jobs:
 
     def end(self, job: object) -> None:
         """A training is over, well or not: it will not be done again."""
-        with self._list() as waiting:
+        with self._list.edit() as waiting:
             waiting[:] = [one for one in waiting if one["request"].get("job") != job]
 
-    @contextmanager
-    def _list(self) -> Iterator[list[dict]]:
-        with self.path.with_suffix(".lock").open("a", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                listed = json.loads(self.path.read_text(encoding="utf-8"))
-                waiting = [
-                    {"request": dict(job["request"]), "server": list(job["server"]), "servers": int(job.get("servers", 0))}
-                    for job in listed
-                ]
-            except (OSError, ValueError, TypeError, KeyError):
-                waiting = []  # a lost list costs trainings that can be asked for again
-            before = json.dumps(waiting)
-            yield waiting
-            if json.dumps(waiting) != before:
-                write_json(self.path, waiting)
+
+def _parse(listed: Any) -> list[dict[str, Any]]:
+    return [
+        {"request": dict(job["request"]), "server": list(job["server"]), "servers": int(job.get("servers", 0))} for job in listed
+    ]
 
 
 def _task_of(job: str) -> dict | None:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.access import ROLES, Caller
+from landmarklabel.services.callers import ROLES, Caller
 
 log = logging.getLogger(__name__)
 

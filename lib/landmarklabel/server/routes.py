@@ -28,9 +28,9 @@ from starlette.routing import BaseRoute, Route
 
 from landmarklabel.errors import Conflict, LandmarkLabelError, NotAllowed, NotFound, UsageError
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.server.access import ANNOTATOR, ROLES, ROUTES, caller
+from landmarklabel.server.access import ROUTES
 from landmarklabel.server.background import add_background_routes, afterwards
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, written
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
@@ -38,9 +38,11 @@ from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.uploads import add_upload_routes, received_image
-from landmarklabel.server.values import Body, checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.server.wire import from_wire, given_points, to_wire
+from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.values import checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 

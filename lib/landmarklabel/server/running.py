@@ -20,7 +20,7 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.listening import check_free
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
-from landmarklabel.server.configuration import LIMITS
 from landmarklabel.services.descriptions import study_unit
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study

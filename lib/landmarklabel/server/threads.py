@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio
 
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.services.limits import LIMITS
 
 
 def in_threads_of_its_own(endpoint: Callable) -> Callable:

@@ -1,231 +1,36 @@
-"""Training as a MONAI Label task. MONAI Label runs it in a process of its own; it ends when its server does."""
+"""Training as a MONAI Label task, which MONAI Label runs in a process of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import os
-import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
-from landmarklabel.data.cases import Case
-from landmarklabel.errors import LandmarkLabelError, ModelError, UsageError
-from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_record import read_record
-from landmarklabel.io.files import write_json
-from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.presets import Preset
-from landmarklabel.services.configuration import TrainingServiceConfig
-from landmarklabel.services.pool_monitor import PoolMonitor
-from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published, trained_on
+from landmarklabel.services.training_run import CONFIG, TrainingRun
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig, label_hash
-from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
 from landmarklabel.training.publishing import ModelRegistry
-
-_CONFIG = TrainingServiceConfig()
-SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 
 
 class LandmarkTrain(TrainTask):
-    """Trains a candidate on the study's labels and publishes it if it beats the live model."""
+    """The training of one model, as MONAI Label calls it."""
 
     def __init__(self, study: Study, preset: Preset, registry: ModelRegistry):
         super().__init__(f"{study.task.name}: {preset.about}")
-        self.study, self.preset, self.registry = study, preset, registry
+        self.training = TrainingRun(study, preset, registry)
 
-    def config(self) -> dict:
+    def config(self) -> dict[str, Any]:
         return {
             "name": "train_01",
             "pretrained": True,
             "device": ["auto", "cpu", "cuda"],
             "max_epochs": 0,
-            "minutes": _CONFIG.default_minutes,
+            "minutes": CONFIG.default_minutes,
             "seed": 0,
         }
 
-    @property
-    def stats_file(self) -> Path:
-        return self.registry.folder / "train_stats.json"
+    def stats(self) -> dict[str, Any]:
+        return self.training.stats()
 
-    def stats(self) -> dict:
-        """The newest run's statistics; a run whose process is gone is reported as stopped."""
-        stats = self._written()
-        if stats.get("state") == "running" and not self.registry.is_training():
-            stats = self._written()  # it may have ended between the two
-            if stats.get("state") == "running":
-                stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
-        return stats
-
-    def _written(self) -> dict:
-        try:
-            written = json.loads(self.stats_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return written if isinstance(written, dict) else {}
-
-    def __call__(self, request: dict, datastore) -> dict:
-        use_all_cores()
-        with self.registry.training_lock():  # without it the statistics are another run's
-            report = _Report(self.stats_file)
-            try:
-                return self._train(request or {}, report)
-            except Cancelled as error:
-                return report.end("stopped", str(error))
-            except LandmarkLabelError as error:
-                report.end("failed", str(error))
-                raise
-            except torch.OutOfMemoryError:
-                return report.end("failed", "the memory of the GPU does not suffice; train with device cpu")
-
-    def _train(self, request: dict, report: _Report) -> dict:
-        begun, material = time.monotonic(), gather(self.study)
-        device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
-        live = live_model(self.study, self.registry, device)
-        config = FitConfig(
-            self.preset,
-            _budget(request, len(material.train), self.preset.batch[self.study.task.dims]),
-            seed=int(_number(request, "seed", 0)),
-            device=device,
-            start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
-            unlabelled=material.unlabelled,
-            oversampled_ids=self._new_or_hard(material.train) if live is not None else frozenset(),
-        )
-        if config.budget.minutes is not None:
-            config.ends_at = begun + 60 * config.budget.minutes
-        report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
-        done = self._fit(config, material, live, report)
-        version = self.registry.settle(done.decision)
-        if done.decision.publish:
-            record_published(self.study, self.registry, version)
-        return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
-
-    def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
-        """Go on where a stopped run of the same labels left off; start over otherwise."""
-        stop, folder, known = _server_is_gone(), self.registry.candidate, trained_on(self.registry)
-        if (folder / "state").is_dir():
-            with contextlib.suppress(UsageError, ModelError):
-                again = replace(config, resume=True, ends_at=None)
-                return fit_and_decide(self.study, material, again, folder, live, report.progress, stop, known=known)
-        shutil.rmtree(folder, ignore_errors=True)
-        return fit_and_decide(self.study, material, config, folder, live, report.progress, stop, known=known)
-
-    def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
-        """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
-        known = read_record(self.registry.live()).get("train_labels") or {}
-        new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.landmarks)}
-        observed = PoolMonitor(self.study).observed()
-        off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
-        hard = {i for i, x in off.items() if x > _CONFIG.hard_factor * np.median(list(off.values()))}
-        return frozenset(new | hard)
-
-
-def _server_is_gone() -> Callable[[], bool]:
-    """True once the server that started this process has ended, even before this was called: no orphans."""
-    server = int(os.environ.get(SERVER_PID, "0"))
-    parent = server if server not in (0, os.getpid()) else os.getppid()
-    return lambda: os.getppid() != parent
-
-
-def _budget(request: dict, cases: int, batch: int) -> Budget:
-    """``minutes``, or ``max_epochs`` passes over the training cases, or both (whichever ends first)."""
-    minutes, epochs = _number(request, "minutes", None), _number(request, "max_epochs", None)
-    steps = math.ceil(epochs * max(1, cases / batch)) if epochs else None
-    if minutes is None and not steps:
-        minutes = _CONFIG.default_minutes
-    return Budget(minutes, max(2, steps) if steps else None)
-
-
-def check(request: dict) -> None:
-    """Raise UsageError for a number that no training can use, before one is started."""
-    for key in ("minutes", "max_epochs", "seed"):
-        _number(request, key, None)
-
-
-def _number(request: dict, key: str, default: float | None) -> float | None:
-    value = request.get(key, default)
-    if value is None or value == "":
-        return default
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not (math.isfinite(number) and 0 <= number <= 1e6):
-        raise UsageError(f"{key} {str(value)[:40]!r} must be a number from 0 to 1000000")
-    if key == "seed" and number != int(number):
-        raise UsageError(f"seed {str(value)[:40]!r} must be a whole number")
-    return number
-
-
-def _one_of(value: object, allowed: tuple[str, ...], default: str) -> str:
-    value = value[0] if isinstance(value, list) and value else value
-    return value if value in allowed else default
-
-
-class _Report:
-    """Keeps ``train_stats.json`` up to date, with MONAI Label's keys and ours."""
-
-    def __init__(self, path: Path):
-        self.path, self.started, self.written = path, time.time(), 0.0
-        self.stats: dict = {"start_ts": int(self.started)}
-
-    def start(self, budget: Budget, train: int, valid: int, left_out: Sequence[str] = ()) -> None:
-        self.stats = {
-            "state": "running",
-            "start_ts": int(self.started),
-            "rank": 0,
-            "epoch": 0,
-            "total_epochs": 100,
-            "current_epoch": 0,
-            "current_iteration": 0,
-            "total_iterations": budget.steps or 0,
-            "best_metric": 0.0,
-            "train_cases": train,
-            "valid_cases": valid,
-            "left_out": list(left_out)[: _CONFIG.max_reported],
-            "train": {},
-            "eval": {},
-        }
-        self._write()
-
-    def progress(self, p: Progress) -> None:
-        percent = int(100 * p.fraction)
-        self.stats |= {
-            "epoch": percent,
-            "current_epoch": percent,
-            "current_iteration": p.step,
-            "stage": p.stage,
-            "train": {"loss": round(p.loss, 4)},
-            "total_time": f"{p.seconds:.0f} s",
-        }
-        if time.time() - self.written > 1.0:
-            self._write()
-
-    def finish(self, published: bool, reason: str, version: int, metrics: dict) -> dict:
-        sdr = (metrics.get("sdr") or {}).get("2")
-        self.stats |= {
-            "epoch": 100,
-            "current_epoch": 100,
-            "best_metric": (sdr or 0.0) / 100,
-            "eval": {k: metrics[k] for k in ("mre_mm", "median_mm", "sdr", "outliers", "unit") if k in metrics},
-            "published": published,
-            "version": version,
-        }
-        return self.end("done", reason)
-
-    def end(self, state: str, reason: str) -> dict:
-        self.stats |= {"state": state, "reason": reason, "total_time": f"{time.time() - self.started:.0f} s"}
-        self._write()
-        return self.stats
-
-    def _write(self) -> None:
-        write_json(self.path, self.stats)
-        self.written = time.time()
+    def __call__(self, request: dict[str, Any] | None, datastore: object) -> dict[str, Any]:
+        return self.training.run(request or {})

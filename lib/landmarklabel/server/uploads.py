@@ -20,13 +20,13 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
-from landmarklabel.server.access import caller
 from landmarklabel.server.background import afterwards
-from landmarklabel.server.configuration import LIMITS
-from landmarklabel.server.datastore import FINAL, LandmarkDatastore
 from landmarklabel.server.description import LABEL, NOTES, written
 from landmarklabel.server.sessions import META
-from landmarklabel.server.values import checked, form_object
+from landmarklabel.services.callers import caller
+from landmarklabel.services.datastore import FINAL, StudyDatastore
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.values import checked, form_object
 from landmarklabel.store.database import file_faults
 
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")
@@ -62,7 +62,7 @@ def received_image(study_folder: Path, file: UploadFile) -> Iterator[Path]:
 
 def add_upload_routes(router: APIRouter, landmark_app) -> None:
     """``/datastore/image``, ``/datastore/label`` and ``/datastore/dataset`` as MONAI Label's clients ask for them."""
-    store: LandmarkDatastore = landmark_app.datastore()
+    store: StudyDatastore = landmark_app.datastore()
     folder = landmark_app.study.folder
 
     @router.put("/datastore/", tags=["Datastore"], summary="Upload an image: MONAI Label's client uses this address")

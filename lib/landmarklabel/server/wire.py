@@ -10,8 +10,8 @@ from landmarklabel.errors import FaultsError, LandmarkFileError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.inference.suggest import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.server.values import is_finite
 from landmarklabel.services.assistant import Given
+from landmarklabel.services.values import is_finite
 
 _KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from landmarklabel.errors import TooMany
-from landmarklabel.io.files import write_json
-from landmarklabel.io.limits import LIMITS
-from landmarklabel.io.locks import locked
+from landmarklabel.io.locks import LockedJson
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 
@@ -29,7 +26,8 @@ class Leases:
     """
 
     def __init__(self, path: str | Path, seconds: float = CONFIG.lease_s, clock: Callable[[], float] = time.time):
-        self.path, self.seconds, self.clock = Path(path), seconds, clock
+        self.seconds, self.clock = seconds, clock
+        self._file = LockedJson(path, _parse, _empty, _WHAT, lambda: file_faults(_WHAT))
 
     def take(
         self,
@@ -56,7 +54,7 @@ class Leases:
             TooMany: the address holds its share.
         """
         client = client[:200] or "somebody"
-        with self._locked() as state:
+        with self._file.edit() as state:
             now = self.clock()
             known = {*open_ids, *others}
             held = {i: x for i, x in state["held"].items() if i in known and self._is_held(x, now)}
@@ -78,40 +76,22 @@ class Leases:
 
     def held(self) -> dict[str, dict]:
         """Image id to {"client", "since"} of the cases in somebody's hands."""
-        with self._locked() as state:
+        with self._file.edit() as state:
             held = {i: x for i, x in state["held"].items() if self._is_held(x, self.clock())}
             return {i: {"client": _shown(x["client"]), "since": x["since"]} for i, x in held.items()}
 
     def _is_held(self, lease: dict, now: float) -> bool:
         return 0 <= now - lease["since"] < self.seconds  # a clock that was set back holds nothing for ever
 
-    @contextmanager
-    def _locked(self) -> Iterator[dict]:
-        with file_faults(_WHAT):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(self.path.with_suffix(".lock")):
-            state = self._read()
-            before = json.dumps(state, sort_keys=True)
-            yield state
-            if json.dumps(state, sort_keys=True) != before:
-                with file_faults(_WHAT):
-                    write_json(self.path, state)
 
-    def _read(self) -> dict:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            held = {str(i): _lease(x) for i, x in content["held"].items()}
-            return {"held": held, "skipped": {str(i): _time(t) for i, t in content["skipped"].items()}}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            return {"held": {}, "skipped": {}}  # a lost file costs nothing but a case shown twice
+def _parse(content: Any) -> dict[str, dict[str, Any]]:
+    held = {str(i): _lease(x) for i, x in content["held"].items()}
+    return {"held": held, "skipped": {str(i): _time(t) for i, t in content["skipped"].items()}}
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        with file_faults(_WHAT):
-            held.enter_context(locked(path, LIMITS.lock_wait_s, _WHAT))
-        yield
+def _empty() -> dict[str, dict[str, Any]]:
+    """A lost file costs nothing but a case shown twice."""
+    return {"held": {}, "skipped": {}}
 
 
 def _check_share(held: dict[str, dict], address: str, open_cases: int) -> None:

@@ -36,7 +36,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
 from landmarklabel.io.files import check_id
-from landmarklabel.store import audit, database
+from landmarklabel.store import audit
 from landmarklabel.store.audit import Change, audit_table
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_engine, reason, store_faults
@@ -281,7 +281,7 @@ class RevisionStore:
     def _writing(self) -> Iterator[Connection]:
         """A transaction of the only writer: committed, on disk, when the block ends without an error. Raises Busy."""
         turn = self._turn
-        if not turn.acquire(timeout=database.BUSY_SECONDS):
+        if not turn.acquire(timeout=CONFIG.busy_s):
             raise Busy(BUSY)
         try:
             with store_faults(), self._writer.begin() as connection:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from landmarklabel.errors import LandmarkLabelError, Unusable
 from landmarklabel.io.files import atomic_write, safe_join
-from landmarklabel.server.configuration import LIMITS
-from landmarklabel.server.values import checked, form_object
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.values import checked, form_object
 
 
 class ImageInfo:

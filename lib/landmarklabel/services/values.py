@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from landmarklabel.errors import LandmarkFileError, Unusable
-from landmarklabel.server.configuration import LIMITS
+from landmarklabel.services.limits import LIMITS
 
 
 def checked(value: object, what: str, most_nested: int = LIMITS.json_depth) -> object:
@@ -53,14 +50,6 @@ def is_finite(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:
         return False
-
-
-def _checked_body(body: dict) -> dict:
-    return checked(body, "the request")
-
-
-Body = Annotated[dict, AfterValidator(_checked_body)]
-"""A JSON object as the body of a request, checked."""
 
 
 def form_object(text: str | None, what: str) -> dict:
