@@ -59,6 +59,11 @@ class _Known:
         """(n,) bool: whatever the networks say of its place does not count."""
         return self.absent | self.never_labelled
 
+    @property
+    def settled(self) -> np.ndarray:
+        """(n,) bool: nothing is expected of the networks."""
+        return self.without_detection | self.by_person
+
     def candidates(self, evidence: Evidence | None) -> Candidates | None:
         """Of the landmarks that may be there."""
         return None if evidence is None else evidence.candidates.without(self.without_detection)
@@ -145,20 +150,32 @@ def suggest(
     for i, p in known.fixed.items():
         positions[i], covariance[i] = p, 0.0
     positions[known.without_detection] = np.nan
-    settled = known.without_detection | known.by_person
-    landmarks = LandmarkSet(
+    landmarks = _landmarks(task, known, positions, evidence, expected, covariance, radius95)
+    free = np.flatnonzero(landmarks.defined & ~known.by_person)
+    following = None if shape_fit is None else next_landmark(shape_fit, free)
+    flagged = (flagged & ~known.settled) | np.isin(np.arange(n), slips)
+    return Suggestion(landmarks, flagged, detected, shape_fit, None if following is None else task.names[following], final)
+
+
+def _landmarks(
+    task: LandmarkTask,
+    known: _Known,
+    positions: np.ndarray,
+    evidence: Evidence | None,
+    expected: np.ndarray,
+    covariance: np.ndarray,
+    radius95: np.ndarray | None,
+) -> LandmarkSet:
+    """What is shown; nothing is expected of, and no region drawn around, what is settled."""
+    return LandmarkSet(
         task,
         positions,
         _status(positions, known),
-        expected_error_mm=np.where(settled, np.nan, expected),
+        expected_error_mm=np.where(known.settled, np.nan, expected),
         covariance_mm2=covariance,
         presence=None if evidence is None else evidence.presence,
-        radius95_mm=None if radius95 is None else np.where(settled, np.nan, radius95),
+        radius95_mm=None if radius95 is None else np.where(known.settled, np.nan, radius95),
     )
-    free = np.flatnonzero(landmarks.defined & ~known.by_person)
-    following = None if shape_fit is None else next_landmark(shape_fit, free)
-    flagged = (flagged & ~settled) | np.isin(np.arange(n), slips)
-    return Suggestion(landmarks, flagged, detected, shape_fit, None if following is None else task.names[following], final)
 
 
 def _confidence(
