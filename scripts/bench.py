@@ -40,8 +40,10 @@ from landmarklabel.networks.heatmaps import encode_gaussians
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.tasks import resolve_task
-from landmarklabel.training.fit import FitConfig, _plan_crops, _untrained, fit
+from landmarklabel.training.configuration import CropConfig, SamplingConfig
+from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, use_all_cores
+from landmarklabel.training.planning import plan_crops, untrained_model
 from landmarklabel.training.stages import CoarseStage, FineStage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,11 +90,12 @@ def medians(runs: int, **functions: Callable[[], object]) -> dict[str, float]:
 def _model(key: str, hands: list[Case]) -> Localizer:
     task = hands[0].landmarks.task
     preset = find_preset(key, task.dims)
-    model = _untrained(task, hands, FitConfig(preset, Budget(steps=1)))
+    model = untrained_model(task, preset, hands, None, None, SamplingConfig())
+    networks = model.networks
     if preset.refine:
-        model.crops = _plan_crops(preset, model, hands)
-        model.fine_net = build_fine_net(preset.refine.network, task.dims, len(task), model.crops.scales).eval()
-    model.coarse_net.eval()
+        networks.crops = plan_crops(preset, networks.grid, hands, CropConfig())
+        networks.fine_net = build_fine_net(preset, task.dims, len(task), networks.crops.scales).eval()
+    networks.coarse_net.eval()
     if preset.match_histogram:
         model.reference = np.asarray(hands[-1].image.pixels, np.float32)
     return model
@@ -104,7 +107,7 @@ def inference(hands: list[Case]) -> dict:
     models = {key: _model(key, hands) for key in keys}
     cases = {key: m.case("x", hands[0].image) for key, m in models.items()}
     functions = {f"{key} prediction": (lambda m=models[key]: m.predict(hands[0].image)) for key in keys}
-    functions |= {f"{key} networks": (lambda key=key: models[key].look(cases[key])) for key in keys}
+    functions |= {f"{key} networks": (lambda key=key: models[key].assess(cases[key])) for key in keys}
     seconds = medians(9, **functions)
     ratio = {what: seconds[f"scn:hand2024 {what}"] / seconds[f"scn:default {what}"] for what in ("prediction", "networks")}
     return {"seconds": seconds, "default_times_faster_than_hand2024": ratio}
@@ -116,13 +119,12 @@ def training(hands: list[Case]) -> dict:
     functions = {}
     for key in ("scn:default", "scn:hand2024"):
         model = _model(key, hands)
-        stage = CoarseStage(model.coarse_net.train(), model.preset, model.grid, hands, 0)
+        stage = CoarseStage(model.networks.coarse_net.train(), model.preset, model.networks.grid, hands, 0)
         functions[key] = _step(stage)
         seconds[f"{key} images a step"] = stage.batch_size
-    default = _model("scn:default", hands)
-    functions["refiner, 64 crops"] = _step(
-        FineStage(default.fine_net.train(), default.preset, default.grid, default.crops, hands, 0)
-    )
+    default = _model("scn:default", hands).networks
+    fine = FineStage(default.fine_net.train(), default.preset, default.preset.refine, default.grid, default.crops, hands, 0)
+    functions["refiner, 64 crops"] = _step(fine)
     found = medians(5, **functions)
     per_image = {k: found[k] / seconds[f"{k} images a step"] for k in ("scn:default", "scn:hand2024")}
     return {
@@ -155,7 +157,7 @@ def augmentation(hands: list[Case]) -> dict:
         torch.set_num_threads(1)  # as one thread of many that prepare batches
         found = medians(
             15,
-            augment=lambda: whole_image_batch([case], model.grid, ranges, [0, next(step)]),
+            augment=lambda: whole_image_batch([case], model.networks.grid, ranges, [0, next(step)]),
             read=lambda: read_image(path, 2),
         )
     use_all_cores()
@@ -264,7 +266,7 @@ def _phantom(size: int, landmarks: int) -> Case:
 def _volume_model(key: str, case: Case) -> Localizer:
     model = _model(key, [case])
     if key.endswith("noothout2020"):
-        model.grid = replace(model.grid, spacing_mm=float(case.image.geometry.spacing.min()))
+        model.networks.grid = replace(model.networks.grid, spacing_mm=float(case.image.geometry.spacing.min()))
     return model
 
 

@@ -49,7 +49,8 @@ class Job:
         preset = find_preset(f"{self.method}:default", dims)
         if not self.tiny:
             return preset
-        small = {"samples": {2: 64**2, 3: 16**3}, "pose_samples": {2: 64**2, 3: 16**3}, "batch": {2: 1, 3: 1}}
+        sides = {2: 64**2, 3: 16**3}
+        small = {"grid_size": sides, "grid_size_any_orientation": sides, "batch": {2: 1, 3: 1}}
         return replace(preset, **small, refine=replace(preset.refine, crops={2: 2, 3: 2}))
 
 
@@ -149,7 +150,7 @@ def step(job: Job) -> dict:
             device = side(job, reference=place)
             for mode in MODES:
                 model = load_model(job.reference)
-                model.preset = job.preset(task.dims)
+                model.networks.preset = job.preset(task.dims)
                 stage = _stage(model, train, which)
                 loss, gradient, seconds = _gradient(stage, device, mode)
                 reference = gradient if reference is None else reference
@@ -163,10 +164,10 @@ def step(job: Job) -> dict:
 
 
 def _stage(model: Localizer, cases: list[Case], which: str) -> CoarseStage | FineStage:
-    cases = [model.case(c.image_id, c.image, c.landmarks) for c in cases]
+    cases, networks, preset = [model.case(c.image_id, c.image, c.landmarks) for c in cases], model.networks, model.preset
     if which == "locate":
-        return CoarseStage(model.coarse_net, model.preset, model.grid, cases, 0, wild=model.pose is not None)
-    return FineStage(model.fine_net, model.preset, model.grid, model.crops, cases, 0)
+        return CoarseStage(networks.coarse_net, preset, networks.grid, cases, 0, any_orientation=model.mean_shape is not None)
+    return FineStage(networks.fine_net, preset, preset.refine, networks.grid, networks.crops, cases, 0)
 
 
 def _gradient(stage: CoarseStage | FineStage, device: torch.device, mode: str) -> tuple[float, torch.Tensor, float]:
@@ -201,7 +202,7 @@ def _predict(job: Job, device: torch.device) -> dict:
     model, (_, _, valid) = load_model(job.reference, device=device), read_set(job.arrays)
     valid, out = valid[: job.images], {}
     for mode in MODES:
-        model.precision = "fp32" if mode == "fp32" else None
+        model.networks.precision = "fp32" if mode == "fp32" else None
         model.predict(valid[0].image)  # warms up
         found, times = [], []
         for case in valid:
@@ -209,7 +210,7 @@ def _predict(job: Job, device: torch.device) -> dict:
             found.append(model.predict(case.image).positions_mm)
             times.append(time.perf_counter() - started)
         out[mode] = {
-            "arithmetic": _arithmetic(device, model.precision or model.preset.optimization.precision),
+            "arithmetic": _arithmetic(device, model.networks.precision or model.preset.optimization.precision),
             "predictions_a_second": 1 / statistics.median(times),
             "positions_mm": [[x.tolist() if np.isfinite(x).all() else None for x in each.round(4)] for each in found],
         }

@@ -195,14 +195,14 @@ def confusions(data: Path, runs: Path) -> dict:
         geometry, truth = hands[image_id]
         image = read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2)
         case = model.case(image_id, image)
-        seen, scale, (h, w) = model.look(case), truth.scaled_to_mm(), image.pixels.shape
+        evidence, scale, (h, w) = model.assess(case)[0], truth.scaled_to_mm(), image.pixels.shape
         for kind in ("neighbouring finger", "half of the points anywhere"):
             for _ in range(3):
-                spoiled = _spoiled(seen, truth.positions_mm, kind, rng)
+                spoiled = _spoiled(evidence, truth.positions_mm, kind, rng)
                 first = model.suggest(spoiled, geometry)
                 again = model.second_pass(case, spoiled, first.shape_fit)
                 shown = model.suggest(again, geometry, before=first.shape_fit).landmarks
-                wrong = (spoiled.positions_mm != seen.positions_mm).any(axis=1)
+                wrong = (spoiled.positions_mm != evidence.positions_mm).any(axis=1)
                 kinds[kind].append((spoiled.positions_mm, shown.positions_mm, first.flagged, truth.positions_mm, scale, wrong))
         for kind, pixels, points in (
             ("upside down", image.pixels[::-1, ::-1], np.array([w - 1, h - 1]) - truth.positions_mm),
@@ -211,27 +211,27 @@ def confusions(data: Path, runs: Path) -> dict:
             turned = model.case(image_id, Image(image.geometry, np.ascontiguousarray(pixels)))
             alone = model.detect(turned)
             flagged = model.suggest(alone, geometry).flagged
-            shown = model.suggest(model.look(turned), geometry).landmarks
+            shown = model.suggest(model.assess(turned)[0], geometry).landmarks
             everywhere = np.ones(len(points), bool)
             kinds[kind].append((alone.positions_mm, shown.positions_mm, flagged, points, scale, everywhere))
     return {"labels": len(hand_split(data, "train")), "confusions": {kind: _judged(rows) for kind, rows in kinds.items()}}
 
 
-def _spoiled(seen, truth: np.ndarray, kind: str, rng: np.random.Generator):
+def _spoiled(evidence, truth: np.ndarray, kind: str, rng: np.random.Generator):
     """Evidence in which some landmarks were found elsewhere, surely and without a second candidate."""
     from dataclasses import replace
 
     from landmarklabel.inference.evidence import Candidates
 
-    places = seen.positions_mm.copy()
+    places = evidence.positions_mm.copy()
     if kind == "neighbouring finger":
         a = int(rng.integers(4))
         places[FINGERS[a]] = places[FINGERS[a + 1 if a < 3 else 2]] + rng.normal(size=(4, 2)) * 3
     else:
         some = rng.permutation(len(places))[: len(places) // 2]
         places[some] = rng.uniform(truth.min(axis=0), truth.max(axis=0), (len(some), 2))
-    candidates = Candidates(places[:, None], np.ones((len(places), 1)), seen.covariance_mm2[:, None])
-    return replace(seen, positions_mm=places, candidates=candidates, maps=None)
+    candidates = Candidates(places[:, None], np.ones((len(places), 1)), evidence.covariance_mm2[:, None])
+    return replace(evidence, positions_mm=places, candidates=candidates, maps=None)
 
 
 def _judged(rows: list) -> dict:
@@ -255,22 +255,23 @@ def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
     import accuracy
 
     from landmarklabel.inference.calibration import conformal_quantile
-    from landmarklabel.training.fit import LOOSE
+    from landmarklabel.inference.configuration import CalibrationConfig
 
     accuracy.hands_cv(data, runs.parent / "hands_cv")
-    decided, truth, scale = _out_of_fold(data, runs.parent / "hands_cv" / "scn_default", LOOSE)
-    off = {x: np.stack([e.positions_mm - t for e, t in zip(decided[x], truth, strict=True)]) for x in LOOSE}
+    inflations, level = CalibrationConfig().prior_inflations, CalibrationConfig().level
+    decided, truth, scale = _out_of_fold(data, runs.parent / "hands_cv" / "scn_default", inflations)
+    off = {x: np.stack([e.positions_mm - t for e, t in zip(decided[x], truth, strict=True)]) for x in inflations}
     rng, ours, plain = np.random.default_rng(0), [], []
     for _ in range(splits):
         known, new = np.array_split(rng.permutation(len(truth)), 2)
-        prior_inflation = min(LOOSE, key=lambda x: np.nanmean(np.linalg.norm(off[x][known], axis=2)))
+        prior_inflation = min(inflations, key=lambda x: np.nanmean(np.linalg.norm(off[x][known], axis=2)))
         ours.append(
             _regions_hold(
                 [decided[prior_inflation][i] for i in known], [decided[prior_inflation][i] for i in new], truth, scale, known, new
             )
         )
         error = np.nan_to_num(off[prior_inflation]) * scale[:, None, None]
-        plain.append(_plain_ellipses(error[known], error[new], conformal_quantile))
+        plain.append(_plain_ellipses(error[known], error[new], lambda scores: conformal_quantile(scores, level)))
     names = ("per_landmark", "whole_case", "mean_area_mm2", "median_area_mm2")
     return {
         "splits": splits,
@@ -280,25 +281,26 @@ def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
     }
 
 
-def _out_of_fold(data: Path, folder: Path, looseness) -> tuple[dict, list, np.ndarray]:
-    """What the models decide on the cases they have not seen, for each looseness; the truth; mm a pixel."""
+def _out_of_fold(data: Path, folder: Path, inflations) -> tuple[dict, list, np.ndarray]:
+    """What the models decide on the cases they have not seen, for each inflation of the prior; the truth; mm a pixel."""
     from dataclasses import replace
 
-    from landmarklabel.inference.calibration import NEVER_ABSENT, Calibration
-    from landmarklabel.inference.model import load_model, read_record
+    from landmarklabel.inference.calibration import Calibration
+    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
 
     hands, truth, scale = _hands(data), [], []
-    decided: dict[float, list] = {x: [] for x in looseness}
+    decided: dict[float, list] = {x: [] for x in inflations}
     for fold in range(5):
         model = load_model(folder / f"model{fold}")
-        model.calibration = Calibration(presence_threshold=NEVER_ABSENT)
+        model.calibrate(Calibration(presence_threshold=model.config.calibration.never_absent_threshold))
         for image_id in read_record(folder / f"model{fold}")["valid_ids"]:
             case = model.case(image_id, read_image(data / "hand_xray" / "images" / f"{image_id}.jpg", 2))
-            seen = model.look(case)
-            for prior_inflation in looseness:
-                model.calibration = replace(model.calibration, prior_inflation=prior_inflation)
-                decided[prior_inflation].append(model.suggest(seen, case.image.geometry).decided)
+            evidence = model.assess(case)[0]
+            for prior_inflation in inflations:
+                model.calibrate(replace(model.calibration, prior_inflation=prior_inflation))
+                decided[prior_inflation].append(model.suggest(evidence, case.image.geometry).final_evidence)
             truth.append(hands[image_id][1].positions_mm)
             scale.append(hands[image_id][1].scaled_to_mm())
     return decided, truth, np.array(scale)
@@ -310,7 +312,7 @@ def _regions_hold(
     """Shares of landmarks and of cases inside their regions, mean and median area in mm^2."""
     from scipy.stats import chi2
 
-    from landmarklabel.inference.calibration import LEVEL, fit_calibration, fit_regions
+    from landmarklabel.inference.calibration import fit_calibration, fit_regions
 
     known_truth = [truth[i] for i in known]
     states = [np.ones(len(t), int) for t in known_truth]
@@ -319,10 +321,10 @@ def _regions_hold(
     for seen, i in zip(new_seen, new, strict=True):
         covariance, _ = calibration.region(seen, calibration.expected_error_mm(seen))
         error = truth[i] - seen.positions_mm
-        far = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(covariance), error) / chi2.ppf(LEVEL, 2))
+        far = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(covariance), error) / chi2.ppf(calibration.level, 2))
         inside.append((far <= 1)[np.isfinite(far)].mean())
         whole.append(np.nanmax(far) <= calibration.case_factor)
-        areas.append(np.pi * chi2.ppf(LEVEL, 2) * np.sqrt(np.linalg.det(covariance)) * scale[i] ** 2)
+        areas.append(np.pi * chi2.ppf(calibration.level, 2) * np.sqrt(np.linalg.det(covariance)) * scale[i] ** 2)
     return float(np.mean(inside)), float(np.mean(whole)), float(np.mean(areas)), float(np.median(areas))
 
 

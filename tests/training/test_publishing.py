@@ -83,7 +83,7 @@ def test_a_first_model_and_an_unmeasurable_one_go_live():
     assert unmeasured.publish and unmeasured.reason.startswith("unvalidated")
 
 
-# ------------------------------------------------------------------ the shelf
+# ------------------------------------------------------------------ the registry
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def finish(registry, content):
     (registry.candidate / "model.json").write_text(content, encoding="utf-8")
 
 
-def test_an_empty_shelf(registry):
+def test_an_empty_registry(registry):
     assert registry.live() is None and registry.versions() == [] and registry.record() == {"version": 0, "history": []}
     with pytest.raises(NotFound, match=r"no version 0 to go back to; stored: \[\]"):
         registry.roll_back()
@@ -192,8 +192,8 @@ def test_an_error_lets_go_of_the_lock(registry):
 
 HOLD = """
 import sys, time
-from landmarklabel.training.publishing import ModelShelf
-with ModelShelf(sys.argv[1]).training_lock():
+from landmarklabel.training.publishing import ModelRegistry
+with ModelRegistry(sys.argv[1]).training_lock():
     print("held", flush=True)
     time.sleep(600)
 """
