@@ -12,6 +12,7 @@ from landmarklabel.configuration import Configuration, number, numbers
 
 PoseSd = tuple[float, float, float]
 
+
 @dataclass(frozen=True)
 class ShapeModelConfig(Configuration):
     """The shape prior: how it is learned from labelled cases, and how it is fitted to candidates.
