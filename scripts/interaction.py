@@ -367,7 +367,7 @@ def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], cor
     study.close()
     shutil.rmtree(registry.candidate, ignore_errors=True)
     shutil.copytree(model, registry.candidate)
-    registry.settle(Decision(True, "to be timed"))
+    registry.finalize_candidate(Decision(True, "to be timed"))
     (folder.parent / f"{task.name}.json").write_text(json.dumps(task.to_json()), encoding="utf-8")
     spent, before = [], os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})  # the server inherits it

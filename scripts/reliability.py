@@ -218,7 +218,7 @@ class _Served(_Server):
         registry = ModelRegistry(study.models_dir / "scn")
         config = FitConfig(find_preset("scn", 2), Budget(steps=60))
         fit(self.task, load_cases(study, study.labelled()), [], config, registry.candidate)
-        registry.settle(Decision(True, "for the soak"))
+        registry.finalize_candidate(Decision(True, "for the soak"))
         study.close()
 
     def watch_memory(self, until: float) -> None:

@@ -129,7 +129,7 @@ class AnythingGoes(RuleBasedStateMachine):
             file.write(rest)
             file.close()
             self.said[image_id].add(value)
-            self.programs[0].look_again()
+            self.programs[0].recheck_replaced()
             label_files.CONFIG = replace(label_files.CONFIG, kept_ns=10**18 if self.half else 0)
 
     @rule(image_id=IMAGES, program=PROGRAMS, with_base=st.booleans(), edit=EDITS, whole=st.booleans())

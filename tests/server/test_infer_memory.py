@@ -28,7 +28,7 @@ def infer(tmp_path_factory):
     cases, preset = load_cases(study, material.truth), find_preset("scn", 2)
     config = FitConfig(preset, Budget(steps=4), device=torch.device("cpu"))
     fit(material.task, cases[:4], [], config, material.registry.candidate)
-    material.registry.settle(Decision(True, "for the test"))
+    material.registry.finalize_candidate(Decision(True, "for the test"))
     yield LandmarkInfer(study, preset, material.registry)
     study.close()
 

@@ -36,7 +36,7 @@ def material(tmp_path_factory) -> Material:
     study.close()
     config = FitConfig(find_preset("scn", 2), Budget(steps=2), device=torch.device("cpu"))
     fit(material.task, cases, [], config, material.registry.candidate)
-    assert material.registry.settle(Decision(True, "for the test")) == 1
+    assert material.registry.finalize_candidate(Decision(True, "for the test")) == 1
     return material
 
 

@@ -57,7 +57,7 @@ def publish_a_model(material: Material, name: str = "scn") -> None:
     registry = type(material.registry)(material.study / ".landmarklabel" / "models" / name)
     config = FitConfig(find_preset(name.replace("_", ":"), 2), Budget(steps=2), device=torch.device("cpu"))
     fit(material.task, cases, [], config, registry.candidate)
-    assert registry.settle(Decision(True, "for the test")) == 1
+    assert registry.finalize_candidate(Decision(True, "for the test")) == 1
 
 
 def free_port() -> int:

@@ -119,7 +119,7 @@ def trained(material, server) -> None:
     study.close()
     config = FitConfig(find_preset("scn", 2), Budget(steps=60), device=torch.device("cpu"))
     fit(material.task, cases[:5], cases[5:], config, material.registry.candidate)
-    assert material.registry.settle(Decision(True, "for the test")) == 1
+    assert material.registry.finalize_candidate(Decision(True, "for the test")) == 1
 
 
 def test_with_a_model_points_of_a_person_never_move_and_the_others_follow(server, material, other, trained):

@@ -81,7 +81,7 @@ def test_what_an_editor_writes_after_its_file_was_replaced_is_a_revision(study, 
         editor.flush()
         study.save("a", points(study.task, 2), base_revision=1)
         editor.write(text[50:])
-    assert study.look_again() == []
+    assert study.recheck_replaced() == []
     newest = study.history("a")[-1]
     assert (newest.number, newest.author, newest.body["unseen"]) == (3, "file", 2)
     assert same_landmarks(study.labels("a"), points(study.task, 7)) and same_landmarks(on_file(study, "a"), points(study.task, 7))
@@ -91,7 +91,7 @@ def test_what_was_replaced_and_stays_the_same_goes_after_a_while(study, monkeypa
     for value in (1, 2, 3):
         study.save("a", points(study.task, value))
     replaced = study.folder / ".landmarklabel" / "replaced"
-    assert len(list(replaced.iterdir())) == 2 and study.look_again() == []
+    assert len(list(replaced.iterdir())) == 2 and study.recheck_replaced() == []
     monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, quiet_ns=0, kept_ns=0))
     assert study.sync() == [] and list(replaced.iterdir()) == [] and len(study.history("a")) == 3
 

@@ -105,11 +105,11 @@ def test_an_empty_registry(registry):
 
 def test_publish_keep_and_roll_back(registry):
     finish(registry, "one")
-    assert registry.settle(BETTER) == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
+    assert registry.finalize_candidate(BETTER) == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
     finish(registry, "two")
-    assert registry.settle(WORSE) == 1 and not registry.candidate.exists() and registry.versions() == [1]
+    assert registry.finalize_candidate(WORSE) == 1 and not registry.candidate.exists() and registry.versions() == [1]
     finish(registry, "three")
-    assert registry.settle(BETTER) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
+    assert registry.finalize_candidate(BETTER) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
     assert registry.roll_back() == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
     assert registry.roll_back(2) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
     with pytest.raises(NotFound, match=r"no version 7 to go back to; stored: \[1, 2\]"):
@@ -124,17 +124,17 @@ def test_publish_keep_and_roll_back(registry):
 def test_a_new_version_never_takes_the_number_of_an_old_one(registry):
     for content in ("one", "two"):
         finish(registry, content)
-        registry.settle(BETTER)
+        registry.finalize_candidate(BETTER)
     registry.roll_back(1)
     finish(registry, "three")
-    assert registry.settle(BETTER) == 3 and registry.versions() == [1, 2, 3]
+    assert registry.finalize_candidate(BETTER) == 3 and registry.versions() == [1, 2, 3]
     assert (registry.folder / "versions" / "0002" / "model.json").read_text(encoding="utf-8") == "two"
 
 
 def test_the_pointer_is_replaced_in_one_step(registry, monkeypatch):
     """A crash at the moment of publishing leaves the old model live, whole."""
     finish(registry, "one")
-    registry.settle(BETTER)
+    registry.finalize_candidate(BETTER)
     finish(registry, "two")
 
     def crash(*_):
@@ -142,11 +142,11 @@ def test_the_pointer_is_replaced_in_one_step(registry, monkeypatch):
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        registry.settle(BETTER)
+        registry.finalize_candidate(BETTER)
     monkeypatch.undo()
     assert registry.record()["version"] == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
     finish(registry, "three")
-    assert registry.settle(BETTER) == 3 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
+    assert registry.finalize_candidate(BETTER) == 3 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
     assert [p.name for p in registry.folder.iterdir() if p.name.startswith(".")] == []
 
 
@@ -154,7 +154,7 @@ def test_the_pointer_is_replaced_in_one_step(registry, monkeypatch):
                                   '{"version": "../../x", "history": []}', "\x00\xff", "[" * 100_000])  # fmt: skip
 def test_a_damaged_pointer_is_refused_by_text(registry, text):
     finish(registry, "one")
-    registry.settle(BETTER)
+    registry.finalize_candidate(BETTER)
     registry.pointer.write_bytes(text.encode("latin-1"))
     for read in (registry.live, registry.record, registry.roll_back):
         with pytest.raises(StudyError, match=r"live\.json: damaged; delete it to start over, the versions stay"):
@@ -164,7 +164,7 @@ def test_a_damaged_pointer_is_refused_by_text(registry, text):
 def test_history_does_not_grow_for_ever(registry):
     registry.folder.mkdir(parents=True)
     registry.pointer.write_text(json.dumps({"version": 0, "history": [{}] * 700}), encoding="utf-8")
-    registry.settle(WORSE)
+    registry.finalize_candidate(WORSE)
     assert len(registry.record()["history"]) == 500 and registry.record()["history"][-1]["what"] == "kept"
 
 

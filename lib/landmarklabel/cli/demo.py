@@ -124,12 +124,12 @@ class Clock:
         return until * self.minutes - self.used
 
 
-def demo(a: argparse.Namespace) -> int:
+def demo(args: argparse.Namespace) -> int:
     """Play the annotator in a 2D and a 3D study, then write the report; 1 where a study could not be played to its end."""
-    if not a.minutes > 0:
+    if not args.minutes > 0:
         raise StudyError("--minutes must be positive")
-    out = _empty_folder(Path(a.out).absolute())
-    clock, played, failed, stopped = Clock(a.minutes, time.monotonic()), [], {}, False
+    out = _empty_folder(Path(args.out).absolute())
+    clock, played, failed, stopped = Clock(args.minutes, time.monotonic()), [], {}, False
     with _stopped_like_ctrl_c():
         try:
             for plan in PLANS:
@@ -138,7 +138,7 @@ def demo(a: argparse.Namespace) -> int:
             stopped = True
             print("\nstopped: no server and no training is left running")
         _conclude(out, played, failed, clock)
-        if a.keep and played and not stopped:
+        if args.keep and played and not stopped:
             _keep(out, played[-1].plan)
     return 130 if stopped else int(bool(failed))
 

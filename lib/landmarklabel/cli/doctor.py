@@ -27,10 +27,10 @@ _SEE = "mend or remove these files"
 _PACKAGES = ["landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors"]
 
 
-def doctor(a: argparse.Namespace) -> int:
+def doctor(args: argparse.Namespace) -> int:
     """Print the checks; exit code 1 when one failed."""
-    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk(), *(_study(a) if a.study else ())]
-    if a.json:
+    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk(), *(_study(args) if args.study else ())]
+    if args.json:
         print(json.dumps({"ok": all(c["ok"] for c in checks), "checks": checks}, indent=1))
     else:
         for check in checks:
@@ -89,12 +89,12 @@ def _disk() -> dict:
     return _check("disk", free > 2, f"{free:.0f} GiB free here", "free some space: models and revisions need it")
 
 
-def _study(a: argparse.Namespace) -> list[dict]:
+def _study(args: argparse.Namespace) -> list[dict]:
     """Images, points, label files, revisions and audit trail of a study."""
-    folder, url = Path(a.study), a.store
+    folder, url = Path(args.study), args.store
     own = folder / ".landmarklabel"
     if not own.is_dir():
-        raise StudyError(f"{a.study}: no study (it has no folder .landmarklabel)")
+        raise StudyError(f"{args.study}: no study (it has no folder .landmarklabel)")
     if url is None and not (own / "revisions.sqlite").is_file():
         return [_check("revisions", False, "no database", "give --store URL, or restore .landmarklabel/revisions.sqlite")]
     revisions = RevisionStore(url or URL.create("sqlite", database=str(own.absolute() / "revisions.sqlite")))

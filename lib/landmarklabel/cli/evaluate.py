@@ -21,20 +21,20 @@ from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
 
-def evaluate(a: argparse.Namespace) -> None:
+def evaluate(args: argparse.Namespace) -> None:
     """Print metrics of predictions against the truth; optionally write a report."""
-    place = Path(a.truth)
-    task = resolve_study_task(a.task, place)
+    place = Path(args.truth)
+    task = resolve_study_task(args.task, place)
     check_same_task(place, task, exactly=True)
     in_study = (place / "labels" / "final").is_dir()
-    images = find_images([a.images or place]).paths if a.images or in_study else {}
+    images = find_images([args.images or place]).paths if args.images or in_study else {}
     truth, remarks = _truth(place, task, images)
-    predicted, notes = read_markups_folder(a.predictions, task, images), read_notes(a.predictions)
+    predicted, notes = read_markups_folder(args.predictions, task, images), read_notes(args.predictions)
     both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
     if not both:
-        raise StudyError(f"no image of {a.predictions} has landmarks in {a.truth}")
+        raise StudyError(f"no image of {args.predictions} has landmarks in {args.truth}")
     trained_on = [i for i in both if notes.get(i, {}).get("trained_on") is True]
-    used = both if a.include_training else [i for i in both if i not in set(trained_on)]
+    used = both if args.include_training else [i for i in both if i not in set(trained_on)]
     if not used:
         raise StudyError(
             f"all {len(both)} images were used to train the model that predicted them: how well it finds landmarks shows on "
@@ -45,18 +45,18 @@ def evaluate(a: argparse.Namespace) -> None:
     metrics = summarize(list(pairs.values()), unit=unit)
     metrics["training_images"] = trained_on
     missing = sorted(i for i, x in truth.items() if x.defined.any() and i not in predicted)
-    for text in [*remarks, *_remarks(a, len(predicted) - len(both), trained_on, missing)]:
+    for text in [*remarks, *_remarks(args, len(predicted) - len(both), trained_on, missing)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    if a.report:
+    if args.report:
         from landmarklabel.report.evaluation import write_evaluation
 
-        write_evaluation(a.report, task, pairs, metrics, images)
-    if a.json:
+        write_evaluation(args.report, task, pairs, metrics, images)
+    if args.json:
         print(json.dumps(metrics, allow_nan=False))
     else:
         print(f"{metrics['n_images']} images: {metrics_line(metrics)}")
-        if a.report:
-            print(f"report: {a.report}")
+        if args.report:
+            print(f"report: {args.report}")
 
 
 def _truth(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:
@@ -79,13 +79,13 @@ def _unit(image_id: str, images: Mapping[str, Path], notes: Mapping[str, dict]) 
     return image_unit(images[image_id]) if image_id in images else "mm"
 
 
-def _remarks(a: argparse.Namespace, without_truth: int, trained_on: list[str], missing: list[str]) -> list[str]:
+def _remarks(args: argparse.Namespace, without_truth: int, trained_on: list[str], missing: list[str]) -> list[str]:
     remarks = [f"{without_truth} predicted images have no truth"] if without_truth else []
     if missing:
         remarks.append(f"{len(missing)} images of the truth have no prediction and do not count: {listed(missing)}")
     if trained_on:
         some = listed(trained_on)
-        what = "are among these" if a.include_training else "are left out (--include-training has them)"
+        what = "are among these" if args.include_training else "are left out (--include-training has them)"
         remarks.append(f"{len(trained_on)} images that the model was trained on {what}: {some}")
     return remarks
 

@@ -58,53 +58,59 @@ class Labels:
         return [g if isinstance(g.points, LandmarkSet) else g._replace(points=g.points.on(about.geometry)) for g in given]
 
 
-def read_labels(a: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
+def read_labels(args: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
     """Read the layout that was given, and find the image of every label."""
-    long = bool(a.table) and is_long(first_row(a.table), task.dims)
-    for option, of, fits in (("annotators", "--isbi or a long --table", a.isbi or long), ("rule", "--masks", a.masks)):
-        if getattr(a, option) and not fits:
+    long = bool(args.table) and is_long(first_row(args.table), task.dims)
+    for option, of, fits in (("annotators", "--isbi or a long --table", args.isbi or long), ("rule", "--masks", args.masks)):
+        if getattr(args, option) and not fits:
             raise UsageError(f"--{option} goes with {of} only")
-    if not 0 <= a.allow_outside < math.inf:
-        raise UsageError(f"--allow-outside {a.allow_outside} must be a distance, 0 or more")
-    named = a.markups or a.monailabel or a.cl_detection or long or (a.table and is_named(first_row(a.table), task.dims))
-    if a.names and not named:
+    if not 0 <= args.allow_outside < math.inf:
+        raise UsageError(f"--allow-outside {args.allow_outside} must be a distance, 0 or more")
+    named = (
+        args.markups
+        or args.monailabel
+        or args.cl_detection
+        or long
+        or (args.table and is_named(first_row(args.table), task.dims))
+    )
+    if args.names and not named:
         raise UsageError(
             "--names goes with --markups, --monailabel, --cl-detection and tables whose columns or rows name landmarks"
         )
-    labels = _read(a, read_names(a.names, task), images, long)
+    labels = _read(args, read_names(args.names, task), images, long)
     _match_lost_zeros(labels, images)
     return labels
 
 
-def _read(a: argparse.Namespace, names: NameMap, images: dict[str, Path], long: bool) -> Labels:
+def _read(args: argparse.Namespace, names: NameMap, images: dict[str, Path], long: bool) -> Labels:
     task = names.task
-    if a.isbi:
-        files = {path.name for folder in a.isbi for path in Path(folder).glob("*.txt")}
-        return Labels(_isbi(a.isbi, a.annotators or "mean", task), files=files)
-    if a.voxels:
-        files = text_files(a.voxels)  # beside the images there may be other texts; they only count as without image
-        points = read_voxels(a.voxels, {i: path for i, path in files.items() if i in images}, task)
+    if args.isbi:
+        files = {path.name for folder in args.isbi for path in Path(folder).glob("*.txt")}
+        return Labels(_isbi(args.isbi, args.annotators or "mean", task), files=files)
+    if args.voxels:
+        files = text_files(args.voxels)  # beside the images there may be other texts; they only count as without image
+        points = read_voxels(args.voxels, {i: path for i, path in files.items() if i in images}, task)
         read = {path.name for path in files.values()}
         return Labels({i: [Given("import", points[i])] if i in points else [] for i in files}, files=read)
-    if a.masks:
-        if not a.rule:
+    if args.masks:
+        if not args.rule:
             raise UsageError("--masks needs --rule centroid or --rule extremes")
-        masks = followed(find_images([a.masks]).paths, "masks")
-        return _of_one(read_masks(a.masks, masks, task, a.rule))
+        masks = followed(find_images([args.masks]).paths, "masks")
+        return _of_one(read_masks(args.masks, masks, task, args.rule))
     if long:
-        return _long(a.table, a.annotators, names)
-    if a.table:
-        sets = read_table(a.table, names.columns_task(first_row(a.table)))
-        return _of_one({i: names.to_task(x, f"{a.table}, {i}") for i, x in sets.items()})
-    if a.markups:
-        found, sets = find_label_files(a.markups), read_markups_folder(a.markups, task, images, names)
-        beside = {path.name for path in images.values()} if Path(a.markups).resolve() == Path(a.images).resolve() else set()
-        left_out = [f"left out of {a.markups}: {n} ({why})" for n, why in found.left_out.items() if n not in beside]
+        return _long(args.table, args.annotators, names)
+    if args.table:
+        sets = read_table(args.table, names.columns_task(first_row(args.table)))
+        return _of_one({i: names.to_task(x, f"{args.table}, {i}") for i, x in sets.items()})
+    if args.markups:
+        found, sets = find_label_files(args.markups), read_markups_folder(args.markups, task, images, names)
+        beside = {path.name for path in images.values()} if Path(args.markups).resolve() == Path(args.images).resolve() else set()
+        left_out = [f"left out of {args.markups}: {n} ({why})" for n, why in found.left_out.items() if n not in beside]
         return Labels(_of_one(sets).of, left_out, files={path.name for path in found.paths.values()})
-    if a.monailabel:
-        return _monailabel(a.monailabel, names)
-    if a.cl_detection:
-        stack = read_stack(a.cl_detection)
+    if args.monailabel:
+        return _monailabel(args.monailabel, names)
+    if args.cl_detection:
+        stack = read_stack(args.cl_detection)
         return _of_one({i: names.to_task(x, str(stack.points)) for i, x in stack.landmarks(names.files_task()).items()})
     return Labels(asked=False)
 
@@ -215,23 +221,23 @@ def _match_lost_zeros(labels: Labels, images: dict[str, Path]) -> None:
     bare: dict[str, list[str]] = {}
     for image_id in images:
         bare.setdefault(image_id.lstrip("0") or "0", []).append(image_id)
-    lost = {}
+    full_id_of = {}
     for short in labels.of:
         if short not in images and len(full := bare.get(short.lstrip("0") or "0", [])) == 1 and full[0] not in labels.of:
-            lost[short] = full[0]
+            full_id_of[short] = full[0]
     for short in [s for s in labels.of if s not in images and re.fullmatch(r"\d+\.0", s)]:  # as a spreadsheet writes the number
         whole = short.removesuffix(".0")
         full = [whole] if whole in images else bare.get(whole.lstrip("0") or "0", [])
         if len(full) == 1 and full[0] not in labels.of:
-            lost[short] = full[0]
-    if not lost:
+            full_id_of[short] = full[0]
+    if not full_id_of:
         return
-    twice = sorted(s for s, full in lost.items() if list(lost.values()).count(full) > 1)
+    twice = sorted(s for s, full in full_id_of.items() if list(full_id_of.values()).count(full) > 1)
     if twice:
-        raise LandmarkFileError("ids", [f"{', '.join(twice)} would all be image {lost[twice[0]]}: keep one of them"])
-    for short, full in lost.items():
+        raise LandmarkFileError("ids", [f"{', '.join(twice)} would all be image {full_id_of[twice[0]]}: keep one of them"])
+    for short, full in full_id_of.items():
         labels.of[full] = labels.of.pop(short)
-    short, full = next(iter(lost.items()))
+    short, full = next(iter(full_id_of.items()))
     labels.remarks.append(
-        f"{len(lost)} ids have lost leading zeros, as a spreadsheet does: {short} was taken for image {full}, and so on"
+        f"{len(full_id_of)} ids have lost leading zeros, as a spreadsheet does: {short} was taken for image {full}, and so on"
     )

@@ -40,52 +40,52 @@ class _Account:
         self.remarks.setdefault(text, []).append(image_id)
 
 
-def import_study(a: argparse.Namespace) -> None:
+def import_study(args: argparse.Namespace) -> None:
     """Copy images and landmarks into a study; what is already there and equal is left alone."""
-    task = resolve_study_task(a.task, a.study, url=a.store)
-    check_same_task(a.study, task)
+    task = resolve_study_task(args.task, args.study, url=args.store)
+    check_same_task(args.study, task)
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as unpacked:
-        _import_found(a, task, _images(a, Path(unpacked)))
+        _import_found(args, task, _images(args, Path(unpacked)))
 
 
-def _images(a: argparse.Namespace, unpacked: Path) -> Found:
+def _images(args: argparse.Namespace, unpacked: Path) -> Found:
     """The images that were named; those of a stack are written to ``unpacked``."""
-    if a.cl_detection and a.images:
+    if args.cl_detection and args.images:
         raise UsageError("--cl-detection brings its images along: leave --images out")
-    if a.images:
-        return find_images([a.images])
-    if a.monailabel:
-        return Found(read_datastore(a.monailabel).images)
-    if a.cl_detection:
+    if args.images:
+        return find_images([args.images])
+    if args.monailabel:
+        return Found(read_datastore(args.monailabel).images)
+    if args.cl_detection:
         found = Found()
-        found.paths.update(unpack_images(read_stack(a.cl_detection), unpacked, found.left_out))
+        found.paths.update(unpack_images(read_stack(args.cl_detection), unpacked, found.left_out))
         return found
     raise UsageError("import needs --images DIR, or --monailabel DIR or --cl-detection DIR, which bring their images along")
 
 
-def _import_found(a: argparse.Namespace, task: LandmarkTask, found: Found) -> None:
-    images, place = found.paths, a.images or a.monailabel or a.cl_detection
-    labels = read_labels(a, task, images)
-    if a.only:
-        wanted = set(read_ids(a.only))
+def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found) -> None:
+    images, place = found.paths, args.images or args.monailabel or args.cl_detection
+    labels = read_labels(args, task, images)
+    if args.only:
+        wanted = set(read_ids(args.only))
         if missing := sorted(wanted - set(images)):
             raise StudyError(f"--only names {len(missing)} images that are not in {place}, for example {missing[0]!r}")
         images = {i: p for i, p in images.items() if i in wanted}
     _say(_left_out(found, labels, place))
     if not images:
         raise StudyError(f"no images in {place}" + (", see above" if found.left_out else ""))
-    homeless = sorted(set(labels.of) - set(images)) if not a.only else []
-    if a.complete:
+    homeless = sorted(set(labels.of) - set(images)) if not args.only else []
+    if args.complete:
         _check_complete(images, labels, homeless)
-    if a.preview:
-        _preview(a, task, images, labels, homeless)
+    if args.preview:
+        _preview(args, task, images, labels, homeless)
         return
-    study, account = Study(a.study, task, a.store), _Account()
+    study, account = Study(args.study, task, args.store), _Account()
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
-        _import_one(study, image_id, path, labels, account, a)
-    print(_summary(a.study, study, images, labels, account))
-    _say([*labels.remarks, *account.refused, *_grouped(account.remarks), *_remarks(a, study, homeless, labels, account)])
+        _import_one(study, image_id, path, labels, account, args)
+    print(_summary(args.study, study, images, labels, account))
+    _say([*labels.remarks, *account.refused, *_grouped(account.remarks), *_remarks(args, study, homeless, labels, account)])
     study.close()
     if account.refused or account.corrected:
         what = [f"{len(account.refused)} of {len(images)} images"] if account.refused else []
@@ -93,7 +93,7 @@ def _import_found(a: argparse.Namespace, task: LandmarkTask, found: Found) -> No
         raise StudyError(f"{' and '.join(what)} were not imported, see above")
 
 
-def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str]) -> None:
+def _preview(args: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str]) -> None:
     from landmarklabel.report.contact_sheet import write_contact_sheet
 
     def seen(image_id: str) -> tuple[LandmarkSet | None, str]:
@@ -103,29 +103,29 @@ def _preview(a: argparse.Namespace, task: LandmarkTask, images: dict, labels: La
             return None, ""
         try:
             for one in given:
-                check_inside(one.points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+                check_inside(one.points, about.geometry, f"landmarks of {image_id}", args.allow_outside)
         except LandmarkLabelError as error:
             return given[-1].points, str(error)
         return given[-1].points, ""
 
     remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else [])]
-    faults = write_contact_sheet(a.preview, task, followed(images, "preview"), seen, remarks)
+    faults = write_contact_sheet(args.preview, task, followed(images, "preview"), seen, remarks)
     _say([*remarks, *faults])
-    print(f"{a.preview}: {len(images)} images; nothing was imported")
+    print(f"{args.preview}: {len(images)} images; nothing was imported")
     if faults:
         raise StudyError(f"{len(faults)} of {len(images)} images would not be imported, see above")
 
 
-def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account: _Account, a: argparse.Namespace) -> None:
+def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account: _Account, args: argparse.Namespace) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
         for one in given:
-            check_inside(one.points, about.geometry, f"landmarks of {image_id}", a.allow_outside)
+            check_inside(one.points, about.geometry, f"landmarks of {image_id}", args.allow_outside)
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
-        saved = _save_or_leave(study, image_id, given, a.replace)
+        saved = _save_or_leave(study, image_id, given, args.replace)
         if saved is None:
             account.corrected.append(image_id)
         else:
@@ -178,13 +178,13 @@ def _say(texts: list[str]) -> None:
         print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
 
 
-def _remarks(a: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
+def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
     """What was not done as the files say, one text a kind."""
     remarks = [f"{len(homeless)} labels have no image, for example {listed(homeless)}"] if homeless else []
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(
             f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "
-            f"look at them, then submit their points or say: landmarklabel study keep-labels {a.study} {changed[0]}"
+            f"look at them, then submit their points or say: landmarklabel study keep-labels {args.study} {changed[0]}"
         )
     if account.corrected:
         remarks.append(

@@ -19,25 +19,25 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study_task import check_same_task
 
 
-def predict(a: argparse.Namespace) -> int:
+def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
     from landmarklabel.inference.model import load_model, read_record
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores
 
     use_all_cores()
-    found = find_images(a.images)
+    found = find_images(args.images)
     images = found.paths
     for name, why in found.left_out.items():
         print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
     if not images:
-        raise StudyError(f"no images in {', '.join(a.images)}")
-    record, model = read_record(a.model), load_model(a.model, device=choose_device(a.device))
-    for place in a.images:
+        raise StudyError(f"no images in {', '.join(args.images)}")
+    record, model = read_record(args.model), load_model(args.model, device=choose_device(args.device))
+    for place in args.images:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
     failed, kept = [], []
-    with PredictionFolder(a.out, _hash(record)) as folder:
+    with PredictionFolder(args.out, _hash(record)) as folder:
         folder.check(TABLE)
         folder.check(LONG_TABLE)
         for image_id, path in followed(images, "predict"):

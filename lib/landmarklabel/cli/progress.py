@@ -19,10 +19,10 @@ def followed(items: Mapping[str, T], what: str) -> Iterator[tuple[str, T]]:
     if sys.stderr.isatty():
         yield from tqdm(items.items(), desc=what, unit="image")
         return
-    begun, told = time.monotonic(), 0
+    begun, last_tenth = time.monotonic(), 0
     for count, pair in enumerate(items.items(), 1):
         yield pair
         tenth, seconds = 10 * count // len(items), time.monotonic() - begun
-        if tenth > told and seconds > CONFIG.short_s:
-            told = tenth
+        if tenth > last_tenth and seconds > CONFIG.short_s:
+            last_tenth = tenth
             print(f"{what}: {count} of {len(items)} images, {seconds:.0f} s", file=sys.stderr, flush=True)

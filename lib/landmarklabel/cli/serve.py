@@ -21,36 +21,37 @@ _MAIN = '"""Made by landmarklabel serve."""\n\nfrom landmarklabel.server.app imp
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
 
 
-def serve(a: argparse.Namespace) -> int:
+def serve(args: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
-    _check_safe(a)
-    check_free(a.host, a.port)  # before anything slow
-    task = resolve_study_task(a.task, a.studies)
-    check_same_task(a.studies, task)
-    if Path(a.studies).exists() and not Path(a.studies).is_dir():
-        raise StudyError(f"{a.studies} is not a folder")
-    conf = _conf(a)
-    conf["models"] = a.models or live_models(Path(a.studies), task.dims)
+    _check_safe(args)
+    check_free(args.host, args.port)  # before anything slow
+    task = resolve_study_task(args.task, args.studies)
+    check_same_task(args.studies, task)
+    if Path(args.studies).exists() and not Path(args.studies).is_dir():
+        raise StudyError(f"{args.studies} is not a folder")
+    conf = _conf(args)
+    conf["models"] = args.models or live_models(Path(args.studies), task.dims)
     resolve_models(conf["models"], task.dims)
     os.environ |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    app = app_folder(Path(a.studies))
+    app = app_folder(Path(args.studies))
     sys.argv = [
-        "monailabel", "start_server", "--app", str(app), "--studies", str(a.studies), "--host", a.host, "--port", str(a.port),
+        "monailabel", "start_server", "--app", str(app), "--studies", str(args.studies),
+        "--host", args.host, "--port", str(args.port),
         *(word for name, value in conf.items() for word in ("--conf", name, value)),
-        *(("--ssl_certfile", a.certificate, "--ssl_keyfile", a.key) if a.certificate else ()),
+        *(("--ssl_certfile", args.certificate, "--ssl_keyfile", args.key) if args.certificate else ()),
     ]  # fmt: skip
     _run_quietly()
     return 0
 
 
-def _conf(a: argparse.Namespace) -> dict[str, str]:
+def _conf(args: argparse.Namespace) -> dict[str, str]:
     """The settings that were given, checked as the server checks them."""
-    given = {name: str(value) for name in SETTINGS if (value := getattr(a, name)) is not None}
-    if a.insecure:
+    given = {name: str(value) for name in SETTINGS if (value := getattr(args, name)) is not None}
+    if args.insecure:
         given["insecure"] = "true"
     ServerSettings.of(given, lambda name: f"--{name.replace('_', '-')}")
-    if a.task:
-        given["task"] = str(Path(a.task).resolve()) if Path(a.task).is_file() else a.task
+    if args.task:
+        given["task"] = str(Path(args.task).resolve()) if Path(args.task).is_file() else args.task
     return given
 
 
@@ -63,26 +64,26 @@ def _run_quietly() -> None:
         Main(logging.WARNING, ["start_server"]).run()
 
 
-def _check_safe(a: argparse.Namespace) -> None:
+def _check_safe(args: argparse.Namespace) -> None:
     """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
-    if bool(a.certificate) != bool(a.key):
+    if bool(args.certificate) != bool(args.key):
         raise UsageError("--certificate and --key belong together")
-    if unreadable := [p for p in (a.certificate, a.key) if p and not Path(p).is_file()]:
+    if unreadable := [p for p in (args.certificate, args.key) if p and not Path(p).is_file()]:
         raise UsageError(f"{unreadable[0]}: no such file")
     accounts = os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true")
-    door = Tokens(a.studies).look()
+    door = Tokens(args.studies).look()
     if door.fault and not accounts:
-        raise UsageError(door.fault.replace("STUDY", str(a.studies)))
-    if a.insecure or _is_loopback(a.host):
+        raise UsageError(door.fault.replace("STUDY", str(args.studies)))
+    if args.insecure or _is_loopback(args.host):
         return
     missing = []
     if not door.needed and not accounts:
-        missing.append(f"a token (landmarklabel token new {a.studies} --name NAME --role annotator)")
-    if not a.certificate:
+        missing.append(f"a token (landmarklabel token new {args.studies} --name NAME --role annotator)")
+    if not args.certificate:
         missing.append("TLS (--certificate and --key)")
     if missing:
         raise UsageError(
-            f"--host {a.host} lets other computers in: this needs {' and '.join(missing)}; or say --insecure in a network "
+            f"--host {args.host} lets other computers in: this needs {' and '.join(missing)}; or say --insecure in a network "
             "where everybody may read and change everything"
         )
 

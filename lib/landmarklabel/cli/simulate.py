@@ -18,7 +18,7 @@ from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
 
-def clicks(a: argparse.Namespace) -> None:
+def clicks(args: argparse.Namespace) -> None:
     """Print and plot error against clicks, assisted and alone."""
     from landmarklabel.active.annotator import click_through, summarize_clicks
     from landmarklabel.inference.model import load_model
@@ -26,15 +26,15 @@ def clicks(a: argparse.Namespace) -> None:
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores
 
-    if a.clicks < 1:
-        raise UsageError(f"--clicks {a.clicks} must be at least 1")
-    task = _task(a)
+    if args.clicks < 1:
+        raise UsageError(f"--clicks {args.clicks} must be at least 1")
+    task = _task(args)
     use_all_cores()
-    model = load_model(a.model, task, choose_device(a.device))
-    if not Path(a.study).is_dir():
-        raise StudyError(f"{a.study}: no such study folder; landmarklabel import makes one")
-    study = Study(a.study, task)
-    labels = _chosen(study, a.only)
+    model = load_model(args.model, task, choose_device(args.device))
+    if not Path(args.study).is_dir():
+        raise StudyError(f"{args.study}: no such study folder; landmarklabel import makes one")
+    study = Study(args.study, task)
+    labels = _chosen(study, args.only)
     if model.prior is None:
         print("landmarklabel: the model has no shape prior: clicks move nothing else", file=sys.stderr)
     played, units = {}, set()
@@ -47,21 +47,21 @@ def clicks(a: argparse.Namespace) -> None:
         units.add(image.unit)
         played[image_id] = click_through(model, model.case(image_id, image, truth))
     if not played:
-        raise StudyError(f"{a.study}: no labelled image could be read")
-    result = summarize_clicks(list(played.values()), a.clicks, unit_of(task, units))
-    if a.report:
+        raise StudyError(f"{args.study}: no labelled image could be read")
+    result = summarize_clicks(list(played.values()), args.clicks, unit_of(task, units))
+    if args.report:
         from landmarklabel.report.clicks import write_clicks
 
-        write_clicks(a.report, task, played, result)
-    if a.json:
+        write_clicks(args.report, task, played, result)
+    if args.json:
         print(json.dumps(result, allow_nan=False))
         return
-    _print(result, a.clicks)
-    if a.report:
-        print(f"report: {a.report}")
+    _print(result, args.clicks)
+    if args.report:
+        print(f"report: {args.report}")
 
 
-def labels(a: argparse.Namespace) -> None:
+def labels(args: argparse.Namespace) -> None:
     """Print and plot error against labels for several strategies."""
     from landmarklabel.active.campaign import Campaign, summarize_campaigns
     from landmarklabel.active.strategies import STRATEGIES
@@ -71,42 +71,42 @@ def labels(a: argparse.Namespace) -> None:
     from landmarklabel.services.cases import load_cases
     from landmarklabel.training.loop import Budget, use_all_cores
 
-    task, strategies = _task(a), [s for s in a.strategies.split(",") if s]
+    task, strategies = _task(args), [s for s in args.strategies.split(",") if s]
     if unknown := [s for s in strategies if s not in STRATEGIES] or (not strategies and [""]):
         raise UsageError(f"--strategies: no strategy called {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
-    if a.seeds < 1:
-        raise UsageError(f"--seeds {a.seeds} must be at least 1")
-    if (a.minutes is not None and a.minutes <= 0) or (a.steps is not None and a.steps <= 0):
+    if args.seeds < 1:
+        raise UsageError(f"--seeds {args.seeds} must be at least 1")
+    if (args.minutes is not None and args.minutes <= 0) or (args.steps is not None and args.steps <= 0):
         raise UsageError("--minutes and --steps must be positive")
-    preset, counts = find_preset(a.model, task.dims), _counts(a.counts)
-    if not Path(a.study).is_dir():
-        raise StudyError(f"{a.study}: no such study folder; landmarklabel import makes one")
-    study = Study(a.study, task)
+    preset, counts = find_preset(args.model, task.dims), _counts(args.counts)
+    if not Path(args.study).is_dir():
+        raise StudyError(f"{args.study}: no such study folder; landmarklabel import makes one")
+    study = Study(args.study, task)
     cases = {c.image_id: c for c in load_cases(study, _chosen(study, None))}
-    tests = set(read_ids(a.valid)) if a.valid else set(split_ids(cases)[1])
+    tests = set(read_ids(args.valid)) if args.valid else set(split_ids(cases)[1])
     if unknown := sorted(tests - set(cases)):
         raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
     pool = {i: c for i, c in cases.items() if i not in tests}
     if not pool or not tests & set(cases):
-        raise StudyError(f"{a.study}: {len(pool)} labelled images to choose from and {len(tests & set(cases))} to measure on")
+        raise StudyError(f"{args.study}: {len(pool)} labelled images to choose from and {len(tests & set(cases))} to measure on")
     counts = sorted({min(n, len(pool)) for n in counts})
     use_all_cores()
-    budget = Budget(a.minutes if a.minutes or a.steps else 2.0, a.steps)
+    budget = Budget(args.minutes if args.minutes or args.steps else 2.0, args.steps)
     paths = {i: study.image_path(i) for i in pool}
-    told = lambda text: print(f"landmarklabel: {text}", file=sys.stderr)  # noqa: E731
+    report = lambda text: print(f"landmarklabel: {text}", file=sys.stderr)  # noqa: E731
     campaign = Campaign(task, pool, paths, [cases[i] for i in sorted(tests & set(cases))], preset, budget, counts)
     everything = Campaign(task, pool, paths, campaign.tests, preset, budget.times(len(counts)), [len(pool)])
-    full = everything.run("random", 0, Path(a.out) / "all", told)[len(pool)]
+    full = everything.run("random", 0, Path(args.out) / "all", report)[len(pool)]
     if full["mre_mm"] is None:
         raise StudyError("the model trained on all labels finds nothing: give it more --minutes")
     runs: dict[str, dict] = {s: {} for s in strategies}
-    for seed in range(a.seeds):
+    for seed in range(args.seeds):
         for strategy in strategies:
-            runs[strategy][seed] = campaign.run(strategy, seed, Path(a.out) / strategy / f"seed{seed}", told)
+            runs[strategy][seed] = campaign.run(strategy, seed, Path(args.out) / strategy / f"seed{seed}", report)
     result = summarize_campaigns(runs, full["mre_mm"], unit=unit_of(task, (c.image.unit for c in campaign.tests)))
-    write_json(Path(a.out) / "labels.json", result)
-    write_labels(Path(a.out) / "report.html", task, runs, result)
-    if a.json:
+    write_json(Path(args.out) / "labels.json", result)
+    write_labels(Path(args.out) / "report.html", task, runs, result)
+    if args.json:
         print(json.dumps(result, allow_nan=False))
         return
     print(f"all {len(pool)} labels: {full['mre_mm']:.2f} {result['unit']}; target {result['target_mm']:.2f} {result['unit']}")
@@ -115,12 +115,12 @@ def labels(a: argparse.Namespace) -> None:
         curve = "  ".join(f"{n}: {sum(e) / len(e):.2f}" for n, e in result["curves"][strategy] if e)
         reached = "not reached" if needed is None else f"{needed:.1f} labels, at most {worst:.1f}"
         print(f"{strategy:<10}{reached}; {result['unit']} by labels  {curve}")
-    print(f"report: {Path(a.out) / 'report.html'}")
+    print(f"report: {Path(args.out) / 'report.html'}")
 
 
-def _task(a: argparse.Namespace) -> LandmarkTask:
-    task = resolve_study_task(a.task, a.study)
-    check_same_task(a.study, task, exactly=True)
+def _task(args: argparse.Namespace) -> LandmarkTask:
+    task = resolve_study_task(args.task, args.study)
+    check_same_task(args.study, task, exactly=True)
     return task
 
 

@@ -16,11 +16,11 @@ from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
 
 
-def status(a: argparse.Namespace) -> None:
+def status(args: argparse.Namespace) -> None:
     """Print what a study holds; changes nothing but taking in hand edits."""
     from landmarklabel.services.models import answering
 
-    study = _open(a.study, a.store)
+    study = _open(args.study, args.store)
     problems, images, labelled = study.sync(), study.images(), study.labelled()
     found = {
         "study": study.folder.name,
@@ -33,7 +33,7 @@ def status(a: argparse.Namespace) -> None:
         "models": {name: model.text for name, model in answering(study).items()},
         "problems": problems,
     }
-    if a.json:
+    if args.json:
         print(json.dumps(found))
         return
     print(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D")
@@ -44,49 +44,49 @@ def status(a: argparse.Namespace) -> None:
         print(f"needs a look: {text}")
 
 
-def rename_landmark(a: argparse.Namespace) -> None:
+def rename_landmark(args: argparse.Namespace) -> None:
     """Give a landmark another name."""
-    study = _open(a.study, a.store)
-    if a.new in study.task.names:
-        raise UsageError(f"there is a landmark {a.new!r} already")
-    after = _checked(study, lambda record: study_task.renamed(record, a.old, a.new))
-    _change(a, study, after, f"{a.old!r} renamed to {a.new!r}")
+    study = _open(args.study, args.store)
+    if args.new in study.task.names:
+        raise UsageError(f"there is a landmark {args.new!r} already")
+    after = _checked(study, lambda record: study_task.renamed(record, args.old, args.new))
+    _change(args, study, after, f"{args.old!r} renamed to {args.new!r}")
 
 
-def drop_landmark(a: argparse.Namespace) -> None:
+def drop_landmark(args: argparse.Namespace) -> None:
     """Give up a landmark."""
-    study = _open(a.study, a.store)
+    study = _open(args.study, args.store)
     if len(study.task) == 1:
-        raise UsageError(f"{a.name!r} is the study's only landmark")
-    after = _checked(study, lambda record: study_task.without(record, a.name))
-    _change(a, study, after, f"{a.name!r} dropped")
+        raise UsageError(f"{args.name!r} is the study's only landmark")
+    after = _checked(study, lambda record: study_task.without(record, args.name))
+    _change(args, study, after, f"{args.name!r} dropped")
 
 
-def keep_labels(a: argparse.Namespace) -> None:
+def keep_labels(args: argparse.Namespace) -> None:
     """State that the points of changed images still hold."""
-    study = _open(a.study, a.store)
-    for image_id in a.id:
+    study = _open(args.study, args.store)
+    for image_id in args.id:
         study.image_path(image_id)
-    _ask(a, f"states that the points of {len(a.id)} images hold on the pixels they have now: {', '.join(a.id[:10])}")
-    for image_id in a.id:
+    _ask(args, f"states that the points of {len(args.id)} images hold on the pixels they have now: {', '.join(args.id[:10])}")
+    for image_id in args.id:
         revision = study_changes.keep_labels(study, image_id, author=_author())
         print(f"{image_id}: revision {revision.number} holds on the image as it is now")
 
 
-def _change(a: argparse.Namespace, study: Study, after: study_task.StudyRecord, what: str) -> None:
+def _change(args: argparse.Namespace, study: Study, after: study_task.StudyRecord, what: str) -> None:
     from landmarklabel.services.models import answering
 
     cases, models = len(study.revisions.heads()), answering(study)
     lost = f"; trained models ({', '.join(models)}) have the other names and stop answering: train again" if models else ""
-    _ask(a, f"landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
-    study_changes.change_names(study, after, author=_author(), what=what, url=a.store)
+    _ask(args, f"landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
+    study_changes.change_names(study, after, author=_author(), what=what, url=args.store)
     print(f"landmark {what}; {cases} labels have a new revision; the task is in {study_task.record_file(study.folder)}{lost}")
 
 
-def _ask(a: argparse.Namespace, what: str) -> None:
+def _ask(args: argparse.Namespace, what: str) -> None:
     """Say what will be done, and do it only where a person says yes."""
-    print(f"{a.study}: {what}", file=sys.stderr)
-    if a.yes:
+    print(f"{args.study}: {what}", file=sys.stderr)
+    if args.yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("nothing was changed: say --yes to do this")

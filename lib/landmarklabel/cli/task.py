@@ -13,22 +13,22 @@ from landmarklabel.io.tables import first_row
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
 
 
-def new_task(a: argparse.Namespace) -> None:
+def new_task(args: argparse.Namespace) -> None:
     """Write a task file."""
-    if a.example:
-        names, dims = _example(a.example)
+    if args.example:
+        names, dims = _example(args.example)
         definitions: dict[str, str] = {}
     else:
-        (names, definitions), dims = _read_names(Path(a.names)), 3
+        (names, definitions), dims = _read_names(Path(args.names)), 3
     scale = None
-    if a.scale:
+    if args.scale:
         try:
-            scale = ScaleRule(a.scale[0], a.scale[1], float(a.scale[2]))
+            scale = ScaleRule(args.scale[0], args.scale[1], float(args.scale[2]))
         except ValueError:
-            raise TaskError("--scale", [f"{a.scale[2]!r} is not a number of millimetres"]) from None
-    task = LandmarkTask(a.name, tuple(names), a.dims or dims, definitions, scale=scale)
-    write_json(a.out, task.to_json())
-    print(f"{a.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
+            raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
+    task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale)
+    write_json(args.out, task.to_json())
+    print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
 
 
 def _example(path: str) -> tuple[list[str], int]:

@@ -22,7 +22,7 @@ from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
 
 
-def train(a: argparse.Namespace) -> int:
+def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
@@ -32,47 +32,47 @@ def train(a: argparse.Namespace) -> int:
     from landmarklabel.training.publishing import ModelRegistry
 
     begun = time.monotonic()
-    task = resolve_study_task(a.task, a.study, url=a.store)
-    preset = find_preset(a.model, task.dims)
-    _check(a)
-    minutes = CONFIG.train_minutes if a.minutes is None and a.steps is None else a.minutes
+    task = resolve_study_task(args.task, args.study, url=args.store)
+    preset = find_preset(args.model, task.dims)
+    _check(args)
+    minutes = CONFIG.train_minutes if args.minutes is None and args.steps is None else args.minutes
     use_all_cores()
-    study = open_study(a.study, task, a.store)
-    material = gather(study, read_ids(a.valid) if a.valid else None)
+    study = open_study(args.study, task, args.store)
+    material = gather(study, read_ids(args.valid) if args.valid else None)
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
     registry = ModelRegistry(study.models_dir / preset.served_as)
-    folder = Path(a.out) if a.out else registry.candidate
-    device = choose_device(a.device)
-    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, device, a.resume, unlabelled=material.unlabelled)
-    if minutes is not None and not a.resume:
+    folder = Path(args.out) if args.out else registry.candidate
+    device = choose_device(args.device)
+    config = FitConfig(preset, Budget(minutes, args.steps), args.seed, device, args.resume, unlabelled=material.unlabelled)
+    if minutes is not None and not args.resume:
         config.ends_at = begun + 60 * minutes
     with ExitStack() as held:
-        if not a.no_publish:
+        if not args.no_publish:
             held.enter_context(registry.training_lock())
-        live, known = (None, ()) if a.no_publish else (live_model(study, registry, device), trained_on(registry))
+        live, known = (None, ()) if args.no_publish else (live_model(study, registry, device), trained_on(registry))
         try:
             with _Progress(preset.name) as show:
-                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not a.no_publish, known)
+                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not args.no_publish, known)
         except Cancelled:
             print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
             return 130
-        print(f"{a.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
+        print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
         if few := hardly_trained(read_record(folder)):
             print(f"landmarklabel: {few}", file=sys.stderr)
-        if not a.no_publish:
-            _offer(study, registry, Path(a.out) if a.out else None, done.decision)
+        if not args.no_publish:
+            _offer(study, registry, Path(args.out) if args.out else None, done.decision)
     study.close()
     return 0
 
 
-def _check(a: argparse.Namespace) -> None:
-    if (a.minutes is not None and not a.minutes > 0) or (a.steps is not None and a.steps < 1):
+def _check(args: argparse.Namespace) -> None:
+    if (args.minutes is not None and not args.minutes > 0) or (args.steps is not None and args.steps < 1):
         raise UsageError("--minutes and --steps must be positive")
-    if not 0 <= a.seed < 2**32:
-        raise UsageError(f"--seed {a.seed} must be from 0 to {2**32 - 1}")
-    if a.no_publish and not a.out:
+    if not 0 <= args.seed < 2**32:
+        raise UsageError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
+    if args.no_publish and not args.out:
         raise UsageError("--no-publish without --out would keep nothing: say with --out where the model goes")
 
 
@@ -80,7 +80,7 @@ def _offer(study: Study, registry, out: Path | None, decision) -> None:
     """Let the gate decide, and say what answers now."""
     from landmarklabel.services.trainings import record_published
 
-    version = registry.settle(decision) if out is None else registry.adopt(out, decision)
+    version = registry.finalize_candidate(decision) if out is None else registry.publish_copy(out, decision)
     if decision.publish:
         record_published(study, registry, version)
         print(f"published in {study.folder.name} as {registry.folder.name} version {version}: {decision.reason}")
@@ -91,16 +91,16 @@ def _offer(study: Study, registry, out: Path | None, decision) -> None:
         print(f"to have it answer all the same: landmarklabel publish {out} {study.folder}")
 
 
-def publish(a: argparse.Namespace) -> None:
+def publish(args: argparse.Namespace) -> None:
     """Make a trained model the one that answers in a study, whatever the gate would say; says what it would."""
     from landmarklabel.inference.model import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.services.trainings import compare_with_live, gather, live_model, record_published, trained_on
     from landmarklabel.training.publishing import Decision, ModelRegistry
 
-    record = read_record(a.model)
-    study = open_study(a.study, resolve_study_task(a.task, a.study, url=a.store), a.store)
-    model = load_model(a.model, study.task)
+    record = read_record(args.model)
+    study = open_study(args.study, resolve_study_task(args.task, args.study, url=args.store), args.store)
+    model = load_model(args.model, study.task)
     registry = ModelRegistry(study.models_dir / model.preset.served_as)
     with registry.training_lock():
         try:
@@ -109,7 +109,7 @@ def publish(a: argparse.Namespace) -> None:
             ).reason
         except LandmarkLabelError as error:
             said = f"not measured: {error}"
-        version = registry.adopt(Path(a.model), Decision(True, f"published by hand; {said}"))
+        version = registry.publish_copy(Path(args.model), Decision(True, f"published by hand; {said}"))
         record_published(study, registry, version)
     print(f"published in {study.folder.name} as {registry.folder.name} version {version}, by hand; {said}")
     study.close()

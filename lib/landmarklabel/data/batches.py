@@ -121,9 +121,9 @@ def with_field(plan: GridPlan, cases: Sequence[Case], margin: float) -> GridPlan
     """
     reach = np.zeros(len(plan.size))
     for case in cases:
-        middle = np.mean(case.image.geometry.bounds_mm, axis=0)
+        centre = np.mean(case.image.geometry.bounds_mm, axis=0)
         places = case.landmarks.positions_mm[landmark_state(case.landmarks) == Presence.PRESENT]
-        reach = np.maximum(reach, np.abs(places - middle).max(axis=0, initial=0.0) / plan.spacing_mm)
+        reach = np.maximum(reach, np.abs(places - centre).max(axis=0, initial=0.0) / plan.spacing_mm)
     wanted = np.ceil(2 * reach / (1 - 2 * margin) / plan.multiple).astype(int) * plan.multiple
     field = tuple(int(np.clip(w, plan.multiple, s)) for w, s in zip(wanted, plan.size, strict=True))
     return replace(plan, field=None if field == plan.size else field)

@@ -108,7 +108,7 @@ def fit_robustly(
 
     Args:
         mean, detected: (n, d) mm; NaN rows take no part.
-        weights: (n,) trust in each detection.
+        weights: (n,) of each detection.
         config: of the search; the defaults when None.
         seed: of the samples.
 
@@ -119,32 +119,37 @@ def fit_robustly(
     """
     config = config or RobustFitConfig()
     known = np.isfinite(detected).all(1) & np.isfinite(mean).all(1)
-    source, target, trust = mean[known], detected[known], np.maximum(weights[known], 1e-3)
+    source, target, weight = mean[known], detected[known], np.maximum(weights[known], 1e-3)
     size = np.sqrt(((source - source.mean(0)) ** 2).sum(1).mean())
-    best = _by_samples(source, target, trust, config.tolerance * size, config, np.random.default_rng(seed))
+    best = _by_samples(source, target, weight, config.tolerance * size, config, np.random.default_rng(seed))
     for _ in range(config.reweightings):
         residual = np.linalg.norm(best.apply(source) - target, axis=1)
         width = max(2.0 * np.median(residual), 0.01 * size)
-        best = fit_similarity(source, target, trust / (1 + (residual / width) ** 2) ** 2)
+        best = fit_similarity(source, target, weight / (1 + (residual / width) ** 2) ** 2)
     return best, np.linalg.norm(best.apply(mean) - detected, axis=1)
 
 
 def _by_samples(
-    source: np.ndarray, target: np.ndarray, trust: np.ndarray, tolerance: float, config: RobustFitConfig, rng: np.random.Generator
+    source: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    tolerance: float,
+    config: RobustFitConfig,
+    rng: np.random.Generator,
 ) -> Similarity:
     n, d = source.shape
-    best, best_cost = fit_similarity(source, target, trust), np.inf
+    best, best_cost = fit_similarity(source, target, weight), np.inf
     if n <= d:
         return best
     low, high = config.scale_range
     for _ in range(config.samples):
-        pick = rng.choice(n, d, replace=False, p=trust / trust.sum())
+        pick = rng.choice(n, d, replace=False, p=weight / weight.sum())
         ratio = _extent(target[pick]) / max(_extent(source[pick]), 1e-9)
         if not low < ratio < high:
             continue
         candidate = fit_similarity(source[pick], target[pick], np.ones(d))
         residual = np.linalg.norm(candidate.apply(source) - target, axis=1)
-        cost = (trust * np.minimum((residual / tolerance) ** 2, 1)).sum()
+        cost = (weight * np.minimum((residual / tolerance) ** 2, 1)).sum()
         if cost < best_cost:
             best, best_cost = candidate, cost
     return best

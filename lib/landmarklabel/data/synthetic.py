@@ -248,8 +248,8 @@ def _lose(limbs: list[list[list[Part]]], names: Sequence[str], fraction: float, 
     rng, left = np.random.default_rng([seed, _ABSENCE]), []
     for limb in limbs:
         at = [i for i, segment in enumerate(limb) if segment[0].name in names]
-        lost = rng.binomial(len(at), fraction)
-        left += chain.from_iterable(limb[: at[-lost]] if lost else limb)
+        removed = rng.binomial(len(at), fraction)
+        left += chain.from_iterable(limb[: at[-removed]] if removed else limb)
     return left
 
 

@@ -68,23 +68,23 @@ def _look_into(folder: Path, found: Found) -> None:
     images = [p for p in named if p.is_file() or not p.exists() or p.is_fifo()]  # what is no file is refused when it is read
     folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
     dicom = [p for p in inside if p.is_file() and p not in images and looks_like_dicom(p)]
-    apart = single_images(folder)
-    if dicom and not apart and (images or folders or len(dicom) == 1):
+    single_files = single_images(folder)
+    if dicom and not single_files and (images or folders or len(dicom) == 1):
         if len(dicom) > 1:
             raise StudyError(
                 f"{folder}: {len(dicom)} DICOM files of one series ({dicom[0].name}, …) lie beside other images; "
                 "put them into a folder of their own"
             )
-        apart = dicom
-    if dicom and not apart:  # the slices of one series, or what the reader will refuse in words
+        single_files = dicom
+    if dicom and not single_files:  # the slices of one series, or what the reader will refuse in words
         found._take(image_id_of(folder), folder)
-        apart = dicom
+        single_files = dicom
     else:
-        for path in apart:
+        for path in single_files:
             found._take(image_id_of(path) if image_suffix(path) else path.name, path)
     for path in (*images, *folders):
         found._take(image_id_of(path), path)
-    taken = {*images, *folders, *apart}
+    taken = {*images, *folders, *single_files}
     data = {_beside(header) for header in images if header.suffix.lower() in _HEADERS}
     for path in inside:
         if path not in taken and path not in data:

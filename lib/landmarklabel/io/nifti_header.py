@@ -177,8 +177,8 @@ def _affine_of_quaternion(quaternion: np.ndarray, pixdim: np.ndarray) -> np.ndar
 def _apart(sform: np.ndarray, qform: np.ndarray, size: tuple[int, ...], step: float) -> list[str]:
     """A fault where the two transforms put a corner of the image in different places."""
     corners = np.array(list(product(*((0, n - 1) for n in (*size, 1)[:3]))), float)
-    apart = corners @ (sform - qform)[:, :3].T + (sform - qform)[:, 3]
-    worst = apart[np.linalg.norm(apart, axis=1).argmax()]
+    offset = corners @ (sform - qform)[:, :3].T + (sform - qform)[:, 3]
+    worst = offset[np.linalg.norm(offset, axis=1).argmax()]
     if np.linalg.norm(worst) <= LIMITS.form_disagreement * step:
         return []
     return [

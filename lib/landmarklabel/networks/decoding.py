@@ -45,9 +45,9 @@ def decode_output(network: nn.Module, output: object, stride: int, target: Gauss
 
 
 def decode_candidates(
-    network: nn.Module, output: object, stride: int, target: GaussianTarget | None, count: int, apart: float = 3.0
+    network: nn.Module, output: object, stride: int, target: GaussianTarget | None, count: int, min_distance: float = 3.0
 ) -> list[DecodedLandmarks]:
-    """The best ``count`` places of every landmark, the likeliest first, at least ``apart`` cells from each other.
+    """The best ``count`` places of every landmark, the likeliest first, at least ``min_distance`` cells from each other.
 
     ``mass`` is the share of the whole map around each; ``presence`` is that of the first.
     """
@@ -58,12 +58,12 @@ def decode_candidates(
         if left is not None:
             one = one._replace(mass=one.mass * left, presence=decoded[0].presence)
         decoded.append(one)
-        output, share = _without(network, output, one.index, stride, apart)
+        output, share = _without(network, output, one.index, stride, min_distance)
         left = share if left is None else left * share
     return decoded
 
 
-def _without(network: nn.Module, output, index: Tensor, stride: int, apart: float) -> tuple[object, Tensor]:
+def _without(network: nn.Module, output, index: Tensor, stride: int, min_distance: float) -> tuple[object, Tensor]:
     """An output with what it says near ``index`` (b, n, d) struck out, and the share (b, n) of it that is left."""
     votes = isinstance(output, VotesOutput)
     maps = output.heatmaps if not hasattr(output, "logits") else output.logits
@@ -72,7 +72,7 @@ def _without(network: nn.Module, output, index: Tensor, stride: int, apart: floa
     places = cell_centres(shape, cell, maps.device).reshape(-1, len(shape))[None, None]
     if votes:
         places = places + network.decode(output.displacement.float()).flatten(3).transpose(2, 3)
-    near = ((places - index[:, :, None]).square().sum(-1) <= (apart * cell) ** 2).reshape(maps.shape)
+    near = ((places - index[:, :, None]).square().sum(-1) <= (min_distance * cell) ** 2).reshape(maps.shape)
     if not hasattr(output, "logits"):
         kept = maps.masked_fill(near, float(maps.min()))
         total = lambda x: (x.float() - x.min()).flatten(2).sum(-1).clamp_min(1e-12)  # noqa: E731
@@ -145,8 +145,8 @@ def _densest(weight: Tensor, votes: Tensor, width: float, most: int = 32) -> Ten
     """(b, n, d) the vote, among those of the strongest cells, that the others support most."""
     top, where = weight.topk(min(most, weight.shape[-1]), dim=-1)
     chosen = votes.gather(2, where[..., None].expand(-1, -1, -1, votes.shape[-1]))
-    apart = (chosen[:, :, :, None] - chosen[:, :, None]).square().sum(-1)
-    support = (torch.exp(-0.5 * apart / width**2) * top[:, :, None]).sum(-1)
+    distance2 = (chosen[:, :, :, None] - chosen[:, :, None]).square().sum(-1)
+    support = (torch.exp(-0.5 * distance2 / width**2) * top[:, :, None]).sum(-1)
     best = support.argmax(-1)[..., None, None].expand(-1, -1, 1, votes.shape[-1])
     return chosen.gather(2, best)[:, :, 0]
 

@@ -126,10 +126,10 @@ def decode_posterior(logits: Tensor, temperature: float, iterations: int = 4, ne
         weight = soft / torch.sqrt((cells - index[:, :, None]).square().sum(-1) + 0.25)
         index = (weight @ cells) / weight.sum(-1, keepdim=True)
     sharp = torch.softmax(logits.flatten(2).float(), -1)
-    apart = cells - index[:, :, None]
-    covariance = torch.einsum("bnp,bnpi,bnpj->bnij", sharp, apart, apart)
+    offsets = cells - index[:, :, None]
+    covariance = torch.einsum("bnp,bnpi,bnpj->bnij", sharp, offsets, offsets)
     covariance = covariance + 0.01 * torch.eye(len(shape), device=logits.device)
-    return Decoded(index, sharp.amax(-1), covariance, (sharp * (apart.square().sum(-1) <= near**2)).sum(-1))
+    return Decoded(index, sharp.amax(-1), covariance, (sharp * (offsets.square().sum(-1) <= near**2)).sum(-1))
 
 
 def _patches(maps: Tensor, start: Tensor, radius: int) -> tuple[Tensor, Tensor]:

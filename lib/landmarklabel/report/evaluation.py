@@ -184,8 +184,10 @@ def _overlays(page: Page, m: _Measured, order: Sequence[str], most: int, kind: s
 def _presence(page: Page, task: LandmarkTask, pairs: Pairs, metrics: Mapping) -> None:
     found = np.array([p.defined for p, _ in pairs.values()])
     there = np.array([t.defined for _, t in pairs.values()])
-    said, gone = (np.array([[s is Status.ABSENT for s in pair[k].status] for pair in pairs.values()]) for k in (0, 1))
-    if not (said.any() or gone.any()):
+    predicted_absent, truly_absent = (
+        np.array([[s is Status.ABSENT for s in pair[k].status] for pair in pairs.values()]) for k in (0, 1)
+    )
+    if not (predicted_absent.any() or truly_absent.any()):
         return
     presence = metrics["presence"]
     page.section("Presence")
@@ -196,7 +198,9 @@ def _presence(page: Page, task: LandmarkTask, pairs: Pairs, metrics: Mapping) ->
         ("Found, but absent", str(presence["false_present"]), "points that the truth says are not there"),
         ("Not found, but there", str(presence["false_absent"]), "said to be absent, or no answer"),
     ])  # fmt: skip
-    counts = np.stack([gone.sum(axis=0), (found & gone).sum(axis=0), (~found & there).sum(axis=0)], axis=1).tolist()
+    counts = np.stack(
+        [truly_absent.sum(axis=0), (found & truly_absent).sum(axis=0), (~found & there).sum(axis=0)], axis=1
+    ).tolist()
     rows = [[name, *row] for name, row in zip(task.names, counts, strict=True) if any(row)]
     if rows:
         page.table(["landmark", "absent in the truth", "found, but absent", "not found, but there"], rows)

@@ -62,8 +62,8 @@ class StatusPage:
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.monitor.observed()
         measured = {i: off for i, (_, off) in observed.items() if i in number and np.isfinite(off).any()}
-        told = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
-        curve = [(n, error) for n, error, _ in told]
+        observed = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
+        curve = [(n, error) for n, error, _ in observed]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
         cases.sort(key=lambda case: (_ORDER.index(case["kind"]), case["image"]))
@@ -76,7 +76,7 @@ class StatusPage:
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= LIMITS.near_mm).mean()) if known.any() else None,
             "observers": self._observers(labelled),
-            "advice": self._advice(told),
+            "advice": self._advice(observed),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
             "answers": self.answers(),
@@ -100,8 +100,8 @@ class StatusPage:
             "expected": None if seen is None else seen[1].expected_error,
         }
 
-    def _advice(self, told: list[tuple[int, float, str]]) -> Advice:
-        counts, errors, ids = zip(*told, strict=True) if told else ((), (), ())
+    def _advice(self, observed: list[tuple[int, float, str]]) -> Advice:
+        counts, errors, ids = zip(*observed, strict=True) if observed else ((), (), ())
         return advise(counts, errors, [is_validation(i) for i in ids], study_unit(self.study))
 
     def _observers(self, labelled: dict) -> tuple[ObserverError, ObserverError]:

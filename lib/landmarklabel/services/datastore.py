@@ -253,12 +253,12 @@ class StudyDatastore:
         objects = {}
         for image_id, path in self.study.images().items():
             tags = self.get_labels_by_image_id(image_id)
-            labels = {tag: {"ext": MARKUPS_SUFFIX, "info": self._told(image_id, tag)} for tag in tags}
+            labels = {tag: {"ext": MARKUPS_SUFFIX, "info": self._readable_info(image_id, tag)} for tag in tags}
             suffix = path.name[len(image_id) :] if path.is_file() else ""
             objects[image_id] = {"image": {"ext": suffix, "info": infos.get(image_id, {})}, "labels": labels}
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
-    def _told(self, image_id: str, tag: str) -> dict:
+    def _readable_info(self, image_id: str, tag: str) -> dict:
         """As ``get_label_info``; one that cannot be read must not hide the others."""
         try:
             return self.get_label_info(image_id, tag)

@@ -127,7 +127,7 @@ class PoolMonitor:
         """After a look at what may have changed behind the server's back: label files, and pixels of labelled images."""
         started = time.monotonic()
         if started >= self._next_check:
-            self.study.look_again()
+            self.study.recheck_replaced()
             self.study.verify()
             for image_id, path in self.study.images().items():
                 self._forget_if_changed(image_id, stamp(path))

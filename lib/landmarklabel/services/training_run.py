@@ -93,7 +93,7 @@ class TrainingRun:
             config.ends_at = begun + 60 * config.budget.minutes
         report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
         done = self._fit(config, material, live, report)
-        version = self.registry.settle(done.decision)
+        version = self.registry.finalize_candidate(done.decision)
         if done.decision.publish:
             record_published(self.study, self.registry, version)
         return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)

@@ -53,7 +53,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Look:
+class FileState:
     """What a label file held when it was read: its bytes (None where there was none), what they are, and when it was changed."""
 
     state: State
@@ -85,8 +85,8 @@ class Naming:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the last sync left: the file's stamp (None: look again), the newest number, and what was wrong."""
+class FileStamp:
+    """What the last sync left: the file's stamp (None: examine again), the newest number, and what was wrong."""
 
     stamp: list[int] | None
     number: int
@@ -122,18 +122,18 @@ class LabelFiles:
         """Where the image's label file is or would be. Raises UsageError for a bad id."""
         return safe_join(self.folder, image_id, MARKUPS_SUFFIX)
 
-    def take_in_edit(self, image_id: str) -> tuple[Look, Revision | None]:
+    def take_in_edit(self, image_id: str) -> tuple[FileState, Revision | None]:
         """Make a revision of what a person changed in the file; returns what the file held, and that revision if there is one."""
         for _ in range(CONFIG.write_tries):
             head = self._revisions.head(image_id)
-            look = self._look(image_id, head)
-            if not look.state.by_person:
-                return look, None
+            found = self._examine(image_id, head)
+            if not found.state.by_person:
+                return found, None
             with suppress(Conflict):
-                return look, self._save(image_id, look.landmarks, head, made_ns=look.changed_ns)
+                return found, self._save(image_id, found.landmarks, head, made_ns=found.changed_ns)
         raise StudyError(f"{self._name(image_id)} and its revisions change all the time; try again")
 
-    def show(self, image_id: str, known: Look) -> Revision | None:
+    def show(self, image_id: str, known: FileState) -> Revision | None:
         """Write the newest revision's file where ``known`` lay when it was read.
 
         Returns:
@@ -175,7 +175,7 @@ class LabelFiles:
             return aside, read_limited(aside)
         return aside, b""
 
-    def look_again(self, lock: Callable[[], AbstractContextManager]) -> list[str]:
+    def recheck_replaced(self, lock: Callable[[], AbstractContextManager]) -> list[str]:
         """Look once more at files that were replaced: what an editor wrote late becomes a revision; the rest goes.
 
         Returns:
@@ -197,10 +197,10 @@ class LabelFiles:
             data = read_limited(path)
         landmarks = None if data is None or head is None else self._readable(data, image_id, head)
         if landmarks is not None and not any(self._says(r, landmarks) for r in self._back_from(head)):
-            look, _ = self.take_in_edit(image_id)
+            found, _ = self.take_in_edit(image_id)
             head = self._revisions.head(image_id)
             self._save(image_id, landmarks, head, unseen=head.number)
-            self.show(image_id, look)
+            self.show(image_id, found)
         elif not for_good:
             return []
         elif landmarks is None and path.lstat().st_nlink == 1 and not (head and self._is_fragment(data or b"", head)):
@@ -211,71 +211,71 @@ class LabelFiles:
 
     def sync(self, images: Collection[str], lock: Callable[[], AbstractContextManager]) -> list[str]:
         """Bring files and revisions together; returns what a person has to look at, one text a file."""
-        problems = self.look_again(lock)
+        problems = self.recheck_replaced(lock)
         with lock():
             for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of an earlier version of this program that was killed
                 with suppress(OSError):
                     leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
-        seen = {}
+        stamps = {}
         for image_id in sorted(ids | (numbers.keys() & images)):
             last = before.get(image_id)
-            if last and last.stamp and last == _Seen(self._stamp(image_id), numbers.get(image_id, 0), last.problem):
-                seen[image_id] = last
+            if last and last.stamp and last == FileStamp(self._stamp(image_id), numbers.get(image_id, 0), last.problem):
+                stamps[image_id] = last
                 continue
             with lock():
-                seen[image_id] = self._settle(image_id, image_id in images, last)
-        if seen != before:
+                stamps[image_id] = self._reconcile(image_id, image_id in images, last)
+        if stamps != before:
             with suppress(OSError):  # only a memory
-                content = {"task": self._naming.task.hash, "files": {k: asdict(v) for k, v in seen.items()}}
+                content = {"task": self._naming.task.hash, "files": {k: asdict(v) for k, v in stamps.items()}}
                 write_json(self._memory, content)
-        return problems + [entry.problem for entry in seen.values() if entry.problem]
+        return problems + [entry.problem for entry in stamps.values() if entry.problem]
 
-    def _settle(self, image_id: str, has_image: bool, last: _Seen | None) -> _Seen:
+    def _reconcile(self, image_id: str, has_image: bool, last: FileStamp | None) -> FileStamp:
         try:
             stamp, head = self._stamp(image_id), self._revisions.head(image_id)
-            look = self._look(image_id, head, last)
-            problem = look.fault or None
-            if look.state.by_person:
+            found = self._examine(image_id, head, last)
+            problem = found.fault or None
+            if found.state.by_person:
                 if not has_image:
-                    return _Seen(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
-                head = self._save(image_id, look.landmarks, head, made_ns=look.changed_ns)
-            at_rest = look.state in (State.NEWEST, State.UNREADABLE) or head is None
+                    return FileStamp(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
+                head = self._save(image_id, found.landmarks, head, made_ns=found.changed_ns)
+            at_rest = found.state in (State.NEWEST, State.UNREADABLE) or head is None
             if has_image and not at_rest and stamp == self._stamp(image_id):
-                head = self.show(image_id, look) or head
+                head = self.show(image_id, found) or head
                 stamp = self._stamp(image_id)
         except LandmarkLabelError as error:
-            return _Seen(None, 0, f"{self._name(image_id)}: {error}")
+            return FileStamp(None, 0, f"{self._name(image_id)}: {error}")
         except OSError as error:
-            return _Seen(None, 0, f"{self._name(image_id)} cannot be written or read ({error.strerror or error})")
+            return FileStamp(None, 0, f"{self._name(image_id)} cannot be written or read ({error.strerror or error})")
         settled = stamp and max(stamp[:2]) < time.time_ns() - CONFIG.settled_ns
-        return _Seen(stamp if settled else None, head.number if head else 0, problem)
+        return FileStamp(stamp if settled else None, head.number if head else 0, problem)
 
-    def _look(self, image_id: str, head: Revision | None, last: _Seen | None = None) -> Look:
+    def _examine(self, image_id: str, head: Revision | None, last: FileStamp | None = None) -> FileState:
         path, data = self.path(image_id), None
         try:
             found = os.lstat(path)
         except FileNotFoundError:
-            return Look(State.MISSING)
+            return FileState(State.MISSING)
         try:
             if not stat.S_ISREG(found.st_mode):
                 raise LandmarkFileError(self._name(image_id), ["not a plain file (a link or folder); put the file itself there"])
             data = read_limited(path)
             if head and data == self._text(head).encode():
-                return Look(State.NEWEST, data)
+                return FileState(State.NEWEST, data)
             landmarks, renamed_since = self._parse(data, image_id, head)
         except LandmarkFileError as error:
             fragment = head and data is not None and self._is_fragment(data, head)
-            return Look(State.FRAGMENT, data) if fragment else Look(State.UNREADABLE, data, fault=str(error))
+            return FileState(State.FRAGMENT, data) if fragment else FileState(State.UNREADABLE, data, fault=str(error))
         for revision in self._back_from(head):
             if self._says(revision, landmarks):
                 age = self._age(revision, head, found.st_ctime_ns, last)
                 state = State.OLDER if age is State.NEWEST and renamed_since else age
-                return Look(state, data, landmarks, changed_ns=found.st_mtime_ns)
-        return Look(State.EDITED, data, landmarks, changed_ns=found.st_mtime_ns)
+                return FileState(state, data, landmarks, changed_ns=found.st_mtime_ns)
+        return FileState(State.EDITED, data, landmarks, changed_ns=found.st_mtime_ns)
 
-    def _age(self, revision: Revision, head: Revision, changed_ns: int, last: _Seen | None) -> State:
+    def _age(self, revision: Revision, head: Revision, changed_ns: int, last: FileStamp | None) -> State:
         """Whose an earlier content is. Once the newest one was shown, or the file is newer than that, a person put it there."""
         if revision.number == head.number:
             return State.NEWEST
@@ -347,11 +347,11 @@ class LabelFiles:
             return None
         return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
 
-    def _remembered(self) -> dict[str, _Seen]:
+    def _remembered(self) -> dict[str, FileStamp]:
         try:
             content = json.loads(self._memory.read_text(encoding="utf-8"))
             same_task = content["task"] == self._naming.task.hash
-            return {k: _Seen(**v) for k, v in content["files"].items()} if same_task else {}
+            return {k: FileStamp(**v) for k, v in content["files"].items()} if same_task else {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # only a memory: everything is looked at again
 

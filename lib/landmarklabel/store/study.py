@@ -322,9 +322,9 @@ class Study:
                 found, _ = self._files.take_in_edit(image_id)
                 self._files.show(image_id, found)
 
-    def look_again(self) -> list[str]:
+    def recheck_replaced(self) -> list[str]:
         """Look at label files that were replaced some seconds ago: an editor may have been writing them. Returns as ``sync``."""
-        return self._files.look_again(self._lock)
+        return self._files.recheck_replaced(self._lock)
 
     def _open_questions(self) -> list[str]:
         images, heads = self._images.listed().images, self.revisions.heads()

@@ -103,17 +103,17 @@ def check_same_task(folder: str | Path, given: LandmarkTask, exactly: bool = Fal
 def mismatch(folder: str | Path, recorded: LandmarkTask, given: LandmarkTask) -> str:
     """One line that names both tasks, what differs, and what can be done."""
     place = Path(folder).name
-    gone, new = _without(recorded.names, given.names), _without(given.names, recorded.names)
+    missing, new = _without(recorded.names, given.names), _without(given.names, recorded.names)
     faults = [f"{recorded.dims}D against {given.dims}D"] if recorded.dims != given.dims else []
-    faults += [f"only in the study: {_listed(gone)}"] if gone else []
+    faults += [f"only in the study: {_listed(missing)}"] if missing else []
     faults += [f"only in the task given: {_listed(new)}"] if new else []
-    faults += ["the same names in another order"] if not gone and not new and recorded.dims == given.dims else []
+    faults += ["the same names in another order"] if not missing and not new and recorded.dims == given.dims else []
     remedy = "give the study's own task, or use another folder for the other one"
-    if len(gone) == len(new) == 1 and recorded.names.index(gone[0]) == given.names.index(new[0]):
-        verb = f"landmarklabel study rename-landmark {place} {gone[0]!r} {new[0]!r}"
-        remedy = f"if {new[0]!r} is the new name of {gone[0]!r}: {verb}"
-    elif gone and not new:
-        remedy = f"to give them up, one at a time: landmarklabel study drop-landmark {place} {gone[0]!r}"
+    if len(missing) == len(new) == 1 and recorded.names.index(missing[0]) == given.names.index(new[0]):
+        verb = f"landmarklabel study rename-landmark {place} {missing[0]!r} {new[0]!r}"
+        remedy = f"if {new[0]!r} is the new name of {missing[0]!r}: {verb}"
+    elif missing and not new:
+        remedy = f"to give them up, one at a time: landmarklabel study drop-landmark {place} {missing[0]!r}"
     return (
         f"study {place!r} belongs to task {recorded.name!r} ({len(recorded)} landmarks, {recorded.dims}D), not to task "
         f"{given.name!r} ({len(given)} landmarks, {given.dims}D): {'; '.join(faults)}; nothing was changed; {remedy}"

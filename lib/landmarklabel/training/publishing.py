@@ -159,15 +159,15 @@ class ModelRegistry:
         place = self.folder / "versions"
         return sorted(int(p.name) for p in place.iterdir() if p.name.isdigit()) if place.is_dir() else []
 
-    def settle(self, decision: Decision) -> int:
+    def finalize_candidate(self, decision: Decision) -> int:
         """Publish or drop the finished candidate; returns the live version's number afterwards."""
         if decision.publish:
             return self._publish(self.candidate, decision)
         shutil.rmtree(self.candidate, ignore_errors=True)
         return self._keep(decision)
 
-    def adopt(self, model: Path, decision: Decision) -> int:
-        """As ``settle``, for a copy of a model that was trained elsewhere: a candidate that waits to go on stays."""
+    def publish_copy(self, model: Path, decision: Decision) -> int:
+        """As ``finalize_candidate``, for a copy of a model that was trained elsewhere: a candidate that waits to go on stays."""
         if not decision.publish:
             return self._keep(decision)
         place = self.folder / f"incoming-{secrets.token_hex(4)}"
