@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export)
+    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export, _model)
     for add in (*data, *models, _serve, _token, _doctor, _demo):
         add(verbs)
     return parser
@@ -263,6 +263,14 @@ def _export(verbs) -> None:
     kind.add_argument("--bundle", metavar="DIR", help="a folder that MONAI's own bundle tools load and run")
     kind.add_argument("--onnx", metavar="DIR", help="locator.onnx, refiner.onnx and export.json, checked against torch")
     verb.add_argument("--authors", default="not stated", metavar="TEXT", help="who the bundle's metadata names as its authors")
+
+
+def _model(verbs) -> None:
+    model = verbs.add_parser("model", help="look at a trained model")
+    inner = model.add_subparsers(metavar="show", required=True)
+    verb = _verb(inner, "show", "model", "show", "say what a model finds, what it was trained on, how good it is, and its limits")
+    verb.add_argument("model", metavar="MODEL_DIR")
+    verb.add_argument("--json", action="store_true", help="print its whole record, model.json, as JSON")
 
 
 _SERVE = """\
