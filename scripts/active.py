@@ -60,7 +60,7 @@ def one_label(data: Path, runs: Path, minutes: float = 12.0) -> dict:
     [chosen] = once["by_labels"][1]["chosen"]
     unlabelled = [path for i, path in sorted(campaign.paths.items()) if i != chosen]
     before = load_model(runs / "out" / "0001", campaign.task)
-    config = FitConfig(campaign.preset, campaign.budget, start_from=before, pool=unlabelled, resume=True)
+    config = FitConfig(campaign.preset, campaign.budget, start_from=before, unlabelled=unlabelled, resume=True)
     model, _ = fit(campaign.task, [campaign.cases[chosen]], [], config, runs / "again")
     return {"minutes": minutes, "once": once["by_labels"][1], "again": campaign.measured(model)}
 

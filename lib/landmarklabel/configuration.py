@@ -37,7 +37,7 @@ class Configuration:
             low, high = field.metadata["range"]
             value = getattr(self, field.name)
             for one in value if isinstance(value, tuple) else (value,):
-                if isinstance(one, bool) or not isinstance(one, (int, float)) or not low <= one <= high:
+                if isinstance(one, bool) or not isinstance(one, (int, float)) or not (low <= one <= high and one < math.inf):
                     where = f"{type(self).__name__}.{field.name}"
                     raise ConfigurationError(f"{where} is {one!r}, it must be a number from {low:g} to {high:g}")
 
@@ -71,12 +71,20 @@ def _read(kind: Any, content: Any, where: str) -> Any:
         if len(kinds) == len(content):
             return tuple(_read(k, one, where) for k, one in zip(kinds, content, strict=True))
     elif origin is not None and isinstance(content, Mapping):
-        return {parts[0](key): _read(parts[1], one, f"{where}.{key}") for key, one in content.items()}
+        return {_read_key(parts[0], key, where): _read(parts[1], one, f"{where}.{key}") for key, one in content.items()}
     elif kind is float and isinstance(content, (int, float)) and not isinstance(content, bool):
         return float(content)
     elif isinstance(kind, type) and isinstance(content, kind) and (kind is bool or not isinstance(content, bool)):
         return content
     raise ConfigurationError(f"{where} is {str(content)[:40]!r}, which is not a {getattr(kind, '__name__', kind)}")
+
+
+def _read_key(kind: type[Any], key: Any, where: str) -> Any:
+    """A key, which JSON writes as a text."""
+    try:
+        return kind(key)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{where} has the key {str(key)[:40]!r}, which is not a {kind.__name__}") from None
 
 
 def _read_first_of(kinds: tuple[Any, ...], content: Any, where: str) -> Any:

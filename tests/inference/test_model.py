@@ -366,6 +366,8 @@ def test_a_preset_that_nobody_would_make_is_refused_in_words(folder, changes, sa
         ("suggestion", "temperature_2d", 0, "SuggestionConfig.temperature_2d is 0.0, it must be a number from 0.01 to inf"),
         ("shape", "samples", 10**9, "ShapeModelConfig.samples is 1000000000, it must be a number from 1 to 100000"),
         ("pose_search", "orientations", "8", "InferenceConfig.pose_search.orientations is '8', which is not a int"),
+        ("shape", "start_sd", [0.3, 0.1], "InferenceConfig.shape.start_sd is '[0.3, 0.1]'"),
+        ("shape", "clicked_sd", float("inf"), "ShapeModelConfig.clicked_sd is inf, it must be a number from 0 to inf"),
         ("calibration", "unheard_of", 1, "InferenceConfig.calibration has no field 'unheard_of'"),
     ],
 )

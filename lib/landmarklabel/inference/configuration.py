@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from landmarklabel.configuration import Configuration, number, numbers
 
+PoseSd = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class ShapeModelConfig(Configuration):
@@ -23,8 +25,8 @@ class ShapeModelConfig(Configuration):
     generic_sd: float = number(0.06, 0)  # standard deviation of the generic deformation while no case is known
     generic_jitter_sd: float = number(0.02, 0)  # of single landmarks, likewise
     min_generic_share: float = number(0.05, 0)  # the generic part never falls below this share of its size with no case
-    pose_sd: tuple[float, ...] = numbers((0.06, 0.08, 0.08), 0)  # centre (of the field), log scale, rotation (radians), at least
-    first_pose_sd: tuple[float, ...] = numbers((0.15, 0.25, 0.3), 0)  # added to those with a single case
+    pose_sd: PoseSd = numbers((0.06, 0.08, 0.08), 0)  # centre (of the field), log scale, rotation (radians), at least
+    first_pose_sd: PoseSd = numbers((0.15, 0.25, 0.3), 0)  # added to those with a single case
     imputation_rounds: int = number(5, 1, 100)  # of expectation maximization, where cases lack landmarks
     clicked_sd: float = number(0.004, 0)  # of a point a person placed
     min_detection_sd: float = number(0.03, 0)  # added to the prior when detections are first compared with it
@@ -38,7 +40,7 @@ class ShapeModelConfig(Configuration):
     wide_tail_scale: float = number(9.0, 1)  # first choice again with so much wider tails, where too few candidates agreed
     samples: int = number(800, 1, 100_000)  # minimal samples of a pose search, for either handedness
     starts: int = number(6, 1, 100)  # distinct poses of a search that are fitted
-    start_sd: tuple[float, ...] = numbers((0.3, 0.1, 0.25), 0)  # of translation, log scale and rotation around such a pose
+    start_sd: PoseSd = numbers((0.3, 0.1, 0.25), 0)  # of translation, log scale and rotation around such a pose
     max_unassigned: float = number(0.2, 0, 1)  # share of detections that agree with nothing beyond which poses are searched
     max_misfit: float = number(4.0, 0)  # mean squared standardized distance of clicked points, likewise
     plausible_unassigned: float = number(0.12, 0, 1)  # at most, for a fit so good that no other orientation is tried

@@ -22,7 +22,7 @@ class AssistantConfig(Configuration):
 class PoolMonitorConfig(Configuration):
     """How the images of a study are watched in the background."""
 
-    check_share: float = number(50, 1)  # times as long as a look at changed files took, until the next one
+    check_share: float = number(50.0, 1)  # times as long as a look at changed files took, until the next one
     rest_s: float = number(2.0, 0)  # between looks at what has changed
     retry_s: float = number(30.0, 0)  # after an error
     niceness: int = number(15, 0, 19)  # of the thread
