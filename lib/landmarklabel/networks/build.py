@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 from torch import nn
 
 from landmarklabel.networks.default import DefaultSCN
 from landmarklabel.networks.global_local import NoothoutGlobal, NoothoutLocal, VotingNet
 from landmarklabel.networks.refiner import LocalRefiner
+from landmarklabel.networks.registry import presets
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, payer2019
 
 _FINE = {2: (32, 64, 96, 128, 160), 3: (24, 48, 96, 128)}  # half-resolution maps, for a network that stands alone
@@ -30,6 +33,8 @@ def build_locator(network: str, dims: int, landmarks: int) -> nn.Module:
         return VotingNet(dims, landmarks, _COARSE[dims])
     if network == "noothout2020":
         return NoothoutGlobal(dims, landmarks)
+    if ":" in network and network in {preset.network for preset in presets()}:  # a plugin's, never one that only a file names
+        return EntryPoint(network, network, "").load()(dims, landmarks)
     raise ValueError(f"no network called {network!r}")
 
 
