@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import importlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +71,7 @@ def set_dataframe(landmarks: LandmarkSet) -> pandas.DataFrame:
 
 
 def dataframe(
-    columns: dict[str, Sequence[object] | npt.NDArray[np.float64]], index: Sequence[str], index_name: str
+    columns: Mapping[str, Sequence[object] | npt.NDArray[np.float64]], index: Sequence[str], index_name: str
 ) -> pandas.DataFrame:
     """A pandas DataFrame. Raises MissingPackage, which says how to get pandas."""
     try:

@@ -39,6 +39,7 @@ LEVELS = {
     "server": 10,
     "cli": 10,
     "api": 10,
+    "evaluation": 10,
     "__main__": 11,
 }
 TORCH_FREE = ("errors", "plugins", "landmarks", "display", "geometry", "metrics", "io.markups", "io.tables", "io.files", "store")

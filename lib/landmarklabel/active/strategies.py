@@ -103,7 +103,9 @@ def _rank(values: dict[str, float], key: str) -> float:
 def _of_plugin(name: str, choose: object) -> Callable[[Pool, np.random.Generator], Choice]:
     """A plugin's strategy, whose mistakes are named as its own. Raises ValueError for what cannot be one."""
     if not callable(choose) or not (getattr(choose, "__doc__", None) or "").strip():
-        raise ValueError("a strategy is a function of the pool and a random generator, with a docstring that says what it chooses")
+        raise ValueError(
+            "a strategy is a function of the pool and a random generator, with a docstring that says what it chooses"
+        )
 
     @functools.wraps(choose)
     def run(pool: Pool, rng: np.random.Generator) -> Choice:

@@ -7,16 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
-from landmarklabel.cli.evaluate import metrics_line
 from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.registry import find_preset
+from landmarklabel.services.evaluations import metrics_line
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
 
@@ -25,12 +24,11 @@ DEFAULT_MINUTES = 30.0
 
 def train(a: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
-    from landmarklabel.inference.model import read_record
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.trainings import fit_and_decide, gather, hardly_trained, live_model, trained_on
+    from landmarklabel.services.offering import train_and_offer
+    from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
-    from landmarklabel.training.publishing import ModelShelf
 
     begun = time.monotonic()
     task = resolve_study_task(a.task, a.study, url=a.store)
@@ -43,27 +41,22 @@ def train(a: argparse.Namespace) -> int:
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
-    shelf = ModelShelf(study.models_dir / preset.served_as)
-    folder = Path(a.out) if a.out else shelf.candidate
-    device = choose_device(a.device)
-    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, device, a.resume, pool=material.unlabelled)
+    config = FitConfig(preset, Budget(minutes, a.steps), a.seed, choose_device(a.device), a.resume, pool=material.unlabelled)
     if minutes is not None and not a.resume:
         config.ends_at = begun + 60 * minutes
-    with ExitStack() as held:
-        if not a.no_publish:
-            held.enter_context(shelf.training_lock())
-        live, known = (None, ()) if a.no_publish else (live_model(study, shelf, device), trained_on(shelf))
-        try:
-            with _Progress(preset.name) as show:
-                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not a.no_publish, known)
-        except Cancelled:
-            print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
-            return 130
-        print(f"{a.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
-        if few := hardly_trained(read_record(folder)):
-            print(f"landmarklabel: {few}", file=sys.stderr)
-        if not a.no_publish:
-            _offer(study, shelf, Path(a.out) if a.out else None, done.decision)
+    try:
+        with _Progress(preset.name) as show:
+            done = train_and_offer(study, material, config, a.out, not a.no_publish, show, _Interrupt())
+    except Cancelled:
+        print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+    print(f"{a.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
+    for text in done.remarks:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    if done.said:
+        print(done.said)
+    if not a.no_publish and not done.published and a.out:
+        print(f"to have it answer all the same: landmarklabel publish {a.out} {study.folder}")
     study.close()
     return 0
 
@@ -75,21 +68,6 @@ def _check(a: argparse.Namespace) -> None:
         raise UsageError(f"--seed {a.seed} must be from 0 to {2**32 - 1}")
     if a.no_publish and not a.out:
         raise UsageError("--no-publish without --out would keep nothing: say with --out where the model goes")
-
-
-def _offer(study: Study, shelf, out: Path | None, decision) -> None:
-    """Let the gate decide, and say what answers now."""
-    from landmarklabel.services.trainings import record_published
-
-    version = shelf.settle(decision) if out is None else shelf.adopt(out, decision)
-    if decision.publish:
-        record_published(study, shelf, version)
-        print(f"published in {study.folder.name} as {shelf.folder.name} version {version}: {decision.reason}")
-        return
-    answers = f"{shelf.folder.name} version {version}" if version else "the template"
-    print(f"not published, {answers} goes on answering: {decision.reason}")
-    if out is not None:
-        print(f"to have it answer all the same: landmarklabel publish {out} {study.folder}")
 
 
 def publish(a: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from landmarklabel.store.bodies import body_of
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
+from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revisions import Revision, open_revisions
@@ -36,7 +37,7 @@ VERIFY_S = 0.2  # that a list of labels may take to look at images that were cha
 _QUICK_S, _REST = 0.2, 20.0  # a look that took longer is followed by a pause of so many times its length
 
 
-class Study:
+class Study(Opened):
     """One study folder and its labels; safe for threads and for several processes on one machine.
 
     Args:
@@ -174,8 +175,7 @@ class Study:
 
     def note_file(self, path: Path, image: Image, before: str) -> None:
         """As ``note_pixels``, for whoever knows the file only; one that is not of the study is left alone."""
-        image_id = next((i for i, one in self.images().items() if one == path), None)
-        if image_id is not None:
+        for image_id in [i for i, one in self.images().items() if one == path]:
             self.note_pixels(image_id, image, before)
 
     def _newest(self) -> dict[str, LandmarkSet]:
