@@ -40,6 +40,7 @@ LEVELS = {
     "cli": 10,
     "api": 10,
     "evaluation": 10,
+    "extending": 10,
     "__main__": 11,
 }
 TORCH_FREE = ("errors", "plugins", "landmarks", "display", "geometry", "metrics", "io.markups", "io.tables", "io.files", "store")

@@ -280,13 +280,16 @@ def find_preset(text: str, dims: int | None = None) -> Preset:
     """The preset called ``METHOD`` or ``METHOD:PRESET``, made for ``dims``; UsageError names the nearest one otherwise."""
     method, _, name = text.partition(":")
     wanted = f"{method}:{name or 'default'}"
-    found = [p for p in presets() if p.key == wanted]
-    if not found:
+
+    def fitting(some: tuple[Preset, ...]) -> list[Preset]:
+        return [p for p in some if p.key == wanted and (dims is None or dims in p.dims)]
+
+    if found := fitting(PRESETS) or fitting(presets()):  # a plugin is not needed, nor loaded, for the program's own
+        return found[0]
+    others = [p for p in presets() if p.key == wanted]
+    if not others:
         keys = list(dict.fromkeys(p.key for p in presets()))
         near = difflib.get_close_matches(wanted, keys, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise UsageError(f"no model called {text!r}{hint} known are {', '.join(keys)}")
-    fitting = [p for p in found if dims is None or dims in p.dims]
-    if not fitting:
-        raise UsageError(f"model {wanted!r} is made for {found[0].dims[0]}D images, the task is {dims}D")
-    return fitting[0]
+    raise UsageError(f"model {wanted!r} is made for {others[0].dims[0]}D images, the task is {dims}D")
