@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.networks.presets import PRESETS
+from landmarklabel.networks.presets import presets
 
 _EXAMPLE = """\
 from a folder of images to a served model:
@@ -191,9 +191,9 @@ def _publish(verbs) -> None:
 
 
 def _train(verbs) -> None:
-    models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in PRESETS)
     about = "train a model on a study's landmarks, and let it answer there if it is better than what answers now"
-    verb = _verb(verbs, "train", "train", "train", about, epilog=f"models:\n{models}")
+    verb = _verb(verbs, "train", "train", "train", about)
+    _list_models(verb)
     verb.add_argument("study", metavar="STUDY")
     _add_task(verb)
     verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
@@ -206,6 +206,18 @@ def _train(verbs) -> None:
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
     _add_store(verb)
     verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
+
+
+def _list_models(verb: argparse.ArgumentParser) -> None:
+    """Have the help end with all models: those of plugins are loaded only when somebody asks."""
+    plain = verb.format_help
+
+    def format_help() -> str:
+        models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in presets())
+        verb.epilog = f"models:\n{models}"
+        return plain()
+
+    verb.format_help = format_help  # type: ignore[method-assign]
 
 
 def _predict(verbs) -> None:
