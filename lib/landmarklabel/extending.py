@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from landmarklabel.active.strategies import Choice
+    from landmarklabel.active.unlabelled_pool import UnlabelledPool
     from landmarklabel.networks.default import MapsOutput
     from landmarklabel.networks.presets import Preset, find_preset
 
@@ -16,8 +17,8 @@ _HOME = {
     "Choice": "active.strategies",
     "MapsOutput": "networks.default",
     "UnlabelledPool": "active.unlabelled_pool",
-    "Preset": "networks.registry",
-    "find_preset": "networks.registry",
+    "Preset": "networks.presets",
+    "find_preset": "networks.presets",
 }
 
 if not TYPE_CHECKING:
