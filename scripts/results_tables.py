@@ -39,7 +39,8 @@ def about(data: str, *names: str, note: str = "") -> str:
     """What every table ends with: data, hardware, and the commands that measure it."""
     machines = " and ".join(dict.fromkeys(str(result(name)["hardware"]) for name in names))
     commands = ", ".join(f"`{name}`" for name in names)
-    return f"\n\nData: {data}. Hardware: {machines}. {"Experiment" if len(names) == 1 else "Experiments"}: {commands}." + (f" {note}" if note else "")
+    what = "Experiment" if len(names) == 1 else "Experiments"
+    return f"\n\nData: {data}. Hardware: {machines}. {what}: {commands}." + (f" {note}" if note else "")
 
 
 def errors(metrics: dict) -> list[str]:
@@ -88,7 +89,9 @@ def accuracy() -> str:
 
 
 def hands() -> str:
-    return table(["Data", "Model", "Training", *ERRORS], hand_rows()) + about(SPLIT, "hands_best", "hands_global_local", "hands_cv")
+    return table(["Data", "Model", "Training", *ERRORS], hand_rows()) + about(
+        SPLIT, "hands_best", "hands_global_local", "hands_cv"
+    )
 
 
 def skulls() -> str:
@@ -100,13 +103,27 @@ def few_labels() -> str:
     one, few, five = result("one_label"), result("few_labels"), result("five_labels")
     rows = [
         ["1", f"{one['minutes']:g} min", _mre(one["once"]), _sdr(one["once"]), one["once"]["outliers"]["10"]],
-        ["1, trained a second time", f"2 × {one['minutes']:g} min", _mre(one["again"]), _sdr(one["again"]), one["again"]["outliers"]["10"]],
+        [
+            "1, trained a second time",
+            f"2 × {one['minutes']:g} min",
+            _mre(one["again"]),
+            _sdr(one["again"]),
+            one["again"]["outliers"]["10"],
+        ],
     ]
     for labels in ("3", "10"):
         found = few["by_labels"][labels]
         rows.append([labels, f"{few['minutes']:g} min a training", _mre(found), _sdr(found), found["outliers"]["10"]])
     found = five["by_labels"]["5"]
-    rows.append([f"5 (both cores, {five['all_s']} s in all)", f"{five['minutes']:g} min", _mre(found), _sdr(found), found["outliers"]["10"]])
+    rows.append(
+        [
+            f"5 (both cores, {five['all_s']} s in all)",
+            f"{five['minutes']:g} min",
+            _mre(found),
+            _sdr(found),
+            found["outliers"]["10"],
+        ]
+    )
     note = (
         "One core a training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each training "
         "goes on from the model before it."
@@ -131,7 +148,9 @@ def learning_curves() -> str:
     rows = []
     for strategy in ("adaptive", "random"):
         cells = [f"{sum(e) / len(e):.2f} ({min(e):.2f}–{max(e):.2f})" for _, e in found["curves"][strategy]]
-        rows.append([f"`{strategy}`", *cells, f"{found['labels_to_target'][strategy]:.1f}", f"{found['worst_seed'][strategy]:.1f}"])
+        rows.append(
+            [f"`{strategy}`", *cells, f"{found['labels_to_target'][strategy]:.1f}", f"{found['worst_seed'][strategy]:.1f}"]
+        )
     seeds = len(found["curves"]["random"][0][1])
     target = f"{found['target_mm']:.2f} mm"
     note = (
@@ -156,7 +175,7 @@ def clicks() -> str:
                 rows.append([where, seen, how, *(f"{curve[key][n]:.2f}" for n in (0, 1, 3, 5))])
     note = (
         f"{found['minutes_on_one_core']} min of training on one core. MRE in mm over all points of a case; a simulated annotator corrects "
-        "the worst point first, and a corrected point counts as exact. \"Network alone\" corrects its answer point by point."
+        'the worst point first, and a corrected point counts as exact. "Network alone" corrects its answer point by point.'
     )
     header = ["Test images", "Training images", "Answer", *(_clicks(n) for n in (0, 1, 3, 5))]
     return table(header, rows) + about(f"{HANDS}; 21 to test", "clicks", note=note)
@@ -225,9 +244,16 @@ def confusions() -> str:
 def flagged() -> str:
     found = result("confusions")["confusions"]
     rows = []
-    for name, words in (("neighbouring finger", "one finger found on its neighbour"), ("half of the points anywhere", "half of the points moved anywhere")):
+    for name, words in (
+        ("neighbouring finger", "one finger found on its neighbour"),
+        ("half of the points anywhere", "half of the points moved anywhere"),
+    ):
         case = found[name]
-        keys = ("flagged_of_those_spoiled_by_more_than_4_mm", "flagged_of_the_right_ones", "flagged_of_the_networks_own_errors_beyond_4_mm")
+        keys = (
+            "flagged_of_those_spoiled_by_more_than_4_mm",
+            "flagged_of_the_right_ones",
+            "flagged_of_the_networks_own_errors_beyond_4_mm",
+        )
         rows.append([words, *(f"{100 * case[key]:.1f} %" for key in keys)])
     header = ["Fault", "Flagged: spoiled by > 4 mm", "Flagged: correct points", "Flagged: the network's own errors > 4 mm"]
     return table(header, rows) + about(HANDS, "confusions")
@@ -236,7 +262,10 @@ def flagged() -> str:
 def coverage() -> str:
     found = result("coverage")
     rows = []
-    for key, words in (("ours", "conformal, scaled to the expected error"), ("plain_ellipses", "one conformal ellipse a landmark")):
+    for key, words in (
+        ("ours", "conformal, scaled to the expected error"),
+        ("plain_ellipses", "one conformal ellipse a landmark"),
+    ):
         part = found[key]
         areas = [f"{part[f'{which}_area_mm2']:.1f} mm²" for which in ("mean", "median")]
         rows.append([words, f"{100 * part['per_landmark']:.1f} %", f"{100 * part['whole_case']:.1f} %", *areas])
@@ -266,7 +295,7 @@ def presence() -> str:
             where = f"{dims.upper()}, {part['cases']} cases to train, {part['tests']} to test"
             rows.append([where, f"`{model}`", f"{part['minutes']} min", f"{said['f1']:.3f}", *wrong])
     note = "This run is older than the present way to combine both networks' evidence for absence, and trains the 3D models shorter than the experiment now does."
-    header = ["Data", "Model", "Training, one core", "F1 of \"present\"", "absent, called present", "present, called absent"]
+    header = ["Data", "Model", "Training, one core", 'F1 of "present"', "absent, called present", "present, called absent"]
     return table(header, rows) + about("synthetic images in which 30 % of the landmarks are missing", "presence", note=note)
 
 
@@ -291,7 +320,9 @@ def speed() -> str:
     for name in ("scn:default", "global_local:default", "global_local:noothout2020"):
         cost = f"{volumes['seconds_256'][name]:.2f} s, {volumes['peak_gib_256'][name]:.2f} GiB"
         rows.append([f"volume of 256³ voxels: `{name.removesuffix(':default')}`", cost])
-    rows.append(["volume of 512³ voxels from disk, 100 landmarks, new process", f"{disk['seconds']:.1f} s, {disk['peak_gib']:.1f} GiB"])
+    rows.append(
+        ["volume of 512³ voxels from disk, 100 landmarks, new process", f"{disk['seconds']:.1f} s, {disk['peak_gib']:.1f} GiB"]
+    )
     note = "Measured by `python scripts/dev.py bench`."
     return table(["What", "Figure"], rows) + about(f"{found['images']} and synthetic volumes", "bench", note=note)
 
@@ -317,12 +348,27 @@ def soak() -> str:
         ["acknowledged submissions", found["acknowledged"]],
         ["of them lost", found["lost"]],
         ["sent more than once by a client", found["sent_twice"]],
-        ["label files missing, faults in the audit trail", f"{found['label_files_missing']}, {found['faults_in_the_audit_trail']}"],
+        [
+            "label files missing, faults in the audit trail",
+            f"{found['label_files_missing']}, {found['faults_in_the_audit_trail']}",
+        ],
         ["memory growth between kills, largest", f"{max(found['memory_growth_percent']):.1f} %"],
     ]
-    names = {"next_sample": "next case", "infer": "infer", "update": "update", "submit": "submit", "head": "newest revision", "info": "`/info`"}
+    names = {
+        "next_sample": "next case",
+        "infer": "infer",
+        "update": "update",
+        "submit": "submit",
+        "head": "newest revision",
+        "info": "`/info`",
+    }
     for key, words in names.items():
-        rows.append([f"{words}, median / 95th percentile", f"{found['calls'][key]['p50_ms']:.0f} / {found['calls'][key]['p95_ms']:.0f} ms"])
+        rows.append(
+            [
+                f"{words}, median / 95th percentile",
+                f"{found['calls'][key]['p50_ms']:.0f} / {found['calls'][key]['p95_ms']:.0f} ms",
+            ]
+        )
     note = "Server, clients and trainings shared one core; no training finished a model, so proposals came from the shape prior."
     return table(["What", "Figure"], rows) + about("synthetic images", "soak", note=note)
 
@@ -346,7 +392,9 @@ def panel() -> str:
         ["a correction until the other points follow", *(f"{found['correction_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
         ["pause of the drawing thread", *(f"{found['pause_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
     ]
-    return table(["Panel in Slicer", "median", "95th percentile", "longest"], rows) + about("hand radiographs with ten labelled cases and no model; the panel on PySide6, not in desktop Slicer", "panel_latency")
+    return table(["Panel in Slicer", "median", "95th percentile", "longest"], rows) + about(
+        "hand radiographs with ten labelled cases and no model; the panel on PySide6, not in desktop Slicer", "panel_latency"
+    )
 
 
 _BLOCKS = (
