@@ -1,4 +1,4 @@
-"""Generated parts of the documentation: ``<!-- results: NAME -->`` up to ``<!-- end -->`` in a Markdown file is written by a program."""
+"""Generated parts of the documentation: from ``<!-- results: NAME -->`` to ``<!-- end -->`` a program writes the page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def renew(kind: str, render: Callable[[str], str], pages: Iterable[Path], check:
         text = page.read_text(encoding="utf-8")
         for name, old in pattern(kind).findall(text):
             if (new := f"\n{render(name)}\n\n") != old:
-                stale.append(f"{page.relative_to(ROOT)}, {name}: {first_difference(old, new)}")
+                where = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page.name
+                stale.append(f"{where}, {name}: {first_difference(old, new)}")
         if not check:
             new_text = pattern(kind).sub(lambda m: f"<!-- {kind}: {m[1]} -->\n\n{render(m[1])}\n\n<!-- end -->", text)
             if new_text != text:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
-from functools import cache
 
 from doc_blocks import ROOT, renew, table
+from results_files import about, result
+from results_system import SYSTEM_BLOCKS
 
-RESULTS = ROOT / "scripts" / "results"
 HANDS = "hand radiographs, 37 landmarks; mm on the scale of a wrist 50 mm wide"
 SPLIT = f"{HANDS}; 91 images to train, 21 to test"
 SKULLS = "CT scans of 20 mouse skulls in any orientation, 45 landmarks"
@@ -28,19 +27,6 @@ def main() -> int:
     stale = renew("results", lambda name: BLOCKS[name](), pages, check)
     print("\n".join(stale) or "all figures are those of scripts/results", file=sys.stderr if check and stale else sys.stdout)
     return 1 if check and stale else 0
-
-
-@cache
-def result(name: str) -> dict:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def about(data: str, *names: str, note: str = "") -> str:
-    """What every table ends with: data, hardware, and the commands that measure it."""
-    machines = " and ".join(dict.fromkeys(str(result(name)["hardware"]) for name in names))
-    commands = ", ".join(f"`{name}`" for name in names)
-    what = "Experiment" if len(names) == 1 else "Experiments"
-    return f"\n\nData: {data}. Hardware: {machines}. {what}: {commands}." + (f" {note}" if note else "")
 
 
 def errors(metrics: dict) -> list[str]:
@@ -125,8 +111,8 @@ def few_labels() -> str:
         ]
     )
     note = (
-        "One core a training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each training "
-        "goes on from the model before it."
+        "One core a training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each "
+        "training goes on from the model before it."
     )
     data = f"{HANDS}; labels chosen by `adaptive` from 91 images, the others used without labels; 21 to test, 777 points"
     return table(["Labels", "Training", "MRE", "SDR 2 mm", "> 10 mm"], rows) + about(
@@ -154,7 +140,8 @@ def learning_curves() -> str:
     seeds = len(found["curves"]["random"][0][1])
     target = f"{found['target_mm']:.2f} mm"
     note = (
-        f"MRE in mm, mean of {seeds} seeds (best–worst seed); a smaller network than the default one, {found['steps']} steps a training. "
+        f"MRE in mm, mean of {seeds} seeds (best–worst seed); a smaller network than the default one, "
+        f"{found['steps']} steps a training. "
         f"The target, {target}, is the MRE of a model trained on all labels plus 10 %."
     )
     header = ["Strategy", *(f"{n} labels" for n in counts), f"labels to {target}", "the same, worst seed"]
@@ -174,7 +161,8 @@ def clicks() -> str:
             for how, key in (("with the shape prior", "mre_mm"), ("network alone", "alone_mre_mm")):
                 rows.append([where, seen, how, *(f"{curve[key][n]:.2f}" for n in (0, 1, 3, 5))])
     note = (
-        f"{found['minutes_on_one_core']} min of training on one core. MRE in mm over all points of a case; a simulated annotator corrects "
+        f"{found['minutes_on_one_core']} min of training on one core. MRE in mm over all points of a case; a simulated "
+        "annotator corrects "
         'the worst point first, and a corrected point counts as exact. "Network alone" corrects its answer point by point.'
     )
     header = ["Test images", "Training images", "Answer", *(_clicks(n) for n in (0, 1, 3, 5))]
@@ -216,7 +204,8 @@ def cold_start() -> str:
     by_labels = found["mean_error_mm_of_points_not_clicked_after_guided_clicks"]
     counts = ("0", "1", "3", "5", "10")
     rows = [[labels, *(f"{curves['mean_of_draws'][n]:.1f} mm" for n in counts)] for labels, curves in by_labels.items()]
-    note = f"Mean over {found['draws']} draws of the labelled images; no network, only the shape prior; the program says which point to click next."
+    note = f"Mean over {found['draws']} draws of the labelled images; no network, only the shape prior; "
+    note += "the program says which point to click next."
     header = ["Labelled images", *(_clicks(n) for n in counts)]
     return table(header, rows) + about(f"{HANDS}; error of the points that were not clicked", "cold_start", note=note)
 
@@ -274,16 +263,6 @@ def coverage() -> str:
     return table(header, rows) + about(HANDS, "coverage", note=note)
 
 
-def update_latency() -> str:
-    found = result("update_latency")
-    rows = []
-    for key, words in (("2d_37_landmarks", "2D, 37 landmarks"), ("3d_100_landmarks", "3D, 100 landmarks")):
-        part = found[key]
-        rows.append([words, part["updates"], *(f"{part[q]:.0f} ms" for q in ("p50_ms", "p95_ms", "max_ms"))])
-    header = ["Request `update`", "Requests", "median", "95th percentile", "longest"]
-    return table(header, rows) + about("radiographs and synthetic spines; server and client on one core", "update_latency")
-
-
 def presence() -> str:
     found = result("presence")
     rows = []
@@ -294,112 +273,15 @@ def presence() -> str:
             wrong = [said["false_present"], said["false_absent"]]
             where = f"{dims.upper()}, {part['cases']} cases to train, {part['tests']} to test"
             rows.append([where, f"`{model}`", f"{part['minutes']} min", f"{said['f1']:.3f}", *wrong])
-    note = "This run is older than the present way to combine both networks' evidence for absence, and trains the 3D models shorter than the experiment now does."
+    note = "This run is older than the present way to combine both networks' evidence for absence. "
+    note += "The 3D models were trained for a shorter time than the experiment now takes."
     header = ["Data", "Model", "Training, one core", 'F1 of "present"', "absent, called present", "present, called absent"]
     return table(header, rows) + about("synthetic images in which 30 % of the landmarks are missing", "presence", note=note)
 
 
-def speed() -> str:
-    found = result("bench")
-    one, volumes, disk = found["inference"]["seconds"], found["volumes"], found["volumes"]["from_disk_512_with_100_landmarks"]
-    rows = [
-        [f"networks, one radiograph: `{name}`", f"{1000 * one[f'{name}:{preset} networks']:.0f} ms"]
-        for name, preset in (("scn", "default"), ("scn", "single"), ("scn", "hand2024"))
-    ]
-    for row, preset in zip(rows, ("scn", "scn:single", "scn:hand2024"), strict=True):
-        row[0] = f"networks and decoding, one radiograph: `{preset}`"
-    rows += [
-        ["training step, per image: `scn`", f"{1000 * found['training']['seconds_per_image']['scn:default']:.0f} ms"],
-        ["training step, per image: `scn:hand2024`", f"{1000 * found['training']['seconds_per_image']['scn:hand2024']:.0f} ms"],
-        ["augmenting a loaded image", f"{found['augmentation']['ms_augment']:.1f} ms"],
-        ["server: start to the first answer", f"{found['server']['seconds_to_first_info']:.1f} s"],
-        ["server: memory when idle", f"{found['server']['idle_gib']:.2f} GiB"],
-        ["peak memory: training the hand model", f"{found['memory']['training_gib']:.2f} GiB"],
-        ["peak memory: predicting one radiograph", f"{found['memory']['predicting_gib']:.2f} GiB"],
-    ]
-    for name in ("scn:default", "global_local:default", "global_local:noothout2020"):
-        cost = f"{volumes['seconds_256'][name]:.2f} s, {volumes['peak_gib_256'][name]:.2f} GiB"
-        rows.append([f"volume of 256³ voxels: `{name.removesuffix(':default')}`", cost])
-    rows.append(
-        ["volume of 512³ voxels from disk, 100 landmarks, new process", f"{disk['seconds']:.1f} s, {disk['peak_gib']:.1f} GiB"]
-    )
-    note = "Measured by `python scripts/dev.py bench`."
-    return table(["What", "Figure"], rows) + about(f"{found['images']} and synthetic volumes", "bench", note=note)
-
-
-def annotators() -> str:
-    found = result("annotators")
-    rows = [
-        ["submissions, all to one image", f"{found['people']} clients × {found['each']}"],
-        ["revisions kept", f"{found['revisions']}"],
-        ["lost", found["lost"]],
-        ["stale submissions answered with both versions", f"{found['stale_answered_with_both_versions']} of {found['people']}"],
-        ["time to submit, median / 95th percentile", f"{found['submit']['p50_ms']:.0f} / {found['submit']['p95_ms']:.0f} ms"],
-    ]
-    return table(["What", "Figure"], rows) + about("one synthetic image, real server over HTTP", "annotators")
-
-
-def soak() -> str:
-    found = result("soak")
-    rows = [
-        ["time", f"{found['minutes']} min"],
-        ["clients", found["clients"]],
-        ["server killed (`kill -9`) at random", f"{found['kills']} times"],
-        ["acknowledged submissions", found["acknowledged"]],
-        ["of them lost", found["lost"]],
-        ["sent more than once by a client", found["sent_twice"]],
-        [
-            "label files missing, faults in the audit trail",
-            f"{found['label_files_missing']}, {found['faults_in_the_audit_trail']}",
-        ],
-        ["memory growth between kills, largest", f"{max(found['memory_growth_percent']):.1f} %"],
-    ]
-    names = {
-        "next_sample": "next case",
-        "infer": "infer",
-        "update": "update",
-        "submit": "submit",
-        "head": "newest revision",
-        "info": "`/info`",
-    }
-    for key, words in names.items():
-        rows.append(
-            [
-                f"{words}, median / 95th percentile",
-                f"{found['calls'][key]['p50_ms']:.0f} / {found['calls'][key]['p95_ms']:.0f} ms",
-            ]
-        )
-    note = "Server, clients and trainings shared one core; no training finished a model, so proposals came from the shape prior."
-    return table(["What", "Figure"], rows) + about("synthetic images", "soak", note=note)
-
-
-def fuzzing() -> str:
-    found = result("fuzz_http")
-    rows = [
-        ["requests with hostile values, from the server's own description", found["requests"]],
-        ["operations", found["operations"]],
-        ["answers of 500 and above, or none", len(found["without_a_proper_answer"])],
-        ["files left behind / files outside the study", f"{found['files_left']} / {found['files_outside_the_study']}"],
-        ["faults in the audit trail", found["faults_in_the_audit_trail"]],
-    ]
-    return table(["What", "Figure"], rows) + about("a served synthetic study", "fuzz_http")
-
-
-def panel() -> str:
-    found = result("panel_latency")
-    rows = [
-        ["refresh of 150 rows", *(f"{found['refresh_150_rows_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
-        ["a correction until the other points follow", *(f"{found['correction_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
-        ["pause of the drawing thread", *(f"{found['pause_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
-    ]
-    return table(["Panel in Slicer", "median", "95th percentile", "longest"], rows) + about(
-        "hand radiographs with ten labelled cases and no model; the panel on PySide6, not in desktop Slicer", "panel_latency"
-    )
-
-
 _BLOCKS = (
     *(accuracy, hands, skulls, few_labels, learning_curves, clicks, clicks_needed, clicks_3d, cold_start, confusions, flagged),
-    *(coverage, update_latency, presence, speed, annotators, soak, fuzzing, panel),
+    *(coverage, presence, *SYSTEM_BLOCKS),
 )
 BLOCKS: dict[str, Callable[[], str]] = {block.__name__: block for block in _BLOCKS}
 
