@@ -125,9 +125,11 @@ def curl(words: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-X", dest="method", default="GET")
     parser.add_argument("-d", dest="data", default="{}")
+    parser.add_argument("-H", dest="header", default="")
     parser.add_argument("url")
     arguments = parser.parse_args(words)
     json.loads(arguments.data)
+    assert arguments.data == "{}" or arguments.header == "Content-Type: application/json"
     path = re.sub(r"^http://127\.0\.0\.1:8000", "", arguments.url).partition("?")[0]
     listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", (ROOT / "docs" / "http.md").read_text(encoding="utf-8"), re.MULTILINE)
     shapes = [re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route)) for method, route in listed if method == arguments.method]
