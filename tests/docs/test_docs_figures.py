@@ -28,6 +28,7 @@ def test_no_figure_is_stale():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # starts a server
 def test_list_of_routes_is_not_stale():
     done = check("http_page.py")
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,14 @@ def test_named_path_exists(page, path):
     assert (ROOT / path).exists()
 
 
+def test_modules_of_the_methods_exist():
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
+    modules = re.findall(r"`(\w+/\w+\.py)`", text)
+    assert len(modules) > 5
+    for module in modules:
+        assert (ROOT / "lib" / "landmarklabel" / module).is_file(), module
+
+
 def test_the_tree_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     paths = re.findall(r"^([a-z_]+/\S*) {2,}", text, re.MULTILINE)

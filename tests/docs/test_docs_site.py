@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from tests.docs.pages import DOCS, ROOT
 
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built site; a broken link or anchor, or any other warning, fails here."""
