@@ -32,7 +32,7 @@ def main() -> int:
 def errors(metrics: dict) -> list[str]:
     """The cells of ``ERRORS``."""
     low, high = metrics["confidence_95"]["mre_mm"]
-    missed = f", {metrics['n_missed']} called absent" if metrics["n_missed"] else ""
+    missed = f" ({metrics['n_missed']} of them called absent)" if metrics["n_missed"] else ""
     sdr = [f"{metrics['sdr'][r]:.1f} %" for r in ("2", "4")]
     beyond = f"{metrics['outliers']['10']} of {metrics['n_points']}{missed}"
     return [f"{metrics['mre_mm']:.3f} mm ({low:.3f}–{high:.3f})", f"{metrics['median_mm']:.3f} mm", *sdr, beyond]
