@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 
@@ -27,6 +28,24 @@ class FaultsError(LandmarkLabelError):
 
 class TaskError(FaultsError):
     """A task file that does not describe a task."""
+
+
+class UnknownLandmark(TaskError, KeyError):
+    """A landmark's name that a task does not have; also a KeyError, for ``landmarks["name"]``.
+
+    Args:
+        what: that has not got it.
+        name: what was asked for.
+        known: the names there are; the nearest are in the message.
+    """
+
+    def __init__(self, what: str, name: object, known: Sequence[str]):
+        near = difflib.get_close_matches(str(name), known, 3, 0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {listed(known)}"
+        super().__init__(what, [f"no landmark called {name!r}; {hint}"])
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would quote it
 
 
 class LandmarkFileError(FaultsError):
@@ -76,6 +95,10 @@ class ConfigurationError(ModelError):
 
 class UsageError(LandmarkLabelError):
     """A command or request that asks for something that does not exist."""
+
+
+class MissingPackage(LandmarkLabelError, ImportError):
+    """Something that needs a package which is not installed and which the rest of the program does without."""
 
 
 class Unusable(LandmarkLabelError):

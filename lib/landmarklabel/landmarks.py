@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from landmarklabel.errors import FaultsError, TaskError
+from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
+from landmarklabel.task_faults import task_faults
+
+if TYPE_CHECKING:
+    import pandas
+
+FloatArray = npt.NDArray[np.float64]
 
 FORMAT = "landmarklabel-task"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
-_MAX_LANDMARKS = 5000
 
 
 class Status(str, Enum):
@@ -47,7 +52,7 @@ class ScaleRule:
     mm: float
 
 
-def _composed(name: object) -> object:
+def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
@@ -74,14 +79,14 @@ class LandmarkTask:
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     scale: ScaleRule | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if all(isinstance(name, str) for name in self.names):  # ü is one character or two; for people it is one name
             object.__setattr__(self, "names", tuple(_composed(name) for name in self.names))
             object.__setattr__(self, "definitions", {_composed(k): v for k, v in self.definitions.items()})
             object.__setattr__(self, "mirror_pairs", tuple((_composed(a), _composed(b)) for a, b in self.mirror_pairs))
             if self.scale:
                 object.__setattr__(self, "scale", replace(self.scale, a=_composed(self.scale.a), b=_composed(self.scale.b)))
-        faults = _task_faults(self)
+        faults = task_faults(self)
         if faults:
             raise TaskError(f"task {str(self.name)[:80]!r}", faults)
 
@@ -89,11 +94,11 @@ class LandmarkTask:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Position of ``name`` in the task's order."""
+        """Position of ``name`` in the task's order. Raises UnknownLandmark, which names the nearest ones."""
         try:
             return self.names.index(name)
         except ValueError:
-            raise TaskError(f"task {self.name!r}", [f"no landmark called {name!r}"]) from None
+            raise UnknownLandmark(f"task {self.name!r}", name, self.names) from None
 
     @property
     def hash(self) -> str:
@@ -101,7 +106,7 @@ class LandmarkTask:
         text = json.dumps({"dims": self.dims, "names": self.names}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def mirror_permutation(self) -> np.ndarray:
+    def mirror_permutation(self) -> npt.NDArray[np.int64]:
         """(n,) int: index of the landmark that takes each place after mirroring."""
         order = np.arange(len(self))
         for a, b in self.mirror_pairs:
@@ -109,9 +114,9 @@ class LandmarkTask:
             order[i], order[j] = j, i
         return order
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The task as the content of its file."""
-        out: dict = {"format": FORMAT, "version": 1, "name": self.name, "dims": self.dims}
+        out: dict[str, Any] = {"format": FORMAT, "version": 1, "name": self.name, "dims": self.dims}
         if self.scale:
             out["scale"] = {"from": self.scale.a, "to": self.scale.b, "mm": self.scale.mm}
         if self.mirror_pairs:
@@ -130,7 +135,9 @@ class LandmarkTask:
         faults = [f"unknown key {key!r}; known: {', '.join(sorted(known))}" for key in content if key not in known]
         if content.get("version") != 1:
             faults.append(f"version {content.get('version')!r} is not supported; this program reads version 1")
-        landmarks = content.get("landmarks")
+        name: Any = content.get("name")  # whatever they are: the task itself says what is wrong with them
+        dims: Any = content.get("dims")
+        landmarks: Any = content.get("landmarks")
         if not isinstance(landmarks, list) or not all(isinstance(x, dict) and "name" in x for x in landmarks):
             faults.append('"landmarks" must be a list of {"name": …, "definition": …}')
         if faults:
@@ -145,9 +152,9 @@ class LandmarkTask:
             ) from None
         try:
             return LandmarkTask(
-                name=content.get("name"),
+                name=name,
                 names=tuple(x["name"] for x in landmarks),
-                dims=content.get("dims"),
+                dims=dims,
                 definitions={str(x["name"]): str(x["definition"]) for x in landmarks if x.get("definition")},
                 mirror_pairs=pairs,
                 scale=rule,
@@ -168,39 +175,55 @@ class LandmarkTask:
         return LandmarkTask.from_json(content, str(path))
 
 
-def _task_faults(task: LandmarkTask) -> list[str]:
-    faults = []
-    if not isinstance(task.name, str) or not _NAME.fullmatch(task.name):
-        faults.append(f"name {str(task.name)[:80]!r} must be 1 to 100 letters, digits, '_', '.' or '-'")
-    if task.dims not in (2, 3) or not isinstance(task.dims, int):
-        faults.append(f"dims {task.dims!r} must be 2 or 3")
-    if not 1 <= len(task.names) <= _MAX_LANDMARKS:
-        faults.append(f"{len(task.names)} landmarks; allowed are 1 to {_MAX_LANDMARKS}")
-    bad = [n for n in task.names if not isinstance(n, str) or not n.strip() or len(n) > 200 or not n.isprintable()]
-    faults += [f"landmark name {n!r} must be printable text of 1 to 200 characters" for n in bad[:5]]
-    seen: set = set()
-    for n in filter(lambda n: isinstance(n, str), task.names):
-        if n in seen:
-            faults.append(f"landmark name {n!r} appears twice")
-        seen.add(n)
-    paired: set = set()
-    for a, b in task.mirror_pairs:
-        faults += [f"mirror pair names {n!r}, which is no landmark" for n in (a, b) if n not in seen]
-        if a == b or a in paired or b in paired:
-            faults.append(f"mirror pair ({a!r}, {b!r}): a landmark can be in one pair only, and not with itself")
-        paired |= {a, b}
-    if task.scale:
-        faults += [f"scale names {n!r}, which is no landmark" for n in (task.scale.a, task.scale.b) if n not in seen]
-        if task.scale.a == task.scale.b:
-            faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
-        if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
-            faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
-    return faults
+def _equal(one: object, other: object) -> bool:
+    """Whether two fields agree; NaN, which says that something is not known, equals NaN."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=True)
+    return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Landmark:
+    """One landmark of one image, as ``LandmarkSet[name]`` gives it.
+
+    Args:
+        name: of the landmark.
+        position_mm: (dims,) float64, LPS mm; NaN where the status is unset or absent.
+        status: what is known of it.
+        expected_error_mm: how far off the position is likely to be; NaN where unknown.
+        covariance_mm2: (dims, dims) float64 or None.
+        presence: probability that the landmark is in the image; NaN where unknown.
+        radius95_mm: longest half axis of the region that holds the landmark in 95 % of cases; NaN where unknown.
+        unit: of all these distances: ``mm``, or ``px`` where the image states no spacing.
+    """
+
+    name: str
+    position_mm: FloatArray
+    status: Status
+    expected_error_mm: float = float("nan")
+    covariance_mm2: FloatArray | None = None
+    presence: float = float("nan")
+    radius95_mm: float = float("nan")
+    unit: str = "mm"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields agree; NaN equals NaN."""
+        if not isinstance(other, Landmark):
+            return NotImplemented
+        return all(_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    def __repr__(self) -> str:
+        from landmarklabel.display import landmark_text
+
+        return f"Landmark({self.name!r}: {landmark_text(self)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LandmarkSet:
     """The landmarks of one image, in the task's order.
+
+    ``landmarks["tip"]`` is a ``Landmark``; ``len``, iteration (over ``Landmark``), ``"tip" in landmarks`` and ``==`` (NaN equals
+    NaN) work as expected. A set cannot be changed; ``with_landmark`` makes a changed copy.
 
     Args:
         task: the task.
@@ -211,20 +234,23 @@ class LandmarkSet:
         presence: (n,) float64 probability that the landmark is in the image, or None.
         radius95_mm: (n,) float64 longest half axis of the region that holds the landmark in 95 % of cases, NaN where
             unknown, or None.
+        unit: of the distances: ``mm``, or ``px`` where a model was told that the image states no spacing. Files do not keep it,
+            and ``==`` does not look at it.
 
     Raises:
         FaultsError: shapes or the NaN rule broken.
     """
 
     task: LandmarkTask
-    positions_mm: np.ndarray
+    positions_mm: FloatArray
     status: tuple[Status, ...]
-    expected_error_mm: np.ndarray | None = None
-    covariance_mm2: np.ndarray | None = None
-    presence: np.ndarray | None = None
-    radius95_mm: np.ndarray | None = None
+    expected_error_mm: FloatArray = None  # type: ignore[assignment]  # never None after __post_init__
+    covariance_mm2: FloatArray | None = None
+    presence: FloatArray | None = None
+    radius95_mm: FloatArray | None = None
+    unit: str = field(default="mm", compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n, d = len(self.task), self.task.dims
         positions = np.array(self.positions_mm, dtype=np.float64)
         error = np.full(n, np.nan) if self.expected_error_mm is None else np.array(self.expected_error_mm, np.float64)
@@ -244,12 +270,71 @@ class LandmarkSet:
         object.__setattr__(self, "expected_error_mm", error)
 
     @property
-    def defined(self) -> np.ndarray:
+    def names(self) -> tuple[str, ...]:
+        """Landmark names in the task's order."""
+        return self.task.names
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def __iter__(self) -> Iterator[Landmark]:
+        return (self._at(i) for i in range(len(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in (tuple(self) if isinstance(name, Landmark) else self.names)
+
+    def __getitem__(self, name: str) -> Landmark:
+        """The landmark called ``name``. Raises UnknownLandmark (a KeyError), which names the nearest ones."""
+        return self._at(self.task.index(name))
+
+    def _at(self, i: int) -> Landmark:
+        def value(array: FloatArray | None) -> float:
+            return float("nan") if array is None else float(array[i])
+
+        covariance = None if self.covariance_mm2 is None else self.covariance_mm2[i]
+        error, presence, radius = map(value, (self.expected_error_mm, self.presence, self.radius95_mm))
+        position, status = self.positions_mm[i], self.status[i]
+        return Landmark(self.names[i], position, status, error, covariance, presence, radius, self.unit)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether task and all values agree; NaN equals NaN."""
+        if not isinstance(other, LandmarkSet):
+            return NotImplemented
+        return all(_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
+
+    def __repr__(self) -> str:
+        from landmarklabel.display import set_text
+
+        return set_text(self)
+
+    def _repr_html_(self) -> str:
+        from landmarklabel.display import set_html
+
+        return set_html(self)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A pandas DataFrame, one row a landmark: status, position and errors (``attrs`` say unit and frame).
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        from landmarklabel.display import set_dataframe
+
+        return set_dataframe(self)
+
+    def to_markups(self) -> str:
+        """The text of a .mrk.json file that 3D Slicer opens (LPS mm; 2D points at z = 0). Raises LandmarkFileError."""
+        from landmarklabel.io.markups import dump_markups
+
+        return dump_markups(self)
+
+    @property
+    def defined(self) -> npt.NDArray[np.bool_]:
         """(n,) bool: has a position."""
         return np.array([s.has_position for s in self.status])
 
     @property
-    def by_person(self) -> np.ndarray:
+    def by_person(self) -> npt.NDArray[np.bool_]:
         """(n,) bool: placed, accepted or declared absent by a person."""
         return np.array([s.by_person for s in self.status])
 
@@ -259,7 +344,7 @@ class LandmarkSet:
         return LandmarkSet(task, np.full((len(task), task.dims), np.nan), (Status.UNSET,) * len(task))
 
     @staticmethod
-    def of_positions(task: LandmarkTask, positions_mm: np.ndarray, status: Status = Status.PLACED) -> LandmarkSet:
+    def of_positions(task: LandmarkTask, positions_mm: npt.ArrayLike, status: Status = Status.PLACED) -> LandmarkSet:
         """A set from positions (n, dims) LPS mm; NaN rows become unset."""
         positions_mm = np.array(positions_mm, np.float64)
         known = np.isfinite(positions_mm).all(axis=-1)
@@ -286,7 +371,7 @@ class LandmarkSet:
         return rule.mm / distance if distance > 0 else float("nan")
 
 
-def _position_faults(task: LandmarkTask, positions: np.ndarray, status: Iterable[Status]) -> list[str]:
+def _position_faults(task: LandmarkTask, positions: FloatArray, status: Iterable[Status]) -> list[str]:
     faults = []
     for name, p, s in zip(task.names, positions, status, strict=True):
         if s.has_position and not np.isfinite(p).all():

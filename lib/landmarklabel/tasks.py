@@ -8,8 +8,7 @@ from pathlib import Path
 from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset, find_preset
-from landmarklabel.store.revisions import open_revisions
-from landmarklabel.store.study_task import read_record, settled
+from landmarklabel.store.opening import recorded_task
 
 SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
@@ -42,16 +41,12 @@ def resolve_study_task(
     """
     if name_or_file is not None:
         return resolve_task(name_or_file, folders)
-    record = read_record(study)
-    if record is None:
+    task = recorded_task(study, url)
+    if task is None:
         if not Path(study).exists():
             raise UsageError(f"{study}: no such folder; give --task NAME_OR_FILE.json where it is to be made")
         raise UsageError(f"which landmarks? {study} does not say it itself: give --task NAME_OR_FILE.json")
-    if record.pending is not None:  # a change of names was interrupted: the revisions say whether it happened
-        revisions = open_revisions(study, url)
-        record = settled(study, revisions.newest_body)
-        revisions.close()
-    return record.task
+    return task
 
 
 def resolve_models(text: str, dims: int) -> dict[str, Preset]:

@@ -21,7 +21,10 @@ PLACES = [PACKAGE, ROOT / "apps", ROOT / "slicer_extension", ROOT / "scripts"]
 LEVELS = {
     "errors": 0,
     "configuration": 0,
+    "plugins": 0,
     "landmarks": 1,
+    "task_faults": 1,
+    "display": 1,
     "geometry": 1,
     "metrics": 1,
     "io": 2,
@@ -36,9 +39,24 @@ LEVELS = {
     "tasks": 9,
     "server": 10,
     "cli": 10,
+    "api": 10,
+    "evaluation": 10,
+    "extending": 10,
     "__main__": 11,
 }
-TORCH_FREE = ("errors", "configuration", "landmarks", "geometry", "metrics", "io.markups", "io.tables", "io.files", "store")
+TORCH_FREE = (
+    "errors",
+    "configuration",
+    "plugins",
+    "landmarks",
+    "display",
+    "geometry",
+    "metrics",
+    "io.markups",
+    "io.tables",
+    "io.files",
+    "store",
+)
 SERVER_PACKAGES = ("monailabel", "fastapi", "starlette", "uvicorn")
 TRAINING_PATH = ("configuration", "data", "networks", "inference", "training")
 READS_FILES = ("inference.export", "inference.onnx_export")  # try what they wrote on an image file
@@ -71,7 +89,9 @@ UNDOCUMENTED: dict[str, str] = {
     for method in ("batch", "loss")
 }
 PRINTS: dict[str, str] = {}
-UPWARD_IMPORTS: dict[tuple[str, str], str] = {}
+UPWARD_IMPORTS: dict[tuple[str, str], str] = {
+    ("landmarks", "io.markups"): "inside LandmarkSet.to_markups, for people: the module itself stays numpy only",
+}
 
 
 def python_files(*places):
@@ -169,8 +189,9 @@ def test_imports_never_point_up():
     assert set(UPWARD_IMPORTS) <= wrong, "stale exemption"
 
 
-def test_the_package_itself_imports_nothing():
-    assert own_imports(PACKAGE / "__init__.py", TREES[PACKAGE / "__init__.py"]) == []
+def test_the_package_itself_imports_nothing_but_for_type_checkers():
+    path = PACKAGE / "__init__.py"
+    assert [name for name, _, typed in imports(path, TREES[path]) if not typed and name.startswith("landmarklabel")] == []
 
 
 def test_server_and_command_line_do_not_know_each_other():

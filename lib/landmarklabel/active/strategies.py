@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from landmarklabel import plugins
 from landmarklabel.active.unlabelled_pool import UnlabelledPool, image_distances
+from landmarklabel.errors import UsageError
 
 
 class Choice(NamedTuple):
@@ -97,10 +100,25 @@ def _rank(values: dict[str, float], key: str) -> float:
     return sum(v < values[key] for v in values.values()) / (len(values) - 1)
 
 
-STRATEGIES: dict[str, Callable[[UnlabelledPool, np.random.Generator], Choice]] = {
-    "adaptive": adaptive,
-    "diverse": diverse,
-    "uncertain": uncertain,
-    "random": random,
-    "first": first,
-}
+def _of_plugin(name: str, choose: object) -> Callable[[UnlabelledPool, np.random.Generator], Choice]:
+    """A plugin's strategy, whose mistakes are named as its own. Raises ValueError for what cannot be one."""
+    if not callable(choose) or not (getattr(choose, "__doc__", None) or "").strip():
+        raise ValueError(
+            "a strategy is a function of the pool and a random generator, with a docstring that says what it chooses"
+        )
+
+    @functools.wraps(choose)
+    def run(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
+        try:
+            choice = Choice(*choose(pool, rng))
+        except Exception as error:
+            raise UsageError(f"strategy {name!r} of a plugin failed ({error!r}); choose another one") from error
+        if choice.image_id not in pool.unlabelled:
+            raise UsageError(f"strategy {name!r} of a plugin chose {choice.image_id!r}, which is not among the images to label")
+        return choice
+
+    return run
+
+
+_OWN = {"adaptive": adaptive, "diverse": diverse, "uncertain": uncertain, "random": random, "first": first}
+STRATEGIES = plugins.Extended(_OWN, plugins.STRATEGIES, _of_plugin)

@@ -26,6 +26,7 @@ from landmarklabel.io.masks import MaskLandmarks, read_masks
 from landmarklabel.io.monailabel_datastore import PROPOSED, RECORD, read_datastore
 from landmarklabel.io.tables import first_row, is_named, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.services.label_folders import read_label_folder
 
 
 class Given(NamedTuple):
@@ -187,27 +188,9 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
 def read_markups_folder(
     folder: str | Path, task: LandmarkTask, images: Mapping[str, Path], names: NameMap | None = None
 ) -> dict[str, LandmarkSet]:
-    """Landmarks of every .mrk.json and .fcsv in a folder, by image id.
-
-    Args:
-        folder: with the files.
-        task: that they are of.
-        names: what the files call the landmarks.
-        images: id to file, as far as they are known: a 2D task's image may be a slice of a volume, on which its points lie.
-
-    Raises:
-        LandmarkFileError: naming every bad file, and files that are of one image.
-    """
-    found, out, faults, names = find_label_files(folder), {}, [], names or NameMap(task)
-    theirs = names.files_task()
-    for image_id, path in found.paths.items():
-        try:
-            out[image_id] = names.to_task(read_markups(path, theirs, _plane(images.get(image_id), task)), str(path))
-        except LandmarkFileError as error:
-            faults.append(str(error))
-    if faults:
-        raise LandmarkFileError(str(folder), faults)
-    return out
+    """As ``services.label_folders.read_label_folder``; ``names``: what the files call the landmarks."""
+    names = names or NameMap(task)
+    return read_label_folder(folder, names.files_task(), images, names.to_task)
 
 
 def _plane(image: Path | None, task: LandmarkTask) -> SlicePlane | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.networks.presets import PRESETS
+from landmarklabel.networks.presets import presets
 
 _EXAMPLE = """\
 from a folder of images to a served model:
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export)
+    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export, _model)
     for add in (*data, *models, _serve, _token, _doctor, _demo):
         add(verbs)
     return parser
@@ -191,9 +191,9 @@ def _publish(verbs) -> None:
 
 
 def _train(verbs) -> None:
-    models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in PRESETS)
     about = "train a model on a study's landmarks, and let it answer there if it is better than what answers now"
-    verb = _verb(verbs, "train", "train", "train", about, epilog=f"models:\n{models}")
+    verb = _verb(verbs, "train", "train", "train", about)
+    _list_models(verb)
     verb.add_argument("study", metavar="STUDY")
     _add_task(verb)
     verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
@@ -206,6 +206,18 @@ def _train(verbs) -> None:
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
     _add_store(verb)
     verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
+
+
+def _list_models(verb: argparse.ArgumentParser) -> None:
+    """Have the help end with all models: those of plugins are loaded only when somebody asks."""
+    plain = verb.format_help
+
+    def format_help() -> str:
+        models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in presets())
+        verb.epilog = f"models:\n{models}"
+        return plain()
+
+    verb.format_help = format_help  # type: ignore[method-assign]
 
 
 def _predict(verbs) -> None:
@@ -263,6 +275,14 @@ def _export(verbs) -> None:
     kind.add_argument("--bundle", metavar="DIR", help="a folder that MONAI's own bundle tools load and run")
     kind.add_argument("--onnx", metavar="DIR", help="locator.onnx, refiner.onnx and export.json, checked against torch")
     verb.add_argument("--authors", default="not stated", metavar="TEXT", help="who the bundle's metadata names as its authors")
+
+
+def _model(verbs) -> None:
+    model = verbs.add_parser("model", help="look at a trained model")
+    inner = model.add_subparsers(metavar="show", required=True)
+    verb = _verb(inner, "show", "model", "show", "say what a model finds, what it was trained on, how good it is, and its limits")
+    verb.add_argument("model", metavar="MODEL_DIR")
+    verb.add_argument("--json", action="store_true", help="print its whole record, model.json, as JSON")
 
 
 _SERVE = """\

@@ -7,29 +7,27 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.cli.evaluate import metrics_line
 from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import find_preset
+from landmarklabel.services.evaluations import metrics_line
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
 
 
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
-    from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.trainings import fit_and_decide, gather, hardly_trained, live_model, trained_on
+    from landmarklabel.services.offering import train_and_offer
+    from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
-    from landmarklabel.training.publishing import ModelRegistry
 
     begun = time.monotonic()
     task = resolve_study_task(args.task, args.study, url=args.store)
@@ -42,27 +40,24 @@ def train(args: argparse.Namespace) -> int:
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
-    registry = ModelRegistry(study.models_dir / preset.served_as)
-    folder = Path(args.out) if args.out else registry.candidate
-    device = choose_device(args.device)
-    config = FitConfig(preset, Budget(minutes, args.steps), args.seed, device, args.resume, unlabelled=material.unlabelled)
+    config = FitConfig(
+        preset, Budget(minutes, args.steps), args.seed, choose_device(args.device), args.resume, unlabelled=material.unlabelled
+    )
     if minutes is not None and not args.resume:
         config.ends_at = begun + 60 * minutes
-    with ExitStack() as held:
-        if not args.no_publish:
-            held.enter_context(registry.training_lock())
-        live, known = (None, ()) if args.no_publish else (live_model(study, registry, device), trained_on(registry))
-        try:
-            with _Progress(preset.name) as show:
-                done = fit_and_decide(study, material, config, folder, live, show, _Interrupt(), not args.no_publish, known)
-        except Cancelled:
-            print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
-            return 130
-        print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
-        if few := hardly_trained(read_record(folder)):
-            print(f"landmarklabel: {few}", file=sys.stderr)
-        if not args.no_publish:
-            _offer(study, registry, Path(args.out) if args.out else None, done.decision)
+    try:
+        with _Progress(preset.name) as show:
+            done = train_and_offer(study, material, config, args.out, not args.no_publish, show, _Interrupt())
+    except Cancelled:
+        print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+    print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
+    for text in done.remarks:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    if done.said:
+        print(done.said)
+    if not args.no_publish and not done.published and args.out:
+        print(f"to have it answer all the same: landmarklabel publish {args.out} {study.folder}")
     study.close()
     return 0
 
@@ -74,21 +69,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
     if args.no_publish and not args.out:
         raise UsageError("--no-publish without --out would keep nothing: say with --out where the model goes")
-
-
-def _offer(study: Study, registry, out: Path | None, decision) -> None:
-    """Let the gate decide, and say what answers now."""
-    from landmarklabel.services.trainings import record_published
-
-    version = registry.finalize_candidate(decision) if out is None else registry.publish_copy(out, decision)
-    if decision.publish:
-        record_published(study, registry, version)
-        print(f"published in {study.folder.name} as {registry.folder.name} version {version}: {decision.reason}")
-        return
-    answers = f"{registry.folder.name} version {version}" if version else "the template"
-    print(f"not published, {answers} goes on answering: {decision.reason}")
-    if out is not None:
-        print(f"to have it answer all the same: landmarklabel publish {out} {study.folder}")
 
 
 def publish(args: argparse.Namespace) -> None:

@@ -214,9 +214,14 @@ def _inference(about: dict) -> dict:
 
 def _metadata(model: Localizer, record: dict, authors: str) -> dict:
     task, preset, size = model.task, model.preset, list(model.networks.grid.size[::-1])
-    cell = getattr(model.coarse_net, "cell", None) or getattr(model.coarse_net, "stride", 1)
+    cell = getattr(model.networks.coarse_net, "cell", None) or getattr(model.networks.coarse_net, "stride", 1)
     tensor = {"num_channels": 1, "spatial_shape": size, "dtype": "float32", "is_patch_data": False}
-    image = {"type": "image", "format": "magnitude", **tensor, "value_range": [-2, 2] if preset.signed else [-0.5, 1.5]}
+    image = {
+        "type": "image",
+        "format": "magnitude",
+        **tensor,
+        "value_range": [-2, 2] if preset.scale_to_minus1_1 else [-0.5, 1.5],
+    }
     kind = {"scn": "heatmap"}.get(preset.method, "votes")
     maps = {**tensor, "num_channels": len(task), "spatial_shape": [s // cell for s in size], "value_range": []}
     points = {**maps, "num_channels": task.dims, "spatial_shape": [len(task)], "dtype": "float64"}
@@ -237,7 +242,7 @@ def _metadata(model: Localizer, record: dict, authors: str) -> dict:
         "authors": authors,
         "copyright": f"Copyright (c) {authors}",
         "data_type": "nibabel",
-        "image_classes": "single channel, grey-value percentiles mapped to " + ("-1..1" if preset.signed else "0..1"),
+        "image_classes": "single channel, grey-value percentiles mapped to " + ("-1..1" if preset.scale_to_minus1_1 else "0..1"),
         "pred_classes": f"a map a landmark, then points: {', '.join(task.names)}",
         "eval_metrics": {} if mre is None else {"mre_mm": mre, "unit": (record["metrics"]).get("unit", "mm")},
         "intended_use": "To assist people who place landmarks; not a medical device.",

@@ -7,14 +7,20 @@ import os
 import re
 import tempfile
 import unicodedata
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from landmarklabel import plugins
 from landmarklabel.errors import UsageError
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES)  # beside other files, or in folders: a study keeps a copy of another kind
 MARKUPS_SUFFIX, FCSV_SUFFIX = ".mrk.json", ".fcsv"
+_NO_IMAGES = (MARKUPS_SUFFIX, FCSV_SUFFIX, ".json", ".csv", ".txt")
+_PLUGIN_SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9._-]{0,19}")
 MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
 # The first element of a data set: of group 2 or 8, element 0 to 0x18, with the length of text or with a type
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTALL)
@@ -36,7 +42,22 @@ def check_id(image_id: str) -> str:
 def image_suffix(path: str | Path) -> str | None:
     """The image extension of a file name, also of those that a study does not keep, or None when it is no image name."""
     name = Path(path).name.lower()
-    return next((s for s in (*IMAGE_SUFFIXES, *ALSO_READ) if name.endswith(s) and len(name) > len(s)), None)
+    return next((s for s in (*IMAGE_SUFFIXES, *ALSO_READ, *plugin_readers()) if name.endswith(s) and len(name) > len(s)), None)
+
+
+@cache
+def plugin_readers() -> Mapping[str, EntryPoint]:
+    """Suffix to the plugin that reads such files; an entry point's name is the suffix, without its first dot."""
+    readers: dict[str, EntryPoint] = {}
+    for name, point in plugins.installed(plugins.READERS).items():
+        suffix = f".{name.lower()}"
+        if suffix in (*IMAGE_SUFFIXES, *ALSO_READ, *_NO_IMAGES):
+            plugins.left_out(point, f"the program itself reads {suffix} files")
+        elif not _PLUGIN_SUFFIX.fullmatch(suffix):
+            plugins.left_out(point, f"{name!r} must be a suffix without its first dot: letters, digits and . _ -")
+        else:
+            readers[suffix] = point
+    return readers
 
 
 def image_id_of(path: str | Path) -> str:

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry, SlicePlane
 from landmarklabel.io.dicom_series import read_series
-from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, looks_like_dicom
+from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, looks_like_dicom, plugin_readers
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
     FiniteMask,
@@ -31,12 +31,11 @@ from landmarklabel.io.image_headers import (
 )
 from landmarklabel.io.image_pixels import Cleared, decoded, grey_values, reader_of, with_finite_values
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
+from landmarklabel.io.itk_warnings import without_itk_warnings
 from landmarklabel.io.memory import memory_faults
 from landmarklabel.io.nifti_header import parse_nifti
+from landmarklabel.io.plugin_images import is_read_by_plugin, read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults
-
-# Decision: ITK's warnings name file paths, and paths name patients; what matters in them is an ImageRejected here.
-sitk.ProcessObject.GlobalWarningDisplayOff()
 
 _FORMATS = {
     ".nii.gz": (parse_nifti, "NiftiImageIO"),
@@ -101,6 +100,8 @@ def describe_image(path: str | Path, dims: int | None = None, limits: Limits = L
     Raises:
         ImageRejected: listing every fault found in the header.
     """
+    if is_read_by_plugin(path):
+        return _by_plugin(Path(path), dims, limits)[1]
     return _check(path, dims, limits, with_data=False)[1]
 
 
@@ -124,6 +125,8 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     Raises:
         ImageRejected: also for truncated or damaged data and for an image without a finite pixel.
     """
+    if is_read_by_plugin(path):
+        return _by_plugin(Path(path), dims, limits)[0]
     source, about = _check(path, dims, limits, with_data=True)
     with _rejecting(source.path):
         pixels = with_finite_values(grey_values(decoded(source), source), source)
@@ -165,8 +168,7 @@ def write_image(path: str | Path, image: Image) -> None:
 def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
     path = Path(path)
     with _rejecting(path):
-        if dims not in (2, 3, None):
-            raise ImageRejected(path.name, [f"dims {dims!r} must be 2 or 3"])
+        _check_dims(path, dims)
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
@@ -178,6 +180,25 @@ def _check(path: str | Path, dims: int | None, limits: Limits, with_data: bool) 
         if image_suffix(path) in DICOM_SUFFIXES or (image_suffix(path) is None and looks_like_dicom(path)):
             return _check_series(path, dims, limits, with_data)
         return _check_file(path, dims, limits, with_data)
+
+
+def _check_dims(path: Path, dims: int | None) -> None:
+    if dims not in (2, 3, None):
+        raise ImageRejected(path.name, [f"dims {dims!r} must be 2 or 3"])
+
+
+def _by_plugin(path: Path, dims: int | None, limits: Limits) -> tuple[Image, Description]:
+    """An image of a format that a plugin reads: its header cannot be looked at alone, so all of it is read."""
+    with _rejecting(path):
+        _check_dims(path, dims)
+        image = read_by_plugin(path)
+        faults = _dims_faults(image.geometry.size, dims)
+        if image.pixels.size > limits.max_voxels:
+            faults.append(f"too large: {image.pixels.size} samples; allowed are {limits.max_voxels}")
+        if faults:
+            raise ImageRejected(path.name, faults)
+        about = _described(image.geometry, image.unit, (), dims)
+        return Image(about.geometry, image.pixels.reshape(about.geometry.size[::-1]), image.unit), about
 
 
 def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
@@ -205,7 +226,7 @@ def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -
         raise
     if stored.size != header.size:
         raise ImageRejected(path.name, [f"the header declares size {header.size}, {header.reader} reads {stored.size}"])
-    return Cleared(path, header, _FORMATS[suffix][1], finite=finite), _described(stored, header, dims)
+    return Cleared(path, header, _FORMATS[suffix][1], finite=finite), _described(stored, header.unit, header.remarks, dims)
 
 
 def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:
@@ -218,7 +239,9 @@ def _check_series(path: Path, dims: int | None, limits: Limits, with_data: bool)
     stored = series.geometry or _with_spacing(_geometry_by_simpleitk(series.files[0], "GDCMImageIO"), series.spacing)
     if stored.size != series.header.size:
         raise ImageRejected(path.name, [f"the header declares size {series.header.size}, SimpleITK reads {stored.size}"])
-    return Cleared(path, series.header, "GDCMImageIO", series), _described(stored, series.header, dims)
+    return Cleared(path, series.header, "GDCMImageIO", series), _described(
+        stored, series.header.unit, series.header.remarks, dims
+    )
 
 
 def _limit_faults(header: Header, limits: Limits, packed: int) -> list[str]:
@@ -243,15 +266,15 @@ def _dims_faults(size: tuple[int, ...], dims: int | None) -> list[str]:
     return []
 
 
-def _described(stored: ImageGeometry, header: Header, dims: int | None) -> Description:
+def _described(stored: ImageGeometry, unit: str, remarks: tuple[str, ...], dims: int | None) -> Description:
     if dims == 2 and stored.dims == 3:
         plane = SlicePlane.of(stored)
-        return Description(plane.flat, header.unit, header.remarks, plane)
-    return Description(stored, header.unit, header.remarks)
+        return Description(plane.flat, unit, remarks, plane)
+    return Description(stored, unit, remarks)
 
 
 def _unknown_suffix(path: Path) -> str:
-    allowed = ", ".join((*IMAGE_SUFFIXES, *ALSO_READ))
+    allowed = ", ".join((*IMAGE_SUFFIXES, *ALSO_READ, *plugin_readers()))
     return f"unknown suffix {path.suffix!r}; allowed are {allowed} and folders with a DICOM series"
 
 
@@ -312,7 +335,8 @@ def _rejecting(path: Path) -> Iterator[None]:
     """Whatever goes wrong inside becomes an ImageRejected with one line of text that does not say which folder."""
     name = path.name
     try:
-        yield
+        with without_itk_warnings():
+            yield
     except ImageRejected:
         raise
     except FaultsError as error:

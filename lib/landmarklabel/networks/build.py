@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 from torch import nn
 
 from landmarklabel.networks.default import DefaultSCN
 from landmarklabel.networks.fine_net import FineNet
 from landmarklabel.networks.global_local import NoothoutGlobal, NoothoutLocal, VotingNet
-from landmarklabel.networks.presets import Preset
+from landmarklabel.networks.presets import Preset, presets
 from landmarklabel.networks.scn import ConceptSCN, HandSCN, payer2019
 
 
@@ -28,6 +30,8 @@ def build_coarse_net(preset: Preset, dims: int, landmarks: int) -> nn.Module:
         return VotingNet(dims, landmarks, preset.widths[dims])
     if network == "noothout2020":
         return NoothoutGlobal(dims, landmarks)
+    if ":" in network and network in {preset.network for preset in presets()}:  # a plugin's, never one that only a file names
+        return EntryPoint(network, network, "").load()(dims, landmarks)
     raise ValueError(f"no network called {network!r}")
 
 

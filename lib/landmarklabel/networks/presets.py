@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
+from landmarklabel import plugins
 from landmarklabel.data.augment import AugmentRange
 from landmarklabel.errors import UsageError
 
@@ -66,7 +69,7 @@ class Preset:
         method: ``scn`` or a later one.
         name: of the preset.
         about: one line for help texts.
-        network: key of ``networks.build``.
+        network: key of ``networks.build``; of a plugin also ``module:function``, which is given dims and landmarks.
         dims: image dimensions it is made for.
         grid_size: of the working grid: a number of samples, or the sizes themselves, by dims.
         grid_size_any_orientation: the same where cases come in any orientation and the first stage need only tell which.
@@ -256,17 +259,46 @@ PRESETS: tuple[Preset, ...] = (
 )
 
 
+@cache
+def presets() -> tuple[Preset, ...]:
+    """Every preset: the program's own and those of plugins."""
+    known = list(PRESETS)
+    for point in plugins.installed(plugins.NETWORKS).values():
+        value = plugins.load(point)
+        for preset in value if isinstance(value, (tuple, list)) else (value,) if value is not None else ():
+            if fault := _fault(preset, known):
+                plugins.left_out(point, fault)
+            else:
+                known.append(preset)
+    return tuple(known)
+
+
+def _fault(preset: object, known: list[Preset]) -> str | None:
+    """Why a plugin's preset cannot be used; None where it can."""
+    if not isinstance(preset, Preset):
+        return f"{preset!r:.80} is no Preset"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}:[a-z][a-z0-9_]{0,40}", preset.key):
+        return f"{preset.key!r}: method and name must be small letters, digits and _"
+    if not preset.dims or not set(preset.dims) <= {2, 3}:
+        return f"{preset.key!r}: dims {preset.dims!r} must be of 2 and 3"
+    taken = [p for p in known if p.served_as == preset.served_as and (p.key != preset.key or set(p.dims) & set(preset.dims))]
+    return f"there is a model {taken[0].key!r} already; call it otherwise" if taken else None
+
+
 def find_preset(text: str, dims: int | None = None) -> Preset:
     """The preset called ``METHOD`` or ``METHOD:PRESET``, made for ``dims``; UsageError names the nearest one otherwise."""
     method, _, name = text.partition(":")
     wanted = f"{method}:{name or 'default'}"
-    found = [p for p in PRESETS if p.key == wanted]
-    if not found:
-        keys = list(dict.fromkeys(p.key for p in PRESETS))
+
+    def fitting(some: tuple[Preset, ...]) -> list[Preset]:
+        return [p for p in some if p.key == wanted and (dims is None or dims in p.dims)]
+
+    if found := fitting(PRESETS) or fitting(presets()):  # a plugin is not needed, nor loaded, for the program's own
+        return found[0]
+    others = [p for p in presets() if p.key == wanted]
+    if not others:
+        keys = list(dict.fromkeys(p.key for p in presets()))
         near = difflib.get_close_matches(wanted, keys, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise UsageError(f"no model called {text!r}{hint} known are {', '.join(keys)}")
-    fitting = [p for p in found if dims is None or dims in p.dims]
-    if not fitting:
-        raise UsageError(f"model {wanted!r} is made for {found[0].dims[0]}D images, the task is {dims}D")
-    return fitting[0]
+    raise UsageError(f"model {wanted!r} is made for {others[0].dims[0]}D images, the task is {dims}D")

@@ -61,7 +61,7 @@ class LandmarkApp(MONAILabelApp):
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
         self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
-        self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``watch`` looks at changed images
+        self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``pool_monitor`` looks at changed images
         for text in self.study.notices:
             log.info(text)
         self.pool_monitor = PoolMonitor(self.study, self._live, lambda: self.infer_task().assistant.inference_lock())
@@ -98,8 +98,8 @@ class LandmarkApp(MONAILabelApp):
 
     def _live(self) -> tuple[Localizer | None, int]:
         """The newest model and its version, for looking over the pool."""
-        task = next(iter(self._infers.values()))
-        return task.assistant.model(), task.registry.record()["version"]
+        infer_task = next(iter(self._infers.values()))
+        return infer_task.assistant.model(), infer_task.registry.record()["version"]
 
     def _load_sessions(self, load: bool = False) -> SafeSessions | None:
         if not load:
@@ -152,11 +152,11 @@ class LandmarkApp(MONAILabelApp):
 
     def answers(self) -> dict[str, str]:
         """What answers under every served model's name, and why, in words."""
-        return {name: what_answers(self.study, task.registry).text for name, task in self._infers.items()}
+        return {name: what_answers(self.study, one.registry).text for name, one in self._infers.items()}
 
     def model_versions(self) -> dict[str, int]:
         """The live version of every served model; 0 for none trained yet."""
-        return {name: task.registry.record()["version"] for name, task in self._infers.items()}
+        return {name: one.registry.record()["version"] for name, one in self._infers.items()}
 
     def _policy(self) -> Policy:
         return Policy(self.settings.insecure, self.settings.max_upload_mb * 2**20, self.settings.origins, keycloak())
@@ -171,7 +171,7 @@ class LandmarkApp(MONAILabelApp):
     def infer(self, request: dict, datastore=None) -> dict:
         """Landmarks of an image of the study (``image`` is its id) or, for our own routes, of an uploaded file."""
         model = request.get("model")
-        task = self.infer_task(model if model is not None else "")
+        infer_task = self.infer_task(model if model is not None else "")
         uploaded = request.get("uploaded_file")
         image_id = None if uploaded else request.get("image")
         path = uploaded or self._datastore.get_image_uri(image_id)
@@ -179,7 +179,7 @@ class LandmarkApp(MONAILabelApp):
         tag = request.get("label_tag") or ORIGINAL
         if keep and (tag := self._datastore.tag(tag)) == FINAL:
             raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
-        file, result = task({**request, "image": path})
+        file, result = infer_task({**request, "image": path})
         label = file
         if keep:
             try:

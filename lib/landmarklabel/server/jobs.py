@@ -62,10 +62,10 @@ class Jobs:
         with self._list.edit() as waiting:
             if len(waiting) >= LIMITS.waiting_trainings:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
-            task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
-            if task is not None:
+            job_task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
+            if job_task is not None:
                 waiting.append({"request": request, "server": _this_server(), "servers": 0})
-        return task
+        return job_task
 
     def go_on(self) -> None:
         """Line up what servers that have ended left; what another server on this study still does is its own.

@@ -242,7 +242,7 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
     study = landmark_app.study
 
     @router.get("/landmarks/task", tags=["Landmarks"], summary="The task: names, order, definitions")
-    def task() -> dict:
+    def landmark_task() -> dict:
         return study.task.to_json()
 
     @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
@@ -263,12 +263,12 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         started = time.monotonic()
         if unknown := sorted(set(body) - {"fixed", "absent", "model"}):
             raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are fixed, absent and model")
-        task, path = landmark_app.infer_task(body.get("model")), study.image_path(image_id)
+        infer_task, path = landmark_app.infer_task(body.get("model")), study.image_path(image_id)
         given = given_points(body, study.task, study.plane_of(image_id))
-        answer = task.assistant.suggest(path, given, wait_for_second_pass=False)
+        answer = infer_task.assistant.suggest(path, given, wait_for_second_pass=False)
         if answer.second_pass:
-            background.add_task(afterwards, task.assistant.second_pass, path, given)
-        found = {"image": image_id, **task.to_wire(answer, path)}
+            background.add_task(afterwards, infer_task.assistant.second_pass, path, given)
+        found = {"image": image_id, **infer_task.to_wire(answer, path)}
         return {**found, "latencies": {"total": round(time.monotonic() - started, 4)}}
 
     @router.get("/landmarks/images/{image_id}/history", tags=["Landmarks"], summary="All revisions, oldest first")

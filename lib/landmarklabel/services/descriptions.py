@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def image_unit(path: str | Path) -> str:
         return describe(path).unit
     except ImageRejected:
         return "mm"
+
+
+def unit_lookup(notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path]) -> Callable[[str], str]:
+    """What tells the unit of an image's distances by its id: what ``predict`` noted of it, else the image itself, else ``mm``."""
+
+    def unit(image_id: str) -> str:
+        if noted := notes.get(image_id, {}).get("unit"):
+            return str(noted)
+        return image_unit(images[image_id]) if image_id in images else "mm"
+
+    return unit
 
 
 def image_plane(path: str | Path, dims: int) -> SlicePlane | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from landmarklabel.active.configuration import RetrainingConfig
 from landmarklabel.errors import UsageError
-from landmarklabel.networks.presets import PRESETS
+from landmarklabel.networks.presets import presets
 
 DEFAULT_MODEL = "scn"
 _RETRAINING = RetrainingConfig()
@@ -85,7 +85,7 @@ def live_models(study: Path, dims: int) -> str:
     folders = study / ".landmarklabel" / "models"
     pointers = folders.glob("*/live.json") if folders.is_dir() else ()
     live = {pointer.parent.name for pointer in pointers if _has_version(pointer)}
-    served = {p.served_as: p.method if p.name == "default" else p.key for p in PRESETS if dims in p.dims}
+    served = {p.served_as: p.method if p.name == "default" else p.key for p in presets() if dims in p.dims}
     found = sorted((name for name in live if name in served), key=lambda name: (name != DEFAULT_MODEL, name))
     return ",".join(served[name] for name in found) or DEFAULT_MODEL
 

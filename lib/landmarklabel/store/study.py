@@ -25,6 +25,7 @@ from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
+from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revision_json import body_of
@@ -33,7 +34,7 @@ from landmarklabel.store.revisions import Revision, open_revisions
 __all__ = ["REPEAT", "Study"]
 
 
-class Study:
+class Study(Opened):
     """One study folder and its labels; safe for threads and for several processes on one machine.
 
     Args:
@@ -171,8 +172,7 @@ class Study:
 
     def note_file(self, path: Path, image: Image, before: str) -> None:
         """As ``note_pixels``, for whoever knows the file only; one that is not of the study is left alone."""
-        image_id = next((i for i, one in self.images().items() if one == path), None)
-        if image_id is not None:
+        for image_id in [i for i, one in self.images().items() if one == path]:
             self.note_pixels(image_id, image, before)
 
     def _newest(self) -> dict[str, LandmarkSet]:

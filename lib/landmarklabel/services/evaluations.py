@@ -1,0 +1,88 @@
+"""Predictions held against the truth: which images count, in which unit, and what a person should be told of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from landmarklabel.errors import StudyError, listed
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.metrics import summarize, unit_of
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured.
+
+    Args:
+        pairs: image id to (predicted, truth) of the images that count.
+        metrics: of ``metrics.summarize``, with ``training_images``: ids among the predicted that the model was trained on.
+        remarks: what a person should know, one text each.
+    """
+
+    pairs: dict[str, tuple[LandmarkSet, LandmarkSet]]
+    metrics: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+def compare(
+    task: LandmarkTask,
+    predicted: Mapping[str, LandmarkSet],
+    truth: Mapping[str, LandmarkSet],
+    *,
+    unit: Callable[[str], str],
+    trained_on: Collection[str] = (),
+    include_training: bool = False,
+    places: tuple[str, str] = ("the predictions", "the truth"),
+) -> Comparison:
+    """Measure the images that both have and that the model was not trained on.
+
+    Args:
+        task: of all sets.
+        predicted, truth: image id to landmarks.
+        unit: of an image's distances, by its id.
+        trained_on: ids of images that the model was trained on.
+        include_training: count those as well.
+        places: what predictions and truth are called in messages.
+
+    Raises:
+        StudyError: no image is left to measure.
+    """
+    both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
+    if not both:
+        raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}")
+    known = [i for i in both if i in set(trained_on)]
+    used = both if include_training else [i for i in both if i not in set(known)]
+    if not used:
+        raise StudyError(
+            f"all {len(both)} images were used to train the model that predicted them: how well it finds landmarks shows on "
+            "others only; --include-training (include_training=True) measures it all the same"
+        )
+    pairs = {i: (predicted[i], truth[i]) for i in used}
+    metrics = summarize(list(pairs.values()), unit=unit_of(task, map(unit, used)))
+    metrics["training_images"] = known
+    missing = sorted(i for i, x in truth.items() if x.defined.any() and i not in predicted)
+    return Comparison(pairs, metrics, _remarks(len(predicted) - len(both), known, missing, include_training))
+
+
+def _remarks(without_truth: int, trained_on: list[str], missing: list[str], included: bool) -> tuple[str, ...]:
+    remarks = [f"{without_truth} predicted images have no truth"] if without_truth else []
+    if missing:
+        remarks.append(f"{len(missing)} images of the truth have no prediction and do not count: {listed(missing)}")
+    if trained_on:
+        what = "are among these" if included else "are left out (--include-training has them)"
+        remarks.append(f"{len(trained_on)} images that the model was trained on {what}: {listed(trained_on)}")
+    return tuple(remarks)
+
+
+def metrics_line(metrics: Mapping[str, Any]) -> str:
+    """The metrics of ``summarize`` in one line."""
+    if metrics.get("mre_mm") is None:
+        return "no landmark found"
+    sdr, outliers, unit = metrics["sdr"], metrics["outliers"], metrics.get("unit", "mm")
+    return (
+        f"MRE {metrics['mre_mm']:.3f} {unit}, median {metrics['median_mm']:.3f}, within 2/2.5/3/4 {unit} "
+        f"{sdr['2']:.1f}/{sdr['2.5']:.1f}/{sdr['3']:.1f}/{sdr['4']:.1f} %, beyond 10 {unit} "
+        f"{outliers['10']} of {metrics['n_points']}"
+    )

@@ -1,0 +1,71 @@
+"""Landmarks of many images, read from where people keep them: a study, a folder of label files, or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from landmarklabel.errors import LandmarkFileError, StudyError
+from landmarklabel.io.folders import find_images, find_label_files
+from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
+from landmarklabel.io.markups import read_markups
+from landmarklabel.io.tables import first_row, read_table
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.services.descriptions import image_plane
+
+
+def read_label_folder(
+    folder: str | Path,
+    task: LandmarkTask,
+    images: Mapping[str, Path],
+    taken: Callable[[LandmarkSet, str], LandmarkSet] = lambda landmarks, _: landmarks,
+) -> dict[str, LandmarkSet]:
+    """Landmarks of every .mrk.json and .fcsv in a folder, by image id.
+
+    Args:
+        folder: with the files.
+        task: that they are of.
+        images: id to file, as far as they are known: a 2D task's image may be a slice of a volume, on which its points lie.
+        taken: what becomes of each set, given the file it is from.
+
+    Raises:
+        LandmarkFileError: naming every bad file, and files that are of one image.
+    """
+    out, faults = {}, []
+    for image_id, path in find_label_files(folder).paths.items():
+        plane = image_plane(images[image_id], task.dims) if image_id in images else None
+        try:
+            out[image_id] = taken(read_markups(path, task, plane), str(path))
+        except LandmarkFileError as error:
+            faults.append(str(error))
+    if faults:
+        raise LandmarkFileError(str(folder), faults)
+    return out
+
+
+def is_study_folder(place: Path) -> bool:
+    """Whether a folder has labels as a study keeps them."""
+    return (place / "labels" / "final").is_dir()
+
+
+def images_beside(place: Path, images: str | Path | None = None) -> dict[str, Path]:
+    """The images that were named, or those of a study; none elsewhere."""
+    return find_images([images or place]).paths if images or is_study_folder(place) else {}
+
+
+def read_many(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:
+    """Landmarks by image id of a study, a folder of label files, or a table of either kind, and remarks on what was left out.
+
+    Raises:
+        StudyError: nothing is there. LandmarkFileError.
+    """
+    place = Path(place)
+    if place.is_file():
+        if not is_long(first_row(place), task.dims):
+            return read_table(place, task), []
+        by_reader, remarks = read_long_table(place, task)
+        ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
+        return {i: mean_of_readers([sets[i] for sets in by_reader.values() if i in sets]) for i in ids}, remarks
+    if not place.exists():
+        raise StudyError(f"{place}: no such file or folder")
+    return read_label_folder(place / "labels" / "final" if is_study_folder(place) else place, task, images), []

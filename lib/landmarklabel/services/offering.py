@@ -1,0 +1,92 @@
+"""A training as the command line and ``landmarklabel.train`` do it: the fit, the gate, and the model that answers afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model_record import read_record
+from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, record_published, trained_on
+from landmarklabel.store.study import Study
+from landmarklabel.training.fit import FitConfig
+from landmarklabel.training.loop import Progress
+from landmarklabel.training.publishing import ModelRegistry
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A finished training and what became of its model.
+
+    Args:
+        model: it.
+        metrics: on the validation cases; empty without any.
+        folder: where it lies; None where the gate refused it and nobody asked for a copy.
+        published: whether it answers in the study now.
+        said: what the gate decided and why, in words; empty where it was not asked.
+        remarks: what a person should know, one text each.
+    """
+
+    model: Localizer
+    metrics: dict[str, Any]
+    folder: Path | None
+    published: bool = False
+    said: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def train_and_offer(
+    study: Study,
+    material: Material,
+    config: FitConfig,
+    out: str | Path | None = None,
+    publish: bool = True,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Offered:
+    """Train a model and let the gate decide whether it answers in the study from now on.
+
+    Args:
+        study: whose.
+        material: of ``gather``.
+        config: what to train and how long.
+        out: where the model is written; without, only a published one is kept.
+        publish: False leaves the study's own model alone; needs ``out``.
+        on_progress, should_stop: as in ``fit``.
+
+    Raises:
+        StudyError: nothing to train on, or another training of this model is running.
+        Cancelled: stopped; ``resume`` goes on from there.
+    """
+    registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
+    folder = place or registry.candidate
+    with ExitStack() as held:
+        if publish:
+            held.enter_context(registry.training_lock())
+        live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
+        done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
+        few = hardly_trained(read_record(folder))
+        remarks = (few,) if few else ()
+        if not publish:
+            return Offered(done.model, done.metrics, folder, remarks=remarks)
+        version = registry.finalize_candidate(done.decision) if place is None else registry.publish_copy(place, done.decision)
+        if done.decision.publish:
+            record_published(study, registry, version)
+    return Offered(
+        done.model,
+        done.metrics,
+        place or (registry.live() if done.decision.publish else None),
+        done.decision.publish,
+        _outcome(study, registry.folder.name, version, done.decision.publish, done.decision.reason),
+        remarks,
+    )
+
+
+def _outcome(study: Study, name: str, version: int, published: bool, reason: str) -> str:
+    if published:
+        return f"published in {study.folder.name} as {name} version {version}: {reason}"
+    answers = f"{name} version {version}" if version else "the template"
+    return f"not published, {answers} goes on answering: {reason}"

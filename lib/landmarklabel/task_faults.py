@@ -1,0 +1,45 @@
+"""What is wrong with a task, in words; ``landmarks.LandmarkTask`` asks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from landmarklabel.landmarks import LandmarkTask
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+_MAX_LANDMARKS = 5000
+
+
+def task_faults(task: LandmarkTask) -> list[str]:
+    """Every fault of a task's fields, one text each, whatever was put into them."""
+    faults = []
+    if not isinstance(task.name, str) or not _NAME.fullmatch(task.name):
+        faults.append(f"name {str(task.name)[:80]!r} must be 1 to 100 letters, digits, '_', '.' or '-'")
+    if task.dims not in (2, 3) or not isinstance(task.dims, int):
+        faults.append(f"dims {task.dims!r} must be 2 or 3")
+    if not 1 <= len(task.names) <= _MAX_LANDMARKS:
+        faults.append(f"{len(task.names)} landmarks; allowed are 1 to {_MAX_LANDMARKS}")
+    bad = [n for n in task.names if not isinstance(n, str) or not n.strip() or len(n) > 200 or not n.isprintable()]
+    faults += [f"landmark name {n!r} must be printable text of 1 to 200 characters" for n in bad[:5]]
+    seen: set[str] = set()
+    for n in filter(lambda n: isinstance(n, str), task.names):
+        if n in seen:
+            faults.append(f"landmark name {n!r} appears twice")
+        seen.add(n)
+    paired: set[str] = set()
+    for a, b in task.mirror_pairs:
+        faults += [f"mirror pair names {n!r}, which is no landmark" for n in (a, b) if n not in seen]
+        if a == b or a in paired or b in paired:
+            faults.append(f"mirror pair ({a!r}, {b!r}): a landmark can be in one pair only, and not with itself")
+        paired |= {a, b}
+    if task.scale:
+        faults += [f"scale names {n!r}, which is no landmark" for n in (task.scale.a, task.scale.b) if n not in seen]
+        if task.scale.a == task.scale.b:
+            faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
+        if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
+            faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
+    return faults

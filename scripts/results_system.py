@@ -1,0 +1,117 @@
+"""Tables about the program as a system: speed, memory, and what was not lost."""
+
+from __future__ import annotations
+
+from doc_blocks import table
+from results_files import about, result
+
+
+def update_latency() -> str:
+    found = result("update_latency")
+    rows = []
+    for key, words in (("2d_37_landmarks", "2D, 37 landmarks"), ("3d_100_landmarks", "3D, 100 landmarks")):
+        part = found[key]
+        rows.append([words, part["updates"], *(f"{part[q]:.0f} ms" for q in ("p50_ms", "p95_ms", "max_ms"))])
+    header = ["Request `update`", "Requests", "median", "95th percentile", "longest"]
+    return table(header, rows) + about("radiographs and synthetic spines; server and client on one core", "update_latency")
+
+
+def speed() -> str:
+    found = result("bench")
+    one, volumes, disk = found["inference"]["seconds"], found["volumes"], found["volumes"]["from_disk_512_with_100_landmarks"]
+    rows = [
+        [f"networks, one radiograph: `{name}`", f"{1000 * one[f'{name}:{preset} networks']:.0f} ms"]
+        for name, preset in (("scn", "default"), ("scn", "single"), ("scn", "hand2024"))
+    ]
+    for row, preset in zip(rows, ("scn", "scn:single", "scn:hand2024"), strict=True):
+        row[0] = f"networks and decoding, one radiograph: `{preset}`"
+    rows += [
+        ["training step, per image: `scn`", f"{1000 * found['training']['seconds_per_image']['scn:default']:.0f} ms"],
+        ["training step, per image: `scn:hand2024`", f"{1000 * found['training']['seconds_per_image']['scn:hand2024']:.0f} ms"],
+        ["augmenting a loaded image", f"{found['augmentation']['ms_augment']:.1f} ms"],
+        ["server: start to the first answer", f"{found['server']['seconds_to_first_info']:.1f} s"],
+        ["server: memory when idle", f"{found['server']['idle_gib']:.2f} GiB"],
+        ["peak memory: training the hand model", f"{found['memory']['training_gib']:.2f} GiB"],
+        ["peak memory: predicting one radiograph", f"{found['memory']['predicting_gib']:.2f} GiB"],
+    ]
+    for name in ("scn:default", "global_local:default", "global_local:noothout2020"):
+        cost = f"{volumes['seconds_256'][name]:.2f} s, {volumes['peak_gib_256'][name]:.2f} GiB"
+        rows.append([f"volume of 256³ voxels: `{name.removesuffix(':default')}`", cost])
+    rows.append(
+        ["volume of 512³ voxels from disk, 100 landmarks, new process", f"{disk['seconds']:.1f} s, {disk['peak_gib']:.1f} GiB"]
+    )
+    note = "Measured by `python scripts/dev.py bench`."
+    return table(["What", "Figure"], rows) + about(f"{found['images']} and synthetic volumes", "bench", note=note)
+
+
+def annotators() -> str:
+    found = result("annotators")
+    rows = [
+        ["submissions, all to one image", f"{found['people']} clients × {found['each']}"],
+        ["revisions kept", f"{found['revisions']}"],
+        ["lost", found["lost"]],
+        ["stale submissions answered with both versions", f"{found['stale_answered_with_both_versions']} of {found['people']}"],
+        ["time to submit, median / 95th percentile", f"{found['submit']['p50_ms']:.0f} / {found['submit']['p95_ms']:.0f} ms"],
+    ]
+    return table(["What", "Figure"], rows) + about("one synthetic image, real server over HTTP", "annotators")
+
+
+def soak() -> str:
+    found = result("soak")
+    rows = [
+        ["time", f"{found['minutes']} min"],
+        ["clients", found["clients"]],
+        ["server killed (`kill -9`) at random", f"{found['kills']} times"],
+        ["acknowledged submissions", found["acknowledged"]],
+        ["of them lost", found["lost"]],
+        ["sent more than once by a client", found["sent_twice"]],
+        [
+            "label files missing, faults in the audit trail",
+            f"{found['label_files_missing']}, {found['faults_in_the_audit_trail']}",
+        ],
+        ["memory growth between kills, largest", f"{max(found['memory_growth_percent']):.1f} %"],
+    ]
+    names = {
+        "next_sample": "next case",
+        "infer": "infer",
+        "update": "update",
+        "submit": "submit",
+        "head": "newest revision",
+        "info": "`/info`",
+    }
+    for key, words in names.items():
+        rows.append(
+            [
+                f"{words}, median / 95th percentile",
+                f"{found['calls'][key]['p50_ms']:.0f} / {found['calls'][key]['p95_ms']:.0f} ms",
+            ]
+        )
+    note = "Server, clients and trainings shared one core; no training finished a model, so proposals came from the shape prior."
+    return table(["What", "Figure"], rows) + about("synthetic images", "soak", note=note)
+
+
+def fuzzing() -> str:
+    found = result("fuzz_http")
+    rows = [
+        ["requests with hostile values, from the server's own description", found["requests"]],
+        ["operations", found["operations"]],
+        ["answers of 500 and above, or none", len(found["without_a_proper_answer"])],
+        ["files left behind / files outside the study", f"{found['files_left']} / {found['files_outside_the_study']}"],
+        ["faults in the audit trail", found["faults_in_the_audit_trail"]],
+    ]
+    return table(["What", "Figure"], rows) + about("a served synthetic study", "fuzz_http")
+
+
+def panel() -> str:
+    found = result("panel_latency")
+    rows = [
+        ["refresh of 150 rows", *(f"{found['refresh_150_rows_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
+        ["a correction until the other points follow", *(f"{found['correction_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
+        ["pause of the drawing thread", *(f"{found['pause_ms'][q]:.1f} ms" for q in ("p50", "p95", "max"))],
+    ]
+    return table(["Panel in Slicer", "median", "95th percentile", "longest"], rows) + about(
+        "hand radiographs with ten labelled cases and no model; the panel on PySide6, not in desktop Slicer", "panel_latency"
+    )
+
+
+SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel)
