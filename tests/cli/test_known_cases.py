@@ -145,6 +145,7 @@ def test_preview_status(case):
 def test_renamed_landmark(case):
     assert importing(case, case / "t_old.json", "--table", case / "t.csv").code == 0
     before = {p.name: p.read_bytes() for p in (case / "study" / "labels" / "final").iterdir()}
+    assert before
     done = run("train", case / "study", "--task", case / "t_new.json", "--model", "scn", "--steps", 2)
     assert "rename-landmark" in done.error_line and "B" in done.error_line
     assert {p.name: p.read_bytes() for p in (case / "study" / "labels" / "final").iterdir()} == before

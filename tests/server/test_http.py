@@ -24,6 +24,7 @@ def material(tmp_path_factory) -> Material:
 def server(material, running_server):
     with running_server(material) as server:
         yield server
+        assert "Traceback" not in server.log.read_text(errors="replace", encoding="utf-8")  # whatever it was asked
 
 
 def wire(landmarks: LandmarkSet) -> list[dict]:
@@ -377,6 +378,18 @@ def test_garbage_in_a_session_is_a_clear_answer(server, untouched):
     assert str(server.log.parent) not in answer.text + upload.text  # no paths of the server
 
 
-def test_the_server_is_still_well(server, material):
+def test_the_server_is_still_well_after_wrong_requests(server, material, untouched):
+    wrong = [
+        ("PUT", f"/landmarks/images/{untouched}", {"data": b"\xff{"}),
+        ("PUT", "/datastore/label", {"params": {"image": untouched}, "files": {"label": ("x.mrk.json", b"[")}}),
+        ("PUT", "/datastore/image", {"params": {"image": "../x"}, "files": {"file": ("x.png", b"no image")}}),
+        ("POST", "/infer/scn", {"files": {"file": ("a.txt", b"no image")}}),
+        ("POST", "/infer/nothing", {"params": {"image": untouched}}),
+        ("GET", "/landmarks/images/nothing", {}),
+    ]
+    for method, path, sent in wrong:
+        assert 400 <= server.http(method, path, **sent).status_code < 500, path
     assert server.client.info()["datastore"]["total"] == len(material.truth)
-    assert "Traceback" not in server.log.read_text(errors="replace", encoding="utf-8")
+    assert server.get(f"/landmarks/images/{untouched}")["revision"] > 0
+    log = server.log.read_text(errors="replace", encoding="utf-8")
+    assert log.strip() and "Traceback" not in log

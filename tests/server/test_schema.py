@@ -10,7 +10,7 @@ import pytest
 import landmarklabel
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.server.wire import from_wire, to_wire
+from landmarklabel.server.wire import from_wire, given_points, to_wire
 
 SCHEMA = json.loads((Path(landmarklabel.__file__).parent / "server/schemas/landmarks.schema.json").read_text(encoding="utf-8"))
 
@@ -41,3 +41,28 @@ def test_the_schema_refuses_what_the_server_refuses():
             check([bad], "landmarks")
         with pytest.raises(LandmarkFileError):
             from_wire([bad], LandmarkTask("t", ("a",), 2))
+
+
+@pytest.mark.parametrize("length", [80, 81, 200])
+def test_names_of_any_length_a_task_may_have_travel_whole(length):
+    """Two that differ in the last letter only: a name that is cut anywhere is another one, or none."""
+    names = tuple("n" * (length - 1) + letter for letter in "abcd")
+    task = LandmarkTask("t", names, 2)
+    landmarks = LandmarkSet(
+        task, [[1, 2], [3, 4], [np.nan] * 2, [5, 6]], tuple(map(Status, ("placed", "accepted", "absent", "predicted")))
+    )
+    content = json.loads(json.dumps(to_wire(landmarks), allow_nan=False))
+    check(content, "landmarks")
+    assert [row["name"] for row in content] == list(names)
+    back = from_wire(content, task)
+    assert back.status == landmarks.status
+    np.testing.assert_array_equal(back.positions_mm, landmarks.positions_mm)
+    given = given_points({"fixed": {names[0]: [1, 2], names[3]: [5, 6]}, "absent": [names[2]]}, task)
+    assert list(given.fixed) == [names[0], names[3]] and list(given.absent) == [names[2]]
+    for params in (
+        {"fixed": {names[0] + "x": [1, 2]}},
+        {"absent": [names[0][:-1]]},
+        {"fixed": {names[0]: [1, 2]}, "absent": [names[0]]},
+    ):
+        with pytest.raises(LandmarkFileError):
+            given_points(params, task)

@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "slicer_extension" / "LandmarkLabel"
 
 
+def python_files() -> list[Path]:
+    files = sorted(MODULE.rglob("*.py"))
+    assert {"LandmarkLabel.py", "panel.py", "tabs.py", "markups.py", "volumes.py"} <= {p.name for p in files}
+    return files
+
+
 def listed(name: str) -> set[str]:
     text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8").replace("${MODULE_NAME}", "LandmarkLabel")
     return set(re.search(rf"set\({name}\s+(.*?)\)", text, re.DOTALL)[1].split())
@@ -46,7 +52,7 @@ def test_the_module_file_is_short_and_imports_nothing_slicer_lacks():
     allowed = {"numpy", "requests", "vtk", "slicer", "qt", "ctk", "LandmarkLabelLib", "SampleData"}
     import sys
 
-    for path in MODULE.rglob("*.py"):
+    for path in python_files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 12))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
@@ -55,7 +61,7 @@ def test_the_module_file_is_short_and_imports_nothing_slicer_lacks():
 
 
 def test_only_the_panel_knows_qt_and_only_two_files_know_mrml():
-    for path in (MODULE / "LandmarkLabelLib").glob("*.py"):
+    for path in (p for p in python_files() if p.parent.name == "LandmarkLabelLib"):
         text = path.read_text(encoding="utf-8")
         assert ("import qt" in text) == (path.name in ("panel.py", "tabs.py")), path.name
         assert ("vtkMRML" in text) == (path.name in ("markups.py", "volumes.py")), path.name

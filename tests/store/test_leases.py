@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from landmarklabel.errors import Busy, TooMany
+from landmarklabel.errors import Busy
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.leases import Leases
@@ -140,6 +140,17 @@ def test_a_skipped_case_that_was_handed_out_again_and_ran_out_is_fresh(leases, c
     assert leases.take("cem", ["a", "b"], choose) == "a" and asked[-1] == ["a", "b"]
 
 
+def test_a_clock_that_is_set_back_keeps_no_case_from_others(leases, clock):
+    """By a clock that was an hour ahead a case would be in somebody's hands an hour longer than anybody may have it."""
+    clock.now += 3600
+    leases.take("ann", ["a"], take_first)
+    clock.now -= 3600
+    assert holders(leases) == {}
+    assert leases.take("bob", ["a"], take_first) == "a" and leases.held() == {"a": {"client": "bob", "since": clock.now}}
+    clock.now += CONFIG.lease_s - 1
+    assert holders(leases) == {"a": "bob"}
+
+
 def test_asking_again_begins_a_new_term(file, clock):
     leases = Leases(file, seconds=10, clock=clock)
     leases.take("ann", ["a"], take_first)
@@ -256,6 +267,16 @@ def test_a_missing_file_or_folder_costs_nothing(leases, file):
     assert leases.held() == {} and leases.take("cem", IDS, take_first) == "a"
 
 
+def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(leases, file, monkeypatch):
+    file.parent.mkdir(parents=True)
+    with file.with_suffix(".lock").open("a", encoding="utf-8") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        monkeypatch.setattr("landmarklabel.io.locks.LIMITS", replace(LIMITS, lock_wait_s=0.05))
+        with pytest.raises(Busy, match="the list of cases in people's hands is in use"):
+            leases.take("ann", IDS, take_first)
+    assert leases.take("ann", IDS, take_first) == "a"
+
+
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 
@@ -362,53 +383,3 @@ class AgainstAList(RuleBasedStateMachine):
 
 TestAgainstAList = AgainstAList.TestCase
 TestAgainstAList.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
-
-
-# --- shares ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("open_cases", "most"), [(3, 3), (6, 4), (9, 4), (10, 5), (100, 50)])
-def test_an_address_holds_half_of_the_cases_and_always_four(leases, open_cases, most):
-    ids = [f"i{k:03d}" for k in range(open_cases)]
-    for k in range(most):
-        assert leases.take(f"c{k}", ids, take_first, address="1.2.3.4") == ids[k]
-    if most == open_cases:
-        assert leases.take("more", ids, must_not_choose, address="1.2.3.4") is None
-        return
-    with pytest.raises(TooMany, match=f"this computer has {most} cases in hand, and no more than {most}: submit some, or use"):
-        leases.take("more", ids, must_not_choose, address="1.2.3.4")
-    assert holders(leases) == {ids[k]: f"c{k}" for k in range(most)}
-    assert leases.take("else", ids, take_first, address="5.6.7.8") == ids[most]
-    assert leases.take("with a token", ids, take_first) == ids[most + 1]
-
-
-def test_a_refused_client_keeps_what_it_has_and_changing_it_is_no_more(leases, file):
-    ids = [f"i{k}" for k in range(8)]
-    for k in range(4):
-        leases.take(f"c{k}", ids, take_first, address="here")
-    before = file.read_text(encoding="utf-8")
-    with pytest.raises(TooMany):
-        leases.take("c4", ids, take_first, address="here")
-    assert file.read_text(encoding="utf-8") == before
-    assert leases.take("c0", ids, take_first, address="here") == "i4"
-
-
-def test_cases_of_another_kind_stay_in_the_hands_they_are_in(leases):
-    """Second readings are handed out from a list of their own: the first readings of others are not given away by that."""
-    first, second = ["a", "b"], ["x", "y"]
-    assert leases.take("ann", first, take_first, others=second) == "a"
-    assert leases.take("bob", second, take_first, others=first) == "x"
-    assert leases.take("cem", first, take_first, others=second) == "b"
-    assert holders(leases) == {"a": "ann", "x": "bob", "b": "cem"}
-    assert leases.take("ann", second, take_first, others=first) == "y"
-    assert holders(leases) == {"x": "bob", "b": "cem", "y": "ann"}
-
-
-def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(leases, file, monkeypatch):
-    file.parent.mkdir(parents=True)
-    with file.with_suffix(".lock").open("a", encoding="utf-8") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        monkeypatch.setattr("landmarklabel.io.locks.LIMITS", replace(LIMITS, lock_wait_s=0.05))
-        with pytest.raises(Busy, match="the list of cases in people's hands is in use"):
-            leases.take("ann", IDS, take_first)
-    assert leases.take("ann", IDS, take_first) == "a"

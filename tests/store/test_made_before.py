@@ -56,7 +56,7 @@ def test_the_study_opens_with_its_labels_and_no_label_file_is_rewritten(made):
         assert study.history("c1")[1].author == "bob" and list(study.repeats()) == ["c2"]
         assert study.revisions.verify() == []
         study.close()
-    assert label_files(made) == before
+    assert label_files(made) == before and len(before) >= 5
     assert study_task.read_record(made / "study").task == task
 
 
