@@ -16,7 +16,7 @@ from landmarklabel.active.unlabelled_pool import UnlabelledPool
 from landmarklabel.errors import ImageRejected, UsageError
 from landmarklabel.io import files
 from landmarklabel.io.images import describe_image, read_image
-from landmarklabel.networks import registry
+from landmarklabel.networks import presets as preset_list
 from landmarklabel.networks.presets import find_preset, presets
 
 CODE = """
@@ -87,7 +87,7 @@ def points(**groups: str) -> str:
 def test_a_preset_of_a_plugin_is_one_of_the_models(install):
     install("nets_a", points(networks="good = nets_a:GOOD"))
     assert find_preset("good:single", 2).method == "good" and "good:single" in {p.key for p in presets()}
-    assert find_preset("scn:single", 2) is next(p for p in registry.PRESETS if p.key == "scn:single")
+    assert find_preset("scn:single", 2) is next(p for p in preset_list.PRESETS if p.key == "scn:single")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_preset_of_a_plugin_is_one_of_the_models(install):
 )
 def test_a_preset_that_cannot_be_used_is_left_out_with_the_reason(install, caplog, name, why):
     install("nets_b", points(networks=f"one = nets_b:{name}"))
-    assert presets() == registry.PRESETS
+    assert presets() == preset_list.PRESETS
     (said,) = caplog.messages
     assert "plugin 'one' of nets_b 1.0" in said and why in said
 
@@ -112,7 +112,7 @@ def test_a_preset_that_cannot_be_used_is_left_out_with_the_reason(install, caplo
 )
 def test_a_plugin_that_cannot_be_loaded_is_named_and_the_rest_goes_on(install, caplog, code):
     install("dead", points(networks="one = dead:X", strategies="two = dead:Y", readers="three = dead:Z"), code)
-    assert presets() == registry.PRESETS and set(strategies.STRATEGIES) == set(strategies._OWN)
+    assert presets() == preset_list.PRESETS and set(strategies.STRATEGIES) == set(strategies._OWN)
     assert len(caplog.messages) == 2 and all("of dead 1.0" in text for text in caplog.messages)
 
 
