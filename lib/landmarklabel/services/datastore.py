@@ -65,6 +65,7 @@ class StudyDatastore:
         return list(self.study.images())
 
     def get_image_uri(self, image_id: str) -> str:
+        """Path of an image file that the server can read. Raises StoreFault where it cannot."""
         path = self.study.image_path(image_id)
         if not os.access(path, os.R_OK):  # said before an answer has begun
             raise StoreFault(f"image {image_id} cannot be read by the server: the operator has to allow it")
@@ -90,12 +91,14 @@ class StudyDatastore:
         return list(self.study.labelled())
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of the images that nobody has labelled."""
         labelled = self.study.labelled()
         return [i for i in self.study.images() if i not in labelled]
 
     # --- labels ------------------------------------------------------------------------------------------------------
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict) -> str:
+        """Keep a label file as a client sent it; see ``save_content``."""
         path = Path(label_filename)
         return self.save_content(image_id, path.name, path.read_bytes(), label_tag, label_info)
 
@@ -194,6 +197,7 @@ class StudyDatastore:
         return image_id if self._label_path(image_id, tag).is_file() else ""
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of a label file. Raises NotFound, or StoreFault where the server cannot read it."""
         path = self._label_path(label_id, label_tag)
         if not path.is_file():
             raise NotFound(f"there is no label {label_id!r} with tag {label_tag!r}")
@@ -205,6 +209,7 @@ class StudyDatastore:
         return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Take a label back: a final one by a revision without landmarks, another by deleting its file."""
         if self.tag(label_tag) != FINAL:
             self._label_path(label_id, label_tag).unlink(missing_ok=True)
             return
@@ -212,6 +217,7 @@ class StudyDatastore:
         self.study.save(label_id, empty, author=caller().name, source="removed")  # a revision too: it can be restored
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict:
+        """Names of the landmarks and, of a final label, the number, author and time of its revision."""
         info: dict = {"label_names": {n: i for i, n in enumerate(self.study.task.names)}}
         if _tag(label_tag) == FINAL:
             head = self.study.revisions.head(label_id)
@@ -222,6 +228,7 @@ class StudyDatastore:
         raise UsageError("label information follows from the revisions; submit a new label instead")
 
     def datalist(self) -> list[dict]:
+        """Paths of every labelled image and its final label."""
         folder = self.study.folder / "labels" / FINAL
         images = self.study.images()
         return [{"image": str(images[i]), "label": str(folder / f"{i}{MARKUPS_SUFFIX}")} for i in self.study.labelled()]
@@ -229,14 +236,17 @@ class StudyDatastore:
     # --- information -------------------------------------------------------------------------------------------------
 
     def get_image_info(self, image_id: str) -> dict:
+        """The notes that clients have made of an image."""
         self.study.image_path(image_id)
         return self._notes.of(image_id)
 
     def update_image_info(self, image_id: str, info: dict) -> None:
+        """Add to the notes of an image."""
         self.study.image_path(image_id)
         self._notes.add(image_id, info)
 
     def status(self) -> dict:
+        """How many images there are, how many are labelled, and how many labels each tag has."""
         images, labelled = self.study.images(), self.study.labelled()
         return {
             "total": len(images),
@@ -249,6 +259,7 @@ class StudyDatastore:
         return sum(1 for _ in (self.study.folder / "labels" / tag).glob(f"*{MARKUPS_SUFFIX}"))
 
     def json(self) -> dict:
+        """All images with their notes and labels, as MONAI Label lists a datastore."""
         infos = self._notes.of_all()
         objects = {}
         for image_id, path in self.study.images().items():
