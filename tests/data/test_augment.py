@@ -26,9 +26,11 @@ from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.training.configuration import SamplingConfig
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 NAN = float("nan")
+MARGIN = SamplingConfig().field_margin
 NO_GREY = {"gamma": 0.0, "contrast": 0.0, "brightness": 0.0, "noise": 0.0}
 RANGES = {
     "usual": AugmentRange(**NO_GREY),
@@ -368,7 +370,7 @@ def _case_with_landmarks(places):
 def test_the_field_of_training_holds_all_landmarks_a_tenth_from_its_border():
     plan = GridPlan((48, 48, 48), 1.0, 8)
     case = _case_with_landmarks([(20, 22, 6), (26, 23, 40), (23, 25, 20)])
-    field = with_field(plan, [case])
+    field = with_field(plan, [case], MARGIN)
     assert field.size == plan.size and field.field == (16, 8, 48)
     index = field.training_grid(case.image.geometry).world_to_index(case.landmarks.positions_mm)
     share = (index + 0.5) / np.array(field.field)
@@ -377,4 +379,4 @@ def test_the_field_of_training_holds_all_landmarks_a_tenth_from_its_border():
 
 def test_landmarks_all_over_the_images_leave_the_plan_without_a_field():
     plan = GridPlan((48, 48, 48), 1.0, 8)
-    assert with_field(plan, [_case_with_landmarks([(1, 1, 1), (46, 46, 46), (20, 20, 20)])]) == plan
+    assert with_field(plan, [_case_with_landmarks([(1, 1, 1), (46, 46, 46), (20, 20, 20)])], MARGIN) == plan
