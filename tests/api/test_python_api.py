@@ -38,17 +38,17 @@ def made(tmp_path_factory) -> Iterator[SimpleNamespace]:
             study.save(image_id, truth[image_id], author="somebody")
         heard: list[float] = []
         options = {"steps": 8, "minutes": None, "valid": ["p3", "p4"], "device": "cpu", "out": folder / "model"}
-        model = ll.train(study, "scn:single", **options, on_progress=lambda p: heard.append(p.fraction))
+        model = ll.train(study, "scn", **options, on_progress=lambda p: heard.append(p.fraction))
         yield SimpleNamespace(folder=folder, task=task, study=study, images=images, truth=truth, model=model, heard=heard)
 
 
 def test_training_gives_the_model_with_its_metrics_and_what_the_study_made_of_it(made):
     model = made.model
-    assert isinstance(model, ll.Model) and model.task == made.task and model.name == "scn:single"
+    assert isinstance(model, ll.Model) and model.task == made.task and model.name == "scn:default"
     assert model.metrics["n_images"] == 2 and model.unit == "mm" and model.folder == made.folder / "model"
-    assert model.said.startswith("published in study as scn_single" if model.published else "not published")
+    assert model.said.startswith("published in study as scn version" if model.published else "not published")
     assert made.heard == sorted(made.heard) and len(made.heard) == 8
-    live = made.study.models_dir / "scn_single" / "versions" / "0001"
+    live = made.study.models_dir / "scn" / "versions" / "0001"
     assert live.is_dir() is model.published
 
 
@@ -56,7 +56,7 @@ def test_what_was_trained_is_what_is_loaded(made):
     loaded = ll.load_model(made.folder / "model", device="cpu")
     assert loaded.predict(made.images["p4"]) == made.model.predict(made.images["p4"])
     assert loaded.metrics == made.model.metrics and loaded.unit == "mm" and not loaded.published
-    assert repr(loaded).startswith("Model(scn:single of task 'phantom', 5 landmarks, 2D, validation MRE ")
+    assert repr(loaded).startswith("Model(scn:default of task 'phantom', 5 landmarks, 2D, validation MRE ")
 
 
 def test_prediction_of_a_file_and_of_an_image_in_memory(made):
@@ -88,11 +88,11 @@ def test_an_image_of_other_dimensions_is_refused(made):
 def test_training_without_publishing_leaves_the_study_alone_and_keeps_nothing_on_disk(made, caplog):
     before = sorted(made.study.models_dir.rglob("*"))
     with caplog.at_level(logging.INFO):
-        model = ll.train(made.study.folder, "scn:single", minutes=None, steps=1, publish=False, device="cpu")
+        model = ll.train(made.study.folder, "scn", minutes=None, steps=2, publish=False, device="cpu")
     assert model.folder is None and model.said == "" and not model.published
     assert len(model.predict(made.images["p0"])) == 5
     assert sorted(made.study.models_dir.rglob("*")) == before
-    assert any("training scn:single on" in text for text in caplog.messages)
+    assert any("training scn:default on" in text for text in caplog.messages)
     assert any("hardly trained" in text for text in caplog.messages)
 
 
