@@ -92,8 +92,7 @@ class Study(Opened):
     def _settle_task(self) -> list[str]:
         """Take up the study's record; returns what a person should be told of it."""
         record_stamp = stamp(study_task.record_file(self.folder))  # before it is read: what changes in between is noticed later
-        said: list[str] = []
-        record = study_task.read_record(self.folder)
+        record, said = study_task.read_record(self.folder), list[str]()
         if record is None or record.pending or record.task != self.task or record.elsewhere != self._elsewhere:
             with locked(self._lock_file, CONFIG.lock_s), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
@@ -358,14 +357,7 @@ class Study(Opened):
             )
 
     def _commit(
-        self,
-        image_id: str,
-        body: dict,
-        *,
-        author: str,
-        source: str,
-        base_revision: int | None = None,
-        key: str | None = None,
+        self, image_id: str, body: dict, *, author: str, source: str, base_revision: int | None = None, key: str | None = None
     ) -> Revision:
         self.image_path(image_id)
         with self._lock():
