@@ -64,9 +64,8 @@ class ImageGeometry:
     def identity(size: tuple[int, ...], spacing: float | tuple = 1.0, origin: tuple | None = None) -> ImageGeometry:
         """Axis-aligned geometry with the first sample at ``origin`` (default 0)."""
         d = len(size)
-        return ImageGeometry(
-            size, np.broadcast_to(np.asarray(spacing, float), (d,)), np.zeros(d) if origin is None else origin, np.eye(d)
-        )
+        first = np.zeros(d) if origin is None else np.asarray(origin, float)
+        return ImageGeometry(size, np.broadcast_to(np.asarray(spacing, float), (d,)), first, np.eye(d))
 
     @property
     def dims(self) -> int:

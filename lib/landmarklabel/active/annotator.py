@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def click_through(model: Localizer, case: Case) -> Clicks:
     With the assistant every click moves the other points too, and a second pass of the networks follows where it would in the
     server. Without it, the points are the network's own and each is corrected alone.
     """
-    truth = case.landmarks
+    truth = case.labels
     scale, there = truth.scaled_to_mm(), truth.defined
     detected = model.detect(case)
     shown = np.where(model.calibration.predicted_absent(detected)[:, None], np.nan, detected.positions_mm)
@@ -40,7 +41,8 @@ def click_through(model: Localizer, case: Case) -> Clicks:
     for worst in np.argsort(-np.nan_to_num(alone[0], nan=-1.0))[: there.sum()]:
         alone.append(alone[-1].copy())
         alone[-1][worst] = 0.0
-    fixed, absent = {}, [n for n, s in zip(truth.task.names, truth.status, strict=True) if s is Status.ABSENT]
+    fixed: dict[str, np.ndarray] = {}
+    absent = [n for n, s in zip(truth.task.names, truth.status, strict=True) if s is Status.ABSENT]
     (evidence, shape_fit), geometry = model.assess(case), case.image.geometry
     suggestion = model.suggest(evidence, geometry, shape_fit=shape_fit)
     assisted = [_errors(suggestion.landmarks.positions_mm, truth.positions_mm, there, scale)]
@@ -66,7 +68,7 @@ def summarize_clicks(cases: Sequence[Clicks], clicks: int, unit: str = "mm") -> 
 
     Landmarks that are in the truth but not shown have no distance and are left out of the means; for NoC they are wrong.
     """
-    out = {"unit": unit, "n_images": len(cases)}
+    out: dict[str, Any] = {"unit": unit, "n_images": len(cases)}
     for key, kind in zip(("mre_mm", "alone_mre_mm"), KINDS, strict=True):
         rows = [[_mean(getattr(c, kind)[min(k, len(getattr(c, kind)) - 1)]) for k in range(clicks + 1)] for c in cases]
         out[key] = [mean_or_none(column) for column in np.array(rows, float).T]

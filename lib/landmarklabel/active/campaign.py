@@ -82,7 +82,7 @@ class Campaign:
             known = len(chosen)
             while len(chosen) < min(count, len(self.cases)):
                 left = [i for i in sorted(self.cases) if i not in chosen]
-                placed = {i: self.cases[i].landmarks.positions_mm for i in chosen}
+                placed = {i: self.cases[i].labels.positions_mm for i in chosen}
                 open_ones = {i: s for i, s in assessments.items() if i in left}
                 pool = UnlabelledPool(left, chosen, thumbnails, open_ones, error_correlation(observed), labelled_positions=placed)
                 chosen.append(STRATEGIES[strategy](pool, rng).image_id)
@@ -102,7 +102,7 @@ class Campaign:
     def _observed(
         self, assessments: Mapping[str, ImageAssessment], labelled: Sequence[str]
     ) -> list[tuple[ImageAssessment, np.ndarray]]:
-        known = [(assessments[i], self.cases[i].landmarks) for i in labelled if i in assessments]
+        known = [(assessments[i], self.cases[i].labels) for i in labelled if i in assessments]
         return [(one, prediction_error(one, landmarks)) for one, landmarks in known]
 
     def _check(self, folder: Path) -> None:
@@ -130,7 +130,7 @@ class Campaign:
 
     def measured(self, model: Localizer) -> dict:
         """Metrics of a model on the tests."""
-        pairs = [(model.predict(model.case(c.image_id, c.image)), c.landmarks) for c in self.tests]
+        pairs = [(model.predict(model.case(c.image_id, c.image)), c.labels) for c in self.tests]
         metrics = summarize(pairs, unit=unit_of(self.task, (c.image.unit for c in self.tests)))
         return {key: metrics[key] for key in KEPT}
 
@@ -152,13 +152,14 @@ def summarize_campaigns(
     """
     target = full_mre * (1 + margin)
     needed = {s: [_labels_to(target, rounds) for rounds in seeds.values()] for s, seeds in runs.items()}
-    reached = {s: all(n is not None for n in values) and bool(values) for s, values in needed.items()}
+    found = {s: [n for n in values if n is not None] for s, values in needed.items()}
+    reached = {s: bool(values) and len(found[s]) == len(values) for s, values in needed.items()}
     return {
         "unit": unit,
         "target_mm": target,
         "full_mre_mm": full_mre,
-        "labels_to_target": {s: float(np.mean(v)) if reached[s] else None for s, v in needed.items()},
-        "worst_seed": {s: float(max(v)) if reached[s] else None for s, v in needed.items()},
+        "labels_to_target": {s: float(np.mean(v)) if reached[s] else None for s, v in found.items()},
+        "worst_seed": {s: float(max(v)) if reached[s] else None for s, v in found.items()},
         "curves": {s: _curve(seeds) for s, seeds in runs.items()},
     }
 

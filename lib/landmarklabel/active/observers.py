@@ -25,7 +25,8 @@ def observer_errors(readings: Iterable[tuple[str, LandmarkSet, str, LandmarkSet]
         readings: author and landmarks of the first and of the second reading of a case.
         n: landmarks.
     """
-    same, other = [], []
+    same: list[np.ndarray] = []
+    other: list[np.ndarray] = []
     for first, a, second, b in readings:
         scale = a.scaled_to_mm() or 1.0
         off = np.linalg.norm(a.positions_mm - b.positions_mm, axis=1) * scale

@@ -21,6 +21,9 @@ class Choice(NamedTuple):
     reason: str
 
 
+Strategy = Callable[[UnlabelledPool, np.random.Generator], Choice]
+
+
 def first(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The first unlabelled image in the order of ids."""
     return Choice(sorted(pool.unlabelled)[0], f"first by name of {len(pool.unlabelled)} images without landmarks")
@@ -100,7 +103,7 @@ def _rank(values: dict[str, float], key: str) -> float:
     return sum(v < values[key] for v in values.values()) / (len(values) - 1)
 
 
-def _of_plugin(name: str, choose: object) -> Callable[[UnlabelledPool, np.random.Generator], Choice]:
+def _of_plugin(name: str, choose: object) -> Strategy:
     """A plugin's strategy, whose mistakes are named as its own. Raises ValueError for what cannot be one."""
     if not callable(choose) or not (getattr(choose, "__doc__", None) or "").strip():
         raise ValueError(
@@ -120,5 +123,5 @@ def _of_plugin(name: str, choose: object) -> Callable[[UnlabelledPool, np.random
     return run
 
 
-_OWN = {"adaptive": adaptive, "diverse": diverse, "uncertain": uncertain, "random": random, "first": first}
+_OWN: dict[str, Strategy] = {"adaptive": adaptive, "diverse": diverse, "uncertain": uncertain, "random": random, "first": first}
 STRATEGIES = plugins.Extended(_OWN, plugins.STRATEGIES, _of_plugin)

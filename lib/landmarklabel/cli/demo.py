@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,9 @@ def demo(args: argparse.Namespace) -> int:
     if not args.minutes > 0:
         raise StudyError("--minutes must be positive")
     out = _empty_folder(Path(args.out).absolute())
-    clock, played, failed, stopped = Clock(args.minutes, time.monotonic()), [], {}, False
+    played: list[Played] = []
+    failed: dict[str, str] = {}
+    clock, stopped = Clock(args.minutes, time.monotonic()), False
     with _stopped_like_ctrl_c():
         try:
             for plan in PLANS:
@@ -233,7 +236,7 @@ def _draw(plan: Plan, task: LandmarkTask, folder: Path, kind: str, first: int, c
     folder.mkdir(exist_ok=True)
     drawn = {}
     for i in range(count):
-        look = {"size": plan.size, "spacing": plan.spacing_mm, "pose": plan.pose}
+        look: dict[str, Any] = {"size": plan.size, "spacing": plan.spacing_mm, "pose": plan.pose}
         drawn[f"{kind}{i:02d}"] = phantom = draw_phantom(task, first + i, oblique=plan.dims == 3, **look)
         write_image(folder / f"{kind}{i:02d}{plan.suffix}", Image(phantom.geometry, phantom.pixels))
     return drawn
@@ -263,7 +266,8 @@ def correct(
     Of the wrong points the flagged ones come first, then the one furthest off; each correction moves the points not yet
     corrected. What is near enough at the end is accepted.
     """
-    fixed, absent = {}, []
+    fixed: dict[str, list[float]] = {}
+    absent: list[str] = []
     while True:
         done = np.isin(shown.task.names, [*fixed, *absent])
         wrong = np.flatnonzero(wrong_points(shown, truth, plan.tolerance_mm) & ~done)

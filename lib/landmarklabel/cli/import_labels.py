@@ -37,6 +37,14 @@ class Given(NamedTuple):
     made: str = ""
 
 
+class Placed(NamedTuple):
+    """A ``Given`` whose points have their place in the world."""
+
+    author: str
+    points: LandmarkSet
+    made: str = ""
+
+
 @dataclass
 class Labels:
     """What was read.
@@ -53,10 +61,11 @@ class Labels:
     asked: bool = True
     files: set[str] = field(default_factory=set)
 
-    def on(self, image_id: str, about: Description) -> list[Given]:
+    def on(self, image_id: str, about: Description) -> list[Placed]:
         """What is given of an image, which says where index points and masks lie. Raises LandmarkFileError."""
         given = self.of.get(image_id, [])
-        return [g if isinstance(g.points, LandmarkSet) else g._replace(points=g.points.on(about.geometry)) for g in given]
+        placed = ((g, g.points if isinstance(g.points, LandmarkSet) else g.points.on(about.geometry)) for g in given)
+        return [Placed(g.author, points, g.made) for g, points in placed]
 
 
 def read_labels(args: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
@@ -89,10 +98,10 @@ def _read(args: argparse.Namespace, names: NameMap, images: dict[str, Path], lon
         files = {path.name for folder in args.isbi for path in Path(folder).glob("*.txt")}
         return Labels(_isbi(args.isbi, args.annotators or "mean", task), files=files)
     if args.voxels:
-        files = text_files(args.voxels)  # beside the images there may be other texts; they only count as without image
-        points = read_voxels(args.voxels, {i: path for i, path in files.items() if i in images}, task)
-        read = {path.name for path in files.values()}
-        return Labels({i: [Given("import", points[i])] if i in points else [] for i in files}, files=read)
+        texts = text_files(args.voxels)  # beside the images there may be other texts; they only count as without image
+        points = read_voxels(args.voxels, {i: path for i, path in texts.items() if i in images}, task)
+        read = {path.name for path in texts.values()}
+        return Labels({i: [Given("import", points[i])] if i in points else [] for i in texts}, files=read)
     if args.masks:
         if not args.rule:
             raise UsageError("--masks needs --rule centroid or --rule extremes")
@@ -157,10 +166,10 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     advice = "; --annotators NAME[,NAME] takes some of them, --annotators both keeps each reader's own as well"
     remarks.append(f"{path} has points by {', '.join(by_reader)}: their mean is taken{'' if whose else advice}")
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
-    own = {i: [Given(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
+    own = {i: [Placed(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
     return Labels(
         {
-            i: [*(given if whose == "both" else ()), Given("import", mean_of_readers([g.points for g in given]))]
+            i: [*(Given(*g) for g in given if whose == "both"), Given("import", mean_of_readers([g.points for g in given]))]
             for i, given in own.items()
         },
         remarks,
@@ -206,13 +215,13 @@ def _match_lost_zeros(labels: Labels, images: dict[str, Path]) -> None:
         bare.setdefault(image_id.lstrip("0") or "0", []).append(image_id)
     full_id_of = {}
     for short in labels.of:
-        if short not in images and len(full := bare.get(short.lstrip("0") or "0", [])) == 1 and full[0] not in labels.of:
-            full_id_of[short] = full[0]
+        if short not in images and len(found := bare.get(short.lstrip("0") or "0", [])) == 1 and found[0] not in labels.of:
+            full_id_of[short] = found[0]
     for short in [s for s in labels.of if s not in images and re.fullmatch(r"\d+\.0", s)]:  # as a spreadsheet writes the number
         whole = short.removesuffix(".0")
-        full = [whole] if whole in images else bare.get(whole.lstrip("0") or "0", [])
-        if len(full) == 1 and full[0] not in labels.of:
-            full_id_of[short] = full[0]
+        candidates = [whole] if whole in images else bare.get(whole.lstrip("0") or "0", [])
+        if len(candidates) == 1 and candidates[0] not in labels.of:
+            full_id_of[short] = candidates[0]
     if not full_id_of:
         return
     twice = sorted(s for s, full in full_id_of.items() if list(full_id_of.values()).count(full) > 1)

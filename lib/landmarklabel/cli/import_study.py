@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.cli.import_labels import Given, Labels, read_labels
+from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.io.cl_detection import read_stack, unpack_images
@@ -134,7 +136,7 @@ def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account
         account.refused.append(str(error))
 
 
-def _save_or_leave(study: Study, image_id: str, given: list[Given], replace_newest: bool) -> int | None:
+def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:
     """How many images got a new revision (0 or 1); None where the newest landmarks are a person's and stay so."""
     for _ in range(CONFIG.import_tries):
         if given and not replace_newest and _corrected_since(study, image_id, given):
@@ -194,7 +196,7 @@ def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels
     return remarks
 
 
-def _corrected_since(study: Study, image_id: str, given: list[Given]) -> bool:
+def _corrected_since(study: Study, image_id: str, given: list[Placed]) -> bool:
     """Whether the newest landmarks are a person's own, and the import would put others above them."""
     history = [r for r in study.history(image_id) if not r.source.startswith(BY_VERB)]
     if not history or history[-1].source == "import":
@@ -203,7 +205,7 @@ def _corrected_since(study: Study, image_id: str, given: list[Given]) -> bool:
     return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x, _ in given)
 
 
-def _save(study: Study, image_id: str, given: list[Given], replace_newest: bool) -> int:
+def _save(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int:
     """Append what was never imported, in this order.
 
     What was newest stays so where all of it was imported before, unless ``replace_newest``. Raises Conflict where somebody else
@@ -215,8 +217,8 @@ def _save(study: Study, image_id: str, given: list[Given], replace_newest: bool)
     if replace_newest and given and not same_landmarks((new or saved)[-1][1], given[-1].points):
         new.append(given[-1])
     elif new and new[-1] is not given[-1]:  # the last one was imported before: what was newest stays newest
-        new.append(Given(*saved[-1]))
+        new.append(Placed(*saved[-1]))
     for base, (author, landmarks, made) in enumerate(new, number):
-        bare = replace(landmarks, expected_error_mm=None)
+        bare = replace(landmarks, expected_error_mm=np.full(len(landmarks.task), np.nan))
         study.save(image_id, bare, author=author, source="import", base_revision=base, made=made)
     return int(bool(new))

@@ -7,10 +7,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.networks.presets import presets
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EXAMPLE = """\
 from a folder of images to a served model:
@@ -89,7 +92,7 @@ _ROLES = "annotators label; reviewers may also remove labels and take all of the
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
-def _verb(verbs, name: str, module: str, function: str, help: str, **more) -> argparse.ArgumentParser:
+def _verb(verbs: Verbs, name: str, module: str, function: str, help: str, **more: Any) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
     verb.set_defaults(run=(f"landmarklabel.cli.{module}", function))
     return verb
@@ -104,14 +107,14 @@ def _add_store(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
 
 
-def _task(verbs) -> None:
+def _task(verbs: Verbs) -> None:
     task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
     inner = task.add_subparsers(metavar="new", required=True)
     new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
-    example = {"dest": "example", "metavar": "EXAMPLE"}
+    example: dict[str, Any] = {"dest": "example", "metavar": "EXAMPLE"}
     source.add_argument("--from", **example, help="take the names from a Slicer markups file, or a table id,label,x,y[,z]")
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
     new.add_argument(
@@ -123,7 +126,7 @@ def _task(verbs) -> None:
     new.add_argument("--out", required=True, metavar="TASK.json")
 
 
-def _import(verbs) -> None:
+def _import(verbs: Verbs) -> None:
     verb = _verb(
         verbs,
         "import",
@@ -138,7 +141,7 @@ def _import(verbs) -> None:
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
-    folders = {"nargs": "+", "metavar": ("SENIOR_DIR", "JUNIOR_DIR")}
+    folders: dict[str, Any] = {"nargs": "+", "metavar": ("SENIOR_DIR", "JUNIOR_DIR")}
     labels.add_argument("--isbi", **folders, help="ISBI 2015 cephalogram text files of one or two annotators")
     labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
     labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
@@ -161,7 +164,7 @@ def _import(verbs) -> None:
     verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
 
 
-def _study(verbs) -> None:
+def _study(verbs: Verbs) -> None:
     study = verbs.add_parser("study", help="look at a study, and change its landmarks' names")
     inner = study.add_subparsers(metavar="status|rename-landmark|drop-landmark|keep-labels", required=True)
     verb = _verb(inner, "status", "study_verbs", "status", "say what a study holds, which model answers, and what needs a look")
@@ -177,12 +180,13 @@ def _study(verbs) -> None:
         verb = _verb(inner, name, "study_verbs", function, about)
         verb.add_argument("study", metavar="STUDY")
         for word in words:
-            verb.add_argument(word.lower(), metavar=word, **({"nargs": "+"} if word == "ID" else {}))
+            many: dict[str, Any] = {"nargs": "+"} if word == "ID" else {}
+            verb.add_argument(word.lower(), metavar=word, **many)
         verb.add_argument("--yes", action="store_true", help="do it without asking")
         _add_store(verb)
 
 
-def _publish(verbs) -> None:
+def _publish(verbs: Verbs) -> None:
     verb = _verb(verbs, "publish", "train", "publish", "let a trained model answer in a study, whatever the gate would say")
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("study", metavar="STUDY")
@@ -190,7 +194,7 @@ def _publish(verbs) -> None:
     _add_store(verb)
 
 
-def _train(verbs) -> None:
+def _train(verbs: Verbs) -> None:
     about = "train a model on a study's landmarks, and let it answer there if it is better than what answers now"
     verb = _verb(verbs, "train", "train", "train", about)
     _list_models(verb)
@@ -220,7 +224,7 @@ def _list_models(verb: argparse.ArgumentParser) -> None:
     verb.format_help = format_help  # type: ignore[method-assign]
 
 
-def _predict(verbs) -> None:
+def _predict(verbs: Verbs) -> None:
     about = "find the landmarks of images; what this model predicted of the same pixels before is kept"
     verb = _verb(verbs, "predict", "predict", "predict", about, epilog=_PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
@@ -229,7 +233,7 @@ def _predict(verbs) -> None:
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
 
 
-def _evaluate(verbs) -> None:
+def _evaluate(verbs: Verbs) -> None:
     verb = _verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
     verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
     verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
@@ -242,7 +246,7 @@ def _evaluate(verbs) -> None:
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
 
 
-def _simulate(verbs) -> None:
+def _simulate(verbs: Verbs) -> None:
     simulate = verbs.add_parser("simulate", help="play an annotator over known labels: how much work does the assistant save?")
     inner = simulate.add_subparsers(metavar="clicks|labels", required=True)
     verb = _verb(inner, "clicks", "simulate", "clicks", _CLICKS)
@@ -268,7 +272,7 @@ def _simulate(verbs) -> None:
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
-def _export(verbs) -> None:
+def _export(verbs: Verbs) -> None:
     verb = _verb(verbs, "export", "export", "export", "write a trained model for other programs: a MONAI bundle, or ONNX")
     verb.add_argument("model", metavar="MODEL_DIR")
     kind = verb.add_mutually_exclusive_group(required=True)
@@ -277,7 +281,7 @@ def _export(verbs) -> None:
     verb.add_argument("--authors", default="not stated", metavar="TEXT", help="who the bundle's metadata names as its authors")
 
 
-def _model(verbs) -> None:
+def _model(verbs: Verbs) -> None:
     model = verbs.add_parser("model", help="look at a trained model")
     inner = model.add_subparsers(metavar="show", required=True)
     verb = _verb(inner, "show", "model", "show", "say what a model finds, what it was trained on, how good it is, and its limits")
@@ -296,7 +300,7 @@ examples:
 """
 
 
-def _serve(verbs) -> None:
+def _serve(verbs: Verbs) -> None:
     verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients", epilog=_SERVE)
     verb.add_argument("--studies", required=True, metavar="STUDY", help="study folder")
     _add_task(verb)
@@ -318,7 +322,7 @@ def _serve(verbs) -> None:
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 
 
-def _token(verbs) -> None:
+def _token(verbs: Verbs) -> None:
     token = verbs.add_parser("token", help="who may use a served study from other computers")
     inner = token.add_subparsers(metavar="new|list|remove", required=True)
     verb = _verb(inner, "new", "token", "new", "make a token and print it once; an earlier one of the same name ends")
@@ -332,14 +336,14 @@ def _token(verbs) -> None:
     verb.add_argument("--name", required=True)
 
 
-def _doctor(verbs) -> None:
+def _doctor(verbs: Verbs) -> None:
     verb = _verb(verbs, "doctor", "doctor", "doctor", "check this installation, or a study, and say what to mend")
     verb.add_argument("study", metavar="STUDY", nargs="?", help="check its files, revisions and audit trail as well")
     verb.add_argument("--store", metavar="URL", help="where its revisions are, if not in the study")
     verb.add_argument("--json", action="store_true")
 
 
-def _demo(verbs) -> None:
+def _demo(verbs: Verbs) -> None:
     verb = _verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
     verb.add_argument("--out", default="landmarklabel-demo", metavar="DIR", help="where the study and the report go")
     verb.add_argument("--minutes", type=float, default=6.0, metavar="M", help="time in all; trainings fill what is left of it")

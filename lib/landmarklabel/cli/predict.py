@@ -36,7 +36,8 @@ def predict(args: argparse.Namespace) -> int:
     for place in args.images:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
-    failed, kept = [], []
+    failed: list[str] = []
+    kept: list[str] = []
     with PredictionFolder(args.out, _hash(record)) as folder:
         folder.check(TABLE)
         folder.check(LONG_TABLE)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from landmarklabel.errors import StudyError, TaskError, UsageError
 from landmarklabel.store import study_changes, study_task
@@ -22,7 +23,7 @@ def status(args: argparse.Namespace) -> None:
 
     study = _open(args.study, args.store)
     problems, images, labelled = study.sync(), study.images(), study.labelled()
-    found = {
+    found: dict[str, Any] = {
         "study": study.folder.name,
         "task": study.task.name,
         "landmarks": len(study.task),

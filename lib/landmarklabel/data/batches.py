@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     image; ``state`` (b, n) ``Presence``; ``landmark`` (b,) numbers for one-landmark crops, else empty."""
 
     images: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     state: Tensor
     landmark: Tensor
 
@@ -122,7 +122,7 @@ def with_field(plan: GridPlan, cases: Sequence[Case], margin: float) -> GridPlan
     reach = np.zeros(len(plan.size))
     for case in cases:
         centre = np.mean(case.image.geometry.bounds_mm, axis=0)
-        places = case.landmarks.positions_mm[landmark_state(case.landmarks) == Presence.PRESENT]
+        places = case.labels.positions_mm[landmark_state(case.labels) == Presence.PRESENT]
         reach = np.maximum(reach, np.abs(places - centre).max(axis=0, initial=0.0) / plan.spacing_mm)
     wanted = np.ceil(2 * reach / (1 - 2 * margin) / plan.multiple).astype(int) * plan.multiple
     field = tuple(int(np.clip(w, plan.multiple, s)) for w, s in zip(wanted, plan.size, strict=True))
@@ -145,7 +145,7 @@ def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRang
 def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: np.random.Generator):
     grid = plan.training_grid(case.image.geometry)
     spacing = float(grid.spacing[0])
-    positions, state = case.landmarks.positions_mm, landmark_state(case.landmarks)
+    positions, state = case.labels.positions_mm, landmark_state(case.labels)
     if ranges is None:
         source = grid_points(grid)
         pixels = case.sample(source, spacing)
@@ -157,7 +157,7 @@ def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: n
             pixels[grid_points(grid) @ normal.astype(np.float32) > offset] = 0.0
             state = np.where((state == Presence.PRESENT) & (positions @ normal > offset), Presence.UNKNOWN, state)
         if warp.mirrored:
-            order = case.landmarks.task.mirror_permutation() if case.mirror is None else case.mirror.order
+            order = case.labels.task.mirror_permutation() if case.mirror is None else case.mirror.order
             positions, state = positions[order], np.where(order < 0, Presence.UNKNOWN, state[order])
     index = grid.world_to_index(positions)
     inside = ((index > -0.5) & (index < np.array(grid.size) - 0.5)).all(-1)
@@ -245,10 +245,11 @@ def crop_batch(
 
 def _places(case: Case, plan: CropPlan) -> np.ndarray:
     """(n, d) where to look for each landmark: where it is or, with ``presence``, would be; NaN for the others."""
-    state = landmark_state(case.landmarks)[:, None]
-    places = np.where(state == Presence.PRESENT, case.landmarks.positions_mm, np.nan)
-    implied = plan.presence and case.implied_absent_mm is not None
-    return np.where(state == Presence.ABSENT, case.implied_absent_mm, places) if implied else places
+    state = landmark_state(case.labels)[:, None]
+    places = np.where(state == Presence.PRESENT, case.labels.positions_mm, np.nan)
+    if not plan.presence or case.implied_absent_mm is None:
+        return places
+    return np.where(state == Presence.ABSENT, case.implied_absent_mm, places)
 
 
 def _crops(
@@ -265,7 +266,7 @@ def _crops(
     An absent landmark is looked for where it would be or, as by mistake, where another one is. Where the study's shape has a
     mirror, every other crop is mirrored and shows the landmark's partner.
     """
-    places, state = _places(case, plan), landmark_state(case.landmarks)[chosen]
+    places, state = _places(case, plan), landmark_state(case.labels)[chosen]
     truth = places[chosen]
     if (state == Presence.ABSENT).any():
         negative = (state == Presence.ABSENT) & (rng.random(len(chosen)) < negative_fraction)

@@ -25,28 +25,35 @@ class Case:
         window: grey values that map to 0 and 1; measured when None.
         rotation: (d, d) that turns the usual orientation of the study into this image's; None where it has no meaning.
         mirror: of the study's shape, where it is symmetric and may be trained on mirrored.
-        hidden_mm: (n, d) where the shape would have the landmarks that a person called absent; None where nobody knows.
+        implied_absent_mm: (n, d) where the shape would have the landmarks that a person called absent; None where nobody knows.
     """
 
     image_id: str
     image: Image
     landmarks: LandmarkSet | None = None
-    window: tuple[float, float] | None = None
+    window: tuple[float, float] = None  # type: ignore[assignment]  # None only until __post_init__ has measured it
     rotation: np.ndarray | None = None
     mirror: Mirror | None = None
     implied_absent_mm: np.ndarray | None = None
-    _pyramid: dict = field(default_factory=dict, repr=False)
+    _pyramid: dict[tuple[int, ...], tuple[np.ndarray, ImageGeometry]] = field(default_factory=dict, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.window is None:
             self.window = grey_window(self.image.pixels)
+
+    @property
+    def labels(self) -> LandmarkSet:
+        """The landmarks of a labelled case. Raises ValueError where it has none."""
+        if self.landmarks is None:
+            raise ValueError(f"case {self.image_id!r} has no landmarks; it cannot be used as a labelled one")
+        return self.landmarks
 
     def coarse(self, spacing_mm: float) -> tuple[np.ndarray, ImageGeometry]:
         """Pixels and geometry averaged down by powers of two an axis, while still finer than ``spacing_mm``."""
         geometry = self.image.geometry
         ratio = np.maximum(spacing_mm * 1.05 / geometry.spacing, 1.0)
-        factors = tuple(2 ** np.floor(np.log2(ratio)).astype(int))
-        factors = tuple(int(min(f, s)) for f, s in zip(factors, geometry.size, strict=True))
+        wanted = 2 ** np.floor(np.log2(ratio)).astype(int)
+        factors = tuple(int(min(f, s)) for f, s in zip(wanted, geometry.size, strict=True))
         if factors not in self._pyramid:
             self._pyramid[factors] = shrink(self.image.pixels, geometry, factors)
         return self._pyramid[factors]
@@ -118,12 +125,12 @@ def shrink(pixels: np.ndarray, geometry: ImageGeometry, factors: tuple[int, ...]
     used = tuple(slice(k, k + c * f) for k, c, f in zip(skipped[::-1], size[::-1], steps, strict=True))
     pixels = pixels[used]
     out = np.empty(size[::-1], np.float32)
-    slab = 2**22  # samples at a time
-    rows = max(1, int(slab / (steps[0] * np.prod(pixels.shape[1:]))))  # floats of a whole volume would not fit
+    at_once = 2**22  # samples
+    rows = max(1, int(at_once / (steps[0] * np.prod(pixels.shape[1:]))))  # floats of a whole volume would not fit
     for start in range(0, len(out), rows):
         slab = pixels[start * steps[0] : min(start + rows, len(out)) * steps[0]]
-        slab = torch.from_numpy(np.ascontiguousarray(slab, dtype=np.float32))[None, None]
-        out[start : start + rows] = pool(slab, steps)[0, 0].numpy()
+        block = torch.from_numpy(np.ascontiguousarray(slab, dtype=np.float32))[None, None]
+        out[start : start + rows] = pool(block, steps)[0, 0].numpy()
     origin = geometry.index_to_world(np.array(skipped) + (np.array(factors) - 1) / 2)
     return out, ImageGeometry(tuple(size), geometry.spacing * factors, origin, geometry.direction)
 

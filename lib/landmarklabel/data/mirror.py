@@ -70,11 +70,11 @@ def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None, config: Mirr
 
 def _fit_plane(points: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances of mirrored partners, the partners and the normal, after moving the plane until the matching stays."""
-    partner = None
+    partner = np.full(len(points), -1)
     for _ in range(50):
         mirrored = points - 2 * np.outer(points @ normal, normal)
         before, partner = partner, linear_sum_assignment(cdist(mirrored, points))[1]
-        if before is not None and (before == partner).all():
+        if (before == partner).all():
             break
         # least squares over pairs (p, q) around their common centre: the normal n that minimises n' (pq' + qp') n
         normal = np.linalg.eigh(points.T @ points[partner] + points[partner].T @ points)[1][:, 0]

@@ -75,7 +75,7 @@ class PhantomScene:
     def render(self, geometry: ImageGeometry, dtype: type = np.uint8, slab_samples: int = 1 << 21) -> Phantom:
         """The scene on a grid, built slab-wise; dtype is np.uint8 (0..255) or np.int16 (about -400..1100, as in CT)."""
         rng = np.random.default_rng([self.seed, _NOISE])
-        pixels = np.empty(geometry.size[::-1], dtype)
+        pixels: np.ndarray = np.empty(geometry.size[::-1], dtype)
         rows = max(1, slab_samples // int(np.prod(geometry.size[:-1])))
         for start in range(0, geometry.size[-1], rows):
             stop = min(start + rows, geometry.size[-1])
@@ -108,10 +108,10 @@ class PhantomScene:
 
 def _ramp(slope: np.ndarray, offset: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Float32 ``slope @ index + offset`` on the box of indices low..high - 1, in array order."""
-    out = np.float32(offset)
+    out: np.ndarray | np.float32 = np.float32(offset)
     for k, (a, lo, hi) in enumerate(zip(slope, low, high, strict=True)):
         out = out + (a * np.arange(lo, hi)).astype(np.float32).reshape((-1,) + (1,) * k)
-    return out
+    return np.asarray(out)
 
 
 def _draw_part(layer: np.ndarray, part: Part, geometry: ImageGeometry, start: int, edge_mm: float) -> None:
@@ -148,7 +148,7 @@ def _profile(part: Part, local: list[np.ndarray], edge_mm: float) -> np.ndarray:
     return inside * (0.5 + 0.25 * rim + 0.3 * ends) * np.float32(part.level)
 
 
-def _rotation(degrees: Sequence[float]) -> np.ndarray:
+def _rotation(degrees: Sequence[float] | np.ndarray) -> np.ndarray:
     """(d, d) rotation: by one angle in 2D, by three about x, y, z in 3D."""
     planes, out = ([(0, 1)], np.eye(2)) if len(degrees) == 1 else ([(1, 2), (2, 0), (0, 1)], np.eye(3))
     for (i, j), angle in zip(planes, np.radians(degrees), strict=True):
@@ -174,8 +174,8 @@ def _hand(n: int, seed: int, pose: float) -> tuple[list[list[list[Part]]], list[
         bone = _bone(apex - 0.9 * frame[:, 0], frame, 0.9, 0.055, rng.uniform(0.9, 1.05), f"wrist_{side}")
         limbs.append([[bone, replace(bone, radii=bone.radii + 0.055, level=0.85, bony=False, name="")]])
     hand_length, bend = rng.normal(1, 0.05), pose * rng.normal(0, 5)
-    for finger, (start, angle, length) in _FINGERS.items():
-        limb, start, angle = [], np.array(start), angle * rng.uniform(0.9, 1.15)
+    for finger, (base, angle, length) in _FINGERS.items():
+        limb, start, angle = [], np.array(base), angle * rng.uniform(0.9, 1.15)
         names = ["knuckle", *(f"joint{j}" for j in range(1, n_bones - 1 - (finger == "thumb"))), "tip"]
         phalanx = 0.60 / (n_bones - 1) * 0.92 ** np.arange(n_bones)
         for j, joint in enumerate(names):
@@ -199,7 +199,8 @@ def _spine(n: int, seed: int, pose: float) -> tuple[list[list[list[Part]]], list
     wide, long, thin = min(0.12, 0.8 * pitch), min(0.22, 5 * pitch), 0.2 * pitch
     curl = pose * rng.normal(0, 7, 3) * (1, 1, 0.5) * 4 / n_vertebrae  # degrees a step
     frame, point = _SPINE_FRAME, 0.1 * _SPINE_FRAME[:, 0]
-    fixed, processes = [Part(np.zeros(3), frame, 0.0, np.array([0.1, 0.2, 0.12]), 0.9)], []
+    fixed = [Part(np.zeros(3), frame, 0.0, np.array([0.1, 0.2, 0.12]), 0.9)]
+    processes: list[list[list[Part]]] = []
     tail = frame @ _rotation([0, 0, 180]) @ _rotation(pose * rng.normal(0, 8, 3))
     coccyx = [[_bone(0.06 * tail[:, 0], tail, 0.16, min(thin, 0.03), 1.0, "coccyx_tip")]]
     for v in range(n_vertebrae, 0, -1):
@@ -235,17 +236,18 @@ def phantom_task(dims: int, n_landmarks: int | None = None) -> LandmarkTask:
     if dims not in (2, 3) or (n_landmarks is not None and n_landmarks < 1):
         raise TaskError("phantom", [f"dims {dims!r} must be 2 or 3 and n_landmarks {n_landmarks!r} at least 1"])
     n = n_landmarks or (16 if dims == 2 else 14)
-    names = [[segment[0].name for segment in limb] for limb in (_hand if dims == 2 else _spine)(n, 0, 0.0)[0]]
-    tips_first = sorted((rank, i, name) for i, limb in enumerate(names) for rank, name in enumerate(reversed(limb)))
+    limbs = [[segment[0].name for segment in limb] for limb in (_hand if dims == 2 else _spine)(n, 0, 0.0)[0]]
+    tips_first = sorted((rank, i, name) for i, limb in enumerate(limbs) for rank, name in enumerate(reversed(limb)))
     kept = {name for *_, name in tips_first[:n]}
-    names = tuple(name for limb in names for name in limb if name in kept)
+    names = tuple(name for limb in limbs for name in limb if name in kept)
     pairs = tuple((n, n[:-4] + "right") for n in names if n.endswith("left") and n[:-4] + "right" in kept)
     return LandmarkTask(f"phantom{dims}d", names, dims, {n: _definition(n) for n in names}, pairs)
 
 
 def _lose(limbs: list[list[list[Part]]], names: Sequence[str], fraction: float, seed: int) -> list[Part]:
     """What is left when each limb loses its last k landmarks, k binomial: a landmark's mean risk is ``fraction``."""
-    rng, left = np.random.default_rng([seed, _ABSENCE]), []
+    left: list[Part] = []
+    rng = np.random.default_rng([seed, _ABSENCE])
     for limb in limbs:
         at = [i for i, segment in enumerate(limb) if segment[0].name in names]
         removed = rng.binomial(len(at), fraction)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not
     record, model, folder = read_record(model_dir), load_model(model_dir), Path(folder)
     for name in (WEIGHTS, RECORD):
         atomic_write(folder / "models" / name, (Path(model_dir) / name).read_bytes())
-    about = {
+    about: dict[str, Any] = {
         "preset": model.preset.key,
         "dims": model.task.dims,
         "landmarks": len(model.task),
@@ -214,7 +215,8 @@ def _inference(about: dict) -> dict:
 
 def _metadata(model: Localizer, record: dict, authors: str) -> dict:
     task, preset, size = model.task, model.preset, list(model.networks.grid.size[::-1])
-    cell = getattr(model.networks.coarse_net, "cell", None) or getattr(model.networks.coarse_net, "stride", 1)
+    net = model.networks.coarse_net
+    cell: int = getattr(net, "cell", 0) or getattr(net, "stride", 1)
     tensor = {"num_channels": 1, "spatial_shape": size, "dtype": "float32", "is_patch_data": False}
     image = {
         "type": "image",

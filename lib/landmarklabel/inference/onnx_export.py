@@ -13,6 +13,7 @@ import io
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -27,13 +28,19 @@ from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import atomic_write, write_json
 from landmarklabel.io.images import Image
+from landmarklabel.networks.decoding import NetworkOutput, stride_of, voting
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, decode_log
 from landmarklabel.networks.presets import Preset
 from landmarklabel.networks.scn import SCNOutput
 
 _OPSET = 18
-_READ = {MapsOutput: ("logits", "absent"), VotesOutput: ("logits", "displacement", "absent"), SCNOutput: ("heatmaps",)}
+_READ: dict[type[NetworkOutput], tuple[str, ...]] = {
+    MapsOutput: ("logits", "absent"),
+    VotesOutput: ("logits", "displacement", "absent"),
+    SCNOutput: ("heatmaps",),
+}
+_KINDS: dict[type[NetworkOutput], str] = {MapsOutput: "logits", VotesOutput: "votes", SCNOutput: "heatmaps"}
 
 
 def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None = None) -> float:
@@ -57,19 +64,21 @@ def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None =
     rng, n, d = torch.Generator().manual_seed(0), len(model.task), model.task.dims
     axes = ("z", "y", "x")[-d:]
     open_axes = dict(enumerate(axes, 2)) if networks.grid.spacing_mm is not None else {}
-    example = (torch.rand(1, 1, *networks.grid.size[::-1], generator=rng),)
+    example: tuple[Tensor, ...] = (torch.rand(1, 1, *networks.grid.size[::-1], generator=rng),)
     graphs = {"locator": _graph(networks.coarse_net, example, {"image": open_axes}, onnx)}
-    if networks.fine_net is not None:
+    if networks.fine_net is not None and networks.crops is not None:
         example = torch.rand(n, networks.crops.scales, *(networks.crops.size,) * d, generator=rng), torch.arange(n)
         graphs["refiner"] = _graph(networks.fine_net, example, {"crops": {0: "k"}, "landmark": {0: "k"}}, onnx)
-    in_runtime = {name: _OnnxNetwork(_network_called(networks, name), *graph, runtime) for name, graph in graphs.items()}
+    in_runtime = {
+        name: cast(nn.Module, _OnnxNetwork(_network_called(networks, name), graph, runtime)) for name, graph in graphs.items()
+    }
     runner = replace(networks, coarse_net=in_runtime["locator"], fine_net=in_runtime.get("refiner"))
     other = replace(model, networks=runner)
     difference = _largest_difference(model, other, image or probe_image(networks.grid))
     if not difference <= AGREEMENT:
         raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {difference:.4f} samples; {AGREEMENT} are allowed")
-    for name, (data, _, _) in graphs.items():
-        atomic_write(folder / f"{name}.onnx", data)
+    for name, graph in graphs.items():
+        atomic_write(folder / f"{name}.onnx", graph.data)
     if model.reference is not None:
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(model.reference, np.float32), allow_pickle=False)
@@ -98,38 +107,47 @@ class _Plain(nn.Module):
         return tuple(getattr(output, f) for f in self.fields)
 
 
+class _Graph(NamedTuple):
+    """A network as an ONNX graph: its bytes, the type of the network's output, and which of its fields it puts out."""
+
+    data: bytes
+    kind: type[NetworkOutput]
+    fields: tuple[str, ...]
+
+
 @torch.no_grad()
-def _graph(network: nn.Module, inputs: tuple[Tensor, ...], open_axes: dict[str, dict[int, str]], onnx) -> tuple:
-    """(bytes of the graph, output type, names of the outputs)."""
+def _graph(network: nn.Module, inputs: tuple[Tensor, ...], open_axes: dict[str, dict[int, str]], onnx: Any) -> _Graph:
+    """The graph of a network that takes ``inputs``."""
     output = network(*inputs)
     fields = tuple(f for f in _READ[type(output)] if getattr(output, f) is not None)
     buffer, names = io.BytesIO(), list(open_axes)
     batch = {f: {0: "k"} for f in fields} if len(names) > 1 else {}
-    settings = {"input_names": names, "output_names": list(fields), "dynamic_axes": open_axes | batch}
+    settings: dict[str, Any] = {"input_names": names, "output_names": list(fields), "dynamic_axes": open_axes | batch}
     with warnings.catch_warnings():  # about shapes that are constant by design, and the exporter without onnxscript
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(_Plain(network, fields).eval(), inputs, buffer, opset_version=_OPSET, dynamo=False, **settings)
+            settings |= {"f": buffer, "opset_version": _OPSET, "dynamo": False}
+            torch.onnx.export(_Plain(network, fields).eval(), inputs, **settings)
         except torch.onnx.errors.OnnxExporterError as error:
             raise ModelError(f"{type(network).__name__} cannot be exported: {str(error).splitlines()[0]}") from None
     onnx.checker.check_model(buffer.getvalue(), full_check=True)
-    return buffer.getvalue(), type(output), fields
+    return _Graph(buffer.getvalue(), type(output), fields)
 
 
 class _OnnxNetwork:
     """A graph in ONNX Runtime in place of the network it was made of, whose settings it answers for."""
 
-    def __init__(self, network: nn.Module, data: bytes, kind: type, fields: tuple[str, ...], runtime):
-        self.network, self.kind, self.fields = network, kind, fields
-        self.session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    def __init__(self, network: nn.Module, graph: _Graph, runtime: Any):
+        self.network, self.kind, self.fields = network, graph.kind, graph.fields
+        self.session = runtime.InferenceSession(graph.data, providers=["CPUExecutionProvider"])
 
-    def __call__(self, *inputs: Tensor):
+    def __call__(self, *inputs: Tensor) -> NetworkOutput:
         names = [i.name for i in self.session.get_inputs()]
         made = self.session.run(list(self.fields), {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
         given = {f: torch.from_numpy(x) for f, x in zip(self.fields, made, strict=True)}
-        return self.kind(**{f: given.get(f) for f in self.kind._fields})
+        return self.kind._make(given.get(f) for f in self.kind._fields)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
 
@@ -162,7 +180,7 @@ def _description(model: Localizer, record: dict, graphs: dict, check: dict) -> d
             "match": reference,
         },
         "networks": {
-            name: _network(_network_called(model.networks, name), name, preset, *graph) for name, graph in graphs.items()
+            name: _network(_network_called(model.networks, name), name, preset, graph) for name, graph in graphs.items()
         },
         "check": check,
     }
@@ -176,12 +194,13 @@ def _network_called(networks: NetworkRunner, name: str) -> nn.Module:
     return network
 
 
-def _network(network: nn.Module, name: str, preset: Preset, data: bytes, kind: type, fields: tuple[str, ...]) -> dict:
-    read: dict = {"kind": {MapsOutput: "logits", VotesOutput: "votes", SCNOutput: "heatmaps"}[kind]}
-    if kind is VotesOutput:
-        read |= {"cell": network.cell, "displacement": "log10" if network.decode is decode_log else "cells"}
+def _network(network: nn.Module, name: str, preset: Preset, graph: _Graph) -> dict[str, Any]:
+    read: dict[str, Any] = {"kind": _KINDS[graph.kind]}
+    if graph.kind is VotesOutput:
+        read |= {"cell": voting(network).cell, "displacement": "log10" if voting(network).decode is decode_log else "cells"}
     else:
-        read |= {"stride": preset.stride if name == "locator" else network.stride}
-    if kind is SCNOutput:
+        read |= {"stride": preset.stride if name == "locator" else stride_of(network)}
+    if graph.kind is SCNOutput and preset.target is not None:
         read |= {"target": asdict(preset.target)}
-    return {"file": f"{name}.onnx", "sha256": hashlib.sha256(data).hexdigest(), "outputs": fields, "read": read}
+    digest = hashlib.sha256(graph.data).hexdigest()
+    return {"file": f"{name}.onnx", "sha256": digest, "outputs": graph.fields, "read": read}

@@ -139,7 +139,7 @@ def suggest(
         covariance = evidence.covariance_mm2.copy()
     positions, flagged, slips = detected.copy(), np.zeros(n, bool), []
     if prior is not None:
-        expected_pose, start = prior.pose_distribution.in_image(geometry), before and before.posterior.pose
+        expected_pose, start = prior.pose_distribution.in_image(geometry), None if before is None else before.posterior.pose
         candidates, gone = known.candidates(evidence), np.flatnonzero(known.absent)
         if shape_fit is None:
             shape_fit = fit_shape_to_candidates(prior, expected_pose, candidates, known.fixed, gone, start)
@@ -206,7 +206,8 @@ def _slips(
     most: int,
 ) -> list[int]:
     """A person's points that contradict the others: the worst first, each taken out before the next is looked for."""
-    left, slips = dict(fixed), []
+    slips: list[int] = []
+    left = dict(fixed)
     while len(slips) < most and (worst := most_contradicted(prior, expected_pose, shape_fit, left)) is not None:
         slips.append(worst)
         left.pop(worst)

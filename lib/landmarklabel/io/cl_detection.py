@@ -138,7 +138,9 @@ def _slices(path: Path) -> Iterator[np.ndarray]:
     with path.open("rb") as file:
         head = file.read(LIMITS.stack_head_bytes)
         end = re.search(rb"^ElementDataFile[ \t]*=[ \t]*LOCAL\r?\n", head, re.MULTILINE)
-        fields = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*?)\s*$", head[: end.start()].decode("ascii", "replace"))) if end else {}
+        if end is None:
+            raise ImageRejected(path.name, ["no header of an .mha stack of slices"])
+        fields = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*?)\s*$", head[: end.start()].decode("ascii", "replace")))
         try:
             x, y, count = (int(n) for n in fields["DimSize"].split())
             channels, packed = int(fields.get("ElementNumberOfChannels", 1)), fields.get("CompressedData", "False") == "True"

@@ -56,14 +56,19 @@ def landmark_set(
     positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
     errors = np.array([p.expected_error_mm for p in in_order])
     radii = np.array([p.radius95_mm for p in in_order])
-    radii = radii if np.isfinite(radii).any() else None
-    return LandmarkSet(task, np.array(positions), tuple(p.status for p in in_order), errors, radius95_mm=radii)
+    return LandmarkSet(
+        task,
+        np.array(positions),
+        tuple(p.status for p in in_order),
+        errors,
+        radius95_mm=radii if np.isfinite(radii).any() else None,
+    )
 
 
 def _on_slice(points: list[ControlPoint], plane: SlicePlane | None, faults: list[str]) -> list[ControlPoint]:
     """Points of a 2D task with their place on its slice; files of earlier versions have all of them at z = 0."""
     placed = [p for p in points if p.position]
-    heights = {p.position[2] for p in placed}
+    heights = {p.position[2] for p in points if p.position}
     if plane is None or (plane.is_axial and heights == {0.0}):
         if heights and max(heights) - min(heights) > LIMITS.flat_mm:
             faults.append(f"z is {min(heights):.6g} to {max(heights):.6g}, but the points of a 2D task lie on one slice")

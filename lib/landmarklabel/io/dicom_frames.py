@@ -60,4 +60,4 @@ def read_frames(header, count: int) -> Frames:
 
 def _rescale(frame, shared) -> tuple[str, str]:
     holder = frame.get("PixelValueTransformationSequence") or shared.get("PixelValueTransformationSequence")
-    return tuple(str(holder[0].get(name, "")) for name in ("RescaleSlope", "RescaleIntercept")) if holder else ("", "")
+    return (str(holder[0].get("RescaleSlope", "")), str(holder[0].get("RescaleIntercept", ""))) if holder else ("", "")

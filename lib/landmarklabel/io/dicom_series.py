@@ -227,7 +227,7 @@ def _stack(slices: list[Slice]) -> Series:
         remarks=first.remarks + (_RESCALED_APART if apart else ()),
     )
     if count == 1 and first.frames is not None:
-        return _volume(first, header)
+        return _volume(first, first.frames, header)
     if count == 1:
         if faults := _stated_faults(first):
             raise FaultsError("", faults)
@@ -249,9 +249,8 @@ def _stack(slices: list[Slice]) -> Series:
     return Series(tuple(str(slices[i].path) for i in order), header, geometry, rescaled_apart=apart)
 
 
-def _volume(only: Slice, header: Header) -> Series:
+def _volume(only: Slice, frames: Frames, header: Header) -> Series:
     """A file with several frames, which say where they are."""
-    frames = only.frames
     header = replace(header, size=(*only.size, len(frames.positions)))
     if len(frames.positions) == 1:
         return Series((str(only.path),), header, None, frames.spacing)
@@ -269,7 +268,7 @@ def _stacked(size, spacing, axes, positions, decimals: int) -> tuple[list[int], 
     if faults:
         raise FaultsError("", faults)
     step = float((positions[-1] - positions[0]) @ normal) / (len(positions) - 1)
-    return order, ImageGeometry(size, (*spacing, step), positions[0], np.stack([row, column, normal], 1))
+    return order, ImageGeometry(size, np.array((*spacing, step), float), positions[0], np.stack([row, column, normal], 1))
 
 
 def _stated_faults(only: Slice) -> list[str]:

@@ -94,7 +94,7 @@ def _look_into(folder: Path, found: Found) -> None:
         for path in sorted(place.iterdir()):
             if path.is_dir() or (image_suffix(path) and image_suffix(path) not in DICOM_SUFFIXES):
                 found.left_out[f"{place.name}/{path.name}"] = "it lies in the folder of a DICOM series"
-    if (named := folder / "labels").is_dir() and is_dicom_folder(named):
+    if (labels := folder / "labels").is_dir() and is_dicom_folder(labels):
         found.left_out["labels"] = "a study has its labels there; give the series another name"
 
 

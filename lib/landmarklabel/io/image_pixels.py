@@ -61,6 +61,7 @@ def _pixels_by_nibabel(path: Path) -> np.ndarray:
     import nibabel
 
     image = nibabel.load(path)
+    assert isinstance(image, nibabel.Nifti1Pair)
     pixels = np.asarray(image.dataobj).reshape(image.shape[:3])
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(pixels.T)

@@ -99,8 +99,8 @@ def _nrrd_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
         faults.append(f"space {fields['space'][:40]!r} does not say where left, back and up are; write LPS or RAS")
     if "spacedirections" in fields:
         text = fields["spacedirections"]
-        columns = [_numbers(v) for v in re.findall(r"\(([^)]*)\)|none", text)]
-        if [len(c or ()) for c in columns] != [dims] * dims or not np.isfinite(columns).all():
+        columns = [_numbers(v) or [] for v in re.findall(r"\(([^)]*)\)|none", text)]
+        if [len(c) for c in columns] != [dims] * dims or not np.isfinite(columns).all():
             faults.append(f"space directions {text[:200]!r} must be {dims} vectors of {dims} finite numbers")
         else:
             faults += direction_faults("space directions", np.transpose(columns))
@@ -160,16 +160,16 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
 
 
 def _packed_bytes(fields: dict[str, str], faults: list[str]) -> int | None:
-    stored = (_integers(fields.get("CompressedDataSize", "")) or [None])[0]
-    if stored is None:
+    stored = _integers(fields.get("CompressedDataSize", ""))
+    if not stored:
         faults.append("CompressedDataSize is missing or no number: readers then take whatever is in memory")
-    return stored
+        return None
+    return stored[0]
 
 
 def _beside(path: Path, name: str | None, field: str, faults: list[str]) -> Path | None:
     """The file with the data, which lies beside its header."""
-    plain = name and not re.search(r"[\\/:%\s]|\A\.|\A(LIST|LOCAL)\b", name, re.IGNORECASE)
-    if not plain:
+    if not name or re.search(r"[\\/:%\s]|\A\.|\A(LIST|LOCAL)\b", name, re.IGNORECASE):
         faults.append(f"{field} {str(name)[:80]!r} must be the plain name of one file beside {path.name}")
         return None
     data = path.with_name(name)
@@ -189,7 +189,7 @@ def _meta_geometry_faults(fields: dict[str, str], dims: int) -> list[str]:
         if key in fields:
             values = _numbers(fields[key])
             key_faults = vector_faults(key, values, dims * dims)
-            faults += key_faults or direction_faults(key, np.reshape(values, (dims, dims)).T)
+            faults += key_faults or direction_faults(key, np.reshape(values or [], (dims, dims)).T)
     for key in ("Offset", "Position", "Origin"):
         if key in fields:
             faults += vector_faults(key, _numbers(fields[key]), dims)

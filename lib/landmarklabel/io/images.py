@@ -294,6 +294,7 @@ def _geometry_by_nibabel(path: Path) -> ImageGeometry:
     import nibabel
 
     image = nibabel.load(path)
+    assert isinstance(image, nibabel.Nifti1Pair)
     size = tuple(n for axis, n in enumerate(image.shape) if axis < 3)
     d = len(size)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # RAS to LPS
@@ -309,7 +310,7 @@ def _with_spacing(stored: ImageGeometry, spacing: np.ndarray | None) -> ImageGeo
     """``stored`` with other distances within the slice: GDCM takes those at the detector where a calibrated one is stated."""
     if spacing is None or np.allclose(stored.spacing[:2], spacing, rtol=1e-6):
         return stored
-    return ImageGeometry(stored.size, [*spacing, *stored.spacing[2:]], stored.origin, stored.direction)
+    return ImageGeometry(stored.size, np.array([*spacing, *stored.spacing[2:]], float), stored.origin, stored.direction)
 
 
 def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:

@@ -69,7 +69,8 @@ def text_files(folder: str | Path) -> dict[str, Path]:
     Raises:
         LandmarkFileError: no folder, no text files, or two for one image.
     """
-    folder, out, faults = Path(folder), {}, []
+    out: dict[str, Path] = {}
+    folder, faults = Path(folder), []
     try:
         paths = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_SUFFIX) and not p.name.startswith("."))
     except OSError as error:

@@ -29,7 +29,7 @@ def kept_suffix(path: Path) -> str | None:
         return ".png"
     if is_read_by_plugin(path):
         return ".nrrd"
-    return _ONE_FILE.get(suffix, suffix)
+    return None if suffix is None else _ONE_FILE.get(suffix, suffix)
 
 
 def is_kept_as_it_is(path: Path) -> bool:

@@ -38,10 +38,14 @@ def labels_of(path: str | Path) -> list[str]:
     what = str(path)
     rows = rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what)
     lower = [cell.lower() for cell in next(rows, (0, []))[1]]
-    column = next((lower.index(name) for name in _LABELS if name in lower), None)
+    column = _column(lower, _LABELS)
     if column is None:
         raise LandmarkFileError(what, [f"no column that names landmarks; it is called {', '.join(_LABELS)}"])
     return list(dict.fromkeys(row[column] for _, row in rows if len(row) == len(lower)))
+
+
+def _column(header: list[str], names: Iterable[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
 
 
 def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dict[str, LandmarkSet]], list[str]]:
@@ -59,15 +63,11 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     rows = rows_of(decode(read_limited(path, LIMITS.table_bytes), what, LIMITS.table_bytes), what)
     _, header = next(rows, (0, []))
     lower = [cell.lower() for cell in header]
-
-    def column(names: Iterable[str]) -> int | None:
-        return next((lower.index(name) for name in names if name in lower), None)
-
-    image, label, reader = column(ID_COLUMNS), column(_LABELS), column(_READERS)
-    axes = [column((axis,)) for axis in "xyz"[: task.dims]]
+    label, axes = next(lower.index(name) for name in _LABELS if name in lower), [lower.index(axis) for axis in "xyz"[: task.dims]]
+    image, reader = _column(lower, ID_COLUMNS), _column(lower, _READERS)
     if image is None:
         raise LandmarkFileError(what, [f"no column with the image id; it is called {', '.join(ID_COLUMNS)}"])
-    status, depth = column(("status",)), column(("z",)) if task.dims == 2 else None
+    status, depth = _column(lower, ("status",)), _column(lower, ("z",)) if task.dims == 2 else None
     points: dict[str, dict[str, dict[str, tuple]]] = {}
     foreign: Counter[str] = Counter()
     for line, row in rows:

@@ -115,7 +115,7 @@ def _load_json(text: str, what: str) -> tuple[object, list[str]]:
 def _markup_with_points(document: object, what: str, faults: list[str]) -> dict:
     """The one Fiducial list that holds points."""
     markups = document.get("markups") if isinstance(document, dict) else None
-    if not isinstance(markups, list):
+    if not isinstance(document, dict) or not isinstance(markups, list):
         raise LandmarkFileError(what, [*faults, 'no "markups" list: not a 3D Slicer markups file'])
     schema = document.get("@schema", SCHEMA)
     if not isinstance(schema, str) or not re.search(r"/markups-(schema-)?v1\.[^/]*$", schema, re.IGNORECASE):

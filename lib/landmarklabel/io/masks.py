@@ -149,7 +149,7 @@ def _stated_labels(what: str, task: LandmarkTask) -> list[int]:
     again = [(n, v) for i, (n, v) in enumerate(pairs) if v is not None and v in labels[:i]]
     faults += [f"landmark {name!r}: label {label} is already {task.names[labels.index(label)]!r}" for name, label in again]
     raise_capped(f"{what}, task {task.name!r}", faults)
-    return labels
+    return [label for label in labels if label is not None]
 
 
 def _landmarks(task: LandmarkTask, labels: Sequence[int], points: dict[int, np.ndarray], each: int) -> LandmarkSet:

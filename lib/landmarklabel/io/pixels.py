@@ -42,13 +42,13 @@ def pixel_hash(image: Image) -> str:
     digest.update(kind.encode())
     for chunk in _chunks(image.pixels):
         values = chunk.astype(kind, copy=False)
-        digest.update((values + values.dtype.type(0)) if "f" in kind else values)  # -0 + 0 is 0
+        digest.update(((values + values.dtype.type(0)) if "f" in kind else values).data)  # -0 + 0 is 0
     return digest.hexdigest()
 
 
 def _place(geometry: ImageGeometry) -> list:
     """Size and rounded geometry, as plain numbers; + 0 makes -0 a 0."""
-    spacing = [float(f"{s:.4e}") for s in np.float32(geometry.spacing)]
+    spacing = [float(f"{s:.4e}") for s in geometry.spacing.astype(np.float32)]
     origin = np.round(np.float32(geometry.origin).astype(float), 3) + 0.0
     direction = np.round(np.float32(geometry.direction).astype(float), 4) + 0.0
     return [list(geometry.size), spacing, origin.tolist(), direction.tolist()]

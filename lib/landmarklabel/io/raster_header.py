@@ -42,13 +42,13 @@ def _open(path: Path):
     """A Pillow image whose pixels are not decoded."""
     import importlib
 
-    module, name = _KINDS[image_suffix(path)].plugin
+    module, name = _KINDS[image_suffix(path) or ""].plugin
     return getattr(importlib.import_module(f"PIL.{module}"), name)(str(path))
 
 
 def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     """The header of a picture; its size is that of the picture as viewers show it, turned as its EXIF orientation says."""
-    kind = _KINDS[image_suffix(path)]
+    kind = _KINDS[image_suffix(path) or ""]
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(max(path.stat().st_size - LIMITS.trailing_bytes, 0))
@@ -72,7 +72,7 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
         return None, [*faults, f"size {size} must be positive"]
     if pages > 1:
         faults.append(f"{pages} pages in one file; allowed is one (save a stack as .nrrd or .mha, with its spacing)")
-    remarks = ()
+    remarks: tuple[str, ...] = ()
     turn = turn if turn in range(2, 9) else 1
     if turn > 1 and kind is _TIFF:
         faults.append(f"orientation {turn}: readers disagree on turned TIFF files; save it upright")

@@ -71,11 +71,12 @@ def number_or_text(text: str) -> float | str:
 
 def coordinate_faults(values: Sequence[object]) -> list[str]:
     """What is wrong with a point's coordinates (mm): not numbers, not finite, or beyond any scanner."""
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(numbers) < len(values):
         return [f"position {shown(list(values))} is not made of numbers"]
-    if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+    if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
         return [f"position {shown(list(values))} is not finite"]
-    if any(abs(v) > LIMITS.coordinate_mm for v in values):
+    if any(abs(v) > LIMITS.coordinate_mm for v in numbers):
         return [f"position {shown(list(values))} is more than {LIMITS.coordinate_mm:g} mm from the origin"]
     return []
 
@@ -242,7 +243,7 @@ def cells_of_point(cells: list[str], where: str, faults: list[str], stated: str 
     wrong = coordinate_faults(values)
     faults += [f"{where}: {fault}" for fault in wrong]
     found = Status.PREDICTED if stated == Status.PREDICTED.value else Status.PLACED
-    return (Status.UNSET, nowhere) if wrong else (found, values)
+    return (Status.UNSET, nowhere) if wrong else (found, [float(v) for v in values])
 
 
 def raise_capped(what: str, faults: list[str]) -> None:
@@ -290,7 +291,7 @@ def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
     if len(tasks) > 1:
         names = ", ".join(repr(task.name) for task in tasks.values())
         raise UsageError(f"predictions of different tasks ({names}) cannot share one table")
-    table = []
+    table: list[list[object]] = []
     for task in tasks.values():
         parts = [*_AXES[: task.dims], "status", "expected_error_mm"]
         table.append(["id", *(f"{name}_{part}" for name in task.names for part in parts)])

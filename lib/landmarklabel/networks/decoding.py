@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from landmarklabel.networks.default import MapsOutput
-from landmarklabel.networks.global_local import VotesOutput, cell_centres
+from landmarklabel.networks.global_local import VotesOutput, Voting, cell_centres
 from landmarklabel.networks.heatmaps import Decoded, decode_heatmaps, decode_posterior
 from landmarklabel.networks.presets import GaussianTarget
+from landmarklabel.networks.scn import SCNOutput
+
+NetworkOutput = MapsOutput | VotesOutput | SCNOutput
+
+
+class _Strided(Protocol):
+    """A network whose maps have a cell every ``stride`` input samples."""
+
+    @property
+    def stride(self) -> int: ...
 
 
 class DecodedLandmarks(NamedTuple):
     """Of b images or crops: ``index`` (b, n, d) input samples in array order, ``covariance`` (b, n, d, d) samples squared,
     ``presence`` (b, n) probability, ``mass`` (b, n) share of the evidence that agrees with the position."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of positions
     covariance: Tensor
     presence: Tensor
     mass: Tensor
 
 
-def decode_output(network: nn.Module, output: object, stride: int, target: GaussianTarget | None) -> DecodedLandmarks:
+def decode_output(network: nn.Module, output: NetworkOutput, stride: int, target: GaussianTarget | None) -> DecodedLandmarks:
     """Decode any network's output.
 
     Args:
@@ -33,11 +43,13 @@ def decode_output(network: nn.Module, output: object, stride: int, target: Gauss
         target: of the published heatmap networks, None for probability maps and votes.
     """
     if isinstance(output, VotesOutput):
-        return decode_votes(output, network)
+        return decode_votes(output, voting(network))
     if isinstance(output, MapsOutput):
         presence = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
         maps = torch.softmax(output.logits.flatten(2).float(), -1).reshape(output.logits.shape)
         return _decode_maps(maps, presence, stride)
+    if target is None:
+        raise ValueError("heatmaps of a published network are read with the target they were trained on; none is given")
     maps = (output.heatmaps.float() - target.background).clamp_min(0)
     peak = maps.flatten(2).amax(-1)
     expected_peak = target.scale * (1 - target.background) if target.norm == "peak" else peak.median().clamp_min(1e-6)
@@ -45,14 +57,14 @@ def decode_output(network: nn.Module, output: object, stride: int, target: Gauss
 
 
 def decode_candidates(
-    network: nn.Module, output: object, stride: int, target: GaussianTarget | None, count: int, min_distance: float = 3.0
+    network: nn.Module, output: NetworkOutput, stride: int, target: GaussianTarget | None, count: int, min_distance: float = 3.0
 ) -> list[DecodedLandmarks]:
     """The best ``count`` places of every landmark, the likeliest first, at least ``min_distance`` cells from each other.
 
     ``mass`` is the share of the whole map around each; ``presence`` is that of the first.
     """
     decoded: list[DecodedLandmarks] = []
-    left = None
+    left: Tensor | None = None
     for _ in range(count):
         one = decode_output(network, output, stride, target)
         if left is not None:
@@ -63,17 +75,18 @@ def decode_candidates(
     return decoded
 
 
-def _without(network: nn.Module, output, index: Tensor, stride: int, min_distance: float) -> tuple[object, Tensor]:
+def _without(
+    network: nn.Module, output: NetworkOutput, index: Tensor, stride: int, min_distance: float
+) -> tuple[NetworkOutput, Tensor]:
     """An output with what it says near ``index`` (b, n, d) struck out, and the share (b, n) of it that is left."""
-    votes = isinstance(output, VotesOutput)
-    maps = output.heatmaps if not hasattr(output, "logits") else output.logits
+    maps = output.heatmaps if isinstance(output, SCNOutput) else output.logits
     shape = tuple(maps.shape[2:])
-    cell = network.cell if votes else stride
+    cell = voting(network).cell if isinstance(output, VotesOutput) else stride
     places = cell_centres(shape, cell, maps.device).reshape(-1, len(shape))[None, None]
-    if votes:
-        places = places + network.decode(output.displacement.float()).flatten(3).transpose(2, 3)
+    if isinstance(output, VotesOutput):
+        places = places + voting(network).decode(output.displacement.float()).flatten(3).transpose(2, 3)
     near = ((places - index[:, :, None]).square().sum(-1) <= (min_distance * cell) ** 2).reshape(maps.shape)
-    if not hasattr(output, "logits"):
+    if isinstance(output, SCNOutput):
         kept = maps.masked_fill(near, float(maps.min()))
         total = lambda x: (x.float() - x.min()).flatten(2).sum(-1).clamp_min(1e-12)  # noqa: E731
         return output._replace(heatmaps=kept), total(kept) / total(maps)
@@ -82,21 +95,31 @@ def _without(network: nn.Module, output, index: Tensor, stride: int, min_distanc
     return output._replace(logits=kept), share
 
 
-def decode_crops(network: nn.Module, output: object, temperature: float) -> DecodedLandmarks:
+def decode_crops(network: nn.Module, output: MapsOutput | VotesOutput, temperature: float) -> DecodedLandmarks:
     """Decode what the fine network says of its crops, one landmark each; positions in samples of the finest crop.
 
     ``temperature`` divides the logits of its maps.
     """
     if isinstance(output, VotesOutput):
-        return decode_votes(output, network)
+        return decode_votes(output, voting(network))
     present = 1 - softmax_with_absent(output.logits, output.absent)[..., -1]
-    return _decoded(decode_posterior(output.logits, temperature), present, network.stride)
+    return _decoded(decode_posterior(output.logits, temperature), present, stride_of(network))
 
 
-def crop_map(network: nn.Module, output: object) -> tuple[Tensor, Tensor]:
+def voting(network: nn.Module) -> Voting:
+    """The network as one whose cells vote, which it is where its output is a VotesOutput."""
+    return cast(Voting, network)
+
+
+def stride_of(network: nn.Module) -> int:
+    """Input samples a cell of the maps of a network that makes a MapsOutput."""
+    return cast(_Strided, network).stride
+
+
+def crop_map(network: nn.Module, output: MapsOutput | VotesOutput) -> tuple[Tensor, Tensor]:
     """The local stage's map as (k, 1, p) logits and (p, d) positions in samples of the finest crop, array order."""
     shape = tuple(output.logits.shape[2:])
-    size = network.cell if isinstance(output, VotesOutput) else network.stride
+    size = voting(network).cell if isinstance(output, VotesOutput) else stride_of(network)
     return output.logits.flatten(2), cell_centres(shape, size, output.logits.device).reshape(-1, len(shape))
 
 
@@ -114,7 +137,7 @@ def _decoded(decoded: Decoded, presence: Tensor, stride: int) -> DecodedLandmark
     return DecodedLandmarks(index, decoded.covariance * stride**2, presence, decoded.mass)
 
 
-def decode_votes(output: VotesOutput, network: nn.Module, iterations: int = 10) -> DecodedLandmarks:
+def decode_votes(output: VotesOutput, network: Voting, iterations: int = 10) -> DecodedLandmarks:
     """Aggregate votes robustly: mean shift over them with a Gaussian kernel of one cell, from the densest vote.
 
     With ``v_c = centre_c + displacement_c`` and weights w_c (softmax over cells, or sigmoids for the published network, which

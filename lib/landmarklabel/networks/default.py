@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landmarklabel.networks.ops import CONV, LINEAR
+from landmarklabel.networks.ops import CONV, LINEAR, normal_init_
 
 
 class MapsOutput(NamedTuple):
@@ -145,8 +145,7 @@ class DefaultSCN(nn.Module):
         )
         self.absent = nn.Linear(2 * widths[-1] + landmarks, landmarks)
         for layer in (self.head, self.spatial[-1], self.absent):
-            nn.init.normal_(layer.weight, std=1e-3)
-            nn.init.zeros_(layer.bias)
+            normal_init_(layer, std=1e-3)
 
     @property
     def multiple(self) -> int:

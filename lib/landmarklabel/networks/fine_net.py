@@ -39,17 +39,18 @@ class FineNet(nn.Module):
         super().__init__()
         self.dims = dims
         self.unet = UNet(dims, scales, widths, stem, blocks, dropout)
-        self.identity = nn.ModuleList(nn.Embedding(landmarks, w) for w in widths)
+        tables = [nn.Embedding(landmarks, w) for w in widths]
+        self.identity = nn.ModuleList(tables)
         self.head = nn.Embedding(landmarks, widths[0])
         self.norm = nn.GroupNorm(8, widths[0])
         self.mix = CONV[dims](widths[0], widths[0], 1)
         self.absent = nn.Linear(2 * widths[-1], 1) if presence else None
         self.usually = nn.Embedding(landmarks, 1) if presence else None
-        if presence:
+        if self.absent is not None and self.usually is not None:
             nn.init.normal_(self.absent.weight, std=1e-3)
             nn.init.zeros_(self.absent.bias)
             nn.init.zeros_(self.usually.weight)
-        for table in self.identity:
+        for table in tables:
             nn.init.normal_(table.weight, std=0.3)
         nn.init.normal_(self.head.weight, std=1e-2)
 
@@ -67,7 +68,7 @@ class FineNet(nn.Module):
         x = nn.functional.silu(self.norm(self.mix(x)))
         weight = self.head(landmark).to(x.dtype)
         logits = torch.einsum("kc...,kc->k...", x, weight)[:, None]
-        if self.absent is None:
+        if self.absent is None or self.usually is None:
             return MapsOutput(logits, logits, torch.full((x.shape[0], 1), -30.0, device=x.device))
         deep = features[-1].flatten(2)
         absent = self.absent(torch.cat([deep.mean(-1), deep.amax(-1)], dim=1)) + self.usually(landmark)

@@ -6,15 +6,15 @@ learned where it matters, presence as one more cell.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from landmarklabel.networks.default import UNet
-from landmarklabel.networks.ops import CONV
+from landmarklabel.networks.ops import CONV, normal_init_
 
-NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class VotesOutput(NamedTuple):
@@ -24,6 +24,15 @@ class VotesOutput(NamedTuple):
     logits: Tensor
     displacement: Tensor
     absent: Tensor | None
+
+
+class Voting(Protocol):
+    """What reading votes takes of the network that made them: the side of a cell, and how displacements are written."""
+
+    @property
+    def cell(self) -> int: ...
+    def encode(self, displacement: Tensor, /) -> Tensor: ...
+    def decode(self, value: Tensor, /) -> Tensor: ...
 
 
 def encode_log(displacement: Tensor) -> Tensor:
@@ -175,8 +184,7 @@ class VotingNet(nn.Module):
         self.regress = nn.Sequential(CONV[dims](width, width, 3, padding=1), nn.SiLU(), CONV[dims](width, landmarks * dims, 1))
         self.absent = nn.Linear(2 * widths[-1] + landmarks, landmarks)
         for layer in (self.classify, self.regress[-1], self.absent):
-            nn.init.normal_(layer.weight, std=1e-3)
-            nn.init.zeros_(layer.bias)
+            normal_init_(layer, std=1e-3)
 
     @property
     def multiple(self) -> int:

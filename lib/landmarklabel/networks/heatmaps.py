@@ -53,7 +53,7 @@ class Decoded(NamedTuple):
     """What a stack of maps says: ``index`` (b, n, d) in samples, ``peak`` (b, n) the map's maximum,
     ``covariance`` (b, n, d, d) in samples squared, ``mass`` (b, n) the share of the map inside the window."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of positions
     peak: Tensor
     covariance: Tensor
     mass: Tensor

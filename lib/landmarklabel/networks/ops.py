@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +23,20 @@ class Conv3d(nn.Conv3d):
             return super().forward(x.float())
 
 
-CONV = {2: nn.Conv2d, 3: Conv3d}
-_AVG_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
-_CONVOLVE = {2: F.conv2d, 3: F.conv3d}
+CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
+_AVG_POOL: dict[int, type[nn.AvgPool2d] | type[nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 # Standard deviation of a unit normal cut at two standard deviations.
 _TRUNCATED_STD = 0.87962566103423978
 
+Padding = Literal["zeros", "reflect", "replicate", "circular"]
+_Kind = TypeVar("_Kind")
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
 
 def conv(
-    dims: int, in_channels: int, out_channels: int, kernel: int, padding_mode: str = "zeros", bias: bool = True
+    dims: int, in_channels: int, out_channels: int, kernel: int, padding_mode: Padding = "zeros", bias: bool = True
 ) -> nn.Conv2d | nn.Conv3d:
     """A stride-1 convolution that keeps the spatial size, he-initialised.
 
@@ -121,7 +127,7 @@ class Subsample(nn.Module):
         return f"factor={self.factor}"
 
 
-def he_init_(layer: nn.Module, scale: float = 2.0) -> nn.Module:
+def he_init_(layer: _Layer, scale: float = 2.0) -> _Layer:
     """Truncated normal with variance scale / fan_in after the cut at two standard deviations; bias zero.
 
     Args:
@@ -130,11 +136,11 @@ def he_init_(layer: nn.Module, scale: float = 2.0) -> nn.Module:
 
     Source: Payer 2019, implementation ("he", fan_in, truncated normal, scale 2).
     """
-    fan_in = layer.weight[0].numel()
+    fan_in = _weight(layer)[0].numel()
     return small_init_(layer, math.sqrt(scale / max(fan_in, 1)) / _TRUNCATED_STD)
 
 
-def small_init_(layer: nn.Module, std: float) -> nn.Module:
+def small_init_(layer: _Layer, std: float) -> _Layer:
     """Truncated normal, cut at two ``std`` of the uncut normal (the weights spread by 0.88 std); bias zero.
 
     Args:
@@ -143,10 +149,28 @@ def small_init_(layer: nn.Module, std: float) -> nn.Module:
 
     Source: Payer 2016 and 2019, implementation (output heads: 1e-4 in 2D, 1e-3 in 3D).
     """
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-    if layer.bias is not None:
+    nn.init.trunc_normal_(_weight(layer), std=std, a=-2 * std, b=2 * std)
+    if isinstance(layer.bias, Tensor):
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def normal_init_(layer: nn.Module, std: float) -> None:
+    """Normal weights that spread by ``std``; bias zero."""
+    nn.init.normal_(_weight(layer), std=std)
+    if isinstance(layer.bias, Tensor):
+        nn.init.zeros_(layer.bias)
+
+
+def laid_out(module: nn.Module, memory_format: torch.memory_format, device: torch.device | None = None) -> nn.Module:
+    """The module with its weights in a memory format, and on a device where one is given; changed in place."""
+    return module.to(device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor), f"{type(layer).__name__} has no weight"
+    return weight
 
 
 def _cubic(x: Tensor, scale: int) -> Tensor:
@@ -160,7 +184,7 @@ def _cubic(x: Tensor, scale: int) -> Tensor:
     return planes.reshape(batch, channels, *depth, *planes.shape[-2:])
 
 
-def _pick(table: dict, dims: int):
+def _pick(table: Mapping[int, _Kind], dims: int) -> _Kind:
     if dims not in table:
         raise UsageError(f"{dims} spatial dimensions are not supported; images have 2 or 3")
     return table[dims]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,8 @@ class OthersConv(nn.Module):
     Source: Payer 2016.
     """
 
+    others: Tensor
+
     def __init__(self, spatial_dims: int, n_landmarks: int, kernel: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_landmarks, n_landmarks - 1, *[kernel] * spatial_dims))
@@ -184,7 +186,7 @@ class SpatialConfigurationNet(ProductSCN):
         spatial_pool: int = 16,
         head_std: float = 1e-4,
         dropout: float = 0.5,
-        padding_mode: str = "zeros",
+        padding_mode: ops.Padding = "zeros",
     ):
         _check_count(n_landmarks)
 
@@ -303,7 +305,7 @@ class LocalPyramid(nn.Module):
 
 
 def conv_stack(
-    spatial_dims: int, widths: Sequence[int], kernel: int, dropout: float = 0.0, padding_mode: str = "zeros"
+    spatial_dims: int, widths: Sequence[int], kernel: int, dropout: float = 0.0, padding_mode: ops.Padding = "zeros"
 ) -> nn.Sequential:
     """Convolutions from width to width, each with LeakyReLU 0.1, and an element-wise dropout after the first.
 
@@ -317,19 +319,21 @@ def conv_stack(
     return nn.Sequential(*layers)
 
 
-def spatial_convs(spatial_dims: int, n_landmarks: int, filters: int, kernel: int, padding_mode: str = "zeros") -> list[nn.Module]:
+def spatial_convs(
+    spatial_dims: int, n_landmarks: int, filters: int, kernel: int, padding_mode: ops.Padding = "zeros"
+) -> list[nn.Module]:
     """Three convolutions with LeakyReLU 0.1 and one back to N maps with tanh: layers from and to (B, N, *small)."""
     stack = conv_stack(spatial_dims, [n_landmarks, filters, filters, filters], kernel, padding_mode=padding_mode)
     return [*stack, ops.conv(spatial_dims, filters, n_landmarks, kernel, padding_mode), nn.Tanh()]
 
 
-PAYER2019 = {
+PAYER2019: dict[int, dict[str, Any]] = {
     2: {"filters": 128, "spatial_kernel": 11, "spatial_pool": 16, "head_std": 1e-4, "padding_mode": "zeros"},
     3: {"filters": 64, "spatial_kernel": 7, "spatial_pool": 8, "head_std": 1e-3, "padding_mode": "reflect"},
 }
 
 
-def payer2019(n_landmarks: int, in_channels: int = 1, *, spatial_dims: int = 2, **changes) -> SpatialConfigurationNet:
+def payer2019(n_landmarks: int, in_channels: int = 1, *, spatial_dims: int = 2, **changes: Any) -> SpatialConfigurationNet:
     """The published settings: the cephalogram's in 2D, those of the spine CT in 3D.
 
     ``changes`` are arguments of `SpatialConfigurationNet` that differ from the publication.

@@ -31,7 +31,9 @@ def write_contact_sheet(
             raises LandmarkLabelError for an image or label file that cannot be read.
         remarks: shown above the pictures.
     """
-    faults, faulty, good, left, count = [], [], [], 0, 0
+    faulty: list[str] = []
+    good: list[str] = []
+    faults, left, count = [], 0, 0
     for image_id, file in images:
         count += 1
         landmarks, fault = None, ""

@@ -23,8 +23,11 @@ class PlayedStudy(Protocol):
     cases chosen with the first by name.
     """
 
-    model: str
-    unit: str
+    @property
+    def model(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+
     task: LandmarkTask
     rows: list[dict]
     training: dict

@@ -16,7 +16,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import point_errors_mm
 from landmarklabel.report import pictures
 from landmarklabel.report.configuration import CONFIG
-from landmarklabel.report.page import Page
+from landmarklabel.report.page import Cell, Page
 
 Pairs = Mapping[str, tuple[LandmarkSet, LandmarkSet]]
 
@@ -128,7 +128,8 @@ def _worst_points(page: Page, m: _Measured) -> None:
         f"Marked rows need a look: {far}points that were wrong without a warning (their error is more than "
         f"{CONFIG.unwarned_factor:g} times the one that was expected)."
     )
-    ids, rows, marked = list(m.pairs), [], set()
+    rows: list[list[Cell]] = []
+    ids, marked = list(m.pairs), set()
     for flat in order:
         i, k = np.unravel_index(flat, m.errors.shape)
         error, expected = float(m.errors[i, k]), float(m.expected[i, k])
@@ -151,12 +152,13 @@ def _images(page: Page, m: _Measured) -> None:
         middle = float(np.median([*means.values()])) if means else 0.0
         left = sorted((i for i in means if i not in shown), key=lambda i: abs(means[i] - middle))
         _overlays(page, m, left, CONFIG.typical_images, "Typical", means)
-    rows = []
+    rows: list[list[Cell]] = []
+    far = set()
     for i in worst_first[: CONFIG.image_rows]:
         missed = int((m.pairs[i][1].defined & ~m.pairs[i][0].defined).sum())
         largest = float(finite[i].max()) if finite[i].size else None
+        far |= {len(rows)} if largest is None or largest > CONFIG.far else set()
         rows.append([m.named(i), means.get(i), largest, missed])
-    far = {n for n, row in enumerate(rows) if row[2] is None or row[2] > CONFIG.far}
     page.table(["image", f"mean error ({m.unit})", f"largest ({m.unit})", "not found"], rows, far)
     if len(worst_first) > len(rows):
         page.text(f"{len(worst_first) - len(rows)} images with smaller errors are not listed.")

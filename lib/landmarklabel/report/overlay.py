@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ from landmarklabel.metrics import point_errors_mm
 from landmarklabel.report.configuration import CONFIG
 
 TRUTH, PREDICTION = "#35d07f", "#ffb31a"
-_SIDES = ("RL", "AP", "IS")  # where each world axis comes from and goes to
+_SIDES = (("R", "L"), ("A", "P"), ("I", "S"))  # where each world axis comes from and goes to
 _VIEWS = {2: {"": (0, 1)}, 3: {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}}
 _HALO = [withStroke(linewidth=2.5, foreground="black", alpha=0.8)]
 
@@ -162,7 +163,7 @@ def _show(ax: Axes, picture: np.ndarray, grid: ImageGeometry, plane: tuple[int, 
         (west, east), (south, north) = _SIDES[plane[0]], _SIDES[plane[1]][:: -1 if plane[1] == 1 else 1]
         places = ((0.02, 0.5, west), (0.98, 0.5, east), (0.5, 0.03, south), (0.5, 0.97, north), (0.03, 0.03, view))
         for x, y, text in places:
-            style = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center", "va": "center"}
+            style: dict[str, Any] = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center", "va": "center"}
             ax.text(x, y, text, transform=ax.transAxes, color="#b8c4d0", fontsize=8, path_effects=_HALO, **style)
 
 

@@ -20,7 +20,7 @@ from landmarklabel.errors import UsageError
 from landmarklabel.io.files import atomic_write
 from landmarklabel.report.configuration import CONFIG
 
-Cell = str | Real | None
+Cell = str | float | None
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --back: #ffffff; --card: #f5f7f9;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from landmarklabel.metrics import SDR_RADII_MM
 from landmarklabel.report.configuration import CONFIG
@@ -77,7 +79,7 @@ def per_landmark(metrics: Mapping) -> Figure:
 
 
 def learning_curve(
-    points: Sequence[tuple[int, float, float]],
+    points: Sequence[tuple[int, float | None, float | None]],
     labels: tuple[str, str] = ("before learning from these cases", "after"),
     target_mm: float | None = None,
     axes: tuple[str, str] = ("cases annotated", "mean error of the proposals (mm)"),
@@ -102,7 +104,8 @@ def learning_curve(
         ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:g} mm")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.06)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    if isinstance(locator := ax.xaxis.get_major_locator(), MaxNLocator):
+        locator.set_params(integer=True)
     _legend(ax, loc="upper right")
     return figure
 
@@ -119,9 +122,9 @@ def label_curves(curves: Mapping[str, Sequence], target_mm: float, unit: str = "
     for number, (strategy, curve) in enumerate(curves.items()):
         curve, colour = [point for point in curve if point[1]], f"C{number}"
         counts = [n for n, _ in curve]
-        means, low, high = ([f(errors) for _, errors in curve] for f in (np.mean, np.min, np.max))
+        means, best, worst = ([f(errors) for _, errors in curve] for f in (np.mean, np.min, np.max))
         ax.plot(counts, means, color=colour, marker="o", ms=4, lw=1.8, label=strategy)
-        ax.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
+        ax.fill_between(counts, best, worst, color=colour, alpha=0.15, lw=0)
     ax.axhline(target_mm, color=INK, lw=1, ls=":", label=f"target {target_mm:.2f} {unit}")
     ax.set(xscale="log", yscale="log")
     ax.set_xticks(sorted({n for curve in curves.values() for n, _ in curve}))
@@ -164,7 +167,7 @@ def _chart(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, ax
 
 
-def _legend(ax: Axes, loc: str) -> None:
+def _legend(ax: Axes, loc: Literal["upper right", "lower right", "upper left", "lower left"]) -> None:
     handles, labels = ax.get_legend_handles_labels()
     legend = ax.legend(handles, labels, loc=loc, frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
     for text in legend.get_texts():

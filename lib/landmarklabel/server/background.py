@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
@@ -77,7 +78,8 @@ def _device(params: dict) -> str:
 
 
 def _add_batch_route(router: APIRouter, landmark_app) -> None:
-    about = {"tags": ["Infer"], "summary": "Landmarks of many images, in the background", "openapi_extra": takes(BATCH)}
+    summary = "Landmarks of many images, in the background"
+    about: dict[str, Any] = {"tags": ["Infer"], "summary": summary, "openapi_extra": takes(BATCH)}
 
     @router.post("/batch/infer/{model}", **about)
     def batch(model: str, images: Images = Images.all, params: Body | None = None, run_sync: bool = False) -> dict:

@@ -61,7 +61,7 @@ class Policy:
     insecure: bool = False
     most_upload: int = 2 * 2**30
     origins: frozenset[str] = frozenset()
-    identity: Callable[[str], Caller] | None = None
+    identity: Callable[[str], Caller | None] | None = None
 
 
 class Guard:
@@ -130,7 +130,7 @@ class Guard:
 
     def _route(self, scope) -> str:
         for route in self.routes:
-            listed = f"{scope['method']} {route.path}"
+            listed = f"{scope['method']} {getattr(route, 'path', '')}"
             if listed in ROUTES and route.matches(scope)[0] is Match.FULL:
                 return listed
         raise Refused(404, "there is nothing at this address")

@@ -36,7 +36,7 @@ class Jobs:
     def __init__(self, path: Path, models: tuple[str, ...]):
         self.path, self.models = path, models
         # A lost list costs trainings that can be asked for again.
-        self._list = LockedJson(path, _parse, list, "the list of trainings")
+        self._list: LockedJson[list[dict[str, Any]]] = LockedJson(path, _parse, list, "the list of trainings")
         # MONAI Label starts trainings from this thread, and a process begins with the priority of the thread that starts it
         background_executors.setdefault("train", ThreadPoolExecutor(1, "trainings", _give_way))
 

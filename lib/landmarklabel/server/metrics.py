@@ -32,11 +32,16 @@ class Metrics:
         self.registry = CollectorRegistry()  # its own: a process may make several apps
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        named = {"labelnames": ("method", "route"), "registry": self.registry}
         self._answers = Counter(
             "landmarklabel_requests", "Answers by route and status", ("method", "route", "status"), registry=self.registry
         )
-        self._seconds = Histogram("landmarklabel_request_seconds", "Time to the end of an answer", buckets=_SECONDS, **named)
+        self._seconds = Histogram(
+            "landmarklabel_request_seconds",
+            "Time to the end of an answer",
+            ("method", "route"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.registry.register(self)
 
     def count(self, route: str, status: int, seconds: float) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Query, Request, UploadFile
 from fastapi.background import BackgroundTasks
@@ -46,9 +47,11 @@ from landmarklabel.services.values import checked, flag_of, form_object, key_of,
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 
-_EVERYTHING = {"allow_methods": ["*"], "allow_headers": ["*"]}
+_EVERYTHING: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"]}
 _REFUSED = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
-_ANSWERS = {"4XX": {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}
+}
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -70,7 +73,7 @@ def install(landmark_app, policy: Policy) -> Tokens:
     ours = _routes(landmark_app, policy, tokens)
     add_health_route(ours, landmark_app.study, landmark_app.settings.store is None)
     add_metrics_route(ours, metrics)
-    served = {f"{method} {route.path}" for route in ours.routes for method in route.methods}
+    served = {f"{method} {route.path}" for route in ours.routes if isinstance(route, Route) for method in route.methods or ()}
     app.router.routes[:] = [*ours.routes, *stock_routes(app.router.routes, served)]
     add_error_handlers(app)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]  # mirrors any origin
@@ -84,9 +87,9 @@ def install(landmark_app, policy: Policy) -> Tokens:
 
 def stock_routes(routes: Iterable[BaseRoute], ours: Iterable[str] = ()) -> list[BaseRoute]:
     """Of MONAI Label's routes those that are served and not ours, one a method; run in threads, not in the event loop."""
-    served = []
-    for route in flat(routes):
-        for method in sorted(getattr(route, "methods", None) or ()):
+    served: list[BaseRoute] = []
+    for route in (one for one in flat(routes) if isinstance(one, Route)):
+        for method in sorted(route.methods or ()):
             if f"{method} {route.path}" not in ROUTES or f"{method} {route.path}" in ours:
                 continue
             if isinstance(route, APIRoute):
@@ -109,7 +112,7 @@ def _in_thread(endpoint: Callable) -> Callable:
     if not inspect.iscoroutinefunction(endpoint):
         return endpoint
 
-    def call(**given):
+    def call(**given: Any) -> Any:
         checked({name: value for name, value in given.items() if isinstance(value, str | dict)}, "the request")
         coroutine = endpoint(**given)
         try:
@@ -120,7 +123,7 @@ def _in_thread(endpoint: Callable) -> Callable:
         raise RuntimeError(f"{endpoint.__name__} waits for something: it cannot run in a thread")
 
     call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__
-    call.__signature__ = inspect.signature(endpoint, eval_str=True)
+    call.__dict__["__signature__"] = inspect.signature(endpoint, eval_str=True)
     return call
 
 
@@ -137,7 +140,8 @@ def add_error_handlers(app: FastAPI) -> None:
         text = message[:4000].encode(errors="backslashreplace").decode()  # of what was sent it may hold half a character
         return JSONResponse({"detail": text}, status, headers)
 
-    def refuse(request: Request, error: LandmarkLabelError) -> JSONResponse:
+    def refuse(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, LandmarkLabelError)
         again = getattr(error, "retry_after_s", None)
         return answer(error.http_status, str(error), **({"Retry-After": str(again)} if again else {}))
 
@@ -190,7 +194,7 @@ def _routes(landmark_app, policy: Policy, tokens: Tokens) -> APIRouter:
                 raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
             return _answer(landmark_app.infer(request), output)
 
-    about = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
+    about: dict[str, Any] = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
 
     @router.post("/activelearning/{strategy}", **about)
     def next_sample(strategy: str, sender: Request, params: Body | None = None) -> dict:
@@ -256,7 +260,8 @@ def _add_landmark_routes(router: APIRouter, landmark_app) -> None:
         changed = image_id in study.verify([image_id])
         return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), "changed": changed, "unit": image_unit(path)}
 
-    moves = {"tags": ["Landmarks"], "summary": "Move the other points to a person's", "openapi_extra": takes(UPDATE)}
+    summary = "Move the other points to a person's"
+    moves: dict[str, Any] = {"tags": ["Landmarks"], "summary": summary, "openapi_extra": takes(UPDATE)}
 
     @router.post("/landmarks/images/{image_id}/update", **moves)
     def update(image_id: str, background: BackgroundTasks, body: Body) -> dict:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import psutil
@@ -84,7 +85,7 @@ def _end_soon_after_a_signal(server: uvicorn.Server) -> None:
         return
     asked: list[int] = []
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if asked:
             os._exit(128 + number)  # somebody does not want to wait
         asked.append(number)

@@ -13,7 +13,7 @@ from landmarklabel.active.observers import ObserverError, observer_errors
 from landmarklabel.active.strategies import adaptive
 from landmarklabel.data.split import is_validation
 from landmarklabel.report import pictures
-from landmarklabel.report.page import Page
+from landmarklabel.report.page import Cell, Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
@@ -114,7 +114,10 @@ class StatusPage:
         return observer_errors(readings, len(self.study.task))
 
     def _next(self, free: list[str]) -> tuple[str, str] | None:
-        return tuple(adaptive(self.monitor.pool(free), np.random.default_rng(len(free)))) if free else None
+        if not free:
+            return None
+        choice = adaptive(self.monitor.pool(free), np.random.default_rng(len(free)))
+        return choice.image_id, choice.reason
 
     def _page(self, c: dict, number: int) -> str:
         page = Page(f"LandmarkLabel: {c['task']}", refresh_s=LIMITS.refresh_s)
@@ -144,7 +147,8 @@ class StatusPage:
         if intra.cases or inter.cases:
             page.section("How far people differ")
             page.text(f"Read twice by the same person: {intra.cases} cases; by two: {inter.cases}.")
-            rows = [[name, *map(float, pair)] for name, *pair in zip(self.study.task.names, intra.mm, inter.mm, strict=True)]
+            pairs = zip(self.study.task.names, intra.mm, inter.mm, strict=True)
+            rows: list[list[Cell]] = [[name, float(one), float(two)] for name, one, two in pairs]
             page.table(["landmark", f"same person ({unit})", f"two people ({unit})"], rows)
         page.section("Who did what")
         page.table(["annotator", "cases", "revisions", "last"], c["annotators"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 
@@ -15,11 +16,11 @@ def in_threads_of_its_own(endpoint: Callable) -> Callable:
     """A plain function as an endpoint that at most ``MOST_AT_ONCE`` requests are in; the others wait in the event loop."""
     limiter: list[anyio.CapacityLimiter] = []  # made when there is an event loop
 
-    async def call(**given):
+    async def call(**given: Any) -> Any:
         if not limiter:
             limiter.append(anyio.CapacityLimiter(LIMITS.requests_at_once))
         return await anyio.to_thread.run_sync(functools.partial(endpoint, **given), limiter=limiter[0])
 
     call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__
-    call.__signature__ = inspect.signature(endpoint, eval_str=True, locals={})
+    call.__dict__["__signature__"] = inspect.signature(endpoint, eval_str=True, locals={})
     return call

@@ -106,13 +106,13 @@ def position_of(value: object, dims: int, plane: SlicePlane | None = None) -> np
     Raises:
         FaultsError: anything else, or a point that is not on the slice.
     """
-    good = isinstance(value, list) and len(value) in {dims, 3}
-    good = good and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-    if not good or not all(is_finite(v) and abs(v) <= 1e6 for v in value):
+    given = value if isinstance(value, list) and len(value) in {dims, 3} else [None]
+    numbers = [v for v in given if isinstance(v, (int, float)) and not isinstance(v, bool) and is_finite(v) and abs(v) <= 1e6]
+    if len(numbers) < len(given):
         raise FaultsError("position", [f"position {str(value)[:80]} must be {dims} finite numbers (LPS mm)"])
-    if plane is None or len(value) < 3 or (plane.is_axial and value[2] == 0):  # as earlier versions sent points
-        return np.array(value[:dims], np.float64)
-    flat, off = plane.drop(np.array(value, np.float64))
+    if plane is None or len(numbers) < 3 or (plane.is_axial and numbers[2] == 0):  # as earlier versions sent points
+        return np.array(numbers[:dims], np.float64)
+    flat, off = plane.drop(np.array(numbers, np.float64))
     if off > plane.half_mm:
         raise FaultsError("position", [f"position {str(value)[:80]} is {float(off):.3g} mm off the slice"])
     return flat

@@ -173,7 +173,7 @@ class Assistant:
             return Answer(suggest(task, geometry, prior, None, Calibration(), given.fixed, given.absent), "template")
         landmarks = template_landmarks(task, geometry, labelled)
         for name, position in given.fixed.items():
-            landmarks = landmarks.with_landmark(name, position, Status.PLACED)
+            landmarks = landmarks.with_landmark(name, tuple(position), Status.PLACED)
         for name in given.absent:
             landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
         nowhere = np.full((len(task), task.dims), np.nan)

@@ -8,11 +8,19 @@ import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from landmarklabel.errors import ImageRejected, LandmarkFileError, LandmarkLabelError, NotAllowed, NotFound, UsageError
+from landmarklabel.errors import (
+    ImageRejected,
+    LandmarkFileError,
+    LandmarkLabelError,
+    NotAllowed,
+    NotFound,
+    StudyError,
+    UsageError,
+)
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join
 from landmarklabel.io.inside import check_inside
 from landmarklabel.io.markups import FCSV_SUFFIX, dump_markups, parse_fcsv, parse_markups
@@ -121,7 +129,7 @@ class StudyDatastore:
             partial, author = flag_of(info, "partial"), text_of(info, "user") or text_of(info, "client_id")
             base, key = revision_of(info, required=False), key_of(info)
             landmarks = landmarks if partial else submitted(landmarks)
-            more = {"base_revision": base, "key": key, "pixels": text_of(info, "pixels") or None}
+            more: dict[str, Any] = {"base_revision": base, "key": key, "pixels": text_of(info, "pixels") or None}
             self.submit(image_id, landmarks, author, source="monailabel client", **more)
         else:
             text = dump_markups(landmarks, text_of(info, "model"), self.study.plane_of(image_id))
@@ -305,10 +313,9 @@ class StudyDatastore:
 
     def _write_case(self, archive: zipfile.ZipFile, image_id: str) -> None:
         """The label as the store has it, then the image: nothing of a case whose label or image cannot be read."""
-        label, image = (
-            dump_markups(self.study.labels(image_id), plane=self.study.plane_of(image_id)),
-            self.study.image_path(image_id),
-        )
+        if (landmarks := self.study.labels(image_id)) is None:
+            raise StudyError(f"{image_id} has no label any more")
+        label, image = dump_markups(landmarks, plane=self.study.plane_of(image_id)), self.study.image_path(image_id)
         parts = sorted(p for p in image.rglob("*") if p.is_file()) if image.is_dir() else [image]
         for part in parts:
             with part.open("rb"):

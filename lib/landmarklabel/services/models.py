@@ -39,11 +39,11 @@ def answering(study: Study) -> dict[str, Answering]:
 def what_answers(study: Study, registry: ModelRegistry) -> Answering:
     """What answers under one model's name."""
     try:
-        record = registry.record()
-        if not record["version"]:
+        record, live = registry.record(), registry.live()
+        if live is None:
             why = record["history"][-1]["reason"] if record["history"] else "no model was trained yet"
             return Answering(0, False, str(why))
-        model, last = read_record(registry.live()), record["history"][-1]
+        model, last = read_record(live), record["history"][-1]
     except (LandmarkLabelError, KeyError, TypeError, IndexError) as error:
         return Answering(0, False, f"the model's folder is damaged ({error})")
     if model.get("task_hash") != study.task.hash:

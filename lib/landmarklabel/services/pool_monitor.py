@@ -113,7 +113,7 @@ class PoolMonitor:
                     looked = Case(image_id, image)
                     self.pictures[image_id] = make_thumbnail(looked, self.config.thumbnail_pixels)
                     self.thumbnails[image_id] = thumbnail(looked)
-                if wanted:
+                if wanted and model is not None:
                     case = model.case(image_id, image)
                     with self.inference_lock():  # requests wait meanwhile, so not at the low priority of this thread
                         self.assessments[image_id] = version, self._passes.submit(assess_image, model, case).result()

@@ -98,7 +98,7 @@ def _has_version(pointer: Path) -> bool:
         return True  # damaged: the server says so
 
 
-def _number(text: object, name: str, least: float, whole: bool) -> float:
+def _number(text: str | float, name: str, least: float, whole: bool) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -83,7 +83,7 @@ class TrainingRun:
         config = FitConfig(
             self.preset,
             _budget(request, len(material.train), self.preset.batch[self.study.task.dims]),
-            seed=int(_number(request, "seed", 0)),
+            seed=int(_number(request, "seed", 0) or 0),
             device=device,
             start_from=live if request.get("pretrained", True) and live and live.preset == self.preset else None,
             unlabelled=material.unlabelled,
@@ -110,8 +110,9 @@ class TrainingRun:
 
     def _new_or_hard(self, train: list[Case]) -> frozenset[str]:
         """Cases whose labels the live model has not learned, and those it was furthest off in before a person looked."""
-        known = read_record(self.registry.live()).get("train_labels") or {}
-        new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.landmarks)}
+        live = self.registry.live()
+        known = {} if live is None else read_record(live).get("train_labels") or {}
+        new = {c.image_id for c in train if known.get(c.image_id) != label_hash(c.labels)}
         observed = PoolMonitor(self.study).observed()
         off = {i: float(np.nanmean(x)) for i, (_, x) in observed.items() if np.isfinite(x).any()}
         hard = {i for i, x in off.items() if x > CONFIG.hard_factor * np.median(list(off.values()))}

@@ -129,7 +129,7 @@ def fit_and_decide(
     """
     task, train = study.task, material.train
     gate = config.training.gate
-    folds, part = _left_out(config.budget, train, gate) if check and live is None and not material.valid else ([], None)
+    folds, part = _left_out(config.budget, train, gate) if check and live is None and not material.valid else ([], config.budget)
     share = 1 - gate.left_out_share if folds else 1.0
     whole = config.budget.part(share) if folds else config.budget
     assessments = 1 + (2 if check else 0)  # by the model for its metrics and for the gate, and by what answers now
@@ -194,7 +194,9 @@ def trained_on(registry: ModelRegistry) -> frozenset[str]:
 
 def record_published(study: Study, registry: ModelRegistry, version: int) -> None:
     """A line of the audit trail for a model that went live."""
-    weights = read_record(registry.live())["weights_sha256"]
+    if (live := registry.live()) is None:
+        raise ValueError(f"no model of {registry.folder.name} is live, so none can be recorded as published")
+    weights = read_record(live)["weights_sha256"]
     study.revisions.record(f"model version {version} published", registry.folder.name, after=weights)
 
 
@@ -203,12 +205,12 @@ def _template(study: Study, cases: list[Case]) -> Template:
     return Template(study.task, labelled)
 
 
-def _left_out(budget: Budget, train: list[Case], gate: GateConfig) -> tuple[list[Case], Budget | None]:
+def _left_out(budget: Budget, train: list[Case], gate: GateConfig) -> tuple[list[Case], Budget]:
     """The cases that are left out of one training each, and the budget of such a training; none where it would teach nothing."""
     folds = train[: gate.max_left_out] if len(train) > 1 else []
-    part = budget.part(gate.left_out_share / len(folds)) if folds else None
-    if part is None:
-        return [], None
+    if not folds:
+        return [], budget
+    part = budget.part(gate.left_out_share / len(folds))
     too_short = part.minutes is not None and part.minutes < gate.min_minutes
     too_few = part.steps is not None and part.steps < gate.min_steps
-    return ([], None) if too_short or too_few else (folds, part)
+    return ([], budget) if too_short or too_few else (folds, part)

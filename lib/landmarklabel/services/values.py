@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TypeVar
 
 from landmarklabel.errors import LandmarkFileError, Unusable
 from landmarklabel.services.limits import LIMITS
 
+T = TypeVar("T")
 
-def checked(value: object, what: str, most_nested: int = LIMITS.json_depth) -> object:
+
+def checked(value: T, what: str, most_nested: int = LIMITS.json_depth) -> T:
     """``value`` when everything in it can be used: finite numbers, proper Unicode without NUL, not nested too deep.
 
     Args:
@@ -20,7 +23,7 @@ def checked(value: object, what: str, most_nested: int = LIMITS.json_depth) -> o
     Raises:
         Unusable: naming the first value that cannot be used.
     """
-    left = [(value, 1)]
+    left: list[tuple[object, int]] = [(value, 1)]
     while left:
         one, depth = left.pop()
         if depth > most_nested:

@@ -33,7 +33,7 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
     "tcp_user_timeout": 1000 * CONFIG.busy_s,
     "client_encoding": "utf8",
 }
-_pools_of_parents = []  # a forked child must not close them: they are in use
+_pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use
 
 
 class StoreFault(StudyError):

@@ -56,7 +56,8 @@ class Listing:
     @staticmethod
     def of(folder: Path) -> Listing:
         """Look at everything in the folder; one bad name or file leaves out itself only."""
-        looked, found, refused = time.time_ns(), {}, {}
+        found: dict[str, list[Path]] = {}
+        looked, refused = time.time_ns(), {}
         changed = {folder: folder.stat().st_mtime_ns}
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             if entry.name.startswith(".") or entry.name == "labels":

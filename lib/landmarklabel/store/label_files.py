@@ -62,6 +62,13 @@ class FileState:
     fault: str = ""
     changed_ns: int | None = None
 
+    @property
+    def edit(self) -> LandmarkSet:
+        """What a person has put into the file. Raises ValueError where nothing of it can be read."""
+        if self.landmarks is None:
+            raise ValueError(f"a file that is {self.state.name} holds no landmarks")
+        return self.landmarks
+
 
 @dataclass(frozen=True)
 class Naming:
@@ -130,7 +137,7 @@ class LabelFiles:
             if not found.state.by_person:
                 return found, None
             with suppress(Conflict):
-                return found, self._save(image_id, found.landmarks, head, made_ns=found.changed_ns)
+                return found, self._save(image_id, found.edit, head, made_ns=found.changed_ns)
         raise StudyError(f"{self._name(image_id)} and its revisions change all the time; try again")
 
     def show(self, image_id: str, known: FileState) -> Revision | None:
@@ -144,7 +151,7 @@ class LabelFiles:
         """
         late, expected = None, known.data
         for _ in range(CONFIG.write_tries):
-            head = self._revisions.head(image_id)
+            head = self._newest(image_id)
             aside, found = self._swapped_for(image_id, self._text(head).encode())
             self._shown[image_id] = head.number
             if found is None or (found == expected and known.state is not State.UNREADABLE):
@@ -158,6 +165,12 @@ class LabelFiles:
             with suppress(Conflict):
                 late = self._save(image_id, edit, head, unseen=head.number)
         return late
+
+    def _newest(self, image_id: str) -> Revision:
+        """The newest revision, where there must be one. Raises StudyError."""
+        if (head := self._revisions.head(image_id)) is None:
+            raise StudyError(f"{self._name(image_id)} has no revision; look at the study's store")
+        return head
 
     def _swapped_for(self, image_id: str, data: bytes) -> tuple[Path, bytes | None]:
         """Put a file in place; where what lay there is now, and its bytes: None for nothing, ``b""`` for what cannot be read."""
@@ -198,7 +211,7 @@ class LabelFiles:
         landmarks = None if data is None or head is None else self._readable(data, image_id, head)
         if landmarks is not None and not any(self._says(r, landmarks) for r in self._back_from(head)):
             found, _ = self.take_in_edit(image_id)
-            head = self._revisions.head(image_id)
+            head = self._newest(image_id)
             self._save(image_id, landmarks, head, unseen=head.number)
             self.show(image_id, found)
         elif not for_good:
@@ -240,7 +253,7 @@ class LabelFiles:
             if found.state.by_person:
                 if not has_image:
                     return FileStamp(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
-                head = self._save(image_id, found.landmarks, head, made_ns=found.changed_ns)
+                head = self._save(image_id, found.edit, head, made_ns=found.changed_ns)
             at_rest = found.state in (State.NEWEST, State.UNREADABLE) or head is None
             if has_image and not at_rest and stamp == self._stamp(image_id):
                 head = self.show(image_id, found) or head
@@ -269,7 +282,7 @@ class LabelFiles:
             fragment = head and data is not None and self._is_fragment(data, head)
             return FileState(State.FRAGMENT, data) if fragment else FileState(State.UNREADABLE, data, fault=str(error))
         for revision in self._back_from(head):
-            if self._says(revision, landmarks):
+            if head is not None and self._says(revision, landmarks):
                 age = self._age(revision, head, found.st_ctime_ns, last)
                 state = State.OLDER if age is State.NEWEST and renamed_since else age
                 return FileState(state, data, landmarks, changed_ns=found.st_mtime_ns)

@@ -113,7 +113,7 @@ def _shown(client: str) -> str:
     return client.encode(errors="replace").decode()
 
 
-def _time(value: object) -> float:
+def _time(value: str | float) -> float:
     seconds = float(value)
     if not math.isfinite(seconds):
         raise ValueError(f"{value!r} is no time")

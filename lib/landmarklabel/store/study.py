@@ -82,7 +82,8 @@ class Study(Opened):
         self._heads: dict[str, Revision] = {}  # as of that row, and the landmarks in them
         self._labels: dict[str, LandmarkSet] = {}
         self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
-        self._changed, self._next_look, self._looking = frozenset(), 0.0, threading.Lock()
+        self._changed: frozenset[str] = frozenset()
+        self._next_look, self._looking = 0.0, threading.Lock()
 
     def close(self) -> None:
         """Close the revision store."""
@@ -91,7 +92,7 @@ class Study(Opened):
     def _settle_task(self) -> list[str]:
         """Take up the study's record; returns what a person should be told of it."""
         record_stamp = stamp(study_task.record_file(self.folder))  # before it is read: what changes in between is noticed later
-        record, said = study_task.read_record(self.folder), []
+        record, said = study_task.read_record(self.folder), list[str]()
         if record is None or record.pending or record.task != self.task or record.elsewhere != self._elsewhere:
             with locked(self._lock_file, CONFIG.lock_s), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
@@ -355,13 +356,15 @@ class Study(Opened):
                 "names, order and dims must agree"
             )
 
-    def _commit(self, image_id: str, body: dict, *, base_revision: int | None = None, **details: object) -> Revision:
+    def _commit(
+        self, image_id: str, body: dict, *, author: str, source: str, base_revision: int | None = None, key: str | None = None
+    ) -> Revision:
         self.image_path(image_id)
         with self._lock():
             found, edit = self._files.take_in_edit(image_id)
             if edit is not None and base_revision is None:
                 body = body | {"unseen": edit.number}
-            revision = self.revisions.save(image_id, body, base_revision=base_revision, **details)
+            revision = self.revisions.save(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
             with file_faults(f"revision {revision.number} of {image_id} is saved, but its label file"):
                 self._files.show(image_id, found)
         return revision

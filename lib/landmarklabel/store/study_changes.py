@@ -36,7 +36,8 @@ def change_names(study: Study, after: StudyRecord, *, author: str, what: str, ur
         heads = study.revisions.heads()
         _refuse_loss(study.revisions.damaged.values())
         bodies = {i: _renamed_body(head, after) for i, head in heads.items()}
-        before = study_task.read_record(study.folder)
+        if (before := study_task.read_record(study.folder)) is None:
+            raise StudyError(f"{study.folder.name}: the study's record is gone; open the study again")
         study_task.write_record(study.folder, replace(before, pending=after))
         try:
             study.revisions.save_all(bodies, author=author, source=f"{BY_VERB}{what}")
@@ -63,7 +64,7 @@ def _refuse_loss(problems: Iterable[str]) -> None:
 def keep_labels(study: Study, image_id: str, *, author: str) -> Revision:
     """State that the points of an image still hold though the image was changed. Raises StudyError where it was not."""
     study.verify([image_id])
-    if image_id not in study.changed():
-        raise StudyError(f"{image_id}: the image is the one that was labelled; there is nothing to decide")
     head = study.revisions.head(image_id)
+    if head is None or image_id not in study.changed():
+        raise StudyError(f"{image_id}: the image is the one that was labelled; there is nothing to decide")
     return study.save(image_id, study.read(head), author=author, source="kept for a changed image", base_revision=head.number)

@@ -123,7 +123,9 @@ def mismatch(folder: str | Path, recorded: LandmarkTask, given: LandmarkTask) ->
 def settled(folder: str | Path, newest_body: Callable[[], dict | None]) -> StudyRecord | None:
     """A study's record; one of an interrupted change of names is settled first. Raises as ``read_record``, OSError."""
     record = read_record(folder)
-    return record if record is None or record.pending is None else _after_a_kill(Path(folder), record, newest_body())
+    if record is None or record.pending is None:
+        return record
+    return _after_a_kill(Path(folder), record, record.pending, newest_body())
 
 
 def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | None]) -> tuple[StudyRecord, list[str]]:
@@ -165,10 +167,10 @@ def _has_label_files(folder: Path) -> bool:
     return any((folder / "labels" / "final").glob(f"*{MARKUPS_SUFFIX}"))
 
 
-def _after_a_kill(folder: Path, record: StudyRecord, body: dict | None) -> StudyRecord:
+def _after_a_kill(folder: Path, record: StudyRecord, pending: StudyRecord, body: dict | None) -> StudyRecord:
     """A change of names was interrupted: the database says whether it happened."""
-    happened = body is not None and body.get("task") == record.pending.task.hash
-    return _written(folder, record.pending if happened else replace(record, pending=None))
+    happened = body is not None and body.get("task") == pending.task.hash
+    return _written(folder, pending if happened else replace(record, pending=None))
 
 
 def _written(folder: Path, record: StudyRecord) -> StudyRecord:

@@ -26,6 +26,7 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.build import build_fine_net
+from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.presets import Preset, Refinement
 from landmarklabel.training.configuration import TrainingConfig
 from landmarklabel.training.loop import Budget, Progress, run_stage
@@ -202,7 +203,7 @@ class _Run:
         """Train all stages with a part of the budget; ``again``: go on from the networks as they are."""
         middle = end - self.share * (end - begin)
         networks, config = model.networks, self.config
-        networks.coarse_net.to(config.device, memory_format=torch.contiguous_format)
+        laid_out(networks.coarse_net, torch.contiguous_format, config.device)
         any_orientation = model.mean_shape is not None
         sampling = config.training.sampling
         stage = CoarseStage(networks.coarse_net, config.preset, networks.grid, cases, config.seed, sampling, any_orientation)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from landmarklabel.errors import ModelError
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
+from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import Optimization
 
@@ -24,9 +25,11 @@ class Stage(Protocol):
     """One network being trained. ``loss`` and ``batch`` must be pure functions of their arguments and the weights."""
 
     name: str
-    module: nn.Module
-    optimization: Optimization
 
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def optimization(self) -> Optimization: ...
     def batch(self, step: int) -> Any: ...
     def loss(self, batch: Any) -> Tensor: ...
 
@@ -127,7 +130,8 @@ class _Batches:
     """The batches of a stage, made ahead in a thread for a GPU; on a CPU the thread would only take its cores away."""
 
     def __init__(self, stage: Stage, ahead: bool):
-        self.stage, self.upcoming = stage, {}
+        self.stage = stage
+        self.upcoming: dict[int, Future[Any]] = {}
         self.pool = ThreadPoolExecutor(1) if ahead else None
 
     def __enter__(self) -> _Batches:
@@ -145,7 +149,9 @@ class _Batches:
         return batch.result()
 
 
-def _step(stage: Stage, module: nn.Module, optimizer, batch, fraction: float, device: torch.device) -> float:
+def _step(
+    stage: Stage, module: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, fraction: float, device: torch.device
+) -> float:
     o = stage.optimization
     for group in optimizer.param_groups:
         group["lr"] = o.lr * _schedule(o, fraction)
@@ -233,7 +239,7 @@ def _laid_out_for(device: torch.device, module: nn.Module) -> nn.Module:
     """On a CPU 3D convolutions are trained quickest with their channels last: by a quarter for the refiner, a tenth for the
     whole-image network. In 2D that is much slower."""
     volumes = [p for p in module.parameters() if p.dim() == 5]
-    return module.to(memory_format=torch.channels_last_3d) if volumes and device.type == "cpu" else module
+    return laid_out(module, torch.channels_last_3d) if volumes and device.type == "cpu" else module
 
 
 def _laid_out_as(like: Tensor, value: Tensor) -> Tensor:

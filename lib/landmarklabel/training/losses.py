@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landmarklabel.data.batches import Presence
-from landmarklabel.networks.global_local import VotesOutput, cell_centres
+from landmarklabel.networks.global_local import VotesOutput, Voting, cell_centres
 from landmarklabel.networks.heatmaps import encode_gaussians
 
 
@@ -41,7 +41,7 @@ def cells_loss(
     return loss
 
 
-def softmax_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, state: Tensor) -> Tensor:
+def softmax_votes_loss(output: VotesOutput, network: Voting, index: Tensor, state: Tensor) -> Tensor:
     """Our voting loss: cross-entropy over cells and "absent", and the displacement where a cell is near the landmark.
 
     Args:
@@ -50,6 +50,8 @@ def softmax_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, s
         index: (b, n, d) input samples, NaN unless present.
         state: (b, n).
     """
+    if output.absent is None:
+        raise ValueError("this loss is for a network that says whether a landmark is there; its output has no such logit")
     cell, shape = network.cell, tuple(output.logits.shape[2:])
     classes = cells_loss(output.logits, output.logits, output.absent, cell_index(index, cell), state, sigma=0.6)
     wanted = _displacement(index, shape, cell)
@@ -59,7 +61,7 @@ def softmax_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, s
     return classes + 2.0 * (weight * error).sum() / weight.sum().clamp_min(1e-6)
 
 
-def published_votes_loss(output: VotesOutput, network: nn.Module, index: Tensor, state: Tensor, alpha: float) -> Tensor:
+def published_votes_loss(output: VotesOutput, network: Voting, index: Tensor, state: Tensor, alpha: float) -> Tensor:
     """L1 on the encoded displacement of all cells plus alpha times the binary cross-entropy of the cell that holds it.
 
     Absent landmarks count as "in no cell" and have no displacement; the published program knows none.
@@ -100,6 +102,8 @@ class GaussianTargets(nn.Module):
 
     Source: Payer 2019, Eq. 4-5; the hand-joint seed for ``background`` -1.
     """
+
+    sigma: Tensor
 
     def __init__(self, landmarks: int, sigma: float, learned: bool, scale: float, norm: str, penalty: float, background: float):
         super().__init__()

@@ -55,11 +55,11 @@ def capped_error_mm(model: Predictor, valid: Sequence[Case]) -> float | None:
 
 def _capped_errors_mm(model: Predictor, case: Case) -> list[float]:
     low, high = case.image.geometry.bounds_mm
-    cap = 0.05 * float(np.linalg.norm(high - low)) * case.landmarks.scaled_to_mm()
+    cap = 0.05 * float(np.linalg.norm(high - low)) * case.labels.scaled_to_mm()
     if np.isnan(cap):  # the scale rule's landmarks are not both in this image
         return []
-    errors = point_errors_mm(model.predict(case), case.landmarks)
-    return list(np.minimum(np.nan_to_num(errors, nan=cap), cap)[case.landmarks.defined])
+    errors = point_errors_mm(model.predict(case), case.labels)
+    return list(np.minimum(np.nan_to_num(errors, nan=cap), cap)[case.labels.defined])
 
 
 def decide(
@@ -89,7 +89,7 @@ def decide(
 
 
 def _unit(cases: Sequence[Case]) -> str:
-    return unit_of(cases[0].landmarks.task, (c.image.unit for c in cases)) if cases else "mm"
+    return unit_of(cases[0].labels.task, (c.image.unit for c in cases)) if cases else "mm"
 
 
 def _decide_first(

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from landmarklabel.data.augment import AugmentRange
 from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
+from landmarklabel.networks.decoding import NetworkOutput, stride_of, voting
+from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput
+from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.presets import Preset, Refinement
 from landmarklabel.training.configuration import SamplingConfig
 from landmarklabel.training.losses import (
@@ -54,9 +57,10 @@ class CoarseStage:
         self.augment = mirrored_too(turned if any_orientation else preset.augment, cases, config)
         self.optimization = preset.optimization
         self.batch_size = preset.batch[len(plan.size)]
+        self.network, self.target = network, None
         parts = {"network": network}
         if preset.target is not None:
-            parts["target"] = GaussianTargets(len(cases[0].landmarks.task), **vars(preset.target))
+            parts["target"] = self.target = GaussianTargets(len(cases[0].labels.task), **vars(preset.target))
         self.module = nn.ModuleDict(parts)
 
     def batch(self, step: int) -> Batch:
@@ -65,14 +69,15 @@ class CoarseStage:
         return batch._replace(images=batch.images * 2 - 1) if self.preset.scale_to_minus1_1 else batch
 
     def loss(self, batch: Batch) -> Tensor:
-        network = self.module["network"]
-        output = network(batch.images)
+        output: NetworkOutput = self.network(batch.images)
         if isinstance(output, VotesOutput):
-            return votes_loss(output, network, batch)
+            return votes_loss(output, self.network, batch)
         index = cell_index(batch.index, self.preset.stride)
-        if "target" in self.module:
-            return self.module["target"](output.heatmaps, index, batch.state)
-        return cells_loss(*output, index, batch.state, self.preset.sigma)
+        if isinstance(output, MapsOutput):
+            return cells_loss(output.logits, output.local, output.absent, index, batch.state, self.preset.sigma)
+        if self.target is None:
+            raise ValueError(f"{self.preset.key} makes heatmaps, but has no target for them")
+        return self.target.forward(output.heatmaps, index, batch.state)
 
 
 class FineStage:
@@ -98,7 +103,7 @@ class FineStage:
         self.count = refine.crops[len(grid.size)]
         small = crops.size < refine.size[len(grid.size)]
         self.sigma = refine.sigma * (refine.small_sigma_factor if small else 1.0)
-        self.module = nn.ModuleDict({"network": network})
+        self.network, self.module = network, nn.ModuleDict({"network": network})
 
     def batch(self, step: int) -> Batch:
         chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
@@ -106,11 +111,11 @@ class FineStage:
         return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, seed, self.config.negative_fraction)
 
     def loss(self, batch: Batch) -> Tensor:
-        network = self.module["network"]
-        output = network(batch.images, batch.landmark)
+        output: MapsOutput | VotesOutput = self.network(batch.images, batch.landmark)
         if isinstance(output, VotesOutput):
-            return votes_loss(output, network, batch)
-        return cells_loss(*output, cell_index(batch.index, network.stride), batch.state, self.sigma)
+            return votes_loss(output, self.network, batch)
+        index = cell_index(batch.index, stride_of(self.network))
+        return cells_loss(output.logits, output.local, output.absent, index, batch.state, self.sigma)
 
 
 def mirrored_too(ranges: AugmentRange, cases: Sequence[Case], config: SamplingConfig) -> AugmentRange:
@@ -121,11 +126,11 @@ def mirrored_too(ranges: AugmentRange, cases: Sequence[Case], config: SamplingCo
 def votes_loss(output: VotesOutput, network: nn.Module, batch: Batch) -> Tensor:
     """Ours where the network has a presence output, else the published one."""
     if output.absent is not None:
-        return softmax_votes_loss(output, network, batch.index, batch.state)
-    return published_votes_loss(output, network, batch.index, batch.state, alpha=float(output.logits.shape[1]))
+        return softmax_votes_loss(output, voting(network), batch.index, batch.state)
+    return published_votes_loss(output, voting(network), batch.index, batch.state, alpha=float(output.logits.shape[1]))
 
 
 def trained_network(stage: CoarseStage | FineStage, ema: dict[str, Tensor]) -> nn.Module:
     """The stage's network with its averaged weights, in evaluation mode, on the CPU, laid out as it is read back from a file."""
     stage.module.load_state_dict(ema)
-    return stage.module["network"].to(torch.device("cpu"), memory_format=torch.contiguous_format).eval()
+    return laid_out(stage.network, torch.contiguous_format, torch.device("cpu")).eval()
