@@ -102,7 +102,7 @@ def test_regions_are_only_added_where_there_is_something_to_add(without, cases):
     calibration = Calibration() if without == "expected errors" else ONE_MM
     truth = along_x(np.nan if without == "a known landmark" else 1.0)
     assert fit_regions(calibration, [seen()] * cases, [truth] * cases) == calibration
-    assert fit_regions(ONE_MM, [seen()] * 19, [along_x(1.0)] * 19).quantiles
+    assert fit_regions(ONE_MM, [seen()] * 19, [along_x(1.0)] * 19).quantiles and fit_regions(ONE_MM, [], []) == ONE_MM
 
 
 def test_the_largest_of_nineteen_scores_counts_and_of_more_the_place_between_the_last_two():
@@ -190,8 +190,8 @@ def test_five_of_either_kind_are_enough_for_a_threshold_and_those_nobody_judged_
 def test_missing_ten_of_thirty_is_worse_than_twelve_false_ones_and_better_than_eighteen():
     """By F1: a low threshold finds all, and all false ones; a high one misses ten."""
     for false, low_is_best in ((8, True), (12, True), (18, False)):  # 60 / (60 + false) against 40 / (40 + 10)
-        presences = [0.9] * 20 + [0.3] * 10 + [0.32] * false
-        found = said(presences, [1] * 30 + [0] * false)
+        presences = [0.9] * 20 + [0.3] * 10 + [0.32] * false + [0.31] * 100
+        found = said(presences, [1] * 30 + [0] * false + [-1] * 100)  # nobody judged the last hundred
         assert (found < 0.3) == low_is_best and (low_is_best or 0.32 < found < 0.9)
 
 
