@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 import venv
 from pathlib import Path
 
@@ -27,8 +30,8 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("setup", help="make .venv and install everything")
     verbs.add_parser("demo", help="the whole loop on synthetic cases; writes a report").set_defaults(rest=True)
-    verbs.add_parser("test", help="the whole test suite; further words go to pytest").set_defaults(rest=True)
-    verbs.add_parser("release-check", help="the suite with every repetition in full; 40 minutes").set_defaults(rest=True)
+    verbs.add_parser("test", help="what CI runs; --fast: a minute and a half; other words go to pytest").set_defaults(rest=True)
+    verbs.add_parser("release-check", help="everything in full and a fresh environment; over an hour").set_defaults(rest=True)
     verbs.add_parser("lint", help="ruff over everything")
     verbs.add_parser("bench", help="speed and memory figures as JSON").set_defaults(rest=True)
     arguments, rest = parser.parse_known_args()
@@ -80,18 +83,72 @@ def demo(rest: list[str]) -> int:
 
 
 def test(rest: list[str]) -> int:
-    """Everything, one worker a core, then what holds times, alone; or just what the words say."""
+    """Everything CI runs, one worker a core, then what holds times, alone; the fast tier; or just what the words say."""
+    if rest == ["--fast"]:
+        sys.path.insert(0, str(ROOT))
+        from tests.tiers import FAST
+
+        return run("-m", "pytest", *_workers(), "-m", "not slow and not timed and not release", *FAST)
     if rest:
         return run("-m", "pytest", *rest)
+    whole = run("-m", "pytest", *_workers(), "-m", "not timed and not release")
+    return whole or run("-m", "pytest", "-m", "timed and not release")
+
+
+def _workers() -> tuple[str, ...]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = ("-n", str(min(cores, 8)), "--dist", "loadfile", "--no-loadscope-reorder")
-    return run("-m", "pytest", *workers, "-m", "not timed") or run("-m", "pytest", "-m", "timed")
+    return "-n", str(min(cores, 8)), "--dist", "loadfile", "--no-loadscope-reorder"
 
 
 def release_check(rest: list[str]) -> int:
-    """What is run before an issue is closed."""
+    """What is run before a release; the result goes to scripts/results/release_check.json."""
     os.environ["LANDMARKLABEL_TESTS"] = "thorough"
-    return lint([]) or test(rest)
+    parts = {
+        "lint": lambda: lint([]),
+        "suite": lambda: test([]),
+        "release tests": lambda: run("-m", "pytest", "-m", "release"),
+        "fresh environment": fresh_environment,
+    }
+    if rest and rest[0] not in parts:
+        print(f"no part called {rest[0]!r}; there are {', '.join(parts)}", file=sys.stderr)
+        return 2
+    results = []
+    for name, check in parts.items():
+        if rest and name != rest[0]:
+            continue
+        begun = time.monotonic()
+        passed = check() == 0
+        results.append({"part": name, "passed": passed, "minutes": round((time.monotonic() - begun) / 60, 1)})
+        print(f"{name}: {'passed' if passed else 'FAILED'} after {results[-1]['minutes']} minutes", flush=True)
+    passed = all(part["passed"] for part in results)
+    if not rest:  # only a whole check is a result
+        _write_release_check(passed, results)
+    return 0 if passed else 1
+
+
+def fresh_environment() -> int:
+    """A clone of the last commit sets itself up in a new folder, and its program starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "landmarklabel"
+        commands = (["git", "clone", "-q", str(ROOT), str(clone)], [sys.executable, str(clone / "scripts" / "dev.py"), "setup"])
+        for command in commands:
+            if code := subprocess.call(command):
+                return code
+        python = clone / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+        return subprocess.call([str(python), "-m", "landmarklabel", "doctor"], cwd=folder)
+
+
+def _write_release_check(passed: bool, parts: list[dict]) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    content = {
+        "passed": passed,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": commit,
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count(),
+        "parts": parts,
+    }
+    (ROOT / "scripts" / "results" / "release_check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def lint(rest: list[str]) -> int:

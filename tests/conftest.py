@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.tiers import markers_of
 
 
 def pytest_configure():
@@ -14,6 +15,13 @@ def pytest_configure():
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: count])
+
+
+def pytest_collection_modifyitems(items):
+    """Give the tests the markers of their tier."""
+    for item in items:
+        for marker in markers_of(item.nodeid):
+            item.add_marker(marker)
 
 
 @pytest.fixture(scope="session")
