@@ -54,6 +54,13 @@ def test_what_asks_for_work_comes_first(page):
     assert '<tr class="marked"><td><a href="images/c033/history">' in page.html()
 
 
+def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
+    seen = {f"c{number:03d}": (None, np.array([1.0 + number, 3.0 + number])) for number in range(4)}
+    monkeypatch.setattr(page.monitor, "observed", lambda: seen)
+    html = page.html()
+    assert "How far off the proposals were, before a person looked" in html and '<td>tip</td><td class="number">2.50</td>' in html
+
+
 def test_pages_lead_to_each_other_and_there_is_no_page_beyond(page):
     assert '<p>Page <a href="?page=1">1</a> <b>2</b> <a href="?page=3">3</a></p>' in page.html(2)
     assert cases(page.html(99)) == cases(page.html(3)) and cases(page.html(0)) == cases(page.html(1))
