@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,8 +56,10 @@ def test_what_asks_for_work_comes_first(page):
 
 
 def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
-    seen = {f"c{number:03d}": (None, np.array([1.0 + number, 3.0 + number])) for number in range(4)}
+    made = SimpleNamespace(uncertainty=1.0)
+    seen = {f"c{number:03d}": (made, np.array([1.0 + number, 3.0 + number])) for number in range(4)}
     monkeypatch.setattr(page.monitor, "observed", lambda: seen)
+    monkeypatch.setattr(page, "_made", (0.0, {}))
     html = page.html()
     assert "How far off the proposals were, before a person looked" in html and '<td>tip</td><td class="number">2.50</td>' in html
 
