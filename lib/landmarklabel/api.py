@@ -240,7 +240,7 @@ def _train(
     from landmarklabel.services.trainings import gather
 
     material = gather(study, None if valid is None else list(valid))
-    config.pool = material.unlabelled
+    config.unlabelled = material.unlabelled
     for text in [*material.left_out, *material.remarks]:
         _log.warning("%s", text)
     _log.info("training %s on %d images, %d to validate", config.preset.key, len(material.train), len(material.valid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_what_asks_for_work_comes_first(page):
     assert shown[0] == ("c033", "changed since it was labelled") and shown[1] == ("c100", "in somebody&#x27;s hands")
     assert [state for _, state in shown[2:]] == ["to do"] * 49 + ["labelled"] * 69
     assert '<tr class="marked"><td><a href="images/c033/history">' in page.html()
+
+
+def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
+    made = SimpleNamespace(uncertainty=1.0)
+    seen = {f"c{number:03d}": (made, np.array([1.0 + number, 3.0 + number])) for number in range(4)}
+    monkeypatch.setattr(page.monitor, "observed", lambda: seen)
+    monkeypatch.setattr(page, "_made", (0.0, {}))
+    html = page.html()
+    assert "How far off the proposals were, before a person looked" in html and '<td>tip</td><td class="number">2.50</td>' in html
 
 
 def test_pages_lead_to_each_other_and_there_is_no_page_beyond(page):

@@ -62,8 +62,8 @@ class StatusPage:
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.monitor.observed()
         measured = {i: off for i, (_, off) in observed.items() if i in number and np.isfinite(off).any()}
-        observed = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
-        curve = [(n, error) for n, error, _ in observed]
+        in_order = sorted((number[i], float(np.nanmean(off)), i) for i, off in measured.items())
+        curve = [(n, error) for n, error, _ in in_order]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
         cases.sort(key=lambda case: (_ORDER.index(case["kind"]), case["image"]))
@@ -76,7 +76,7 @@ class StatusPage:
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= LIMITS.near_mm).mean()) if known.any() else None,
             "observers": self._observers(labelled),
-            "advice": self._advice(observed),
+            "advice": self._advice(in_order),
             "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
             "training": self.training(),
             "answers": self.answers(),
