@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.tiers import markers_of
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program does it, before numpy is loaded
+
 
 def pytest_configure():
     """Of several workers each keeps to its own share of the cores, and so do the servers it starts."""

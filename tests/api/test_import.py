@@ -22,7 +22,8 @@ TYPED = ("__init__", "api", "evaluation", "landmarks", "display", "task_faults",
 
 
 def python(code: str, **environment: str) -> str:
-    clean = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    """What a program prints that inherits nothing which the package might have set in this process."""
+    clean = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH") if k in os.environ}
     clean |= {"PYTHONPATH": str(ROOT / "lib"), **environment}
     done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr

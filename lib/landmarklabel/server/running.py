@@ -37,6 +37,7 @@ def this_server() -> uvicorn.Server | None:
 def starting() -> Iterator[None]:
     """Where a server cannot start, say why in one line and end the process with code 2; nothing is caught elsewhere."""
     server = this_server()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the trainings it starts, as in ``landmarklabel.cli``
     try:
         if server is not None:
             _check_port(server)
