@@ -1,1 +1,4 @@
-"""Which case to label next."""
+"""Which case to label next, when to train again, and whether labelling more still pays.
+
+``strategies`` choose from the ``unlabelled_pool``; ``annotator`` and ``campaign`` play people over known labels.
+"""

@@ -44,7 +44,7 @@ _KINDS: dict[type[NetworkOutput], str] = {MapsOutput: "logits", VotesOutput: "vo
 
 
 def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None = None) -> float:
-    """Write locator.onnx, refiner.onnx (where there is a local stage) and export.json, if ONNX Runtime agrees with torch.
+    """Write locator.onnx, refiner.onnx (where there is a fine network) and export.json, if ONNX Runtime agrees with torch.
 
     Args:
         model_dir: the model.
@@ -52,7 +52,7 @@ def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None =
         image: what both look at; a made-up one by default.
 
     Returns:
-        The largest difference of a position, in samples (whole-image grid for the first stage, finest crop for the second).
+        The largest difference of a position, in samples (coarse grid for the first stage, finest crop for the second).
 
     Raises:
         UsageError: a package is missing. ModelError: no usable model, or more than ``AGREEMENT`` apart.

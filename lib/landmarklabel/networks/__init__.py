@@ -1,6 +1,6 @@
-"""Networks that turn an image into evidence about landmarks, and the maps they speak in.
+"""Networks that turn an image into evidence about landmarks, and how that is encoded and decoded.
 
-``heatmaps`` encodes and decodes, ``registry`` names every preset, ``scn`` holds the published
-SpatialConfiguration-Nets, ``default`` our own, ``refiner`` the local second stage they can all share.
+``presets`` names every model, ``build`` makes its networks. ``scn`` and ``global_local`` hold the published ones, ``default`` and
+``fine_net`` our own. ``heatmaps`` encodes positions into maps and decodes maps; ``decoding`` decodes any network's output.
 Decision: a network sees tensors on a grid (index order z, y, x in the array) and never a millimetre.
 """

@@ -117,7 +117,7 @@ def stride_of(network: nn.Module) -> int:
 
 
 def crop_map(network: nn.Module, output: MapsOutput | VotesOutput) -> tuple[Tensor, Tensor]:
-    """The local stage's map as (k, 1, p) logits and (p, d) positions in samples of the finest crop, array order."""
+    """The fine network's map as (k, 1, p) logits and (p, d) positions in samples of the finest crop, array order."""
     shape = tuple(output.logits.shape[2:])
     size = voting(network).cell if isinstance(output, VotesOutput) else stride_of(network)
     return output.logits.flatten(2), cell_centres(shape, size, output.logits.device).reshape(-1, len(shape))

@@ -1,4 +1,4 @@
-"""The local second stage: one network for all landmarks, on small crops at native resolution around a first estimate."""
+"""The fine network: one network for all landmarks, on small crops at native resolution around a first estimate."""
 
 from __future__ import annotations
 

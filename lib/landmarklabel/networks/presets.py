@@ -43,7 +43,7 @@ class GaussianTarget:
 
 @dataclass(frozen=True)
 class Refinement:
-    """The local second stage, in samples of its finest crop; see ``data.batches.CropPlan``.
+    """The fine network, in samples of its finest crop; see ``data.batches.CropPlan``.
 
     ``zoom`` None: as fine as the images are; ``crops``: crops a training step.
     """

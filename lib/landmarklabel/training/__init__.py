@@ -1,6 +1,7 @@
 """From labelled cases to a published model.
 
-``losses`` say what is wrong, ``loop`` improves it within a budget and can be stopped and resumed anywhere, ``fit`` is the
-whole recipe for one model, ``publishing`` decides whether the result replaces the live model.
+``fit`` is the whole recipe for one model: ``planning`` (grid, networks, crops), ``stages`` and ``losses`` (what is trained),
+``loop`` (within a budget; can be stopped and resumed anywhere), ``self_training`` (what unlabelled images teach), ``measuring``
+(validation and calibration). ``publishing`` compares the result with the live model and keeps the versions.
 Decision: every batch is a pure function of (seed, stage, step), so a resumed run repeats exactly what was lost.
 """

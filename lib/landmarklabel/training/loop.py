@@ -236,8 +236,8 @@ class _State:
 
 
 def _laid_out_for(device: torch.device, module: nn.Module) -> nn.Module:
-    """On a CPU 3D convolutions are trained quickest with their channels last: by a quarter for the refiner, a tenth for the
-    whole-image network. In 2D that is much slower."""
+    """On a CPU 3D convolutions are trained quickest with their channels last: by a quarter for the fine network, a tenth for the
+    coarse network. In 2D that is much slower."""
     volumes = [p for p in module.parameters() if p.dim() == 5]
     return laid_out(module, torch.channels_last_3d) if volumes and device.type == "cpu" else module
 
