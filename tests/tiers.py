@@ -37,6 +37,9 @@ SLOW = {
 # Marked ``release``: left out of ``test`` and CI. Each repeats on more material what a test of ``test`` holds.
 _RELEASE_BY_FILE = {
     "tests/test_readme_run.py": {"": "README's block with its trainings, ten minutes; tests/docs parses its commands"},
+    "tests/api/test_python_docs.py": {
+        "test_the_notebook_runs_and_its_model_finds_landmarks": "a training through the Python API, minutes on two cores",
+    },
     "tests/test_gpu_experiment.py": {
         "test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself": "an experiment's program, five minutes",
     },

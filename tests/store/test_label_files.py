@@ -196,5 +196,5 @@ def test_files_that_did_not_change_are_not_read_again(study, monkeypatch):
     monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, settled_ns=0))
     assert study.sync() == []
     read = []
-    monkeypatch.setattr(study._files, "_look", lambda image_id, head: read.append(image_id))
+    monkeypatch.setattr(study._files, "_examine", lambda image_id, head: read.append(image_id))
     assert study.sync() == [] and read == []
