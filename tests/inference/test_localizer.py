@@ -12,6 +12,7 @@ from torch import nn
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
+from landmarklabel.data.procrustes import RobustFitConfig
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import PoseSearchConfig
 from landmarklabel.inference.localizer import Localizer
@@ -106,6 +107,21 @@ def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_in_other_ori
     model = localizer(BallOracle(blind), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
     np.testing.assert_allclose(found(model, balls(40, at)), at, atol=0.7)
     assert model.networks.coarse_net.calls == blind + 1
+
+
+def test_the_models_own_numbers_say_how_its_mean_shape_is_aligned():
+    """One ball lies far off: the robust alignment is satisfied at once, plain least squares looks from everywhere."""
+    at = SHAPE + 20.0
+    at[0] = (36.0, 36.0, 36.0)
+    calls = {}
+    for reweightings, samples in ((15, 300), (0, 1)):
+        shape = MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True)
+        model = localizer(BallOracle(), mean_shape=shape)
+        alignment = RobustFitConfig(samples=samples, reweightings=reweightings)
+        model.networks.config = replace(model.networks.config, alignment=alignment)
+        found(model, balls(40, at))
+        calls[reweightings] = model.networks.coarse_net.calls
+    assert calls == {15: 1, 0: PoseSearchConfig().orientations}
 
 
 def test_it_stops_looking_after_all_orientations():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landmarklabel.configuration import Configuration, number
-from landmarklabel.data.procrustes import Similarity, fit_robustly, fit_similarity, rms_size, rotation_angle
+from landmarklabel.data.procrustes import RobustFitConfig, Similarity, fit_robustly, fit_similarity, rms_size, rotation_angle
 from landmarklabel.landmarks import LandmarkSet
 
 
@@ -50,9 +50,12 @@ class MeanShape:
         """Enough landmarks to tell a pose."""
         return int(np.isfinite(self.points).all(1).sum()) >= self.points.shape[1] + 2
 
-    def align_to(self, landmarks: np.ndarray, weights: np.ndarray | None = None) -> tuple[Similarity, np.ndarray]:
+    def align_to(
+        self, landmarks: np.ndarray, weights: np.ndarray | None = None, config: RobustFitConfig | None = None
+    ) -> tuple[Similarity, np.ndarray]:
         """The robust fit on (n, d) positions; see ``procrustes.fit_robustly``."""
-        return fit_robustly(self.points, landmarks, np.ones(len(landmarks)) if weights is None else weights)
+        weights = np.ones(len(landmarks)) if weights is None else weights
+        return fit_robustly(self.points, landmarks, weights, config)
 
 
 def learn_mean_shape(labelled: Sequence[LandmarkSet], config: MeanShapeConfig | None = None) -> MeanShape:

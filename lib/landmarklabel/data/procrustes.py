@@ -51,7 +51,7 @@ class Similarity:
 class RobustFitConfig(Configuration):
     """How a mean shape is aligned with detections of which some are wrong."""
 
-    samples: int = number(300, 1, 100_000)  # minimal samples
+    samples: int = number(300, 1, 10_000)  # minimal samples
     tolerance: float = number(0.15, 0)  # residual, in units of the shape's size, beyond which a detection counts as wrong
     scale_range: tuple[float, float] = numbers((0.4, 2.5), 0)  # of a sample's size change that is believed
     reweightings: int = number(15, 0, 1000)  # Cauchy iterations afterwards

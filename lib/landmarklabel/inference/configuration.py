@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from landmarklabel.configuration import Configuration, number, numbers
+from landmarklabel.data.procrustes import RobustFitConfig
 
 PoseSd = tuple[float, float, float]
 
@@ -38,7 +39,7 @@ class ShapeModelConfig(Configuration):
     mirror_cost: float = number(6.0, 0)  # of a fit whose handedness is not the study's
     rounds: int = number(10, 1, 1000)  # of choosing candidates given the shape, and the shape given candidates
     wide_tail_scale: float = number(9.0, 1)  # first choice again with so much wider tails, where too few candidates agreed
-    samples: int = number(800, 1, 100_000)  # minimal samples of a pose search, for either handedness
+    samples: int = number(800, 1, 10_000)  # minimal samples of a pose search, for either handedness
     starts: int = number(6, 1, 100)  # distinct poses of a search that are fitted
     start_sd: PoseSd = numbers((0.3, 0.1, 0.25), 0)  # of translation, log scale and rotation around such a pose
     max_unassigned: float = number(0.2, 0, 1)  # share of detections that agree with nothing beyond which poses are searched
@@ -98,9 +99,10 @@ class SuggestionConfig(Configuration):
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Everything of the above."""
+    """Everything of the above, and how a mean shape is aligned with detections."""
 
     shape: ShapeModelConfig = field(default_factory=ShapeModelConfig)
     pose_search: PoseSearchConfig = field(default_factory=PoseSearchConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     suggestion: SuggestionConfig = field(default_factory=SuggestionConfig)
+    alignment: RobustFitConfig = field(default_factory=RobustFitConfig)

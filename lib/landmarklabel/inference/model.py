@@ -57,24 +57,42 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
     if task is not None and task.hash != own.hash:
         raise ModelError(f"{folder}: trained for task {own.name!r} with other landmarks than task {task.name!r} has")
     tensors, _ = load_tensors(folder / WEIGHTS, record.weights_sha256)
-    try:
-        coarse = build_coarse_net(record.preset, own.dims, len(own))
-        fine = build_fine_net(record.preset, own.dims, len(own), crops.scales, crops.presence) if crops else None
-    except (KeyError, ValueError, TypeError) as error:
-        hint = "; is the plugin installed that it was trained with?" if ":" in record.preset.network else ""
-        raise ModelError(f"{folder}: {RECORD} describes no network that this program can build ({error}){hint}") from None
-    for name, network in ((_COARSE, coarse), (_FINE, fine)):
-        if network is not None:
-            _fill(network, name, tensors, folder, device)
+    if ":" not in record.preset.network:  # a plugin's network has its own widths, and need not know of shapes without memory
+        with torch.device("meta"):
+            for name, network in _build(record, folder).items():
+                _check_fit(network, name, tensors, folder)
+    built = _build(record, folder)
+    for name, network in built.items():
+        _fill(network, name, tensors, folder, device)
     return Localizer(
         task or own,
-        NetworkRunner(record.preset, record.grid, coarse, crops, fine, device, config=record.config),
+        NetworkRunner(record.preset, record.grid, built[_COARSE], crops, built.get(_FINE), device, config=record.config),
         record.calibration,
         record.mean_shape,
         record.shape_prior(tensors.get("prior.covariance"), folder),
         tensors["reference"].float().numpy() if "reference" in tensors else None,
         record.never_labelled,
     )
+
+
+def _build(record: ModelRecord, folder: Path) -> dict[str, nn.Module]:
+    """The networks that a record describes, freshly initialised, by the prefix of their tensors. Raises ModelError."""
+    preset, dims, n, crops = record.preset, record.task.dims, len(record.task), record.crops
+    try:
+        networks = {_COARSE: build_coarse_net(preset, dims, n)}
+        return networks | ({_FINE: build_fine_net(preset, dims, n, crops.scales, crops.presence)} if crops else {})
+    except (KeyError, ValueError, TypeError) as error:
+        hint = "; is the plugin installed that it was trained with?" if ":" in preset.network else ""
+        raise ModelError(f"{folder}: {RECORD} describes no network that this program can build ({error}){hint}") from None
+
+
+def _check_fit(network: nn.Module, name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Compare a network without memory with the tensors of the file: a record may describe one far larger than those."""
+    wanted = {f"{name}.{k}": v.shape for k, v in network.state_dict().items()}
+    found = {k: v.shape for k, v in tensors.items() if k.startswith(f"{name}.")}
+    wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    if wrong:
+        raise ModelError(f"{folder}: the weights do not fit the {name}: {len(wrong)} differ, first {wrong[0]!r}")
 
 
 def _fill(network: nn.Module, name: str, tensors: Mapping[str, Tensor], folder: Path, device: torch.device) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mean_shape import MeanShape
-from landmarklabel.data.procrustes import Similarity
+from landmarklabel.data.procrustes import RobustFitConfig, Similarity
 from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.orientations import about_image_centre, candidate_orientations, is_far_from_expected
@@ -90,17 +90,18 @@ def predict_in_any_orientation(networks: NetworkRunner, mean_shape: MeanShape, c
     The fine network looks in the orientation of the mean shape. While the result is far from it, the coarse network looks
     from another direction.
     """
-    config, dims = networks.config.pose_search, case.image.geometry.dims
+    config, alignment = networks.config.pose_search, networks.config.alignment
+    dims = case.image.geometry.dims
     rng, best, least = np.random.default_rng(0), None, np.inf
     for attempt in range(config.orientations):
         turned = None if attempt == 0 else about_image_centre(case.image.geometry, random_rotation(rng, dims, None))
         coarse = networks.coarse_pass(case, turned, count)
-        evidence, misalignment = coarse.best_only(), _misalignment(mean_shape, coarse)
+        evidence, misalignment = coarse.best_only(), _misalignment(mean_shape, coarse, alignment)
         rotation = np.eye(dims)
         for round_ in range(config.max_pose_rounds if networks.fine_net is not None else 0):
-            pulled, rotation = _pulled_to_shape(mean_shape, evidence)
+            pulled, rotation = _pulled_to_shape(mean_shape, evidence, alignment)
             evidence = networks.refine(case, pulled, Similarity(rotation, np.zeros(dims)))
-            misalignment = _misalignment(mean_shape, evidence)
+            misalignment = _misalignment(mean_shape, evidence, alignment)
             if round_ + 1 >= config.min_pose_rounds and misalignment <= config.max_misalignment:
                 break
         if best is None or misalignment < least:
@@ -129,15 +130,15 @@ def _with_other_candidates(
     return replace(evidence, candidates=evidence.candidates.followed_by(more))
 
 
-def _misalignment(mean_shape: MeanShape, evidence: Evidence) -> float:
+def _misalignment(mean_shape: MeanShape, evidence: Evidence, config: RobustFitConfig) -> float:
     """Median distance from the aligned mean shape, in units of the study's own."""
-    residual = mean_shape.align_to(evidence.positions_mm, evidence.peak_mass * evidence.presence)[1]
+    residual = mean_shape.align_to(evidence.positions_mm, evidence.peak_mass * evidence.presence, config)[1]
     return float(np.nanmedian(residual)) / (mean_shape.spread * mean_shape.size)
 
 
-def _pulled_to_shape(mean_shape: MeanShape, evidence: Evidence) -> tuple[Evidence, np.ndarray]:
+def _pulled_to_shape(mean_shape: MeanShape, evidence: Evidence, config: RobustFitConfig) -> tuple[Evidence, np.ndarray]:
     """Evidence with outlying positions put where the mean shape lies, and the orientation of the case."""
-    pose, residual = mean_shape.align_to(evidence.positions_mm, evidence.peak_mass * evidence.presence)
+    pose, residual = mean_shape.align_to(evidence.positions_mm, evidence.peak_mass * evidence.presence, config)
     aligned = pose.apply(mean_shape.points)
     gate = 3 * np.nanmedian(residual)
     near = np.where(residual[:, None] <= gate, (aligned + evidence.positions_mm) / 2, aligned)
