@@ -108,27 +108,31 @@ def test(rest: list[str], arguments: argparse.Namespace) -> int:
     if arguments.record_durations:
         rest = [*rest, "--record-durations"]
     if arguments.fast:
-        return run("-m", "pytest", *_fast(), *rest)
+        return run("-m", "pytest", *fast_tests(), *rest)
     if [word for word in rest if word != "--record-durations"]:
         return run("-m", "pytest", *rest)
-    return run("-m", "pytest", *_suite(), *rest) or run("-m", "pytest", *_timed(), *rest)
+    return run("-m", "pytest", *suite(), *rest) or run("-m", "pytest", *timed_tests(), *rest)
 
 
-def _fast() -> tuple[str, ...]:
+def fast_tests() -> tuple[str, ...]:
     sys.path.insert(0, str(ROOT))
     from tests.tiers import FAST
 
     return *_workers(), "-m", "fast", *FAST
 
 
-def _suite() -> tuple[str, ...]:
+def suite() -> tuple[str, ...]:
     return *_workers(), "-m", "not timed and not release"
 
 
-def _timed() -> tuple[str, ...]:
+def timed_tests() -> tuple[str, ...]:
     """Only the files that have such a test: to look through all takes half a minute."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.timed" in path.read_text(encoding="utf-8")]
     return "-m", "timed and not release", *(str(path.relative_to(ROOT)) for path in files)
+
+
+def release_tests() -> tuple[str, ...]:
+    return "-m", "release"
 
 
 def _workers() -> tuple[str, ...]:
@@ -139,9 +143,9 @@ def _workers() -> tuple[str, ...]:
 def check_release(_: list[str], arguments: argparse.Namespace) -> int:
     parts = {
         "lint": lambda: release_check.Outcome(lint() == 0),
-        "suite": lambda: release_check.tested(run, *_suite()),
-        "timed": lambda: release_check.tested(run, *_timed()),
-        "release": lambda: release_check.tested(run, "-m", "release"),
+        "suite": lambda: release_check.tested(run, *suite()),
+        "timed": lambda: release_check.tested(run, *timed_tests()),
+        "release": lambda: release_check.tested(run, *release_tests()),
         "fresh": release_check.fresh_environment,
     }
     return release_check.check(parts, _about, arguments.only)

@@ -49,12 +49,17 @@ FAST = (
 SLOW = {
     "tests/active/test_campaign.py": "trains",
     "tests/active/test_unlabelled_pool.py": "trains",
+    "tests/architecture/test_architecture.py::test_a_model_trains_*": "trains",
     "tests/inference/test_export.py": "runs MONAI and ONNX Runtime",
     "tests/inference/test_memory.py": "trains",
+    "tests/inference/test_regions.py::test_regions_hold_what_they_promise_a_landmark_and_a_case": "hundreds of draws",
+    "tests/io/test_image_memory.py": "starts a program for every size",
+    "tests/store/test_made_before.py::test_the_model_answers_the_same": "a network in full",
     "tests/store/test_many_writers.py": "many processes",
     "tests/store/test_postgresql.py": "a PostgreSQL server",
     "tests/store/test_races.py": "many processes",
     "tests/store/test_revisions.py": "every kind of store",
+    "tests/store/test_sqlite.py::test_whatever_byte_of_the_file_changes_it_is_found_or_nothing_reads_otherwise": "every byte",
     "tests/store/test_tampering.py": "every kind of store",
     "tests/store/*[*postgresql*]": "a PostgreSQL server",
 }
@@ -64,9 +69,15 @@ _RELEASE_BY_FILE = {
     "tests/test_readme_run.py": {"": "README's block with its trainings, ten minutes; tests/docs parses its commands"},
     "tests/test_gpu_experiment.py": {
         "test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself": "an experiment's program, five minutes",
+        "test_without_arrays_it_says_how_to_make_them": "an experiment's program",
+        "test_without_time_it_says_call_again": "an experiment's program",
     },
     "tests/server/test_stock_client.py": {
         "*[hands]": "as on the phantoms; tests/slicer has a round with a server on these radiographs",
+    },
+    "tests/inference/test_export.py": {
+        "test_monai_verifies_the_metadata[scn-2D]": "as with absent landmarks",
+        "test_monai_verifies_the_networks_input_and_output[scn-2D]": "as with absent landmarks",
     },
     "tests/cli/test_mouse.py": {
         "test_predictions_lie_in_the_volume_and_do_not_depend_on_how_it_is_stored": "as in tests/property",
