@@ -157,10 +157,11 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     Example:
         ``ll.load_model("model/").predict("case1.nii.gz")["tip"].position_mm``
     """
-    from landmarklabel.inference import model as models
+    from landmarklabel.inference.model import load_model as load_localizer
+    from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
 
-    record, localizer = models.read_record(folder), models.load_model(folder, device=choose_device(device))
+    record, localizer = read_record(folder), load_localizer(folder, device=choose_device(device))
     metrics = record.get("metrics")
     return Model(localizer, metrics if isinstance(metrics, dict) else {}, Path(folder))
 

@@ -84,7 +84,8 @@ def test_without_the_plugin_its_model_and_format_are_refused_in_words(plugin, st
     program(plugin, "train", study, "--model", "example:small", "--steps", 1, "--out", tmp_path / "model", "--no-publish")
     nothing = tmp_path / "nothing"
     refused = program(nothing, "predict", tmp_path / "model", study / "p0.nrrd", "--out", tmp_path / "out", code=2)
-    assert "no model called 'example:small'" in refused.stderr
+    assert "no network called 'landmarklabel_plugin.small_net" in refused.stderr
+    assert "is the plugin installed that it was trained with?" in refused.stderr
     refused = program(nothing, "predict", tmp_path / "model", study.parent / "images", "--out", tmp_path / "out", code=2)
     assert "no images in" in refused.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_a_model_file_cannot_name_code_of_its_own(install):
     from landmarklabel.networks.build import build_coarse_net
 
     with pytest.raises(ValueError, match="no network called"):
-        build_coarse_net("os:getcwd", 2, 3)
+        build_coarse_net(replace(find_preset("scn:single"), network="os:getcwd"), 2, 3)
 
 
 def test_nothing_of_a_plugin_is_loaded_at_import(tmp_path):

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from landmarklabel.networks.registry import Preset
-
 import landmarklabel as ll
 from landmarklabel import extending, plugins
+from landmarklabel.networks.presets import Preset
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -106,7 +106,7 @@ def test_import_without_landmarks_and_landmarks_without_image(material, tmp_path
 
 
 def test_train_writes_a_model_and_how_it_was_made(material, model, other_model):
-    assert sorted(p.name for p in model.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in model.iterdir()) == ["MODEL_CARD.md", "model.json", "model.safetensors"]
     record = json.loads((model / "model.json").read_text(encoding="utf-8"))
     assert record["task_hash"] == material.task.hash and record["preset"] == "scn:default" and record["seed"] == 3
     assert LandmarkTask.from_json(record["task"]) == material.task
@@ -138,7 +138,7 @@ def test_train_stops_at_ctrl_c_and_goes_on(material, tmp_path):
     assert [p.name for p in (out / "state").glob("*.safetensors")] and not (out / "model.json").exists()
     assert "cannot resume" in run(*words, "--steps", 4, "--seed", 1, "--resume").error_line
     ok(*words, "--steps", 4, "--resume")
-    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == ["MODEL_CARD.md", "model.json", "model.safetensors"]
 
 
 # --- predict -------------------------------------------------------------------------------------------------------

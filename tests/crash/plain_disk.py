@@ -78,10 +78,11 @@ class PlainDisk:
         return step
 
     def _do_open(self, path, flags, *rest, **more):
-        if flags & os.O_CREAT:
+        creates = flags & os.O_CREAT and not os.path.lexists(path)  # what is there needs no space to be opened
+        if creates:
             self._step("create", str(path))
         handle = self._open(path, flags, *rest, **more)
-        if flags & os.O_CREAT:
+        if creates:
             self._done(str(path))
         return handle
 

@@ -9,16 +9,18 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
 
 from landmarklabel.cli.parser import build_parser
+from landmarklabel.networks.presets import PRESETS
 from landmarklabel.services.settings import ServerSettings
 from landmarklabel.tasks import resolve_models, resolve_task
 
 BLOCKS, COMMANDS = blocks(), commands()
-SCRIPTS = ("dev.py", "reproduce.py", "results_tables.py", "http_page.py")
+SCRIPTS = ("dev.py", "reproduce.py", "results_tables.py", "http_page.py", "mutants.py", "code_figures.py")
 
 
 def test_there_is_something_to_look_at():
@@ -38,6 +40,8 @@ def test_blocks_have_a_language_and_can_be_read(block):
         json.loads(block.text)
     elif block.language == "python":
         ast.parse(block.text)
+    elif block.language == "toml":
+        tomllib.loads(block.text)
     elif block.language == "text":
         assert not re.search(r"^(landmarklabel|monailabel|python3?|pip|mkdocs) ", block.text, re.MULTILINE), "use ```sh"
     elif name_of(block.page).startswith(("slicer_extension/", "apps/")):
@@ -186,8 +190,7 @@ def test_every_model_is_listed():
     text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
     rows = text[text.index("| `--model` |") :].split("\n\n")[0].splitlines()[2:]
     listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
-    trains = next(p for p in all_parsers(build_parser()) if p.prog.endswith(" train"))
-    known = {name.removesuffix(":default") for name in re.findall(r"^ +((?:scn|global_local):\w+)", trains.epilog, re.MULTILINE)}
+    known = {preset.key.removesuffix(":default") for preset in PRESETS}
     assert known and listed == known
 
 
@@ -202,6 +205,6 @@ def test_shipped_tasks_are_named():
 
 def test_strategies_are_listed():
     source = (ROOT / "lib" / "landmarklabel" / "active" / "strategies.py").read_text(encoding="utf-8")
-    known = re.findall(r'^    "(\w+)": \w+,$', source[source.index("STRATEGIES") :], re.MULTILINE)
+    known = re.findall(r'"(\w+)": \w+', re.search(r"^_OWN: .*$", source, re.MULTILINE)[0])
     text = (ROOT / "docs" / "active-learning.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)`", text.split("## What to expect")[0], re.MULTILINE) == known != []

@@ -315,7 +315,7 @@ def test_export_json_is_enough_to_run_the_graph(tmp_path, small_networks):
 
 def test_graphs_that_disagree_are_not_written(tmp_path, small_networks, monkeypatch):
     folder = untrained("scn:single", 2, tmp_path / "model")
-    monkeypatch.setattr(onnx_export, "_apart", lambda *_: float("nan"))
+    monkeypatch.setattr(onnx_export, "_largest_difference", lambda *_: float("nan"))
     with pytest.raises(ModelError, match="ONNX Runtime and torch differ by nan samples; 0.01 are allowed"):
         export_onnx(folder, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()

@@ -62,28 +62,24 @@ def test_a_point_counts_less_the_further_off_it_is_and_not_at_all_beyond_three_s
     size = stiff(dims).mean_shape.size
     prior, pose = stiff(dims, (jitter * size) ** 2), move(dims, 1.25)
     one_sd = 1.25 * size * np.hypot(jitter, 0.03) * np.sqrt(dims)
-    for deviations, counts in ((0.0, 9.0), (1.0, 8.0), (2.0, 5.0), (2.9, 9 - 2.9**2), (3.1, 0.0), (30.0, 0.0)):
+    for deviations, counts in ((0.0, 9.0), (1.0, 8.0), (2.0, 5.0), (2.9, 9 - 2.9**2), (3.1, 0.0)):
         points = pose.apply(prior.mean_shape.points)
         points[4, 0] += deviations * one_sd
         best, support = found(prior, points, mirrored=False)[0]
         others = 9.0 * (len(points) - 1)
-        if deviations in (0.0, 3.1, 30.0):  # otherwise a pose between may do a little better
+        if deviations in (0.0, 3.1):  # otherwise a pose between may do a little better
             assert support == pytest.approx(others + counts)
             np.testing.assert_allclose(best.matrix, pose.matrix, atol=1e-9)
         assert others + counts - 1e-6 <= support < others + counts + 0.7
 
 
 @DIMS
-@pytest.mark.parametrize(
-    ("size", "believed"), [(0.45, False), (0.55, True), (0.75, True), (1.4, True), (1.9, True), (2.2, False)]
-)
+@pytest.mark.parametrize(("size", "believed"), [(0.45, False), (0.55, True), (1.9, True), (2.2, False)])
 def test_poses_up_to_twice_or_half_the_expected_size_are_believed(dims, size, believed):
     prior = stiff(dims)
-    for scale in (1.0, 0.2):
-        points = move(dims, scale * size).apply(prior.mean_shape.points)
-        poses = found(prior, points, scale=scale)
-        assert bool(poses) == believed
-        assert not poses or poses[0][0].scale == pytest.approx(scale * size)
+    poses = found(prior, move(dims, 0.2 * size).apply(prior.mean_shape.points), scale=0.2)
+    assert bool(poses) == believed
+    assert not poses or poses[0][0].scale == pytest.approx(0.2 * size)
 
 
 @DIMS
@@ -142,7 +138,7 @@ def test_a_person_may_place_what_nobody_has_labelled_before(dims):
 
 
 @DIMS
-@pytest.mark.parametrize("shift", np.arange(0.0, 0.45, 0.05).round(2))
+@pytest.mark.parametrize("shift", [0.1, 0.2, 0.3])
 def test_places_that_do_not_exist_change_nothing(dims, shift):
     """A landmark with fewer candidates than others is judged as where all have as many."""
     model = ShapeModel(limbs(dims))

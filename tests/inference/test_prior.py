@@ -220,8 +220,8 @@ def test_moving_turning_and_scaling_points_and_pose_moves_turns_and_scales_the_a
 @DIMS
 def test_where_any_pose_is_usual_a_turned_case_gets_the_turned_answer(dims):
     model = ShapeModel(limbs(dims))
-    prior, expected = model.prior(), model.prior().pose_distribution.in_image(geometry(dims)).expected
-    anywhere = PosePrior(expected, (1e3, 3.0, 30.0))
+    prior, mean = model.prior(), model.prior().pose_distribution.in_image(geometry(dims)).mean
+    anywhere = PosePrior(mean, (1e3, 3.0, 30.0))
     truth, which = model.draw(np.random.default_rng(3)), far_apart(model.mean, 8)
     here = condition(prior, anywhere, *given(truth, which), rounds=30)
     for angle in (-1.2, 0.7, 1.5):

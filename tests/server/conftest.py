@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import serving
+
+from landmarklabel.server.console import set_up_console
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -17,3 +21,14 @@ def pytest_runtest_makereport(item, call):
 def running_server():
     """Context manager: ``with running_server(material) as server``."""
     return serving.serving
+
+
+@pytest.fixture
+def console():
+    """The package's log on stderr, as in a server."""
+    log = logging.getLogger("landmarklabel")
+    before = log.handlers[:], log.level, log.propagate
+    set_up_console()
+    yield
+    log.handlers[:], log.propagate = before[0], before[2]
+    log.setLevel(before[1])

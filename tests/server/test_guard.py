@@ -231,7 +231,7 @@ def test_a_body_that_stops_coming_is_given_up(tokens, monkeypatch):
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_internal_error_tells_the_client_a_number_and_the_log_no_data(served, capsys):
+def test_an_internal_error_tells_the_client_a_number_and_the_log_no_data(served, console, capsys):
     answer = served().post("/train/JaneDoe")
     number = re.fullmatch(r"internal error; the server's log has it as ([0-9a-f]{8})", answer.json()["detail"])[1]
     said = "".join(capsys.readouterr())

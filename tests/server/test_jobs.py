@@ -52,7 +52,7 @@ def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_
     assert [request["job"] for request in started] == ["left"] and kept(listed) == ["left", "theirs"]
 
 
-def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, capfd):
+def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, console, capfd):
     entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
     listed.path.write_text(json.dumps(entries), encoding="utf-8")
     for _ in range(LIMITS.ended_servers):

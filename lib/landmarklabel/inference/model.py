@@ -61,7 +61,8 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         coarse = build_coarse_net(record.preset, own.dims, len(own))
         fine = build_fine_net(record.preset, own.dims, len(own), crops.scales, crops.presence) if crops else None
     except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder}: {RECORD} describes no network that this program can build ({error})") from None
+        hint = "; is the plugin installed that it was trained with?" if ":" in record.preset.network else ""
+        raise ModelError(f"{folder}: {RECORD} describes no network that this program can build ({error}){hint}") from None
     for name, network in ((_COARSE, coarse), (_FINE, fine)):
         if network is not None:
             _fill(network, name, tensors, folder, device)

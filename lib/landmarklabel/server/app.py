@@ -17,7 +17,7 @@ from landmarklabel.active.retraining import why_retrain
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.server.console import said_of_models, set_up_console
+from landmarklabel.server.console import NOTICE, said_of_models, set_up_console
 from landmarklabel.server.datastore import LandmarkDatastore
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import LandmarkInfer
@@ -63,7 +63,7 @@ class LandmarkApp(MONAILabelApp):
         self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
         self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``pool_monitor`` looks at changed images
         for text in self.study.notices:
-            log.info(text)
+            log.log(NOTICE, text)
         self.pool_monitor = PoolMonitor(self.study, self._live, lambda: self.infer_task().assistant.inference_lock())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
@@ -134,11 +134,12 @@ class LandmarkApp(MONAILabelApp):
         try:
             problems = len(self.study.sync())  # their names stay out of the log
         except Busy as error:  # hand edits are taken in when a case is saved, too
-            log.info(str(error))
+            log.log(NOTICE, str(error))
             return
         if problems:
-            log.info(
-                f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which"
+            log.log(
+                NOTICE,
+                f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which",
             )
 
     def _greeting(self, config: Config, port: int, policy: Policy, tokens: Tokens) -> str:
@@ -241,7 +242,7 @@ class LandmarkApp(MONAILabelApp):
             reason = why_retrain(new, self.settings.retrain, recent, (stats.get("eval") or {}).get("mre_mm"))
             if reason and self._start_training(name):
                 self._labels_tried = len(labelled)
-                log.info(f"training {name}: {reason}")
+                log.log(NOTICE, f"training {name}: {reason}")
 
     def _start_training(self, name: str) -> bool:
         return self.jobs.start(name, {"minutes": self.settings.retrain_minutes}) is not None

@@ -12,6 +12,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
 from landmarklabel.server.bodies import Body
+from landmarklabel.server.console import NOTICE
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.datastore import FINAL
 from landmarklabel.services.training_run import check_training_request
@@ -33,7 +34,7 @@ def afterwards(work: Callable, *given) -> None:
     try:
         work(*given)
     except (LandmarkLabelError, OSError) as error:
-        log.info(f"not done after an answer: {type(error).__name__}")  # its text may hold a name
+        log.log(NOTICE, f"not done after an answer: {type(error).__name__}")  # its text may hold a name
 
 
 def add_background_routes(router: APIRouter, landmark_app) -> None:

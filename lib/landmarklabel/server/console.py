@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import sys
 
+NOTICE = logging.INFO + 5  # what an operator reads, also where MONAI Label's own INFO is silenced
+
 
 class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """To stderr as it is now: MONAI Label replaces it in its background tasks, whose lines end in the server's log."""

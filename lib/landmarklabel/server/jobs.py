@@ -17,6 +17,7 @@ from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
+from landmarklabel.server.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.values import key_of
 
@@ -78,7 +79,7 @@ class Jobs:
                 left[0]["servers"] += 1
                 if left[0]["servers"] > LIMITS.ended_servers:
                     waiting.remove(left.pop(0))
-                    log.info(f"a training is given up: {LIMITS.ended_servers} servers have ended while it was at work")
+                    log.log(NOTICE, f"a training is given up: {LIMITS.ended_servers} servers have ended while it was at work")
             for job in left:
                 AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
                 job["server"] = _this_server()

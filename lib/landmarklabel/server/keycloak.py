@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.console import NOTICE
 from landmarklabel.services.callers import ROLES, Caller
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _user(token: str):
     except jwt.InvalidTokenError:
         raise
     except (requests.RequestException, jwt.PyJWTError, ValueError, KeyError, TypeError) as error:  # or its key is none
-        log.info(f"the identity server cannot be used ({type(error).__name__})")
+        log.log(NOTICE, f"the identity server cannot be used ({type(error).__name__})")
         raise IdentityUnreachable("the identity server cannot be asked who you are; try again") from None
     roles: object = payload
     for part in settings.MONAI_LABEL_AUTH_TOKEN_ROLES.split("#"):

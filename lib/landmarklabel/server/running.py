@@ -21,6 +21,7 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.listening import check_free
 
@@ -108,9 +109,9 @@ def _announce(server: uvicorn.Server, line: Callable[[int], str]) -> None:
     sockets = [s for one in server.servers for s in one.sockets]
     port = sockets[0].getsockname()[1] if sockets and server.config.uds is None else server.config.port
     try:
-        log.info(line(port))
+        log.log(NOTICE, line(port))
     except LandmarkLabelError:  # its text may hold a name
-        log.info(f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
+        log.log(NOTICE, f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
 
 
 def _own_address() -> str:

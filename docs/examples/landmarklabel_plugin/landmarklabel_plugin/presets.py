@@ -11,7 +11,7 @@ SMALL = replace(
     about="an example: a small convolutional network of our own",
     network="landmarklabel_plugin.small_net:SmallNet",
     dims=(2,),
-    samples={2: 96 * 96},  # samples of the grid that every image is brought to
+    grid_size={2: 96 * 96},  # samples of the grid that every image is brought to
     stride=4,  # samples of the grid a cell of the network's map
 )
 
