@@ -1,6 +1,7 @@
 """The verbs people and CI share: ``python scripts/dev.py setup|demo|test|release-check|lint|bench``. Standard library only.
 
 Each verb makes ``.venv`` beside the checkout's files and installs the pinned dependencies first, if that was not done.
+``VERB --help`` says more of a verb.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
 import venv
 from pathlib import Path
+
+import release_check
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -23,23 +24,43 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "landmarklabel-setup"
 TORCH = "torch==2.13.0"
 WITHOUT_DEPENDENCIES = ("monailabel==0.8.5", "pydicom-seg==0.4.1")
+TESTS = """Without words: what CI runs, at most 20 minutes on two quiet cores; one worker a core, then what holds a time, alone.
+With --fast: a minute and a half at most, and nothing of the network. Other words go to pytest and say what runs:
+
+  python scripts/dev.py test tests/store -k revisions
+
+tests/tiers.py says which test runs when. What takes longest is left to release-check.
+"""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("setup", help="make .venv and install everything")
-    verbs.add_parser("demo", help="the whole loop on synthetic cases; writes a report").set_defaults(rest=True)
-    verbs.add_parser("test", help="what CI runs; --fast: a minute and a half; other words go to pytest").set_defaults(rest=True)
-    verbs.add_parser("release-check", help="everything in full and a fresh environment; over an hour").set_defaults(rest=True)
-    verbs.add_parser("lint", help="ruff over everything")
-    verbs.add_parser("bench", help="speed and memory figures as JSON").set_defaults(rest=True)
+    parser = _parser()
     arguments, rest = parser.parse_known_args()
     if rest and not getattr(arguments, "rest", False):
         parser.error(f"unknown words: {' '.join(rest)}")
     setup()
-    doing = {"setup": lambda _: 0, "demo": demo, "test": test, "release-check": release_check, "lint": lint, "bench": bench}
-    return doing[arguments.verb](rest)
+    doing = {"setup": lambda *_: 0, "demo": demo, "test": test, "release-check": check_release, "lint": lint, "bench": bench}
+    return doing[arguments.verb](rest, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    as_written = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(description=__doc__, **as_written)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("setup", help="make .venv and install everything")
+    verbs.add_parser("demo", help="the whole loop on synthetic cases; writes a report").set_defaults(rest=True)
+    testing = verbs.add_parser("test", help="what CI runs; --fast: a minute and a half", description=TESTS, **as_written)
+    testing.set_defaults(rest=True)
+    testing.add_argument("--fast", action="store_true", help="only what needs no server, no training and no browser")
+    testing.add_argument(
+        "--record-durations", action="store_true", help="also write what the test files take to tests/durations.json"
+    )
+    about = {"help": "everything in full and a fresh environment; over an hour", "description": release_check.DESCRIPTION}
+    check = verbs.add_parser("release-check", **about, **as_written)
+    check.add_argument("--only", choices=release_check.PARTS, metavar="PART", help="only this part")
+    verbs.add_parser("lint", help="ruff over everything")
+    verbs.add_parser("bench", help="speed and memory figures as JSON").set_defaults(rest=True)
+    return parser
 
 
 def setup() -> None:
@@ -78,21 +99,40 @@ def run(*words: str) -> int:
         return 130
 
 
-def demo(rest: list[str]) -> int:
+def demo(rest: list[str], _: argparse.Namespace) -> int:
     return run("-m", "landmarklabel", "demo", *rest)
 
 
-def test(rest: list[str]) -> int:
-    """Everything CI runs, one worker a core, then what holds times, alone; the fast tier; or just what the words say."""
-    if rest == ["--fast"]:
-        sys.path.insert(0, str(ROOT))
-        from tests.tiers import FAST
-
-        return run("-m", "pytest", *_workers(), "-m", "not slow and not timed and not release", *FAST)
-    if rest:
+def test(rest: list[str], arguments: argparse.Namespace) -> int:
+    """The tiers that CI runs; the fast one; or just what the words say."""
+    if arguments.record_durations:
+        rest = [*rest, "--record-durations"]
+    if arguments.fast:
+        return run("-m", "pytest", *fast_tests(), *rest)
+    if [word for word in rest if word != "--record-durations"]:
         return run("-m", "pytest", *rest)
-    whole = run("-m", "pytest", *_workers(), "-m", "not timed and not release")
-    return whole or run("-m", "pytest", "-m", "timed and not release")
+    return run("-m", "pytest", *suite(), *rest) or run("-m", "pytest", *timed_tests(), *rest)
+
+
+def fast_tests() -> tuple[str, ...]:
+    sys.path.insert(0, str(ROOT))
+    from tests.tiers import FAST
+
+    return *_workers(), "-m", "fast", *FAST
+
+
+def suite() -> tuple[str, ...]:
+    return *_workers(), "-m", "not timed and not release"
+
+
+def timed_tests() -> tuple[str, ...]:
+    """Only the files that have such a test: to look through all takes half a minute."""
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.timed" in path.read_text(encoding="utf-8")]
+    return "-m", "timed and not release", *(str(path.relative_to(ROOT)) for path in files)
+
+
+def release_tests() -> tuple[str, ...]:
+    return "-m", "release"
 
 
 def _workers() -> tuple[str, ...]:
@@ -100,62 +140,31 @@ def _workers() -> tuple[str, ...]:
     return "-n", str(min(cores, 8)), "--dist", "loadfile", "--no-loadscope-reorder"
 
 
-def release_check(rest: list[str]) -> int:
-    """What is run before a release; the result goes to scripts/results/release_check.json."""
-    os.environ["LANDMARKLABEL_TESTS"] = "thorough"
+def check_release(_: list[str], arguments: argparse.Namespace) -> int:
     parts = {
-        "lint": lambda: lint([]),
-        "suite": lambda: test([]),
-        "release tests": lambda: run("-m", "pytest", "-m", "release"),
-        "fresh environment": fresh_environment,
+        "lint": lambda: release_check.Outcome(lint() == 0),
+        "suite": lambda: release_check.tested(run, *suite()),
+        "timed": lambda: release_check.tested(run, *timed_tests()),
+        "release": lambda: release_check.tested(run, *release_tests()),
+        "fresh": release_check.fresh_environment,
     }
-    if rest and rest[0] not in parts:
-        print(f"no part called {rest[0]!r}; there are {', '.join(parts)}", file=sys.stderr)
-        return 2
-    results = []
-    for name, check in parts.items():
-        if rest and name != rest[0]:
-            continue
-        begun = time.monotonic()
-        passed = check() == 0
-        results.append({"part": name, "passed": passed, "minutes": round((time.monotonic() - begun) / 60, 1)})
-        print(f"{name}: {'passed' if passed else 'FAILED'} after {results[-1]['minutes']} minutes", flush=True)
-    passed = all(part["passed"] for part in results)
-    if not rest:  # only a whole check is a result
-        _write_release_check(passed, results)
-    return 0 if passed else 1
+    return release_check.check(parts, _about, arguments.only)
 
 
-def fresh_environment() -> int:
-    """A clone of the last commit sets itself up in a new folder, and its program starts."""
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "landmarklabel"
-        commands = (["git", "clone", "-q", str(ROOT), str(clone)], [sys.executable, str(clone / "scripts" / "dev.py"), "setup"])
-        for command in commands:
-            if code := subprocess.call(command):
-                return code
-        python = clone / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-        return subprocess.call([str(python), "-m", "landmarklabel", "doctor"], cwd=folder)
+def _about() -> dict:
+    """The program and the machine, as the environment knows them."""
+    ask = "import json, landmarklabel, experiment as e, platform as p; about = dict(version=landmarklabel.__version__)"
+    ask += "; print(json.dumps(about | dict(python=p.python_version(), hardware=e.hardware())))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), os.environ.get("PYTHONPATH", "")])}
+    said = subprocess.run([str(PYTHON), "-c", ask], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(said.stdout.splitlines()[-1])
 
 
-def _write_release_check(passed: bool, parts: list[dict]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    content = {
-        "passed": passed,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": commit,
-        "python": sys.version.split()[0],
-        "cores": os.cpu_count(),
-        "parts": parts,
-    }
-    (ROOT / "scripts" / "results" / "release_check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def lint(*_: object) -> int:
+    return run("-m", "ruff", "check", "lib", "apps", "scripts", "slicer_extension", "tests")
 
 
-def lint(rest: list[str]) -> int:
-    return run("-m", "ruff", "check", "lib", "apps", "scripts", "slicer_extension", "tests", *rest)
-
-
-def bench(rest: list[str]) -> int:
+def bench(rest: list[str], _: argparse.Namespace) -> int:
     return run(str(SCRIPTS / "bench.py"), *rest)
 
 

@@ -1,29 +1,55 @@
-"""Where the real images are, and which cores a worker uses."""
+"""Where the real images are, which cores a worker uses, and the tier of a test."""
 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
-from tests.tiers import markers_of
+from tests.durations import Recorder, longest_first
+from tests.tiers import TIERS, markers_of
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program does it, before numpy is loaded
 
 
-def pytest_configure():
+def pytest_addoption(parser):
+    parser.addoption("--record-durations", action="store_true", help="write what the files take to tests/durations.json")
+
+
+def pytest_configure(config):
     """Of several workers each keeps to its own share of the cores, and so do the servers it starts."""
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: count])
+    if config.getoption("--record-durations") and not worker:
+        config.pluginmanager.register(Recorder())
 
 
-def pytest_collection_modifyitems(items):
-    """Give the tests the markers of their tier."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Give the tests the markers of their tier; of several workers, the first begin with what takes longest."""
     for item in items:
-        for marker in markers_of(item.nodeid):
+        own = {marker.name for marker in item.iter_markers()}
+        for marker in markers_of(item.nodeid, own):
             item.add_marker(marker)
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        longest_first(items, ("fast",) if config.getoption("-m") == "fast" else TIERS[:2])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test of the fast tier connects to no server."""
+    if item.get_closest_marker("fast") is None:
+        return (yield)
+
+    def refuse(self, address):
+        raise AssertionError(f"a test of the fast tier connects to {address}; list it as slow in tests/tiers.py")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

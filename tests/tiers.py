@@ -1,40 +1,81 @@
 """Which tests run when: ``scripts/dev.py test --fast``, ``test``, or only ``release-check``. ``conftest`` marks them.
 
+Every test is of one tier:
+
+* ``fast``: of the places in ``FAST``, less what is ``slow``; what needs no server, no training and no browser
+* ``whole``: what ``test`` and CI run besides
+* ``timed``: holds a time; ``test`` runs it alone, after the others
+* ``release``: only ``release-check`` runs it; it repeats on more material what a test of the other tiers holds
+
 Decision: one table instead of a marker in every file, so that a person sees at a glance what CI leaves out, and why.
 """
 
 from __future__ import annotations
 
-# Folders and files of the fast tier (less what is slow): what needs no server, no training and no browser.
+import re
+from collections.abc import Container
+
+TIERS = ("fast", "whole", "timed", "release")
+
+# Folders and files of the fast tier.
 FAST = (
-    "tests/architecture",
     "tests/active",
+    "tests/api/test_landmark_collection.py",
+    "tests/architecture",
+    "tests/cli/test_import_accounts.py",
+    "tests/cli/test_import_layouts.py",
     "tests/data",
     "tests/inference",
     "tests/io",
     "tests/networks",
     "tests/report",
+    "tests/server/test_guard.py",
+    "tests/server/test_jobs.py",
+    "tests/slicer/test_library.py",
     "tests/store",
+    "tests/test_configuration.py",
     "tests/test_geometry.py",
     "tests/test_landmarks.py",
     "tests/test_metrics.py",
     "tests/test_tasks.py",
+    "tests/test_tiers.py",
+    "tests/training/test_inflation.py",
+    "tests/training/test_losses.py",
+    "tests/training/test_self_training.py",
+    "tests/training/test_votes_loss.py",
 )
 
 # Marked ``slow`` beside those that say so themselves: start of a test's id, and why.
 SLOW = {
     "tests/active/test_campaign.py": "trains",
     "tests/active/test_unlabelled_pool.py": "trains",
+    "tests/architecture/test_architecture.py::test_a_model_trains_*": "trains",
+    "tests/architecture/test_architecture.py::test_the_training_path_imports_*": "starts a program for every module",
+    "tests/architecture/test_architecture.py::test_importing_really_loads_no_more_than_that": "starts programs",
+    "tests/data/test_augment.py::*[many nodes-3]": "large grids",
+    "tests/data/test_synthetic.py::test_the_asked_fraction_is_absent": "hundreds of drawings",
     "tests/inference/test_export.py": "runs MONAI and ONNX Runtime",
+    "tests/inference/test_localizer.py::test_a_volume_much_larger_than_in_training_*": "a large volume",
+    "tests/inference/test_localizer.py::test_it_stops_looking_after_all_orientations": "looks from all sides",
     "tests/inference/test_memory.py": "trains",
+    "tests/inference/test_orientations.py": "looks from all sides",
+    "tests/inference/test_prior.py::test_it_grows_better_with_cases": "hundreds of draws",
+    "tests/inference/test_regions.py::test_regions_hold_what_they_promise_a_landmark_and_a_case": "hundreds of draws",
+    "tests/io/test_image_memory.py": "starts a program for every size",
+    "tests/networks/test_default.py::test_bf16_gradients_*": "trains",
+    "tests/networks/test_scn_presets.py": "networks as large as published",
+    "tests/report/test_report.py::test_the_worst_come_first_and_are_marked_and_an_image_takes_50_kb": "large pictures",
+    "tests/store/test_made_before.py::test_the_model_answers_the_same": "a network in full",
     "tests/store/test_many_writers.py": "many processes",
     "tests/store/test_postgresql.py": "a PostgreSQL server",
     "tests/store/test_races.py": "many processes",
     "tests/store/test_revisions.py": "every kind of store",
+    "tests/store/test_sqlite.py::test_whatever_byte_of_the_file_changes_it_is_found_or_nothing_reads_otherwise": "every byte",
     "tests/store/test_tampering.py": "every kind of store",
+    "tests/store/*[*postgresql*]": "a PostgreSQL server",
 }
 
-# Marked ``release``: left out of ``test`` and CI. Each repeats on more material what a test of ``test`` holds.
+# Marked ``release``. ``*`` stands for anything: ``*[hands]`` are all tests with that parameter.
 _RELEASE_BY_FILE = {
     "tests/test_readme_run.py": {"": "README's block with its trainings, ten minutes; tests/docs parses its commands"},
     "tests/api/test_python_docs.py": {
@@ -42,9 +83,18 @@ _RELEASE_BY_FILE = {
     },
     "tests/test_gpu_experiment.py": {
         "test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself": "an experiment's program, five minutes",
+        "test_without_arrays_it_says_how_to_make_them": "an experiment's program",
+        "test_without_time_it_says_call_again": "an experiment's program",
     },
     "tests/server/test_stock_client.py": {
-        "test_the_other_method_is_trained_and_answers_beside_it": "as the first method, on two studies",
+        "*[hands]": "as on the phantoms; tests/slicer has a round with a server on these radiographs",
+    },
+    "tests/inference/test_export.py": {
+        "test_monai_verifies_the_metadata[scn-2D]": "as with absent landmarks",
+        "test_monai_verifies_the_networks_input_and_output[scn-2D]": "as with absent landmarks",
+    },
+    "tests/cli/test_mouse.py": {
+        "test_predictions_lie_in_the_volume_and_do_not_depend_on_how_it_is_stored": "as in tests/property",
     },
     "tests/slicer/test_end_to_end.py": {"test_a_round_on_real_images[mouse_skull-5]": "as on the hands"},
     "tests/cli/test_demo.py": {
@@ -55,6 +105,7 @@ _RELEASE_BY_FILE = {
     },
     "tests/store/test_many_writers.py": {
         "test_eight_processes_lose_nothing_and_the_file_is_the_newest[postgresql]": "as on SQLite",
+        "test_eight_threads_lose_nothing_and_the_file_is_the_newest[postgresql]": "as on SQLite",
     },
     "tests/training/test_fit.py": {
         "test_unlabelled_images_teach_a_second_round_on_any_processor[True]": "as in the other arithmetic",
@@ -65,11 +116,22 @@ RELEASE = {
 }
 
 
-def markers_of(node_id: str) -> list[str]:
-    """``slow`` and ``release``, as far as a test has them."""
+def tier_of(markers: Container[str]) -> str:
+    """The one tier of a test with these markers."""
+    return next((tier for tier in ("release", "timed", "fast") if tier in markers), "whole")
+
+
+def markers_of(node_id: str, own: Container[str] = ()) -> list[str]:
+    """``slow``, ``release`` and ``fast``, as far as a test that has its ``own`` markers has them too."""
     tables = {"slow": SLOW, "release": RELEASE}
-    return [marker for marker, table in tables.items() if any(_belongs(node_id, start) for start in table)]
+    found = [marker for marker, table in tables.items() if any(belongs(node_id, place) for place in table)]
+    if not found and not any(m in own for m in ("slow", "timed", "release")) and any(belongs(node_id, p) for p in FAST):
+        found.append("fast")
+    return found
 
 
-def _belongs(node_id: str, start: str) -> bool:
-    return node_id == start or node_id.startswith((f"{start}::", f"{start}["))
+def belongs(node_id: str, place: str) -> bool:
+    """Whether a test is of a folder, a file or a function, has this very id, or one that agrees where ``*`` is anything."""
+    if "*" in place:
+        return re.fullmatch(".*".join(map(re.escape, place.split("*"))), node_id, re.DOTALL) is not None
+    return node_id == place or node_id.startswith((f"{place}/", f"{place}::", f"{place}["))
