@@ -32,7 +32,7 @@ class ImageGeometry:
     origin: np.ndarray
     direction: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         d = len(self.size)
         spacing, origin = np.array(self.spacing, np.float64).ravel(), np.array(self.origin, np.float64).ravel()
         direction = np.array(self.direction, np.float64).reshape(-1)
@@ -74,20 +74,24 @@ class ImageGeometry:
     @property
     def matrix(self) -> np.ndarray:
         """(d, d): index step to world mm."""
-        return self.direction * self.spacing
+        made: np.ndarray = self.direction * self.spacing
+        return made
 
     def index_to_world(self, index: np.ndarray) -> np.ndarray:
         """(…, d) continuous index (x, y[, z]) to (…, d) LPS mm."""
-        return np.asarray(index, np.float64) @ self.matrix.T + self.origin
+        made: np.ndarray = np.asarray(index, np.float64) @ self.matrix.T + self.origin
+        return made
 
     def world_to_index(self, positions_mm: np.ndarray) -> np.ndarray:
         """(…, d) LPS mm to (…, d) continuous index (x, y[, z])."""
-        return (np.asarray(positions_mm, np.float64) - self.origin) @ np.linalg.inv(self.matrix).T
+        made: np.ndarray = (np.asarray(positions_mm, np.float64) - self.origin) @ np.linalg.inv(self.matrix).T
+        return made
 
     def contains(self, positions_mm: np.ndarray, margin: float = 0.5) -> np.ndarray:
         """(…,) bool: inside the field of view, with ``margin`` samples around the outer sample centres."""
         index = self.world_to_index(positions_mm)
-        return ((index >= -margin) & (index <= np.array(self.size) - 1 + margin)).all(axis=-1)
+        made: np.ndarray = ((index >= -margin) & (index <= np.array(self.size) - 1 + margin)).all(axis=-1)
+        return made
 
     @property
     def corners_mm(self) -> np.ndarray:

@@ -23,7 +23,8 @@ def point_errors_mm(predicted: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
     Source: Payer 2019, section 4.3 (PE); the scale rule follows the hand data's 50 mm wrist convention.
     """
     scale = truth.scaled_to_mm()
-    return np.linalg.norm(predicted.positions_mm - truth.positions_mm, axis=1) * scale
+    made: np.ndarray = np.linalg.norm(predicted.positions_mm - truth.positions_mm, axis=1) * scale
+    return made
 
 
 def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int = 1000, seed: int = 0, unit: str = "mm") -> dict:

@@ -24,7 +24,8 @@ from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.prior import learn_prior
 from landmarklabel.inference.suggest import suggest
 from landmarklabel.io.files import write_json
-from landmarklabel.io.images import Image, write_image
+from landmarklabel.io.image_array import Image
+from landmarklabel.io.images import write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import mean_or_none, point_errors_mm
 

@@ -61,12 +61,13 @@ class Warp:
     def apply(self, out_mm: np.ndarray) -> np.ndarray:
         """(n, d) output points to (n, d) source points."""
         moved = out_mm + self._elastic(out_mm)
-        return (moved - self.centre) @ self.matrix.T + self.centre + self.shift
+        made: np.ndarray = (moved - self.centre) @ self.matrix.T + self.centre + self.shift
+        return made
 
     def inverse(self, source_mm: np.ndarray) -> np.ndarray:
         """(n, d) source points to (n, d) output points, by fixed-point iteration to 1e-9 of the field; NaN stays NaN."""
         target = (source_mm - self.centre - self.shift) @ np.linalg.inv(self.matrix).T + self.centre
-        out = target.copy()
+        out: np.ndarray = target.copy()
         for _ in range(60):
             moved = target - self._elastic(out)
             change = np.nanmax(np.abs(moved - out), initial=0.0)
@@ -108,7 +109,8 @@ class Warp:
         known = np.where(np.isfinite(points), points, self.low)
         letters = "abc"[: points.shape[1]]
         weights = [self._weights(known[:, a], a) for a in range(points.shape[1])]
-        return np.einsum(",".join(f"n{x}" for x in letters) + f",{letters}d->nd", *weights, self.nodes)
+        made: np.ndarray = np.einsum(",".join(f"n{x}" for x in letters) + f",{letters}d->nd", *weights, self.nodes)
+        return made
 
 
 def random_rotation(rng: np.random.Generator, d: int, angle: float | None) -> np.ndarray:
@@ -119,12 +121,14 @@ def random_rotation(rng: np.random.Generator, d: int, angle: float | None) -> np
     if angle is None:
         q, r = np.linalg.qr(rng.normal(size=(3, 3)))
         q = q * np.sign(np.diag(r))
-        return q * np.sign(np.linalg.det(q))
+        made: np.ndarray = q * np.sign(np.linalg.det(q))
+        return made
     axis = rng.normal(size=3)
     x, y, z = axis / np.linalg.norm(axis)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     a = rng.uniform(-angle, angle)
-    return np.eye(3) + np.sin(a) * cross + (1 - np.cos(a)) * cross @ cross
+    turned: np.ndarray = np.eye(3) + np.sin(a) * cross + (1 - np.cos(a)) * cross @ cross
+    return turned
 
 
 def draw_warp(rng: np.random.Generator, field: ImageGeometry, ranges: AugmentRange) -> Warp:

@@ -142,7 +142,9 @@ def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRang
     return Batch(images[:, None], index.float(), state, torch.empty(0, dtype=torch.long))
 
 
-def _whole_image(case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: np.random.Generator):
+def _whole_image(
+    case: Case, plan: GridPlan, ranges: AugmentRange | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     grid = plan.training_grid(case.image.geometry)
     spacing = float(grid.spacing[0])
     positions, state = case.labels.positions_mm, landmark_state(case.labels)
@@ -170,7 +172,8 @@ def grid_points(grid: ImageGeometry) -> np.ndarray:
     """(*array shape, d) float32 LPS mm of the samples of an axis-aligned grid."""
     axes = [(grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a])).astype(np.float32) for a in range(grid.dims)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    return points.transpose(*reversed(range(grid.dims)), grid.dims)
+    made: np.ndarray = points.transpose(*reversed(range(grid.dims)), grid.dims)
+    return made
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,8 @@ def read_crops(
     offsets = np.stack(np.meshgrid(*(axis,) * d, indexing="ij"), -1).transpose(*reversed(range(d)), d).reshape(-1, d)
     scales = [plan.step**s for s in range(plan.scales)]
     made = [case.boxes(centres_mm, offsets * f, matrices, spacing_mm * f) for f in scales]
-    return np.stack(made, axis=1).reshape(len(centres_mm), plan.scales, *(plan.size,) * d)
+    crops: np.ndarray = np.stack(made, axis=1).reshape(len(centres_mm), plan.scales, *(plan.size,) * d)
+    return crops
 
 
 def crop_batch(
@@ -295,4 +299,5 @@ def _jitter(plan: CropPlan, d: int, rng: np.random.Generator) -> np.ndarray:
 
 def _crop_matrix(ranges: AugmentRange, d: int, rng: np.random.Generator) -> np.ndarray:
     matrix = random_rotation(rng, d, ranges.rotation) * np.exp(rng.uniform(-ranges.scale, ranges.scale))
-    return matrix @ (np.eye(d) + rng.uniform(-ranges.shear, ranges.shear, (d, d)) * (1 - np.eye(d)))
+    made: np.ndarray = matrix @ (np.eye(d) + rng.uniform(-ranges.shear, ranges.shear, (d, d)) * (1 - np.eye(d)))
+    return made

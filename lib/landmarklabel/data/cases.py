@@ -146,7 +146,8 @@ def sample_linear(pixels: np.ndarray, geometry: ImageGeometry, positions_mm: np.
         values = np.concatenate([interpolate(pixels, x, fill) for x in index.reshape(shape[0], -1, d)])
     else:
         values = interpolate(pixels, index, fill)
-    return values.reshape(shape)
+    made: np.ndarray = values.reshape(shape)
+    return made
 
 
 def interpolate(pixels: np.ndarray, index: np.ndarray, fill: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,8 @@ class Part:
     @property
     def apex(self) -> np.ndarray:
         """(d,): the surface point at the far end of the long axis."""
-        return self.centre + self.frame[:, 0] * (self.half + self.radii[0])
+        made: np.ndarray = self.centre + self.frame[:, 0] * (self.half + self.radii[0])
+        return made
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,12 @@ def _profile(part: Part, local: list[np.ndarray], edge_mm: float) -> np.ndarray:
     inside = np.clip(0.5 - distance / np.float32(2 * edge_mm), 0, 1)
     inside = inside * inside * (3 - 2 * inside)
     if not part.bony:
-        return inside * np.float32(part.level)
+        soft: np.ndarray = inside * np.float32(part.level)
+        return soft
     rim = np.exp(-(((distance + np.float32(0.3 * thin)) / np.float32(0.35 * thin)) ** 2))
     ends = np.exp(-((along / np.float32(part.radii[0])) ** 2))
-    return inside * (0.5 + 0.25 * rim + 0.3 * ends) * np.float32(part.level)
+    bony: np.ndarray = inside * (0.5 + 0.25 * rim + 0.3 * ends) * np.float32(part.level)
+    return bony
 
 
 def _rotation(degrees: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -158,7 +162,7 @@ def _rotation(degrees: Sequence[float] | np.ndarray) -> np.ndarray:
     return out
 
 
-def _bone(start: np.ndarray, frame: np.ndarray, length: float, radius: float, level=1.0, name="") -> Part:
+def _bone(start: np.ndarray, frame: np.ndarray, length: float, radius: float, level: float = 1.0, name: str = "") -> Part:
     """A capsule from apex ``start`` along the frame's first axis; its radius is less than half its length."""
     radii = np.full(len(start), radius)
     return Part(start + frame[:, 0] * length / 2, frame, length / 2 - radius, radii, level, True, name)
@@ -255,7 +259,7 @@ def _lose(limbs: list[list[list[Part]]], names: Sequence[str], fraction: float, 
     return left
 
 
-def _grid(dims: int, size, spacing, oblique: bool, seed: int) -> ImageGeometry:
+def _grid(dims: int, size: Any, spacing: Any, oblique: bool, seed: int) -> ImageGeometry:
     rng = np.random.default_rng([abs(seed), _GEOMETRY])  # a negative one is refused later
     size = tuple(np.broadcast_to(((128, 160) if dims == 2 else 48) if size is None else size, (dims,)).tolist())
     spacing = np.broadcast_to(np.asarray((1.0 if dims == 2 else 2.0) if spacing is None else spacing, float), (dims,))
@@ -282,7 +286,7 @@ def _distractors(rng: np.random.Generator, avoid: np.ndarray, geometry: ImageGeo
 
 
 def draw_scene(
-    task: LandmarkTask, seed: int, geometry: ImageGeometry, *, absent_fraction=0.1, pose=1.0, noise=1.0
+    task: LandmarkTask, seed: int, geometry: ImageGeometry, *, absent_fraction: float = 0.1, pose: float = 1.0, noise: float = 1.0
 ) -> PhantomScene:
     """A random scene for the field of view of ``geometry``; arguments and errors as in ``draw_phantom``."""
     if not 0 <= absent_fraction <= 1 or min(pose, noise, seed) < 0:

@@ -90,7 +90,8 @@ def _log_spread(evidence: Evidence) -> np.ndarray:
 def _scaled_covariance(evidence: Evidence, expected_mm: np.ndarray) -> np.ndarray:
     """(n, d, d) the map's covariance, scaled to the expected error."""
     size = np.trace(evidence.covariance_mm2, axis1=1, axis2=2)
-    return evidence.covariance_mm2 * (expected_mm**2 / np.maximum(size, 1e-12))[:, None, None]
+    made: np.ndarray = evidence.covariance_mm2 * (expected_mm**2 / np.maximum(size, 1e-12))[:, None, None]
+    return made
 
 
 def cases_needed(level: float) -> int:

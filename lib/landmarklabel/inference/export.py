@@ -25,7 +25,8 @@ from landmarklabel.inference.model_record import RECORD, read_record
 from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, safe_join, write_json
 from landmarklabel.io.folders import find_images
-from landmarklabel.io.images import Image, read_image, write_image
+from landmarklabel.io.image_array import Image
+from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.networks.build import build_coarse_net, build_fine_net
 from landmarklabel.networks.presets import find_preset
@@ -54,7 +55,8 @@ class BundleNetwork(nn.Module):
         self.refiner = build_fine_net(known, dims, landmarks, scales, presence) if scales else None
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.locator(image)[0].float()
+        made: Tensor = self.locator(image)[0].float()
+        return made
 
 
 class BundleRunner:
@@ -176,7 +178,7 @@ def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
     return difference
 
 
-def _literal(content):
+def _literal(content: Any) -> Any:
     """Metadata with texts in quotes that MONAI would evaluate ($), look up (@) or read from a file (%), like a name."""
     if isinstance(content, dict):
         return {k: _literal(v) for k, v in content.items()}

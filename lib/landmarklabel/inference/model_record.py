@@ -46,7 +46,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LIMITS.model_record_bytes:
             raise ModelError(f"{path}: larger than {LIMITS.model_record_bytes} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{folder}: no trained model here ({RECORD} is missing)") from None
     except (ValueError, RecursionError):

@@ -27,7 +27,7 @@ from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import atomic_write, write_json
-from landmarklabel.io.images import Image
+from landmarklabel.io.image_array import Image
 from landmarklabel.networks.decoding import NetworkOutput, stride_of, voting
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput, decode_log

@@ -75,7 +75,8 @@ def _draw_samples(
     picks = known[np.argsort(-order, axis=1)[:, :d]]
     for row, given in zip(picks, rng.integers(0, min(len(fixed), d) + 1, samples), strict=True):
         row[:given] = rng.permutation(fixed)[:given]
-    return picks[[len(set(row)) == d for row in picks.tolist()]]
+    made: np.ndarray = picks[[len(set(row)) == d for row in picks.tolist()]]
+    return made
 
 
 def _fit_samples(

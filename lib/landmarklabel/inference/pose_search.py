@@ -78,7 +78,7 @@ def predict_in_pose(networks: NetworkRunner, case: Case, pose: Similarity, expec
 
 def predict_upright(networks: NetworkRunner, case: Case, count: int, transform: Similarity | None = None) -> Evidence:
     """The coarse and the fine network once, on the image sampled as ``transform`` moves it."""
-    evidence = networks.coarse_pass(case, transform, count)
+    evidence: Evidence = networks.coarse_pass(case, transform, count)
     for _ in range(networks.crops.rounds if networks.crops is not None and networks.fine_net is not None else 0):
         evidence = networks.refine(case, evidence, transform)
     return evidence

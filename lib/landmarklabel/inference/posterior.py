@@ -105,7 +105,8 @@ def _transformed_covariance(covariance: np.ndarray, matrix: np.ndarray) -> np.nd
     d = len(matrix)
     n = len(covariance) // d
     out = covariance.reshape(n, d, n, d)
-    return np.einsum("ai,minj,bj->manb", matrix, out, matrix, optimize=True).reshape(n * d, n * d)
+    made: np.ndarray = np.einsum("ai,minj,bj->manb", matrix, out, matrix, optimize=True).reshape(n * d, n * d)
+    return made
 
 
 def _variance(expected_pose: PosePrior, d: int) -> np.ndarray:

@@ -95,7 +95,8 @@ class ShapePrior:
     @property
     def known(self) -> np.ndarray:
         """(n,) bool: landmarks that some case has."""
-        return np.isfinite(self.mean_shape.points).all(1)
+        made: np.ndarray = np.isfinite(self.mean_shape.points).all(1)
+        return made
 
     @cached_property
     def groups(self) -> list[np.ndarray]:

@@ -57,7 +57,8 @@ class ShapeFit:
 
     @property
     def _detected(self) -> np.ndarray:
-        return (self.assignment >= Assignment.UNASSIGNED) & np.isfinite(self.first_distance2)
+        made: np.ndarray = (self.assignment >= Assignment.UNASSIGNED) & np.isfinite(self.first_distance2)
+        return made
 
     @property
     def unassigned_fraction(self) -> float:

@@ -57,12 +57,14 @@ class _Known:
     @property
     def without_detection(self) -> np.ndarray:
         """(n,) bool: whatever the networks say of its place does not count."""
-        return self.absent | self.never_labelled
+        made: np.ndarray = self.absent | self.never_labelled
+        return made
 
     @property
     def settled(self) -> np.ndarray:
         """(n,) bool: nothing is expected of the networks."""
-        return self.without_detection | self.by_person
+        made: np.ndarray = self.without_detection | self.by_person
+        return made
 
     def candidates(self, evidence: Evidence | None) -> Candidates | None:
         """Of the landmarks that may be there."""

@@ -63,4 +63,5 @@ def template_landmarks(
 
 def _fractions(geometry: ImageGeometry, landmarks: LandmarkSet) -> np.ndarray:
     low, high = geometry.bounds_mm
-    return (landmarks.positions_mm - low) / (high - low)
+    made: np.ndarray = (landmarks.positions_mm - low) / (high - low)
+    return made

@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from landmarklabel.errors import ImageRejected, LandmarkFileError, StudyError
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.io.images import Image, Limits, write_image
+from landmarklabel.io.image_array import Image
+from landmarklabel.io.images import Limits, write_image
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import coordinate_faults, decode, raise_capped, read_limited, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -161,7 +163,7 @@ def _slices(path: Path) -> Iterator[np.ndarray]:
             yield samples[..., 0] if alike else np.rint(samples @ _LUMINANCE).astype(np.uint8)
 
 
-def _check_end(file, unpacker, name: str) -> None:
+def _check_end(file: BinaryIO, unpacker: Any, name: str) -> None:
     """The compressed data must end whole: its checksum comes last."""
     try:
         unpacker.decompress(unpacker.unconsumed_tail + file.read(64), 64)
@@ -171,7 +173,7 @@ def _check_end(file, unpacker, name: str) -> None:
         raise ImageRejected(name, ["truncated: the compressed data does not end"])
 
 
-def _take(file, unpacker, wanted: int, name: str) -> np.ndarray:
+def _take(file: BinaryIO, unpacker: Any, wanted: int, name: str) -> np.ndarray:
     """The next samples of a stream."""
     data = bytearray()
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 _PIXEL_DATA, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -18,7 +19,7 @@ _CODED = {f"{_SYNTAX}.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)}  # JPEG,
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG's start of a frame, and JPEG-LS's
 
 
-def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int, frames: int = 1) -> None:
+def check_data(path: Path, header: Any, size: tuple[int, int], sample_bytes: int, frames: int = 1) -> None:
     """Raises ValueError where the bytes of a file are not what its header needs.
 
     Args:
@@ -51,12 +52,12 @@ def check_data(path: Path, header, size: tuple[int, int], sample_bytes: int, fra
             raise ValueError(f"the compressed picture is not one of {size[0]} x {size[1]} grey values")
 
 
-def is_coded(header) -> bool:
+def is_coded(header: Any) -> bool:
     """Whether the pixels are compressed."""
     return header.file_meta.TransferSyntaxUID not in _RAW
 
 
-def _check_order(header) -> None:
+def _check_order(header: Any) -> None:
     """Where elements are out of order or of no known type, GDCM and pydicom do not see the same ones."""
     from pydicom.valuerep import STANDARD_VR
 
@@ -69,7 +70,7 @@ def _check_order(header) -> None:
         raise ValueError(f"element {odd[0]} is of no known type")
 
 
-def _check_lengths(elements, end: int) -> None:
+def _check_lengths(elements: Any, end: int) -> None:
     """No element, also inside of sequences, may be longer than what is there."""
     from pydicom.datadict import dictionary_has_tag, dictionary_VR
     from pydicom.dataelem import RawDataElement

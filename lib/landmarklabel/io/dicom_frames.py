@@ -6,6 +6,7 @@ Source: DICOM PS3.3, C.7.6.16 (Multi-frame Functional Groups Module).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Frames:
     decimals: int
 
 
-def read_frames(header, count: int) -> Frames:
+def read_frames(header: Any, count: int) -> Frames:
     """The frames of a pydicom data set. Raises ValueError where they are no volume."""
     each, shared = header.get("PerFrameFunctionalGroupsSequence") or [], header.get("SharedFunctionalGroupsSequence") or [{}]
     if len(each) != count:
@@ -58,6 +59,6 @@ def read_frames(header, count: int) -> Frames:
     return Frames(positions, axes[0].reshape(2, 3), spacing[0][::-1], decimals)
 
 
-def _rescale(frame, shared) -> tuple[str, str]:
+def _rescale(frame: Any, shared: Any) -> tuple[str, str]:
     holder = frame.get("PixelValueTransformationSequence") or shared.get("PixelValueTransformationSequence")
     return (str(holder[0].get("RescaleSlope", "")), str(holder[0].get("RescaleIntercept", ""))) if holder else ("", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def _read_slice(path: Path, faults: list[str]) -> list[Slice]:
         return []
 
 
-def _checked_slice(path: Path, header) -> Slice:
+def _checked_slice(path: Path, header: Any) -> Slice:
     absent = [name for name in ("Rows", "Columns", "BitsAllocated") if header.get(name) is None]
     if absent:
         raise ValueError(f"it has no {', '.join(absent)}: truncated, or no image")
@@ -190,7 +191,7 @@ def _checked_slice(path: Path, header) -> Slice:
     )
 
 
-def _with_syntax(header):
+def _with_syntax(header: Any) -> Any:
     """A data set without a file's preamble says nothing of its syntax: what pydicom found out is written down."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -200,7 +201,7 @@ def _with_syntax(header):
     return header
 
 
-def _loaded_bytes(header, sample_bytes: int) -> int:
+def _loaded_bytes(header: Any, sample_bytes: int) -> int:
     """Bytes of a sample after GDCM's rescaling, at most: it takes the smallest type that holds all values."""
     try:
         slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
@@ -243,6 +244,7 @@ def _stack(slices: list[Slice]) -> Series:
             raise FaultsError("", [f"slices differ in {name}; allowed is one {name} for the whole series"])
     if len({(s.size, s.sample_bytes) for s in slices}) > 1:
         raise FaultsError("", [f"slices differ in size or depth: {sorted({s.size for s in slices})}"])
+    assert first.spacing is not None and first.axes is not None  # as checked of all slices above
     order, geometry = _stacked(
         header.size, first.spacing, first.axes, np.array([s.position for s in slices]), max(s.decimals for s in slices)
     )
@@ -258,7 +260,9 @@ def _volume(only: Slice, frames: Frames, header: Header) -> Series:
     return Series((str(only.path),), header, geometry, order=tuple(order))
 
 
-def _stacked(size, spacing, axes, positions, decimals: int) -> tuple[list[int], ImageGeometry]:
+def _stacked(
+    size: tuple[int, ...], spacing: np.ndarray, axes: np.ndarray, positions: np.ndarray, decimals: int
+) -> tuple[list[int], ImageGeometry]:
     """The order of slices along their normal, and the geometry they make. Raises FaultsError."""
     row, column = (axis / np.linalg.norm(axis) for axis in axes)
     normal = np.cross(row, column)

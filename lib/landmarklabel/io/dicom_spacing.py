@@ -7,6 +7,8 @@ Source: DICOM PS3.3, 10.7 (Basic Pixel Spacing Calibration Macro) and C.8.11 (DX
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _DETECTOR = "ImagerPixelSpacing"
@@ -14,7 +16,7 @@ _PROJECTIONS = ("CR", "DX", "MG", "XA", "RF", "IO", "PX")  # in which the spacin
 _OF_FILMS = "NominalScannedPixelSpacing"
 
 
-def plane_spacing(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def plane_spacing(header: Any) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Spacing (x, y) in mm, None where none is stated, and remarks on where it comes from.
 
     Args:
@@ -38,7 +40,7 @@ def plane_spacing(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
     return None, (f"the file states no spacing of its pixels{where}: distances are in pixels",)
 
 
-def _remarks(header, name: str, values: np.ndarray) -> tuple[str, ...]:
+def _remarks(header: Any, name: str, values: np.ndarray) -> tuple[str, ...]:
     if name == _DETECTOR:
         factor = header.get("EstimatedRadiographicMagnificationFactor")
         magnified = f" by about {float(factor):.4g}" if factor else ""

@@ -24,6 +24,6 @@ class Image:
     pixels: np.ndarray
     unit: str = "mm"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.pixels.shape != self.geometry.size[::-1]:
             raise ImageRejected("image", [f"pixels {self.pixels.shape} do not fit size {self.geometry.size} reversed"])

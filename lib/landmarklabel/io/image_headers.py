@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -133,7 +133,7 @@ def _count_faults(found: int, declared: int, more: str = "") -> list[str]:
     return []
 
 
-def _inflated_length(file: BinaryIO, stored: int, most: int, sink) -> tuple[int, bool]:
+def _inflated_length(file: BinaryIO, stored: int, most: int, sink: Callable[[bytes], None] | None) -> tuple[int, bool]:
     """Bytes that a gzip or zlib stream unpacks to, stopping above ``most``, and whether it ended properly."""
     count, pending, decoder = 0, b"", zlib.decompressobj(47)
     while count <= most:
@@ -158,7 +158,7 @@ def _inflated_length(file: BinaryIO, stored: int, most: int, sink) -> tuple[int,
 # --- shared ------------------------------------------------------------------------------------------------------
 
 
-def spacing_faults(spacing) -> list[str]:
+def spacing_faults(spacing: Sequence[float] | np.ndarray) -> list[str]:
     """What is wrong with the distances of samples along the axes."""
     spacing = np.asarray(spacing, float)
     good = np.isfinite(spacing).all() and (spacing > 0).all()
@@ -184,12 +184,12 @@ def direction_faults(name: str, columns: np.ndarray) -> list[str]:
     return [f"{name} {columns.round(4).tolist()} is singular or sheared: its axes are not at right angles"]
 
 
-def as_text(values) -> str:
+def as_text(values: Sequence[float] | np.ndarray) -> str:
     """Numbers as they may appear in a message."""
     return "[" + ", ".join(f"{v:.6g}" for v in np.ravel(values)) + "]"
 
 
-def listed(names) -> str:
+def listed(names: Iterable[object]) -> str:
     """Names, separated by commas."""
     return ", ".join(map(str, names))
 

@@ -115,7 +115,8 @@ def with_finite_values(pixels: np.ndarray, source: Cleared) -> np.ndarray:
 
     def good(piece: slice) -> np.ndarray:
         finite = np.isfinite(flat[piece])
-        return finite if in_file is None else finite & in_file[piece]
+        made: np.ndarray = finite if in_file is None else finite & in_file[piece]
+        return made
 
     lowest, bad = [], []
     for piece in pieces:

@@ -220,7 +220,9 @@ def _length_faults(line: str) -> list[str]:
     )
 
 
-def _text_size(sizes, dimension, sizes_name: str, dims_name: str) -> tuple[tuple[int, ...] | None, list[str]]:
+def _text_size(
+    sizes: str | None, dimension: str | None, sizes_name: str, dims_name: str
+) -> tuple[tuple[int, ...] | None, list[str]]:
     values, dims = _integers(sizes or ""), _integers(dimension or "")
     if not dims or len(dims) != 1 or dims[0] not in (2, 3):
         return None, [f"{dims_name} {dimension!r}; allowed are 2 and 3 dimensions"]

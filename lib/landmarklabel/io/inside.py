@@ -49,7 +49,8 @@ def outside_mm(positions_mm: np.ndarray, image: ImageGeometry) -> np.ndarray:
     index = image.world_to_index(positions_mm)
     over = np.maximum(np.maximum(-0.5 - index, index - (np.array(image.size) - 0.5)), 0)
     over[over < 1e-6] = 0
-    return np.linalg.norm(over * image.spacing, axis=-1)
+    made: np.ndarray = np.linalg.norm(over * image.spacing, axis=-1)
+    return made
 
 
 def _hint(positions_mm: np.ndarray, image: ImageGeometry) -> str:

@@ -134,7 +134,8 @@ def _markup_with_points(document: object, what: str, faults: list[str]) -> dict:
         faults.append(f"{len(holders)} markups lists hold points; save the one with the landmarks in its own file")
     if not holders:
         raise LandmarkFileError(what, [*faults, "no control points in the file"])
-    return holders[0]
+    made: dict = holders[0]
+    return made
 
 
 def _flip_to_lps(markup: dict, faults: list[str]) -> float:
@@ -334,7 +335,8 @@ def _rows(landmarks: LandmarkSet, plane: SlicePlane | None = None) -> list[tuple
 
 def _lifted(position_mm: np.ndarray, plane: SlicePlane | None) -> list[float]:
     if plane is not None and len(position_mm) == 2:
-        return plane.lift(position_mm).tolist()
+        made: list[float] = plane.lift(position_mm).tolist()
+        return made
     return [*position_mm.tolist(), 0.0][:3]
 
 

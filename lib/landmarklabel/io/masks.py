@@ -15,7 +15,8 @@ import numpy as np
 from landmarklabel.errors import ImageRejected, LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import image_suffix
-from landmarklabel.io.images import Image, read_image
+from landmarklabel.io.image_array import Image
+from landmarklabel.io.images import read_image
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import raise_capped, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status

@@ -53,7 +53,8 @@ def free_bytes() -> int:
         usage = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
         used = int((group / "memory.current").read_text(encoding="utf-8")) - int(usage.get("inactive_file", 0))
         free = min(free, int((group / "memory.max").read_text(encoding="utf-8")) - used)
-    return max(free, 0)
+    made: int = max(free, 0)
+    return made
 
 
 def memory_faults(header: Header, kind: str, max_share: float) -> list[str]:

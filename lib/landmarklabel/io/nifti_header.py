@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -119,7 +120,7 @@ def _size(dim: tuple[int, ...]) -> tuple[tuple[int, ...] | None, list[str]]:
     return sizes[:count], []
 
 
-def _geometry_faults(field, size: tuple[int, ...], remarks: list[str]) -> list[str]:
+def _geometry_faults(field: Callable[[str], tuple], size: tuple[int, ...], remarks: list[str]) -> list[str]:
     """What is wrong with the two transforms; ``remarks`` gets what a person should know of them."""
     faults, dims = [], len(size)
     pixdim, quaternion = np.array(field("pixdim"), float), np.array(field("quaternion"), float)

@@ -13,7 +13,7 @@ from landmarklabel.io.limits import LIMITS
 
 if TYPE_CHECKING:
     from landmarklabel.geometry import ImageGeometry
-    from landmarklabel.io.images import Image
+    from landmarklabel.io.image_array import Image
 
 _VERSION = "landmarklabel pixels 1"  # part of what is hashed: a hash of other rules never equals one of these
 _TYPES = ("u1", "<i2", "<i4", "<i8", "<u8")

@@ -68,7 +68,7 @@ class PredictionFolder:
     def __enter__(self) -> PredictionFolder:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         self._lock.release()
 

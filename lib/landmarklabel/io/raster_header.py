@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ _TIFF = _Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"", ("TiffImage
 _KINDS = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".bmp": _BMP, ".tif": _TIFF, ".tiff": _TIFF}
 
 
-def _open(path: Path):
+def _open(path: Path) -> Any:
     """A Pillow image whose pixels are not decoded."""
     import importlib
 
@@ -90,7 +91,7 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
     ), faults
 
 
-def _turn(picture, kind: _Kind) -> int:
+def _turn(picture: Any, kind: _Kind) -> int:
     """The EXIF orientation, without decoding pixels, which Pillow's own ``getexif`` does for a PNG."""
     from PIL.Image import Exif
 
@@ -101,7 +102,7 @@ def _turn(picture, kind: _Kind) -> int:
     return int(exif.get(_ORIENTATION) or 1)
 
 
-def _grey_faults(picture) -> list[str]:
+def _grey_faults(picture: Any) -> list[str]:
     """Grey values of a TIFF file that Pillow would change. Source: TIFF 6.0, tags 262, 258 and 339."""
     tags = picture.tag_v2
     inverted, bits, kind = tags.get(262) == 0, (tags.get(258) or (1,))[0], (tags.get(339) or (1,))[0]

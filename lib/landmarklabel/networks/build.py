@@ -31,7 +31,8 @@ def build_coarse_net(preset: Preset, dims: int, landmarks: int) -> nn.Module:
     if network == "noothout2020":
         return NoothoutGlobal(dims, landmarks)
     if ":" in network and network in {preset.network for preset in presets()}:  # a plugin's, never one that only a file names
-        return EntryPoint(network, network, "").load()(dims, landmarks)
+        made: nn.Module = EntryPoint(network, network, "").load()(dims, landmarks)
+        return made
     raise ValueError(f"no network called {network!r}")
 
 

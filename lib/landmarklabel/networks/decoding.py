@@ -88,11 +88,15 @@ def _without(
     near = ((places - index[:, :, None]).square().sum(-1) <= (min_distance * cell) ** 2).reshape(maps.shape)
     if isinstance(output, SCNOutput):
         kept = maps.masked_fill(near, float(maps.min()))
-        total = lambda x: (x.float() - x.min()).flatten(2).sum(-1).clamp_min(1e-12)  # noqa: E731
-        return output._replace(heatmaps=kept), total(kept) / total(maps)
+        return output._replace(heatmaps=kept), _total(kept) / _total(maps)
     kept = maps.float().masked_fill(near, -1e4)
     share = torch.exp(torch.logsumexp(kept.flatten(2), -1) - torch.logsumexp(maps.float().flatten(2), -1))
     return output._replace(logits=kept), share
+
+
+def _total(maps: Tensor) -> Tensor:
+    """(b, n) sum of every map over its smallest value in the batch, never zero."""
+    return (maps.float() - maps.min()).flatten(2).sum(-1).clamp_min(1e-12)
 
 
 def decode_crops(network: nn.Module, output: MapsOutput | VotesOutput, temperature: float) -> DecodedLandmarks:

@@ -43,7 +43,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(self.drop(F.silu(self.norm2(y))))
+        made: Tensor = x + self.conv2(self.drop(F.silu(self.norm2(y))))
+        return made
 
 
 class UNet(nn.Module):
@@ -95,7 +96,8 @@ class UNet(nn.Module):
     @property
     def multiple(self) -> int:
         """Input sizes must be multiples of this."""
-        return self.stem_step * 2 ** len(self.shrink)
+        made: int = self.stem_step * 2 ** len(self.shrink)
+        return made
 
 
 class DefaultSCN(nn.Module):

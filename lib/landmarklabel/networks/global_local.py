@@ -59,7 +59,8 @@ class ResidualPair(nn.Module):
         self.shortcut = nn.Identity() if inside == outside else conv(inside, outside, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x) + self.shortcut(x)
+        made: Tensor = self.body(x) + self.shortcut(x)
+        return made
 
 
 class MeanPool2(nn.Module):
@@ -99,7 +100,8 @@ class NoothoutGlobal(nn.Module):
 
     @property
     def multiple(self) -> int:
-        return self.cell
+        made: int = self.cell
+        return made
 
     def forward(self, x: Tensor) -> VotesOutput:
         features = self.body(x)
@@ -201,14 +203,16 @@ class VotingNet(nn.Module):
 
     def encode(self, displacement: Tensor) -> Tensor:
         """Displacements in units of a cell."""
-        return displacement / self.cell
+        made: Tensor = displacement / self.cell
+        return made
 
     def decode(self, value: Tensor) -> Tensor:
         """Inverse of ``encode``."""
-        return value * self.cell
+        made: Tensor = value * self.cell
+        return made
 
 
-def cell_centres(shape: tuple[int, ...], cell: int, device=None) -> Tensor:
+def cell_centres(shape: tuple[int, ...], cell: int, device: torch.device | None = None) -> Tensor:
     """(*shape, d) positions of the cells' centres in input samples, array order."""
     axes = [torch.arange(s, device=device, dtype=torch.float32) * cell + (cell - 1) / 2 for s in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)

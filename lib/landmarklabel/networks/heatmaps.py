@@ -154,4 +154,5 @@ def _without_window(moment: Tensor, window: float) -> Tensor:
     values, vectors = torch.linalg.eigh(moment.double())
     values = values.clamp_min(1e-4)
     inverse = (1 / values - 1 / window**2).clamp_min(1e-2)
-    return (vectors @ torch.diag_embed(1 / inverse) @ vectors.transpose(-1, -2)).to(moment.dtype)
+    made: Tensor = (vectors @ torch.diag_embed(1 / inverse) @ vectors.transpose(-1, -2)).to(moment.dtype)
+    return made

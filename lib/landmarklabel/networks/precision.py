@@ -8,7 +8,8 @@ import torch
 def bf16_pays(device: torch.device) -> bool:
     """Whether bf16 arithmetic is faster than fp32 on a device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        made: bool = torch.cuda.is_bf16_supported()
+        return made
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     # Without these instructions torch emulates bf16, and a convolution takes 4 times as long as in fp32.
     return any(known.get(key) for key in ("avx512_bf16", "amx_bf16"))

@@ -53,7 +53,8 @@ def percentile_window(pixels: np.ndarray, low: float = 5.0, high: float = 95.0) 
     if bottom == top:
         bottom, top = pixels.min(), pixels.max()
     span = top - bottom if top > bottom else np.inf
-    return (2 * ((pixels - (bottom + top) / 2) / span)).astype(np.float32)
+    made: np.ndarray = (2 * ((pixels - (bottom + top) / 2) / span)).astype(np.float32)
+    return made
 
 
 def outline(pixels: np.ndarray) -> np.ndarray:
@@ -63,7 +64,8 @@ def outline(pixels: np.ndarray) -> np.ndarray:
         return bright
     parts, _ = ndimage.label(bright)
     sizes = np.bincount(parts.ravel())[1:]
-    return ndimage.binary_fill_holes(parts == 1 + sizes.argmax())
+    made: np.ndarray = ndimage.binary_fill_holes(parts == 1 + sizes.argmax())
+    return made
 
 
 def otsu_threshold(pixels: np.ndarray, bins: int = 256) -> float:

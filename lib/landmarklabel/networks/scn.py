@@ -301,7 +301,8 @@ class LocalPyramid(nn.Module):
         expanded = skips.pop()
         while skips:
             expanded = skips.pop() + self.upsample(expanded)
-        return self.head(expanded)
+        made: Tensor = self.head(expanded)
+        return made
 
 
 def conv_stack(

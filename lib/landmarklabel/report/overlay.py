@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from landmarklabel.data.cases import Case, sample_linear
 from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
-from landmarklabel.io.images import Image
+from landmarklabel.io.image_array import Image
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.metrics import point_errors_mm
 from landmarklabel.report.configuration import CONFIG

@@ -21,9 +21,9 @@ from landmarklabel.errors import (
     StudyError,
     UsageError,
 )
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, safe_join
+from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write, check_id, safe_join
 from landmarklabel.io.inside import check_inside
-from landmarklabel.io.markups import FCSV_SUFFIX, dump_markups, parse_fcsv, parse_markups
+from landmarklabel.io.markups import dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.services.callers import REVIEWER, caller
 from landmarklabel.services.descriptions import describe

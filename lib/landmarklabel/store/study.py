@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from landmarklabel.errors import Gone, ImageRejected, NotFound, StudyError, TaskMismatch
-from landmarklabel.io.images import Image, read_image
+from landmarklabel.io.image_array import Image
+from landmarklabel.io.images import read_image
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash

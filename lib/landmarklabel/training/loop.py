@@ -137,7 +137,7 @@ class _Batches:
     def __enter__(self) -> _Batches:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.pool:
             self.pool.shutdown(cancel_futures=True)
 
@@ -185,7 +185,8 @@ def _optimizer(module: nn.Module, o: Optimization) -> torch.optim.Optimizer:
     if o.optimizer == "nesterov":
         return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=True)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer]
-    return kind(groups, lr=o.lr, betas=o.betas)
+    made: torch.optim.Optimizer = kind(groups, lr=o.lr, betas=o.betas)
+    return made
 
 
 class _State:

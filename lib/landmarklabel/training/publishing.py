@@ -184,12 +184,14 @@ class ModelRegistry:
         model.rename(self._version(number))
         sync_to_disk(self._version(number).parent)
         self._point(record, number, "published", decision.reason)
-        return number
+        made: int = number
+        return made
 
     def _keep(self, decision: Decision) -> int:
         record = self.record()
         self._point(record, record["version"], "kept", decision.reason)
-        return record["version"]
+        made: int = record["version"]
+        return made
 
     def roll_back(self, number: int | None = None) -> int:
         """Make an earlier version live again (the previous one by default). Raises NotFound."""
