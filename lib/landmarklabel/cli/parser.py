@@ -221,7 +221,7 @@ def _list_models(verb: argparse.ArgumentParser) -> None:
         verb.epilog = f"models:\n{models}"
         return plain()
 
-    verb.format_help = format_help  # type: ignore[method-assign]
+    verb.format_help = format_help  # type: ignore[method-assign]  # of this parser only
 
 
 def _predict(verbs: Verbs) -> None:

@@ -9,7 +9,7 @@ import sys
 NOTICE = logging.INFO + 5  # what an operator reads, also where MONAI Label's own INFO is silenced
 
 
-class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the stubs only, until Python 3.13
     """To stderr as it is now: MONAI Label replaces it in its background tasks, whose lines end in the server's log."""
 
     def __init__(self) -> None:
