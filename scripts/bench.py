@@ -29,6 +29,7 @@ from landmarklabel.data.batches import whole_image_batch
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import big_phantom, draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
 from landmarklabel.io.files import write_json
@@ -90,7 +91,7 @@ def medians(runs: int, **functions: Callable[[], object]) -> dict[str, float]:
 def _model(key: str, hands: list[Case]) -> Localizer:
     task = hands[0].landmarks.task
     preset = find_preset(key, task.dims)
-    model = untrained_model(task, preset, hands, None, None, SamplingConfig())
+    model = untrained_model(task, preset, hands, None, None, SamplingConfig(), InferenceConfig())
     networks = model.networks
     if preset.refine:
         networks.crops = plan_crops(preset, networks.grid, hands, CropConfig())

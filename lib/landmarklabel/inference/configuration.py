@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from landmarklabel.configuration import Configuration, number, numbers
+from landmarklabel.data.mean_shape import MeanShapeConfig
+from landmarklabel.data.mirror import MirrorConfig
 from landmarklabel.data.procrustes import RobustFitConfig
 
 PoseSd = tuple[float, float, float]
@@ -46,6 +48,8 @@ class ShapeModelConfig(Configuration):
     max_misfit: float = number(4.0, 0)  # mean squared standardized distance of clicked points, likewise
     plausible_unassigned: float = number(0.12, 0, 1)  # at most, for a fit so good that no other orientation is tried
     plausible_misfit: float = number(2.0, 0)  # likewise
+    mean_shape: MeanShapeConfig = field(default_factory=MeanShapeConfig)
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,10 @@ class Localizer:
                 self.networks, self.prior, case, evidence, shape_fit, lambda found: self._fit(found, geometry)
             )
         if self.needs_second_pass(evidence, geometry, shape_fit):
-            evidence = self.second_pass(case, evidence, shape_fit)
-            shape_fit = self._fit(evidence, geometry)
+            found = self.second_pass(case, evidence, shape_fit)
+            again = self._fit(found, geometry)
+            if again.cost <= shape_fit.cost:
+                evidence, shape_fit = found, again
         return evidence, shape_fit
 
     def needs_second_pass(self, evidence: Evidence, geometry: ImageGeometry, shape_fit: ShapeFit | None) -> bool:
@@ -142,7 +144,10 @@ class Localizer:
         return unassigned or self._in_unseen_orientation(evidence, geometry, shape_fit)
 
     def second_pass(self, case: Case, evidence: Evidence, shape_fit: ShapeFit) -> Evidence:
-        """Look again, where the shape fit or a person's points show that the first pass looked at the wrong place or pose."""
+        """Look again, where the shape fit or a person's points show that the first pass looked at the wrong place or pose.
+
+        What it finds is taken where the shape fits it no worse than what was known before.
+        """
         if self.prior is not None and self._in_unseen_orientation(evidence, case.image.geometry, shape_fit):
             expected_pose = self.prior.pose_distribution.in_image(case.image.geometry)
             return predict_in_pose(self.networks, case, shape_fit.posterior.pose, expected_pose)
@@ -162,8 +167,9 @@ class Localizer:
             return evidence, suggestion
         found = self.second_pass(case, evidence, suggestion.shape_fit)
         again = self.suggest(found, case.image.geometry, fixed, absent, before=suggestion.shape_fit)
-        worse = again.shape_fit is None or again.shape_fit.cost > suggestion.shape_fit.cost
-        return (evidence, suggestion) if worse else (found, again)
+        if again.shape_fit is not None and again.shape_fit.cost <= suggestion.shape_fit.cost:
+            return found, again
+        return evidence, suggestion
 
     def _fit(self, evidence: Evidence, geometry: ImageGeometry) -> ShapeFit:
         if self.prior is None:

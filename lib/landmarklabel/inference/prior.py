@@ -133,7 +133,7 @@ def learn_prior(
     """
     config = config or ShapeModelConfig()
     sets = [s for _, s in labelled]
-    shape = learn_mean_shape(sets) if sets else None
+    shape = learn_mean_shape(sets, config.mean_shape) if sets else None
     if shape is None or not shape.usable:
         return None
     poses, rows = [], []
@@ -142,7 +142,7 @@ def learn_prior(
             poses.append((geometry, aligned[0]))
             rows.append(aligned[1])
     deviations = np.stack(rows)
-    mirror = find_mirror(shape.points, sets[0].task)
+    mirror = find_mirror(shape.points, sets[0].task, config.mirror)
     if mirror is not None:
         deviations = np.concatenate([deviations, _mirrored(deviations, mirror)])
     covariance = _covariance(shape, deviations, len(poses), config)

@@ -19,6 +19,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
+from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model import save_model
 from landmarklabel.inference.prior import learn_prior
@@ -107,8 +108,9 @@ def fit(
     if not usable:
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
     torch.manual_seed(config.seed)
-    mean_shape = arbitrarily_oriented_shape(preset, usable)
-    model = untrained_model(task, preset, usable, config.start_from, mean_shape, config.training.sampling)
+    inference = InferenceConfig()
+    mean_shape = arbitrarily_oriented_shape(preset, usable, inference.shape.mean_shape)
+    model = untrained_model(task, preset, usable, config.start_from, mean_shape, config.training.sampling, inference)
     model.networks.device = config.device
     shapes = [(c.image.geometry, c.landmarks) for c in usable if c.landmarks is not None]
     model.prior, model.never_labelled = learn_prior(shapes, model.config.shape), never_labelled(task, usable)
@@ -144,7 +146,7 @@ def _prepared(model: Localizer, cases: Sequence[Case], config: FitConfig) -> lis
     prepared = [model.case(c.image_id, c.image, c.landmarks) for c in cases]
     prepared += [c for c in prepared if c.image_id in config.oversampled_ids]
     if model.mean_shape is not None:
-        mirror = find_mirror(model.mean_shape.points, model.task)
+        mirror = find_mirror(model.mean_shape.points, model.task, model.config.shape.mirror)
         prepared = [replace(c, mirror=mirror) for c in prepared]
     if (prior := model.prior) is not None:
         prepared = [replace(c, implied_absent_mm=implied_absent_positions(prior, c)) for c in prepared]

@@ -9,7 +9,7 @@ import numpy as np
 
 from landmarklabel.data.batches import CropPlan, GridPlan, Presence, landmark_state, plan_grid, with_field
 from landmarklabel.data.cases import Case
-from landmarklabel.data.mean_shape import MeanShape, learn_mean_shape
+from landmarklabel.data.mean_shape import MeanShape, MeanShapeConfig, learn_mean_shape
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
@@ -39,11 +39,11 @@ def implied_absent_positions(prior: ShapePrior, case: Case) -> np.ndarray | None
     return fit_shape_to_candidates(prior, prior.pose_distribution.in_image(case.image.geometry), None, given).positions_mm
 
 
-def arbitrarily_oriented_shape(preset: Preset, cases: Sequence[Case]) -> MeanShape | None:
+def arbitrarily_oriented_shape(preset: Preset, cases: Sequence[Case], config: MeanShapeConfig) -> MeanShape | None:
     """The study's mean shape if its cases come in any orientation and the preset can use it."""
     if preset.refine is None or preset.refine.network != "shared":
         return None
-    shape = learn_mean_shape([c.landmarks for c in cases if c.landmarks is not None])
+    shape = learn_mean_shape([c.landmarks for c in cases if c.landmarks is not None], config)
     return shape if shape.arbitrary_orientation and shape.usable else None
 
 
@@ -54,6 +54,7 @@ def untrained_model(
     start: Localizer | None,
     mean_shape: MeanShape | None,
     config: SamplingConfig,
+    inference: InferenceConfig,
 ) -> Localizer:
     """A model on the CPU with a fresh coarse network, or that of ``start``, and no fine one yet. Raises UsageError."""
     d = task.dims
@@ -61,7 +62,7 @@ def untrained_model(
         raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
     wanted = preset.grid_size[d] if mean_shape is None else preset.grid_size_any_orientation[d]
     networks = NetworkRunner(
-        preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=InferenceConfig()
+        preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=inference
     )
     model = Localizer(task, networks, mean_shape=mean_shape)
     if preset.match_histogram:
