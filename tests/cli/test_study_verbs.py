@@ -146,6 +146,14 @@ def test_publish_makes_a_model_answer_and_says_what_the_gate_would_say(material,
     assert "model version 1 published" in {c.what for c in Study(study, material.task).revisions.changes("scn")}
 
 
+def test_an_earlier_version_is_published_again(material, study, model):
+    for _ in range(2):
+        ok("publish", model, study)
+    earlier = study / ".landmarklabel" / "models" / "scn" / "versions" / "0001"
+    assert ok("publish", earlier, study).out.startswith("published in S as scn version 3, by hand; ")
+    assert ModelRegistry(study / ".landmarklabel" / "models" / "scn").versions() == [1, 2, 3]
+
+
 def test_training_offers_its_model_and_leaves_the_study_alone_where_asked(study, tmp_path):
     words = ("train", study, "--model", "scn:single", "--steps", 2)
     assert "--no-publish without --out would keep nothing" in run(*words, "--no-publish").error_line

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from landmarklabel.errors import LandmarkFileError, UsageError
-from landmarklabel.io.tables import read_ids, read_table, table_text, write_predictions
+from landmarklabel.io.tables import predictions_text, read_ids, read_table, table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 TASK = LandmarkTask("pair", ("tip", "base"), 2)
@@ -138,7 +138,7 @@ def test_predictions_table(tmp_path):
     landmarks = LandmarkSet(
         TASK, np.array([[1 / 3, 2], [np.nan, np.nan]]), (Status.PREDICTED, Status.ABSENT), np.array([0.5, np.nan])
     )
-    write_predictions(path, {"b": landmarks, "a": LandmarkSet.empty(TASK)})
+    path.write_text(predictions_text({"b": landmarks, "a": LandmarkSet.empty(TASK)}), encoding="utf-8")
     with path.open(newline="") as file:
         b, a = csv.DictReader(file)
     assert (b["id"], b["tip_x"], b["tip_y"], b["tip_status"]) == ("b", "0.333", "2.0", "predicted")
@@ -155,8 +155,8 @@ def test_names_that_a_spreadsheet_would_run_are_text_and_come_back_the_same(tmp_
     task = LandmarkTask("evil", EVIL, 2)
     positions = np.arange(2.0 * len(EVIL)).reshape(-1, 2) - 1.5
     landmarks = LandmarkSet.of_positions(task, positions)
-    write_predictions(tmp_path / "a.csv", {"a": landmarks})
-    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    text = predictions_text({"a": landmarks})
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     for delimiter in ",;\t":  # of a spreadsheet here, in many other countries, and one that was pasted into
         for row in csv.reader(io.StringIO(text), delimiter=delimiter):
             for cell in row:
@@ -181,14 +181,12 @@ def test_no_other_code_writes_tables():
     assert writing == {"tables.py", "markups.py"}  # markups: .fcsv, which Slicer reads and whose labels must stay as they are
 
 
-def test_predictions_of_nothing_and_of_two_tasks(tmp_path):
-    write_predictions(tmp_path / "empty.csv", {})
-    assert (tmp_path / "empty.csv").read_text(encoding="utf-8") == "id\n"
+def test_predictions_of_nothing_and_of_two_tasks():
+    assert predictions_text({}) == "id\n"
     with pytest.raises(UsageError, match="different tasks"):
-        write_predictions(tmp_path / "x.csv", {"a": LandmarkSet.empty(TASK), "b": LandmarkSet.empty(SOLID)})
+        predictions_text({"a": LandmarkSet.empty(TASK), "b": LandmarkSet.empty(SOLID)})
     with pytest.raises(UsageError, match="image id '../a' is not allowed"):
-        write_predictions(tmp_path / "x.csv", {"../a": LandmarkSet.empty(TASK)})
-    assert not (tmp_path / "x.csv").exists()
+        predictions_text({"../a": LandmarkSet.empty(TASK)})
 
 
 def test_ids(tmp_path):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from landmarklabel.errors import UsageError
-from landmarklabel.networks.preprocess import match_to_reference, otsu_threshold, outline, percentile_window
+from landmarklabel.networks.preprocess import match_to_reference, otsu_threshold, outline
 
 
 def hand(seed=0, shape=(60, 50), level=150.0, spread=10.0):
@@ -71,23 +70,3 @@ def test_an_image_without_an_object_stays_as_it_is():
     np.testing.assert_array_equal(match_to_reference(flat, hand()[0]), flat.astype(np.float32))
     image = hand()[0]
     np.testing.assert_array_equal(match_to_reference(image, flat), image.astype(np.float32))
-
-
-def test_the_percentile_window_maps_its_ends_to_one_and_does_not_clamp():
-    window = percentile_window(np.arange(101.0).reshape(1, 101), 5, 95)
-    assert window.dtype == np.float32
-    np.testing.assert_allclose(window[0, [5, 50, 95]], [-1, 0, 1], atol=1e-6)
-    np.testing.assert_allclose(window[0, [0, 100]], [-100 / 90, 100 / 90], rtol=1e-6)
-
-
-def test_the_percentile_window_of_flat_images_is_finite():
-    np.testing.assert_array_equal(percentile_window(np.full((8, 8), 3)), 0)
-    mostly_flat = np.zeros((10, 100))
-    mostly_flat[0, 0] = 4
-    np.testing.assert_allclose([percentile_window(mostly_flat).min(), percentile_window(mostly_flat).max()], [-1, 1])
-
-
-@pytest.mark.parametrize(("low", "high"), [(95, 5), (50, 50), (-1, 50), (5, 101), (float("nan"), 50)])
-def test_percentiles_out_of_order_are_refused(low, high):
-    with pytest.raises(UsageError, match="0 <= low < high <= 100"):
-        percentile_window(np.zeros((4, 4)), low, high)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import NotFound, StudyError
+from landmarklabel.errors import StudyError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
@@ -98,25 +98,21 @@ def finish(registry, content):
 
 def test_an_empty_registry(registry):
     assert registry.live() is None and registry.versions() == [] and registry.record() == {"version": 0, "history": []}
-    with pytest.raises(NotFound, match=r"no version 0 to go back to; stored: \[\]"):
-        registry.roll_back()
     assert not registry.is_training()
 
 
-def test_publish_keep_and_roll_back(registry):
+def test_publish_keep_and_go_back(registry):
     finish(registry, "one")
     assert registry.finalize_candidate(BETTER) == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
     finish(registry, "two")
     assert registry.finalize_candidate(WORSE) == 1 and not registry.candidate.exists() and registry.versions() == [1]
     finish(registry, "three")
     assert registry.finalize_candidate(BETTER) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
-    assert registry.roll_back() == 1 and (registry.live() / "model.json").read_text(encoding="utf-8") == "one"
-    assert registry.roll_back(2) == 2 and (registry.live() / "model.json").read_text(encoding="utf-8") == "three"
-    with pytest.raises(NotFound, match=r"no version 7 to go back to; stored: \[1, 2\]"):
-        registry.roll_back(7)
+    assert registry.publish_copy(registry.folder / "versions" / "0001", BETTER) == 3  # an earlier one, as a new version
+    assert (registry.live() / "model.json").read_text(encoding="utf-8") == "one" and registry.versions() == [1, 2, 3]
     history = registry.record()["history"]
     assert [(h["version"], h["what"]) for h in history] == [
-        (1, "published"), (1, "kept"), (2, "published"), (1, "rolled back"), (2, "rolled back")
+        (1, "published"), (1, "kept"), (2, "published"), (3, "published")
     ]  # fmt: skip
     assert history[1]["reason"] == "worse"
 
@@ -125,7 +121,7 @@ def test_a_new_version_never_takes_the_number_of_an_old_one(registry):
     for content in ("one", "two"):
         finish(registry, content)
         registry.finalize_candidate(BETTER)
-    registry.roll_back(1)
+    registry.pointer.unlink()
     finish(registry, "three")
     assert registry.finalize_candidate(BETTER) == 3 and registry.versions() == [1, 2, 3]
     assert (registry.folder / "versions" / "0002" / "model.json").read_text(encoding="utf-8") == "two"
@@ -156,7 +152,7 @@ def test_a_damaged_pointer_is_refused_by_text(registry, text):
     finish(registry, "one")
     registry.finalize_candidate(BETTER)
     registry.pointer.write_bytes(text.encode("latin-1"))
-    for read in (registry.live, registry.record, registry.roll_back):
+    for read in (registry.live, registry.record):
         with pytest.raises(StudyError, match=r"live\.json: damaged; delete it to start over, the versions stay"):
             read()
 

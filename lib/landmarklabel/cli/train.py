@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.errors import LandmarkLabelError, StudyError, UsageError
+from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import find_preset
@@ -73,25 +73,11 @@ def _check(args: argparse.Namespace) -> None:
 
 def publish(args: argparse.Namespace) -> None:
     """Make a trained model the one that answers in a study, whatever the gate would say; says what it would."""
-    from landmarklabel.inference.model import load_model
-    from landmarklabel.inference.model_record import read_record
-    from landmarklabel.services.trainings import compare_with_live, gather, live_model, record_published, trained_on
-    from landmarklabel.training.publishing import Decision, ModelRegistry
+    from landmarklabel.services.trainings import publish_by_hand
 
-    record = read_record(args.model)
     study = open_study(args.study, resolve_study_task(args.task, args.study, url=args.store), args.store)
-    model = load_model(args.model, study.task)
-    registry = ModelRegistry(study.models_dir / model.preset.served_as)
-    with registry.training_lock():
-        try:
-            said = compare_with_live(
-                study, gather(study), record, model, live_model(study, registry), trained_on(registry)
-            ).reason
-        except LandmarkLabelError as error:
-            said = f"not measured: {error}"
-        version = registry.publish_copy(Path(args.model), Decision(True, f"published by hand; {said}"))
-        record_published(study, registry, version)
-    print(f"published in {study.folder.name} as {registry.folder.name} version {version}, by hand; {said}")
+    name, version, reason = publish_by_hand(study, Path(args.model))
+    print(f"published in {study.folder.name} as {name} version {version}, by hand; {reason}")
     study.close()
 
 

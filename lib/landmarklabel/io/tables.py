@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.errors import LandmarkFileError, UsageError
-from landmarklabel.io.files import atomic_write, check_id, image_id_of
+from landmarklabel.io.files import check_id, image_id_of
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
@@ -319,11 +319,6 @@ def _rounded(landmarks: LandmarkSet) -> Iterator[tuple[list[float], str, float]]
     for position, status, error in known:
         digits = max(3, 2 - math.floor(math.log10(error))) if math.isfinite(error) and error > 0 else 3
         yield [round(x, digits) for x in position], status.value, round(error, digits)
-
-
-def write_predictions(path: str | Path, rows: Mapping[str, LandmarkSet]) -> None:
-    """Write predictions.csv atomically; content and errors as of ``predictions_text``."""
-    atomic_write(path, predictions_text(rows))
 
 
 def read_ids(path: str | Path) -> list[str]:

@@ -33,7 +33,6 @@ class FineNet(nn.Module):
         stem: int = 2,
         blocks: int = 1,
         dropout: float = 0.1,
-        embedding: int = 32,
         presence: bool = False,
     ):
         super().__init__()

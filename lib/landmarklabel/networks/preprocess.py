@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from landmarklabel.errors import UsageError
-
 
 def match_to_reference(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Give the object in ``pixels`` the histogram of the object in ``reference``; the background stays as it is.
@@ -27,34 +25,6 @@ def match_to_reference(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     if inside.any() and target.any():
         matched[inside] = _match(np.asarray(pixels)[inside], np.asarray(reference)[target])
     return matched
-
-
-def percentile_window(pixels: np.ndarray, low: float = 5.0, high: float = 95.0) -> np.ndarray:
-    """Map the low and high percentile to -1 and 1 linearly; values beyond them go beyond, nothing is clamped.
-
-    Where both percentiles are the same value, the whole range is used; a constant image becomes zeros.
-
-    Args:
-        pixels: image of any dimension and unit.
-        low, high: percentiles, 0 <= low < high <= 100.
-
-    Returns:
-        float32, shape of ``pixels``.
-
-    Raises:
-        UsageError: percentiles out of order or range.
-
-    Source: Payer 2016, implementation (hand radiographs: 5th and 95th percentile to [-1, 1]).
-    """
-    if not 0 <= low < high <= 100:
-        raise UsageError(f"percentiles {low:g} and {high:g} are no window; they need 0 <= low < high <= 100")
-    pixels = np.asarray(pixels, dtype=np.float64)
-    bottom, top = np.percentile(pixels, [low, high])
-    if bottom == top:
-        bottom, top = pixels.min(), pixels.max()
-    span = top - bottom if top > bottom else np.inf
-    made: np.ndarray = (2 * ((pixels - (bottom + top) / 2) / span)).astype(np.float32)
-    return made
 
 
 def outline(pixels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
-from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, record_published, trained_on
+from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, publish_if_accepted, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
 from landmarklabel.training.loop import Progress
@@ -72,9 +72,7 @@ def train_and_offer(
         remarks = (few,) if few else ()
         if not publish:
             return Offered(done.model, done.metrics, folder, remarks=remarks)
-        version = registry.finalize_candidate(done.decision) if place is None else registry.publish_copy(place, done.decision)
-        if done.decision.publish:
-            record_published(study, registry, version)
+        version = publish_if_accepted(study, registry, done.decision, place)
     return Offered(
         done.model,
         done.metrics,

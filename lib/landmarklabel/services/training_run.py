@@ -25,7 +25,15 @@ from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.presets import Preset
 from landmarklabel.services.configuration import TrainingServiceConfig
 from landmarklabel.services.pool_monitor import PoolMonitor
-from landmarklabel.services.trainings import Material, Trained, fit_and_decide, gather, live_model, record_published, trained_on
+from landmarklabel.services.trainings import (
+    Material,
+    Trained,
+    fit_and_decide,
+    gather,
+    live_model,
+    publish_if_accepted,
+    trained_on,
+)
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
 from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
@@ -93,9 +101,7 @@ class TrainingRun:
             config.ends_at = begun + 60 * config.budget.minutes
         report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
         done = self._fit(config, material, live, report)
-        version = self.registry.finalize_candidate(done.decision)
-        if done.decision.publish:
-            record_published(self.study, self.registry, version)
+        version = publish_if_accepted(self.study, self.registry, done.decision)
         return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:

@@ -192,12 +192,44 @@ def trained_on(registry: ModelRegistry) -> frozenset[str]:
     return frozenset()
 
 
-def record_published(study: Study, registry: ModelRegistry, version: int) -> None:
-    """A line of the audit trail for a model that went live."""
-    if (live := registry.live()) is None:
-        raise ValueError(f"no model of {registry.folder.name} is live, so none can be recorded as published")
-    weights = read_record(live)["weights_sha256"]
-    study.revisions.record(f"model version {version} published", registry.folder.name, after=weights)
+def publish_if_accepted(study: Study, registry: ModelRegistry, decision: Decision, model: Path | None = None) -> int:
+    """Publish or drop a model as ``decision`` says; the audit trail gets a line for one that goes live.
+
+    Args:
+        study: whose.
+        registry: of the model; its training lock is held.
+        decision: of the gate, or of a person.
+        model: a copy of this folder is published; the registry's own candidate when None.
+
+    Returns:
+        The live version's number afterwards, 0 for none.
+    """
+    version = registry.finalize_candidate(decision) if model is None else registry.publish_copy(model, decision)
+    if decision.publish and (live := registry.live()) is not None:
+        weights = read_record(live)["weights_sha256"]
+        study.revisions.record(f"model version {version} published", registry.folder.name, after=weights)
+    return version
+
+
+def publish_by_hand(study: Study, folder: Path) -> tuple[str, int, str]:
+    """Have a model answer in a study, whatever the gate would say.
+
+    Returns:
+        The name it answers under, its version, and what the gate would have said.
+
+    Raises:
+        ModelError, TaskMismatch: not a model of this study's task. StudyError: this model is being trained.
+    """
+    record, model = read_record(folder), load_model(folder, study.task)
+    registry = ModelRegistry(study.models_dir / model.preset.served_as)
+    with registry.training_lock():
+        try:
+            live, known = live_model(study, registry), trained_on(registry)
+            reason = compare_with_live(study, gather(study), record, model, live, known).reason
+        except LandmarkLabelError as error:
+            reason = f"not measured: {error}"
+        version = publish_if_accepted(study, registry, Decision(True, f"published by hand; {reason}"), folder)
+    return registry.folder.name, version, reason
 
 
 def _template(study: Study, cases: list[Case]) -> Template:

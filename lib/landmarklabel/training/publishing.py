@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Busy, NotFound, StudyError
+from landmarklabel.errors import Busy, StudyError
 from landmarklabel.io.files import sync_to_disk, write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
@@ -192,16 +192,6 @@ class ModelRegistry:
         self._point(record, record["version"], "kept", decision.reason)
         made: int = record["version"]
         return made
-
-    def roll_back(self, number: int | None = None) -> int:
-        """Make an earlier version live again (the previous one by default). Raises NotFound."""
-        record = self.record()
-        earlier = [v for v in self.versions() if v < record["version"]]
-        number = number if number is not None else max(earlier, default=0)
-        if number not in self.versions():
-            raise NotFound(f"there is no version {number} to go back to; stored: {self.versions()}")
-        self._point(record, number, "rolled back", f"from version {record['version']}")
-        return number
 
     def _point(self, record: dict, number: int, what: str, reason: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
