@@ -193,7 +193,7 @@ def test_a_damaged_memory_of_the_files_costs_only_time(study):
 
 def test_files_that_did_not_change_are_not_read_again(study, monkeypatch):
     study.save("a", points(study.task, 1))
-    monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, settled_ns=0))
+    monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, mtime_settled_ns=0))
     assert study.sync() == []
     read = []
     monkeypatch.setattr(study._files, "_examine", lambda image_id, head: read.append(image_id))

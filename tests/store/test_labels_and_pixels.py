@@ -115,7 +115,7 @@ def test_an_image_that_cannot_be_read_any_more_is_a_changed_one_and_stops_nothin
 
 
 def test_hashes_are_computed_once_for_a_file_that_does_not_change(study, write_image, monkeypatch):
-    monkeypatch.setattr("landmarklabel.store.pixels.CONFIG", replace(CONFIG, settled_ns=0))
+    monkeypatch.setattr("landmarklabel.store.pixels.CONFIG", replace(CONFIG, mtime_settled_ns=0))
     path, computed = study.image_path("a"), []
     compute = study.pixels._compute
     monkeypatch.setattr(study.pixels, "_compute", lambda p: computed.append(p) or compute(p))

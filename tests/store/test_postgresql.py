@@ -144,7 +144,7 @@ def test_a_full_disk_of_the_server_is_one_clear_error_and_leaves_no_half_save(ur
 def impatient(url, monkeypatch):
     """A store whose writers wait one second for their turn, and where a silent one loses it after two."""
     for module in (database, revisions):
-        monkeypatch.setattr(module, "CONFIG", replace(CONFIG, busy_s=1))
+        monkeypatch.setattr(module, "CONFIG", replace(CONFIG, database_timeout_s=1))
     store = RevisionStore(url)
     yield store
     store.close()

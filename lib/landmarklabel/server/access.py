@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from landmarklabel.services.callers import ADMIN, ANNOTATOR, OPEN, REVIEWER, USER
+from landmarklabel.services.callers import ADMIN, ANNOTATOR, OPEN, REVIEWER, USER, Role
 
 
 class BodyLimit(IntEnum):
@@ -20,7 +20,7 @@ class BodyLimit(IntEnum):
 
 SMALL, TEXT, UPLOAD = BodyLimit
 
-ROUTES: dict[str, tuple[int, int]] = {
+ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /": (OPEN, SMALL),
     "GET /auth/": (OPEN, SMALL),
     "POST /auth/token": (OPEN, SMALL),

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 
-OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = range(5)
-ROLES = {"user": USER, "annotator": ANNOTATOR, "reviewer": REVIEWER, "admin": ADMIN}
+
+class Role(IntEnum):
+    """What a caller may do: everything that those before it may, and more. ``OPEN`` is anybody."""
+
+    OPEN = 0
+    USER = 1
+    ANNOTATOR = 2
+    REVIEWER = 3
+    ADMIN = 4
+
+
+OPEN, USER, ANNOTATOR, REVIEWER, ADMIN = Role
+ROLES = {role.name.lower(): role for role in Role if role > OPEN}  # that a token may have
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sends a request; nameless where the server asks for no token."""
+    """Who sends a request; without a name, and an admin, where the server asks for no token."""
 
     name: str = ""
-    role: int = ADMIN
+    role: Role = ADMIN
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

@@ -22,7 +22,7 @@ from landmarklabel.store.configuration import CONFIG
 
 BUSY = "the revision store is in use by another program or request; nothing was changed, try again in a moment"
 _LOCKED = ("database is locked", "database table is locked", "lock timeout", "QueuePool limit")  # in the database's own words
-_CONNECTIONS = {"pool_size": 10, "max_overflow": 30, "pool_timeout": CONFIG.busy_s}  # as many as a server has threads
+_CONNECTIONS = {"pool_size": 10, "max_overflow": 30, "pool_timeout": CONFIG.database_timeout_s}  # as many as a server has threads
 _EXAMPLES = "examples: sqlite:////data/labels.sqlite, postgresql://user@host/name"
 _TURN = "SELECT pg_advisory_xact_lock(hashtext('landmarklabel revisions'))"
 _NETWORK = {  # libpq: a server that is gone without a word is noticed within BUSY_SECONDS, not after hours
@@ -30,7 +30,7 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 4,
-    "tcp_user_timeout": 1000 * CONFIG.busy_s,
+    "tcp_user_timeout": 1000 * CONFIG.database_timeout_s,
     "client_encoding": "utf8",
 }
 _pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use
@@ -99,7 +99,7 @@ def file_damage(connection: Connection) -> list[str]:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": CONFIG.busy_s}, **_pool(url))
+    engine = create_engine(url, connect_args={"timeout": CONFIG.database_timeout_s}, **_pool(url))
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -134,9 +134,10 @@ def _postgresql(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:
         connection.execute("SET synchronous_commit = on")
-        connection.execute(f"SET lock_timeout = '{CONFIG.busy_s}s'")
-        connection.execute(f"SET statement_timeout = '{4 * CONFIG.busy_s}s'")
-        connection.execute(f"SET idle_in_transaction_session_timeout = '{2 * CONFIG.busy_s}s'")  # a stopped writer holds the lock
+        connection.execute(f"SET lock_timeout = '{CONFIG.database_timeout_s}s'")
+        connection.execute(f"SET statement_timeout = '{4 * CONFIG.database_timeout_s}s'")
+        # a stopped writer holds the lock
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{2 * CONFIG.database_timeout_s}s'")
         connection.commit()
 
     @event.listens_for(engine, "begin")
@@ -161,7 +162,7 @@ def _keep_out_of_forked_children(engine: Engine) -> None:
 
 def _retry_while_locked(connection: sqlite3.Connection, statement: str) -> None:
     # SQLite does not always wait for the busy timeout while a new database changes to WAL or a crashed one recovers.
-    deadline = time.monotonic() + CONFIG.busy_s
+    deadline = time.monotonic() + CONFIG.database_timeout_s
     while True:
         try:
             connection.execute(statement)

@@ -90,7 +90,7 @@ class Listing:
             now = {folder: folder.stat().st_mtime_ns for folder in self.changed_ns}
         except OSError:
             return True
-        return now != self.changed_ns or max(now.values()) > self.looked_ns - CONFIG.settled_ns
+        return now != self.changed_ns or max(now.values()) > self.looked_ns - CONFIG.mtime_settled_ns
 
 
 @dataclass(frozen=True)

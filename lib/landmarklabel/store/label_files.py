@@ -199,9 +199,9 @@ class LabelFiles:
         with suppress(FileNotFoundError):
             for path in sorted(self._replaced.iterdir()):
                 age_ns = time.time_ns() - _changed_ns(path)
-                if age_ns >= CONFIG.quiet_ns:
+                if age_ns >= CONFIG.editor_idle_ns:
                     with lock(), suppress(FileNotFoundError):  # another process looks as well
-                        problems += self._look_at_replaced(path, age_ns > CONFIG.kept_ns)
+                        problems += self._look_at_replaced(path, age_ns > CONFIG.replaced_kept_ns)
         return problems
 
     def _look_at_replaced(self, path: Path, for_good: bool) -> list[str]:
@@ -263,7 +263,7 @@ class LabelFiles:
             return FileStamp(None, 0, f"{self._name(image_id)}: {error}")
         except OSError as error:
             return FileStamp(None, 0, f"{self._name(image_id)} cannot be written or read ({error.strerror or error})")
-        settled = stamp and max(stamp[:2]) < time.time_ns() - CONFIG.settled_ns
+        settled = stamp and max(stamp[:2]) < time.time_ns() - CONFIG.mtime_settled_ns
         return FileStamp(stamp if settled else None, head.number if head else 0, problem)
 
     def _examine(self, image_id: str, head: Revision | None, last: FileStamp | None = None) -> FileState:

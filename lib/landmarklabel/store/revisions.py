@@ -281,7 +281,7 @@ class RevisionStore:
     def _writing(self) -> Iterator[Connection]:
         """A transaction of the only writer: committed, on disk, when the block ends without an error. Raises Busy."""
         turn = self._turn
-        if not turn.acquire(timeout=CONFIG.busy_s):
+        if not turn.acquire(timeout=CONFIG.database_timeout_s):
             raise Busy(BUSY)
         try:
             with store_faults(), self._writer.begin() as connection:

@@ -95,7 +95,7 @@ class Study(Opened):
         record_stamp = stamp(study_task.record_file(self.folder))  # before it is read: what changes in between is noticed later
         record, said = study_task.read_record(self.folder), list[str]()
         if record is None or record.pending or record.task != self.task or record.elsewhere != self._elsewhere:
-            with locked(self._lock_file, CONFIG.lock_s), file_faults("the study's record"):
+            with locked(self._lock_file, CONFIG.lock_timeout_s), file_faults("the study's record"):
                 record, said = study_task.settle(self.folder, self.task, self.revisions.newest_body)
                 if self._elsewhere and not record.elsewhere:
                     record = replace(record, elsewhere=True)
@@ -214,7 +214,7 @@ class Study(Opened):
             wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
             self._changed = (self._changed & self._expected.keys()) - right | wrong
         ended = time.monotonic()
-        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_s else 0.0
+        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_scan_s else 0.0
 
     def _made_on(self, image_id: str, made_ns: int | None = None) -> dict:
         """What a label records of its image; one from before the image last changed was made on what lay there then."""
@@ -380,7 +380,7 @@ class Study(Opened):
         self.check_there()
         with ExitStack() as held:
             with file_faults("the study's lock"):
-                held.enter_context(locked(self._lock_file, CONFIG.lock_s))
+                held.enter_context(locked(self._lock_file, CONFIG.lock_timeout_s))
             self._check_record()
             yield
 

@@ -196,8 +196,8 @@ def _without(names: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - CONFIG.named} more" if len(names) > CONFIG.named else ""
-    return ", ".join(repr(name) for name in names[: CONFIG.named]) + more
+    more = f" and {len(names) - CONFIG.max_listed_names} more" if len(names) > CONFIG.max_listed_names else ""
+    return ", ".join(repr(name) for name in names[: CONFIG.max_listed_names]) + more
 
 
 # --- changes of names ------------------------------------------------------------------------------------------------
