@@ -72,7 +72,7 @@ def test_a_submission_that_meets_a_hand_edit_is_told_or_says_so(study, monkeypat
 
 
 def test_what_an_editor_writes_after_its_file_was_replaced_is_a_revision(study, monkeypatch):
-    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, quiet_ns=0))
+    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, editor_idle_ns=0))
     study.save("a", points(study.task, 1))
     text = dump_markups(points(study.task, 7))
     with label_file(study, "a").open("r+", encoding="utf-8") as editor:
@@ -92,7 +92,7 @@ def test_what_was_replaced_and_stays_the_same_goes_after_a_while(study, monkeypa
         study.save("a", points(study.task, value))
     replaced = study.folder / ".landmarklabel" / "replaced"
     assert len(list(replaced.iterdir())) == 2 and study.recheck_replaced() == []
-    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, quiet_ns=0, kept_ns=0))
+    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, editor_idle_ns=0, replaced_kept_ns=0))
     assert study.sync() == [] and list(replaced.iterdir()) == [] and len(study.history("a")) == 3
 
 
@@ -167,7 +167,7 @@ def held_elsewhere(study):
 
 
 def test_a_study_that_somebody_holds_is_busy_after_a_while_and_others_go_on(study, held_elsewhere, monkeypatch):
-    monkeypatch.setattr("landmarklabel.store.study.CONFIG", replace(CONFIG, lock_s=0.3))
+    monkeypatch.setattr("landmarklabel.store.study.CONFIG", replace(CONFIG, lock_timeout_s=0.3))
     started, outcomes = time.monotonic(), []
 
     def submit(i):

@@ -48,8 +48,6 @@ class ShapeModelConfig(Configuration):
     max_misfit: float = number(4.0, 0)  # mean squared standardized distance of clicked points, likewise
     plausible_unassigned: float = number(0.12, 0, 1)  # at most, for a fit so good that no other orientation is tried
     plausible_misfit: float = number(2.0, 0)  # likewise
-    mean_shape: MeanShapeConfig = field(default_factory=MeanShapeConfig)
-    mirror: MirrorConfig = field(default_factory=MirrorConfig)
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,12 @@ class SuggestionConfig(Configuration):
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Everything of the above, and how a mean shape is aligned with detections."""
+    """Everything of the above, and how a mean shape and its mirror are found and aligned with detections."""
 
     shape: ShapeModelConfig = field(default_factory=ShapeModelConfig)
     pose_search: PoseSearchConfig = field(default_factory=PoseSearchConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     suggestion: SuggestionConfig = field(default_factory=SuggestionConfig)
+    mean_shape: MeanShapeConfig = field(default_factory=MeanShapeConfig)
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
     alignment: RobustFitConfig = field(default_factory=RobustFitConfig)

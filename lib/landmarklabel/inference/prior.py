@@ -20,7 +20,7 @@ from landmarklabel.data.mean_shape import MeanShape, learn_mean_shape
 from landmarklabel.data.mirror import Mirror, find_mirror
 from landmarklabel.data.procrustes import Similarity, fit_similarity, rotation_angle
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.configuration import ShapeModelConfig
+from landmarklabel.inference.configuration import InferenceConfig, ShapeModelConfig
 from landmarklabel.landmarks import LandmarkSet
 
 
@@ -119,7 +119,7 @@ class ShapePrior:
 
 
 def learn_prior(
-    labelled: Sequence[tuple[ImageGeometry, LandmarkSet]], config: ShapeModelConfig | None = None
+    labelled: Sequence[tuple[ImageGeometry, LandmarkSet]], config: InferenceConfig | None = None
 ) -> ShapePrior | None:
     """The prior of labelled cases; None where no case has enough points to tell a pose.
 
@@ -131,7 +131,7 @@ def learn_prior(
         labelled: geometry and landmarks of each case; absent and unset landmarks take no part.
         config: the defaults when None.
     """
-    config = config or ShapeModelConfig()
+    config = config or InferenceConfig()
     sets = [s for _, s in labelled]
     shape = learn_mean_shape(sets, config.mean_shape) if sets else None
     if shape is None or not shape.usable:
@@ -145,8 +145,9 @@ def learn_prior(
     mirror = find_mirror(shape.points, sets[0].task, config.mirror)
     if mirror is not None:
         deviations = np.concatenate([deviations, _mirrored(deviations, mirror)])
-    covariance = _covariance(shape, deviations, len(poses), config)
-    return ShapePrior(shape, covariance, _pose_distribution(poses, config), len(poses), mirror is not None, config)
+    covariance = _covariance(shape, deviations, len(poses), config.shape)
+    distribution = _pose_distribution(poses, config.shape)
+    return ShapePrior(shape, covariance, distribution, len(poses), mirror is not None, config.shape)
 
 
 def _align(shape: MeanShape, landmarks: LandmarkSet) -> tuple[Similarity, np.ndarray] | None:

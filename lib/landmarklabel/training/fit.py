@@ -109,11 +109,11 @@ def fit(
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
     torch.manual_seed(config.seed)
     inference = InferenceConfig()
-    mean_shape = arbitrarily_oriented_shape(preset, usable, inference.shape.mean_shape)
+    mean_shape = arbitrarily_oriented_shape(preset, usable, inference.mean_shape)
     model = untrained_model(task, preset, usable, config.start_from, mean_shape, config.training.sampling, inference)
     model.networks.device = config.device
     shapes = [(c.image.geometry, c.landmarks) for c in usable if c.landmarks is not None]
-    model.prior, model.never_labelled = learn_prior(shapes, model.config.shape), never_labelled(task, usable)
+    model.prior, model.never_labelled = learn_prior(shapes, model.config), never_labelled(task, usable)
     usable = _prepared(model, usable, config)
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
     run = _Run(config, folder / "state", on_progress, should_stop)
@@ -146,7 +146,7 @@ def _prepared(model: Localizer, cases: Sequence[Case], config: FitConfig) -> lis
     prepared = [model.case(c.image_id, c.image, c.landmarks) for c in cases]
     prepared += [c for c in prepared if c.image_id in config.oversampled_ids]
     if model.mean_shape is not None:
-        mirror = find_mirror(model.mean_shape.points, model.task, model.config.shape.mirror)
+        mirror = find_mirror(model.mean_shape.points, model.task, model.config.mirror)
         prepared = [replace(c, mirror=mirror) for c in prepared]
     if (prior := model.prior) is not None:
         prepared = [replace(c, implied_absent_mm=implied_absent_positions(prior, c)) for c in prepared]
@@ -162,11 +162,11 @@ def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes:
     if not unlabelled:
         return
     found = find_pseudo_labels(model, len(cases), unlabelled, config, run.should_stop)
-    model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config.shape)
+    model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
     found = [replace(c, mirror=cases[0].mirror) for c in pseudo_labelled(model, found)]
     run.round(model, together(cases, found, config.min_labelled_share), config.first_round, 1.0, again=True)
     found = pseudo_labelled(model, found)
-    model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config.shape)
+    model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
 
 
 def _labelled(cases: Sequence[Case]) -> list[tuple[Case, LandmarkSet]]:
