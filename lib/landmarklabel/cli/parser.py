@@ -19,10 +19,10 @@ _EXAMPLE = """\
 from a folder of images to a served model:
   landmarklabel task new hand --names names.txt --dims 2 --out hand.json
   landmarklabel import STUDY --task hand.json --images scans/ --table points.csv
-  landmarklabel train STUDY --task hand.json --model scn --minutes 30 --out model/
+  landmarklabel train STUDY --model scn --minutes 30 --out model/
   landmarklabel predict model/ new_scans/ --out predictions/
-  landmarklabel evaluate predictions/ STUDY --task hand.json --report report.html
-  landmarklabel serve --studies STUDY --task hand.json
+  landmarklabel evaluate predictions/ truth.csv --task hand.json --images new_scans/ --report report.html
+  landmarklabel serve --studies STUDY
 """
 
 _NAMES = 'where names differ: JSON {"name in the files": "landmark of the task", "to leave out": null}'
