@@ -313,7 +313,7 @@ class LandmarkSet:
         return set_html(self)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A pandas DataFrame, one row a landmark: status, position and errors (``attrs`` say unit and frame).
+        """A pandas DataFrame, one row per landmark: status, position and errors (``attrs`` say unit and frame).
 
         Raises:
             MissingPackage: pandas is not installed.

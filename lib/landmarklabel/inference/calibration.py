@@ -154,9 +154,9 @@ def fit_calibration(
     """Fit on validation cases.
 
     Args:
-        evidence: one a case.
-        truth_mm: (n, d) a case, NaN where unknown or absent.
-        present: (n,) a case: 1 present, 0 absent, -1 unknown.
+        evidence: one per case.
+        truth_mm: (n, d) per case, NaN where unknown or absent.
+        present: (n,) per case: 1 present, 0 absent, -1 unknown.
         config: the defaults when None.
     """
     config = config or CalibrationConfig()

@@ -33,7 +33,7 @@ class ShapeModelConfig(Configuration):
     imputation_rounds: int = number(5, 1, 100)  # of expectation maximization, where cases lack landmarks
     clicked_sd: float = number(0.004, 0)  # of a point a person placed
     min_detection_sd: float = number(0.03, 0)  # added to the prior when detections are first compared with it
-    extra_dof: float = number(4.0, 0)  # degrees of freedom of the deformation's Student distribution, besides one a case
+    extra_dof: float = number(4.0, 0)  # degrees of freedom of the deformation's Student distribution, besides one per case
     confusion_rate: float = number(0.02, 0, 1)  # share of detections that are somewhere else entirely
     group_confusion_rate: float = number(0.5, 0, 1)  # that a landmark is confused when its neighbour in the group is
     anywhere_extent: float = number(3.0, 0)  # side of the region in which a confused detection may lie

@@ -77,7 +77,7 @@ class Evidence:
     presence_by_stage: np.ndarray | None = None
 
     def best_only(self) -> Evidence:
-        """With one candidate a landmark."""
+        """With one candidate per landmark."""
         return replace(self, candidates=self.candidates.first(1))
 
 

@@ -101,7 +101,7 @@ class NetworkRunner:
         Args:
             case: the image.
             transform: moves the frame of sampling to the world; None where that is the same.
-            count: candidates a landmark.
+            count: candidates per landmark.
         """
         minimum = getattr(self.coarse_net, "input_minimum", 1)
         windows = self.grid.windows(case.image.geometry, minimum, self.preset.tiling_threshold)

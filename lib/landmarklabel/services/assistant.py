@@ -90,7 +90,7 @@ class Assistant:
         return self._lock
 
     def model(self, device: str = "auto") -> Localizer | None:
-        """The live model, loaded once a version; None where none can answer."""
+        """The live model, loaded once per version; None where none can answer."""
         live = self.registry.live()
         if live is None:
             return None

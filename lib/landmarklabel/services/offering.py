@@ -89,4 +89,4 @@ def _outcome(study: Study, name: str, version: int, published: bool, reason: str
     if published:
         return f"published in {study.folder.name} as {name} version {version}: {reason}"
     answers = f"{name} version {version}" if version else "the template"
-    return f"not published, {answers} goes on answering: {reason}"
+    return f"not published, {answers} stays live: {reason}"

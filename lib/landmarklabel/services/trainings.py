@@ -1,4 +1,4 @@
-"""The one place that puts a training together: a study's cases, the fit, the gate, and the published model."""
+"""A study's cases, the fit and the gate; ``offering`` and ``training_run`` publish what the gate accepts."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def hardly_trained(record: dict) -> str | None:
     if not steps or min(steps.values()) >= enough:
         return None
     few = ", ".join(f"{count} of {stage}" for stage, count in steps.items())
-    return f"hardly trained, {few} steps: give it more --minutes (some {enough} steps of each phase are a beginning)"
+    return f"hardly trained, {few} steps: train longer with --minutes; at least about {enough} steps per stage are needed"
 
 
 def fit_and_decide(
