@@ -55,7 +55,7 @@ class Localizer:
         self.calibrate(self.calibration)
 
     def calibrate(self, calibration: Calibration) -> None:
-        """Use another calibration."""
+        """Replace the calibration."""
         self.calibration, self.networks.local_weight = calibration, calibration.local_weight
 
     @property

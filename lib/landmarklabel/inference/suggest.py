@@ -19,7 +19,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Landmarks of an image.
+    """What the user is shown for one image.
 
     Args:
         landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
@@ -56,18 +56,18 @@ class _Known:
 
     @property
     def without_detection(self) -> np.ndarray:
-        """(n,) bool: whatever the networks say of its place does not count."""
+        """(n,) bool: landmarks whose detections are ignored."""
         made: np.ndarray = self.absent | self.never_labelled
         return made
 
     @property
     def settled(self) -> np.ndarray:
-        """(n,) bool: nothing is expected of the networks."""
+        """(n,) bool: landmarks that the networks need not find."""
         made: np.ndarray = self.without_detection | self.by_person
         return made
 
     def candidates(self, evidence: Evidence | None) -> Candidates | None:
-        """Of the landmarks that may be there."""
+        """The candidates of the landmarks that may be in the image."""
         return None if evidence is None else evidence.candidates.without(self.without_detection)
 
 
