@@ -88,12 +88,12 @@ class Model:
 
     @property
     def task(self) -> LandmarkTask:
-        """The landmarks it finds."""
+        """The task: the landmarks that the model finds."""
         return self.localizer.task
 
     @property
     def name(self) -> str:
-        """Of the network and its settings, for example ``scn:default``."""
+        """Name of the network and its settings, for example ``scn:default``."""
         return self.localizer.preset.key
 
     @property

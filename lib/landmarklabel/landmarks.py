@@ -330,7 +330,7 @@ class LandmarkSet:
 
     @property
     def defined(self) -> npt.NDArray[np.bool_]:
-        """(n,) bool: has a position."""
+        """(n,) bool: whether the landmark has a position."""
         return np.array([s.has_position for s in self.status])
 
     @property

@@ -315,7 +315,8 @@ def _serve(verbs: Verbs) -> None:
     )
     verb.add_argument("--retrain", metavar="N", help="after N new labels a training starts by itself (default 0, never)")
     verb.add_argument("--retrain-minutes", metavar="M", help="how long it then trains (default 10)")
-    verb.add_argument("--repeat", metavar="N", help="after every N labelled cases one is given out again for a second reading (default 0, never)")
+    about = "after every N labelled cases one is given out again for a second reading (default 0, never)"
+    verb.add_argument("--repeat", metavar="N", help=about)
     verb.add_argument("--max-upload-mb", metavar="N", help="the largest image that is taken, in MiB (default 2048)")
     outside = "take submitted points that are up to MM outside of their image (default 0: they are refused)"
     verb.add_argument("--allow-outside", metavar="MM", help=outside)

@@ -103,7 +103,7 @@ class SuggestionConfig(Configuration):
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Everything of the above, and how a mean shape is aligned with detections."""
+    """All numbers of inference, and how a mean shape is aligned with detections."""
 
     shape: ShapeModelConfig = field(default_factory=ShapeModelConfig)
     pose_search: PoseSearchConfig = field(default_factory=PoseSearchConfig)

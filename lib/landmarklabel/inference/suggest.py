@@ -220,7 +220,7 @@ def _slips(
 def is_implausible(
     prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
 ) -> bool:
-    """Even what agrees most is no shape of the study, or lies in a pose the networks have not looked at: all is in doubt."""
+    """Whether the fit is no shape of the study, or lies in a pose that the networks have not looked at."""
     misfit = evidence is not None and shape_fit.posterior.misfit > shape_fit.config.plausible_misfit
     return misfit or in_unseen_orientation(prior, expected_pose, shape_fit, evidence, config)
 

@@ -290,7 +290,7 @@ def _stored_geometry(path: Path, header: Header, suffix: str) -> ImageGeometry:
 
 
 def _geometry_by_nibabel(path: Path) -> ImageGeometry:
-    """Of a NIfTI-2 file, which SimpleITK does not read."""
+    """Geometry of a NIfTI-2 file, which SimpleITK does not read."""
     import nibabel
 
     image = nibabel.load(path)

@@ -105,7 +105,7 @@ class Preset:
 
     @property
     def supports_self_training(self) -> bool:
-        """Not a published network, which is trained as its paper says."""
+        """Whether a second round on unlabelled images is used; published networks are trained as their papers say."""
         return self.name in ("default", "single")
 
     @property

@@ -84,7 +84,7 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
 
 
 def _remarks(task: LandmarkTask, material: Material) -> list[str]:
-    """What a training is given that will not teach what it should."""
+    """Remarks on cases that a training cannot learn from as it should."""
     remarks = []
     if material.train and (never := never_labelled(task, material.train)):
         what = f"{len(never)} of {len(task)} landmarks have no label in any training case"
@@ -161,12 +161,12 @@ def compare_with_live(
     """What the gate would say of a model that was trained elsewhere, on cases that it was not trained on.
 
     Args:
-        study: that it is offered to.
+        study: to which the model is offered.
         material: the study's cases.
-        record: the model's own.
-        model: it.
+        record: of the offered model.
+        model: the offered model.
         live: the model that answers now.
-        known: images that one was trained on.
+        known: images that the live model was trained on.
     """
     seen = {*(record.get("train_labels") or ()), *known}
     unseen = [c for c in material.valid if c.image_id not in seen]
@@ -193,7 +193,7 @@ def trained_on(registry: ModelRegistry) -> frozenset[str]:
 
 
 def record_published(study: Study, registry: ModelRegistry, version: int) -> None:
-    """A line of the audit trail for a model that went live."""
+    """Write to the audit trail that a model went live."""
     if (live := registry.live()) is None:
         raise ValueError(f"no model of {registry.folder.name} is live, so none can be recorded as published")
     weights = read_record(live)["weights_sha256"]

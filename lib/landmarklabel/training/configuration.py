@@ -64,7 +64,7 @@ class ClockConfig(Configuration):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything of the above."""
+    """All numbers of a training."""
 
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     crops: CropConfig = field(default_factory=CropConfig)
