@@ -49,7 +49,7 @@ def _one_of_labels(data: Path, runs: Path, strategy: str, seed: int, counts: tup
 
 
 def _coarse(preset: Preset) -> Preset:
-    """A third of the samples and crops: some 0.2 s a step on one core without bf16."""
+    """A third of the samples and crops: some 0.2 s per step on one core without bf16."""
     return replace(preset, grid_size={2: 224 * 160}, refine=replace(preset.refine, crops={2: 24}, size={2: 40}))
 
 

@@ -282,7 +282,7 @@ def coverage(data: Path, runs: Path, splits: int = 200) -> dict:
 
 
 def _out_of_fold(data: Path, folder: Path, inflations) -> tuple[dict, list, np.ndarray]:
-    """What the models decide on the cases they have not seen, for each inflation of the prior; the truth; mm a pixel."""
+    """What the models decide on the cases they have not seen, for each inflation of the prior; the truth; mm per pixel."""
     from dataclasses import replace
 
     from landmarklabel.inference.calibration import Calibration
@@ -353,7 +353,7 @@ def update_latency(data: Path, runs: Path, minutes: float = 3) -> dict:
 
 
 def _time_updates(folder: Path, task_name: str, model: Path, ids: list[str], core: int, most: int = 12) -> dict:
-    """Milliseconds of a request, from the client's side, after one network pass an image."""
+    """Milliseconds of a request, from the client's side, after one network pass per image."""
     import requests
 
     from landmarklabel.cli.client import running_server

@@ -46,7 +46,7 @@ def hand_rows() -> list[list[str]]:
         [
             "hands, 5-fold cross-validation over 112",
             "`scn`",
-            f"{folds['minutes_a_fold_on_one_core']} min a fold, one core",
+            f"{folds['minutes_a_fold_on_one_core']} min per fold, one core",
             *errors(folds["models"]["scn:default"]),
         ],
     ]
@@ -54,7 +54,7 @@ def hand_rows() -> list[list[str]]:
 
 def skull_rows(*published: str) -> list[list[str]]:
     ours, others = result("mouse"), result("mouse_methods")
-    time = f"{ours['minutes_a_fold_on_one_core']} min a fold, one core"
+    time = f"{ours['minutes_a_fold_on_one_core']} min per fold, one core"
     where = "mouse skulls, 5-fold cross-validation"
     rows = [[where, "`scn`", time, *errors(ours["models"]["scn:default"])]]
     rows.append([where, "`global_local`", time, *errors(others["models"]["global_local:default"])])
@@ -99,7 +99,7 @@ def few_labels() -> str:
     ]
     for labels in ("3", "10"):
         found = few["by_labels"][labels]
-        rows.append([labels, f"{few['minutes']:g} min a training", _mre(found), _sdr(found), found["outliers"]["10"]])
+        rows.append([labels, f"{few['minutes']:g} min per training", _mre(found), _sdr(found), found["outliers"]["10"]])
     found = five["by_labels"]["5"]
     rows.append(
         [
@@ -111,7 +111,7 @@ def few_labels() -> str:
         ]
     )
     note = (
-        "One core a training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each "
+        "One core per training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each "
         "training goes on from the model before it."
     )
     data = f"{HANDS}; labels chosen by `adaptive` from 91 images, the others used without labels; 21 to test, 777 points"
@@ -141,7 +141,7 @@ def learning_curves() -> str:
     target = f"{found['target_mm']:.2f} mm"
     note = (
         f"MRE in mm, mean of {seeds} seeds (best–worst seed); a smaller network than the default one, "
-        f"{found['steps']} steps a training. "
+        f"{found['steps']} steps per training. "
         f"The target, {target}, is the MRE of a model trained on all labels plus 10 %."
     )
     header = ["Strategy", *(f"{n} labels" for n in counts), f"labels to {target}", "the same, worst seed"]
@@ -177,7 +177,7 @@ def clicks_needed() -> str:
             noc = found[model]["ordinary"]["noc"][radius]
             rows.append([seen, f"{radius} mm", f"{noc['assisted']:.2f}", f"{noc['alone']:.2f}"])
     header = ["Training images", "Until every point is within", "with the shape prior", "network alone"]
-    return table(header, rows) + about(f"{HANDS}; 21 to test, as they are", "clicks", note="Mean number of clicks a case.")
+    return table(header, rows) + about(f"{HANDS}; 21 to test, as they are", "clicks", note="Mean number of clicks per case.")
 
 
 def clicks_3d() -> str:
@@ -185,7 +185,7 @@ def clicks_3d() -> str:
     minutes = found["minutes_on_one_core"]
     rows = []
     sets = (
-        (f"mouse skulls, 5 folds, {minutes['skulls']:g} min a fold", found["skulls"], 45),
+        (f"mouse skulls, 5 folds, {minutes['skulls']:g} min per fold", found["skulls"], 45),
         (f"synthetic bent spines, {minutes['spines']:g} min", [found["spines"]], 14),
     )
     for what, parts, landmarks in sets:
@@ -196,7 +196,7 @@ def clicks_3d() -> str:
                 rows.append([what, f"> {radius} mm, of {points}", how, *counts])
     header = ["Data", "Points off by", "Answer", *(_clicks(n) for n in (0, 1, 2, 3))]
     data = f"{SKULLS}; 20 synthetic spines with 14 landmarks; models trained so briefly that their errors are gross"
-    return table(header, rows) + about(data, "clicks_3d", note="One core a training.")
+    return table(header, rows) + about(data, "clicks_3d", note="One core per training.")
 
 
 def cold_start() -> str:
@@ -253,7 +253,7 @@ def coverage() -> str:
     rows = []
     for key, words in (
         ("ours", "conformal, scaled to the expected error"),
-        ("plain_ellipses", "one conformal ellipse a landmark"),
+        ("plain_ellipses", "one conformal ellipse per landmark"),
     ):
         part = found[key]
         areas = [f"{part[f'{which}_area_mm2']:.1f} mm²" for which in ("mean", "median")]

@@ -88,12 +88,12 @@ class Model:
 
     @property
     def task(self) -> LandmarkTask:
-        """The landmarks it finds."""
+        """The task: the landmarks that the model finds."""
         return self.localizer.task
 
     @property
     def name(self) -> str:
-        """Of the network and its settings, for example ``scn:default``."""
+        """Name of the network and its settings, for example ``scn:default``."""
         return self.localizer.preset.key
 
     @property
@@ -188,8 +188,8 @@ def train(
         model: which network, as ``NAME`` or ``NAME:PRESET``; those of plugins as well.
         minutes: time for everything, measuring included; None where ``steps`` alone are to count.
         out: a folder that the model is written to; without, only a model that is published stays on disk.
-        publish: offer the model to the study, where it answers if it is better than what answers now. False leaves the study
-            alone.
+        publish: offer the model to the study, where it goes live unless it is measured to be no better than what answers now.
+            False leaves the study alone.
         steps: training steps, instead of a time or as well as one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: of everything random.

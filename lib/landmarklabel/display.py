@@ -58,7 +58,7 @@ def set_html(landmarks: LandmarkSet) -> str:
 
 
 def set_dataframe(landmarks: LandmarkSet) -> pandas.DataFrame:
-    """One row a landmark, indexed by name. Raises MissingPackage without pandas."""
+    """One row per landmark, indexed by name. Raises MissingPackage without pandas."""
     columns: dict[str, Sequence[object] | npt.NDArray[np.float64]] = {"status": [s.value for s in landmarks.status]}
     columns |= {f"{axis}_mm": landmarks.positions_mm[:, i] for i, axis in enumerate("xyz"[: landmarks.task.dims])}
     unknown = np.full(len(landmarks), np.nan)

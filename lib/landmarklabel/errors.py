@@ -17,7 +17,7 @@ class FaultsError(LandmarkLabelError):
 
     Args:
         what: what was read, for example a file name.
-        faults: one text a fault, each naming the offending value.
+        faults: one text per fault, each naming the offending value.
     """
 
     def __init__(self, what: str, faults: Sequence[str]):

@@ -56,7 +56,7 @@ class Evaluation:
         return dict(self.metrics)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A pandas DataFrame, one row a landmark; distances in ``unit``, rates in percent. Raises MissingPackage."""
+        """A pandas DataFrame, one row per landmark; distances in ``unit``, rates in percent. Raises MissingPackage."""
         from landmarklabel.display import dataframe
 
         rows = self.per_landmark.values()

@@ -73,7 +73,7 @@ class ImageGeometry:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(d, d): index step to world mm."""
+        """(d, d) matrix that maps an index step to world mm."""
         made: np.ndarray = self.direction * self.spacing
         return made
 
@@ -140,7 +140,7 @@ class SlicePlane:
 
     @property
     def half_mm(self) -> float:
-        """Half of the slice's thickness: as far off may a point of it be."""
+        """Half of the slice's thickness in mm: how far off the slice its points may lie."""
         (single,) = (axis for axis in range(3) if axis not in self._kept)
         return float(self.stored.spacing[single]) / 2
 

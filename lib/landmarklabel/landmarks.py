@@ -313,7 +313,7 @@ class LandmarkSet:
         return set_html(self)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A pandas DataFrame, one row a landmark: status, position and errors (``attrs`` say unit and frame).
+        """A pandas DataFrame, one row per landmark: status, position and errors (``attrs`` say unit and frame).
 
         Raises:
             MissingPackage: pandas is not installed.
@@ -330,7 +330,7 @@ class LandmarkSet:
 
     @property
     def defined(self) -> npt.NDArray[np.bool_]:
-        """(n,) bool: has a position."""
+        """(n,) bool: whether the landmark has a position."""
         return np.array([s.has_position for s in self.status])
 
     @property

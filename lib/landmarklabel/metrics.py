@@ -34,7 +34,7 @@ def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int =
     that the truth says are absent count in ``presence``.
 
     Args:
-        pairs: one an image; at least one.
+        pairs: one per image; at least one.
         bootstrap: resamples of the images for the 95 % confidence intervals; 0 for none.
         seed: of the bootstrap.
         unit: of the errors (``unit_of``): the keys say mm for either.

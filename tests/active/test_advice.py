@@ -24,14 +24,14 @@ def test_a_curve_that_falls_goes_on_to_pay():
     now, then = 1 + 12 / 29, 1 + 12 / 39
     assert advice.enough is False
     assert (advice.now_mm, advice.then_mm) == (pytest.approx(now, rel=1e-3), pytest.approx(then, rel=1e-3))
-    assert advice.text == "labelling goes on to pay: proposals are about 1.41 mm off now, 1.31 mm after 10 more labels"
+    assert advice.text == "more labels still help: proposals are about 1.41 mm off now, 1.31 mm after 10 more labels"
 
 
 def test_a_flat_curve_is_enough():
     advice = advise(LABELS, np.full(len(LABELS), 2.0))
     assert advice.enough is True
     assert (advice.now_mm, advice.then_mm) == (pytest.approx(2.0, rel=1e-3), pytest.approx(2.0, rel=1e-3))
-    assert advice.text == "labelling more hardly pays: proposals are about 2.00 mm off now, 2.00 mm after 10 more labels"
+    assert advice.text == "more labels would hardly help: proposals are about 2.00 mm off now, 2.00 mm after 10 more labels"
 
 
 def test_cases_chosen_for_their_doubt_do_not_count_beside_enough_drawn_ones():

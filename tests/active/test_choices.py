@@ -28,7 +28,7 @@ def pool(images: dict[str, tuple[float | None, float | None]], error_correlation
 
 
 def said(place: int, of: int, unlike: bool = False) -> str:
-    return f"number {place} of {of} by doubt, most of it at tip" + ", and looks unlike the labelled images" * unlike
+    return f"number {place} of {of} by uncertainty, highest at tip" + ", and looks unlike the labelled images" * unlike
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

@@ -117,14 +117,14 @@ def test_uncertain_takes_the_largest_expected_error_and_says_where():
         "c": ImageAssessment(3.0, 0.02, "elbow"),
     }
     choice = uncertain(UnlabelledPool(["a", "b", "c", "d"], ["e"], assessments=assessments), rng())
-    assert choice == ("b", "number 1 of 4 by doubt, most of it at thumb_tip")
+    assert choice == ("b", "number 1 of 4 by uncertainty, highest at thumb_tip")
 
 
 def test_uncertain_takes_contradictions_for_worse_than_width():
     assessments = {"a": ImageAssessment(5.0, 0.0, "wrist"), "b": ImageAssessment(3.0, 0.25, "tip")}
     assert assessments["a"].uncertainty == 5.0 and assessments["b"].uncertainty == 5.25
     choice = uncertain(UnlabelledPool(["a", "b"], assessments=assessments), rng())
-    assert choice == ("b", "number 1 of 2 by doubt, most of it at tip; 25% of the points contradict the others")
+    assert choice == ("b", "number 1 of 2 by uncertainty, highest at tip; 25% of the points contradict the others")
 
 
 def test_uncertain_ignores_what_is_no_longer_to_be_labelled():
@@ -135,7 +135,7 @@ def test_uncertain_ignores_what_is_no_longer_to_be_labelled():
     }
     assert uncertain(UnlabelledPool(["a", "b"], ["gone"], assessments=assessments), rng()) == (
         "b",
-        "number 1 of 2 by doubt, most of it at z",
+        "number 1 of 2 by uncertainty, highest at z",
     )
 
 
@@ -164,8 +164,8 @@ def test_adaptive_is_diverse_without_a_model():
 
 
 def test_adaptive_follows_a_model_that_was_right_and_looks_where_it_was_wrong():
-    assert adaptive(opposed(error_correlation=1.0), rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
-    reason = "number 6 of 6 by doubt, most of it at tip, and looks unlike the labelled images"
+    assert adaptive(opposed(error_correlation=1.0), rng()) == ("u0", "number 1 of 6 by uncertainty, highest at tip")
+    reason = "number 6 of 6 by uncertainty, highest at tip, and looks unlike the labelled images"
     for error_correlation in (-1.0, 0.0):
         assert adaptive(opposed(error_correlation), rng()) == ("u5", reason)
 
@@ -183,7 +183,7 @@ def test_adaptive_prefers_what_stands_for_much_doubt_to_one_odd_image():
 def test_adaptive_takes_what_is_both_doubtful_and_unlike(error_correlation):
     pool = opposed(error_correlation)
     pool = replace(pool, assessments={**pool.assessments, "u5": ImageAssessment(99.0, 0.5, "wrist")})
-    reason = "number 1 of 6 by doubt, most of it at wrist; 50% of the points contradict the others"
+    reason = "number 1 of 6 by uncertainty, highest at wrist; 50% of the points contradict the others"
     assert adaptive(pool, rng()) == ("u5", reason + ", and looks unlike the labelled images")
 
 
@@ -220,7 +220,7 @@ def test_adaptive_takes_them_when_nothing_else_is_left():
 
 def test_adaptive_draws_none_where_nothing_is_kept_for_validation():
     pool = replace(with_validation(3 * EVERY - 1), validation=frozenset())
-    assert adaptive(pool, rng()) == ("u0", "number 1 of 6 by doubt, most of it at tip")
+    assert adaptive(pool, rng()) == ("u0", "number 1 of 6 by uncertainty, highest at tip")
 
 
 @pytest.mark.parametrize("seen", ["u0", "labelled meanwhile"])

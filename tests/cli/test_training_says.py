@@ -50,7 +50,7 @@ def test_what_training_is_given_and_what_it_made(odd, tmp_path):
         "no validation cases: how far the model is off will not be measured and its confidence not be calibrated",
     ):
         assert text in done.err, text
-    assert re.search(r"hardly trained, \d+ of \w+.* steps: give it more --minutes", done.err)
+    assert re.search(r"hardly trained, \d+ of \w+.* steps: train longer with --minutes", done.err)
     ok("predict", tmp_path / "model", tmp_path / "images", "--out", tmp_path / "out")
     for image_id in ("a", "b", "grey"):
         landmarks = read_markups(tmp_path / "out" / f"{image_id}.mrk.json", TASK)

@@ -1,4 +1,4 @@
-"""Files that must be refused, one per fault: a folder a kind, and in its ``faults.json`` what the error about each says."""
+"""Files that must be refused, one per fault: one folder per kind, and in its ``faults.json`` what the error about each says."""
 
 from __future__ import annotations
 

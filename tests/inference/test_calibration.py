@@ -15,7 +15,7 @@ MIN_POINTS = CalibrationConfig().min_points
 
 
 def evidence_of(positions, covariance, presence, mass) -> Evidence:
-    """Evidence with one candidate a landmark."""
+    """Evidence with one candidate per landmark."""
     candidates = Candidates(positions[:, None], np.ones((len(positions), 1)), covariance[:, None])
     return Evidence(positions, covariance, presence, mass, positions, candidates)
 

@@ -80,7 +80,7 @@ def test_a_first_model_and_an_unmeasurable_one_go_live():
     assert first.publish and first.candidate_score == 5 and "first model" in first.reason
     assert decide(model(9, 9), None, []).publish
     unmeasured = decide(model(9, 9), model(1, 1), [])
-    assert unmeasured.publish and unmeasured.reason.startswith("unvalidated")
+    assert unmeasured.publish and unmeasured.reason.startswith("unvalidated: no validation case can be measured")
 
 
 # ------------------------------------------------------------------ the registry

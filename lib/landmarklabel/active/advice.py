@@ -12,7 +12,7 @@ from landmarklabel.active.configuration import AdviceConfig
 
 @dataclass(frozen=True)
 class Advice:
-    """``enough``: labelling more no longer pays, by this estimate; None while nothing can be said. ``now_mm``, ``then_mm``: the
+    """``enough``: more labels would hardly help, by this estimate; None while nothing can be said. ``now_mm``, ``then_mm``: the
     proposals' mean error today and after so many further labels as the configuration looks ahead."""
 
     text: str
@@ -33,7 +33,8 @@ def advise(
     Args:
         labels: how many cases were labelled when each of them was.
         errors_mm: mean error of the proposals in each.
-        drawn_at_random: of each, and not chosen for its disagreement; where there are enough, they alone count.
+        drawn_at_random: for each case, whether it was drawn at random and not chosen for its uncertainty; where there are enough
+            such cases, only they count.
         unit: of the errors.
         config: the defaults when None.
     """
@@ -57,8 +58,8 @@ def advise(
     saved = (now - then) / max(now, 1e-9)
     figures = f"about {now:.2f} {unit} off now, {then:.2f} {unit} after {ahead} more labels"
     if saved < config.min_relative_gain:
-        return Advice(f"labelling more hardly pays: proposals are {figures}", True, float(now), float(then))
-    return Advice(f"labelling goes on to pay: proposals are {figures}", False, float(now), float(then))
+        return Advice(f"more labels would hardly help: proposals are {figures}", True, float(now), float(then))
+    return Advice(f"more labels still help: proposals are {figures}", False, float(now), float(then))
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -35,7 +35,7 @@ KEPT = ("unit", "mre_mm", "median_mm", "sdr", "outliers", "n_missed")
 
 @dataclass(frozen=True)
 class Campaign:
-    """What all runs of an experiment share.
+    """Simulated labelling; holds what all runs of an experiment share.
 
     Args:
         task: the landmarks.
@@ -56,7 +56,7 @@ class Campaign:
     first: int = 1
 
     def run(self, strategy: str, seed: int, folder: Path, on_message: Callable[[str], None] = lambda _: None) -> dict[int, dict]:
-        """One campaign, each training going on from the model before; finished rounds are read from ``folder``.
+        """Run one campaign, in which each training continues from the model before; finished rounds are read from ``folder``.
 
         Returns:
             Metrics on the tests by number of labels, with ``chosen``: the ids in the order they were labelled.

@@ -12,7 +12,7 @@ class PoolConfig(Configuration):
     """How images are compared with each other."""
 
     min_observed: int = number(5, 1)  # cases without which nothing is concluded from them
-    thumbnail_edge_2d: int = number(16, 2)  # samples a side
+    thumbnail_edge_2d: int = number(16, 2)  # samples per side
     thumbnail_edge_3d: int = number(8, 2)
     max_compared: int = number(1000, 2)  # of more, the newest labelled ones and some evenly spread unlabelled ones
     looks_share: float = number(0.3, 0, 1)  # of how different two images are by their grey values, beside their shapes
@@ -24,7 +24,7 @@ class PoolConfig(Configuration):
 class StrategyConfig(Configuration):
     """The strategy ``adaptive``."""
 
-    cold_start_labels: int = number(10, 1)  # up to which typical cases teach more than doubtful ones (Hacohen 2022, section 3)
+    cold_start_labels: int = number(10, 1)  # below, typical cases teach more than uncertain ones (Hacohen 2022, section 3)
     validation_every: int = number(5, 1)  # so many cases one is drawn at random, for validation that nobody has chosen
     notable_disagreement: float = number(0.02, 0, 1)  # share of contradicted points from which the reason names it
     unlike_rank: float = number(0.7, 0, 1)  # rank of its gain from which an image is called unlike the labelled ones
@@ -51,7 +51,7 @@ class AdviceConfig(Configuration):
 
 @dataclass(frozen=True)
 class ClicksConfig(Configuration):
-    """What ``simulate clicks`` counts; the radii are those of ISBI 2015 and of the clicks of a clinician."""
+    """What ``simulate clicks`` counts; radii in mm: 2 and 4 are the smallest and largest of ISBI 2015."""
 
     noc_radii_mm: tuple[float, ...] = numbers((2.0, 4.0), 0)  # within which a case counts as done
     beyond_mm: tuple[float, ...] = numbers((2.0, 4.0, 10.0), 0)  # distances beyond which points are counted

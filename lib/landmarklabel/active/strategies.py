@@ -57,7 +57,7 @@ def uncertain(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
 
 
 def adaptive(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
-    """The image that stands for most doubt in images no labelled one stands for; while there are few labels, for most images."""
+    """The image that stands for most uncertainty in images unlike the labelled ones; with few labels, for most images."""
     config, every = pool.config, pool.config.validation_every
     if pool.validation and len(pool.labelled) % every == every - 1:
         chosen = sorted(pool.validation)[int(rng.integers(len(pool.validation)))]
@@ -78,7 +78,8 @@ def adaptive(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
 def _why_uncertain(pool: UnlabelledPool, image_id: str) -> str:
     own = pool.assessments[image_id]
     others = (pool.assessments[i].uncertainty for i in pool.unlabelled if i in pool.assessments)
-    text = f"number {sum(u > own.uncertainty for u in others) + 1} of {len(pool.unlabelled)} by doubt, most of it at {own.worst}"
+    rank = sum(u > own.uncertainty for u in others) + 1
+    text = f"number {rank} of {len(pool.unlabelled)} by uncertainty, highest at {own.worst}"
     notable = own.disagreement > pool.config.notable_disagreement
     return text + (f"; {own.disagreement:.0%} of the points contradict the others" if notable else "")
 

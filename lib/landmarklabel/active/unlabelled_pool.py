@@ -41,7 +41,7 @@ class ImageAssessment:
 
     @property
     def uncertainty(self) -> float:
-        """One number: the larger, the more a person's look is worth."""
+        """The expected error, raised by disagreement; the larger, the more it is worth to label the image."""
         return self.expected_error * (1 + _CONFIG.disagreement_weight * self.disagreement)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class ImageAssessment:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImageAssessment:
-        """The reverse. Raises TypeError for other fields."""
+        """The reverse of ``to_json``. Raises TypeError for other fields."""
         return cls(**{"disagreement" if key == "doubt" else key: value for key, value in content.items()})
 
 
@@ -156,7 +156,7 @@ def image_distances(pool: UnlabelledPool, shapes: bool = False) -> tuple[list[st
 
 
 def _known_points(pool: UnlabelledPool, image_id: str) -> np.ndarray | None:
-    """(n, d) that a person placed, or the model proposes."""
+    """(n, d) positions that a person placed, or else those that the model proposes."""
     if image_id in pool.labelled_positions:
         return pool.labelled_positions[image_id]
     return pool.assessments[image_id].points if image_id in pool.assessments else None

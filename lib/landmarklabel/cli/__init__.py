@@ -1,4 +1,4 @@
-"""The command line: ``landmarklabel VERB``. One file a group of verbs; ``parser`` lists them all."""
+"""The command line: ``landmarklabel VERB``. One file per group of verbs; ``parser`` lists them all."""
 
 from __future__ import annotations
 

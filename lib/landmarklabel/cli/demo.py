@@ -92,9 +92,9 @@ class Played:
 
     plan: Plan
     task: LandmarkTask
-    rows: list[dict] = field(default_factory=list)  # one an annotated case
+    rows: list[dict] = field(default_factory=list)  # one per annotated case
     training: dict = field(default_factory=dict)
-    template: list[dict] = field(default_factory=list)  # one a test case: what the template said before the training
+    template: list[dict] = field(default_factory=list)  # one per test case: what the template said before the training
     tests: list[dict] = field(default_factory=list)  # the same cases: what the server said after it
     order: dict = field(default_factory=dict)  # what the order of annotation gave
 

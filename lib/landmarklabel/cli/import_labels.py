@@ -53,7 +53,7 @@ class Labels:
         of: image id to what is given of it, the oldest first; empty where a file has nothing.
         remarks: what a person should know of how it was read.
         asked: whether landmarks were asked for at all.
-        files: names of the files that were read, where there is one an image.
+        files: names of the files that were read, where there is one per image.
     """
 
     of: dict[str, list[Given]] = field(default_factory=dict)

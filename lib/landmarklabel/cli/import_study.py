@@ -181,7 +181,7 @@ def _say(texts: list[str]) -> None:
 
 
 def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
-    """What was not done as the files say, one text a kind."""
+    """What was not done as the files say, one text per kind."""
     remarks = [f"{len(homeless)} labels have no image, for example {listed(homeless)}"] if homeless else []
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(

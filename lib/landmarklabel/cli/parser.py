@@ -19,22 +19,22 @@ _EXAMPLE = """\
 from a folder of images to a served model:
   landmarklabel task new hand --names names.txt --dims 2 --out hand.json
   landmarklabel import STUDY --task hand.json --images scans/ --table points.csv
-  landmarklabel train STUDY --task hand.json --model scn --minutes 30 --out model/
+  landmarklabel train STUDY --model scn --minutes 30 --out model/
   landmarklabel predict model/ new_scans/ --out predictions/
-  landmarklabel evaluate predictions/ STUDY --task hand.json --report report.html
-  landmarklabel serve --studies STUDY --task hand.json
+  landmarklabel evaluate predictions/ truth.csv --task hand.json --images new_scans/ --report report.html
+  landmarklabel serve --studies STUDY
 """
 
 _NAMES = 'where names differ: JSON {"name in the files": "landmark of the task", "to leave out": null}'
 _LAYOUTS = """\
 layouts, at most one of:
   --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header;
-             or rows id,label,x,y[,z][,annotator], a point each
-  --markups  one <image id>.mrk.json or .fcsv an image
-  --isbi     <image id>.txt: a row x,y (pixels) a landmark, lines with a single number after them are ignored;
+             or rows id,label,x,y[,z][,annotator], one row per point
+  --markups  one <image id>.mrk.json or .fcsv per image
+  --isbi     <image id>.txt: a row x,y (pixels) per landmark, lines with a single number after them are ignored;
              --annotators both keeps each folder's points as a revision of that author before the mean
-  --voxels   <image id>.txt, .nii.txt or .nii.gz.txt: a row "z y x" (2D: "x y") a landmark, indices from 0
-  --masks    one image of label values an image; centroid: a landmark a label, labels ascending or as "label N" in the
+  --voxels   <image id>.txt, .nii.txt or .nii.gz.txt: a row "z y x" (2D: "x y") per landmark, indices from 0
+  --masks    one image of label values per image; centroid: a landmark per label, labels ascending or as "label N" in the
              task's definitions; extremes: per label the outermost samples towards -x +x -y +y [-z +z] of LPS
 """
 
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 _LABELS = "label, train, choose the next cases, train again: error against labels for each way of choosing"
-_ROLES = "annotators label; reviewers may also remove labels and take all of them home; admins train and remove images"
+_ROLES = "annotators label; reviewers may also remove labels and download the whole data set; admins train and remove images"
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
@@ -113,7 +113,7 @@ def _task(verbs: Verbs) -> None:
     new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
-    source.add_argument("--names", metavar="FILE.txt", help="one landmark a line: name, optionally a tab and its definition")
+    source.add_argument("--names", metavar="FILE.txt", help="one landmark per line: name, optionally a tab and its definition")
     example: dict[str, Any] = {"dest": "example", "metavar": "EXAMPLE"}
     source.add_argument("--from", **example, help="take the names from a Slicer markups file, or a table id,label,x,y[,z]")
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
@@ -140,11 +140,11 @@ def _import(verbs: Verbs) -> None:
     verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel and --cl-detection)")
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
-    labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one an image")
+    labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one per image")
     folders: dict[str, Any] = {"nargs": "+", "metavar": ("SENIOR_DIR", "JUNIOR_DIR")}
     labels.add_argument("--isbi", **folders, help="ISBI 2015 cephalogram text files of one or two annotators")
-    labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one an image")
-    labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one an image; needs --rule")
+    labels.add_argument("--voxels", metavar="DIR", help="text files with voxel indices, one per image")
+    labels.add_argument("--masks", metavar="DIR", help="labelled segmentations, one per image; needs --rule")
     labels.add_argument("--monailabel", metavar="DIR", help="a MONAI Label datastore: images, and labels of all its annotators")
     about = "a CL-Detection challenge: all images in one .mha stack, all points in one .json"
     labels.add_argument("--cl-detection", metavar="DIR", help=about)
@@ -152,7 +152,7 @@ def _import(verbs: Verbs) -> None:
     whose = "mean (default) or both (the mean and each); of --isbi also first, second; of long tables names: ann1,ann2"
     verb.add_argument("--annotators", metavar="WHOSE", help=whose)
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
-    verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id a line")
+    verb.add_argument("--only", metavar="IDS.txt", help="import these images only, one id per line")
     verb.add_argument(
         "--complete", action="store_true", help="import nothing unless every label has an image, every image labels"
     )
@@ -173,7 +173,7 @@ def _study(verbs: Verbs) -> None:
     _add_store(verb)
     verbs_of = (
         ("rename-landmark", "rename_landmark", "give a landmark another name, in the task and in all labels", ("OLD", "NEW")),
-        ("drop-landmark", "drop_landmark", "give up a landmark, in the task and in all labels; the history keeps it", ("NAME",)),
+        ("drop-landmark", "drop_landmark", "remove a landmark, in the task and in all labels; the history keeps it", ("NAME",)),
         ("keep-labels", "keep_labels", "say that the points of images that were changed since still hold", ("ID",)),
     )
     for name, function, about, words in verbs_of:
@@ -187,7 +187,8 @@ def _study(verbs: Verbs) -> None:
 
 
 def _publish(verbs: Verbs) -> None:
-    verb = _verb(verbs, "publish", "train", "publish", "let a trained model answer in a study, whatever the gate would say")
+    about = "let a trained model answer in a study, even if validation would not accept it"
+    verb = _verb(verbs, "publish", "train", "publish", about)
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("study", metavar="STUDY")
     _add_task(verb)
@@ -195,7 +196,7 @@ def _publish(verbs: Verbs) -> None:
 
 
 def _train(verbs: Verbs) -> None:
-    about = "train a model on a study's landmarks, and let it answer there if it is better than what answers now"
+    about = "train a model on a study's landmarks, and let it answer there unless validation shows that it is no better"
     verb = _verb(verbs, "train", "train", "train", about)
     _list_models(verb)
     verb.add_argument("study", metavar="STUDY")
@@ -229,7 +230,7 @@ def _predict(verbs: Verbs) -> None:
     verb = _verb(verbs, "predict", "predict", "predict", about, epilog=_PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
-    verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json an image, and predictions.csv")
+    verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
 
 
@@ -254,7 +255,7 @@ def _simulate(verbs: Verbs) -> None:
     verb.add_argument("study", metavar="STUDY", help="a study with labels the model has not seen")
     _add_task(verb)
     verb.add_argument("--clicks", type=int, default=5, metavar="N", help="how many clicks the curves show (default 5)")
-    verb.add_argument("--only", metavar="IDS.txt", help="these images only, one id a line")
+    verb.add_argument("--only", metavar="IDS.txt", help="these images only, one id per line")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with the curves")
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
@@ -310,11 +311,12 @@ def _serve(verbs: Verbs) -> None:
     verb.add_argument("--certificate", metavar="PEM", help="serve https with this certificate (and chain)")
     verb.add_argument("--key", metavar="PEM", help="the certificate's private key")
     verb.add_argument(
-        "--insecure", action="store_true", help="let others in without TLS, and without token where none was ever made"
+        "--insecure", action="store_true", help="accept other computers without TLS, and without token where none was ever made"
     )
     verb.add_argument("--retrain", metavar="N", help="after N new labels a training starts by itself (default 0, never)")
     verb.add_argument("--retrain-minutes", metavar="M", help="how long it then trains (default 10)")
-    verb.add_argument("--repeat", metavar="N", help="every N cases one comes again for a second reading (default 0, never)")
+    about = "after every N labelled cases one is given out again for a second reading (default 0, never)"
+    verb.add_argument("--repeat", metavar="N", help=about)
     verb.add_argument("--max-upload-mb", metavar="N", help="the largest image that is taken, in MiB (default 2048)")
     outside = "take submitted points that are up to MM outside of their image (default 0: they are refused)"
     verb.add_argument("--allow-outside", metavar="MM", help=outside)

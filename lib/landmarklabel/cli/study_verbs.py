@@ -55,7 +55,7 @@ def rename_landmark(args: argparse.Namespace) -> None:
 
 
 def drop_landmark(args: argparse.Namespace) -> None:
-    """Give up a landmark."""
+    """Remove a landmark."""
     study = _open(args.study, args.store)
     if len(study.task) == 1:
         raise UsageError(f"{args.name!r} is the study's only landmark")

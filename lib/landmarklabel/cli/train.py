@@ -72,7 +72,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def publish(args: argparse.Namespace) -> None:
-    """Make a trained model the one that answers in a study, whatever the gate would say; says what it would."""
+    """Make a trained model the one that answers in a study, even if the gate would refuse it; prints its opinion."""
     from landmarklabel.services.trainings import publish_by_hand
 
     study = open_study(args.study, resolve_study_task(args.task, args.study, url=args.store), args.store)
@@ -129,7 +129,7 @@ class _Interrupt:
 
 
 class _Lines:
-    """Progress where there is no terminal for a bar: a line every tenth of the way, and where a phase begins."""
+    """Progress where there is no terminal for a bar: a line every tenth of the way, and where a stage begins."""
 
     def __init__(self):
         self.tenth, self.stage = 0, ""

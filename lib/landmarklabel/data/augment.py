@@ -39,7 +39,7 @@ class Warp:
         centre, shift: (d,) mm.
         matrix: (d, d).
         low, high: (d,) mm bounds of the field, which the spline's nodes span.
-        nodes: (k, …, k, d) mm displacements, k control points an axis.
+        nodes: (k, …, k, d) mm displacements, k control points per axis.
         mirrored: the matrix has a reflection: names swap.
     """
 
@@ -79,7 +79,7 @@ class Warp:
     def on_grid(self, grid: ImageGeometry) -> np.ndarray:
         """Source positions (*array shape of the grid, d) float32 of all samples of an axis-aligned grid.
 
-        The elastic part is contracted one axis at a time and the affine part is a sum of one profile an axis.
+        The elastic part is contracted one axis at a time and the affine part is a sum of one profile per axis.
         """
         d = grid.dims
         axes = [grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a]) for a in range(d)]

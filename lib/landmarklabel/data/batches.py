@@ -178,7 +178,7 @@ def grid_points(grid: ImageGeometry) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """The crops of the fine network: ``size`` samples a side, the finest spaced ``zoom`` times finer than the coarse
+    """The crops of the fine network: ``size`` samples per side, the finest spaced ``zoom`` times finer than the coarse
     grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest. ``presence``: crops also show where
     absent landmarks would be, and the fine network says whether they are there; ``rounds``: the fine network looks again at what
     it has found, so many times in all."""

@@ -49,7 +49,7 @@ class Case:
         return self.landmarks
 
     def coarse(self, spacing_mm: float) -> tuple[np.ndarray, ImageGeometry]:
-        """Pixels and geometry averaged down by powers of two an axis, while still finer than ``spacing_mm``."""
+        """Pixels and geometry averaged down by powers of two per axis, while still finer than ``spacing_mm``."""
         geometry = self.image.geometry
         ratio = np.maximum(spacing_mm * 1.05 / geometry.spacing, 1.0)
         wanted = 2 ** np.floor(np.log2(ratio)).astype(int)
@@ -164,7 +164,7 @@ def interpolate(pixels: np.ndarray, index: np.ndarray, fill: float) -> np.ndarra
         low, high = np.floor([x.min() for x in columns]).astype(int), np.ceil([x.max() for x in columns]).astype(int) + 1
     if (high < 0).any() or (low > last).any():
         return np.full(len(index), fill, np.float32)
-    low = np.clip(low, 0, np.maximum(last - 1, 0))  # two samples an axis where there are two: one has no beyond
+    low = np.clip(low, 0, np.maximum(last - 1, 0))  # two samples per axis where there are two: one has no beyond
     high = np.clip(high, np.minimum(low + 1, last), last)
     block = np.array(pixels[tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))], np.float32)
     block -= np.float32(fill)

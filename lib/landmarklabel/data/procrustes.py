@@ -17,7 +17,7 @@ class Similarity:
     offset: np.ndarray
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """(n, d) to (n, d)."""
+        """Transform points: (n, d) to (n, d)."""
         moved: np.ndarray = points @ self.matrix.T + self.offset
         return moved
 
@@ -26,18 +26,18 @@ class Similarity:
         return Similarity(self.matrix @ first.matrix, self.apply(first.offset))
 
     def inverse(self) -> Similarity:
-        """The way back."""
+        """The inverse similarity."""
         matrix = np.linalg.inv(self.matrix)
         return Similarity(matrix, -matrix @ self.offset)
 
     @property
     def mirrored(self) -> bool:
-        """It turns left into right."""
+        """Whether the similarity contains a reflection."""
         return bool(np.linalg.det(self.matrix) < 0)
 
     @property
     def scale(self) -> float:
-        """Its factor of size."""
+        """Isotropic scale factor."""
         return float(np.abs(np.linalg.det(self.matrix)) ** (1 / len(self.matrix)))
 
     @property
@@ -54,7 +54,7 @@ class RobustFitConfig(Configuration):
     samples: int = number(300, 1, 10_000)  # minimal samples
     tolerance: float = number(0.15, 0)  # residual, in units of the shape's size, beyond which a detection counts as wrong
     scale_range: tuple[float, float] = numbers((0.4, 2.5), 0)  # of a sample's size change that is believed
-    reweightings: int = number(15, 0, 1000)  # Cauchy iterations afterwards
+    reweightings: int = number(15, 0, 1000)  # reweighted fits afterwards
 
 
 def optimal_rotation(cross: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ def fit_robustly(
 ) -> tuple[Similarity, np.ndarray]:
     """Align a mean shape with detections of which some are wrong.
 
-    Random minimal samples find the pose most detections agree with; iterated reweighting (Cauchy) makes it exact.
+    Random minimal samples find the pose most detections agree with; iterated reweighting then refines it.
 
     Args:
         mean, detected: (n, d) mm; NaN rows take no part.
@@ -115,7 +115,7 @@ def fit_robustly(
     Returns:
         The similarity, and (n,) distances in mm of the detections from the aligned shape (NaN where unknown).
 
-    Source: Fischler and Bolles 1981 for the samples, Holland and Welsch 1977 for the reweighting.
+    Source: Fischler 1981 for the samples, Holland 1977 for the reweighting, Geman 1987 for the weights.
     """
     config = config or RobustFitConfig()
     known = np.isfinite(detected).all(1) & np.isfinite(mean).all(1)

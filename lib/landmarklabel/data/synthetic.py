@@ -201,7 +201,7 @@ def _spine(n: int, seed: int, pose: float) -> tuple[list[list[list[Part]]], list
     n_vertebrae = max(4, -(-(n - 2) // 3))
     pitch = 0.72 / n_vertebrae * rng.normal(1, 0.03)
     wide, long, thin = min(0.12, 0.8 * pitch), min(0.22, 5 * pitch), 0.2 * pitch
-    curl = pose * rng.normal(0, 7, 3) * (1, 1, 0.5) * 4 / n_vertebrae  # degrees a step
+    curl = pose * rng.normal(0, 7, 3) * (1, 1, 0.5) * 4 / n_vertebrae  # degrees per step
     frame, point = _SPINE_FRAME, 0.1 * _SPINE_FRAME[:, 0]
     fixed = [Part(np.zeros(3), frame, 0.0, np.array([0.1, 0.2, 0.12]), 0.9)]
     processes: list[list[list[Part]]] = []

@@ -56,7 +56,7 @@ class Calibration:
         return evidence.presence < self.presence_threshold
 
     def region(self, evidence: Evidence, expected_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The regions.
+        """The prediction regions of all landmarks.
 
         Returns:
             (n, d, d) covariance of which each region is the ellipse at ``level``, and (n,) its longest half axis in mm; the
@@ -100,9 +100,9 @@ def cases_needed(level: float) -> int:
 
 
 def conformal_quantile(scores: np.ndarray, level: float) -> float:
-    """The score that a new case's stays below with probability ``level``.
+    """The value that the score of a new case stays below with probability ``level``; interpolated between order statistics.
 
-    Between order statistics it is interpolated. Raises UsageError where there are too few scores for the level.
+    Raises UsageError where there are too few scores for the level.
     """
     scores = np.sort(scores[np.isfinite(scores)])
     if len(scores) < cases_needed(level):
@@ -129,7 +129,7 @@ def fit_regions(calibration: Calibration, evidence: Sequence[Evidence], truth_mm
 
 
 def _largest_score(scores: np.ndarray, case: int, level: float) -> float:
-    """Of a case, each score in units of its landmark's quantile over the other cases."""
+    """The largest score of a case, each in units of its landmark's quantile over the other cases."""
     others = np.delete(scores, case, axis=0)
     enough = np.isfinite(others).sum(axis=0) >= cases_needed(level)
     columns = zip(others.T, enough, strict=True)
@@ -151,12 +151,12 @@ def fit_calibration(
     present: Sequence[np.ndarray],
     config: CalibrationConfig | None = None,
 ) -> Calibration:
-    """Fit on validation cases.
+    """Fit the calibration on validation cases.
 
     Args:
-        evidence: one a case.
-        truth_mm: (n, d) a case, NaN where unknown or absent.
-        present: (n,) a case: 1 present, 0 absent, -1 unknown.
+        evidence: one per case.
+        truth_mm: (n, d) per case, NaN where unknown or absent.
+        present: (n,) per case: 1 present, 0 absent, -1 unknown.
         config: the defaults when None.
     """
     config = config or CalibrationConfig()

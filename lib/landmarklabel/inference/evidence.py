@@ -1,4 +1,4 @@
-"""What the networks say of an image, before any decision."""
+"""What the networks found in an image, before any decision is made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Candidates:
     covariance_mm2: np.ndarray
 
     def followed_by(self, more: Candidates) -> Candidates:
-        """Those and more."""
+        """These candidates followed by others."""
         pairs = [(getattr(self, f.name), getattr(more, f.name)) for f in fields(self)]
         return Candidates(*(np.concatenate(pair, axis=1) for pair in pairs))
 
@@ -33,7 +33,7 @@ class Candidates:
         return Candidates(*(getattr(self, f.name)[:, :count] for f in fields(self)))
 
     def without(self, landmarks: np.ndarray) -> Candidates:
-        """None left for some landmarks, (n,) bool."""
+        """The candidates without those of the given landmarks, (n,) bool."""
         return Candidates(np.where(landmarks[:, None, None], np.nan, self.positions_mm), self.weight, self.covariance_mm2)
 
 
@@ -52,7 +52,7 @@ class FineMaps:
 
 @dataclass
 class Evidence:
-    """All in the task's order.
+    """What the networks found in one image; landmarks in the task's order.
 
     Args:
         positions_mm: (n, d) LPS mm.
@@ -77,7 +77,7 @@ class Evidence:
     presence_by_stage: np.ndarray | None = None
 
     def best_only(self) -> Evidence:
-        """With one candidate a landmark."""
+        """The evidence with only the first candidate of each landmark."""
         return replace(self, candidates=self.candidates.first(1))
 
 

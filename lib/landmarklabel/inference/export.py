@@ -60,7 +60,7 @@ class BundleNetwork(nn.Module):
 
 
 class BundleRunner:
-    """What a bundle's ``run`` does: landmarks of every image of a dataset, one .mrk.json an image.
+    """What a bundle's ``run`` does: landmarks of every image of a dataset, one .mrk.json per image.
 
     Args:
         network: its parts become the networks of ``model_dir`` (safetensors: nothing is unpickled).
@@ -247,7 +247,7 @@ def _metadata(model: Localizer, record: dict, authors: str) -> dict:
         "copyright": f"Copyright (c) {authors}",
         "data_type": "nibabel",
         "image_classes": "single channel, grey-value percentiles mapped to " + ("-1..1" if preset.scale_to_minus1_1 else "0..1"),
-        "pred_classes": f"a map a landmark, then points: {', '.join(task.names)}",
+        "pred_classes": f"a map per landmark, then points: {', '.join(task.names)}",
         "eval_metrics": {} if mre is None else {"mre_mm": mre, "unit": (record["metrics"]).get("unit", "mm")},
         "intended_use": "To assist people who place landmarks; not a medical device.",
         "network_data_format": {

@@ -55,7 +55,7 @@ class Localizer:
         self.calibrate(self.calibration)
 
     def calibrate(self, calibration: Calibration) -> None:
-        """Use another calibration."""
+        """Replace the calibration."""
         self.calibration, self.networks.local_weight = calibration, calibration.local_weight
 
     @property
@@ -108,7 +108,7 @@ class Localizer:
         )
 
     def detect(self, case: Case) -> Evidence:
-        """Run the networks once, with several candidates a landmark where there is a shape prior to choose between them."""
+        """Run the networks once, with several candidates per landmark where there is a shape prior to choose between them."""
         count = 1 if self.prior is None else self.config.pose_search.candidates
         if self.mean_shape is not None:
             return predict_in_any_orientation(self.networks, self.mean_shape, case, count)

@@ -1,6 +1,6 @@
 """``model.json``: all that a model's answer depends on beside its weights, read back by this and by later versions.
 
-The keys of the file are fixed; where a field has got a better name since, the tables below translate.
+The keys of the file are fixed; the tables below map them to the field names.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class NetworkRunner:
         Args:
             case: the image.
             transform: moves the frame of sampling to the world; None where that is the same.
-            count: candidates a landmark.
+            count: candidates per landmark.
         """
         minimum = getattr(self.coarse_net, "input_minimum", 1)
         windows = self.grid.windows(case.image.geometry, minimum, self.preset.tiling_threshold)
@@ -211,7 +211,7 @@ class NetworkRunner:
 
 
 class _CoarseFindings(NamedTuple):
-    """Of one window, k candidates for n landmarks: (n, k, d), (n, k, d, d), (n, k), and presence (n,)."""
+    """What one window holds: k candidates for n landmarks: (n, k, d), (n, k, d, d), (n, k), and presence (n,)."""
 
     places: np.ndarray
     covariance: np.ndarray
@@ -220,7 +220,7 @@ class _CoarseFindings(NamedTuple):
 
 
 class FineFindings(NamedTuple):
-    """Of m crops: (m, d) LPS mm, (m, d, d), (m,), (m,), and the map: logits (m, p) and places (m, p, d) LPS mm."""
+    """What m crops hold: (m, d) LPS mm, (m, d, d), (m,), (m,), and the map: logits (m, p) and places (m, p, d) LPS mm."""
 
     positions_mm: np.ndarray
     covariance_mm2: np.ndarray

@@ -43,7 +43,7 @@ def sample_poses(
         rng: of the samples.
         count: how many poses; ``config.starts`` when None.
 
-    Source: Fischler and Bolles 1981, with samples drawn by weight (Gumbel top-k).
+    Source: Fischler 1981, with samples drawn by weight (Gumbel top-k).
     """
     config, count = prior.config, count or prior.config.starts
     mean = np.nan_to_num(prior.mean_shape.points)

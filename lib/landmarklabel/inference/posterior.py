@@ -14,12 +14,12 @@ from landmarklabel.inference.prior import PosePrior, ShapePrior
 
 @dataclass(frozen=True)
 class Posterior:
-    """Of a case given some points.
+    """Pose and shape distribution of a case given observed points.
 
     Args:
         mean: (n, d) LPS mm.
         covariance: (n * d, n * d) mm^2.
-        pose: the similarity that lays the mean shape.
+        pose: the similarity that places the mean shape in the image.
         energy: minus the log likelihood of the observed points, without the constant of the Gaussian.
         misfit: mean squared distance of the observed coordinates from the prior, in standard deviations.
         precision, weighted_residual: (m, m) inverse covariance of the m observed coordinates before they were observed, and it
@@ -115,7 +115,7 @@ def _variance(expected_pose: PosePrior, d: int) -> np.ndarray:
 
 
 def _jacobian(pose: Similarity, mean: np.ndarray) -> np.ndarray:
-    """(n * d, parameters): how the laid mean shape moves with translation, log scale and rotation about its centre."""
+    """(n * d, parameters): derivative of the placed mean shape by translation, log scale and rotation about its centre."""
     n, d = mean.shape
     arm = mean @ pose.matrix.T
     out = np.zeros((n, d, d + (2 if d == 2 else 4)))

@@ -3,7 +3,8 @@
 A case is ``pose(mean + deformation)``: the pose a similarity, the deformation Gaussian in the frame of the mean shape. Given
 some observed points, pose and deformation are estimated together (``posterior``), so one point already moves all others.
 
-Source: Cootes 1995, section 3 (point distribution model); Ledoit and Wolf 2004 (shrinkage).
+Source: Cootes 1995, section 3 (point distribution model); Lüthi 2018 (sample covariance combined
+with a smooth kernel).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class PoseDistribution:
 
 @dataclass(frozen=True)
 class ShapePrior:
-    """Learned by ``learn_prior``.
+    """The shape prior, as ``learn_prior`` learns it.
 
     Args:
         mean_shape: mean shape, and whether cases come in any orientation.
@@ -84,7 +85,7 @@ class ShapePrior:
 
     @property
     def dims(self) -> int:
-        """2 or 3."""
+        """Number of dimensions, 2 or 3."""
         return int(self.mean_shape.points.shape[1])
 
     @property

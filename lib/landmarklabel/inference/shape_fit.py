@@ -68,14 +68,14 @@ class ShapeFit:
 
     @property
     def needs_pose_search(self) -> bool:
-        """Many detections, or the clicked points, contradict the shape: other poses are to be tried."""
+        """Whether other poses should be tried, because many detections or the clicked points contradict the shape."""
         if self._detected.any():
             return self.unassigned_fraction > self.config.max_unassigned
         return self.posterior.misfit > self.config.max_misfit
 
     @property
     def is_plausible(self) -> bool:
-        """So good that nothing better is to be expected in another orientation of the image."""
+        """Whether the fit is so good that no other orientation of the image needs to be tried."""
         few = self.unassigned_fraction <= self.config.plausible_unassigned
         return few and self.posterior.misfit <= self.config.plausible_misfit
 
@@ -89,7 +89,7 @@ def fit_shape_to_candidates(
     start: Similarity | None = None,
     seed: int = 0,
 ) -> ShapeFit:
-    """The most plausible configuration.
+    """Find the most plausible configuration.
 
     Args:
         prior: shape.
@@ -165,7 +165,7 @@ def _fit_from(
     fixed: Mapping[int, np.ndarray],
     absent: Sequence[int] | np.ndarray,
 ) -> ShapeFit:
-    """From one pose on: candidates given the shape, the shape given the candidates, in turn until nothing changes."""
+    """Start from a pose, and alternate between choosing candidates and fitting the shape until nothing changes."""
     config, unit_mm = prior.config, _unit_mm(prior, expected_pose)
     n, d = prior.mean_shape.points.shape
     click_covariance = np.eye(d) * (config.clicked_sd * unit_mm) ** 2
@@ -251,7 +251,7 @@ def _assign(
     unit_mm: float,
     tail_scale: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each free landmark the likeliest candidate, if it is likelier than that the network is confused.
+    """Choose for each free landmark its likeliest candidate, if that is likelier than a confusion of the network.
 
     A candidate's distance from what the others say has a Student distribution: with few labelled cases the covariance is
     itself uncertain. A confused network may point anywhere.
@@ -273,7 +273,7 @@ def _log_density(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log density of points (…, d) off from where the others have them, and the squared distance; -inf, inf where NaN.
 
-    Source: the multivariate Student distribution, without its normalizing constant (Kotz and Nadarajah 2004, Eq. 1.1).
+    Source: the multivariate Student distribution, without its normalizing constant (Lange 1989).
     """
     known, d = np.isfinite(offset).all(-1), offset.shape[-1]
     offset = np.where(known[..., None], offset, 0.0)

@@ -19,7 +19,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Landmarks of an image.
+    """What the user is shown for one image.
 
     Args:
         landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
@@ -56,18 +56,18 @@ class _Known:
 
     @property
     def without_detection(self) -> np.ndarray:
-        """(n,) bool: whatever the networks say of its place does not count."""
+        """(n,) bool: landmarks whose detections are ignored."""
         made: np.ndarray = self.absent | self.never_labelled
         return made
 
     @property
     def settled(self) -> np.ndarray:
-        """(n,) bool: nothing is expected of the networks."""
+        """(n,) bool: landmarks that the networks need not find."""
         made: np.ndarray = self.without_detection | self.by_person
         return made
 
     def candidates(self, evidence: Evidence | None) -> Candidates | None:
-        """Of the landmarks that may be there."""
+        """The candidates of the landmarks that may be in the image."""
         return None if evidence is None else evidence.candidates.without(self.without_detection)
 
 
@@ -220,7 +220,7 @@ def _slips(
 def is_implausible(
     prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
 ) -> bool:
-    """Even what agrees most is no shape of the study, or lies in a pose the networks have not looked at: all is in doubt."""
+    """Whether the fit is no shape of the study, or lies in a pose that the networks have not looked at."""
     misfit = evidence is not None and shape_fit.posterior.misfit > shape_fit.config.plausible_misfit
     return misfit or in_unseen_orientation(prior, expected_pose, shape_fit, evidence, config)
 

@@ -1,4 +1,6 @@
-"""An answer before any model is trained: the mean of the labelled cases, as fractions of the field of view."""
+"""An answer before any model is trained: the shape prior of the labelled cases, or, where no shape can be learned, their mean as
+fractions of the field of view.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Stack:
     Args:
         images: the .mha file.
         points: the .json file.
-        scale: id to mm a pixel.
+        scale: id to mm per pixel.
         index: id to name to (x, y) in pixels.
     """
 

@@ -160,7 +160,7 @@ def _checked_slice(path: Path, header: Any) -> Slice:
     if columns < 1 or rows < 1:
         raise ValueError(f"size {(columns, rows)} must be positive")
     if samples != 1:
-        raise ValueError(f"{samples} samples a pixel; allowed is 1")
+        raise ValueError(f"{samples} samples per pixel; allowed is 1")
     sample_bytes, count = max(int(header.BitsAllocated) // 8, 1), int(header.get("NumberOfFrames", 1) or 1)
     if not 1 <= count <= LIMITS.frames:
         raise ValueError(f"{count} frames in one file; allowed are 1 to {LIMITS.frames}")

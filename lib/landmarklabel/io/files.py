@@ -141,5 +141,5 @@ def _end_of(name: str) -> str:
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Atomic, readable, strict JSON (no NaN)."""
+    """Write a file atomically as readable, strict JSON (no NaN)."""
     atomic_write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

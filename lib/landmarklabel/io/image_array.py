@@ -12,7 +12,7 @@ from landmarklabel.geometry import ImageGeometry
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels and where they lie.
+    """An image's pixels and its geometry.
 
     Args:
         geometry: size in x, y[, z] order.

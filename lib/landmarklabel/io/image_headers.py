@@ -159,10 +159,10 @@ def _inflated_length(file: BinaryIO, stored: int, most: int, sink: Callable[[byt
 
 
 def spacing_faults(spacing: Sequence[float] | np.ndarray) -> list[str]:
-    """What is wrong with the distances of samples along the axes."""
+    """Faults of the spacing along the axes."""
     spacing = np.asarray(spacing, float)
     good = np.isfinite(spacing).all() and (spacing > 0).all()
-    return [] if good else [f"spacing {as_text(spacing)} must be finite and positive, one number an axis"]
+    return [] if good else [f"spacing {as_text(spacing)} must be finite and positive, one number per axis"]
 
 
 def vector_faults(name: str, values: list[float] | None, count: int) -> list[str]:

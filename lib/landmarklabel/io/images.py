@@ -290,7 +290,7 @@ def _stored_geometry(path: Path, header: Header, suffix: str) -> ImageGeometry:
 
 
 def _geometry_by_nibabel(path: Path) -> ImageGeometry:
-    """Of a NIfTI-2 file, which SimpleITK does not read."""
+    """Geometry of a NIfTI-2 file, which SimpleITK does not read."""
     import nibabel
 
     image = nibabel.load(path)
@@ -317,7 +317,7 @@ def _geometry_by_simpleitk(file: str, image_io: str) -> ImageGeometry:
     reader = reader_of(file, image_io)
     reader.ReadImageInformation()
     if reader.GetNumberOfComponents() > 1 and image_io not in ("PNGImageIO", "JPEGImageIO"):
-        raise FaultsError("", [f"{reader.GetNumberOfComponents()} components a sample; allowed is 1"])
+        raise FaultsError("", [f"{reader.GetNumberOfComponents()} components per sample; allowed is 1"])
     dims = reader.GetDimension()
     return ImageGeometry(
         reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), np.reshape(reader.GetDirection(), (dims, dims))

@@ -1,4 +1,4 @@
-"""Landmarks as the seeds' data has them: one text file an image, one row of sample indices a landmark.
+"""Landmarks as the seeds' data has them: one text file per image, one row of sample indices per landmark.
 
 The ISBI 2015 cephalograms have rows ``x,y`` in pixels, followed by classification numbers; the voxel lists of the
 global-to-local seed have rows ``z y x`` of the stored array (``x y`` in 2D). Sample centres are at whole numbers.

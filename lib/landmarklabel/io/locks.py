@@ -46,7 +46,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def locked(path: str | Path, seconds: float | None = None, what: str = "the study") -> Iterator[None]:
-    """Hold the lock of a file; a process that is killed lets go.
+    """Hold the lock of a file; it is released when the process is killed.
 
     Args:
         path: of the lock file; made where it does not exist, its content does not matter.

@@ -1,4 +1,4 @@
-"""Long tables: one row a point, ``id,label,x,y[,z][,annotator]``, as R and data-frame programs write them."""
+"""Long tables: one row per point, ``id,label,x,y[,z][,annotator]``, as R and data-frame programs write them."""
 
 from __future__ import annotations
 

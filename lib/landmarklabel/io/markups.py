@@ -160,7 +160,7 @@ def _measured(markup: dict, name: str, n: int, faults: list[str]) -> list[float]
         faults.append(f"{len(ours)} measurements are called {name}")
     values = ours[0] if ours else []
     if not isinstance(values, list) or len(values) not in (0, n):
-        faults.append(f"{name} {shown(values)} must be a list of {n} numbers, one a control point")
+        faults.append(f"{name} {shown(values)} must be a list of {n} numbers, one per control point")
         return [math.nan] * n
     bad = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or v > LIMITS.coordinate_mm]
     faults += [f"{name} {shown(v)} is not a distance in mm" for v in bad]
@@ -284,7 +284,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
 
     Points of a 2D task lie on ``plane``, where the image is one slice of a volume, or else at z = 0.
 
-    Expected errors and the radii of 95 % regions are measurements with one value a control point, -1 where it is not known;
+    Expected errors and the radii of 95 % regions are measurements with one value per control point, -1 where it is not known;
     ``model`` is their description, the only free text that Slicer writes back when it saves the file again.
 
     Raises:

@@ -73,9 +73,9 @@ def _point(position_mm: np.ndarray) -> str:
 def read_masks(what: str, masks: Iterable[tuple[str, Path]], task: LandmarkTask, rule: str) -> dict[str, MaskLandmarks]:
     """Image id to the landmarks of its mask.
 
-    ``centroid``: one landmark a label. If the task's definitions say ``label N``, a landmark is that label's and other
+    ``centroid``: one landmark per label. If the task's definitions say ``label N``, a landmark is that label's and other
     labels are ignored; otherwise the task's names are the label values of all masks in ascending order.
-    ``extremes``: 2 d landmarks a label, labels ascending: the mean of its outermost samples towards -x, +x, -y, +y[, -z,
+    ``extremes``: 2 d landmarks per label, labels ascending: the mean of its outermost samples towards -x, +x, -y, +y[, -z,
     +z] of LPS.
 
     Args:

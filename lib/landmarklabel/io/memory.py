@@ -27,7 +27,7 @@ PEAK = {
     ".tiff": 4.5,
     "series": 1.2,  # 1.0; and what one slice takes while it is decoded:
 }
-SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits a sample), RLE 5 to 8
+SLICE_PEAK = {"series": 2.0, "coded series": 9.0}  # of one slice; raw 1, JPEG 2000 3.5 to 6.5 (32 bits per sample), RLE 5 to 8
 
 
 def reading_bytes(header: Header, kind: str) -> int:

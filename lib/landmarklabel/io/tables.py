@@ -82,7 +82,7 @@ def coordinate_faults(values: Sequence[object]) -> list[str]:
 
 
 def read_table(path: str | Path, task: LandmarkTask) -> dict[str, LandmarkSet]:
-    """Image id to landmarks (status placed, LPS mm) from a table with one row an image.
+    """Image id to landmarks (status placed, LPS mm) from a table with one row per image.
 
     Cells are separated by comma, semicolon or tab. With a header, coordinate columns are called ``x0, y0[, z0], x1, …``
     or ``<landmark>_x, <landmark>_y[, <landmark>_z]``, the id is in the column ``id`` (or ``image``, ``file`` …; otherwise the
@@ -278,7 +278,7 @@ def _cell(value: object) -> object:
 
 
 def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
-    """The text of predictions.csv: a row an image with position, status and expected error of every landmark.
+    """The text of predictions.csv: a row per image with position, status and expected error of every landmark.
 
     Positions are LPS mm (pixels for pictures), to 0.001 or finer where the expected error is small. All sets must be of one
     task; what is not known is an empty cell. Names that a spreadsheet would run
@@ -302,7 +302,7 @@ def predictions_text(rows: Mapping[str, LandmarkSet]) -> str:
 
 
 def long_text(rows: Mapping[str, LandmarkSet]) -> str:
-    """The text of predictions_long.csv: a row a point, ``id,landmark,x,y,z,status,expected_error``; z is empty in 2D.
+    """The text of predictions_long.csv: a row per point, ``id,landmark,x,y,z,status,expected_error``; z is empty in 2D.
 
     Rounded and written as in ``predictions_text``.
     """
@@ -322,7 +322,7 @@ def _rounded(landmarks: LandmarkSet) -> Iterator[tuple[list[float], str, float]]
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """Image ids, one a line, in the file's order without repeats.
+    """Image ids, one per line, in the file's order without repeats.
 
     Image file names stand for their ids; # starts a comment.
 

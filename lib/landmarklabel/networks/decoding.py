@@ -39,7 +39,7 @@ def decode_output(network: nn.Module, output: NetworkOutput, stride: int, target
     Args:
         network: that made it.
         output: MapsOutput, VotesOutput or the published networks' SCNOutput.
-        stride: input samples a map cell.
+        stride: input samples per map cell.
         target: of the published heatmap networks, None for probability maps and votes.
     """
     if isinstance(output, VotesOutput):
@@ -116,7 +116,7 @@ def voting(network: nn.Module) -> Voting:
 
 
 def stride_of(network: nn.Module) -> int:
-    """Input samples a cell of the maps of a network that makes a MapsOutput."""
+    """Input samples per cell of the maps of a network that makes a MapsOutput."""
     return cast(_Strided, network).stride
 
 

@@ -21,7 +21,7 @@ class FineNet(nn.Module):
         presence: also say whether the landmark is there; otherwise every landmark is.
 
     Shapes:
-        crops (k, scales, *shape) and landmark numbers (k,) to MapsOutput with one map a crop, (k, 1, *shape / stem).
+        crops (k, scales, *shape) and landmark numbers (k,) to MapsOutput with one map per crop, (k, 1, *shape / stem).
     """
 
     def __init__(

@@ -118,7 +118,7 @@ def _head(dims: int, inside: int, hidden: int, out: int) -> nn.Sequential:
 
 
 class NoothoutLocal(nn.Module):
-    """One specialised network a landmark on 16^d crops, all of them as grouped convolutions.
+    """One specialised network per landmark on 16^d crops, all of them as grouped convolutions.
 
     Crops of any landmarks come in; they are sorted into (rounds, n) so that every group sees its own landmark's crops.
 
@@ -150,7 +150,7 @@ class NoothoutLocal(nn.Module):
         return self.cell
 
     def forward(self, crops: Tensor, landmark: Tensor) -> VotesOutput:
-        """crops (k, 1, *shape) and landmark numbers (k,) to votes with one landmark a crop."""
+        """crops (k, 1, *shape) and landmark numbers (k,) to votes with one landmark per crop."""
         place = (landmark[None] == landmark[:, None]).tril(-1).sum(1)  # how many earlier crops are of this landmark
         rounds = int(place.max()) + 1
         dense = crops.new_zeros(rounds, self.landmarks, *crops.shape[2:])
@@ -168,7 +168,7 @@ class VotingNet(nn.Module):
     """Ours: a residual U-Net on the whole field of view whose cells vote.
 
     The cost does not depend on how many samples a volume has, because the grid is chosen by a number of samples, and a
-    landmark costs 1 + d numbers a cell instead of a map at full resolution.
+    landmark costs 1 + d numbers per cell instead of a map at full resolution.
 
     Args:
         dims: 2 or 3.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def encode_gaussians(index: Tensor, shape: tuple[int, ...], sigma: Tensor | float, norm: str = "peak") -> Tensor:
-    """Gaussian maps evaluated at sub-sample centres, as an outer product of one profile an axis.
+    """Gaussian maps evaluated at sub-sample centres, as an outer product of one profile per axis.
 
     Args:
         index: (..., n, d) float; rows with NaN give all-zero maps (absent or unknown landmark).

@@ -45,7 +45,7 @@ class GaussianTarget:
 class Refinement:
     """The fine network, in samples of its finest crop; see ``data.batches.CropPlan``.
 
-    ``zoom`` None: as fine as the images are; ``crops``: crops a training step.
+    ``zoom`` None: as fine as the images are; ``crops``: crops per training step.
     """
 
     network: str = "shared"
@@ -105,7 +105,7 @@ class Preset:
 
     @property
     def supports_self_training(self) -> bool:
-        """Not a published network, which is trained as its paper says."""
+        """Whether a second round on unlabelled images is used; published networks are trained as their papers say."""
         return self.name in ("default", "single")
 
     @property
@@ -153,7 +153,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         method="scn",
         name="payer2016",
-        about="Payer 2016: three 5x5 convolutions and one 15x15 a landmark pair, fixed sigma 3",
+        about="Payer 2016: three 5x5 convolutions and one 15x15 per landmark pair, fixed sigma 3",
         network="payer2016",
         dims=(2,),
         grid_size={2: (256, 256)},
@@ -230,7 +230,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         method="global_local",
         name="noothout2020",
-        about="Noothout 2020: ResNet34 votes on the whole image, then a specialised network a landmark",
+        about="Noothout 2020: ResNet34 votes on the whole image, then a specialised network per landmark",
         network="noothout2020",
         dims=(2,),
         grid_size={2: 384 * 288},
@@ -244,7 +244,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         method="global_local",
         name="noothout2020",
-        about="Noothout 2020 in 3D: cells of 8 voxels, then a specialised network a landmark",
+        about="Noothout 2020 in 3D: cells of 8 voxels, then a specialised network per landmark",
         network="noothout2020",
         dims=(3,),
         grid_size={3: 72**3},

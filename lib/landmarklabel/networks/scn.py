@@ -87,7 +87,7 @@ class ProductSCN(nn.Module):
 
 
 class ConceptSCN(ProductSCN):
-    """The concept network: three plain convolutions, then one large convolution a landmark over all the OTHER maps.
+    """The concept network: three plain convolutions, then one large convolution per landmark over all the OTHER maps.
 
     N must be at least 2, as each landmark is located by the others; arguments as in `SpatialConfigurationNet`.
 
@@ -127,7 +127,7 @@ class ConceptSCN(ProductSCN):
 
 
 class OthersConv(nn.Module):
-    """One convolution a landmark over the maps of all the other landmarks: (B, N, *spatial) to (B, N, *spatial).
+    """One convolution per landmark over the maps of all the other landmarks: (B, N, *spatial) to (B, N, *spatial).
 
     ``weight`` is (N, N - 1, *kernel): row i lists the other landmarks in order. It runs as one dense convolution with a
     diagonal of constant zeros, so no landmark ever sees its own map.

@@ -103,7 +103,7 @@ class Page:
         self._blocks.append(f"<p>Page {' '.join(parts)}</p>")
 
     def html_block(self, html: str) -> None:
-        """What a function of this package has made, as it is."""
+        """HTML that a function of this package has made, unescaped."""
         self._blocks.append(html)
 
     def table(

@@ -196,7 +196,7 @@ class _Request:
 
     @property
     def is_local(self) -> bool:
-        """Whether it comes from this computer."""
+        """Whether the request comes from this computer."""
         try:
             return ipaddress.ip_address((self.scope.get("client") or ("",))[0]).is_loopback
         except ValueError:
@@ -216,7 +216,7 @@ class _Request:
             return ""
 
     def limit(self, most: int) -> None:
-        """Refuse a body that says it is larger; count what comes."""
+        """Refuse a body whose stated length is too large; count the bytes that arrive."""
         said = self.header("content-length")
         if said and (not (said.isascii() and said.isdecimal()) or len(said) > 18 or int(said) > most):
             raise Refused(413, f"a request to this address may have {most} bytes")

@@ -29,7 +29,7 @@ class Health:
         self._look: Future | None = None
 
     async def fault(self) -> str:
-        """Why the study cannot be used; empty where it can."""
+        """The reason why the study cannot be used; empty if it can."""
         if self._look is None or self._look.done():  # one look at a time, however many ask
             self._look = self._thread.submit(self._found)
         try:

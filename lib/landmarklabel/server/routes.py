@@ -86,7 +86,7 @@ def install(landmark_app, policy: Policy) -> Tokens:
 
 
 def stock_routes(routes: Iterable[BaseRoute], ours: Iterable[str] = ()) -> list[BaseRoute]:
-    """Of MONAI Label's routes those that are served and not ours, one a method; run in threads, not in the event loop."""
+    """Of MONAI Label's routes those that are served and not ours, one per method; run in threads, not in the event loop."""
     served: list[BaseRoute] = []
     for route in (one for one in flat(routes) if isinstance(one, Route)):
         for method in sorted(route.methods or ()):

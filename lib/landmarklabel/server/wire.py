@@ -70,7 +70,7 @@ def from_wire(content: object, task: LandmarkTask, plane: SlicePlane | None = No
 def _take(
     row: object, task: LandmarkTask, positions: np.ndarray, status: list, seen: set, plane: SlicePlane | None
 ) -> str | None:
-    """Put one row in place; the text of its fault otherwise."""
+    """Take over one row, or return the text of its fault."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return f"{str(row)[:80]} is not an object with a name"
     name = row["name"]

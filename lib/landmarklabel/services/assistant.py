@@ -53,7 +53,7 @@ class CachedEvidence:
     looked_again_for: str = ""  # the person's points for which there was a second pass
 
     def suggestion(self, given: Given, unconditioned: ShapeFit | None = None) -> Suggestion:
-        """What the model makes of it, given a person's points."""
+        """The model's suggestion, given a person's points."""
         start = None if unconditioned is not None else self.shape_fit
         return self.model.suggest(self.evidence, self.geometry, given.fixed, given.absent, before=start, shape_fit=unconditioned)
 
@@ -90,7 +90,7 @@ class Assistant:
         return self._lock
 
     def model(self, device: str = "auto") -> Localizer | None:
-        """The live model, loaded once a version; None where none can answer."""
+        """The live model, loaded once per version; None where none can answer."""
         live = self.registry.live()
         if live is None:
             return None
@@ -233,5 +233,5 @@ class _Labels:
 
 
 def _file_state(path: Path) -> tuple[str, str]:
-    """Tells a file that has changed from what it was."""
+    """A value that differs once the file has changed."""
     return str(path), stamp(path)

@@ -38,5 +38,5 @@ def caller() -> Caller:
 
 
 def set_caller(who: Caller) -> None:
-    """For the rest of this request."""
+    """Set the caller for the rest of this request."""
     _caller.set(who)

@@ -35,7 +35,7 @@ class CaseSelection:
 
     @property
     def description(self) -> str:
-        """Of the strategy, in a line."""
+        """The strategy in one line."""
         return " ".join((self.choose.__doc__ or "").split())
 
     def next_case(self, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -83,5 +83,5 @@ def _any_of(free: list[str]) -> str:
 
 
 def _to_do(landmarks) -> int:
-    """Points of a saved case that nobody has spoken about."""
+    """Number of points of a saved case that nobody has placed, accepted or called absent."""
     return sum(status in (Status.UNSET, Status.PREDICTED) for status in landmarks.status)

@@ -1,4 +1,4 @@
-"""What people noted about images: one small file an image, so that what is noted of one can never reach another."""
+"""What people noted about images: one small file per image, so that what is noted of one can never reach another."""
 
 from __future__ import annotations
 

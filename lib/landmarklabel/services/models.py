@@ -21,7 +21,7 @@ class Answering:
 
     @property
     def text(self) -> str:
-        """One line."""
+        """The state in one line."""
         if not self.version:
             return f"template answers: {self.reason}"
         state = "answers" if self.answers else "does not answer, the template does"

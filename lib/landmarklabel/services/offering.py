@@ -22,9 +22,9 @@ class Offered:
     """A finished training and what became of its model.
 
     Args:
-        model: it.
+        model: the trained model.
         metrics: on the validation cases; empty without any.
-        folder: where it lies; None where the gate refused it and nobody asked for a copy.
+        folder: of the model; None where the gate refused it and nobody asked for a copy.
         published: whether it answers in the study now.
         said: what the gate decided and why, in words; empty where it was not asked.
         remarks: what a person should know, one text each.
@@ -87,4 +87,4 @@ def _outcome(study: Study, name: str, version: int, published: bool, reason: str
     if published:
         return f"published in {study.folder.name} as {name} version {version}: {reason}"
     answers = f"{name} version {version}" if version else "the template"
-    return f"not published, {answers} goes on answering: {reason}"
+    return f"not published, {answers} stays live: {reason}"

@@ -50,7 +50,7 @@ class ServerSettings:
 
     @staticmethod
     def of(conf: Mapping[str, str], said: Callable[[str], str] = "--conf {}".format) -> ServerSettings:
-        """Settings from names and texts.
+        """Read settings given as names and texts.
 
         Args:
             conf: as MONAI Label hands them over.

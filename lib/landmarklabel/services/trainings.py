@@ -1,4 +1,4 @@
-"""The one place that puts a training together: a study's cases, the fit, the gate, and the published model."""
+"""A study's cases, the fit and the gate; ``offering`` and ``training_run`` publish what the gate accepts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
 
 
 def _remarks(task: LandmarkTask, material: Material) -> list[str]:
-    """What a training is given that will not teach what it should."""
+    """Remarks on cases that a training cannot learn from as it should."""
     remarks = []
     if material.train and (never := never_labelled(task, material.train)):
         what = f"{len(never)} of {len(task)} landmarks have no label in any training case"
@@ -107,7 +107,7 @@ def hardly_trained(record: dict) -> str | None:
     if not steps or min(steps.values()) >= enough:
         return None
     few = ", ".join(f"{count} of {stage}" for stage, count in steps.items())
-    return f"hardly trained, {few} steps: give it more --minutes (some {enough} steps of each phase are a beginning)"
+    return f"hardly trained, {few} steps: train longer with --minutes; at least about {enough} steps per stage are needed"
 
 
 def fit_and_decide(
@@ -161,12 +161,12 @@ def compare_with_live(
     """What the gate would say of a model that was trained elsewhere, on cases that it was not trained on.
 
     Args:
-        study: that it is offered to.
+        study: to which the model is offered.
         material: the study's cases.
-        record: the model's own.
-        model: it.
+        record: of the offered model.
+        model: the offered model.
         live: the model that answers now.
-        known: images that one was trained on.
+        known: images that the live model was trained on.
     """
     seen = {*(record.get("train_labels") or ()), *known}
     unseen = [c for c in material.valid if c.image_id not in seen]

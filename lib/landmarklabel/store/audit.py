@@ -1,4 +1,4 @@
-"""The audit trail: who changed what and when, one row a change, chained by hash and written in the change's transaction.
+"""The audit trail: who changed what and when, one row per change, chained by hash and written in the change's transaction.
 
 Decision: rows are numbered and chained by the program, as revisions are (``revisions.py``), so the trail cannot fork. Each row of
 a saved revision names it; rows of other changes (an image added, a model published) name none.

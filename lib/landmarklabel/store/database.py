@@ -63,7 +63,7 @@ def store_faults() -> Iterator[None]:
 
 @contextmanager
 def file_faults(what: str) -> Iterator[None]:
-    """The same for a plain file that cannot be written."""
+    """Say in one line why a plain file cannot be written."""
     try:
         yield
     except OSError as error:

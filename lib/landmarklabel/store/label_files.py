@@ -193,7 +193,7 @@ class LabelFiles:
         """Look once more at files that were replaced: what an editor wrote late becomes a revision; the rest goes.
 
         Returns:
-            what a person has to look at, one text a file.
+            what a person has to look at, one text per file.
         """
         problems = []
         with suppress(FileNotFoundError):
@@ -224,7 +224,7 @@ class LabelFiles:
         return []
 
     def sync(self, images: Collection[str], lock: Callable[[], AbstractContextManager]) -> list[str]:
-        """Bring files and revisions together; returns what a person has to look at, one text a file."""
+        """Bring files and revisions together; returns what a person has to look at, one text per file."""
         problems = self.recheck_replaced(lock)
         with lock():
             for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of an earlier version of this program that was killed

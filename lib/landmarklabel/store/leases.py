@@ -90,7 +90,7 @@ def _parse(content: Any) -> dict[str, dict[str, Any]]:
 
 
 def _empty() -> dict[str, dict[str, Any]]:
-    """A lost file costs nothing but a case shown twice."""
+    """The state without a file: losing one only means that a case may be given out twice."""
     return {"held": {}, "skipped": {}}
 
 

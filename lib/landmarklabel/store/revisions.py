@@ -312,7 +312,7 @@ def _renew_turn(store: weakref.ref) -> Callable[[], None]:
 
 
 def _said(body: str) -> dict:
-    """What somebody said, without how it came about."""
+    """The content of a body without the keys that only say how it came about."""
     return {key: value for key, value in json.loads(body).items() if key not in CIRCUMSTANCES}
 
 

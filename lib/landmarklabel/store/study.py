@@ -310,7 +310,7 @@ class Study(Opened):
         return [*problems, *self.revisions.damaged.values(), *questions]
 
     def take_in_edits(self) -> list[str]:
-        """Turn hand-edited label files into revisions; returns what cannot be read or has no image, one text a file."""
+        """Turn hand-edited label files into revisions; returns what cannot be read or has no image, one text per file."""
         return self._files.sync(self._images.listed().images.keys(), self._lock)
 
     def writing(self) -> AbstractContextManager:

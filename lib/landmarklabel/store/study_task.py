@@ -47,7 +47,7 @@ class StudyRecord:
 
     @staticmethod
     def from_json(content: dict, what: str) -> StudyRecord:
-        """Raises StudyError, also for a record of a newer version."""
+        """Read the content of the file. Raises StudyError, also for a record of a newer version."""
         try:
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}")
@@ -85,7 +85,7 @@ def read_record(folder: str | Path) -> StudyRecord | None:
 
 
 def write_record(folder: str | Path, record: StudyRecord) -> None:
-    """Atomically. Raises OSError."""
+    """Write the record atomically. Raises OSError."""
     write_json(record_file(folder), record.to_json())
 
 

@@ -43,7 +43,7 @@ class Closed(StudyError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Whose token it is."""
+    """The holder of a token."""
 
     name: str
     role: str
@@ -51,7 +51,7 @@ class Holder:
 
     @property
     def fault(self) -> str:
-        """Why the token is good for nothing; empty where it is good."""
+        """The reason why the token is not valid; empty if it is."""
         return "" if self.role in ROLES else f"role {self.role[:40]!r} is none of {', '.join(ROLES)}"
 
 
@@ -126,7 +126,7 @@ class Tokens:
             self._write(left)
 
     def _alone(self) -> AbstractContextManager:
-        """Two programs that change the tokens take turns. Raises Busy."""
+        """Hold a lock so that two programs do not change the tokens at once. Raises Busy."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._known = None
         return locked(self.path.with_suffix(".lock"), what="the list of tokens")

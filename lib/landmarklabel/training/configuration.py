@@ -24,7 +24,7 @@ class SelfTrainingConfig(Configuration):
 class CropConfig(Configuration):
     """The crops of the fine network where a preset leaves them to the data."""
 
-    min_size: int = number(16, 8)  # samples a side in a small volume …
+    min_size: int = number(16, 8)  # samples per side in a small volume …
     multiple: int = number(8, 1)  # … and a multiple of this: the fine network halves it three times
     zoom_margin: float = number(1.05, 1)  # finer than the images' own resolution by this
     min_zoom: float = number(1.25, 1)  # of the coarse grid's spacing
@@ -64,7 +64,7 @@ class ClockConfig(Configuration):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything of the above."""
+    """All numbers of a training."""
 
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     crops: CropConfig = field(default_factory=CropConfig)

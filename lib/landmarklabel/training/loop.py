@@ -42,13 +42,13 @@ class Budget:
     steps: int | None = None
 
     def progress(self, step: int, seconds: float) -> float:
-        """0 at the start, 1 when used up."""
+        """Share of the budget that is used: 0 at the start, 1 at the end."""
         by_steps = step / self.steps if self.steps is not None else 0.0
         by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
         return max(by_steps, by_time)
 
     def part(self, share: float) -> Budget:
-        """A share of it, at least one step."""
+        """A share of the budget, at least one step."""
         minutes = None if self.minutes is None else self.minutes * share
         return Budget(minutes, None if self.steps is None else max(1, round(self.steps * share)))
 

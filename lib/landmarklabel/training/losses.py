@@ -94,7 +94,7 @@ class GaussianTargets(nn.Module):
     Args:
         landmarks: n.
         sigma: initial, in map samples.
-        learned: sigma is trained, one a landmark.
+        learned: sigma is trained, one per landmark.
         scale: factor on the target (Payer: 100 in 2D, 1000 in 3D, of the density; 1 with ``peak``).
         norm: ``peak`` or ``density``.
         penalty: weight a of the term a/2 * sum sigma^2 over present landmarks.

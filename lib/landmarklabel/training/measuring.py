@@ -27,8 +27,9 @@ from landmarklabel.training.loop import Cancelled
 def measure(model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Calibrate a model on validation cases, and its metrics on them; {} without cases.
 
-    The same cases calibrate and measure: what is chosen by them (threshold of presence, weight of the shape prior) is two
-    numbers, so the metrics are optimistic by little. Raises Cancelled.
+    The same cases calibrate and measure. Three numbers that move positions or presence are chosen on them: the presence
+    threshold, the weight of the fine network's presence, and the inflation of the shape prior; then expected errors and regions
+    are fitted to them. So the metrics are slightly optimistic. Raises Cancelled.
     """
     if not valid:
         return {}

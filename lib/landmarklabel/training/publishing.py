@@ -1,4 +1,4 @@
-"""Which model is live: versions in folders, one atomic pointer, and a gate that only lets a better model through."""
+"""Which model is live: versions in folders, one atomic pointer, and a gate that refuses a model measured to be no better."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def decide(
         return _decide_first(candidate, valid, template, left_out)
     new, old, unit = capped_error_mm(candidate, valid), capped_error_mm(live, valid), _unit(valid)
     if new is None or old is None:
-        return Decision(True, f"{UNVALIDATED}: no labelled case is in the validation split yet")
+        why = "none labelled, scale unknown, or the live model was trained on them"
+        return Decision(True, f"{UNVALIDATED}: no validation case can be measured ({why})")
     if new < old:
         return Decision(True, f"better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)
     return Decision(False, f"not better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)

@@ -28,7 +28,7 @@ from landmarklabel.training.losses import (
 
 
 def draw_cases(cases: Sequence[Case], count: int, step: int, seed: int) -> list[Case]:
-    """The ``count`` cases of a step: every case once an epoch, in an order that depends on (seed, epoch) alone."""
+    """The ``count`` cases of a step: every case once per epoch, in an order that depends on (seed, epoch) alone."""
     chosen = []
     for position in range(step * count, (step + 1) * count):
         epoch, place = divmod(position, len(cases))

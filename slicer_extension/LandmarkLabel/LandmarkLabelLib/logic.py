@@ -27,7 +27,7 @@ class LandmarkLogic:
 
     Args:
         options: the server's address, who annotates, and how.
-        folder: where sessions, images and unsent submissions are kept, one folder a server.
+        folder: where sessions, images and unsent submissions are kept, one folder per server.
         on_update: called whenever something to show has changed.
         token: for a server that asks for one.
         translate: marks texts that people see, for translation.

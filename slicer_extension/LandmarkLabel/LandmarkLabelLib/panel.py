@@ -1,4 +1,4 @@
-"""The module panel: buttons, one row a landmark, and a timer that fetches what the background has done.
+"""The module panel: buttons, one row per landmark, and a timer that fetches what the background has done.
 
 Written in the subset of Qt that PythonQt and PySide6 share: setters, ``signal.connect``, no ``exec``.
 """

@@ -1,4 +1,4 @@
-"""A reader of ``.grid`` files, a made-up format: a line of text with size and spacing, then a line of numbers a row of pixels.
+"""A reader of ``.grid`` files, a made-up format: a line of text with size and spacing, then a line of numbers per row of pixels.
 
 grid 64 80 0.5 0.5
 0 12 7 …

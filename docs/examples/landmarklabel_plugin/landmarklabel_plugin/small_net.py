@@ -7,7 +7,7 @@ from landmarklabel.extending import MapsOutput
 
 
 class SmallNet(nn.Module):
-    """Five convolutions, one map a landmark at a quarter of the resolution.
+    """Five convolutions, one map per landmark at a quarter of the resolution.
 
     Args:
         dims: of the images; this network is made for 2.
