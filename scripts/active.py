@@ -9,7 +9,7 @@ from pathlib import Path
 from experiment import each_on_a_core, hand_split, import_hands
 
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.report.labels import write_labels
 from landmarklabel.report.pictures import label_curves

@@ -31,7 +31,7 @@ from landmarklabel.data.synthetic import big_phantom, draw_phantom, phantom_task
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import save_model
+from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.tables import read_table

@@ -102,7 +102,7 @@ def _mypy(root: Path) -> int:
 
 def traced(package: Path, model_dir: str, image_path: str) -> dict[str, int]:
     """Functions and files of the package that a prediction walks through, the model loaded already."""
-    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_folder import load_model
     from landmarklabel.io.images import read_image
 
     model = load_model(model_dir)

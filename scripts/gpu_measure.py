@@ -14,7 +14,7 @@ from gpu_data import read_set
 
 from landmarklabel.data.cases import Case
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.networks.precision import autocast, bf16_pays
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
@@ -166,7 +166,8 @@ def step(job: Job) -> dict:
 def _stage(model: Localizer, cases: list[Case], which: str) -> CoarseStage | FineStage:
     cases, networks, preset = [model.case(c.image_id, c.image, c.landmarks) for c in cases], model.networks, model.preset
     if which == "locate":
-        return CoarseStage(networks.coarse_net, preset, networks.grid, cases, 0, any_orientation=model.mean_shape is not None)
+        turned = model.alignment_shape is not None
+        return CoarseStage(networks.coarse_net, preset, networks.grid, cases, 0, any_orientation=turned)
     return FineStage(networks.fine_net, preset, preset.refine, networks.grid, networks.crops, cases, 0)
 
 

@@ -121,8 +121,8 @@ def _spines(
 def cold_start(data: Path, runs: Path, draws: int = 20) -> dict:
     """No model: the shape prior of ten labelled radiographs, and the program says which landmark to place next."""
     from landmarklabel.inference.calibration import Calibration
-    from landmarklabel.inference.prior import learn_prior
-    from landmarklabel.inference.suggest import suggest
+    from landmarklabel.inference.shape_prior import learn_prior
+    from landmarklabel.inference.suggestion import suggest
 
     hands, clicked = _hands(data), (0, 1, 2, 3, 5, 8, 10)
     train, valid = hand_split(data, "train"), hand_split(data, "valid")
@@ -156,8 +156,8 @@ def cold_start(data: Path, runs: Path, draws: int = 20) -> dict:
 
 def _error_of_each_alone(labelled: list, tested: list) -> float:
     from landmarklabel.inference.calibration import Calibration
-    from landmarklabel.inference.prior import learn_prior
-    from landmarklabel.inference.suggest import suggest
+    from landmarklabel.inference.shape_prior import learn_prior
+    from landmarklabel.inference.suggestion import suggest
 
     prior, errors = learn_prior(labelled), []
     for geometry, truth in tested:
@@ -185,7 +185,7 @@ def confusions(data: Path, runs: Path) -> dict:
     """Detections of the best model on the valid radiographs, spoiled in groups; images upside down, and mirrored."""
     import accuracy
 
-    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_folder import load_model
     from landmarklabel.io.images import Image, read_image
 
     accuracy.hands_best(data, runs.parent / "hands_best")
@@ -286,7 +286,7 @@ def _out_of_fold(data: Path, folder: Path, inflations) -> tuple[dict, list, np.n
     from dataclasses import replace
 
     from landmarklabel.inference.calibration import Calibration
-    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
 

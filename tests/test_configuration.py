@@ -15,7 +15,7 @@ import pytest
 import landmarklabel
 from landmarklabel.configuration import Configuration, from_json, number, numbers, to_json
 from landmarklabel.errors import ConfigurationError
-from landmarklabel.inference.configuration import InferenceConfig, PoseSearchConfig, SuggestionConfig
+from landmarklabel.inference.configuration import InferenceConfig, OrientationSearchConfig, SuggestionConfig
 from landmarklabel.networks.presets import PRESETS, Preset
 from landmarklabel.training.configuration import TrainingConfig
 
@@ -101,7 +101,7 @@ def test_every_preset_comes_back_from_json_as_it_was_written(preset):
 
 
 def test_changed_numbers_come_back_too():
-    config = InferenceConfig(pose_search=PoseSearchConfig(orientations=3, max_rotation=0.1))
+    config = InferenceConfig(orientation_search=OrientationSearchConfig(orientations=3, max_rotation=0.1))
     assert from_json(InferenceConfig, json.loads(json.dumps(to_json(config)))) == config != InferenceConfig()
 
 

@@ -59,7 +59,7 @@ SLOW = {
     "tests/inference/test_localizer.py::test_it_stops_looking_after_all_orientations": "looks from all sides",
     "tests/inference/test_memory.py": "trains",
     "tests/inference/test_orientations.py": "looks from all sides",
-    "tests/inference/test_prior.py::test_it_grows_better_with_cases": "hundreds of draws",
+    "tests/inference/test_shape_prior.py::test_it_grows_better_with_cases": "hundreds of draws",
     "tests/inference/test_regions.py::test_regions_hold_what_they_promise_a_landmark_and_a_case": "hundreds of draws",
     "tests/io/test_image_memory.py": "starts a program for every size",
     "tests/networks/test_default.py::test_bf16_gradients_*": "trains",

@@ -77,14 +77,14 @@ class Model:
         metrics: on the validation cases of its training, as ``landmarklabel evaluate --json`` has them; empty without any.
         folder: where it lies; None where only this object has it.
         published: whether its training made it the model that answers in the study.
-        said: what the study's gate decided and why, in words; empty where it was not asked.
+        decision: what the study's gate decided and why, in words; empty where it was not asked.
     """
 
     localizer: Localizer
     metrics: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     published: bool = False
-    said: str = ""
+    decision: str = ""
 
     @property
     def task(self) -> LandmarkTask:
@@ -157,7 +157,7 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     Example:
         ``ll.load_model("model/").predict("case1.nii.gz")["tip"].position_mm``
     """
-    from landmarklabel.inference.model import load_model as load_localizer
+    from landmarklabel.inference.model_folder import load_model as load_localizer
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
 
@@ -199,7 +199,7 @@ def train(
         should_stop: asked after every step; True ends the training with an exception that ``resume`` can go on from.
 
     Returns:
-        The model with its ``metrics`` on the validation images; ``published`` and ``said`` tell what the study made of it.
+        The model with its ``metrics`` on the validation images; ``published`` and ``decision`` tell what the study made of it.
 
     Raises:
         StudyError: nothing to train on, a study that is not there, or another training that runs.
@@ -237,7 +237,7 @@ def _train(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> Model:
-    from landmarklabel.services.offering import train_and_offer
+    from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
 
     material = gather(study, None if valid is None else list(valid))
@@ -248,12 +248,12 @@ def _train(
     kept = out is not None or publish
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as nowhere:
         place = out if kept else nowhere
-        done = train_and_offer(study, material, config, place, publish, on_progress, should_stop)
+        done = train_and_publish(study, material, config, place, publish, on_progress, should_stop)
     for text in done.remarks:
         _log.warning("%s", text)
-    if done.said:
-        _log.info("%s", done.said)
-    return Model(done.model, done.metrics, done.folder if kept else None, done.published, done.said)
+    if done.decision:
+        _log.info("%s", done.decision)
+    return Model(done.model, done.metrics, done.folder if kept else None, done.published, done.decision)
 
 
 def _check_budget(minutes: float | None, steps: int | None, seed: int) -> None:

@@ -16,7 +16,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner
-from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.shape_prior import learn_prior
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.networks.default import MapsOutput

@@ -55,7 +55,7 @@ def small_networks():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DefaultSCN", "FineNet"):
             patch.setattr(build, name, partial(_narrow, getattr(build, name)))
-        patch.setattr("landmarklabel.inference.pose_search.candidate_orientations", lambda geometry, config: [])
+        patch.setattr("landmarklabel.inference.orientation_search.candidate_orientations", lambda geometry, config: [])
         yield
     torch.set_num_threads(threads)
 

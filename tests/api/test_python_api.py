@@ -46,7 +46,7 @@ def test_training_gives_the_model_with_its_metrics_and_what_the_study_made_of_it
     model = made.model
     assert isinstance(model, ll.Model) and model.task == made.task and model.name == "scn:default"
     assert model.metrics["n_images"] == 2 and model.unit == "mm" and model.folder == made.folder / "model"
-    assert model.said.startswith("published in study as scn version" if model.published else "not published")
+    assert model.decision.startswith("published in study as scn version" if model.published else "not published")
     assert made.heard == sorted(made.heard) and len(made.heard) == 8
     live = made.study.models_dir / "scn" / "versions" / "0001"
     assert live.is_dir() is model.published
@@ -89,7 +89,7 @@ def test_training_without_publishing_leaves_the_study_alone_and_keeps_nothing_on
     before = sorted(made.study.models_dir.rglob("*"))
     with caplog.at_level(logging.INFO):
         model = ll.train(made.study.folder, "scn", minutes=None, steps=2, publish=False, device="cpu")
-    assert model.folder is None and model.said == "" and not model.published
+    assert model.folder is None and model.decision == "" and not model.published
     assert len(model.predict(made.images["p0"])) == 5
     assert sorted(made.study.models_dir.rglob("*")) == before
     assert any("training scn:default on" in text for text in caplog.messages)

@@ -272,7 +272,7 @@ def test_a_model_trains_is_judged_and_predicts_without_image_readers_databases_a
     code = """
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.io.image_array import Image
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.fit import FitConfig, fit

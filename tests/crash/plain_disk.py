@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from landmarklabel.io import swap
+from landmarklabel.io import atomic_exchange
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class PlainDisk:
         self._open, self._fdopen, self._fsync = os.open, os.fdopen, os.fsync
         for name in ("open", "fdopen", "fsync", "sendfile"):
             patch.setattr(os, name, getattr(self, f"_do_{name}"))
-        self._swapped = swap._swapped
-        patch.setattr(swap, "_swapped", self._do_swap)
+        self._swapped = atomic_exchange._swapped
+        patch.setattr(atomic_exchange, "_swapped", self._do_swap)
         for name in ("replace", "chmod", "mkdir", "unlink"):
             patch.setattr(os, name, self._plain(name, getattr(os, name)))
 

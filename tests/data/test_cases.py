@@ -65,8 +65,8 @@ def test_a_sample_centre_gives_the_sample_and_beyond_the_border_there_is_nothing
             index[axis] = way if way < 0 else last[axis] + way
             outside = geometry.index_to_world(index[None])
             assert case.sample(outside, step) == 0, "alone"
-            blend_logits = np.concatenate([outside, geometry.corners_mm])
-            assert case.sample(blend_logits, step)[0] == 0, "with others"
+            blend_presence = np.concatenate([outside, geometry.corners_mm])
+            assert case.sample(blend_presence, step)[0] == 0, "with others"
     assert (case.sample(geometry.origin + np.full((3, dims), 1e4), step) == 0).all()
 
 

@@ -33,12 +33,12 @@ from landmarklabel.data.batches import CropPlan, GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference import model
+from landmarklabel.inference import model_folder
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import RECORD
 from landmarklabel.inference.network_runner import NetworkRunner
-from landmarklabel.inference.prior import PoseDistribution, ShapePrior
+from landmarklabel.inference.shape_prior import PoseDistribution, ShapePrior
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.io.index_points import read_isbi, read_voxels, text_files
@@ -200,10 +200,11 @@ def record_seeds(folder: Path) -> list[bytes]:
     """Records of a model with and without all that is optional; the weights are beside them."""
     preset, grid, mean = find_preset("scn:default"), GridPlan((64, 96), None, 32), np.array([[1.0, 2], [np.nan] * 2, [3, 4]])
     networks = NetworkRunner(preset, grid, torch.nn.Identity(), CropPlan(32, 1.5), torch.nn.Identity())
-    full = Localizer(FULL_TASK, networks, mean_shape=MeanShape(mean, True, 0.05), reference=np.ones((2, 3), np.float32))
+    full = Localizer(FULL_TASK, networks, alignment_shape=MeanShape(mean, True, 0.05), reference=np.ones((2, 3), np.float32))
     full.calibrate(Calibration(0.3, 0.5, (0.1, -0.2, 0.1), 0.2, 7, (1.0, 2.0, 0.0), 1.5))
-    full.prior = ShapePrior(full.mean_shape, np.eye(6), PoseDistribution(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3)), 9)
-    model.save_model(folder, full, {"seed": 1, "metrics": {}})
+    poses = PoseDistribution(np.array([0.5, 0.5]), 0.1, True, (0.1, 0.2, 0.3))
+    full.prior = ShapePrior(full.alignment_shape, np.eye(6), poses, 9)
+    model_folder.save_model(folder, full, {"seed": 1, "metrics": {}})
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     optional = {"crops": None, "pose": None, "prior": None, "calibration": {}}
     first = {k: v for k, v in record.items() if k not in ("configuration", "program")} | {"version": 1}
@@ -212,7 +213,7 @@ def record_seeds(folder: Path) -> list[bytes]:
 
 def read_model(path: Path) -> None:
     shutil.copyfile(path, path.parent / RECORD)
-    model.load_model(path.parent)
+    model_folder.load_model(path.parent)
 
 
 TARGETS = {
@@ -244,7 +245,7 @@ TARGETS = {
 def no_networks(monkeypatch):
     """Records are read without building the networks they name."""
     for name in ("build_coarse_net", "build_fine_net"):
-        monkeypatch.setattr(model, name, lambda *_: torch.nn.Identity())
+        monkeypatch.setattr(model_folder, name, lambda *_: torch.nn.Identity())
 
 
 @pytest.mark.timeout(600 * max(TIMES, 1))

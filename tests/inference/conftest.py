@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 import torch
-from tests.inference.model_folder import TASK, untrained
+from tests.inference.saved_models import TASK, untrained
 
 from landmarklabel.data.synthetic import draw_phantom
-from landmarklabel.inference.model import save_model
+from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.images import Image
 from landmarklabel.networks import build
 

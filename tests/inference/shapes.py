@@ -13,7 +13,7 @@ from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.evidence import Candidates
-from landmarklabel.inference.prior import PoseDistribution, ShapePrior
+from landmarklabel.inference.shape_prior import PoseDistribution, ShapePrior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 SIDE = 400

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from landmarklabel.inference.calibration import Calibration, choose_local_weight, fit_calibration
+from landmarklabel.inference.calibration import Calibration, choose_fine_presence_weight, fit_calibration
 from landmarklabel.inference.configuration import CalibrationConfig
-from landmarklabel.inference.evidence import Candidates, Evidence, blend_logits
+from landmarklabel.inference.evidence import Candidates, Evidence, blend_presence
 
 MIN_POINTS = CalibrationConfig().min_points
 
@@ -140,16 +140,16 @@ def test_the_stage_that_tells_presence_better_on_validation_cases_is_believed():
             out.append(replace(nothing(12), presence_by_stage=presence_by_stage))
         return out
 
-    assert choose_local_weight(opposed(0), states) == 0.0 and choose_local_weight(opposed(1), states) == 1.0
-    assert choose_local_weight([nothing(12) for _ in states], states) == 0.5  # one stage only
-    assert choose_local_weight(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
+    assert choose_fine_presence_weight(opposed(0), states) == 0.0 and choose_fine_presence_weight(opposed(1), states) == 1.0
+    assert choose_fine_presence_weight([nothing(12) for _ in states], states) == 0.5  # one stage only
+    assert choose_fine_presence_weight(opposed(1)[:1], [np.ones(12, int)]) == 0.5  # nobody has called one absent
 
 
 def test_blending_presence_is_fair_at_both_ends():
     presence_by_stage = np.array([[0.9, 0.5], [0.1, 0.99]])
-    assert np.allclose(blend_logits(presence_by_stage, 0.0), presence_by_stage[0])
-    assert np.allclose(blend_logits(presence_by_stage, 1.0), presence_by_stage[1])
-    assert np.isclose(blend_logits(presence_by_stage, 0.5)[0], 0.5)
+    assert np.allclose(blend_presence(presence_by_stage, 0.0), presence_by_stage[0])
+    assert np.allclose(blend_presence(presence_by_stage, 1.0), presence_by_stage[1])
+    assert np.isclose(blend_presence(presence_by_stage, 0.5)[0], 0.5)
 
 
 def nothing(n: int) -> Evidence:

@@ -7,7 +7,7 @@ import pytest
 
 from landmarklabel.inference.calibration import (
     Calibration,
-    choose_local_weight,
+    choose_fine_presence_weight,
     fit_calibration,
     fit_regions,
     presence_threshold,
@@ -199,7 +199,7 @@ def test_nobody_judged_anything():
     assert presence_threshold([], []) == 0.5 and said([0.9, 0.1], [-1, -1]) == 0.5
     assert said([0.9] * 3, [1] * 3) == 0.2  # absent is said late where nobody ever said it
     assert said([0.9] * 3, [1] * 3, CalibrationConfig(never_absent_threshold=0.07)) == 0.07
-    assert choose_local_weight([], []) == 0.5
+    assert choose_fine_presence_weight([], []) == 0.5
 
 
 @pytest.mark.parametrize("best", [0.0, 0.25, 0.5, 0.75, 1.0])
@@ -208,16 +208,16 @@ def test_the_weight_of_the_fine_network_is_the_one_whose_blend_says_three_in_fou
     log_odds = np.log(3) + 4 * np.array([best, best - 1])
     stages = np.tile(1 / (1 + np.exp(-log_odds))[:, None], (1, 20))
     state = np.array([1] * 15 + [0] * 5)
-    assert choose_local_weight([seen(n=20, stages=stages)], [state]) == best
+    assert choose_fine_presence_weight([seen(n=20, stages=stages)], [state]) == best
     unknown = np.concatenate([state, [-1] * 30])  # of which the networks say something else
     more = np.concatenate([stages, np.full((2, 30), 0.01)], axis=1)
-    assert choose_local_weight([seen(n=50, stages=more)], [unknown]) == best
+    assert choose_fine_presence_weight([seen(n=50, stages=more)], [unknown]) == best
 
 
 def test_four_absent_ones_are_too_few_for_a_weight():
     stages = np.tile([[0.99], [0.75]], (1, 20))
     for absent, weight in ((4, 0.5), (5, 1.0)):
         state = np.array([1] * (20 - absent) + [0] * absent)
-        assert choose_local_weight([seen(n=20, stages=stages)], [state]) == weight
-        assert choose_local_weight([seen(n=20, stages=1 - stages)], [1 - state]) == weight
-    assert choose_local_weight([seen(n=20, stages=stages), seen(n=20)], [state, state]) == 0.5
+        assert choose_fine_presence_weight([seen(n=20, stages=stages)], [state]) == weight
+        assert choose_fine_presence_weight([seen(n=20, stages=1 - stages)], [1 - state]) == weight
+    assert choose_fine_presence_weight([seen(n=20, stages=stages), seen(n=20)], [state, state]) == 0.5

@@ -25,7 +25,7 @@ from landmarklabel.errors import ModelError, StudyError
 from landmarklabel.inference import export, onnx_export
 from landmarklabel.inference.export import BundleNetwork, BundleRunner, export_bundle, list_images
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import WEIGHTS, load_model, save_model
+from landmarklabel.inference.model_folder import WEIGHTS, load_model, save_model
 from landmarklabel.inference.model_record import RECORD
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.onnx_export import AGREEMENT, export_onnx

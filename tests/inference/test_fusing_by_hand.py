@@ -8,7 +8,7 @@ from shapes import SIDE, ShapeModel, candidates, geometry, limbs
 
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, FineMaps
-from landmarklabel.inference.suggest import suggest
+from landmarklabel.inference.suggestion import suggest
 
 # so many cells a side, 1 mm apart: less than the 256 that are weighed
 GRIDS = {2: 15, 3: 6}

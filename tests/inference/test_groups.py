@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from shapes import ShapeModel, candidates, geometry, limbs
 
-from landmarklabel.inference.prior import learn_prior
 from landmarklabel.inference.shape_fit import Assignment, fit_shape_to_candidates
+from landmarklabel.inference.shape_prior import learn_prior
 
 
 class Limbs(ShapeModel):

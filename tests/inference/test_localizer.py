@@ -14,7 +14,7 @@ from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.data.procrustes import RobustFitConfig
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.configuration import PoseSearchConfig
+from landmarklabel.inference.configuration import OrientationSearchConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.io.images import Image
@@ -121,10 +121,10 @@ def test_the_models_own_numbers_say_how_its_mean_shape_is_aligned():
         model.networks.config = replace(model.networks.config, alignment=alignment)
         found(model, balls(40, at))
         calls[reweightings] = model.networks.coarse_net.calls
-    assert calls == {15: 1, 0: PoseSearchConfig().orientations}
+    assert calls == {15: 1, 0: OrientationSearchConfig().orientations}
 
 
 def test_it_stops_looking_after_all_orientations():
     model = localizer(BallOracle(blind=100), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
     assert np.isfinite(found(model, balls(40, SHAPE + 20.0))).all()
-    assert model.networks.coarse_net.calls == PoseSearchConfig().orientations
+    assert model.networks.coarse_net.calls == OrientationSearchConfig().orientations

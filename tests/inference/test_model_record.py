@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.inference.model_folder import TASK, N, content_of, untrained, with_record
+from tests.inference.saved_models import TASK, N, content_of, untrained, with_record
 
 from landmarklabel import __version__
 from landmarklabel.errors import ModelError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig, SuggestionConfig
-from landmarklabel.inference.model import load_model, save_model
+from landmarklabel.inference.model_folder import load_model, save_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.networks import presets
 
@@ -120,7 +120,7 @@ def test_a_record_that_describes_far_larger_networks_than_its_weights_costs_no_m
     code = """
 import resource, sys
 from landmarklabel.errors import ModelError
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     load_model(sys.argv[1])
@@ -141,7 +141,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     [
         ("suggestion", "temperature_2d", 0, "SuggestionConfig.temperature_2d is 0.0, it must be a number from 0.01 to inf"),
         ("shape", "samples", 10**9, "ShapeModelConfig.samples is 1000000000, it must be a number from 1 to 10000"),
-        ("pose_search", "orientations", "8", "InferenceConfig.pose_search.orientations is '8', which is not a int"),
+        ("orientation_search", "orientations", "8", "InferenceConfig.orientation_search.orientations is '8', which is not a int"),
         ("shape", "start_sd", [0.3, 0.1], "InferenceConfig.shape.start_sd is '[0.3, 0.1]'"),
         ("shape", "clicked_sd", float("inf"), "ShapeModelConfig.clicked_sd is inf, it must be a number from 0 to inf"),
         ("calibration", "unheard_of", 1, "InferenceConfig.calibration has no field 'unheard_of'"),

@@ -14,18 +14,18 @@ from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.configuration import PoseSearchConfig
+from landmarklabel.inference.configuration import OrientationSearchConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.orientations import about_image_centre, candidate_orientations, is_far_from_expected
-from landmarklabel.inference.prior import PosePrior, learn_prior
+from landmarklabel.inference.shape_prior import PosePrior, learn_prior
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.presets import find_preset
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
-CONFIG = PoseSearchConfig()
+CONFIG = OrientationSearchConfig()
 TASK = LandmarkTask("discs", tuple("abcdefghi"), 2)
 LEVELS = np.linspace(0.2, 1.0, len(TASK))  # the grey value of each landmark's disc
 SHAPE = np.array([[-18, 4], [-10, -15], [11, -17], [15, 10], [-3, 18], [0, -5], [-9, 6], [6, 3], [2, 11.0]])

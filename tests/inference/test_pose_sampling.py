@@ -13,8 +13,8 @@ from landmarklabel.data.procrustes import Similarity
 from landmarklabel.inference.configuration import ShapeModelConfig
 from landmarklabel.inference.evidence import Candidates
 from landmarklabel.inference.pose_sampling import rough_pose, sample_poses
-from landmarklabel.inference.prior import PosePrior
 from landmarklabel.inference.shape_fit import Assignment, fit_shape_to_candidates
+from landmarklabel.inference.shape_prior import PosePrior
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 

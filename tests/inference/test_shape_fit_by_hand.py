@@ -13,8 +13,8 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import ShapeModelConfig
 from landmarklabel.inference.evidence import Candidates
 from landmarklabel.inference.posterior import Posterior
-from landmarklabel.inference.prior import PoseDistribution, PosePrior, ShapePrior, learn_prior
 from landmarklabel.inference.shape_fit import Assignment, ShapeFit, fit_shape_to_candidates, most_contradicted, next_landmark
+from landmarklabel.inference.shape_prior import PoseDistribution, PosePrior, ShapePrior, learn_prior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 PAIR = np.array([[-250.0, 0.0], [250.0, 0.0]])  # of size 250 mm: a click is 1 mm wide

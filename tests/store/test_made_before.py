@@ -15,7 +15,7 @@ import pytest
 import scipy
 import torch
 
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store import study_task

@@ -14,7 +14,7 @@ from tests.store.studies import label_file, on_file, points
 from tests.thoroughness import times
 
 from landmarklabel.errors import Busy, Conflict, KeyReused
-from landmarklabel.io import swap
+from landmarklabel.io import atomic_exchange
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups, write_markups
@@ -46,7 +46,7 @@ def slip_in(monkeypatch, owner, name, edit):
 @pytest.mark.parametrize("steps", ["exchange", "two steps"])
 def test_a_hand_edit_between_a_submissions_read_and_write_is_a_revision_that_says_so(study, monkeypatch, steps):
     if steps == "two steps":  # as on systems that cannot exchange names
-        monkeypatch.setattr(swap, "_rename", lambda *_: False)
+        monkeypatch.setattr(atomic_exchange, "_rename", lambda *_: False)
     study.save("a", points(study.task, 1))
     slip_in(monkeypatch, label_files, "swap_in", lambda: write_markups(label_file(study, "a"), points(study.task, 7)))
     submitted = study.save("a", points(study.task, 2), base_revision=1)

@@ -147,9 +147,9 @@ def test_heads_of_rows_that_hold_no_text_are_damaged_and_no_error(store, url):
 
 
 def test_changes_are_asked_for_by_subject_and_by_kind(store):
-    store.record("image added", "a", who="ann", before="x", after="y")
-    store.record("image added", "b")
-    store.record("image removed", "a")
+    store.log_change("image added", "a", who="ann", before="x", after="y")
+    store.log_change("image added", "b")
+    store.log_change("image removed", "a")
     told = lambda **asked: [(c.what, c.subject) for c in store.changes(**asked)]  # noqa: E731
     assert told() == [("image added", "a"), ("image added", "b"), ("image removed", "a")]
     assert told(subject="a") == [("image added", "a"), ("image removed", "a")]

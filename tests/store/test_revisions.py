@@ -204,7 +204,7 @@ def test_a_clock_that_jumps_back_disturbs_neither_order_nor_verification(store, 
     monkeypatch.setattr(audit, "now", lambda: next(times).isoformat())
     for i in range(5):
         store.save("a", {"i": i}, base_revision=i)
-        store.record("image added", f"b{i}")
+        store.log_change("image added", f"b{i}")
     created = [r.created for r in store.history("a")]
     assert created == sorted(created, reverse=True) and created[0] != created[-1]
     assert [r.body["i"] for r in store.history("a")] == list(range(5)) and store.head("a").number == 5
@@ -217,7 +217,7 @@ def test_a_clock_that_jumps_back_disturbs_neither_order_nor_verification(store, 
 
 def test_every_change_is_told_with_who_what_before_and_after(store):
     first = store.save("a", {"i": 1}, author="ann", source="annotation")
-    store.record("image added", "b", who="bob", after="f" * 64)
+    store.log_change("image added", "b", who="bob", after="f" * 64)
     second = store.save("a", {"i": 2}, author="cem", source="edited file")
     told = [(c.who, c.what, c.subject, c.before, c.after, c.revision) for c in store.changes()]
     assert told == [
@@ -251,7 +251,7 @@ def test_a_fault_in_a_save_leaves_neither_revision_nor_audit_row(store, monkeypa
         with pytest.raises(ZeroDivisionError):
             store.save("a", {"i": 1})
         with pytest.raises(ZeroDivisionError):
-            store.record("image added", "b")
+            store.log_change("image added", "b")
     assert (len(store.history("a")), len(store.changes()), store.verify()) == (1, 1, [])
     assert store.save("a", {"i": 1}).number == 2 and len(store.changes()) == 2
 

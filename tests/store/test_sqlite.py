@@ -28,7 +28,7 @@ def filled(url):
     for i in range(5):
         store.save(f"image-{i}", {"value": f"body-{i}"}, author=f"author-{i}", source=f"source-{i}", key=f"key-{i}")
     store.save("image-3", {"value": "second"})
-    store.record("published", "model-1", who="machine-1", before="b" * 64, after="c" * 64)
+    store.log_change("published", "model-1", who="machine-1", before="b" * 64, after="c" * 64)
     store.save("image-9", {})
     store.close()
 

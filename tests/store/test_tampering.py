@@ -24,7 +24,7 @@ class Tampering:
         self.store, self.table, self.engine = store, TABLES[table], open_engine(url)
         for i in range(4):
             store.save("ab"[i % 2], {"i": i}, author=f"author{i}", source="" if i else "annotation", key=f"key{i}" if i else None)
-            store.record("image added", f"image{i}", who="ann", after=f"{i:064}")
+            store.log_change("image added", f"image{i}", who="ann", after=f"{i:064}")
         store.save("a", {"i": 9})
         assert store.verify() == []
         with self.engine.connect() as connection:
@@ -111,7 +111,7 @@ def test_any_added_row_is_found(tampering, chain):
 
 def test_an_emptied_trail_is_found_and_not_begun_anew(store, url):
     store.save("a", {})
-    store.record("image added", "b")
+    store.log_change("image added", "b")
     execute(url, "DELETE FROM audit")
     store.close()
     store = RevisionStore(url)

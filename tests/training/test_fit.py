@@ -16,7 +16,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.images import Image, write_image

@@ -13,7 +13,7 @@ from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.training.measuring import calibrate
+from landmarklabel.training.validation import calibrate
 
 TASK = LandmarkTask("spots", tuple("abcdef"), 2)
 

@@ -22,7 +22,7 @@ from landmarklabel.active.unlabelled_pool import (
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.metrics import summarize, unit_of

@@ -21,8 +21,8 @@ from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.data.synthetic import Phantom, draw_phantom, phantom_task
 from landmarklabel.errors import StudyError
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.prior import learn_prior
-from landmarklabel.inference.suggest import suggest
+from landmarklabel.inference.shape_prior import learn_prior
+from landmarklabel.inference.suggestion import suggest
 from landmarklabel.io.files import write_json
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import write_image

@@ -15,10 +15,10 @@ from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
+from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import describe_image
-from landmarklabel.io.inside import check_inside
 from landmarklabel.io.monailabel_datastore import read_datastore
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask

@@ -21,7 +21,7 @@ from landmarklabel.store.study_task import check_same_task
 
 def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
-    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from landmarklabel.errors import StudyError, UsageError
-from landmarklabel.services.listening import check_free
+from landmarklabel.services.listen_address import check_can_listen
 from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.store.tokens import Tokens
@@ -24,7 +24,7 @@ SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "o
 def serve(args: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
     _check_safe(args)
-    check_free(args.host, args.port)  # before anything slow
+    check_can_listen(args.host, args.port)  # before anything slow
     task = resolve_study_task(args.task, args.studies)
     check_same_task(args.studies, task)
     if Path(args.studies).exists() and not Path(args.studies).is_dir():

@@ -21,7 +21,7 @@ from landmarklabel.tasks import resolve_study_task
 def clicks(args: argparse.Namespace) -> None:
     """Print and plot error against clicks, assisted and alone."""
     from landmarklabel.active.annotator import click_through, summarize_clicks
-    from landmarklabel.inference.model import load_model
+    from landmarklabel.inference.model_folder import load_model
     from landmarklabel.io.images import read_image
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores

@@ -24,7 +24,7 @@ from landmarklabel.tasks import resolve_study_task
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.offering import train_and_offer
+    from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
@@ -47,15 +47,15 @@ def train(args: argparse.Namespace) -> int:
         config.ends_at = begun + 60 * minutes
     try:
         with _Progress(preset.name) as show:
-            done = train_and_offer(study, material, config, args.out, not args.no_publish, show, _Interrupt())
+            done = train_and_publish(study, material, config, args.out, not args.no_publish, show, _Interrupt())
     except Cancelled:
         print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
         return 130
     print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
     for text in done.remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    if done.said:
-        print(done.said)
+    if done.decision:
+        print(done.decision)
     if not args.no_publish and not done.published and args.out:
         print(f"to have it answer all the same: landmarklabel publish {args.out} {study.folder}")
     study.close()

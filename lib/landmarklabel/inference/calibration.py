@@ -14,7 +14,7 @@ from scipy.stats import chi2
 
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import CalibrationConfig
-from landmarklabel.inference.evidence import Evidence, blend_logits
+from landmarklabel.inference.evidence import Evidence, blend_presence
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Calibration:
         slope, intercept: of the fit, or None when there were too few residuals.
         offsets: n numbers.
         presence_threshold: below it a landmark is predicted absent.
-        local_weight: of the fine network's presence, beside the coarse network's.
+        fine_presence_weight: of the fine network's presence, beside the coarse network's.
         cases: how many validation cases this rests on.
         quantiles: n numbers: the size of each landmark's region, in units of its expected error; 0 where too few cases
             were seen to support one, empty where there is none at all.
@@ -48,7 +48,7 @@ class Calibration:
     case_factor: float | None = None
     prior_inflation: float = 8.0
     log_spread_range: tuple[float, float] = (-99.0, 99.0)
-    local_weight: float = 0.5
+    fine_presence_weight: float = 0.5
     level: float = 0.95
 
     def predicted_absent(self, evidence: Evidence) -> np.ndarray:
@@ -179,7 +179,7 @@ def fit_calibration(
     return replace(plain, intercept=float(np.log(overall)), slope=slope, offsets=offsets, log_spread_range=(low, high))
 
 
-def choose_local_weight(
+def choose_fine_presence_weight(
     evidence: Sequence[Evidence], present: Sequence[np.ndarray], config: CalibrationConfig | None = None
 ) -> float:
     """How much the fine network's presence counts: the weight with the largest likelihood on validation cases, or one half
@@ -193,10 +193,10 @@ def choose_local_weight(
     known, both = state >= 0, np.concatenate(by_stage, axis=1)
 
     def cross_entropy(weight: float) -> float:
-        p = np.clip(blend_logits(both, weight), 1e-6, 1 - 1e-6)[known]
+        p = np.clip(blend_presence(both, weight), 1e-6, 1 - 1e-6)[known]
         return float(-np.where(state[known] == 1, np.log(p), np.log(1 - p)).mean())
 
-    return min(config.local_weights, key=cross_entropy)
+    return min(config.fine_presence_weights, key=cross_entropy)
 
 
 def presence_threshold(

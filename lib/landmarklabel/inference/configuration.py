@@ -51,13 +51,19 @@ class ShapeModelConfig(Configuration):
 
 
 @dataclass(frozen=True)
-class PoseSearchConfig(Configuration):
-    """How many candidates a landmark has, and when and how an image is looked at again in another orientation."""
+class CandidateConfig(Configuration):
+    """How many candidates a landmark has."""
 
-    candidates: int = number(3, 1, 20)  # peaks of a coarse map that are kept
-    max_candidates: int = number(6, 1, 40)  # kept in all, with those found where the shape expects the landmark
+    per_landmark: int = number(3, 1, 20)  # peaks of a coarse map that are kept
+    max_per_landmark: int = number(6, 1, 40)  # kept in all, with those found where the shape expects the landmark
     min_peak_mass: float = number(0.02, 0, 1)  # smallest share of the map for a candidate other than the first
     refound_mass: float = number(0.05, 0, 1)  # weight of a candidate found where the shape expects the landmark
+
+
+@dataclass(frozen=True)
+class OrientationSearchConfig(Configuration):
+    """When and how an image is looked at again in another orientation."""
+
     directions: int = number(12, 1, 360)  # number of directions in which an implausible image is looked at
     zoomed_in: float = number(0.72, 0.1, 1)  # relative spacing of a second, closer look in 2D: turned images have margins
     followed: int = number(3, 1, 100)  # orientations suggested by the coarse maps that are looked at closely
@@ -77,7 +83,7 @@ class CalibrationConfig(Configuration):
     level: float = number(0.95, 0.5, 0.999)  # probability that a region contains the truth
     spread_percentiles: tuple[float, float] = numbers((0.5, 99.5), 0, 100)  # of validation cases; spreads are clipped to them
     shrinkage_points: float = number(5.0, 0)  # weight of the mean over all landmarks, in residuals of one landmark
-    local_weights: tuple[float, ...] = numbers((0.0, 0.25, 0.5, 0.75, 1.0), 0, 1)  # weights tried for the fine network's presence
+    fine_presence_weights: tuple[float, ...] = numbers((0.0, 0.25, 0.5, 0.75, 1.0), 0, 1)  # tried for the fine network's presence
     min_presence_cases: int = number(5, 1)  # present and absent landmarks needed to choose that weight and the threshold
     never_absent_threshold: float = number(0.2, 0, 1)  # presence threshold if nobody called a landmark absent
     prior_inflations: tuple[float, ...] = numbers((4.0, 8.0, 16.0, 64.0), 0)  # factors tried for the shape prior's covariance
@@ -104,7 +110,8 @@ class InferenceConfig:
     """All numbers of inference, with how a mean shape and its mirror are found and aligned with detections."""
 
     shape: ShapeModelConfig = field(default_factory=ShapeModelConfig)
-    pose_search: PoseSearchConfig = field(default_factory=PoseSearchConfig)
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    orientation_search: OrientationSearchConfig = field(default_factory=OrientationSearchConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     suggestion: SuggestionConfig = field(default_factory=SuggestionConfig)
     mean_shape: MeanShapeConfig = field(default_factory=MeanShapeConfig)

@@ -81,9 +81,9 @@ class Evidence:
         return replace(self, candidates=self.candidates.first(1))
 
 
-def blend_logits(presence_by_stage: np.ndarray, local_weight: float) -> np.ndarray:
+def blend_presence(presence_by_stage: np.ndarray, fine_presence_weight: float) -> np.ndarray:
     """(n,) probabilities between those of the coarse and of the fine network, (2, n), on the scale of log odds."""
     p = np.clip(presence_by_stage, 1e-6, 1 - 1e-6)
     coarse, fine = np.log(p / (1 - p))
-    blended: np.ndarray = 1 / (1 + np.exp(-((1 - local_weight) * coarse + local_weight * fine)))
+    blended: np.ndarray = 1 / (1 + np.exp(-((1 - fine_presence_weight) * coarse + fine_presence_weight * fine)))
     return blended

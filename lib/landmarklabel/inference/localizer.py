@@ -14,15 +14,15 @@ from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.inference.network_runner import NetworkRunner
-from landmarklabel.inference.pose_search import (
+from landmarklabel.inference.orientation_search import (
     predict_in_any_orientation,
     predict_in_pose,
     predict_upright,
     search_orientations,
 )
-from landmarklabel.inference.prior import ShapePrior
 from landmarklabel.inference.shape_fit import Assignment, ShapeFit
-from landmarklabel.inference.suggest import Suggestion, in_unseen_orientation, suggest, unconditioned_fit
+from landmarklabel.inference.shape_prior import ShapePrior
+from landmarklabel.inference.suggestion import Suggestion, in_unseen_orientation, suggest, unconditioned_fit
 from landmarklabel.io.image_array import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.preprocess import match_to_reference
@@ -37,7 +37,7 @@ class Localizer:
         task: the landmarks it finds.
         networks: what runs on an image.
         calibration: presence threshold and expected errors.
-        mean_shape: where cases come in any orientation: the fine network then looks in the orientation of this shape.
+        alignment_shape: where cases come in any orientation: the fine network then looks in the orientation of this shape.
         prior: what the training labels say about the shape, or None where they say too little.
         reference: pixels whose grey values images are matched to (``hand2024``), or None.
         never_labelled: names of landmarks that no training case had: they are answered unset.
@@ -46,7 +46,7 @@ class Localizer:
     task: LandmarkTask
     networks: NetworkRunner
     calibration: Calibration = field(default_factory=Calibration)
-    mean_shape: MeanShape | None = None
+    alignment_shape: MeanShape | None = None
     prior: ShapePrior | None = None
     reference: np.ndarray | None = None
     never_labelled: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Localizer:
 
     def calibrate(self, calibration: Calibration) -> None:
         """Replace the calibration."""
-        self.calibration, self.networks.local_weight = calibration, calibration.local_weight
+        self.calibration, self.networks.fine_presence_weight = calibration, calibration.fine_presence_weight
 
     @property
     def config(self) -> InferenceConfig:
@@ -77,7 +77,7 @@ class Localizer:
     def predict(self, image: Image | Case) -> LandmarkSet:
         """Landmarks of one image, all PREDICTED, ABSENT or UNSET, with expected errors where the model is calibrated.
 
-        Where the shape prior contradicts a detection, another candidate takes its place; see ``inference.suggest``.
+        Where the shape prior contradicts a detection, another candidate takes its place; see ``inference.suggestion``.
         """
         case = image if isinstance(image, Case) else self.case("image", image)
         evidence, shape_fit = self.assess(case)
@@ -92,7 +92,7 @@ class Localizer:
         before: ShapeFit | None = None,
         shape_fit: ShapeFit | None = None,
     ) -> Suggestion:
-        """``inference.suggest.suggest`` with what this model knows; the arguments are its own."""
+        """``inference.suggestion.suggest`` with what this model knows; the arguments are its own."""
         return suggest(
             self.task,
             geometry,
@@ -109,9 +109,9 @@ class Localizer:
 
     def detect(self, case: Case) -> Evidence:
         """Run the networks once, with several candidates per landmark where there is a shape prior to choose between them."""
-        count = 1 if self.prior is None else self.config.pose_search.candidates
-        if self.mean_shape is not None:
-            return predict_in_any_orientation(self.networks, self.mean_shape, case, count)
+        count = 1 if self.prior is None else self.config.candidates.per_landmark
+        if self.alignment_shape is not None:
+            return predict_in_any_orientation(self.networks, self.alignment_shape, case, count)
         return predict_upright(self.networks, case, count)
 
     def assess(self, case: Case) -> tuple[Evidence, ShapeFit | None]:
@@ -125,7 +125,7 @@ class Localizer:
             return evidence, None
         geometry = case.image.geometry
         shape_fit = self._fit(evidence, geometry)
-        if self.mean_shape is None:
+        if self.alignment_shape is None:
             evidence, shape_fit = search_orientations(
                 self.networks, self.prior, case, evidence, shape_fit, lambda found: self._fit(found, geometry)
             )
@@ -177,14 +177,14 @@ class Localizer:
         return unconditioned_fit(self.task, geometry, self.prior, evidence, self.calibration, self.never_labelled)
 
     def _in_unseen_orientation(self, evidence: Evidence, geometry: ImageGeometry, shape_fit: ShapeFit) -> bool:
-        if self.mean_shape is not None or self.prior is None:
+        if self.alignment_shape is not None or self.prior is None:
             return False
         expected_pose = self.prior.pose_distribution.in_image(geometry)
-        return in_unseen_orientation(self.prior, expected_pose, shape_fit, evidence, self.config.pose_search)
+        return in_unseen_orientation(self.prior, expected_pose, shape_fit, evidence, self.config.orientation_search)
 
     def _look_near(self, case: Case, evidence: Evidence, places_mm: np.ndarray) -> Evidence:
         """Ask the fine network about further places (n, d), NaN for none, and add what it finds to the candidates."""
-        config, n, d = self.config.pose_search, len(self.task), self.task.dims
+        config, n, d = self.config.candidates, len(self.task), self.task.dims
         asked = np.flatnonzero(np.isfinite(places_mm).all(1))
         if self.networks.fine_net is None or not len(asked):
             return evidence
@@ -194,5 +194,5 @@ class Localizer:
         weight = np.full((n, 1), config.refound_mass)
         covariance = np.tile(np.eye(d), (n, 1, 1, 1))
         covariance[asked, 0] = found.covariance_mm2
-        known = evidence.candidates.first(config.max_candidates - 1)
+        known = evidence.candidates.first(config.max_per_landmark - 1)
         return replace(evidence, candidates=known.followed_by(Candidates(positions, weight, covariance)))

@@ -24,7 +24,7 @@ from landmarklabel.errors import ConfigurationError, FaultsError, LandmarkLabelE
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.prior import PoseDistribution, ShapePrior
+from landmarklabel.inference.shape_prior import PoseDistribution, ShapePrior
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset
@@ -34,7 +34,7 @@ FORMAT, VERSION = "landmarklabel-model", 2
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 # Names in the program, and in the file.
-_CALIBRATION_KEYS = {"prior_inflation": "loose", "log_spread_range": "span", "local_weight": "local_share"}
+_CALIBRATION_KEYS = {"prior_inflation": "loose", "log_spread_range": "span", "fine_presence_weight": "local_share"}
 _CROP_KEYS = {"outlier_jitter": "wide_jitter", "outlier_share": "wide_share"}
 _POSE_KEYS = {"sd": "spread"}
 _NOT_IN_FILE = ("level",)  # of the regions: part of the configuration
@@ -92,7 +92,7 @@ def record_of(model: Localizer, weights_sha256: str, more: Mapping[str, Any]) ->
         "grid": to_json(networks.grid),
         "crops": _renamed(to_json(networks.crops), _CROP_KEYS) if networks.crops else None,
         "calibration": _renamed(to_json(model.calibration), _CALIBRATION_KEYS),
-        "pose": _mean_shape_to_json(model.mean_shape),
+        "pose": _mean_shape_to_json(model.alignment_shape),
         "prior": _prior_to_json(model.prior),
         "untaught": list(model.never_labelled),
         "configuration": {"preset": to_json(model.preset), "inference": to_json(model.config)},
@@ -110,7 +110,7 @@ class ModelRecord:
     grid: GridPlan
     crops: CropPlan | None
     calibration: Calibration
-    mean_shape: MeanShape | None
+    alignment_shape: MeanShape | None
     never_labelled: tuple[str, ...]
     weights_sha256: str
     prior: Mapping[str, Any] | None
@@ -145,7 +145,7 @@ class ModelRecord:
             grid=from_json(GridPlan, content["grid"]),
             crops=plan,
             calibration=from_json(Calibration, calibration),
-            mean_shape=_mean_shape_from_json(content.get("pose"), task),
+            alignment_shape=_mean_shape_from_json(content.get("pose"), task),
             never_labelled=tuple(task.names[task.index(name)] for name in content.get("untaught", ())),
             weights_sha256=str(content["weights_sha256"]),
             prior=content.get("prior"),

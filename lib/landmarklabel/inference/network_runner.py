@@ -17,7 +17,7 @@ from landmarklabel.data.procrustes import Similarity
 from landmarklabel.errors import ModelError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import InferenceConfig
-from landmarklabel.inference.evidence import Candidates, Evidence, FineMaps, blend_logits
+from landmarklabel.inference.evidence import Candidates, Evidence, FineMaps, blend_presence
 from landmarklabel.networks import decoding
 from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.precision import autocast
@@ -59,7 +59,7 @@ class NetworkRunner:
         crops, fine_net: on crops around first estimates, or None.
         device: where they run.
         precision: ``bf16`` or ``fp32``; None for the preset's.
-        local_weight: of the fine network's presence, beside the coarse network's.
+        fine_presence_weight: of the fine network's presence, beside the coarse network's.
         config: numbers the answer depends on beside the weights.
     """
 
@@ -70,7 +70,7 @@ class NetworkRunner:
     fine_net: nn.Module | None = None
     device: torch.device = torch.device("cpu")
     precision: str | None = None
-    local_weight: float = 0.5
+    fine_presence_weight: float = 0.5
     config: InferenceConfig = field(default_factory=InferenceConfig)
     few_crops: int = 16  # at a time, where the memory of the device does not suffice for all
     crops_at_once: int | None = field(default=None, init=False, repr=False)  # None for all
@@ -116,7 +116,7 @@ class NetworkRunner:
         places, covariance, weight, presence = (np.stack(x)[best, np.arange(len(best))] for x in zip(*found, strict=True))
         if transform is not None:
             places, covariance = transform.apply(places), transform.matrix @ covariance @ transform.matrix.T
-        weight[:, 1:] *= weight[:, 1:] >= self.config.pose_search.min_peak_mass
+        weight[:, 1:] *= weight[:, 1:] >= self.config.candidates.min_peak_mass
         candidates = Candidates(np.where(weight[..., None] > 0, places, np.nan), weight, covariance)
         first = places[:, 0]
         return Evidence(first, covariance[:, 0], presence, weight[:, 0], places[:, 0], candidates, sampling_transform=transform)
@@ -163,7 +163,7 @@ class NetworkRunner:
             positions_mm=places[:, 0],
             covariance_mm2=covariance[:, 0],
             peak_mass=mass[:, 0],
-            presence=evidence.presence if by_stage is None else blend_logits(by_stage, self.local_weight),
+            presence=evidence.presence if by_stage is None else blend_presence(by_stage, self.fine_presence_weight),
             presence_by_stage=by_stage,
             candidates=Candidates(places, c.weight, covariance),
             maps=FineMaps(found.logits[first], found.places_mm[first]),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from landmarklabel import __version__
 from landmarklabel.errors import ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.probe_image import AGREEMENT, probe_image

@@ -7,8 +7,8 @@ import numpy as np
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.configuration import PoseSearchConfig
-from landmarklabel.inference.prior import PosePrior
+from landmarklabel.inference.configuration import OrientationSearchConfig
+from landmarklabel.inference.shape_prior import PosePrior
 
 
 def about_image_centre(geometry: ImageGeometry, matrix: np.ndarray) -> Similarity:
@@ -17,7 +17,7 @@ def about_image_centre(geometry: ImageGeometry, matrix: np.ndarray) -> Similarit
     return Similarity(matrix, centre - matrix @ centre)
 
 
-def candidate_orientations(geometry: ImageGeometry, config: PoseSearchConfig) -> list[Similarity]:
+def candidate_orientations(geometry: ImageGeometry, config: OrientationSearchConfig) -> list[Similarity]:
     """Sampling transforms from several directions, each also mirrored, and in 2D from closer: turned images have margins."""
     d = geometry.dims
     rng, angles = np.random.default_rng(0), 2 * np.pi / config.directions * np.arange(config.directions)
@@ -30,7 +30,7 @@ def candidate_orientations(geometry: ImageGeometry, config: PoseSearchConfig) ->
     return [about_image_centre(geometry, s * m) for r in rotations for m in (r, r @ mirror) for s in scales]
 
 
-def is_far_from_expected(pose: Similarity, expected_pose: PosePrior, config: PoseSearchConfig) -> bool:
+def is_far_from_expected(pose: Similarity, expected_pose: PosePrior, config: OrientationSearchConfig) -> bool:
     """Whether a pose is mirrored, turned or scaled so far from the expected one that networks should look in it."""
     change = pose.after(expected_pose.mean.inverse())
     if change.mirrored:

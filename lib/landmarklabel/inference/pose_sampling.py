@@ -8,7 +8,7 @@ import numpy as np
 
 from landmarklabel.data.procrustes import Similarity, optimal_rotation
 from landmarklabel.inference.evidence import Candidates
-from landmarklabel.inference.prior import PosePrior, ShapePrior
+from landmarklabel.inference.shape_prior import PosePrior, ShapePrior
 
 
 def rough_pose(

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.transform import Rotation
 
 from landmarklabel.data.procrustes import Similarity
-from landmarklabel.inference.prior import PosePrior, ShapePrior
+from landmarklabel.inference.shape_prior import PosePrior, ShapePrior
 
 
 @dataclass(frozen=True)

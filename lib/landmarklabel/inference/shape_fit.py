@@ -18,7 +18,7 @@ from landmarklabel.inference.configuration import ShapeModelConfig
 from landmarklabel.inference.evidence import Candidates
 from landmarklabel.inference.pose_sampling import sample_poses
 from landmarklabel.inference.posterior import Posterior, condition
-from landmarklabel.inference.prior import PosePrior, ShapePrior, diagonal_blocks
+from landmarklabel.inference.shape_prior import PosePrior, ShapePrior, diagonal_blocks
 
 
 class Assignment(IntEnum):

@@ -11,8 +11,8 @@ import numpy as np
 from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.prior import learn_prior
-from landmarklabel.inference.suggest import suggest
+from landmarklabel.inference.shape_prior import learn_prior
+from landmarklabel.inference.suggestion import suggest
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 

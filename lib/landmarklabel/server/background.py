@@ -15,8 +15,8 @@ from landmarklabel.server.bodies import Body
 from landmarklabel.server.console import NOTICE
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.datastore import FINAL
+from landmarklabel.services.request_values import flag_of, key_of, number_of, text_of
 from landmarklabel.services.training_run import check_training_request
-from landmarklabel.services.values import flag_of, key_of, number_of, text_of
 
 log = logging.getLogger(__name__)
 

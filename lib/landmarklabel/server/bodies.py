@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from landmarklabel.services.values import checked
+from landmarklabel.services.request_values import checked
 
 
 def _checked_body(body: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
 from landmarklabel.server.console import NOTICE
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.values import key_of
+from landmarklabel.services.request_values import key_of
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.values import checked, flag_of, form_object, key_of, revision_of, text_of
+from landmarklabel.services.request_values import checked, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.tokens import Tokens, tokens_of
 

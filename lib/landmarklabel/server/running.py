@@ -23,7 +23,7 @@ import uvicorn
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.console import NOTICE
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.listening import check_free
+from landmarklabel.services.listen_address import check_can_listen
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def address(config: uvicorn.Config, port: int, others: bool) -> str:
 def _check_port(server: uvicorn.Server) -> None:
     config = server.config
     if config.fd is None and config.uds is None and config.workers == 1 and not config.should_reload:  # else it is ours already
-        check_free(config.host, config.port)
+        check_can_listen(config.host, config.port)
 
 
 def _leave(line: str, code: int) -> NoReturn:

@@ -26,7 +26,7 @@ from landmarklabel.server.sessions import META
 from landmarklabel.services.callers import caller
 from landmarklabel.services.datastore import FINAL, StudyDatastore
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.values import checked, form_object
+from landmarklabel.services.request_values import checked, form_object
 from landmarklabel.store.database import file_faults
 
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")

@@ -8,10 +8,10 @@ import numpy as np
 
 from landmarklabel.errors import FaultsError, LandmarkFileError
 from landmarklabel.geometry import SlicePlane
-from landmarklabel.inference.suggest import Suggestion
+from landmarklabel.inference.suggestion import Suggestion
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.assistant import Given
-from landmarklabel.services.values import is_finite
+from landmarklabel.services.request_values import is_finite
 
 _KEYS = {"name", "status", "position", "expected_error_mm", "covariance", "presence", "radius95_mm", "flagged", "detected"}
 

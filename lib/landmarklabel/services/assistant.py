@@ -18,10 +18,10 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
-from landmarklabel.inference.prior import ShapePrior, learn_prior
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.shape_fit import ShapeFit
-from landmarklabel.inference.suggest import Suggestion, suggest
+from landmarklabel.inference.shape_prior import ShapePrior, learn_prior
+from landmarklabel.inference.suggestion import Suggestion, suggest
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.landmarks import LandmarkSet, Status

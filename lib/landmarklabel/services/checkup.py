@@ -9,8 +9,8 @@ import numpy as np
 
 from landmarklabel.data.shape_outliers import shape_outliers
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
-from landmarklabel.io.inside import check_inside
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 

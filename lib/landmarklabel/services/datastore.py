@@ -21,14 +21,14 @@ from landmarklabel.errors import (
     StudyError,
     UsageError,
 )
+from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write, check_id, safe_join
-from landmarklabel.io.inside import check_inside
 from landmarklabel.io.markups import dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.services.callers import REVIEWER, caller
 from landmarklabel.services.descriptions import describe
 from landmarklabel.services.image_info import ImageInfo
-from landmarklabel.services.values import flag_of, key_of, revision_of, text_of
+from landmarklabel.services.request_values import flag_of, key_of, revision_of, text_of
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study

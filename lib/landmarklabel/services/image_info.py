@@ -9,7 +9,7 @@ from pathlib import Path
 from landmarklabel.errors import LandmarkLabelError, Unusable
 from landmarklabel.io.files import atomic_write, safe_join
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.values import checked, form_object
+from landmarklabel.services.request_values import checked, form_object
 
 
 class ImageInfo:

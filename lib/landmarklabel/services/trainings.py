@@ -14,7 +14,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.split import split_ids
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError, listed
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import load_model
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import Template
 from landmarklabel.landmarks import LandmarkTask
@@ -207,7 +207,7 @@ def publish_if_accepted(study: Study, registry: ModelRegistry, decision: Decisio
     version = registry.finalize_candidate(decision) if model is None else registry.publish_copy(model, decision)
     if decision.publish and (live := registry.live()) is not None:
         weights = read_record(live)["weights_sha256"]
-        study.revisions.record(f"model version {version} published", registry.folder.name, after=weights)
+        study.revisions.log_change(f"model version {version} published", registry.folder.name, after=weights)
     return version
 
 

@@ -26,8 +26,8 @@ from landmarklabel.io.files import (
     sync_to_disk,
 )
 from landmarklabel.io.images import read_image
-from landmarklabel.io.keeping import is_kept_as_it_is, kept_copy, kept_suffix
 from landmarklabel.io.pixels import pixel_hash
+from landmarklabel.io.stored_form import is_stored_unchanged, stored_copy, stored_suffix
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.pixels import PixelHashes, stamp
@@ -174,7 +174,7 @@ class ImageFolder:
             UsageError: the id cannot name a file.
         """
         source = source.absolute()
-        suffix = kept_suffix(source)
+        suffix = stored_suffix(source)
         if suffix is None:
             raise StudyError(
                 f"{source.name} is no image: use {' '.join((*IMAGE_SUFFIXES, *ALSO_READ))} or a folder of DICOM files"
@@ -184,9 +184,9 @@ class ImageFolder:
             raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
         pixels = pixel_hash(read_image(source, self._dims))  # all of it: a header can be fine above damaged pixels
         with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
-            movable = not copy and source.stat().st_dev == self.folder.stat().st_dev and is_kept_as_it_is(source)
-            staged = source if movable else kept_copy(source, Path(place))
-            if not is_kept_as_it_is(source):
+            movable = not copy and source.stat().st_dev == self.folder.stat().st_dev and is_stored_unchanged(source)
+            staged = source if movable else stored_copy(source, Path(place))
+            if not is_stored_unchanged(source):
                 pixels = pixel_hash(read_image(staged, self._dims))
             for path in (staged, *staged.rglob("*")):
                 sync_to_disk(path)

@@ -4,10 +4,10 @@ A file is told apart by its content. The newest revision's: nothing to do. An ea
 file at all: the program stopped between commit and write, so it is written again. Anything else is a person's work: it
 becomes a revision, or, where it cannot be read, stays as it is and is reported.
 
-Decision: a file is never overwritten. The new one and the old one change places in one step (``io.swap``), and what lay there
-at that very moment is looked at: a person's edit that fell between looking and writing becomes a revision too, one that says
-which other revision its author had not seen. What was replaced is kept for some seconds and looked at once more, because an
-editor may still have been writing it.
+Decision: a file is never overwritten. The new one and the old one change places in one step (``io.atomic_exchange``), and what
+lay there at that very moment is looked at: a person's edit that fell between looking and writing becomes a revision too, one
+that says which other revision its author had not seen. What was replaced is kept for some seconds and looked at once more,
+because an editor may still have been writing it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
+from landmarklabel.io.atomic_exchange import swap_in
 from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_disk, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups
-from landmarklabel.io.swap import swap_in
 from landmarklabel.io.tables import read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.configuration import CONFIG

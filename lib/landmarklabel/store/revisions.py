@@ -147,7 +147,7 @@ class RevisionStore:
             for values in rows:
                 _append(connection, values, None)
 
-    def record(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> None:
+    def log_change(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> None:
         """Append a change that is no revision to the audit trail, for example an image that was added.
 
         Raises:

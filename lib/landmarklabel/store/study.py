@@ -168,7 +168,7 @@ class Study(Opened):
         self.pixels.note(self.image_path(image_id), value, before)
         known = image_id not in self._newest() or image_id in self._expected
         if not known and not self.revisions.changes(image_id, what=PIXELS_NOTED):
-            self.revisions.record(PIXELS_NOTED, image_id, after=value)  # a label from before hashes were kept
+            self.revisions.log_change(PIXELS_NOTED, image_id, after=value)  # a label from before hashes were kept
             self._expected[image_id] = value
         return value
 

@@ -196,7 +196,7 @@ def tokens_of(study: str | Path, trail: RevisionStore) -> Tokens:
         with suppress(StudyError, OSError):  # one of the two traces may fail to be made
             tokens.mark()
         with suppress(StudyError):
-            trail.record(NEEDED, SUBJECT)
+            trail.log_change(NEEDED, SUBJECT)
 
     known = any(change.what == NEEDED for change in trail.changes(SUBJECT))
     tokens = Tokens(study, known)

@@ -21,8 +21,8 @@ from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model import save_model
-from landmarklabel.inference.prior import learn_prior
+from landmarklabel.inference.model_folder import save_model
+from landmarklabel.inference.shape_prior import learn_prior
 from landmarklabel.io.files import write_json
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -31,7 +31,6 @@ from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.presets import Preset, Refinement
 from landmarklabel.training.configuration import TrainingConfig
 from landmarklabel.training.loop import Budget, Progress, run_stage
-from landmarklabel.training.measuring import measure
 from landmarklabel.training.planning import (
     arbitrarily_oriented_shape,
     implied_absent_positions,
@@ -42,6 +41,7 @@ from landmarklabel.training.planning import (
 )
 from landmarklabel.training.self_training import find_pseudo_labels, pseudo_labelled, together
 from landmarklabel.training.stages import CoarseStage, FineStage, trained_network
+from landmarklabel.training.validation import calibrate_and_validate
 
 Shapes = list[tuple[ImageGeometry, LandmarkSet]]
 
@@ -109,8 +109,8 @@ def fit(
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
     torch.manual_seed(config.seed)
     inference = InferenceConfig()
-    mean_shape = arbitrarily_oriented_shape(preset, usable, inference.mean_shape)
-    model = untrained_model(task, preset, usable, config.start_from, mean_shape, config.training.sampling, inference)
+    alignment_shape = arbitrarily_oriented_shape(preset, usable, inference.mean_shape)
+    model = untrained_model(task, preset, usable, config.start_from, alignment_shape, config.training.sampling, inference)
     model.networks.device = config.device
     shapes = [(c.image.geometry, c.landmarks) for c in usable if c.landmarks is not None]
     model.prior, model.never_labelled = learn_prior(shapes, model.config), never_labelled(task, usable)
@@ -120,7 +120,7 @@ def fit(
     run.check(task, usable)
     run.assessed_later = list(valid) * config.assessments
     _train_in_rounds(run, model, usable, shapes)
-    metrics = measure(model, valid, should_stop)
+    metrics = calibrate_and_validate(model, valid, should_stop)
     record = {
         "seed": config.seed,
         "minutes": run.minutes,
@@ -145,8 +145,8 @@ def _prepared(model: Localizer, cases: Sequence[Case], config: FitConfig) -> lis
     """The training cases as the networks see them: grey values, mirror, and where absent landmarks would be."""
     prepared = [model.case(c.image_id, c.image, c.landmarks) for c in cases]
     prepared += [c for c in prepared if c.image_id in config.oversampled_ids]
-    if model.mean_shape is not None:
-        mirror = find_mirror(model.mean_shape.points, model.task, model.config.mirror)
+    if model.alignment_shape is not None:
+        mirror = find_mirror(model.alignment_shape.points, model.task, model.config.mirror)
         prepared = [replace(c, mirror=mirror) for c in prepared]
     if (prior := model.prior) is not None:
         prepared = [replace(c, implied_absent_mm=implied_absent_positions(prior, c)) for c in prepared]
@@ -206,7 +206,7 @@ class _Run:
         middle = end - self.share * (end - begin)
         networks, config = model.networks, self.config
         laid_out(networks.coarse_net, torch.contiguous_format, config.device)
-        any_orientation = model.mean_shape is not None
+        any_orientation = model.alignment_shape is not None
         sampling = config.training.sampling
         stage = CoarseStage(networks.coarse_net, config.preset, networks.grid, cases, config.seed, sampling, any_orientation)
         networks.coarse_net = self._train(stage, begin, middle, again, self._assessments_take(model)).to(config.device)
@@ -215,8 +215,8 @@ class _Run:
 
     def _refine(self, model: Localizer, refine: Refinement, cases: Sequence[Case], begin: float, end: float, again: bool) -> None:
         preset, networks, config = self.config.preset, model.networks, self.config
-        if model.mean_shape is not None:
-            cases = with_rotation(model.mean_shape, cases)
+        if model.alignment_shape is not None:
+            cases = with_rotation(model.alignment_shape, cases)
         if not again:
             self._untrained_fine_net(model, cases)
         if networks.fine_net is None or networks.crops is None:

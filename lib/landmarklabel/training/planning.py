@@ -14,8 +14,8 @@ from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner
-from landmarklabel.inference.prior import ShapePrior
 from landmarklabel.inference.shape_fit import fit_shape_to_candidates
+from landmarklabel.inference.shape_prior import ShapePrior
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.build import build_coarse_net
 from landmarklabel.networks.presets import Preset
@@ -52,7 +52,7 @@ def untrained_model(
     preset: Preset,
     cases: Sequence[Case],
     start: Localizer | None,
-    mean_shape: MeanShape | None,
+    alignment_shape: MeanShape | None,
     config: SamplingConfig,
     inference: InferenceConfig,
 ) -> Localizer:
@@ -60,18 +60,18 @@ def untrained_model(
     d = task.dims
     if d not in preset.dims:
         raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
-    wanted = preset.grid_size[d] if mean_shape is None else preset.grid_size_any_orientation[d]
+    wanted = preset.grid_size[d] if alignment_shape is None else preset.grid_size_any_orientation[d]
     networks = NetworkRunner(
         preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=inference
     )
-    model = Localizer(task, networks, mean_shape=mean_shape)
+    model = Localizer(task, networks, alignment_shape=alignment_shape)
     if preset.match_histogram:
         model.reference = np.asarray(min(cases, key=lambda c: c.image_id).image.pixels, np.float32)
     if start is not None:
         networks.grid = start.networks.grid
         networks.coarse_net.load_state_dict(start.networks.coarse_net.state_dict())
     own_network = preset.supports_self_training
-    if d == 3 and own_network and mean_shape is None and networks.grid.spacing_mm is not None:
+    if d == 3 and own_network and alignment_shape is None and networks.grid.spacing_mm is not None:
         networks.grid = with_field(networks.grid, cases, config.field_margin)
     return model
 

@@ -12,19 +12,21 @@ from landmarklabel.data.batches import landmark_state
 from landmarklabel.data.cases import Case
 from landmarklabel.inference.calibration import (
     Calibration,
-    choose_local_weight,
+    choose_fine_presence_weight,
     fit_calibration,
     fit_regions,
     presence_threshold,
 )
-from landmarklabel.inference.evidence import Evidence, blend_logits
+from landmarklabel.inference.evidence import Evidence, blend_presence
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.training.loop import Cancelled
 
 
-def measure(model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def calibrate_and_validate(
+    model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Calibrate a model on validation cases, and its metrics on them; {} without cases.
 
     The same cases calibrate and measure. Three numbers that move positions or presence are chosen on them: the presence
@@ -58,12 +60,12 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     config = model.config.calibration
     states = [landmark_state(_labels(c)) for c in valid]
     truth = [_labels(c).positions_mm for c in valid]
-    weight = choose_local_weight(evidence, states, config)
+    weight = choose_fine_presence_weight(evidence, states, config)
     blended = [
-        e if e.presence_by_stage is None else replace(e, presence=blend_logits(e.presence_by_stage, weight)) for e in evidence
+        e if e.presence_by_stage is None else replace(e, presence=blend_presence(e.presence_by_stage, weight)) for e in evidence
     ]
     threshold = presence_threshold(blended, states, config)
-    plain = Calibration(presence_threshold=threshold, local_weight=weight, level=config.level)
+    plain = Calibration(presence_threshold=threshold, fine_presence_weight=weight, level=config.level)
 
     def final_evidence(calibration: Calibration) -> list[Evidence]:
         model.calibrate(calibration)
@@ -78,7 +80,7 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
         plain = min((replace(plain, prior_inflation=inflation) for inflation in config.prior_inflations), key=mean_error)
     found = final_evidence(plain)
     fitted = fit_regions(fit_calibration(found, truth, states, config), found, truth)
-    model.calibrate(replace(fitted, prior_inflation=plain.prior_inflation, local_weight=weight))
+    model.calibrate(replace(fitted, prior_inflation=plain.prior_inflation, fine_presence_weight=weight))
     return blended
 
 

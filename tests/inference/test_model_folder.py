@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.inference.model_folder import TASK, content_of, untrained, with_record
+from tests.inference.saved_models import TASK, content_of, untrained, with_record
 
 from landmarklabel.errors import ModelError
-from landmarklabel.inference.model import load_model, save_model
+from landmarklabel.inference.model_folder import load_model, save_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.landmarks import LandmarkTask, Status

@@ -18,7 +18,7 @@ from landmarklabel.training.publishing import ModelRegistry
 
 
 @dataclass(frozen=True)
-class Offered:
+class TrainingOutcome:
     """A finished training and what became of its model.
 
     Args:
@@ -26,7 +26,7 @@ class Offered:
         metrics: on the validation cases; empty without any.
         folder: of the model; None where the gate refused it and nobody asked for a copy.
         published: whether it answers in the study now.
-        said: what the gate decided and why, in words; empty where it was not asked.
+        decision: what the gate decided and why, in words; empty where it was not asked.
         remarks: what a person should know, one text each.
     """
 
@@ -34,11 +34,11 @@ class Offered:
     metrics: dict[str, Any]
     folder: Path | None
     published: bool = False
-    said: str = ""
+    decision: str = ""
     remarks: tuple[str, ...] = ()
 
 
-def train_and_offer(
+def train_and_publish(
     study: Study,
     material: Material,
     config: FitConfig,
@@ -46,7 +46,7 @@ def train_and_offer(
     publish: bool = True,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Offered:
+) -> TrainingOutcome:
     """Train a model and let the gate decide whether it answers in the study from now on.
 
     Args:
@@ -71,9 +71,9 @@ def train_and_offer(
         few = hardly_trained(read_record(folder))
         remarks = (few,) if few else ()
         if not publish:
-            return Offered(done.model, done.metrics, folder, remarks=remarks)
+            return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
         version = publish_if_accepted(study, registry, done.decision, place)
-    return Offered(
+    return TrainingOutcome(
         done.model,
         done.metrics,
         place or (registry.live() if done.decision.publish else None),

@@ -11,9 +11,9 @@ from shapes import SIDE, ShapeModel, candidates, geometry, half_turn, limbs, mir
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.evidence import Evidence, FineMaps
-from landmarklabel.inference.prior import learn_prior
 from landmarklabel.inference.shape_fit import Assignment
-from landmarklabel.inference.suggest import suggest
+from landmarklabel.inference.shape_prior import learn_prior
+from landmarklabel.inference.suggestion import suggest
 from landmarklabel.landmarks import LandmarkSet, Status
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])

@@ -68,7 +68,7 @@ def load_model(folder: str | Path, task: LandmarkTask | None = None, device: tor
         task or own,
         NetworkRunner(record.preset, record.grid, built[_COARSE], crops, built.get(_FINE), device, config=record.config),
         record.calibration,
-        record.mean_shape,
+        record.alignment_shape,
         record.shape_prior(tensors.get("prior.covariance"), folder),
         tensors["reference"].float().numpy() if "reference" in tensors else None,
         record.never_labelled,

@@ -15,8 +15,8 @@ from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.orientations import about_image_centre, candidate_orientations, is_far_from_expected
 from landmarklabel.inference.pose_sampling import rough_pose
-from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.shape_fit import ShapeFit
+from landmarklabel.inference.shape_prior import PosePrior, ShapePrior
 
 FitShape = Callable[[Evidence], ShapeFit]
 
@@ -35,7 +35,7 @@ def search_orientations(
     Returns:
         The evidence whose shape fit costs least, and that fit.
     """
-    config = networks.config.pose_search
+    config = networks.config.orientation_search
     expected_pose = prior.pose_distribution.in_image(case.image.geometry)
 
     def keep_better(pose: Similarity) -> bool:
@@ -63,8 +63,8 @@ def search_orientations(
 def _rough_poses(networks: NetworkRunner, prior: ShapePrior, case: Case, expected_pose: PosePrior) -> list[Similarity]:
     """Poses that the coarse network suggests from all directions, those that most landmarks agree with first."""
     found = []
-    for transform in candidate_orientations(case.image.geometry, networks.config.pose_search):
-        candidates = networks.coarse_pass(case, transform, networks.config.pose_search.candidates).candidates
+    for transform in candidate_orientations(case.image.geometry, networks.config.orientation_search):
+        candidates = networks.coarse_pass(case, transform, networks.config.candidates.per_landmark).candidates
         pose, score = rough_pose(prior, expected_pose, candidates, transform.mirrored)
         if pose is not None:
             found.append((pose, score))
@@ -73,7 +73,7 @@ def _rough_poses(networks: NetworkRunner, prior: ShapePrior, case: Case, expecte
 
 def predict_in_pose(networks: NetworkRunner, case: Case, pose: Similarity, expected_pose: PosePrior) -> Evidence:
     """Evidence with the shape brought into its expected pose; ``pose`` is where it lies now."""
-    return predict_upright(networks, case, networks.config.pose_search.candidates, pose.after(expected_pose.mean.inverse()))
+    return predict_upright(networks, case, networks.config.candidates.per_landmark, pose.after(expected_pose.mean.inverse()))
 
 
 def predict_upright(networks: NetworkRunner, case: Case, count: int, transform: Similarity | None = None) -> Evidence:
@@ -90,7 +90,7 @@ def predict_in_any_orientation(networks: NetworkRunner, mean_shape: MeanShape, c
     The fine network looks in the orientation of the mean shape. While the result is far from it, the coarse network looks
     from another direction.
     """
-    config, alignment = networks.config.pose_search, networks.config.alignment
+    config, alignment = networks.config.orientation_search, networks.config.alignment
     dims = case.image.geometry.dims
     rng, best, least = np.random.default_rng(0), None, np.inf
     for attempt in range(config.orientations):

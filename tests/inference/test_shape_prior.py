@@ -10,7 +10,7 @@ from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.procrustes import Similarity, fit_robustly
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.posterior import condition
-from landmarklabel.inference.prior import PosePrior, learn_prior
+from landmarklabel.inference.shape_prior import PosePrior, learn_prior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])

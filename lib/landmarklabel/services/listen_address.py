@@ -14,7 +14,7 @@ _REASONS = {
 }
 
 
-def check_free(host: str, port: int) -> None:
+def check_can_listen(host: str, port: int) -> None:
     """Raise UsageError where nobody could listen there."""
     if not 0 <= port < 65536:
         raise UsageError(f"port {port} does not exist; choose a --port from 1024 to 65535")

@@ -18,7 +18,7 @@ from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
 _ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}
 
 
-def kept_suffix(path: Path) -> str | None:
+def stored_suffix(path: Path) -> str | None:
     """The suffix under which a study keeps a file or folder; "" for DICOM, None for what is no image."""
     if path.is_dir():
         return "" if is_dicom_folder(path) else None
@@ -32,21 +32,21 @@ def kept_suffix(path: Path) -> str | None:
     return None if suffix is None else _ONE_FILE.get(suffix, suffix)
 
 
-def is_kept_as_it_is(path: Path) -> bool:
+def is_stored_unchanged(path: Path) -> bool:
     """Whether the form in which an image comes is the one that is kept."""
     if path.is_dir():
         return True
     return image_suffix(path) in IMAGE_SUFFIXES and not (image_suffix(path) in RASTERS and _turn(path) > 1)
 
 
-def kept_copy(path: Path, folder: Path) -> Path:
+def stored_copy(path: Path, folder: Path) -> Path:
     """A copy of an image in the form that is kept, in ``folder``. Raises ImageRejected and OSError."""
     target = folder / path.name
     if path.is_dir():
         return Path(shutil.copytree(path, target))
-    if is_kept_as_it_is(path):
+    if is_stored_unchanged(path):
         return Path(shutil.copyfile(path, target))
-    suffix = kept_suffix(path)
+    suffix = stored_suffix(path)
     if suffix == "":
         target = folder / "series"
         target.mkdir()

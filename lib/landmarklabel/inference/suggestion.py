@@ -9,11 +9,11 @@ import numpy as np
 
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.configuration import InferenceConfig, PoseSearchConfig
+from landmarklabel.inference.configuration import InferenceConfig, OrientationSearchConfig
 from landmarklabel.inference.evidence import Candidates, Evidence, FineMaps
 from landmarklabel.inference.orientations import is_far_from_expected
-from landmarklabel.inference.prior import PosePrior, ShapePrior
 from landmarklabel.inference.shape_fit import Assignment, ShapeFit, fit_shape_to_candidates, most_contradicted, next_landmark
+from landmarklabel.inference.shape_prior import PosePrior, ShapePrior
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 
@@ -218,7 +218,7 @@ def _slips(
 
 
 def is_implausible(
-    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
+    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: OrientationSearchConfig
 ) -> bool:
     """Whether the fit is no shape of the study, or lies in a pose that the networks have not looked at."""
     misfit = evidence is not None and shape_fit.posterior.misfit > shape_fit.config.plausible_misfit
@@ -226,7 +226,7 @@ def is_implausible(
 
 
 def in_unseen_orientation(
-    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: PoseSearchConfig
+    prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: OrientationSearchConfig
 ) -> bool:
     """The shape was found turned or mirrored, but the networks have not looked at it that way."""
     if evidence is None or prior.mean_shape.arbitrary_orientation:
@@ -307,5 +307,5 @@ def _agree(
         fused = _fuse_with_shape(evidence.maps, shape_fit, first, prior, calibration.prior_inflation, config)
         positions[first], covariance[first] = fused
     replaced = assignment > Assignment.FIRST_CANDIDATE
-    implausible = is_implausible(prior, expected_pose, shape_fit, evidence, config.pose_search)
+    implausible = is_implausible(prior, expected_pose, shape_fit, evidence, config.orientation_search)
     return positions, covariance, contradicted | replaced | implausible
