@@ -34,8 +34,9 @@ def check_form(content: dict) -> None:
 
 
 def test_the_committed_result_has_its_form():
-    if release_check.RESULT.exists():  # not before the first check
-        check_form(json.loads(release_check.RESULT.read_text(encoding="utf-8")))
+    if not release_check.RESULT.exists():
+        pytest.skip("no release check yet")
+    check_form(json.loads(release_check.RESULT.read_text(encoding="utf-8")))
 
 
 def test_it_has_passed_when_all_parts_passed_on_one_commit():

@@ -284,7 +284,13 @@ def test_the_figures_are_printed_and_kept(place, first_call):
         assert not {"phantom03", "phantom08"} & set(kept[4]["chosen"])
     for key in ("labels_to_target", "worst_seed"):
         assert set(result[key]) == {"adaptive", "random"}
-        assert all(n is None or 2 <= n <= 4 for n in result[key].values())
+    for strategy, ((_, (two,)), (_, (four,))) in result["curves"].items():  # of one seed
+        target, needed = result["target_mm"], None
+        if two <= target:
+            needed = 2.0
+        elif four <= target:
+            needed = pytest.approx(2 + 2 * (two - target) / (two - four))
+        assert result["labels_to_target"][strategy] == needed and result["worst_seed"][strategy] == needed
 
 
 def test_every_training_is_told(first_call):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,16 @@ from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import StudyError, TaskError, TaskMismatch, UsageError
 from landmarklabel.io.images import write_image
 from landmarklabel.io.tables import predictions_text
+from landmarklabel.services import trainings
+from landmarklabel.training.publishing import ModelRegistry, decide
 
 PHANTOM = phantom_task(2, 5)
 IDS = [f"p{seed}" for seed in range(5)]
+
+
+def deciding(patch: pytest.MonkeyPatch, publish: bool) -> None:
+    """Whichever model is the better one, the gate says this."""
+    patch.setattr(trainings, "decide", lambda *given: replace(decide(*given), publish=publish))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,9 @@ def made(tmp_path_factory) -> Iterator[SimpleNamespace]:
             study.save(image_id, truth[image_id], author="somebody")
         heard: list[float] = []
         options = {"steps": 8, "minutes": None, "valid": ["p3", "p4"], "device": "cpu", "out": folder / "model"}
-        model = ll.train(study, "scn", **options, on_progress=lambda p: heard.append(p.fraction))
+        with pytest.MonkeyPatch.context() as patch:
+            deciding(patch, publish=True)
+            model = ll.train(study, "scn", **options, on_progress=lambda p: heard.append(p.fraction))
         yield SimpleNamespace(folder=folder, task=task, study=study, images=images, truth=truth, model=model, heard=heard)
 
 
@@ -46,10 +56,18 @@ def test_training_gives_the_model_with_its_metrics_and_what_the_study_made_of_it
     model = made.model
     assert isinstance(model, ll.Model) and model.task == made.task and model.name == "scn:default"
     assert model.metrics["n_images"] == 2 and model.unit == "mm" and model.folder == made.folder / "model"
-    assert model.decision.startswith("published in study as scn version" if model.published else "not published")
+    assert model.published and model.decision.startswith("published in study as scn version 1: ")
     assert made.heard == sorted(made.heard) and len(made.heard) == 8
-    live = made.study.models_dir / "scn" / "versions" / "0001"
-    assert live.is_dir() is model.published
+    assert ModelRegistry(made.study.models_dir / "scn").live() == made.study.models_dir / "scn" / "versions" / "0001"
+
+
+def test_a_model_that_the_gate_refuses_is_given_but_does_not_answer_in_the_study(made, monkeypatch):
+    deciding(monkeypatch, publish=False)
+    model = ll.train(made.study, "scn:single", minutes=None, steps=2, valid=["p3"], device="cpu")
+    assert not model.published and model.decision.startswith("not published, the template stays live: ")
+    assert model.folder is None and len(model.predict(made.images["p0"])) == 5
+    registry = ModelRegistry(made.study.models_dir / "scn_single")
+    assert registry.live() is None and registry.versions() == []
 
 
 def test_what_was_trained_is_what_is_loaded(made):

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from tests.cli.program import IDS, NAMES, ok, run, write_table
@@ -13,8 +14,9 @@ from tests.cli.program import IDS, NAMES, ok, run, write_table
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, Status
+from landmarklabel.services import trainings
 from landmarklabel.store.study import Study
-from landmarklabel.training.publishing import ModelRegistry
+from landmarklabel.training.publishing import ModelRegistry, decide
 
 
 @pytest.fixture
@@ -154,16 +156,21 @@ def test_an_earlier_version_is_published_again(material, study, model):
     assert ModelRegistry(study / ".landmarklabel" / "models" / "scn").versions() == [1, 2, 3]
 
 
-def test_training_offers_its_model_and_leaves_the_study_alone_where_asked(study, tmp_path):
+@pytest.mark.parametrize("publish", [True, False])
+def test_training_offers_its_model_and_leaves_the_study_alone_where_asked(study, tmp_path, monkeypatch, publish):
+    monkeypatch.setattr(trainings, "decide", lambda *given: replace(decide(*given), publish=publish))
     words = ("train", study, "--model", "scn:single", "--steps", 2)
     assert "--no-publish without --out would keep nothing" in run(*words, "--no-publish").error_line
     quiet = ok(*words, "--no-publish", "--out", tmp_path / "M")
     assert "published" not in quiet.out and not (study / ".landmarklabel" / "models" / "scn_single").exists()
     done = ok(*words, "--out", tmp_path / "N")
-    assert "published in S as scn_single version 1" in done.out or "not published, the template" in done.out
+    says = {True: "published in S as scn_single version 1: ", False: "not published, the template stays live: "}
+    assert says[publish] in done.out and says[not publish] not in done.out
     assert (tmp_path / "N" / "model.json").is_file()
-    history = ModelRegistry(study / ".landmarklabel" / "models" / "scn_single").record()["history"]
-    assert len(history) == 1 and "template on 1 validation cases" in history[0]["reason"]
+    registry = ModelRegistry(study / ".landmarklabel" / "models" / "scn_single")
+    assert registry.versions() == ([1] if publish else []) and registry.record()["version"] == int(publish)
+    (entry,) = registry.record()["history"]
+    assert entry["what"] == ("published" if publish else "kept") and "template on 1 validation cases" in entry["reason"]
 
 
 def test_a_hand_edit_made_before_a_rename_is_taken_along(study):

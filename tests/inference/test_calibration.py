@@ -80,8 +80,8 @@ def test_a_landmark_seen_once_borrows_from_the_others():
         t[0] = np.nan
     truth[0][0] = evidence[0].positions_mm[0] + 60.0  # a single wild residual, over 50 times the usual
     calibration = fit_calibration(evidence, truth, states)
-    expected_pose, seldom = np.mean(calibration.offsets[1:]), calibration.offsets[0]
-    assert expected_pose < seldom < expected_pose + np.log(60 / 1.25) - 1
+    typical, seldom = np.mean(calibration.offsets[1:]), calibration.offsets[0]
+    assert typical < seldom < typical + np.log(60 / 1.25) - 1
 
 
 def test_more_mass_elsewhere_means_a_larger_expected_error():

@@ -60,8 +60,8 @@ class UprightOracle(nn.Module):
     def is_upright(self, like: torch.Tensor) -> bool:
         row, column = (x.numpy() for x in (like[-3:].flatten(1).argmax(1) // SIZE, like[-3:].flatten(1).argmax(1) % SIZE))
         seen = np.stack([column, row], 1) @ [1, 1j]
-        expected_pose = SHAPE[-3:] @ [1, 1j]
-        sides = (seen[1:] - seen[0]) / (expected_pose[1:] - expected_pose[0])
+        usual_places = SHAPE[-3:] @ [1, 1j]
+        sides = (seen[1:] - seen[0]) / (usual_places[1:] - usual_places[0])
         return bool((np.abs(sides) > 0.4).all() and (np.abs(np.angle(sides)) < 0.5).all())
 
 

@@ -182,7 +182,8 @@ def test_what_declares_more_than_its_share_of_the_free_memory_is_refused_at_once
         )
         assert "GB to read; allowed are 0.1 GB" in fault or "allowed are 0.09" in fault
         assert fault.endswith("Close other programs, crop or resample the image, or use a computer with more memory")
-        assert read_geometry(tmp_path / name, limits=Limits(max_ratio=1e9, max_share=0)).size[0] in (512, 7_000)
+        side = 7_000 if name in ("a.png", "a.jpg") else 512
+        assert read_geometry(tmp_path / name, limits=Limits(max_ratio=1e9, max_share=0)).size[0] == side
     write_series(tmp_path / "scan", shapes=[(500, 600)] * 4)
     with pytest.raises(ImageRejected, match=r"size \(600, 500, 4\) declares 2400000 bytes and takes about 0.038 GB"):
         read_image(tmp_path / "scan", limits=Limits(max_share=1e6 / memory.free_bytes()))

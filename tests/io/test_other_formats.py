@@ -65,7 +65,8 @@ def test_rounding_apart_is_no_difference(tmp_path):
     oblique = AFFINE.copy()
     oblique[:3, :3] = np.linalg.qr(RNG.normal(size=(3, 3)))[0] * [0.5, 1, 2]
     path = nifti(tmp_path / "a.nii", oblique + 1e-4 * np.eye(4)[[0, 1, 2, 2]], oblique)
-    read_image(path)
+    geometry = read_image(path).geometry
+    np.testing.assert_allclose(geometry.index_to_world([1, 2, 3]), (oblique @ [1, 2, 3, 1])[:3] * (-1, -1, 1), atol=1e-3)
 
 
 def test_a_file_that_does_not_say_where_it_lies_says_so(tmp_path):

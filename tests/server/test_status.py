@@ -75,9 +75,12 @@ def test_points_lie_on_their_picture(page):
     html = page.html(3)
     circles = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>([^<]*)</title>', html)
     scale = 128 / 40
-    for (x, y, name), right in zip(circles[:2], POINTS, strict=True):
-        assert abs(float(x) - (right[0] + 0.5) * scale) < 0.1 and abs(float(y) - (right[1] + 0.5) * scale) < 0.1
-        assert name in ("tip", "&lt;b&gt;base")
+    assert len(circles) == 2 * 20
+    wanted = dict(zip(("tip", "&lt;b&gt;base"), (POINTS + 0.5) * scale, strict=True))
+    for pair in zip(circles[::2], circles[1::2], strict=True):
+        assert {name for _, _, name in pair} == set(wanted)
+        for x, y, name in pair:
+            np.testing.assert_allclose([float(x), float(y)], wanted[name], atol=0.1)
     assert "<b>base" not in html
 
 

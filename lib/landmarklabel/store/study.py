@@ -157,8 +157,7 @@ class Study(Opened):
         """Whoever reads an image of the study tells here what was read, so that it need not be read again for its hash.
 
         Args:
-            image_id: of the image.
-            image: what was read.
+            image_id, image: what was read.
             before: ``pixels.stamp`` of its file before it was read.
 
         Returns:
