@@ -35,9 +35,10 @@ EQUIVALENT = ROOT / "scripts" / "equivalent_mutants.json"
 PACKAGE = Path("lib") / "landmarklabel"
 MODULES = {  # what pytest is asked for: the quickest files that run the module first
     "store/revisions.py": "tests/store/test_revision_rules.py tests/store/test_revisions.py -k 'not (postgresql or very_long)'",
-    "active/strategies.py": "tests/active/test_choices.py tests/active/test_strategies.py",
-    "inference/shape_fit.py": "tests/inference/test_shape_fit.py",
-    "inference/calibration.py": "tests/inference/test_calibration.py",
+    "active/strategies.py": "tests/active/test_choices.py tests/active/test_strategies.py tests/api/test_plugins.py"
+    " -k 'choices or strateg'",
+    "inference/shape_fit.py": "tests/inference/test_shape_fit_by_hand.py tests/inference/test_shape_fit.py",
+    "inference/calibration.py": "tests/inference/test_calibration_by_hand.py tests/inference/test_calibration.py",
 }
 WANTED = 0.85  # of the mutants that are not equivalent
 PYTEST = ("-o", "addopts=--strict-markers", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=ci")  # ci: no chance
