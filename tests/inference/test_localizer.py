@@ -104,7 +104,7 @@ def test_windows_cover_the_volume_and_overlap_by_half():
 def test_a_case_that_does_not_look_like_the_mean_shape_is_looked_at_in_other_orientations(blind):
     turn = random_rotation(np.random.default_rng(4), 3, None)
     at = SHAPE @ turn.T + 20.0
-    model = localizer(BallOracle(blind), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
+    model = localizer(BallOracle(blind), alignment_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
     np.testing.assert_allclose(found(model, balls(40, at)), at, atol=0.7)
     assert model.networks.coarse_net.calls == blind + 1
 
@@ -116,7 +116,7 @@ def test_the_models_own_numbers_say_how_its_mean_shape_is_aligned():
     calls = {}
     for reweightings, samples in ((15, 300), (0, 1)):
         shape = MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True)
-        model = localizer(BallOracle(), mean_shape=shape)
+        model = localizer(BallOracle(), alignment_shape=shape)
         alignment = RobustFitConfig(samples=samples, reweightings=reweightings)
         model.networks.config = replace(model.networks.config, alignment=alignment)
         found(model, balls(40, at))
@@ -125,6 +125,6 @@ def test_the_models_own_numbers_say_how_its_mean_shape_is_aligned():
 
 
 def test_it_stops_looking_after_all_orientations():
-    model = localizer(BallOracle(blind=100), mean_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
+    model = localizer(BallOracle(blind=100), alignment_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
     assert np.isfinite(found(model, balls(40, SHAPE + 20.0))).all()
     assert model.networks.coarse_net.calls == OrientationSearchConfig().orientations
