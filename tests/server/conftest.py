@@ -7,7 +7,7 @@ import logging
 import pytest
 import serving
 
-from landmarklabel.server.console import set_up_console
+from landmarklabel.services.console import set_up_console
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -11,7 +11,7 @@ import pytest
 
 from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.server import jobs
-from landmarklabel.server.jobs import Jobs
+from landmarklabel.services.jobs import Jobs
 from landmarklabel.services.limits import LIMITS
 
 GONE = [os.getpid(), 1.0]  # our number, but not our time

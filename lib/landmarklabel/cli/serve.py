@@ -1,14 +1,12 @@
-"""``serve``: MONAI Label's server with the right settings, and nothing to configure."""
+"""``serve``: the server of a study; MONAI Label is not needed."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ipaddress
-import logging
 import os
-import sys
 from pathlib import Path
+from typing import Any
 
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.services.listen_address import check_can_listen
@@ -17,7 +15,6 @@ from landmarklabel.store.study_task import check_same_task
 from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import resolve_models, resolve_study_task
 
-_MAIN = '"""Made by landmarklabel serve."""\n\nfrom landmarklabel.server.app import LandmarkApp\n\n__all__ = ["LandmarkApp"]\n'
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
 
 
@@ -32,15 +29,15 @@ def serve(args: argparse.Namespace) -> int:
     conf = _conf(args)
     conf["models"] = args.models or live_models(Path(args.studies), task.dims)
     resolve_models(conf["models"], task.dims)
-    os.environ |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    app = app_folder(Path(args.studies))
-    sys.argv = [
-        "monailabel", "start_server", "--app", str(app), "--studies", str(args.studies),
-        "--host", args.host, "--port", str(args.port),
-        *(word for name, value in conf.items() for word in ("--conf", name, value)),
-        *(("--ssl_certfile", args.certificate, "--ssl_keyfile", args.key) if args.certificate else ()),
-    ]  # fmt: skip
-    _run_quietly()
+    from landmarklabel.server.application import Application
+    from landmarklabel.server.running import run
+    from landmarklabel.services.console import set_up_console
+
+    set_up_console()
+    config: dict[str, Any] = {"host": args.host, "port": args.port}
+    if args.certificate:
+        config |= {"ssl_certfile": args.certificate, "ssl_keyfile": args.key}
+    run(Application(str(args.studies), ServerSettings.of(conf)), config)
     return 0
 
 
@@ -53,15 +50,6 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
     if args.task:
         given["task"] = str(Path(args.task).resolve()) if Path(args.task).is_file() else args.task
     return given
-
-
-def _run_quietly() -> None:
-    """MONAI Label prints every setting it has, and where it is; the app itself says what the operator has to know."""
-    from monailabel.main import Main
-
-    logging.disable(logging.INFO)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        Main(logging.WARNING, ["start_server"]).run()
 
 
 def _check_safe(args: argparse.Namespace) -> None:
@@ -93,11 +81,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def app_folder(study: Path) -> Path:
-    """A MONAI Label app folder inside the study, where the server may write its logs."""
-    folder = study / ".landmarklabel" / "app"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "main.py").write_text(_MAIN, encoding="utf-8")
-    return folder

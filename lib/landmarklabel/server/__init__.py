@@ -1,7 +1,7 @@
-"""The MONAI Label app: the only place that imports monailabel or fastapi.
+"""The HTTP server of a study.
 
-``app`` is what ``monailabel start_server`` loads; ``datastore`` shows a Study as MONAI Label's datastore, ``infer`` and
-``train`` are its tasks, ``sessions`` keeps uploaded images, ``routes`` adds and replaces HTTP routes, ``guard`` lets in whom
-``access`` lists (``keycloak`` asks who that is), ``jobs`` keeps trainings over restarts, ``console`` is all that is logged.
-Decision: plain ``monailabel start_server --app`` must be enough, so everything is installed from the app itself.
+``application`` is a study as it is served; ``app`` puts the routes together behind the ``guard``, which lets in whom ``access``
+lists (``keycloak`` asks who that is). ``routes`` are our own; ``monailabel_routes``, ``background`` and ``uploads`` are those
+of MONAI Label's contract; ``running`` is the server as a process. ``monailabel`` has the same application answer under
+``monailabel start_server``: it alone imports MONAI Label, and nothing else here needs it.
 """

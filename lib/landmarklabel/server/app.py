@@ -1,255 +1,96 @@
-"""The app that ``monailabel start_server`` loads."""
+"""The application that answers every request, behind the guard: ``landmarklabel serve`` and ``monailabel start_server`` alike."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-import threading
-from pathlib import Path
+import errno
+import json
+from typing import Any
 
-import numpy as np
-from monailabel.interfaces.app import MONAILabelApp
-from uvicorn import Config
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from landmarklabel import __version__
-from landmarklabel.active.retraining import why_retrain
-from landmarklabel.active.strategies import STRATEGIES
-from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
-from landmarklabel.inference.localizer import Localizer
-from landmarklabel.server.console import NOTICE, said_of_models, set_up_console
-from landmarklabel.server.datastore import LandmarkDatastore
-from landmarklabel.server.guard import Policy
-from landmarklabel.server.infer import LandmarkInfer
-from landmarklabel.server.jobs import Jobs
-from landmarklabel.server.keycloak import keycloak
-from landmarklabel.server.running import address, look_after, starting, this_server
-from landmarklabel.server.sessions import SafeSessions
-from landmarklabel.server.strategies import LandmarkStrategy
-from landmarklabel.server.train import LandmarkTrain
-from landmarklabel.services.case_selection import CaseSelection
-from landmarklabel.services.datastore import FINAL, ORIGINAL
-from landmarklabel.services.models import what_answers
-from landmarklabel.services.pool_monitor import PoolMonitor
-from landmarklabel.services.settings import ServerSettings, live_models
-from landmarklabel.services.training_run import SERVER_PID
-from landmarklabel.store.leases import Leases
-from landmarklabel.store.study import Study
-from landmarklabel.store.tokens import Tokens
-from landmarklabel.tasks import SHIPPED, resolve_models, resolve_study_task
-from landmarklabel.training.publishing import ModelRegistry
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.application import Application
+from landmarklabel.server.background import add_background_routes
+from landmarklabel.server.guard import Guard, Policy
+from landmarklabel.server.health import add_health_route
+from landmarklabel.server.metrics import Metrics, add_metrics_route
+from landmarklabel.server.monailabel_routes import add_monailabel_routes
+from landmarklabel.server.routes import add_routes
+from landmarklabel.server.uploads import add_upload_routes
+from landmarklabel.store.tokens import Tokens, tokens_of
 
-log = logging.getLogger(__name__)
+_REFUSED = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
+_REFUSAL = {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}
 
 
-class LandmarkApp(MONAILabelApp):
-    """Landmark models of one task over one study.
+def policy_of(application: Application) -> Policy:
+    """What the operator has chosen of who may come in."""
+    from landmarklabel.server.keycloak import keycloak
 
-    ``--conf task NAME_OR_FILE`` is required; the other settings are those of ``services.settings.ServerSettings``.
-    """
+    settings = application.settings
+    return Policy(settings.insecure, settings.max_upload_mb * 2**20, settings.origins, keycloak())
 
-    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
-        set_up_console()
-        with starting():
-            self._set_up(app_dir, studies, conf or {})
 
-    def _set_up(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self.settings = ServerSettings.of(conf)
-        if studies.startswith(("http://", "https://")):
-            raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
-        self.task = resolve_study_task(self.settings.task or None, studies, (Path(app_dir) / "tasks", SHIPPED))
-        self._retraining = threading.Lock()
-        self._labels_tried = 0  # how many there were when a training was last started by itself
-        self.presets = resolve_models(self.settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
-        self.study = Study(studies, self.task, self.settings.store, verify_s=0)  # ``pool_monitor`` looks at changed images
-        for text in self.study.notices:
-            log.log(NOTICE, text)
-        self.pool_monitor = PoolMonitor(self.study, self._live, lambda: self.infer_task().assistant.inference_lock())
-        self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
-        self.jobs = Jobs(self.study.folder / ".landmarklabel" / "trainings.json", tuple(self.presets))
-        super().__init__(
-            app_dir,
-            studies,
-            conf,
-            name=f"LandmarkLabel: {self.task.name}",
-            description=f"{len(self.task)} landmarks in {self.task.dims}D images",
-            version=__version__,
-            labels=list(self.task.names),
-        )
-        self._auto_update_scoring = False
+def create_app(application: Application, policy: Policy, lifespan: Any = None) -> tuple[Guard, Tokens]:
+    """The guarded ASGI application of a study, and who may come in; ``lifespan`` as FastAPI has it."""
+    tokens = tokens_of(application.study.folder, application.study.revisions)
+    metrics = Metrics(application.study, application.model_versions, application.train_stats)
+    router = APIRouter(responses={"4XX": _REFUSAL})
+    add_routes(router, application, policy, tokens)
+    add_background_routes(router, application)
+    add_upload_routes(router, application)
+    add_monailabel_routes(router, application)
+    add_health_route(router, application.study, application.settings.store is None)
+    add_metrics_route(router, metrics)
+    cors = Middleware(CORSMiddleware, allow_origins=list(policy.origins), allow_methods=["*"], allow_headers=["*"])
+    app = FastAPI(
+        title="LandmarkLabel",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[cors] if policy.origins else [],
+        lifespan=lifespan,
+    )
+    app.router.routes += router.routes
+    add_error_handlers(app)
+    stack: Any = app.build_middleware_stack()
+    without_error_page = stack.app  # the outermost layer answers with a text and logs all it knows
+    return Guard(without_error_page, app.router.routes, tokens, policy, metrics.count), tokens
 
-    def registry(self, model: str) -> ModelRegistry:
-        """The versions of a model of this study."""
-        return ModelRegistry(self.study.models_dir / model)
 
-    def init_datastore(self) -> LandmarkDatastore:
-        return LandmarkDatastore(self.study, self.settings.allow_outside)
+def add_error_handlers(app: FastAPI) -> None:
+    """A user's error is a 4xx with one JSON message, never a bare 500."""
 
-    def init_infers(self) -> dict[str, LandmarkInfer]:
-        return {name: LandmarkInfer(self.study, preset, self.registry(name)) for name, preset in self.presets.items()}
+    def answer(status: int, message: str, **headers: str) -> JSONResponse:
+        text = message[:4000].encode(errors="backslashreplace").decode()  # of what was sent it may hold half a character
+        return JSONResponse({"detail": text}, status, headers)
 
-    def init_trainers(self) -> dict[str, LandmarkTrain]:
-        return {name: LandmarkTrain(self.study, preset, self.registry(name)) for name, preset in self.presets.items()}
+    def refuse(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, LandmarkLabelError)
+        again = getattr(error, "retry_after_s", None)
+        return answer(error.http_status, str(error), **({"Retry-After": str(again)} if again else {}))
 
-    def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        repeat = self.settings.repeat
-        selections = {n: CaseSelection(n, self.study, self.pool_monitor, self.leases, repeat) for n in STRATEGIES}
-        return {name: LandmarkStrategy(selection) for name, selection in selections.items()}
+    app.add_exception_handler(LandmarkLabelError, refuse)
+    app.add_exception_handler(RequestValidationError, lambda request, e: answer(422, _faults(e)))
+    app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
+    app.add_exception_handler(OSError, lambda request, e: answer(*_of_the_system(e)))
+    app.add_exception_handler(RecursionError, lambda request, e: answer(400, "not JSON: brackets are nested too deep"))
 
-    def _live(self) -> tuple[Localizer | None, int]:
-        """The newest model and its version, for looking over the pool."""
-        infer_task = next(iter(self._infers.values()))
-        return infer_task.assistant.model(), infer_task.registry.record()["version"]
 
-    def _load_sessions(self, load: bool = False) -> SafeSessions | None:
-        if not load:
-            return None
-        place = self.study.folder / ".landmarklabel" / "sessions"
-        place.mkdir(parents=True, exist_ok=True)
-        return SafeSessions(str(place))
+def _faults(error: RequestValidationError) -> str:
+    """What is wrong, where, in one line and without what was sent, which may be anything."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))[:80]}: {one['msg']}" for one in error.errors()[:10])
 
-    def cleanup_sessions(self) -> None:
-        if self._sessions is not None:  # MONAI Label's own takes an empty cache for "no sessions"
-            self._sessions.remove_expired()
 
-    def on_init_complete(self) -> None:
-        with starting():
-            self._begin()
-
-    def _begin(self) -> None:
-        super().on_init_complete()
-        if "monailabel.app" in sys.modules:  # only in the server, not in its training processes
-            from landmarklabel.server.routes import install
-
-            policy = self._policy()
-            tokens = install(self, policy)
-            self.pool_monitor.start()
-            os.environ[SERVER_PID] = str(os.getpid())  # for its training processes
-            self.jobs.go_on()
-            if (server := this_server()) is not None:
-                look_after(server, lambda port: self._greeting(server.config, port, policy, tokens))
-        self._look_at_files()
-
-    def _look_at_files(self) -> None:
-        try:
-            problems = len(self.study.sync())  # their names stay out of the log
-        except Busy as error:  # hand edits are taken in when a case is saved, too
-            log.log(NOTICE, str(error))
-            return
-        if problems:
-            log.log(
-                NOTICE,
-                f"{problems} things in the study need a look: landmarklabel study status {self.study.folder.name} says which",
-            )
-
-    def _greeting(self, config: Config, port: int, policy: Policy, tokens: Tokens) -> str:
-        """Where to open which study, and what answers there."""
-        others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
-        images, labelled = self.study.images(), self.study.labelled()
-        cases = f'study "{self.study.folder.name}", {len(labelled)} of {len(images)} cases labelled'
-        answers = said_of_models(self.model_versions(), len(labelled))
-        line = f"open {address(config, port, others)}/landmarks/ · {cases} · {answers}"
-        return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
-
-    def answers(self) -> dict[str, str]:
-        """What answers under every served model's name, and why, in words."""
-        return {name: what_answers(self.study, one.registry).text for name, one in self._infers.items()}
-
-    def model_versions(self) -> dict[str, int]:
-        """The live version of every served model; 0 for none trained yet."""
-        return {name: one.registry.record()["version"] for name, one in self._infers.items()}
-
-    def _policy(self) -> Policy:
-        return Policy(self.settings.insecure, self.settings.max_upload_mb * 2**20, self.settings.origins, keycloak())
-
-    def infer_task(self, model: object = None) -> LandmarkInfer:
-        """A served model by name; the first one when no name is given. Raises NotFound."""
-        name = next(iter(self._infers)) if model is None else model
-        if not isinstance(name, str) or name not in self._infers:
-            raise NotFound(f"there is no model {str(name)[:80]!r}; served are {', '.join(self._infers)}")
-        return self._infers[name]
-
-    def infer(self, request: dict, datastore=None) -> dict:
-        """Landmarks of an image of the study (``image`` is its id) or, for our own routes, of an uploaded file."""
-        model = request.get("model")
-        infer_task = self.infer_task(model if model is not None else "")
-        uploaded = request.get("uploaded_file")
-        image_id = None if uploaded else request.get("image")
-        path = uploaded or self._datastore.get_image_uri(image_id)
-        keep = image_id and str(request.get("save_label", False)).lower() in ("1", "true")
-        tag = request.get("label_tag") or ORIGINAL
-        if keep and (tag := self._datastore.tag(tag)) == FINAL:
-            raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
-        file, result = infer_task({**request, "image": path})
-        label = file
-        if keep:
-            try:
-                label = self._datastore.save_label(image_id, file, tag, {"model": f"{model} v{result['model_version']}"})
-            except BaseException:
-                Path(file).unlink(missing_ok=True)
-                raise
-        return {"label": label, "tag": tag, "file": file, "params": result}
-
-    def batch_infer(self, request: dict, datastore=None) -> dict:
-        """MONAI Label's, which divides by the number of GPUs and ends at the first image that is refused."""
-
-        def infer(one: dict, _) -> dict:
-            try:
-                return self.infer(one)
-            except (LandmarkLabelError, OSError) as error:
-                return {"error": str(error)}
-
-        return self._batch_infer({**request, "multi_gpu": False}, self._datastore, infer)
-
-    def next_sample(self, request: dict) -> dict:
-        strategy = request.get("strategy") or "adaptive"
-        if strategy not in self._strategies:
-            raise NotFound(f"there is no strategy {str(strategy)[:80]!r}; there are {', '.join(self._strategies)}")
-        chosen = self._strategies[strategy](request, self._datastore)
-        return {**chosen, "path": self._datastore.get_image_uri(chosen["id"])} if chosen else {}
-
-    def train(self, request: dict) -> dict:
-        """Run in a process of its own, which ``jobs`` has started."""
-        if request.get("model") not in self._trainers:
-            raise NotFound(f"there is no model {str(request.get('model'))[:80]!r} to train")
-        over = True
-        try:
-            done = self._trainers[request["model"]](dict(request), self._datastore)
-            over = done["state"] != "stopped"  # because its server ended: the next one goes on
-            return done
-        finally:
-            if over:
-                self.jobs.end(request.get("job"))
-
-    def on_save_label(self, image_id: str, label_id: str) -> dict:
-        self.saved()
-        return super().on_save_label(image_id, label_id) or {}
-
-    def saved(self) -> None:
-        """A case was submitted: perhaps it is time to train."""
-        if not self.settings.retrain:
-            return
-        with self._retraining:
-            name = next(iter(self._trainers))
-            stats, labelled = self._trainers[name].stats(), self.study.labelled()
-            trained_on = int(stats.get("train_cases", 0)) + int(stats.get("valid_cases", 0))
-            new = len(labelled) - max(trained_on, self._labels_tried)
-            if new <= 0 or stats.get("state") == "running":
-                return
-            recent = [
-                float(np.nanmean(off)) for _, off in list(self.pool_monitor.observed().values())[-new:] if np.isfinite(off).any()
-            ]
-            reason = why_retrain(new, self.settings.retrain, recent, (stats.get("eval") or {}).get("mre_mm"))
-            if reason and self._start_training(name):
-                self._labels_tried = len(labelled)
-                log.log(NOTICE, f"training {name}: {reason}")
-
-    def _start_training(self, name: str) -> bool:
-        return self.jobs.start(name, {"minutes": self.settings.retrain_minutes}) is not None
-
-    def train_stats(self) -> dict[str, dict]:
-        """The newest training's statistics by model."""
-        return {name: trainer.stats() for name, trainer in self._trainers.items()}
-
-    def info(self) -> dict:
-        return {**super().info(), "task": self.task.to_json()}
+def _of_the_system(error: OSError) -> tuple[int, str]:
+    """Status and text; never the path, which may hold a name."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return 404, "a file that this needs is gone from the study: look at the list of images again"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return 507, "the server's disk is full: nothing was changed; free space, then try again"
+    return 503, f"the server could not do this ({error.strerror or type(error).__name__}): look at the study's files"

@@ -8,12 +8,12 @@ from enum import Enum
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from monailabel.utils.async_tasks.task import AsyncTask
 
 from landmarklabel.errors import LandmarkLabelError, Unusable, UsageError
+from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
-from landmarklabel.server.console import NOTICE
 from landmarklabel.server.description import BATCH, TRAIN, takes
+from landmarklabel.services.console import NOTICE
 from landmarklabel.services.datastore import FINAL
 from landmarklabel.services.request_values import flag_of, key_of, number_of, text_of
 from landmarklabel.services.training_run import check_training_request
@@ -37,33 +37,32 @@ def afterwards(work: Callable, *given) -> None:
         log.log(NOTICE, f"not done after an answer: {type(error).__name__}")  # its text may hold a name
 
 
-def add_background_routes(router: APIRouter, landmark_app) -> None:
+def add_background_routes(router: APIRouter, application: Application) -> None:
     """``/train/`` and ``/batch/infer/`` as MONAI Label's clients ask for them, every parameter checked before anything starts."""
-    _add_batch_route(router, landmark_app)
+    _add_batch_route(router, application)
 
     @router.post("/train/{model}", tags=["Train"], summary="Train a model in the background", openapi_extra=takes(TRAIN))
     def train(model: str, params: Body | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
         if run_sync:
             raise UsageError("training runs in a process of its own: leave out run_sync and ask GET /train/ how far it is")
         _check_training(params or {})
-        task = landmark_app.jobs.start(model, params or {}, enqueue)
+        task = application.jobs.start(model, params or {}, enqueue)
         if task is None:
             raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
         return task
 
     @router.post("/train/", tags=["Train"], summary="Train all models, one after the other")
     def train_all(params: Body | None = None) -> dict:
-        given = {name: (params or {}).get(name) for name in landmark_app.jobs.models}
+        given = {name: (params or {}).get(name) for name in application.jobs.models}
         for name, one in given.items():
             if one is not None and not isinstance(one, dict):
                 raise Unusable(f"the parameters of {name} must be a JSON object")
             _check_training(one or {})
-        given = {name: one or {} for name, one in given.items()}
-        return {name: {"result": landmark_app.jobs.start(name, one, True), "detail": None} for name, one in given.items()}
+        return {name: {"result": application.jobs.start(name, one or {}, True), "detail": None} for name, one in given.items()}
 
     @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
     def stop() -> dict | None:
-        return landmark_app.jobs.stop()
+        return application.jobs.stop()
 
 
 def _check_training(params: dict) -> None:
@@ -78,7 +77,7 @@ def _device(params: dict) -> str:
     return text_of({"device": asked[0] if isinstance(asked, list) and asked else asked}, "device")
 
 
-def _add_batch_route(router: APIRouter, landmark_app) -> None:
+def _add_batch_route(router: APIRouter, application: Application) -> None:
     summary = "Landmarks of many images, in the background"
     about: dict[str, Any] = {"tags": ["Infer"], "summary": summary, "openapi_extra": takes(BATCH)}
 
@@ -91,7 +90,7 @@ def _add_batch_route(router: APIRouter, landmark_app) -> None:
         wanted = given.get("images", images.value)
         if wanted not in list(Images) and not (isinstance(wanted, list) and all(isinstance(i, str) for i in wanted)):
             raise Unusable("images must be all, labeled or unlabeled, or a list of ids")
-        tag = landmark_app.datastore().tag(text_of(given, "label_tag") or "original")
+        tag = application.store.tag(text_of(given, "label_tag") or "original")
         if tag == FINAL:
             raise UsageError("a prediction is not a final label; keep it under another tag")
         request = {
@@ -102,8 +101,8 @@ def _add_batch_route(router: APIRouter, landmark_app) -> None:
             "max_workers": number_of(given, "max_workers", 1, 64),
             "max_batch_size": number_of(given, "max_batch_size", 0, 10**6),
         }
-        landmark_app.infer_task(model)  # raises NotFound
-        task, why = AsyncTask.run("batch_infer", request=request)
+        application.model(model)  # raises NotFound
+        task = application.batches.run(request)
         if task is None:
-            raise HTTPException(429, why)
+            raise HTTPException(429, "a batch is running; stop it or wait for its end")
         return task

@@ -1,7 +1,7 @@
 """The server as a process: a taken port is said at once, one line says where it answers, and a signal ends it within seconds.
 
-The same for ``landmarklabel serve`` and plain ``monailabel start_server``: uvicorn has installed its handlers of signals before
-it lets the app start, so the app finds its server there.
+``landmarklabel serve`` runs uvicorn itself (``run``); ``monailabel start_server`` does so in its own way. Either time uvicorn has
+installed its handlers of signals before it lets the application start, so that this finds its server there.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.server.console import NOTICE
+from landmarklabel.services.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.listen_address import check_can_listen
+
+if TYPE_CHECKING:
+    from landmarklabel.server.application import Application
+    from landmarklabel.server.guard import Policy
+    from landmarklabel.store.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,29 @@ def starting() -> Iterator[None]:
         _leave("landmarklabel: " + " ".join(str(error).split()), 2)
 
 
+def run(application: Application, config: Mapping[str, Any]) -> None:
+    """Serve a study until a signal ends it.
+
+    Args:
+        application: what is served.
+        config: of uvicorn: ``host``, ``port``, ``ssl_certfile``, ``ssl_keyfile``, ``root_path``.
+    """
+    from landmarklabel.server.app import create_app, policy_of
+
+    policy = policy_of(application)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        with starting():
+            application.begin()
+            if (server := this_server()) is not None:
+                look_after(server, lambda port: greeting(application, server.config, port, policy, tokens))
+        yield
+
+    guarded, tokens = create_app(application, policy, lifespan)
+    uvicorn.Server(uvicorn.Config(guarded, log_config=None, access_log=False, **config)).run()
+
+
 def look_after(server: uvicorn.Server, line: Callable[[int], str]) -> None:
     """Called once everything is set up.
 
@@ -68,6 +96,13 @@ def address(config: uvicorn.Config, port: int, others: bool) -> str:
         host = _own_address() if others else "127.0.0.1"
     named = f"[{host}]" if ":" in host else host
     return f"{'https' if config.is_ssl else 'http'}://{named}:{port}{config.root_path.rstrip('/')}"
+
+
+def greeting(application: Application, config: uvicorn.Config, port: int, policy: Policy, tokens: Tokens) -> str:
+    """Where to open which study, and what answers there."""
+    others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
+    line = f"open {address(config, port, others)}/landmarks/ · {application.summary()}"
+    return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
 
 
 def _check_port(server: uvicorn.Server) -> None:

@@ -14,19 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
+from fastapi import APIRouter, File, Form, Query, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse, StreamingResponse
 
 from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
+from landmarklabel.server.application import Application
 from landmarklabel.server.background import afterwards
 from landmarklabel.server.description import LABEL, NOTES, written
-from landmarklabel.server.sessions import META
 from landmarklabel.services.callers import caller
 from landmarklabel.services.datastore import FINAL, StudyDatastore
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import checked, form_object
+from landmarklabel.services.sessions import META
 from landmarklabel.store.database import file_faults
 
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")
@@ -60,10 +61,10 @@ def received_image(study_folder: Path, file: UploadFile) -> Iterator[Path]:
         yield _written(file, folder / f"image{suffix}")
 
 
-def add_upload_routes(router: APIRouter, landmark_app) -> None:
+def add_upload_routes(router: APIRouter, application: Application) -> None:
     """``/datastore/image``, ``/datastore/label`` and ``/datastore/dataset`` as MONAI Label's clients ask for them."""
-    store: StudyDatastore = landmark_app.datastore()
-    folder = landmark_app.study.folder
+    store: StudyDatastore = application.store
+    folder = application.study.folder
 
     @router.put("/datastore/", tags=["Datastore"], summary="Upload an image: MONAI Label's client uses this address")
     @router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
@@ -76,7 +77,7 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
 
     @router.head("/datastore/image", tags=["Datastore"], summary="Whether there is an image, with this checksum")
     def check_image(image: str, check_sum: str | None = None) -> dict:
-        path = landmark_app.study.image_path(image)
+        path = application.study.image_path(image)
         if not path.is_file():
             raise NotFound("the image is a folder of DICOM files, which has no checksum")
         kind, _, wanted = (check_sum or "").rpartition(":")
@@ -99,7 +100,7 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
     ) -> dict:
         info, content = form_object(params, "params"), label.file.read()  # small: the address takes no more than TEXT
         store.save_content(image, _sent_name(label), content, tag or FINAL, info)
-        background.add_task(afterwards, landmark_app.on_save_label, image, image)
+        background.add_task(afterwards, application.saved)
         return {"image": image, "label": image}
 
     @router.get("/datastore/dataset", tags=["Datastore"], summary="Labelled images and their labels as a zip")
@@ -116,34 +117,32 @@ def add_upload_routes(router: APIRouter, landmark_app) -> None:
         headers = {"content-length": str(size), "content-disposition": 'attachment; filename="dataset.zip"'}
         return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
 
-    _add_session_routes(router, landmark_app)
+    _add_session_routes(router, application)
 
 
-def _add_session_routes(router: APIRouter, landmark_app) -> None:
-    def sessions():
-        if landmark_app.sessions() is None:
-            raise HTTPException(406, "this server keeps no sessions")
-        return landmark_app.sessions()
+def _add_session_routes(router: APIRouter, application: Application) -> None:
+    sessions = application.sessions
 
     @router.put("/session/", tags=["Session"], summary="Upload an image that belongs to no study")
     def create(uncompress: bool = False, expiry: int = 0, files: list[UploadFile] = File(...)) -> dict:
-        kept = sessions()
-        with incoming(landmark_app.study.folder) as folder:
+        with incoming(application.study.folder) as folder:
             (place := folder / "files").mkdir()
             paths = [_written(file, place / _name_to_keep(file)) for file in files]
-            session_id, session = kept.add_session(str(place if len(paths) > 1 else paths[0]), expiry, uncompress)
-        return {"session_id": session_id, "session_info": session.to_json()}
+            session = sessions.add(place if len(paths) > 1 else paths[0], expiry, uncompress)
+        return {"session_id": session.name, "session_info": session.to_json()}
 
     @router.get("/session/{session_id}", tags=["Session"], summary="A session, or its image")
     def get(session_id: str, update_ts: bool = False, image: bool = False):
-        session = sessions().get_session(session_id, update_ts=update_ts)
-        if session is None:
-            raise NotFound(f"there is no session {session_id[:40]!r}; it may have expired")
+        session = sessions.get(session_id, touch=update_ts)
         if not image:
             return session.to_json()
         if not Path(session.image).is_file():
             raise UsageError("this session has several files; they are not sent back")
         return FileResponse(session.image, filename=Path(session.image).name)
+
+    @router.delete("/session/{session_id}", tags=["Session"], summary="Delete a session and its image")
+    def remove(session_id: str) -> dict:
+        return sessions.remove(session_id).to_json()
 
 
 def _signed(info: dict) -> dict:

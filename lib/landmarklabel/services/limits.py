@@ -29,6 +29,10 @@ class ServerLimits(Configuration):
     block_bytes: int = number(2**20, 0)  # read at a time
     name_bytes: int = number(200, 0)  # of a sent file's name, which a session keeps
     text_characters: int = number(200, 0)  # of a text
+    session_s: int = number(3600, 60)  # that an uploaded image which belongs to no study is kept
+    cleanup_s: float = number(300.0, 1)  # between two looks for expired sessions
+    remembered_tasks: int = number(1000, 1)  # trainings and batches that clients can ask about
+    remembered_lines: int = number(20, 1)  # of what such a task has printed
     json_depth: int = number(32, 0)  # of a JSON value
 
 

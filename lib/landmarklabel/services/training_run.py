@@ -106,7 +106,7 @@ class TrainingRun:
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""
-        stop, folder, known = _server_is_gone(), self.registry.candidate, trained_on(self.registry)
+        stop, folder, known = server_is_gone(), self.registry.candidate, trained_on(self.registry)
         if (folder / "state").is_dir():
             with contextlib.suppress(UsageError, ModelError):
                 again = replace(config, resume=True, ends_at=None)
@@ -125,7 +125,7 @@ class TrainingRun:
         return frozenset(new | hard)
 
 
-def _server_is_gone() -> Callable[[], bool]:
+def server_is_gone() -> Callable[[], bool]:
     """True once the server that started this process has ended, even before this was called: no orphans."""
     server = int(os.environ.get(SERVER_PID, "0"))
     parent = server if server not in (0, os.getpid()) else os.getppid()

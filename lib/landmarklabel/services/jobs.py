@@ -4,45 +4,52 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import background_executors, tasks
 
 from landmarklabel.errors import KeyReused, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
-from landmarklabel.server.console import NOTICE
+from landmarklabel.services.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import key_of
+from landmarklabel.services.task_queue import TaskQueue
 
 log = logging.getLogger(__name__)
 
 WANTED = ("pretrained", "device", "max_epochs", "minutes", "seed")  # of a request; the rest is MONAI Label's own
 
 
+class TrainingList:
+    """The trainings of a study that wait or run, on disk; safe for several processes. A lost one can be asked for again."""
+
+    def __init__(self, study: Path):
+        path = study / ".landmarklabel" / "trainings.json"
+        self._list: LockedJson[list[dict[str, Any]]] = LockedJson(path, _parse, list, "the list of trainings")
+        self.edit = self._list.edit
+
+    def end(self, job: object) -> None:
+        """A training is over, well or not: it will not be done again."""
+        with self._list.edit() as waiting:
+            waiting[:] = [one for one in waiting if one["request"].get("job") != job]
+
+
 class Jobs:
-    """The trainings of a study that wait or run, oldest first; safe for several processes.
+    """The trainings of a study that wait or run, oldest first.
 
     Args:
-        path: of the list.
+        study: folder.
         models: names that can be trained.
+        queue: does them.
     """
 
-    def __init__(self, path: Path, models: tuple[str, ...]):
-        self.path, self.models = path, models
-        # A lost list costs trainings that can be asked for again.
-        self._list: LockedJson[list[dict[str, Any]]] = LockedJson(path, _parse, list, "the list of trainings")
-        # MONAI Label starts trainings from this thread, and a process begins with the priority of the thread that starts it
-        background_executors.setdefault("train", ThreadPoolExecutor(1, "trainings", _give_way))
+    def __init__(self, study: Path, models: tuple[str, ...], queue: TaskQueue):
+        self.models, self.queue, self._list = models, queue, TrainingList(study)
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
-        """Begin a training, or line it up; MONAI Label's description of it, None where one runs already.
+        """Begin a training, or line it up; its description, None where one runs already.
 
         Args:
             model: which.
@@ -56,17 +63,17 @@ class Jobs:
             raise NotFound(f"there is no model {model[:80]!r} to train; there are {', '.join(self.models)}")
         job = key_of(params) or uuid.uuid4().hex
         request = {key: params[key] for key in WANTED if key in params} | {"model": model, "job": job}
-        if (known := _task_of(job)) is not None:
+        if (known := self._task_of(job)) is not None:
             if any(known["request"].get(key) != request.get(key) for key in (*WANTED, "model")):
                 raise KeyReused(f"key {job!r} was used to train {known['request'].get('model')!r} otherwise; use a new one")
             return known
         with self._list.edit() as waiting:
             if len(waiting) >= LIMITS.waiting_trainings:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
-            job_task, _ = AsyncTask.run("train", request=dict(request), enqueue=enqueue)
-            if job_task is not None:
+            task = self.queue.run(dict(request), enqueue)
+            if task is not None:
                 waiting.append({"request": request, "server": _this_server(), "servers": 0})
-        return job_task
+        return task
 
     def go_on(self) -> None:
         """Line up what servers that have ended left; what another server on this study still does is its own.
@@ -81,35 +88,24 @@ class Jobs:
                     waiting.remove(left.pop(0))
                     log.log(NOTICE, f"a training is given up: {LIMITS.ended_servers} servers have ended while it was at work")
             for job in left:
-                AsyncTask.run("train", request=dict(job["request"]), enqueue=True)
+                self.queue.run(dict(job["request"]), enqueue=True)
                 job["server"] = _this_server()
 
     def stop(self) -> dict | None:
         """Stop the training that runs, for good."""
-        task = AsyncTask.stop("train")
+        task = self.queue.stop()
         if task is not None:
-            self.end(task["request"].get("job"))
+            self._list.end(task["request"].get("job"))
         return task
 
-    def end(self, job: object) -> None:
-        """A training is over, well or not: it will not be done again."""
-        with self._list.edit() as waiting:
-            waiting[:] = [one for one in waiting if one["request"].get("job") != job]
+    def _task_of(self, job: str) -> dict | None:
+        return next((task for task in self.queue.tasks() if task["request"].get("job") == job), None)
 
 
 def _parse(listed: Any) -> list[dict[str, Any]]:
     return [
         {"request": dict(job["request"]), "server": list(job["server"]), "servers": int(job.get("servers", 0))} for job in listed
     ]
-
-
-def _task_of(job: str) -> dict | None:
-    return next((task for task in tasks("train") if task["request"].get("job") == job), None)
-
-
-def _give_way() -> None:
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LIMITS.training_niceness)
 
 
 def _this_server() -> list[float]:

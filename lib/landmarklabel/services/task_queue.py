@@ -1,0 +1,132 @@
+"""Trainings and batches in processes of their own, one of a kind at a time, in the words of MONAI Label's clients."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+
+from landmarklabel.errors import NotFound
+from landmarklabel.services.limits import LIMITS
+
+log = logging.getLogger(__name__)
+
+_SUBMITTED, _RUNNING, _DONE, _ERROR, _STOPPED = "SUBMITTED", "RUNNING", "DONE", "ERROR", "STOPPED"  # as clients know them
+
+
+class TaskQueue:
+    """Tasks of one kind; each is done by ``services.worker`` in a process that hears of it on its standard input.
+
+    Args:
+        kind: ``train`` or ``batch_infer``.
+        served: what the process has to know beside the request: the study, its task, store and models.
+    """
+
+    def __init__(self, kind: str, served: Callable[[], dict[str, Any]]):
+        self.kind, self._served = kind, served
+        self._tasks: list[dict[str, Any]] = []
+        self._waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._process: tuple[dict[str, Any], subprocess.Popen[str]] | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs."""
+        return self._process is not None
+
+    def run(self, request: dict[str, Any], enqueue: bool = False) -> dict[str, Any] | None:
+        """Line a task up; its description, or None where one runs already and this one is not to wait."""
+        with self._lock:
+            if self.busy and not enqueue:
+                return None
+            now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+            task = {"id": str(uuid.uuid4()), "status": _SUBMITTED, "request": request, "start_ts": now}
+            self._tasks = [*self._tasks, task][-LIMITS.remembered_tasks :]
+            self._waiting.put(task)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self.kind, daemon=True)
+                self._thread.start()
+            return dict(task)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All that are remembered, oldest first."""
+        return [{**task, "details": list(task["details"])} if "details" in task else dict(task) for task in self._tasks]
+
+    def status(self, every: bool = False, running: bool = False) -> Any:
+        """The newest task, or all, or the one that runs. Raises NotFound where there is none."""
+        name, known, now = self.kind.capitalize(), self.tasks(), self._process
+        if running:
+            if now is None:
+                raise NotFound(f"No {name} Tasks are currently Running")
+            return next(task for task in known if task["id"] == now[0]["id"])
+        if not known:
+            raise NotFound(f"No {name} Tasks Found")
+        return known if every else known[-1]
+
+    def stop(self) -> dict[str, Any] | None:
+        """Kill the process of the task that runs; its description, None where none does."""
+        with self._lock:
+            if self._process is None:
+                return None
+            task, process = self._process
+            task["status"] = _STOPPED
+        with suppress(psutil.Error):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+        return next(one for one in self.tasks() if one["id"] == task["id"])
+
+    def _work(self) -> None:
+        while True:
+            self._do(self._waiting.get())
+
+    def _do(self, task: dict[str, Any]) -> None:
+        sent = json.dumps({**self._served(), "request": task["request"]})
+        command = [sys.executable, "-m", "landmarklabel.services.worker", self.kind, str(self._served()["study"])]
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            )
+        except OSError as error:
+            log.error("a %s process cannot be started (%s)", self.kind, error.strerror)
+            task["status"] = _ERROR
+            return
+        assert process.stdin is not None and process.stdout is not None
+        task["details"] = deque(maxlen=LIMITS.remembered_lines)
+        with self._lock:
+            self._process = task, process
+            task["status"] = _RUNNING
+        with suppress(OSError):  # it has ended already
+            process.stdin.write(sent)
+            process.stdin.close()
+        for line in process.stdout:
+            if line.strip():
+                task["details"].append(line.rstrip())
+        code = process.wait()
+        process.stdout.close()
+        with self._lock:
+            self._process = None
+            task["end_ts"] = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+            if task["status"] == _RUNNING:
+                task["status"] = _ERROR if code else _DONE

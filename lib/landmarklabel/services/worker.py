@@ -1,0 +1,94 @@
+"""A server's training or batch, in a process of its own: ``python -m landmarklabel.services.worker KIND STUDY``.
+
+What is to be done comes on the standard input as JSON; what is printed becomes the task's details.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+import psutil
+
+from landmarklabel.services.limits import LIMITS
+
+log = logging.getLogger("landmarklabel.worker")
+
+
+def main() -> int:
+    """Do the task; 0 where it was done or stopped, 1 where it failed."""
+    _give_way()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    kind, sent = sys.argv[1], json.load(sys.stdin)
+    from landmarklabel.errors import LandmarkLabelError
+    from landmarklabel.landmarks import LandmarkTask
+    from landmarklabel.services.console import set_up_console
+    from landmarklabel.store.study import Study
+    from landmarklabel.tasks import resolve_models
+
+    set_up_console()
+    task = LandmarkTask.from_json(sent["task"])
+    try:
+        study = Study(sent["study"], task, sent["store"], verify_s=0)
+        presets = resolve_models(sent["models"], task.dims)
+        return _train(study, presets, sent["request"]) if kind == "train" else _batch(study, presets, sent)
+    except LandmarkLabelError as error:
+        log.error("%s failed: %s", kind, error)
+        return 1
+
+
+def _give_way() -> None:
+    """Requests come first, and on a busy machine a training still goes on."""
+    process = psutil.Process()
+    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else LIMITS.training_niceness)
+
+
+def _train(study: Any, presets: dict[str, Any], request: dict[str, Any]) -> int:
+    from landmarklabel.services.jobs import TrainingList
+    from landmarklabel.services.training_run import TrainingRun
+    from landmarklabel.training.publishing import ModelRegistry
+
+    name, over = request["model"], True
+    try:
+        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name)).run(request)
+        over = done["state"] != "stopped"  # because its server ended: the next one goes on
+        return 0 if done["state"] in ("done", "stopped") else 1
+    finally:
+        if over:
+            TrainingList(study.folder).end(request.get("job"))
+
+
+def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
+    from landmarklabel.errors import LandmarkLabelError
+    from landmarklabel.services.datastore import StudyDatastore
+    from landmarklabel.services.inference import ServedModel, keep_prediction
+    from landmarklabel.services.training_run import server_is_gone
+    from landmarklabel.training.publishing import ModelRegistry
+
+    request = sent["request"]
+    name, tag, store = request["model"], request["label_tag"], StudyDatastore(study, sent["allow_outside"])
+    model, gone = ServedModel(study, presets[name], ModelRegistry(study.models_dir / name)), server_is_gone()
+    wanted = request["images"]
+    if wanted == "labeled":
+        ids = store.get_labeled_images()
+    elif wanted == "unlabeled":
+        ids = store.get_unlabeled_images()
+    else:
+        ids = store.list_images() if wanted == "all" else wanted
+    ids = sorted(ids)[: request["max_batch_size"] or None]
+    for number, image_id in enumerate(ids, 1):
+        if gone():
+            return 1
+        try:
+            keep_prediction(model, store, image_id, tag, request["device"])
+            log.info("%d of %d", number, len(ids))  # without ids, which may be names of patients
+        except (LandmarkLabelError, OSError) as error:
+            log.info("%d of %d: refused (%s)", number, len(ids), type(error).__name__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
