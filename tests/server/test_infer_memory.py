@@ -9,9 +9,10 @@ import torch
 from serving import phantoms
 
 from landmarklabel.networks.presets import find_preset
-from landmarklabel.server.infer import LandmarkInfer
+from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.services.assistant import Given
 from landmarklabel.services.cases import load_cases
+from landmarklabel.services.inference import ServedModel
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget
@@ -29,7 +30,7 @@ def infer(tmp_path_factory):
     config = FitConfig(preset, Budget(steps=4), device=torch.device("cpu"))
     fit(material.task, cases[:4], [], config, material.registry.candidate)
     material.registry.finalize_candidate(Decision(True, "for the test"))
-    yield LandmarkInfer(study, preset, material.registry)
+    yield ServedModel(study, preset, material.registry)
     study.close()
 
 
@@ -74,7 +75,7 @@ def test_an_update_does_not_wait_for_another_requests_network_pass(infer, path, 
     answered = threading.Event()
 
     def update() -> None:
-        infer.to_wire(assistant.suggest(path, given(infer, (33.0, 44.0)), wait_for_second_pass=False), path)
+        answer_to_wire(infer, assistant.suggest(path, given(infer, (33.0, 44.0)), wait_for_second_pass=False), path)
         answered.set()
 
     threading.Thread(target=update, daemon=True).start()

@@ -10,59 +10,76 @@ import psutil
 import pytest
 
 from landmarklabel.errors import NotFound, UsageError
-from landmarklabel.server import jobs
-from landmarklabel.services.jobs import Jobs
+from landmarklabel.services import jobs
+from landmarklabel.services.jobs import Jobs, TrainingList
 from landmarklabel.services.limits import LIMITS
 
 GONE = [os.getpid(), 1.0]  # our number, but not our time
 
 
+class Queue:
+    """Instead of processes: what is to be done."""
+
+    def __init__(self):
+        self.asked: list[dict] = []
+
+    def run(self, request, enqueue=False):
+        self.asked.append(request)
+        return {"id": str(len(self.asked)), "request": request}
+
+    def tasks(self):
+        return []
+
+
 @pytest.fixture
-def started(monkeypatch) -> list[dict]:
-    """Instead of processes: what was asked of MONAI Label."""
-    asked: list[dict] = []
-
-    def run(method, request=None, enqueue=False):
-        asked.append(request)
-        return {"id": str(len(asked)), "request": request}, None
-
-    monkeypatch.setattr(jobs.AsyncTask, "run", run)
-    return asked
+def queue() -> Queue:
+    return Queue()
 
 
 @pytest.fixture
-def listed(tmp_path) -> Jobs:
-    return Jobs(tmp_path / "trainings.json", ("scn",))
+def started(queue) -> list[dict]:
+    return queue.asked
 
 
-def kept(jobs: Jobs) -> list[str]:
-    return [job["request"]["job"] for job in json.loads(jobs.path.read_text(encoding="utf-8"))]
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / ".landmarklabel").mkdir()
+    return tmp_path / ".landmarklabel" / "trainings.json"
 
 
-def test_only_what_a_training_needs_is_passed_on(listed, started):
+@pytest.fixture
+def listed(tmp_path, path, queue) -> Jobs:
+    return Jobs(tmp_path, ("scn",), queue)
+
+
+def kept(path) -> list[str]:
+    return [job["request"]["job"] for job in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def test_only_what_a_training_needs_is_passed_on(listed, path, started):
     listed.start("scn", {"minutes": 1, "key": "k", "name": "DOE_JANE", "train_ds": "/etc/passwd", "gpus": "0; rm -rf /"})
-    assert started == [{"minutes": 1, "model": "scn", "job": "k"}] and kept(listed) == ["k"]
+    assert started == [{"minutes": 1, "model": "scn", "job": "k"}] and kept(path) == ["k"]
 
 
-def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_not(listed, started):
+def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_not(listed, path, started):
     entries = [({"model": "scn", "job": "left"}, GONE), ({"model": "scn", "job": "theirs"}, _parent())]
-    listed.path.write_text(json.dumps([{"request": r, "server": s} for r, s in entries]), encoding="utf-8")
+    path.write_text(json.dumps([{"request": r, "server": s} for r, s in entries]), encoding="utf-8")
     listed.go_on()
     listed.go_on()
-    assert [request["job"] for request in started] == ["left"] and kept(listed) == ["left", "theirs"]
+    assert [request["job"] for request in started] == ["left"] and kept(path) == ["left", "theirs"]
 
 
-def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, started, console, capfd):
+def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, path, started, console, capfd):
     entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
-    listed.path.write_text(json.dumps(entries), encoding="utf-8")
+    path.write_text(json.dumps(entries), encoding="utf-8")
     for _ in range(LIMITS.ended_servers):
         listed.go_on()
-        assert kept(listed) == ["deadly", "next"]
-        left = json.loads(listed.path.read_text(encoding="utf-8"))
-        listed.path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
+        assert kept(path) == ["deadly", "next"]
+        left = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
     assert [request["job"] for request in started] == ["deadly", "next"] * LIMITS.ended_servers
     listed.go_on()
-    assert kept(listed) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
+    assert kept(path) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
     assert "a training is given up: 10 servers have ended while it was at work" in "".join(capfd.readouterr())
 
 
@@ -70,23 +87,23 @@ def _parent() -> list[float]:
     return [os.getppid(), psutil.Process(os.getppid()).create_time()]
 
 
-def test_a_training_that_is_over_is_forgotten(listed, started):
+def test_a_training_that_is_over_is_forgotten(listed, path, started, tmp_path):
     for key in ("a", "b"):
         listed.start("scn", {"key": key})
-    listed.end("a")
-    listed.end("never")
-    assert kept(listed) == ["b"]
+    TrainingList(tmp_path).end("a")
+    TrainingList(tmp_path).end("never")
+    assert kept(path) == ["b"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '[{"request": 1, "server": 2}]', '[{"request": {}}]'])
-def test_a_damaged_list_costs_only_itself(listed, started, content):
-    listed.path.write_text(content, encoding="utf-8")
+def test_a_damaged_list_costs_only_itself(listed, path, started, content):
+    path.write_text(content, encoding="utf-8")
     listed.go_on()
     listed.start("scn", {"key": "new"})
-    assert kept(listed) == ["new"]
+    assert kept(path) == ["new"]
 
 
-def test_an_unknown_model_and_too_many_trainings_are_refused(listed, started, monkeypatch):
+def test_an_unknown_model_and_too_many_trainings_are_refused(listed, path, started, monkeypatch):
     with pytest.raises(NotFound, match="no model 'other' to train; there are scn"):
         listed.start("other", {})
     monkeypatch.setattr(jobs, "LIMITS", replace(LIMITS, waiting_trainings=1))

@@ -23,9 +23,9 @@ from test_access import another_address, self_signed
 
 from landmarklabel.io.files import write_json
 from landmarklabel.networks.presets import find_preset
-from landmarklabel.services.console import said_of_models
 from landmarklabel.server.running import address
 from landmarklabel.services.cases import load_cases
+from landmarklabel.services.console import said_of_models
 from landmarklabel.services.settings import live_models
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens

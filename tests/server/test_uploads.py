@@ -18,8 +18,7 @@ import SimpleITK as sitk
 from serving import Material, phantoms, wait_until
 
 from landmarklabel.io.markups import dump_markups, parse_markups
-from landmarklabel.server.datastore import LandmarkDatastore
-from landmarklabel.services.datastore import LEFT_OUT
+from landmarklabel.services.datastore import LEFT_OUT, StudyDatastore
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
@@ -231,7 +230,7 @@ def test_a_case_that_cannot_be_read_is_named_in_the_archive(material, tmp_path):
     for image_id in ("phantom00", "phantom01"):
         study.add_image(image_id, material.image(image_id))
         study.save(image_id, material.truth[image_id])
-    store, listed = LandmarkDatastore(study), study.labelled
+    store, listed = StudyDatastore(study), study.labelled
 
     def labelled():
         found = listed()
