@@ -175,7 +175,8 @@ def test_options_in_the_running_text(page):
     """Every --option is one of the program, of MONAI Label's starter, or of one of the scripts."""
     known = set(re.findall(r"--[a-z][\w-]*", " ".join(helps(name) for name in SCRIPTS if name != "reproduce.py")))
     known |= {option for parser in all_parsers(build_parser()) for action in parser._actions for option in action.option_strings}
-    known |= {"--conf", "--app", "--fast", "--help", "--testing", "--python-code", "--config_file", "--dataset_dir"}
+    known |= {"--conf", "--app", "--fast", "--record-durations", "--only", "--help", "--testing", "--python-code"}
+    known |= {"--config_file", "--dataset_dir"}
     said = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", prose(page)))
     assert said <= known, said - known
 
