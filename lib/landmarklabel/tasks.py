@@ -10,7 +10,8 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.store.opening import recorded_task
 
-SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
+_INSTALLED = Path(__file__).resolve().with_name("shipped_tasks")  # put there by setup.py
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
 
 def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> LandmarkTask:

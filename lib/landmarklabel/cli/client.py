@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import requests
 import urllib3
 from urllib3.util import Retry
 
@@ -122,10 +121,10 @@ def running_server(study: Path, task_file: Path, log: Path, models: str = "scn",
 
 def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:
     """Return when the server answers. Raises StudyError with the end of its log otherwise."""
-    deadline = time.monotonic() + seconds
+    deadline, http = time.monotonic() + seconds, urllib3.PoolManager()
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(requests.RequestException):  # not there yet, or too busy to answer
-            if requests.get(f"{url}/info/", timeout=5).ok:
+        with suppress(urllib3.exceptions.HTTPError):  # not there yet, or too busy to answer
+            if http.request("GET", f"{url}/info/", timeout=5, retries=False).status < 400:
                 return
         time.sleep(0.1)
     end = log.read_text(errors="replace", encoding="utf-8")[-800:]

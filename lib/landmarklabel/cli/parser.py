@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export, _model)
-    for add in (*data, *models, _serve, _token, _doctor, _demo):
+    for add in (*data, *models, _serve, _token, _setup_monailabel, _doctor, _demo):
         add(verbs)
     return parser
 
@@ -336,6 +336,12 @@ def _token(verbs: Verbs) -> None:
     verb = _verb(inner, "remove", "token", "remove", "end a token at once")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--name", required=True)
+
+
+def _setup_monailabel(verbs: Verbs) -> None:
+    about = "install MONAI Label into this environment, for monailabel start_server; landmarklabel serve does not need it"
+    verb = _verb(verbs, "setup-monailabel", "setup_monailabel", "setup_monailabel", about)
+    verb.add_argument("--check", action="store_true", help="install nothing, say whether it can be used")
 
 
 def _doctor(verbs: Verbs) -> None:
