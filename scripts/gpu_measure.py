@@ -13,12 +13,13 @@ import torch
 from gpu_data import read_set
 
 from landmarklabel.data.cases import Case
+from landmarklabel.errors import Cancelled
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.networks.precision import autocast, bf16_pays
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, Cancelled, Progress
+from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.publishing import capped_error_mm
 from landmarklabel.training.stages import CoarseStage, FineStage
 

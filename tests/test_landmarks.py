@@ -184,8 +184,35 @@ def test_with_landmark_changes_one_and_forgets_its_expected_error(task):
     absent = placed.with_landmark("b", None, Status.ABSENT)
     assert absent.status[1] is Status.ABSENT and np.isnan(absent.positions_mm[1]).all()
     assert before.positions_mm.tolist() == [[1, 1]] * 3
+    for wrong in ([9], [9, 8, 77], 9, [[1, 2]], []):
+        with pytest.raises(FaultsError, match="'b' needs 2 numbers, given are"):
+            before.with_landmark("b", wrong)
     with pytest.raises(FaultsError, match="'b' is placed but its position is"):
         before.with_landmark("b", None)
+
+
+def test_with_landmark_forgets_all_that_a_model_said_of_the_old_place(task):
+    more = {"covariance_mm2": np.ones((3, 2, 2)), "presence": np.ones(3), "radius95_mm": np.ones(3)}
+    before = LandmarkSet(task, np.ones((3, 2)), (Status.PREDICTED,) * 3, np.ones(3), **more)
+    for changed in (before.with_landmark("b", [5, 6]), before.with_landmark("b", None, Status.ABSENT)):
+        for name in ("expected_error_mm", *more):
+            values = getattr(changed, name)
+            assert np.isnan(values[1]).all() and (values[[0, 2]] == 1).all() and (getattr(before, name) == 1).all()
+
+
+def test_what_a_set_holds_is_its_own_and_has_the_tasks_shape(task):
+    presence, covariance = np.ones(3), np.ones((3, 2, 2))
+    made = LandmarkSet(task, np.ones((3, 2)), (Status.PREDICTED,) * 3, presence=presence, covariance_mm2=covariance)
+    presence[0] = covariance[0] = 99
+    assert (made.presence == 1).all() and (made.covariance_mm2 == 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        made.presence[0] = 99
+    more = {"presence": [1, 1, 1], "covariance_mm2": np.ones((3, 2, 2))}
+    assert made == LandmarkSet(task, np.ones((3, 2)), (Status.PREDICTED,) * 3, **more)
+    for wrong in ({"presence": np.ones(7)}, {"covariance_mm2": np.ones(1)}, {"radius95_mm": np.ones((3, 2))}):
+        (name,) = wrong
+        with pytest.raises(FaultsError, match=f"{name} has shape .*, the task needs"):
+            LandmarkSet(task, np.ones((3, 2)), (Status.PREDICTED,) * 3, **wrong)
 
 
 def test_the_scale_rule_gives_millimetres_per_unit(task):

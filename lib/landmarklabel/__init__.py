@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from landmarklabel.api import Model, load_model, load_task, read_landmarks, train
-    from landmarklabel.errors import LandmarkLabelError
+    from landmarklabel.errors import Cancelled, LandmarkLabelError
     from landmarklabel.evaluation import Evaluation, evaluate
     from landmarklabel.geometry import ImageGeometry
     from landmarklabel.io.image_array import Image
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cancelled",
     "Evaluation",
     "Image",
     "ImageGeometry",
@@ -51,7 +52,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("Model", "load_model", "load_task", "read_landmarks", "train"),
-    "errors": ("LandmarkLabelError",),
+    "errors": ("Cancelled", "LandmarkLabelError"),
     "evaluation": ("Evaluation", "evaluate"),
     "geometry": ("ImageGeometry",),
     "io.image_array": ("Image",),

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.image_array import Image
@@ -119,9 +123,16 @@ class Model:
             ``model.predict("case1.nii.gz")["tip"].position_mm``
         """
         from landmarklabel.io.images import read_image
+        from landmarklabel.io.plugin_images import finite_pixels
 
-        if not isinstance(image, Image):
+        if isinstance(image, (str, PathLike)):
             image = read_image(image, self.task.dims)
+        elif not isinstance(image, Image):
+            raise UsageError(
+                f"{type(image).__name__} is no image: give a file, or an array with its geometry, "
+                "ll.Image(ll.ImageGeometry.identity(size, spacing), array)"
+            )
+        image = replace(image, pixels=finite_pixels(np.asarray(image.pixels), "the image"))
         if image.geometry.dims != self.task.dims:
             raise UsageError(f"a {image.geometry.dims}D image; task {self.task.name!r} needs {self.task.dims}D")
         return replace(self.localizer.predict(image), unit=image.unit)
@@ -134,6 +145,8 @@ class Model:
         Example:
             ``found = dict(zip(paths, model.predict_many(paths.values())))``
         """
+        if isinstance(images, (str, PathLike, Mapping, Image)):
+            raise UsageError("give a list of images; predict is for one")
         return map(self.predict, images)
 
     def __repr__(self) -> str:
@@ -196,14 +209,15 @@ def train(
         valid: ids of the validation images; without, a fixed fifth by a hash of the id.
         resume: go on where a stopped training left off.
         on_progress: told after every step (``stage``, ``step``, ``fraction`` done, ``loss``, ``seconds``).
-        should_stop: asked after every step; True ends the training with an exception that ``resume`` can go on from.
+        should_stop: asked after every step; True ends the training with ``ll.Cancelled``, and ``resume`` goes on from there.
 
     Returns:
         The model with its ``metrics`` on the validation images; ``published`` and ``decision`` tell what the study made of it.
 
     Raises:
         StudyError: nothing to train on, a study that is not there, or another training that runs.
-        UsageError: no such model or device, or a number out of range.
+        UsageError: no such model or device, a number out of range, or ``out`` is no place for a model.
+        Cancelled: ``should_stop`` said so.
 
     Example:
         ``ll.train("STUDY", minutes=10, out="model/").metrics["mre_mm"]``
@@ -240,6 +254,8 @@ def _train(
     from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
 
+    if isinstance(valid, str):
+        raise UsageError(f"valid={valid!r} must be a list of image ids")
     material = gather(study, None if valid is None else list(valid))
     config.unlabelled = material.unlabelled
     for text in [*material.left_out, *material.remarks]:
@@ -259,6 +275,10 @@ def _train(
 def _check_budget(minutes: float | None, steps: int | None, seed: int) -> None:
     if minutes is None and steps is None:
         raise UsageError("minutes or steps must say how long to train")
+    if any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in (minutes, steps, seed) if x is not None):
+        raise UsageError(f"minutes={minutes!r}, steps={steps!r} and seed={seed!r} must be numbers")
+    if (minutes is not None and not math.isfinite(minutes)) or steps not in (None, int(steps or 0)) or seed != int(seed):
+        raise UsageError(f"minutes={minutes!r} must be finite, steps={steps!r} and seed={seed!r} whole numbers")
     if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
         raise UsageError(f"minutes={minutes!r} and steps={steps!r} must be positive")
     if not 0 <= seed < 2**32:

@@ -93,6 +93,10 @@ class ConfigurationError(ModelError):
     """A configuration with an unknown field, or a value that is out of range."""
 
 
+class Cancelled(LandmarkLabelError):
+    """Training was asked to stop; its state is on disk."""
+
+
 class UsageError(LandmarkLabelError):
     """A command or request that asks for something that does not exist."""
 

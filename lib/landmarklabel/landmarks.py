@@ -182,6 +182,9 @@ def _equal(one: object, other: object) -> bool:
     return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
+_OPTIONAL = {"covariance_mm2": 3, "presence": 1, "radius95_mm": 1}  # of a set, and how many axes each has
+
+
 @dataclass(frozen=True, eq=False)
 class Landmark:
     """One landmark of one image, as ``LandmarkSet[name]`` gives it.
@@ -262,12 +265,17 @@ class LandmarkSet:
             faults.append(f"{len(status)} statuses and {error.shape} expected errors for {n} landmarks")
         else:
             faults += _position_faults(self.task, positions, status)
+        optional = {key: None if (value := getattr(self, key)) is None else np.array(value, np.float64) for key in _OPTIONAL}
+        for key, values in optional.items():
+            if values is not None and values.shape != (wanted := (n, d, d)[: _OPTIONAL[key]]):
+                faults.append(f"{key} has shape {values.shape}, the task needs {wanted}")
         if faults:
             raise FaultsError("landmark set", faults)
-        positions.flags.writeable = error.flags.writeable = False
-        object.__setattr__(self, "positions_mm", positions)
         object.__setattr__(self, "status", status)
-        object.__setattr__(self, "expected_error_mm", error)
+        for key, kept in {"positions_mm": positions, "expected_error_mm": error, **optional}.items():
+            if kept is not None:
+                kept.flags.writeable = False
+            object.__setattr__(self, key, kept)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -352,14 +360,28 @@ class LandmarkSet:
         return LandmarkSet(task, positions_mm, tuple(status if k else Status.UNSET for k in known))
 
     def with_landmark(self, name: str, position_mm: Sequence[float] | None = None, status: Status = Status.PLACED) -> LandmarkSet:
-        """A copy with one landmark changed; ``position_mm`` None for unset or absent."""
+        """A copy with one landmark changed, without what a model said of the old one.
+
+        Args:
+            name: of the landmark.
+            position_mm: (dims,) LPS mm, in 2D also with a third coordinate of 0; None for unset or absent.
+            status: what it is now.
+
+        Raises:
+            UnknownLandmark: no such name. FaultsError: not ``dims`` numbers, or a position that does not fit the status.
+        """
         i = self.task.index(name)
-        positions, error = self.positions_mm.copy(), self.expected_error_mm.copy()
-        positions[i] = np.nan if position_mm is None else np.asarray(position_mm, np.float64)[: self.task.dims]
-        error[i] = np.nan
+        positions = self.positions_mm.copy()
+        given = np.full(self.task.dims, np.nan) if position_mm is None else np.asarray(position_mm, np.float64)
+        if self.task.dims == 2 and given.shape == (3,) and given[2] == 0:  # as 3D Slicer has the points of a plain image
+            given = given[:2]
+        if given.shape != (self.task.dims,):
+            raise FaultsError("landmark set", [f"{name!r} needs {self.task.dims} numbers, given are {given.tolist()}"])
+        positions[i] = given
         statuses = [*self.status]
         statuses[i] = Status(status)
-        return replace(self, positions_mm=positions, status=tuple(statuses), expected_error_mm=error)
+        more: dict[str, Any] = {key: _forgotten(getattr(self, key), i) for key in ("expected_error_mm", *_OPTIONAL)}
+        return replace(self, positions_mm=positions, status=tuple(statuses), **more)
 
     def scaled_to_mm(self) -> float:
         """Millimetres per unit of this image after the task's scale rule (1 without a rule, NaN if it cannot be told)."""
@@ -369,6 +391,15 @@ class LandmarkSet:
         a, b = self.positions_mm[[self.task.index(rule.a), self.task.index(rule.b)]]
         distance = float(np.linalg.norm(a - b))
         return rule.mm / distance if distance > 0 else float("nan")
+
+
+def _forgotten(values: FloatArray | None, i: int) -> FloatArray | None:
+    """A copy in which nothing is known of landmark ``i``."""
+    if values is None:
+        return None
+    copy = values.copy()
+    copy[i] = np.nan
+    return copy
 
 
 def _position_faults(task: LandmarkTask, positions: FloatArray, status: Iterable[Status]) -> list[str]:

@@ -45,7 +45,13 @@ def elsewhere(pool, rng):
     "An image that is not there."
     return "z", "far away"
 
+def spelt(pool, rng):
+    "Letters."
+    return "ab"
+
 def read(path):
+    if "ends" in path.name:
+        raise SystemExit(3)
     if "nan" in path.name:
         return ll.Image(ll.ImageGeometry.identity((3, 2)), np.full((2, 3), np.nan))
     if "text" in path.name:
@@ -125,7 +131,10 @@ def test_a_strategy_of_a_plugin_is_found_by_its_name_and_the_programs_own_load_n
     assert list(strategies.STRATEGIES) == [*strategies._OWN, "bright"]
 
 
-@pytest.mark.parametrize(("name", "why"), [("falls", "RuntimeError('no light')"), ("elsewhere", "chose 'z'")])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("falls", "RuntimeError('no light')"), ("elsewhere", "chose 'z'"), ("spelt", "it gave 'ab', which is no Choice")],
+)
 def test_a_strategy_that_fails_is_named(install, name, why):
     install("ways_b", points(strategies=f"bad = ways_b:{name}"))
     with pytest.raises(UsageError, match="strategy 'bad' of a plugin") as caught:
@@ -162,7 +171,10 @@ def test_a_reader_gives_images_of_its_suffix_with_finite_pixels(install, tmp_pat
         read_image(tmp_path / "b.toy")
 
 
-@pytest.mark.parametrize(("name", "why"), [("nan", "all 6 pixels"), ("text", "gave str"), ("broken", "KeyError: 'no header'")])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nan", "all 6 pixels"), ("text", "gave str"), ("broken", "KeyError: 'no header'"), ("ends", "SystemExit: 3")],
+)
 def test_what_a_reader_does_wrong_is_its_files_fault(install, tmp_path, name, why):
     install("forms_b", points(readers="toy = forms_b:read"))
     (tmp_path / f"{name}.toy").write_text("", encoding="utf-8")

@@ -95,6 +95,32 @@ def test_an_image_without_spacing_is_answered_in_pixels(made, tmp_path):
     assert ll.evaluate(found, truth).unit == "px"
 
 
+def test_an_array_whose_pixels_are_not_all_finite_is_read_as_a_file_of_them_is(made):
+    image = ll.read_image(made.images["p4"], 2)
+    pixels = np.asarray(image.pixels, np.float32).copy()
+    pixels[5, 5] = pixels.min()
+    plain, holed = made.model.predict(ll.Image(image.geometry, pixels.copy())), pixels.copy()
+    holed[5, 5] = np.nan
+    assert made.model.predict(ll.Image(image.geometry, holed)) == plain and plain.defined.all()
+    with pytest.raises(ll.LandmarkLabelError, match=r"the image: all \d+ pixels are NaN or infinite"):
+        made.model.predict(ll.Image(image.geometry, np.full_like(pixels, np.nan)))
+
+
+def test_what_is_no_image_is_refused_in_words(made):
+    pixels = np.asarray(ll.read_image(made.images["p4"], 2).pixels)
+    for wrong in (pixels, None, [made.images["p4"]]):
+        with pytest.raises(UsageError, match=r"is no image: give a file, or an array with its geometry, ll\.Image"):
+            made.model.predict(wrong)
+    for wrong in (made.images["p4"], str(made.images["p4"]), made.images):
+        with pytest.raises(UsageError, match="give a list of images; predict is for one"):
+            made.model.predict_many(wrong)
+
+
+def test_a_stopped_training_says_so_by_an_exception_of_its_own(made, tmp_path):
+    with pytest.raises(ll.Cancelled):
+        ll.train(made.study, minutes=None, steps=50, device="cpu", out=tmp_path / "m", publish=False, should_stop=lambda: True)
+
+
 def test_an_image_of_other_dimensions_is_refused(made):
     volume = ll.Image(ll.ImageGeometry.identity((4, 4, 4)), np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(UsageError, match="a 3D image; task 'phantom' needs 2D"):
@@ -123,12 +149,39 @@ def test_training_without_publishing_leaves_the_study_alone_and_keeps_nothing_on
         ({"seed": -1}, UsageError, "seed=-1 must be"),
         ({"model": "scm"}, UsageError, "did you mean 'scn:default'"),
         ({"device": "tpu"}, UsageError, "device 'tpu' is not known"),
+        ({"minutes": "5"}, UsageError, "must be numbers"),
+        ({"minutes": float("inf")}, UsageError, "must be finite"),
+        ({"steps": 2.5}, UsageError, "steps=2.5 and seed=0 whole numbers"),
+        ({"steps": True}, UsageError, "must be numbers"),
+        ({"seed": 1.5}, UsageError, "seed=1.5 whole numbers"),
         ({"valid": ["nobody"], "steps": 1}, StudyError, "'nobody'"),
+        ({"valid": "p3", "steps": 1}, UsageError, "valid='p3' must be a list of image ids"),
+        ({"valid": IDS, "steps": 1}, StudyError, "all labelled images are validation cases"),
     ],
+    ids=str,
 )
 def test_a_training_that_cannot_be_is_refused_before_it_begins(made, given, error, text):
     with pytest.raises(error, match=text):
         ll.train(made.study, **given)
+
+
+def test_a_model_is_not_written_over_what_is_published_nor_into_a_study(made, tmp_path):
+    live = ModelRegistry(made.study.models_dir / "scn").live()
+    before = (live / "model.safetensors").read_bytes()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for out, text in (
+        (live, "inside of a study's own folder"),
+        (made.study.folder, "is a study"),
+        (tmp_path / "file", "is a file"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            ll.train(made.study, minutes=None, steps=1, device="cpu", out=out, publish=False)
+    assert (live / "model.safetensors").read_bytes() == before
+
+
+def test_an_image_that_is_not_there_cannot_be_added(made):
+    with pytest.raises(ll.LandmarkLabelError, match="q.png: no such image file"):
+        made.study.add_image("q", "nowhere/q.png")
 
 
 def test_folders_that_are_not_there_are_refused_in_words(tmp_path):

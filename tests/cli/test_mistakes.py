@@ -68,7 +68,7 @@ MISTAKES = {
     "no steps": (TRAIN + " --steps 0", "--minutes and --steps must be positive"),
     "negative seed": (TRAIN + " --steps 1 --seed -1", "--seed -1 must be from 0"),
     "device unknown": (TRAIN + " --steps 1 --device tpu", "device 'tpu' is not known"),
-    "valid unknown": (TRAIN + " --valid {ids}", "--valid names 1 images without labels in the study, first 'p77'"),
+    "valid unknown": (TRAIN + " --valid {ids}", "the validation cases name 1 images without labels in the study, first 'p77'"),
     "out is a file": (TRAIN.replace("{tmp}/m", "{table}") + " --steps 1", "points.csv"),
     "no images": ("import {tmp}/s --task {task} --images {empty}", "no images in"),
     "no image folder": ("import {tmp}/s --task {task} --images {tmp}/none", "none: no such file or folder"),

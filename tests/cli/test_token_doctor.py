@@ -13,6 +13,7 @@ from landmarklabel.cli import main
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
+from landmarklabel.training.publishing import Decision, ModelRegistry
 
 TASK = LandmarkTask("pair", ("a", "b"), 2)
 
@@ -98,6 +99,17 @@ def test_doctor_finds_what_an_import_would_refuse(folder, capsys):
     points = told["points"]
     assert not points["ok"] and "landmark 'a' at (50, 2) is 40.5 outside of the image" in points["found"]
     assert "a usual mark of a missing point" in points["found"] and "import their files again" in points["mend"]
+
+
+def test_doctor_finds_a_live_model_that_cannot_be_read(folder, capsys):
+    assert checks(capsys, folder)["models"]["ok"]
+    registry = ModelRegistry(folder / ".landmarklabel" / "models" / "scn")
+    registry.candidate.mkdir(parents=True)
+    (registry.candidate / "model.json").write_text("{", encoding="utf-8")
+    registry.finalize_candidate(Decision(True, "for the test"))
+    told = checks(capsys, folder)["models"]
+    assert not told["ok"] and "scn: " in told["found"] and "model.json: not readable as JSON" in told["found"]
+    assert "publish an earlier version: landmarklabel publish" in told["mend"]
 
 
 def test_doctor_points_at_landmarks_without_labels_and_at_odd_shapes(tmp_path, capsys):

@@ -36,7 +36,7 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference import model_folder
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_record import RECORD
+from landmarklabel.inference.model_record import HASH, RECORD, record_hash
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.shape_prior import PoseDistribution, ShapePrior
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
@@ -207,12 +207,20 @@ def record_seeds(folder: Path) -> list[bytes]:
     model_folder.save_model(folder, full, {"seed": 1, "metrics": {}})
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     optional = {"crops": None, "pose": None, "prior": None, "calibration": {}}
-    first = {k: v for k, v in record.items() if k not in ("configuration", "program")} | {"version": 1}
+    first = {k: v for k, v in record.items() if k not in ("configuration", "program", HASH)} | {"version": 1}
     return [json.dumps(content).encode() for content in (record, {**record, **optional}, first, {**first, **optional})]
 
 
 def read_model(path: Path) -> None:
-    shutil.copyfile(path, path.parent / RECORD)
+    """With a hash that fits, where a record has one: what it guards against is not what is tried here."""
+    content = path.read_bytes()
+    try:
+        record = json.loads(content)
+        if isinstance(record, dict) and HASH in record:
+            content = json.dumps({**record, HASH: record_hash(record)}).encode()
+    except (ValueError, RecursionError):
+        pass
+    (path.parent / RECORD).write_bytes(content)
     model_folder.load_model(path.parent)
 
 

@@ -11,6 +11,7 @@ from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model_record import HASH, record_hash
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.networks import build
 from landmarklabel.networks.presets import find_preset
@@ -35,5 +36,8 @@ def content_of(folder):
     return json.loads((folder / "model.json").read_text(encoding="utf-8"))
 
 
-def with_record(folder, content):
+def with_record(folder, content, signed=True):
+    """Another record in the folder, with a hash that fits unless it is not to be ``signed``."""
+    if signed and HASH in content:
+        content = {**content, HASH: record_hash(content)}
     (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import re
 import subprocess
@@ -15,9 +17,9 @@ from tests.inference.saved_models import TASK, N, content_of, untrained, with_re
 from landmarklabel import __version__
 from landmarklabel.errors import ModelError
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.configuration import InferenceConfig, SuggestionConfig
+from landmarklabel.inference.configuration import CalibrationConfig, CandidateConfig, InferenceConfig, SuggestionConfig
 from landmarklabel.inference.model_folder import load_model, save_model
-from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.model_record import HASH, read_record
 from landmarklabel.networks import presets
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -35,12 +37,26 @@ def same_answers(one, two, image):
 
 def as_version_1(content):
     """The record as that version wrote it: the preset by its name alone."""
-    return {k: v for k, v in content.items() if k not in ("configuration", "program")} | {"version": 1}
+    return {k: v for k, v in content.items() if k not in ("configuration", "program", HASH)} | {"version": 1}
+
+
+def as_version_2(content):
+    """As that version wrote it: without a hash, and with the candidates' numbers among those of the search for poses."""
+    configuration = {**content["configuration"]}
+    inference = {k: v for k, v in configuration["inference"].items() if k not in ("candidates", "mean_shape", "mirror")}
+    kept = content["configuration"]["inference"]["candidates"]
+    search = inference.pop("orientation_search") | {"candidates": kept["per_landmark"]}
+    search["max_candidates"] = kept["max_per_landmark"]
+    inference["pose_search"] = search | {key: kept[key] for key in ("min_peak_mass", "refound_mass")}
+    calibration = {**inference["calibration"]}
+    inference["calibration"] = calibration | {"local_weights": calibration.pop("fine_presence_weights")}
+    kept_keys = {k: v for k, v in content.items() if k != HASH}
+    return kept_keys | {"version": 2, "configuration": {**configuration, "inference": inference}}
 
 
 def test_a_record_says_which_program_wrote_it_and_all_that_the_answer_depends_on(folder):
     content = content_of(folder)
-    assert content["version"] == 2 and content["program"] == __version__
+    assert content["version"] == 3 and content["program"] == __version__
     assert set(content["configuration"]) == {"preset", "inference"}
     assert content["configuration"]["preset"]["widths"] == {"2": [48, 96, 128, 160], "3": [48, 96, 128]}
 
@@ -53,7 +69,61 @@ def test_a_record_of_version_1_gives_the_same_answers(tmp_path, image, refine):
     again = load_model(tmp_path, TASK)
     assert again.preset == model.preset and again.config == model.config and again.calibration == model.calibration
     assert same_answers(model, again, image)
-    assert read_record(tmp_path)["version"] == 2 and read_record(tmp_path)["seed"] == 1
+    assert read_record(tmp_path)["version"] == 3 and read_record(tmp_path)["seed"] == 1
+
+
+def test_a_record_of_version_2_gives_the_same_answers_with_its_own_numbers(tmp_path, image):
+    calibration = CalibrationConfig(fine_presence_weights=(0.5,))
+    config = InferenceConfig(candidates=CandidateConfig(2, 4, 0.05, 0.1), calibration=calibration)
+    model = untrained(config=config)
+    save_model(tmp_path, model, {"seed": 1})
+    with_record(tmp_path, as_version_2(content_of(tmp_path)))
+    again = load_model(tmp_path, TASK)
+    assert again.config == config and same_answers(model, again, image)
+
+
+def change(content, *path, to):
+    """A copy in which one value is another."""
+    copy = json.loads(json.dumps(content))
+    *way, last = path
+    functools.reduce(lambda part, key: part[key], way, copy)[last] = to
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        (("seed",), 2),
+        (("configuration", "preset", "stride"), 0),
+        (("configuration", "preset", "scale_to_minus1_1"), True),
+        (("calibration", "presence_threshold"), 1e11),
+        (("metrics",), {"mre_mm": "abc"}),
+        (("train_pixels",), 7),
+        (("record_sha256",), None),
+        (("record_sha256",), "0" * 64),
+    ],
+    ids=str,
+)
+def test_a_record_that_was_changed_since_it_was_saved_is_refused(folder, path, to):
+    """Whatever was changed: most changes would give other answers without a word."""
+    with_record(folder, change(content_of(folder), *path, to=to), signed=False)
+    with pytest.raises(ModelError, match=r"model\.json: changed or damaged since the model was saved; copy the model anew"):
+        read_record(folder)
+
+
+def test_a_record_that_only_looks_otherwise_is_the_same(folder):
+    content = content_of(folder)
+    text = json.dumps(dict(reversed(content.items())), indent=4)
+    (folder / "model.json").write_text(text, encoding="utf-8")
+    assert read_record(folder) == content
+
+
+def test_landmarks_in_another_order_than_the_weights_know_are_refused(folder):
+    content = content_of(folder)
+    turned = {**content, "task": {**content["task"], "landmarks": content["task"]["landmarks"][::-1]}}
+    with_record(folder, turned)
+    with pytest.raises(ModelError, match="its landmarks are not those that its weights were trained for"):
+        load_model(folder)
 
 
 def test_a_record_of_version_1_means_what_that_version_meant(folder, image, monkeypatch):
@@ -73,7 +143,7 @@ def test_a_preset_that_version_1_did_not_have_is_refused(folder):
         assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("version", [3, 4, 10**30])
+@pytest.mark.parametrize("version", [4, 5, 10**30])
 def test_a_record_of_a_newer_program_is_refused_and_says_so(folder, version):
     with_record(folder, content_of(folder) | {"version": version, "program": "9.1"})
     with pytest.raises(ModelError) as caught:

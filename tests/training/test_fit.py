@@ -14,7 +14,7 @@ from tests.training.small_fits import config, phantoms, small, small_networks  #
 
 from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import phantom_task
-from landmarklabel.errors import ModelError, StudyError, UsageError
+from landmarklabel.errors import Cancelled, ModelError, StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
@@ -24,7 +24,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import summarize
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.training.fit import FitConfig, fit, label_hash
-from landmarklabel.training.loop import Budget, Cancelled
+from landmarklabel.training.loop import Budget
 from landmarklabel.training.stages import CoarseStage, draw_cases
 
 TASK = phantom_task(2, 6)

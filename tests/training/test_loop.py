@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.errors import ModelError
+from landmarklabel.errors import Cancelled, ModelError
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.networks.presets import Optimization
-from landmarklabel.training.loop import Budget, Cancelled, run_stage
+from landmarklabel.training.loop import Budget, run_stage
 
 STEPS = 30
 CPU = torch.device("cpu")

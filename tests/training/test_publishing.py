@@ -147,7 +147,8 @@ def test_the_pointer_is_replaced_in_one_step(registry, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"version": 1', "[]", "3", '"x"', '{"version": 1}', '{"history": []}',
-                                  '{"version": "../../x", "history": []}', "\x00\xff", "[" * 100_000])  # fmt: skip
+                                  '{"version": "../../x", "history": []}', "\x00\xff", "[" * 100_000,
+                                  '{"version": 1e999, "history": []}'])  # fmt: skip
 def test_a_damaged_pointer_is_refused_by_text(registry, text):
     finish(registry, "one")
     registry.finalize_candidate(BETTER)

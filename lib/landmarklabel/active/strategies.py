@@ -114,7 +114,10 @@ def _of_plugin(name: str, choose: object) -> Strategy:
     @functools.wraps(choose)
     def run(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
         try:
-            choice = Choice(*choose(pool, rng))
+            chosen = choose(pool, rng)
+            if not isinstance(chosen, tuple):
+                raise TypeError(f"it gave {chosen!r}, which is no Choice")
+            choice = Choice(*chosen)
         except Exception as error:
             raise UsageError(f"strategy {name!r} of a plugin failed ({error!r}); choose another one") from error
         if choice.image_id not in pool.unlabelled:

@@ -18,6 +18,7 @@ from sqlalchemy import URL
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.services.checkup import look_at_images, odd_shapes, points_outside, unlabelled_landmarks
+from landmarklabel.services.models import damaged_models
 from landmarklabel.store.image_files import Listing
 from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.revisions import Revision, RevisionStore
@@ -111,6 +112,9 @@ def _study(args: argparse.Namespace) -> list[dict]:
         _check("label files", not missing, _listed(missing, "complete"), "they are written again when the study is served")
     )
     revisions.close()
+    broken = damaged_models(own / "models")
+    mend = f"publish an earlier version: landmarklabel publish {own / 'models' / 'NAME' / 'versions' / 'NUMBER'} {folder}"
+    checks.append(_check("models", not broken, _listed(broken, "all that are live can be read"), mend))
     return checks + _points(folder, heads, listing)
 
 

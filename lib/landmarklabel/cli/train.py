@@ -23,11 +23,12 @@ from landmarklabel.tasks import resolve_study_task
 
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
+    from landmarklabel.errors import Cancelled
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig
-    from landmarklabel.training.loop import Budget, Cancelled, use_all_cores
+    from landmarklabel.training.loop import Budget, use_all_cores
 
     begun = time.monotonic()
     task = resolve_study_task(args.task, args.study, url=args.store)

@@ -5,6 +5,7 @@ The keys of the file are fixed; the tables below map them to the field names.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset
 
 RECORD = "model.json"
-FORMAT, VERSION = "landmarklabel-model", 2
+FORMAT, VERSION = "landmarklabel-model", 3
+HASH = "record_sha256"  # of all the rest of the record
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 # Names in the program, and in the file.
@@ -59,9 +61,17 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if version > VERSION:
         made_by = str(content.get("program", "of another version"))[:40]
         raise ModelError(f"{folder}: made by a newer version of this program ({made_by}; this is {__version__}); update it")
-    for step in range(version, VERSION):
-        content = MIGRATIONS[step](content)
+    if version >= _FIRST_WITH_HASH and content.get(HASH) != record_hash(content):
+        raise ModelError(f"{path}: changed or damaged since the model was saved; copy the model anew, or train again")
+    while content["version"] < VERSION:
+        content = MIGRATIONS[content["version"]](content)
     return content
+
+
+def record_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its own hash, in a form that does not depend on spaces and the order of keys."""
+    plain = {key: value for key, value in json.loads(json.dumps(content)).items() if key != HASH}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
@@ -72,16 +82,41 @@ def _from_1(content: dict[str, Any]) -> dict[str, Any]:
     if key not in kept["presets"]:
         raise ModelError(f"{RECORD}: there was no model {key[:60]!r} in version 1")
     configuration = {"preset": kept["presets"][key], "inference": kept["inference"]}
-    return {**content, "version": 2, "program": "0.1.0 or earlier", "configuration": configuration}
+    return {**content, "version": VERSION, "program": "0.1.0 or earlier", "configuration": configuration}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 had no hash of its record, and other names for a few numbers of inference."""
+    try:
+        configuration = {**content["configuration"]}
+        inference = {**configuration["inference"]}
+        search, calibration = {**inference.pop("pose_search", {})}, {**inference.get("calibration", {})}
+        if "local_weights" in calibration:
+            calibration["fine_presence_weights"] = calibration.pop("local_weights")
+        inference |= {"calibration": calibration, "candidates": {}}
+        for old, new in _CANDIDATES_2.items():
+            if old in search:
+                inference["candidates"][new] = search.pop(old)
+        inference["orientation_search"] = search
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{RECORD} is damaged ({error!r})") from None
+    return {**content, "version": 3, "configuration": {**configuration, "inference": inference}}
+
+
+_FIRST_WITH_HASH = 3
+_CANDIDATES_2 = {
+    "candidates": "per_landmark",
+    "max_candidates": "max_per_landmark",
+    "min_peak_mass": "min_peak_mass",
+    "refound_mass": "refound_mass",
+}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 
 
 def record_of(model: Localizer, weights_sha256: str, more: Mapping[str, Any]) -> dict[str, Any]:
     """The content of ``model.json``; ``more`` is what is known of the model's making."""
     networks = model.networks
-    return {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "program": __version__,
@@ -98,6 +133,7 @@ def record_of(model: Localizer, weights_sha256: str, more: Mapping[str, Any]) ->
         "configuration": {"preset": to_json(model.preset), "inference": to_json(model.config)},
         **more,
     }
+    return {**content, HASH: record_hash(content)}
 
 
 @dataclass(frozen=True)
@@ -130,6 +166,8 @@ class ModelRecord:
     @classmethod
     def _checked(cls, content: Mapping[str, Any]) -> ModelRecord:
         task = LandmarkTask.from_json(content["task"], "the model's task")
+        if content.get("task_hash", task.hash) != task.hash:
+            raise ValueError("its landmarks are not those that its weights were trained for")
         configuration = content["configuration"]
         preset, config = from_json(Preset, configuration["preset"]), from_json(InferenceConfig, configuration["inference"])
         _check_preset(preset, content["preset"], task.dims)

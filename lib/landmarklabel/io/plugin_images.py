@@ -36,14 +36,15 @@ def read_by_plugin(path: Path) -> Image:
         image = read(path)
     except ImageRejected:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ImageRejected(path.name, [f"{who} failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}"]) from error
     if not isinstance(image, Image) or image.pixels.dtype.kind not in "buif":
         raise ImageRejected(path.name, [f"{who} gave {type(image).__name__}, which is no Image with grey values"])
-    return replace(image, pixels=_finite(image.pixels, path.name))
+    return replace(image, pixels=finite_pixels(image.pixels, path.name))
 
 
-def _finite(pixels: np.ndarray, name: str) -> np.ndarray:
+def finite_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Pixels where NaN and infinity became the smallest finite value, as in files. Raises ImageRejected where all are such."""
     known = np.isfinite(pixels)
     if known.all():
         return pixels

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.model_folder import WEIGHTS
+from landmarklabel.inference.model_record import ModelRecord, read_record
+from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
 
@@ -34,6 +37,18 @@ def answering(study: Study) -> dict[str, Answering]:
         return {}
     shelves = [ModelRegistry(folder) for folder in sorted(study.models_dir.iterdir()) if (folder / "live.json").is_file()]
     return {registry.folder.name: what_answers(study, registry) for registry in shelves}
+
+
+def damaged_models(folder: Path) -> list[str]:
+    """What is wrong with the live models below ``STUDY/.landmarklabel/models``, one text each."""
+    faults = []
+    for pointer in sorted(folder.glob("*/live.json")):
+        try:
+            if (live := ModelRegistry(pointer.parent).live()) is not None:
+                load_tensors(live / WEIGHTS, ModelRecord.of(read_record(live), live).weights_sha256)
+        except LandmarkLabelError as error:
+            faults.append(f"{pointer.parent.name}: {error}")
+    return faults
 
 
 def what_answers(study: Study, registry: ModelRegistry) -> Answering:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, publish_if_accepted, trained_on
@@ -38,6 +39,17 @@ class TrainingOutcome:
     remarks: tuple[str, ...] = ()
 
 
+def check_place(place: Path) -> None:
+    """Refuse a place for a model where something else lies. Raises UsageError."""
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place} is a file; give a folder for the model")
+    inside = [folder for folder in (place.absolute(), *place.absolute().parents) if folder.name == ".landmarklabel"]
+    if inside:
+        raise UsageError(f"{place} is inside of a study's own folder, where its published models are; give another folder")
+    if (place / ".landmarklabel").is_dir():
+        raise UsageError(f"{place} is a study; give a folder of its own for the model")
+
+
 def train_and_publish(
     study: Study,
     material: Material,
@@ -58,10 +70,13 @@ def train_and_publish(
         on_progress, should_stop: as in ``fit``.
 
     Raises:
+        UsageError: ``out`` is a file, a study, or inside of one.
         StudyError: nothing to train on, or another training of this model is running.
         Cancelled: stopped; ``resume`` goes on from there.
     """
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
+    if place is not None:
+        check_place(place)
     folder = place or registry.candidate
     with ExitStack() as held:
         if publish:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import LandmarkLabelError, ModelError, UsageError
+from landmarklabel.errors import Cancelled, LandmarkLabelError, ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.files import write_json
@@ -36,7 +36,7 @@ from landmarklabel.services.trainings import (
 )
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
-from landmarklabel.training.loop import Budget, Cancelled, Progress, use_all_cores
+from landmarklabel.training.loop import Budget, Progress, use_all_cores
 from landmarklabel.training.publishing import ModelRegistry
 
 CONFIG = TrainingServiceConfig()

@@ -70,12 +70,14 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
     if not labels:
         raise StudyError("no labelled image to train on: submit the landmarks of at least one image first")
     if unknown := sorted(set(valid_ids or ()) - set(labels)):
-        raise StudyError(f"--valid names {len(unknown)} images without labels in the study, first {unknown[0]!r}")
+        raise StudyError(f"the validation cases name {len(unknown)} images without labels in the study, first {unknown[0]!r}")
     found, unreadable = read_cases(study, labels)
     cases = {case.image_id: case for case in found}
     train, valid = split_ids(cases)
     if valid_ids is not None:
         train, valid = [i for i in cases if i not in set(valid_ids)], sorted(set(valid_ids) & set(cases))
+        if cases and not train:
+            raise StudyError("all labelled images are validation cases, so none is left to train on")
     changed = study.changed()
     unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in changed]
     material = Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])

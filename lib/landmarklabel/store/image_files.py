@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from landmarklabel.errors import Gone, NotFound, StudyError, UsageError
+from landmarklabel.errors import Gone, ImageRejected, NotFound, StudyError, UsageError
 from landmarklabel.io.files import (
     ALSO_READ,
     IMAGE_SUFFIXES,
@@ -174,6 +174,8 @@ class ImageFolder:
             UsageError: the id cannot name a file.
         """
         source = source.absolute()
+        if not source.exists():
+            raise ImageRejected(source.name, ["no such image file"])
         suffix = stored_suffix(source)
         if suffix is None:
             raise StudyError(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.errors import ModelError
+from landmarklabel.errors import Cancelled, ModelError
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.precision import autocast
@@ -66,10 +66,6 @@ class Progress:
     fraction: float
     loss: float
     seconds: float
-
-
-class Cancelled(Exception):
-    """Training was asked to stop; its state is on disk."""
 
 
 def run_stage(

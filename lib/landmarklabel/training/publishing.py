@@ -144,7 +144,7 @@ class ModelRegistry:
             return {"version": int(record["version"]), "history": list(record["history"])}
         except FileNotFoundError:
             return {"version": 0, "history": []}
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             raise StudyError(f"{self.pointer}: damaged; delete it to start over, the versions stay") from None
 
     def live(self) -> Path | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from landmarklabel.data.batches import landmark_state
 from landmarklabel.data.cases import Case
+from landmarklabel.errors import Cancelled
 from landmarklabel.inference.calibration import (
     Calibration,
     choose_fine_presence_weight,
@@ -21,7 +22,6 @@ from landmarklabel.inference.evidence import Evidence, blend_presence
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import summarize, unit_of
-from landmarklabel.training.loop import Cancelled
 
 
 def calibrate_and_validate(
