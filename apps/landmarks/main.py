@@ -8,6 +8,6 @@ Everything lives in the package ``landmarklabel``; MONAI Label finds the one cla
 from landmarklabel.server.running import starting
 
 with starting():  # a taken port is said before anything slow is imported
-    from landmarklabel.server.app import LandmarkApp
+    from landmarklabel.server.monailabel import LandmarkApp
 
 __all__ = ["LandmarkApp"]

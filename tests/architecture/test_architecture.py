@@ -61,7 +61,7 @@ SERVER_PACKAGES = ("monailabel", "fastapi", "starlette", "uvicorn")
 TRAINING_PATH = ("configuration", "data", "networks", "inference", "training")
 READS_FILES = ("inference.export",)  # tries what it wrote on an image file
 NOT_NEEDED_TO_TRAIN = ("SimpleITK", "sqlalchemy", "nibabel", "pydicom", *SERVER_PACKAGES)
-LAZY_MONAILABEL = {"cli.serve", "cli.doctor"}  # they start or examine the server, inside a function
+LAZY_MONAILABEL = {"cli.doctor"}  # it examines the installation, inside a function
 FORBIDDEN_CALLS = {
     "eval",
     "exec",

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +26,13 @@ from landmarklabel.store.revisions import Revision, RevisionStore
 from landmarklabel.store.study_task import read_record
 
 _SEE = "mend or remove these files"
-_PACKAGES = ["landmarklabel", "torch", "monai", "monailabel", "numpy", "SimpleITK", "pydicom", "SQLAlchemy", "safetensors"]
+_PACKAGES = ["landmarklabel", "torch", "numpy", "SimpleITK", "nibabel", "pydicom", "SQLAlchemy", "safetensors"]
+_OLDEST_PYTHON = (3, 11)
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Print the checks; exit code 1 when one failed."""
-    checks = [_python(), *_packages(), _pydicom(), _server(), _arithmetic(), _disk(), *(_study(args) if args.study else ())]
+    checks = [_python(), *_packages(), _server(), _monailabel(), _arithmetic(), _disk(), *(_study(args) if args.study else ())]
     if args.json:
         print(json.dumps({"ok": all(c["ok"] for c in checks), "checks": checks}, indent=1))
     else:
@@ -53,26 +55,32 @@ def _version(package: str) -> str | None:
 
 
 def _python() -> dict:
-    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return _check("python", good, platform.python_version(), "use Python 3.11 or 3.12")
+    good = sys.version_info[:2] >= _OLDEST_PYTHON
+    return _check("python", good, platform.python_version(), "use Python 3.11 or newer")
 
 
 def _packages() -> list[dict]:
     return [_check(p, _version(p) is not None, _version(p) or "missing", f"pip install {p}") for p in _PACKAGES]
 
 
-def _pydicom() -> dict:
-    version = _version("pydicom") or "0"
-    good = version.split(".")[0] == "2"
-    return _check("pydicom < 3", good, version, "MONAI Label 0.8.5 cannot start with pydicom 3: pip install 'pydicom>=2.4.5,<3'")
-
-
 def _server() -> dict:
     try:
-        import monailabel.interfaces.app  # noqa: F401
+        import landmarklabel.server.app  # noqa: F401
     except Exception as error:
-        return _check("server", False, f"{type(error).__name__}: {error}", "install with scripts/dev.py setup")
-    return _check("server", True, f"MONAI Label {_version('monailabel')} imports")
+        mend = "install the extra server: pip install 'WHEEL[server]', or scripts/dev.py setup in a checkout"
+        return _check("server", False, f"{type(error).__name__}: {error}", mend)
+    return _check("server", True, f"fastapi {_version('fastapi')}, uvicorn {_version('uvicorn')}")
+
+
+def _monailabel() -> dict:
+    """MONAI Label is needed for ``monailabel start_server`` only, so its absence is no fault."""
+    if (version := _version("monailabel")) is None:
+        return _check("monailabel", True, "not installed; landmarklabel setup-monailabel would")
+    try:
+        import landmarklabel.server.monailabel  # noqa: F401
+    except Exception as error:
+        return _check("monailabel", False, f"{version}: {type(error).__name__}: {error}", "landmarklabel setup-monailabel")
+    return _check("monailabel", True, version)
 
 
 def _arithmetic() -> dict:
@@ -80,9 +88,28 @@ def _arithmetic() -> dict:
 
     from landmarklabel.networks.precision import bf16_pays
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
-    return _check("compute", True, f"{name}, {'bf16' if bf16_pays(device) else 'fp32'}")
+    built = f"torch for CUDA {torch.version.cuda}" if torch.version.cuda else "torch without CUDA"
+    driver = _driver()
+    if torch.cuda.is_available():
+        about = torch.cuda.get_device_properties(0)
+        memory = f"{about.total_memory / 2**30:.0f} GiB, driver {driver or 'unknown'}, {built}"
+        found = f"{torch.cuda.device_count()} x {about.name}, {memory}"
+        return _check("compute", True, f"{found}, {'bf16' if bf16_pays(torch.device('cuda')) else 'fp32'}")
+    found = f"CPU, {os.cpu_count()} cores, {'bf16' if bf16_pays(torch.device('cpu')) else 'fp32'}, {built}"
+    mend = "this computer has an NVIDIA GPU: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    if driver and torch.version.cuda:
+        mend = f"torch does not find the GPU that driver {driver} has: update the driver, or look at CUDA_VISIBLE_DEVICES"
+    return {**_check("compute", True, found, mend), "look": bool(driver)}
+
+
+def _driver() -> str:
+    """Version of NVIDIA's driver; empty without one."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
 
 
 def _disk() -> dict:
