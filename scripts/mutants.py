@@ -37,7 +37,8 @@ MODULES = {  # what pytest is asked for: the quickest files that run the module 
     "store/revisions.py": "tests/store/test_revision_rules.py tests/store/test_revisions.py -k 'not (postgresql or very_long)'",
     "active/strategies.py": "tests/active/test_choices.py tests/active/test_strategies.py tests/api/test_plugins.py"
     " -k 'choices or strateg'",
-    "inference/shape_fit.py": "tests/inference/test_shape_fit_by_hand.py tests/inference/test_shape_fit.py",
+    "inference/shape_fit.py": "tests/inference/test_confusion_by_hand.py tests/inference/test_shape_fit_by_hand.py"
+    " tests/inference/test_shape_fit.py tests/inference/test_groups.py tests/inference/test_suggestion.py",
     "inference/calibration.py": "tests/inference/test_calibration_by_hand.py tests/inference/test_calibration.py",
 }
 WANTED = 0.85  # of the mutants that are not equivalent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
+from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults
 from landmarklabel.task_faults import task_faults
 
 if TYPE_CHECKING:
@@ -175,16 +176,6 @@ class LandmarkTask:
         return LandmarkTask.from_json(content, str(path))
 
 
-def _equal(one: object, other: object) -> bool:
-    """Whether two fields agree; NaN, which says that something is not known, equals NaN."""
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other, equal_nan=True)
-    return type(one) is type(other) and (one == other or (one != one and other != other))
-
-
-_OPTIONAL = {"covariance_mm2": 3, "presence": 1, "radius95_mm": 1}  # of a set, and how many axes each has
-
-
 @dataclass(frozen=True, eq=False)
 class Landmark:
     """One landmark of one image, as ``LandmarkSet[name]`` gives it.
@@ -213,7 +204,7 @@ class Landmark:
         """Whether all fields agree; NaN equals NaN."""
         if not isinstance(other, Landmark):
             return NotImplemented
-        return all(_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     def __repr__(self) -> str:
         from landmarklabel.display import landmark_text
@@ -264,10 +255,10 @@ class LandmarkSet:
         elif len(status) != n or error.shape != (n,):
             faults.append(f"{len(status)} statuses and {error.shape} expected errors for {n} landmarks")
         else:
-            faults += _position_faults(self.task, positions, status)
-        optional = {key: None if (value := getattr(self, key)) is None else np.array(value, np.float64) for key in _OPTIONAL}
+            faults += position_faults(self.task, positions, status)
+        optional = {key: None if (value := getattr(self, key)) is None else np.array(value, np.float64) for key in OPTIONAL}
         for key, values in optional.items():
-            if values is not None and values.shape != (wanted := (n, d, d)[: _OPTIONAL[key]]):
+            if values is not None and values.shape != (wanted := (n, d, d)[: OPTIONAL[key]]):
                 faults.append(f"{key} has shape {values.shape}, the task needs {wanted}")
         if faults:
             raise FaultsError("landmark set", faults)
@@ -308,7 +299,7 @@ class LandmarkSet:
         """Whether task and all values agree; NaN equals NaN."""
         if not isinstance(other, LandmarkSet):
             return NotImplemented
-        return all(_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
+        return all(equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
     def __repr__(self) -> str:
         from landmarklabel.display import set_text
@@ -380,7 +371,7 @@ class LandmarkSet:
         positions[i] = given
         statuses = [*self.status]
         statuses[i] = Status(status)
-        more: dict[str, Any] = {key: _forgotten(getattr(self, key), i) for key in ("expected_error_mm", *_OPTIONAL)}
+        more: dict[str, Any] = {key: forgotten(getattr(self, key), i) for key in ("expected_error_mm", *OPTIONAL)}
         return replace(self, positions_mm=positions, status=tuple(statuses), **more)
 
     def scaled_to_mm(self) -> float:
@@ -391,22 +382,3 @@ class LandmarkSet:
         a, b = self.positions_mm[[self.task.index(rule.a), self.task.index(rule.b)]]
         distance = float(np.linalg.norm(a - b))
         return rule.mm / distance if distance > 0 else float("nan")
-
-
-def _forgotten(values: FloatArray | None, i: int) -> FloatArray | None:
-    """A copy in which nothing is known of landmark ``i``."""
-    if values is None:
-        return None
-    copy = values.copy()
-    copy[i] = np.nan
-    return copy
-
-
-def _position_faults(task: LandmarkTask, positions: FloatArray, status: Iterable[Status]) -> list[str]:
-    faults = []
-    for name, p, s in zip(task.names, positions, status, strict=True):
-        if s.has_position and not np.isfinite(p).all():
-            faults.append(f"{name!r} is {s.value} but its position is {p.tolist()}")
-        if not s.has_position and not np.isnan(p).all():
-            faults.append(f"{name!r} is {s.value} and must have no position, got {p.tolist()}")
-    return faults

@@ -40,7 +40,9 @@ def made(tmp_path_factory) -> Path:
 
 def test_the_figures_follow_the_contract_and_clicks_help(made):
     words = ("--task", made / "task.json", "--clicks", 8, "--only", made / "valid.txt", "--json")
-    result = json.loads(ok("simulate", "clicks", made / "model", made / "study", *words).out)
+    done = ok("simulate", "clicks", made / "model", made / "study", *words)
+    assert "trained on" not in done.err
+    result = json.loads(done.out)
     assert {"mre_mm", "alone_mre_mm", "noc"} <= set(result) and set(result["noc"]) == {"2", "4"}
     assert len(result["mre_mm"]) == len(result["alone_mre_mm"]) == 9
     assisted, alone = np.array(result["mre_mm"]), np.array(result["alone_mre_mm"])
@@ -59,6 +61,7 @@ def test_people_get_a_table_and_a_report(made):
         "simulate", "clicks", made / "model", made / "study", "--task", made / "task.json", "--clicks", 2, "--report", report
     )
     assert "assisted" in done.out and "alone" in done.out and "clicks until every point is within 2 px" in done.out
+    assert "images were trained on, so the figures are too good: choose others with --only" in done.err
     page = report.read_text(encoding="utf-8")
     assert "error against clicks" in page and page.count("<img") == 1 and "p08" in page
 

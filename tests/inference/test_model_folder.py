@@ -186,6 +186,13 @@ def test_weights_of_another_network_are_refused(folder, part, change):
         load_model(folder)
 
 
+@pytest.mark.parametrize(("steps", "said"), [({"locate": 1, "refine": 500}, "**Hardly trained** (1 of locate steps"), ({}, "")])
+def test_the_card_of_a_model_that_was_hardly_trained_says_so(tmp_path, steps, said):
+    save_model(tmp_path, untrained(), {"steps": steps, "training": {"gate": {"min_steps": 100}}})
+    card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert said in card and ("Hardly trained" in card) == bool(said)
+
+
 def test_saving_again_replaces_the_whole_model(folder):
     other = untrained(refine=False)
     save_model(folder, other, {"seed": 9})

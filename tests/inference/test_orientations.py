@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.presets import find_preset
+from landmarklabel.training.validation import InTime
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 CONFIG = OrientationSearchConfig()
@@ -112,6 +114,16 @@ def test_a_turned_or_mirrored_image_is_found_by_looking_from_other_sides(matrix)
     told = model.suggest(seen, case.image.geometry)
     assert told.landmarks.defined.all() and not told.flagged.any()
     assert not model.needs_second_pass(seen, case.image.geometry, told.shape_fit)
+
+
+@pytest.mark.parametrize(("left_s", "looks_again"), [(None, True), (60.0, True), (0.0, False), (-5.0, False)])
+def test_where_time_is_up_an_image_is_looked_at_once(left_s, looks_again):
+    """As a training does with its validation cases when ``--minutes`` are over."""
+    model, at = localizer(), SHAPE @ rotation(np.radians(130)).T + MIDDLE
+    hurried = InTime(model, None if left_s is None else time.monotonic() + left_s, cases=1)
+    found = hurried.predict(discs(at))
+    assert (model.networks.coarse_net.calls > 1) == looks_again
+    assert (errors(found.positions_mm, at).max() < 1) == looks_again
 
 
 def test_without_a_shape_prior_there_is_only_one_look():

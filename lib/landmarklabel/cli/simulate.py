@@ -22,6 +22,7 @@ def clicks(args: argparse.Namespace) -> None:
     """Print and plot error against clicks, assisted and alone."""
     from landmarklabel.active.annotator import click_through, summarize_clicks
     from landmarklabel.inference.model_folder import load_model
+    from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
     from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores
@@ -35,6 +36,9 @@ def clicks(args: argparse.Namespace) -> None:
         raise StudyError(f"{args.study}: no such study folder; landmarklabel import makes one")
     study = Study(args.study, task)
     labels = _chosen(study, args.only)
+    if seen := sorted(set(read_record(args.model).get("train_labels") or ()) & set(labels)):
+        text = f"{len(seen)} of {len(labels)} images were trained on, so the figures are too good: choose others with --only"
+        print(f"landmarklabel: {text}", file=sys.stderr)
     if model.prior is None:
         print("landmarklabel: the model has no shape prior: clicks move nothing else", file=sys.stderr)
     played, units = {}, set()

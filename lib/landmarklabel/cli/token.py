@@ -13,13 +13,17 @@ from landmarklabel.store.tokens import Tokens, tokens_of
 
 def new(args: argparse.Namespace) -> None:
     """Print a new token, once."""
-    token = _tokens(args).new(args.name, args.role)
+    tokens = _tokens(args)
+    again = args.name in {holder.name for holder in tokens.holders()}
+    token = tokens.new(args.name, args.role)
     if (Path(args.study) / ".landmarklabel" / "revisions.sqlite").is_file():
         trail = open_revisions(args.study)
         tokens_of(args.study, trail)  # writes there that tokens are needed from now on
         trail.close()
     print(token)
-    print(f"landmarklabel: {args.name} gives it as token or password; it is kept nowhere, only its hash", file=sys.stderr)
+    if again:
+        print(f"landmarklabel: the earlier token of {args.name} has ended", file=sys.stderr)
+    print(f"landmarklabel: {args.name} uses it as token or as password; only its hash is stored, so note it now", file=sys.stderr)
 
 
 def show(args: argparse.Namespace) -> None:

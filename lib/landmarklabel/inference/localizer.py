@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +22,7 @@ from landmarklabel.inference.orientation_search import (
     predict_upright,
     search_orientations,
 )
+from landmarklabel.inference.orientations import candidate_orientations
 from landmarklabel.inference.shape_fit import Assignment, ShapeFit
 from landmarklabel.inference.shape_prior import ShapePrior
 from landmarklabel.inference.suggestion import Suggestion, in_unseen_orientation, suggest, unconditioned_fit
@@ -114,22 +117,29 @@ class Localizer:
             return predict_in_any_orientation(self.networks, self.alignment_shape, case, count)
         return predict_upright(self.networks, case, count)
 
-    def assess(self, case: Case) -> tuple[Evidence, ShapeFit | None]:
+    def assess(self, case: Case, seconds: float = math.inf) -> tuple[Evidence, ShapeFit | None]:
         """All that the networks find in an image, looked at again where it does not look like the study's shape.
+
+        Args:
+            case: the image, as ``case`` prepares it.
+            seconds: for looking again; where it would take longer, by the time of the first look, there is no second one.
 
         Returns:
             The evidence, and the shape fitted to it (None without a shape prior), for ``suggest``.
         """
+        started = time.monotonic()
         evidence = self.detect(case)
+        look_s = time.monotonic() - started
         if self.prior is None:
             return evidence, None
         geometry = case.image.geometry
         shape_fit = self._fit(evidence, geometry)
-        if self.alignment_shape is None:
+        looks = len(candidate_orientations(geometry, self.config.orientation_search))
+        if self.alignment_shape is None and looks * look_s <= seconds:
             evidence, shape_fit = search_orientations(
                 self.networks, self.prior, case, evidence, shape_fit, lambda found: self._fit(found, geometry)
             )
-        if self.needs_second_pass(evidence, geometry, shape_fit):
+        if look_s <= seconds and self.needs_second_pass(evidence, geometry, shape_fit):
             found = self.second_pass(case, evidence, shape_fit)
             again = self._fit(found, geometry)
             if again.cost <= shape_fit.cost:

@@ -39,6 +39,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
         "- The figures hold for images like the training images: same anatomy, device and view. Measure it on your own labelled",
         "  images with `landmarklabel evaluate` before you rely on it.",
+        *_hardly_trained(record),
         *_limits(record),
         "",
     ]
@@ -77,6 +78,14 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
         "",
         *(f"- {line}" for line in said if line),
     ]
+
+
+def _hardly_trained(record: Mapping[str, Any]) -> list[str]:
+    """Where a stage had fewer steps than the training itself thought needed."""
+    least = ((record.get("training") or {}).get("gate") or {}).get("min_steps")
+    few = {stage: count for stage, count in (record.get("steps") or {}).items() if least is not None and count < least}
+    said = ", ".join(f"{count} of {stage}" for stage, count in few.items())
+    return [f"- **Hardly trained** ({said} steps; {least} of each are a minimum): for trying things out only."] if few else []
 
 
 def _limits(record: Mapping[str, Any]) -> list[str]:

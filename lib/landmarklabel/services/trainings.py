@@ -25,6 +25,7 @@ from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.planning import never_labelled
 from landmarklabel.training.publishing import Decision, ModelRegistry, Predictor, decide
+from landmarklabel.training.validation import InTime, part_of_time
 
 
 @dataclass
@@ -154,7 +155,9 @@ def fit_and_decide(
         return Trained(model, metrics, Decision(False, "not held against anything"))
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid if c.image_id not in set(known)]
     template: Predictor | None = _template(study, train) if live is None else None
-    return Trained(model, metrics, decide(model, live, valid, template, left_out))
+    candidate = InTime(model, part_of_time(config.ends_at, 2), len(valid))
+    now = None if live is None else InTime(live, config.ends_at, len(valid))
+    return Trained(model, metrics, decide(candidate, now, valid, template, left_out))
 
 
 def compare_with_live(

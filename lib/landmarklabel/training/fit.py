@@ -41,7 +41,7 @@ from landmarklabel.training.planning import (
 )
 from landmarklabel.training.self_training import find_pseudo_labels, pseudo_labelled, together
 from landmarklabel.training.stages import CoarseStage, FineStage, trained_network
-from landmarklabel.training.validation import calibrate_and_validate
+from landmarklabel.training.validation import calibrate_and_validate, part_of_time
 
 Shapes = list[tuple[ImageGeometry, LandmarkSet]]
 
@@ -120,7 +120,7 @@ def fit(
     run.check(task, usable)
     run.assessed_later = list(valid) * config.assessments
     _train_in_rounds(run, model, usable, shapes)
-    metrics = calibrate_and_validate(model, valid, should_stop)
+    metrics = calibrate_and_validate(model, valid, should_stop, part_of_time(config.ends_at, config.assessments))
     record = {
         "seed": config.seed,
         "minutes": run.minutes,

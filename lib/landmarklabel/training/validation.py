@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,14 +22,50 @@ from landmarklabel.inference.calibration import (
 )
 from landmarklabel.inference.evidence import Evidence, blend_presence
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.shape_fit import ShapeFit
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import summarize, unit_of
 
 
+class InTime:
+    """A model that looks at an image again only while there is time for it.
+
+    Args:
+        model: which.
+        ends_at: ``time.monotonic()`` by which all cases shall be done; None for as long as it takes.
+        cases: how many there are.
+    """
+
+    def __init__(self, model: Localizer, ends_at: float | None, cases: int):
+        self.model, self.ends_at, self._left = model, ends_at, cases
+
+    def assess(self, case: Case) -> tuple[Evidence, ShapeFit | None]:
+        """As ``Localizer.assess``, with an equal part of the time that is left."""
+        seconds = math.inf if self.ends_at is None else max(self.ends_at - time.monotonic(), 0.0) / max(self._left, 1)
+        self._left -= 1
+        return self.model.assess(case, seconds)
+
+    def predict(self, case: Case) -> LandmarkSet:
+        """As ``Localizer.predict``."""
+        evidence, shape_fit = self.assess(case)
+        return self.model.suggest(evidence, case.image.geometry, shape_fit=shape_fit).landmarks
+
+
+def part_of_time(ends_at: float | None, parts: int) -> float | None:
+    """When the first of so many equal parts of the time from now to ``ends_at`` is over."""
+    return None if ends_at is None else time.monotonic() + max(ends_at - time.monotonic(), 0.0) / parts
+
+
 def calibrate_and_validate(
-    model: Localizer, valid: Sequence[Case], should_stop: Callable[[], bool] = lambda: False
+    model: Localizer,
+    valid: Sequence[Case],
+    should_stop: Callable[[], bool] = lambda: False,
+    ends_at: float | None = None,
 ) -> dict[str, Any]:
     """Calibrate a model on validation cases, and its metrics on them; {} without cases.
+
+    A model that has hardly been trained finds no image plausible and would look at each from all directions, which can take many
+    times as long as its training: after ``ends_at`` (see ``InTime``) it looks once.
 
     The same cases calibrate and measure. Three numbers that move positions or presence are chosen on them: the presence
     threshold, the weight of the fine network's presence, and the inflation of the shape prior; then expected errors and regions
@@ -35,11 +73,11 @@ def calibrate_and_validate(
     """
     if not valid:
         return {}
-    evidence = []
+    evidence, hurried = [], InTime(model, ends_at, len(valid))
     for case in valid:
         if should_stop():
             raise Cancelled("stopped while the validation cases were looked at")
-        evidence.append(model.assess(case)[0])
+        evidence.append(hurried.assess(case)[0])
     evidence = calibrate(model, valid, evidence)
     found = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
     pairs = [(landmarks, _labels(c)) for landmarks, c in zip(found, valid, strict=True)]
