@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export, _model)
-    for add in (*data, *models, _serve, _token, _setup_monailabel, _doctor, _demo):
+    for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
     return parser
 
@@ -331,11 +331,21 @@ def _token(verbs: Verbs) -> None:
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--name", required=True, help="whose; what they save carries this name")
     verb.add_argument("--role", required=True, metavar="annotator|reviewer|admin", help=_ROLES)
+    verb.add_argument("--days", type=float, metavar="N", help="it expires after so many days (default never)")
     verb = _verb(inner, "list", "token", "show", "print names and roles")
     verb.add_argument("study", metavar="STUDY")
     verb = _verb(inner, "remove", "token", "remove", "end a token at once")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--name", required=True)
+
+
+def _backup(verbs: Verbs) -> None:
+    verb = _verb(verbs, "backup", "backup", "backup", "write a study into one file, also while its server runs")
+    verb.add_argument("study", metavar="STUDY")
+    verb.add_argument("file", metavar="FILE.zip", help="made when all is in it; must not exist")
+    verb = _verb(verbs, "restore", "backup", "restore_study", "make a study of such a file")
+    verb.add_argument("file", metavar="FILE.zip")
+    verb.add_argument("study", metavar="STUDY", help="folder to be made; must not exist")
 
 
 def _setup_monailabel(verbs: Verbs) -> None:

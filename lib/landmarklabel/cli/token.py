@@ -15,7 +15,7 @@ def new(args: argparse.Namespace) -> None:
     """Print a new token, once."""
     tokens = _tokens(args)
     again = args.name in {holder.name for holder in tokens.holders()}
-    token = tokens.new(args.name, args.role)
+    token = tokens.new(args.name, args.role, args.days)
     if (Path(args.study) / ".landmarklabel" / "revisions.sqlite").is_file():
         trail = open_revisions(args.study)
         tokens_of(args.study, trail)  # writes there that tokens are needed from now on
@@ -29,7 +29,8 @@ def new(args: argparse.Namespace) -> None:
 def show(args: argparse.Namespace) -> None:
     """Print names and roles; on stderr why nobody is let in, where that is so."""
     for holder in _tokens(args).holders():
-        print(f"{holder.name}\t{holder.role}" + (f"\tgood for nothing: {holder.fault}" if holder.fault else ""))
+        until = f"\tuntil {holder.expires[:10]}" if holder.expires and not holder.fault else ""
+        print(f"{holder.name}\t{holder.role}{until}" + (f"\tgood for nothing: {holder.fault}" if holder.fault else ""))
     if fault := _tokens(args).look().fault:
         print("landmarklabel: " + fault.replace("STUDY", args.study), file=sys.stderr)
 

@@ -25,6 +25,7 @@ class StoreConfig(Configuration):
     verify_s: float = number(0.2, 0)  # a list of labels spends so long on changed images; the rest follows the next time
     quick_scan_s: float = number(0.2, 0)  # a scan of the images that took longer …
     rest_factor: float = number(20.0, 0)  # … is followed by a pause of so many times its length
+    max_token_days: float = number(3660.0, 1)  # after which a token expires at the latest, where it is to expire
     max_listed_names: int = number(6, 0)  # names listed in a message
 
 

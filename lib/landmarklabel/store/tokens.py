@@ -18,12 +18,14 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landmarklabel.errors import NotFound, StudyError, UsageError
 from landmarklabel.io.files import atomic_write, check_id, write_json
 from landmarklabel.io.locks import locked
+from landmarklabel.store.configuration import CONFIG
 
 if TYPE_CHECKING:
     from landmarklabel.store.revisions import RevisionStore
@@ -48,11 +50,18 @@ class Holder:
     name: str
     role: str
     sha256: str
+    expires: str = ""  # ISO 8601 in UTC; empty for never
 
     @property
     def fault(self) -> str:
         """The reason why the token is not valid; empty if it is."""
-        return "" if self.role in ROLES else f"role {self.role[:40]!r} is none of {', '.join(ROLES)}"
+        if self.role not in ROLES:
+            return f"role {self.role[:40]!r} is none of {', '.join(ROLES)}"
+        try:
+            over = bool(self.expires) and datetime.fromisoformat(self.expires) <= datetime.now(UTC)
+        except (ValueError, TypeError):
+            return f"time of expiry {self.expires[:40]!r} cannot be read"
+        return f"token expired on {self.expires[:10]}" if over else ""
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,27 @@ class Tokens:
             raise Closed(door.fault)
         return door.holders
 
-    def new(self, name: str, role: str) -> str:
-        """Make a token; an earlier one of the same name ends. Raises UsageError for a bad name or role, Closed as ``holders``."""
+    def new(self, name: str, role: str, days: float | None = None) -> str:
+        """Make a token; an earlier one of the same name ends.
+
+        Args:
+            name: whose.
+            role: one of ``ROLES``.
+            days: after which it expires; None for never.
+
+        Raises:
+            UsageError: a bad name, role or time. Closed: as ``holders``.
+        """
+        if days is not None and not 0 < days <= CONFIG.max_token_days:
+            raise UsageError(f"--days {days:g} must be more than 0 and at most {CONFIG.max_token_days:g}")
         if role not in ROLES:
             raise UsageError(f"role {role[:40]!r} must be one of {', '.join(ROLES)}")
         check_id(name)
         token = secrets.token_urlsafe(32)
         with self._alone():
             others = [h for h in self.holders() if h.name != name]
-            self._write([*others, Holder(name, role, _hash(token))])
+            until = "" if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds")
+            self._write([*others, Holder(name, role, _hash(token), until)])
         return token
 
     def remove(self, name: str) -> None:
@@ -163,7 +184,10 @@ class Tokens:
             listed = json.loads(self.path.read_bytes())
             if not isinstance(listed, list):
                 raise ValueError("no list")
-            holders = tuple(Holder(_text(h["name"]), _text(h["role"]), _text(h["sha256"], _SHA256)) for h in listed)
+            holders = tuple(
+                Holder(_text(h["name"]), _text(h["role"]), _text(h["sha256"], _SHA256), _text(h.get("expires", "")))
+                for h in listed
+            )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             return _closed(f"tokens.json cannot be read ({why})", f"remove it and {_MEND}", True)
