@@ -31,7 +31,7 @@ NAMES = ("tip", "base", "left", "right")
 VERBS = (
     *("task new", "import", "train", "publish", "predict", "evaluate", "simulate clicks", "simulate labels", "export", "serve"),
     *("study status", "study rename-landmark", "study drop-landmark", "study keep-labels"),
-    *("token new", "token list", "token remove", "doctor", "demo"),
+    *("token new", "token list", "token remove", "backup", "restore", "setup-monailabel", "doctor", "demo"),
 )
 HEADERS = ("content-type", "cache-control", "x-content-type-options", "content-security-policy", "x-frame-options")
 DEADLINE_S = 240

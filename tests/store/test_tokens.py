@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import threading
+from datetime import datetime, timedelta
 
 import pytest
 
 from landmarklabel.cli import main
-from landmarklabel.errors import NotFound
+from landmarklabel.errors import NotFound, UsageError
 from landmarklabel.store.revisions import RevisionStore
 from landmarklabel.store.tokens import NEEDED, SUBJECT, Closed, Tokens, tokens_of
 
@@ -191,3 +192,35 @@ def test_removing_the_last_token_says_that_the_study_is_closed_now(folder, capsy
         Tokens(folder).remove("ann")
     assert main(["token", "list", str(folder)]) == 0
     assert "all tokens have been removed" in capsys.readouterr().err
+
+
+def test_a_token_expires_on_its_day_and_says_so(folder, monkeypatch):
+    tokens = Tokens(folder)
+    token = tokens.new("ann", "annotator", days=2)
+    assert tokens.holder(token).fault == "" and tokens.holder(token).expires > "2026"
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) + timedelta(days=2, seconds=5)
+
+    monkeypatch.setattr("landmarklabel.store.tokens.datetime", Later)
+    door = Tokens(folder).look()
+    assert door.needed and f"token expired on {Tokens(folder).holder(token).expires[:10]}" in door.fault
+    other = tokens.new("bob", "admin")
+    assert tokens.holder(token).fault.startswith("token expired on") and tokens.holder(other).fault == ""
+
+
+@pytest.mark.parametrize("days", [0, -1, 1e9, float("nan")])
+def test_a_time_that_makes_no_sense_is_refused(folder, days):
+    with pytest.raises(UsageError, match="must be more than 0 and at most 3660"):
+        Tokens(folder).new("ann", "annotator", days)
+    assert not Tokens(folder).look().needed
+
+
+def test_an_expiry_that_cannot_be_read_lets_nobody_in(folder):
+    tokens = Tokens(folder)
+    token = tokens.new("ann", "annotator", days=1)
+    text = tokens.path.read_text(encoding="utf-8")
+    tokens.path.write_text(text.replace(tokens.holder(token).expires, "next week"), encoding="utf-8")
+    assert Tokens(folder).holder(token).fault == "time of expiry 'next week' cannot be read"
