@@ -1,8 +1,8 @@
 """The wheel alone, in a fresh environment outside the checkout: ``python scripts/wheel_check.py [--python PYTHON]…``.
 
 For every interpreter: makes an environment, installs the wheel with its extra ``server``, lets it serve, annotate, train and
-predict (``landmarklabel demo``), then installs MONAI Label by ``landmarklabel setup-monailabel`` and plays the loop of its own client
-under ``monailabel start_server`` and under ``landmarklabel serve``. What came of it is kept in ``scripts/results/wheel.json``.
+predict (``landmarklabel demo``), then installs MONAI Label by ``landmarklabel setup-monailabel`` and plays the loop of its own
+client under ``monailabel start_server`` and under ``landmarklabel serve``. The outcome is kept in ``scripts/results/wheel.json``.
 Standard library only.
 """
 
@@ -70,7 +70,7 @@ class Environment:
         return done.stdout
 
     def versions(self) -> dict[str, str]:
-        ask = "import importlib.metadata as m, json; print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}))"
+        ask = "import importlib.metadata as m, json; print(json.dumps({x.name: x.version for x in m.distributions()}))"
         found = {name.lower(): version for name, version in json.loads(self.do("versions", self.python, "-c", ask)).items()}
         return {name: found[name.lower()] for name in VERSIONS if name.lower() in found}
 

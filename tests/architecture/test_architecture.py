@@ -22,6 +22,7 @@ LEVELS = {
     "errors": 0,
     "configuration": 0,
     "plugins": 0,
+    "portability": 0,
     "landmarks": 1,
     "task_faults": 1,
     "landmark_arrays": 1,

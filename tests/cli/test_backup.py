@@ -14,9 +14,9 @@ import pytest
 import SimpleITK as sitk
 
 from landmarklabel.cli import main
-from landmarklabel.io.files import sync_to_disk
 from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.portability import sync_to_disk
 from landmarklabel.services import backup
 from landmarklabel.services.backup import MANIFEST, back_up, restore
 from landmarklabel.store.study import Study

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from urllib3.util import Retry
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.portability import end_with_children
 
 # A lost connection, also one lost in the middle of an answer, is tried again for about 15 s. Every request may be sent twice:
 # those that change something carry a key, and a case that is handed out twice comes back at the end.
@@ -109,14 +108,8 @@ def running_server(study: Path, task_file: Path, log: Path, models: str = "scn",
         wait_until_up(url, process, log)
         yield url
     finally:
-        try:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-        finally:  # also after a second Ctrl-C; the group holds its trainings
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        end_with_children(process.pid, seconds=15)  # its trainings too
+        process.wait()
 
 
 def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from landmarklabel import plugins
 from landmarklabel.errors import UsageError
+from landmarklabel.portability import sync_file, sync_to_disk
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -122,17 +123,8 @@ def write_to_disk(path: str | Path, data: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644), "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
     os.chmod(path, 0o644)
-
-
-def sync_to_disk(path: str | Path) -> None:
-    """Return when a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _end_of(name: str) -> str:

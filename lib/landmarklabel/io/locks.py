@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from landmarklabel.errors import Busy
 from landmarklabel.io.files import write_json
 from landmarklabel.io.limits import LIMITS
+from landmarklabel.portability import in_forked_child
 
 T = TypeVar("T")
 
@@ -40,8 +41,7 @@ class _Turn:
 
 
 _turns: defaultdict[str, _Turn] = defaultdict(_Turn)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)  # a forked child holds none of its parent's
+in_forked_child(_turns.clear)  # a forked child holds none of its parent's
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.io.tables import long_text, predictions_text
 from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.portability import sync_file
 
 NOTES, TABLE, LONG_TABLE = ".predictions.jsonl", "predictions.csv", "predictions_long.csv"
 _EARLIER_NOTE = ".model.json"  # of program versions before the notes
@@ -135,7 +136,7 @@ class PredictionFolder:
         if not any(note.items() <= last.items() for last in self._notes.get(name, [])[-1:]):
             self._file.write(json.dumps(note).encode() + b"\n")
             self._file.flush()
-            os.fsync(self._file.fileno())
+            sync_file(self._file.fileno())
             self._notes.setdefault(name, []).append(note)
 
     def _read_notes(self) -> dict[str, list[dict]]:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from landmarklabel import __version__
 from landmarklabel.errors import StudyError, UsageError
-from landmarklabel.io.files import sync_to_disk
 from landmarklabel.io.locks import locked
+from landmarklabel.portability import sync_file, sync_to_disk
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
@@ -80,8 +80,8 @@ def _written(study: Path, temporary: Path, file: Path) -> int:
             about = {"format": _FORMAT, "version": 1, "program": __version__, "revisions": count, "sha256": sums}
             archive.writestr(MANIFEST, json.dumps(about, indent=1))
             archive.close()
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            with temporary.open("r+b") as written:
+                sync_file(written.fileno())
             temporary.rename(file)  # still under the lock: nothing is acknowledged that is not in it
             sync_to_disk(file.parent)
     return count
@@ -177,5 +177,5 @@ def _extract(archive: zipfile.ZipFile, name: str, target: Path) -> str:
             digest.update(block)
             written.write(block)
         written.flush()
-        os.fsync(written.fileno())
+        sync_file(written.fileno())
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.portability import thread_gives_way
 from landmarklabel.report.thumbnails import Thumbnail, make_thumbnail
 from landmarklabel.services.configuration import PoolMonitorConfig
 from landmarklabel.services.internal_errors import log_internal_error
@@ -88,8 +88,7 @@ class PoolMonitor:
         return {i: (one, prediction_error(one, points)) for i, (one, points) in known.items()}
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.config.niceness)
+        thread_gives_way(self.config.niceness)
         while not self._stop.wait(self.config.rest_s):
             try:
                 self._round()

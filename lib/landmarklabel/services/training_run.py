@@ -23,6 +23,7 @@ from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.files import write_json
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.presets import Preset
+from landmarklabel.portability import Parent
 from landmarklabel.services.configuration import TrainingServiceConfig
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.trainings import (
@@ -127,9 +128,7 @@ class TrainingRun:
 
 def server_is_gone() -> Callable[[], bool]:
     """True once the server that started this process has ended, even before this was called: no orphans."""
-    server = int(os.environ.get(SERVER_PID, "0"))
-    parent = server if server not in (0, os.getpid()) else os.getppid()
-    return lambda: os.getppid() != parent
+    return Parent(int(os.environ.get(SERVER_PID, "0"))).is_gone
 
 
 def _budget(request: dict, cases: int, batch: int) -> Budget:

@@ -11,8 +11,7 @@ import os
 import sys
 from typing import Any
 
-import psutil
-
+from landmarklabel.portability import give_way
 from landmarklabel.services.limits import LIMITS
 
 log = logging.getLogger("landmarklabel.worker")
@@ -20,7 +19,7 @@ log = logging.getLogger("landmarklabel.worker")
 
 def main() -> int:
     """Do the task; 0 where it was done or stopped, 1 where it failed."""
-    _give_way()
+    give_way(LIMITS.training_niceness)  # requests come first, and on a busy machine a training still goes on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     kind, sent = sys.argv[1], json.load(sys.stdin)
     from landmarklabel.errors import LandmarkLabelError
@@ -38,12 +37,6 @@ def main() -> int:
     except LandmarkLabelError as error:
         log.error("%s failed: %s", kind, error)
         return 1
-
-
-def _give_way() -> None:
-    """Requests come first, and on a busy machine a training still goes on."""
-    process = psutil.Process()
-    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else LIMITS.training_niceness)
 
 
 def _train(study: Any, presets: dict[str, Any], request: dict[str, Any]) -> int:

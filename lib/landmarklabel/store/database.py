@@ -6,7 +6,6 @@ advisory lock), so whoever reads the newest row in it also writes the next one, 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import weakref
@@ -18,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from landmarklabel.errors import Busy, StudyError, UsageError
+from landmarklabel.portability import in_forked_child
 from landmarklabel.store.configuration import CONFIG
 
 BUSY = "the revision store is in use by another program or request; nothing was changed, try again in a moment"
@@ -157,7 +157,7 @@ def _keep_out_of_forked_children(engine: Engine) -> None:
             _pools_of_parents.append(engine.pool)
             engine.dispose(close=False)
 
-    os.register_at_fork(after_in_child=leave_to_the_parent)
+    in_forked_child(leave_to_the_parent)
 
 
 def _retry_while_locked(connection: sqlite3.Connection, statement: str) -> None:

@@ -23,11 +23,11 @@ from landmarklabel.io.files import (
     image_suffix,
     is_dicom_folder,
     safe_join,
-    sync_to_disk,
 )
 from landmarklabel.io.images import read_image
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.stored_form import is_stored_unchanged, stored_copy, stored_suffix
+from landmarklabel.portability import sync_to_disk
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.pixels import PixelHashes, stamp

@@ -27,10 +27,11 @@ from pathlib import Path
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.atomic_exchange import swap_in
-from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, sync_to_disk, write_json, write_to_disk
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups
 from landmarklabel.io.tables import read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.portability import sync_to_disk
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import Trash
 from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of

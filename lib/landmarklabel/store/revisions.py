@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
 from landmarklabel.io.files import check_id
+from landmarklabel.portability import in_forked_child
 from landmarklabel.store import audit
 from landmarklabel.store.audit import Change, audit_table
 from landmarklabel.store.configuration import CONFIG
@@ -107,7 +107,7 @@ class RevisionStore:
         self._closing.atexit = False
         self._writer = self._engine.execution_options(writes=True)
         self._turn = threading.Lock()  # of this process: waiting writers hold no connection, so that readers have them
-        os.register_at_fork(after_in_child=_renew_turn(weakref.ref(self)))
+        in_forked_child(_renew_turn(weakref.ref(self)))
         self.damaged: dict[str, str] = {}  # of the last ``heads``: image to what is wrong with its newest revision
         self._create_tables()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import Optimization
+from landmarklabel.portability import available_cores
 
 
 class Stage(Protocol):
@@ -246,4 +246,4 @@ def _laid_out_as(like: Tensor, value: Tensor) -> Tensor:
 
 def use_all_cores() -> None:
     """Let torch use every core this process may run on."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    torch.set_num_threads(available_cores())

@@ -16,10 +16,11 @@ import numpy as np
 
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import Busy, StudyError
-from landmarklabel.io.files import sync_to_disk, write_json
+from landmarklabel.io.files import write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm, unit_of
+from landmarklabel.portability import sync_to_disk
 
 UNVALIDATED = "unvalidated"  # the first word of the reason for a model that nothing could be held against
 

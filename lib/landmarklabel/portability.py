@@ -1,0 +1,104 @@
+"""What Linux, macOS and Windows do differently; everything else is written once.
+
+Decision: only here is a system asked for by name, and only here are functions used that one of them lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+WINDOWS = sys.platform == "win32"
+
+
+def sync_file(handle: int) -> None:
+    """Return when what was written to an open file is on disk. Raises OSError."""
+    if sys.platform == "darwin":  # there fsync leaves data in the drive's own memory
+        import fcntl
+
+        with suppress(OSError):  # a file system without it
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(handle)
+
+
+def sync_to_disk(path: str | Path) -> None:
+    """Return when a file, or the names in a folder, are on disk; Windows writes the names of a folder by itself."""
+    if WINDOWS and os.path.isdir(path):
+        return
+    handle = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
+    try:
+        sync_file(handle)
+    finally:
+        os.close(handle)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if sys.platform == "linux":
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def give_way(niceness: int) -> None:
+    """Let other processes come first, where the system allows it."""
+    with suppress(psutil.Error, OSError):
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else niceness)
+
+
+def thread_gives_way(niceness: int) -> None:
+    """Let the other threads of this process come first; only Linux can do that."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def end_with_children(pid: int, seconds: float) -> None:
+    """Ask a process and all that it has started to end, and end what still runs after so many seconds."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        for one in family:
+            with suppress(psutil.Error):
+                one.terminate()
+        _, alive = psutil.wait_procs(family, seconds)
+        for one in alive:
+            with suppress(psutil.Error):
+                one.kill()
+
+
+def in_forked_child(call: Callable[[], object]) -> None:
+    """Have this called in every child that is forked from now on; Windows forks none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=call)
+
+
+class Parent:
+    """The process that started this one; ``is_gone`` once it has ended, even before this was made.
+
+    Args:
+        pid: of it, where another than the direct parent is meant.
+    """
+
+    def __init__(self, pid: int = 0):
+        self._direct = os.getppid()
+        self._pid = pid if pid not in (0, os.getpid()) else self._direct
+        try:
+            self._started = psutil.Process(self._pid).create_time()
+        except psutil.Error:
+            self._started = -1.0
+
+    def is_gone(self) -> bool:
+        """Whether it has ended; on Linux and macOS its children get another parent, on Windows its number stays."""
+        if os.getppid() != self._direct:
+            return True
+        try:
+            return psutil.Process(self._pid).create_time() != self._started
+        except psutil.Error:
+            return True
