@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from landmarklabel.store.study_task import check_same_task
 from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import resolve_models, resolve_study_task
 
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
 
 
@@ -34,7 +36,7 @@ def serve(args: argparse.Namespace) -> int:
     from landmarklabel.services.console import set_up_console
 
     set_up_console()
-    config: dict[str, Any] = {"host": args.host, "port": args.port}
+    config: dict[str, Any] = {"host": args.host, "port": args.port, "root_path": args.root_path.rstrip("/")}
     if args.certificate:
         config |= {"ssl_certfile": args.certificate, "ssl_keyfile": args.key}
     run(Application(str(args.studies), ServerSettings.of(conf)), config)
@@ -54,6 +56,8 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
 
 def _check_safe(args: argparse.Namespace) -> None:
     """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
+    if args.root_path and not _ROOT_PATH.fullmatch(args.root_path):
+        raise UsageError(f"--root-path {args.root_path[:60]!r} must begin with / and have letters, digits, '-', '_' and '/' only")
     if bool(args.certificate) != bool(args.key):
         raise UsageError("--certificate and --key belong together")
     if unreadable := [p for p in (args.certificate, args.key) if p and not Path(p).is_file()]:

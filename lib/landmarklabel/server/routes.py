@@ -52,7 +52,7 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
 
     @router.get("/", include_in_schema=False)
     def home() -> RedirectResponse:
-        return RedirectResponse("/landmarks/")
+        return RedirectResponse("landmarks/")  # relative: a proxy may serve this below a path of its own
 
     @router.post("/infer/{model}", tags=["Infer"], summary="Landmarks of an image")
     @in_threads_of_its_own
