@@ -120,7 +120,7 @@ class AnythingGoes(RuleBasedStateMachine):
         file.write(text[: len(text) // 2])
         file.flush()
         self.half[image_id] = file, (text[len(text) // 2 :], value)
-        label_files.CONFIG = replace(label_files.CONFIG, kept_ns=10**18)  # an editor is at work
+        label_files.CONFIG = replace(label_files.CONFIG, replaced_kept_ns=10**18)  # an editor is at work
 
     @rule(image_id=IMAGES)
     def end_writing_in_place(self, image_id):
@@ -130,7 +130,7 @@ class AnythingGoes(RuleBasedStateMachine):
             file.close()
             self.said[image_id].add(value)
             self.programs[0].recheck_replaced()
-            label_files.CONFIG = replace(label_files.CONFIG, kept_ns=10**18 if self.half else 0)
+            label_files.CONFIG = replace(label_files.CONFIG, replaced_kept_ns=10**18 if self.half else 0)
 
     @rule(image_id=IMAGES, program=PROGRAMS, with_base=st.booleans(), edit=EDITS, whole=st.booleans())
     def submit(self, image_id, program, with_base, edit, whole):
@@ -207,8 +207,8 @@ class AnythingGoes(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_random_interleavings_lose_nothing_and_replace_nothing_silently(monkeypatch):
     monkeypatch.setattr(
-        label_files, "CONFIG", replace(label_files.CONFIG, quiet_ns=0)
+        label_files, "CONFIG", replace(label_files.CONFIG, editor_idle_ns=0)
     )  # an editor that has closed its file is done
-    monkeypatch.setattr(label_files, "CONFIG", replace(label_files.CONFIG, kept_ns=0))
+    monkeypatch.setattr(label_files, "CONFIG", replace(label_files.CONFIG, replaced_kept_ns=0))
     limits = settings(max_examples=INTERLEAVINGS, stateful_step_count=8, deadline=None, database=None)
     run_state_machine_as_test(seed(15)(AnythingGoes), settings=limits)

@@ -34,7 +34,7 @@ layouts, at most one of:
   --isbi     <image id>.txt: a row x,y (pixels) per landmark, lines with a single number after them are ignored;
              --annotators both keeps each folder's points as a revision of that author before the mean
   --voxels   <image id>.txt, .nii.txt or .nii.gz.txt: a row "z y x" (2D: "x y") per landmark, indices from 0
-  --masks    one image of label values per image; centroid: a landmark per label, labels ascending or as "label N" in the
+  --masks    an image of label values per image; centroid: a landmark per label, labels ascending or as "label N" in the
              task's definitions; extremes: per label the outermost samples towards -x +x -y +y [-z +z] of LPS
 """
 
