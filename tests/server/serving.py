@@ -158,11 +158,13 @@ def serving(
     extra: Sequence[str] = (),
     more: Mapping[str, str] | None = None,
     ready: int = 200,
+    entrance: str = "serve",
 ) -> Iterator[Server]:
-    """Plain ``monailabel start_server`` on a free port; the whole process group is gone afterwards.
+    """A server on a free port; the whole process group is gone afterwards.
 
     ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables;
-    ``ready``: what a server that is ready says to a stranger, beside 401.
+    ``ready``: what a server that is ready says to a stranger, beside 401; ``entrance``: ``serve``, or ``monailabel`` for plain
+    ``monailabel start_server``, which also takes what is not for this computer alone, or has arguments of its own.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -171,11 +173,19 @@ def serving(
     results = place / "client"
     results.mkdir(exist_ok=True)
     scripts = Path(sys.executable).parent
-    command = [
-        str(scripts / "monailabel"), "start_server", "--app", str(APP),
-        "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", MODELS,
-        "--host", host, "--port", str(port), *(("--conf", *conf) if conf else ()), *extra,
-    ]  # fmt: skip
+    own = entrance == "serve" and host == "127.0.0.1" and not extra and ready == 200 and conf[:1] != ("insecure",)
+    if own:
+        given = [f"--{conf[0].replace('_', '-')}", *conf[1:]] if conf else []
+        command = [
+            sys.executable, "-m", "landmarklabel", "serve", "--studies", str(material.study), "--task", str(material.task_file),
+            "--models", MODELS, "--port", str(port), *given,
+        ]  # fmt: skip
+    else:
+        command = [
+            str(scripts / "monailabel"), "start_server", "--app", str(APP),
+            "--studies", str(material.study), "--conf", "task", str(material.task_file), "--conf", "models", MODELS,
+            "--host", host, "--port", str(port), *(("--conf", *conf) if conf else ()), *extra,
+        ]  # fmt: skip
     log, started = place / f"server-{port}.log", time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MONAI_LABEL_", "PYTHONPATH"))}
     environment |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", **(more or {})}

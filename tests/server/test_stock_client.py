@@ -47,7 +47,7 @@ def material(request, tmp_path_factory) -> Material:
 
 @pytest.fixture(scope="module")
 def server(material, running_server):
-    with running_server(material) as server:
+    with running_server(material, entrance="monailabel") as server:
         yield server
 
 
