@@ -1,6 +1,7 @@
 """What Linux, macOS and Windows do differently; everything else is written once.
 
-Decision: only here is a system asked for by name, and only here are functions used that one of them lacks.
+Decision: only here is a system asked for by name, and only here are functions used that one of them lacks. psutil is imported
+where it is used: training needs none of it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 WINDOWS = sys.platform == "win32"
 
@@ -48,6 +47,8 @@ def available_cores() -> int:
 
 def give_way(niceness: int) -> None:
     """Let other processes come first, where the system allows it."""
+    import psutil
+
     with suppress(psutil.Error, OSError):
         psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else niceness)
 
@@ -61,6 +62,8 @@ def thread_gives_way(niceness: int) -> None:
 
 def end_with_children(pid: int, seconds: float) -> None:
     """Ask a process and all that it has started to end, and end what still runs after so many seconds."""
+    import psutil
+
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -89,16 +92,17 @@ class Parent:
     def __init__(self, pid: int = 0):
         self._direct = os.getppid()
         self._pid = pid if pid not in (0, os.getpid()) else self._direct
-        try:
-            self._started = psutil.Process(self._pid).create_time()
-        except psutil.Error:
-            self._started = -1.0
+        self._started = self._time_of_start()
 
     def is_gone(self) -> bool:
         """Whether it has ended; on Linux and macOS its children get another parent, on Windows its number stays."""
-        if os.getppid() != self._direct:
-            return True
+        started = self._time_of_start()
+        return os.getppid() != self._direct or started is None or started != self._started
+
+    def _time_of_start(self) -> float | None:
+        import psutil
+
         try:
-            return psutil.Process(self._pid).create_time() != self._started
+            return float(psutil.Process(self._pid).create_time())
         except psutil.Error:
-            return True
+            return None

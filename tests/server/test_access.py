@@ -24,7 +24,6 @@ from serving import phantoms
 from landmarklabel.cli import main
 from landmarklabel.server.access import CLOSED, ROUTES
 from landmarklabel.server.guard import NO_TOKENS
-from landmarklabel.server.routes import flat
 from landmarklabel.services.callers import ADMIN, ANNOTATOR, OPEN, REVIEWER, ROLES
 from landmarklabel.store.tokens import Tokens
 
@@ -305,13 +304,3 @@ def _hs256(content: dict, secret: bytes) -> str:
     content = {**content, "exp": int(content["exp"].timestamp())}
     head = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(content).encode())
     return (head + b"." + part(hmac.new(secret, head, hashlib.sha256).digest())).decode()
-
-
-def test_flat_lists_the_routes_of_included_routers():
-    from fastapi import APIRouter, FastAPI
-
-    inner, outer, app = APIRouter(), APIRouter(), FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    inner.add_api_route("/a", lambda: 1)
-    outer.include_router(inner)
-    app.include_router(outer)
-    assert [route.path for route in flat(app.routes)] == ["/a"]

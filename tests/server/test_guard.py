@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from landmarklabel.errors import UsageError
 from landmarklabel.server import guard as guards
 from landmarklabel.server.access import SMALL, TEXT
+from landmarklabel.server.app import add_error_handlers
 from landmarklabel.server.guard import NO_TOKENS, Guard, Policy
-from landmarklabel.server.routes import add_error_handlers
 from landmarklabel.services.callers import ADMIN, ROLES, Caller, caller
 from landmarklabel.store.tokens import Tokens
 

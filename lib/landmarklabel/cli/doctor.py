@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -65,7 +66,7 @@ def _packages() -> list[dict]:
 
 def _server() -> dict:
     try:
-        import landmarklabel.server.app  # noqa: F401
+        importlib.import_module("landmarklabel.server.app")
     except Exception as error:
         mend = "install the extra server: pip install 'WHEEL[server]', or scripts/dev.py setup in a checkout"
         return _check("server", False, f"{type(error).__name__}: {error}", mend)
@@ -77,7 +78,7 @@ def _monailabel() -> dict:
     if (version := _version("monailabel")) is None:
         return _check("monailabel", True, "not installed; landmarklabel setup-monailabel would")
     try:
-        import landmarklabel.server.monailabel  # noqa: F401
+        importlib.import_module("landmarklabel.server.monailabel")
     except Exception as error:
         return _check("monailabel", False, f"{version}: {type(error).__name__}: {error}", "landmarklabel setup-monailabel")
     return _check("monailabel", True, version)
@@ -99,7 +100,7 @@ def _arithmetic() -> dict:
     mend = "this computer has an NVIDIA GPU: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
     if driver and torch.version.cuda:
         mend = f"torch does not find the GPU that driver {driver} has: update the driver, or look at CUDA_VISIBLE_DEVICES"
-    return {**_check("compute", True, found, mend), "look": bool(driver)}
+    return _check("compute", True, found, mend) | ({"look": True} if driver else {})
 
 
 def _driver() -> str:

@@ -31,15 +31,12 @@ def serve(args: argparse.Namespace) -> int:
     conf = _conf(args)
     conf["models"] = args.models or live_models(Path(args.studies), task.dims)
     resolve_models(conf["models"], task.dims)
-    from landmarklabel.server.application import Application
-    from landmarklabel.server.running import run
-    from landmarklabel.services.console import set_up_console
+    from landmarklabel.server.running import serve as run
 
-    set_up_console()
     config: dict[str, Any] = {"host": args.host, "port": args.port, "root_path": args.root_path.rstrip("/")}
     if args.certificate:
         config |= {"ssl_certfile": args.certificate, "ssl_keyfile": args.key}
-    run(Application(str(args.studies), ServerSettings.of(conf)), config)
+    run(str(args.studies), ServerSettings.of(conf), config)
     return 0
 
 

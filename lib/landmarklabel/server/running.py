@@ -1,7 +1,7 @@
 """The server as a process: a taken port is said at once, one line says where it answers, and a signal ends it within seconds.
 
-``landmarklabel serve`` runs uvicorn itself (``run``); ``monailabel start_server`` does so in its own way. Either time uvicorn has
-installed its handlers of signals before it lets the application start, so that this finds its server there.
+``landmarklabel serve`` runs uvicorn itself (``serve``); ``monailabel start_server`` does so in its own way. Either time
+uvicorn has installed its handlers of signals before it lets the application start, so that this finds its server there.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.services.console import NOTICE
+from landmarklabel.services.console import NOTICE, set_up_console
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.listen_address import check_can_listen
 
 if TYPE_CHECKING:
     from landmarklabel.server.application import Application
     from landmarklabel.server.guard import Policy
+    from landmarklabel.services.settings import ServerSettings
     from landmarklabel.store.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -54,15 +55,19 @@ def starting() -> Iterator[None]:
         _leave("landmarklabel: " + " ".join(str(error).split()), 2)
 
 
-def run(application: Application, config: Mapping[str, Any]) -> None:
-    """Serve a study until a signal ends it.
+def serve(studies: str, settings: ServerSettings, config: Mapping[str, Any]) -> None:
+    """Serve a study until a signal ends it: what ``landmarklabel serve`` does.
 
     Args:
-        application: what is served.
+        studies: folder of the study.
+        settings: of the operator.
         config: of uvicorn: ``host``, ``port``, ``ssl_certfile``, ``ssl_keyfile``, ``root_path``.
     """
     from landmarklabel.server.app import create_app, policy_of
+    from landmarklabel.server.application import Application
 
+    set_up_console()
+    application = Application(studies, settings)
     policy = policy_of(application)
 
     @asynccontextmanager
