@@ -99,3 +99,15 @@ def test_a_session_left_half_written_is_swept_away(tmp_path, running_server):
         kept = server.client.create_session(str(material.image("phantom00")))["session_id"]
     with running_server(material) as server:
         assert server.client.get_session(kept)["name"] == kept  # only what is broken or expired goes
+
+
+def test_ctrl_c_at_the_servers_terminal_loses_no_training(tmp_path, running_server):
+    """A terminal sends it to the training's process too, which ends with its server and is lined up by the next one."""
+    material = labelled_phantoms(tmp_path)
+    waiting = material.study / ".landmarklabel" / "trainings.json"
+    with running_server(material) as server:
+        server.http("POST", "/train/scn", json={"minutes": 5, "key": "kept"})
+        server.wait_for_training()
+        os.killpg(server.process.pid, signal.SIGINT)
+        wait_until(lambda: not processes_of(material.study), 60, "the server and its training to end")
+    assert [job["request"]["job"] for job in json.loads(waiting.read_text(encoding="utf-8"))] == ["kept"]

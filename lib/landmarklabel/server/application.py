@@ -20,9 +20,9 @@ from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.wire import given_points
 from landmarklabel.services.case_selection import CaseSelection
 from landmarklabel.services.console import NOTICE, said_of_models
-from landmarklabel.services.datastore import FINAL, ORIGINAL, StudyDatastore
+from landmarklabel.services.datastore import ORIGINAL, StudyDatastore
 from landmarklabel.services.descriptions import image_plane
-from landmarklabel.services.inference import ServedModel, keep_label, markups_file, train_config, usable_device
+from landmarklabel.services.inference import ServedModel, keep_label, markups_file, prediction_tag, train_config, usable_device
 from landmarklabel.services.jobs import Jobs
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.models import what_answers
@@ -107,8 +107,8 @@ class Application:
         path = Path(uploaded or self.store.get_image_uri(str(image_id)))
         keep = image_id and str(request.get("save_label", False)).lower() in ("1", "true")
         tag = request.get("label_tag") or ORIGINAL
-        if keep and (tag := self.store.tag(tag)) == FINAL:
-            raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
+        if keep:
+            tag = prediction_tag(self.store, tag)  # before anything slow
         given = given_points(request, self.task, image_plane(path, self.task.dims))
         prediction = model.predict(path, given, usable_device(request.get("device")))
         label = keep_label(self.store, str(image_id), tag, prediction, str(name)) if keep else None
@@ -203,7 +203,7 @@ class Application:
             "study": str(self.study.folder),
             "task": self.task.to_json(),
             "store": self.settings.store,
-            "models": ",".join(preset.method if preset.name == "default" else preset.key for preset in self.presets.values()),
+            "models": ",".join(preset.key for preset in self.presets.values()),
             "allow_outside": self.settings.allow_outside,
         }
 

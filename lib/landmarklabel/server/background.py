@@ -14,7 +14,8 @@ from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.console import NOTICE
-from landmarklabel.services.datastore import FINAL
+from landmarklabel.services.datastore import ORIGINAL
+from landmarklabel.services.inference import prediction_tag
 from landmarklabel.services.request_values import flag_of, key_of, number_of, text_of
 from landmarklabel.services.training_run import check_training_request
 
@@ -90,9 +91,7 @@ def _add_batch_route(router: APIRouter, application: Application) -> None:
         wanted = given.get("images", images.value)
         if wanted not in list(Images) and not (isinstance(wanted, list) and all(isinstance(i, str) for i in wanted)):
             raise Unusable("images must be all, labeled or unlabeled, or a list of ids")
-        tag = application.store.tag(text_of(given, "label_tag") or "original")
-        if tag == FINAL:
-            raise UsageError("a prediction is not a final label; keep it under another tag")
+        tag = prediction_tag(application.store, text_of(given, "label_tag") or ORIGINAL)
         request = {
             "model": model,
             "images": wanted,

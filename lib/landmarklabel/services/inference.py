@@ -107,10 +107,16 @@ def usable_device(asked: object) -> str:
     return "cpu" if asked == "cpu" else "auto"
 
 
-def keep_label(store: StudyDatastore, image_id: str, tag: str, prediction: Prediction, model: str) -> str:
-    """Keep a prediction in the study under a tag. Raises UsageError for ``final``, which only people's labels are."""
+def prediction_tag(store: StudyDatastore, tag: str) -> str:
+    """A tag that predictions may be kept under. Raises UsageError for ``final``, which only people's labels are."""
     if (tag := store.tag(tag)) == FINAL:
         raise UsageError("a prediction is not a final label; save it with another tag, or let a person submit it")
+    return tag
+
+
+def keep_label(store: StudyDatastore, image_id: str, tag: str, prediction: Prediction, model: str) -> str:
+    """Keep a prediction in the study under a tag; see ``prediction_tag``."""
+    tag = prediction_tag(store, tag)
     with tempfile.TemporaryDirectory(dir=_results(store.study)) as folder:
         file = Path(folder) / f"{image_id}{MARKUPS_SUFFIX}"
         file.write_text(prediction.markups, encoding="utf-8")
