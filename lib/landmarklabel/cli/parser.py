@@ -298,12 +298,14 @@ examples:
   landmarklabel serve --studies STUDY --task hand.json
   landmarklabel serve --studies STUDY --task hand.json --retrain 10 --retrain-minutes 20
   landmarklabel serve --studies STUDY --task hand.json --host 0.0.0.0 --certificate cert.pem --key key.pem
+  landmarklabel serve --studies hands --studies skulls
 """
 
 
 def _serve(verbs: Verbs) -> None:
     verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients", epilog=_SERVE)
-    verb.add_argument("--studies", required=True, metavar="STUDY", help="study folder")
+    several = "study folder; given again, each is served below its name, and their trainings take turns"
+    verb.add_argument("--studies", required=True, action="append", metavar="STUDY", help=several)
     _add_task(verb)
     verb.add_argument("--models", metavar="scn,…", help="models to serve (default those live in the study, else scn)")
     verb.add_argument("--host", default="127.0.0.1", help="another than this computer needs a token and TLS (default 127.0.0.1)")

@@ -1,4 +1,4 @@
-"""``serve``: the server of a study; MONAI Label is not needed."""
+"""``serve``: the server of a study, or of several; MONAI Label is not needed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,50 @@ from landmarklabel.store.tokens import Tokens
 from landmarklabel.tasks import resolve_models, resolve_study_task
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
+_BELOW = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
 
 
 def serve(args: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
-    _check_safe(args)
+    _check_side_by_side(args)
+    for study in args.studies:
+        _check_safe(args, study)
     check_can_listen(args.host, args.port)  # before anything slow
-    task = resolve_study_task(args.task, args.studies)
-    check_same_task(args.studies, task)
-    if Path(args.studies).exists() and not Path(args.studies).is_dir():
-        raise StudyError(f"{args.studies} is not a folder")
-    conf = _conf(args)
-    conf["models"] = args.models or live_models(Path(args.studies), task.dims)
-    resolve_models(conf["models"], task.dims)
+    settings = {study: _settings(args, study) for study in args.studies}
     from landmarklabel.server.running import serve as run
 
     config: dict[str, Any] = {"host": args.host, "port": args.port, "root_path": args.root_path.rstrip("/")}
     if args.certificate:
         config |= {"ssl_certfile": args.certificate, "ssl_keyfile": args.key}
-    run(str(args.studies), ServerSettings.of(conf), config)
+    run(settings, config)
     return 0
+
+
+def _check_side_by_side(args: argparse.Namespace) -> None:
+    """Several studies each need a name of their own in the address, and a database of their own."""
+    if len(args.studies) == 1:
+        return
+    names = [Path(study).resolve().name for study in args.studies]
+    for name in names:
+        if not _BELOW.fullmatch(name):
+            raise UsageError(f"a study beside others needs a folder name of letters, digits, '-', '_' and '.' only, not {name!r}")
+        if sum(name.casefold() == other.casefold() for other in names) > 1:
+            raise UsageError(f"two of the studies are called {name!r}: rename one, as each is served below its folder's name")
+    if args.store:
+        raise UsageError("--store is one study's database: serve a study with it alone")
+
+
+def _settings(args: argparse.Namespace, study: str) -> ServerSettings:
+    """How one study is served, checked before anything slow."""
+    task = resolve_study_task(args.task, study)
+    check_same_task(study, task)
+    if Path(study).exists() and not Path(study).is_dir():
+        raise StudyError(f"{study} is not a folder")
+    conf = _conf(args)
+    conf["models"] = args.models or live_models(Path(study), task.dims)
+    resolve_models(conf["models"], task.dims)
+    return ServerSettings.of(conf)
 
 
 def _conf(args: argparse.Namespace) -> dict[str, str]:
@@ -51,7 +74,7 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def _check_safe(args: argparse.Namespace) -> None:
+def _check_safe(args: argparse.Namespace, study: str) -> None:
     """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
     if args.root_path and not _ROOT_PATH.fullmatch(args.root_path):
         raise UsageError(f"--root-path {args.root_path[:60]!r} must begin with / and have letters, digits, '-', '_' and '/' only")
@@ -60,14 +83,14 @@ def _check_safe(args: argparse.Namespace) -> None:
     if unreadable := [p for p in (args.certificate, args.key) if p and not Path(p).is_file()]:
         raise UsageError(f"{unreadable[0]}: no such file")
     accounts = os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true")
-    door = Tokens(args.studies).look()
+    door = Tokens(study).look()
     if door.fault and not accounts:
-        raise UsageError(door.fault.replace("STUDY", str(args.studies)))
+        raise UsageError(door.fault.replace("STUDY", study))
     if args.insecure or _is_loopback(args.host):
         return
     missing = []
     if not door.needed and not accounts:
-        missing.append(f"a token (landmarklabel token new {args.studies} --name NAME --role annotator)")
+        missing.append(f"a token (landmarklabel token new {study} --name NAME --role annotator)")
     if not args.certificate:
         missing.append("TLS (--certificate and --key)")
     if missing:

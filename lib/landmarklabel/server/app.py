@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
@@ -61,6 +64,16 @@ def create_app(application: Application, policy: Policy, lifespan: Any = None) -
     stack: Any = app.build_middleware_stack()
     without_error_page = stack.app  # the outermost layer answers with a text and logs all it knows
     return Guard(without_error_page, app.router.routes, tokens, policy, metrics.count), tokens
+
+
+def side_by_side(apps: Mapping[str, Any], lifespan: Any) -> Starlette:
+    """Guarded applications, each below its path; nobody is told at any other address which there are."""
+
+    def nothing(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "several studies are served here, each below the name of its folder"}, 404)
+
+    mounts = [Mount(path, app=app) for path, app in apps.items()]
+    return Starlette(routes=mounts, lifespan=lifespan, exception_handlers={404: nothing})
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -47,12 +47,19 @@ class Application:
         studies: folder.
         settings: of the operator; its task may be left out where the study knows its own.
         tasks: further folders in which a task may be named.
+        training_turn: held during a training; shared by all studies of a server.
 
     Raises:
         UsageError: settings that cannot be used. StudyError, TaskMismatch: as ``Study``.
     """
 
-    def __init__(self, studies: str, settings: ServerSettings, tasks: tuple[Path, ...] = ()):
+    def __init__(
+        self,
+        studies: str,
+        settings: ServerSettings,
+        tasks: tuple[Path, ...] = (),
+        training_turn: threading.Lock | None = None,
+    ):
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
         self.settings = settings
@@ -70,7 +77,7 @@ class Application:
         self.store = StudyDatastore(self.study, settings.allow_outside)
         self.sessions = Sessions(self.study.folder / ".landmarklabel" / "sessions")
         self.batches = TaskQueue("batch_infer", self._served)
-        self.jobs = Jobs(self.study.folder, tuple(self.presets), TaskQueue("train", self._served))
+        self.jobs = Jobs(self.study.folder, tuple(self.presets), TaskQueue("train", self._served, training_turn))
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
 

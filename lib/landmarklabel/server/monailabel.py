@@ -137,7 +137,7 @@ class LandmarkApp(MONAILabelApp):
                 app.middleware_stack = guarded  # MONAI Label's own routes are never reached
                 self.application.begin()
                 if (server := this_server()) is not None:
-                    look_after(server, lambda port: greeting(self.application, server.config, port, policy, tokens))
+                    look_after(server, lambda port: greeting(server.config, port, self.application, "", policy, tokens))
 
     def info(self) -> dict[str, Any]:
         return self.application.info()

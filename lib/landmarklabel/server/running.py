@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 import psutil
 import uvicorn
@@ -55,31 +57,39 @@ def starting() -> Iterator[None]:
         _leave("landmarklabel: " + " ".join(str(error).split()), 2)
 
 
-def serve(studies: str, settings: ServerSettings, config: Mapping[str, Any]) -> None:
-    """Serve a study until a signal ends it: what ``landmarklabel serve`` does.
+def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> None:
+    """Serve studies until a signal ends it: what ``landmarklabel serve`` does.
+
+    One study is served at the address itself, several each below the name of its folder; their trainings take turns.
 
     Args:
-        studies: folder of the study.
-        settings: of the operator.
+        studies: folders, and how the operator wants each served.
         config: of uvicorn: ``host``, ``port``, ``ssl_certfile``, ``ssl_keyfile``, ``root_path``.
     """
-    from landmarklabel.server.app import create_app, policy_of
+    from landmarklabel.server.app import create_app, policy_of, side_by_side
     from landmarklabel.server.application import Application
 
     set_up_console()
-    application = Application(studies, settings)
-    policy = policy_of(application)
+    turn, several = threading.Lock(), len(studies) > 1
+    served: list[tuple[Application, str, Policy, Tokens]] = []
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         with starting():
-            application.begin()
+            for application, *_rest in served:
+                application.begin()
             if (server := this_server()) is not None:
-                look_after(server, lambda port: greeting(application, server.config, port, policy, tokens))
+                look_after(server, lambda port: "\n".join(greeting(server.config, port, *one) for one in served))
         yield
 
-    guarded, tokens = create_app(application, policy, lifespan)
-    uvicorn.Server(uvicorn.Config(guarded, log_config=None, access_log=False, **config)).run()
+    apps: dict[str, Any] = {}
+    for folder, settings in studies.items():
+        application = Application(folder, settings, training_turn=turn)
+        policy, below = policy_of(application), f"/{Path(folder).resolve().name}" if several else ""
+        apps[below], tokens = create_app(application, policy, None if several else lifespan)
+        served.append((application, below, policy, tokens))
+    app = side_by_side(apps, lifespan) if several else apps[""]
+    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **config)).run()
 
 
 def look_after(server: uvicorn.Server, line: Callable[[int], str]) -> None:
@@ -103,10 +113,10 @@ def address(config: uvicorn.Config, port: int, others: bool) -> str:
     return f"{'https' if config.is_ssl else 'http'}://{named}:{port}{config.root_path.rstrip('/')}"
 
 
-def greeting(application: Application, config: uvicorn.Config, port: int, policy: Policy, tokens: Tokens) -> str:
+def greeting(config: uvicorn.Config, port: int, application: Application, below: str, policy: Policy, tokens: Tokens) -> str:
     """Where to open which study, and what answers there."""
     others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
-    line = f"open {address(config, port, others)}/landmarks/ · {application.summary()}"
+    line = f"open {address(config, port, others)}{quote(below)}/landmarks/ · {application.summary()}"
     return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
 
 

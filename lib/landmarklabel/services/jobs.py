@@ -92,7 +92,7 @@ class Jobs:
                 job["server"] = _this_server()
 
     def stop(self) -> dict | None:
-        """Stop the training that runs, for good."""
+        """Stop the training that runs, for good, or the oldest one that waits where none runs."""
         task = self.queue.stop()
         if task is not None:
             self._list.end(task["request"].get("job"))

@@ -32,10 +32,11 @@ class TaskQueue:
     Args:
         kind: ``train`` or ``batch_infer``.
         served: what the process has to know beside the request: the study, its task, store and models.
+        turn: held while a task runs; the queues of studies that share a machine share it, so that one of them works.
     """
 
-    def __init__(self, kind: str, served: Callable[[], dict[str, Any]]):
-        self.kind, self._served = kind, served
+    def __init__(self, kind: str, served: Callable[[], dict[str, Any]], turn: threading.Lock | None = None):
+        self.kind, self._served, self._turn = kind, served, turn or threading.Lock()
         self._tasks: list[dict[str, Any]] = []
         self._waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._process: tuple[dict[str, Any], subprocess.Popen[str]] | None = None
@@ -77,10 +78,16 @@ class TaskQueue:
         return known if every else known[-1]
 
     def stop(self) -> dict[str, Any] | None:
-        """Kill the process of the task that runs; its description, None where none does."""
+        """Kill the process of the task that runs, or where none does take back the oldest that waits; its description.
+
+        None where there is neither.
+        """
         with self._lock:
             if self._process is None:
-                return None
+                waiting = next((task for task in self._tasks if task["status"] == _SUBMITTED), None)
+                if waiting is not None:
+                    waiting["status"] = _STOPPED
+                return waiting and dict(waiting)
             task, process = self._process
             task["status"] = _STOPPED
         with suppress(psutil.Error):
@@ -92,31 +99,25 @@ class TaskQueue:
 
     def _work(self) -> None:
         while True:
-            self._do(self._waiting.get())
+            task = self._waiting.get()
+            with self._turn:
+                self._do(task)
 
     def _do(self, task: dict[str, Any]) -> None:
         sent = json.dumps({**self._served(), "request": task["request"]})
-        command = [sys.executable, "-m", "landmarklabel.services.worker", self.kind, str(self._served()["study"])]
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            )
-        except OSError as error:
-            log.error("a %s process cannot be started (%s)", self.kind, error.strerror)
-            task["status"] = _ERROR
-            return
-        assert process.stdin is not None and process.stdout is not None
-        task["details"] = deque(maxlen=LIMITS.remembered_lines)
         with self._lock:
-            self._process = task, process
+            if task["status"] != _SUBMITTED:  # taken back meanwhile
+                return
+            try:
+                process = self._start()
+            except OSError as error:
+                log.error("a %s process cannot be started (%s)", self.kind, error.strerror)
+                task["status"] = _ERROR
+                return
+            task["details"] = deque(maxlen=LIMITS.remembered_lines)
             task["status"] = _RUNNING
+            self._process = task, process
+        assert process.stdin is not None and process.stdout is not None
         with suppress(OSError):  # it has ended already
             process.stdin.write(sent)
             process.stdin.close()
@@ -130,3 +131,15 @@ class TaskQueue:
             task["end_ts"] = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
             if task["status"] == _RUNNING:
                 task["status"] = _ERROR if code else _DONE
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "landmarklabel.services.worker", self.kind, str(self._served()["study"])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
