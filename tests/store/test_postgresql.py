@@ -59,7 +59,7 @@ def test_without_the_driver_the_error_says_what_to_install(url, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(UsageError) as caught:
         RevisionStore(url)
-    assert str(caught.value) == "PostgreSQL needs its driver: pip install 'landmarklabel[postgresql]'"
+    assert str(caught.value) == "PostgreSQL needs its driver: pip install 'psycopg[binary]'"
 
 
 def test_a_server_that_is_not_there_is_one_clear_error():

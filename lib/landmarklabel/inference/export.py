@@ -261,8 +261,8 @@ def _metadata(model: Localizer, record: dict, authors: str) -> dict:
 _README = """\
 # {title}
 
-A MONAI bundle made by [LandmarkLabel](https://pypi.org/project/landmarklabel). It needs that package, and MONAI's command
-line needs `fire`: `pip install landmarklabel fire`. From this folder:
+A MONAI bundle made by LandmarkLabel. It needs LandmarkLabel's package with its extra `export`, for example
+`pip install "landmarklabel-0.1.0-py3-none-any.whl[export]"`. From this folder:
 
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir PREDICTIONS
 

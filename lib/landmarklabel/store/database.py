@@ -129,7 +129,7 @@ def _postgresql(url: URL) -> Engine:
             **_CONNECTIONS,
         )
     except ImportError:
-        raise UsageError("PostgreSQL needs its driver: pip install 'landmarklabel[postgresql]'") from None
+        raise UsageError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from None
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:
