@@ -147,6 +147,7 @@ def check_release(_: list[str], arguments: argparse.Namespace) -> int:
         "timed": lambda: release_check.tested(run, *timed_tests()),
         "release": lambda: release_check.tested(run, *release_tests()),
         "fresh": release_check.fresh_environment,
+        "wheel": release_check.wheel_everywhere,
     }
     return release_check.check(parts, _about, arguments.only)
 

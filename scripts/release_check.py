@@ -26,7 +26,9 @@ PARTS = {
     "timed": "the tests that hold a time, alone",
     "release": "the tests that only this check runs; tests/tiers.py says which and why",
     "fresh": "a clone of the last commit sets itself up in a new folder; its doctor and README's commands run there",
+    "wheel": "the wheel alone, in a fresh environment of every Python it is for: scripts/wheel_check.py",
 }
+PYTHONS = ("python3.11", "python3.12", "python3.13")  # that the wheel is tried with
 # Beginnings of the reasons for which a test may be skipped here, and what that means.
 MAY_SKIP = {
     "this machine has a GPU": "it is about what is said without one",
@@ -122,6 +124,22 @@ def judged(code: int, report: str) -> Outcome:
     }
     ran = sum(case.find("skipped") is None for case in cases)
     return Outcome(code == 0 and ran > 0 and not reasons, ran, sorted(reasons))
+
+
+def wheel_everywhere() -> Outcome:
+    """The wheel with every one of ``PYTHONS``; one that this machine has not is not tried, and that is a failure."""
+    there = [name for name in PYTHONS if _runs(name)]
+    words = [word for name in there for word in ("--python", name)]
+    code = subprocess.call([sys.executable, str(ROOT / "scripts" / "wheel_check.py"), *words]) if there else 1
+    missing = [f"{name} is not on the path" for name in PYTHONS if name not in there]
+    return Outcome(code == 0 and not missing, len(there), missing)
+
+
+def _runs(program: str) -> bool:
+    try:
+        return subprocess.run([program, "-c", "pass"], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def fresh_environment() -> Outcome:

@@ -114,4 +114,18 @@ def panel() -> str:
     )
 
 
-SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel)
+def wheel() -> str:
+    rows = []
+    for python, found in sorted(result("wheel")["environments"].items(), key=lambda one: [int(n) for n in one[0].split(".")]):
+        versions, took = found.get("versions", {}), found["seconds"]
+        packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", "numpy", "pydicom") if name in versions)
+        entrances = [took.get(f"{name}: first answer", "") for name in ("landmarklabel serve", "monailabel start_server")]
+        outcome = "all passed" if found["passed"] else f"failed: {found['failed'].splitlines()[0]}"
+        rows.append([python, packages, took.get("install the wheel", ""), took.get("demo", ""), *entrances, outcome])
+    answers = [f"first answer of `{name}`, s" for name in ("serve", "start_server")]
+    header = ["Python", "Packages", "install, s", "demo, s", *answers, "Outcome"]
+    note = "The seconds depend on the network and on what else the computer does."
+    return table(header, rows) + about("synthetic cases; fresh environments outside of the checkout", "wheel", note=note)
+
+
+SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel, wheel)

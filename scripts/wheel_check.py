@@ -139,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", metavar="PYTHON", help="an interpreter (default: this one); may be repeated")
     given = parser.parse_args(arguments)
-    results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    results = before.get("environments", {})
     with tempfile.TemporaryDirectory() as folder:
         building = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(ROOT)]
         if subprocess.run(building).returncode:
@@ -151,9 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Python {version}")
             with tempfile.TemporaryDirectory() as place:
                 found = check(python, wheel, Path(place))
-            about = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "system": f"{platform.system()} {platform.machine()}"}
-            results[f"Python {version}"] = {**about, **found}
-            RESULT.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            results[version] = {"date": time.strftime("%Y-%m-%d", time.gmtime()), **found}
+            hardware = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+            content = {"hardware": hardware, "environments": results}
+            RESULT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             print(f"  {'passed' if found['passed'] else 'FAILED'}")
     return 0 if all(one["passed"] for one in results.values()) else 1
 

@@ -111,5 +111,10 @@ def test_parts_run_one_by_one_and_what_they_came_to_is_kept(tmp_path, monkeypatc
     assert not read()["passed"] and "a: no chromium" in capsys.readouterr().out
 
 
+def test_a_python_that_is_not_there_was_not_tried(monkeypatch):
+    monkeypatch.setattr(release_check, "PYTHONS", ("python9.9",))
+    assert release_check.wheel_everywhere() == Outcome(False, 0, ["python9.9 is not on the path"])
+
+
 def test_the_commit_says_whether_files_differ_from_it():
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", release_check.commit())

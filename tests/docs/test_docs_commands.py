@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import configparser
 import json
 import re
 import shlex
@@ -14,13 +15,14 @@ import tomllib
 import pytest
 from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
 
+from landmarklabel import __version__
 from landmarklabel.cli.parser import build_parser
 from landmarklabel.networks.presets import PRESETS
 from landmarklabel.services.settings import ServerSettings
 from landmarklabel.tasks import resolve_models, resolve_task
 
 BLOCKS, COMMANDS = blocks(), commands()
-SCRIPTS = ("dev.py", "reproduce.py", "results_tables.py", "http_page.py", "mutants.py", "code_figures.py")
+SCRIPTS = ("dev.py", "reproduce.py", "results_tables.py", "http_page.py", "mutants.py", "code_figures.py", "wheel_check.py")
 
 
 def test_there_is_something_to_look_at():
@@ -95,10 +97,24 @@ def monailabel(words: list[str]) -> None:
 def python(words: list[str]) -> None:
     if words[:2] == ["-m", "monai.bundle"]:
         assert words[2] == "run" and "--config_file" in words
+    elif words[:2] == ["-m", "pip"]:
+        pip(words[2:])
     elif words[0].startswith("scripts/"):
         script(words[0].removeprefix("scripts/"), words[1:])
     else:
         assert (ROOT / words[0]).is_file()
+
+
+def pip(words: list[str]) -> None:
+    """A wheel that is named is the one this version makes, with an extra that it has."""
+    if words[0] == "wheel":
+        assert words[1:] == ["--no-deps", "-w", "dist", "."]
+        return
+    assert words[0] == "install" and len(words) == 2
+    extras = configparser.ConfigParser()
+    extras.read(ROOT / "setup.cfg", encoding="utf-8")
+    wheel, _, extra = words[1].removesuffix("]").partition("[")
+    assert wheel == f"dist/landmarklabel-{__version__}-py3-none-any.whl" and extra in extras["options.extras_require"]
 
 
 def script(name: str, words: list[str]) -> None:
@@ -176,7 +192,7 @@ def test_options_in_the_running_text(page):
     known = set(re.findall(r"--[a-z][\w-]*", " ".join(helps(name) for name in SCRIPTS if name != "reproduce.py")))
     known |= {option for parser in all_parsers(build_parser()) for action in parser._actions for option in action.option_strings}
     known |= {"--conf", "--app", "--fast", "--record-durations", "--only", "--help", "--testing", "--python-code"}
-    known |= {"--config_file", "--dataset_dir"}
+    known |= {"--config_file", "--dataset_dir", "--index-url"}
     said = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", prose(page)))
     assert said <= known, said - known
 

@@ -16,6 +16,7 @@ from landmarklabel.active.retraining import why_retrain
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.errors import Busy, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.server.guard import CONTRACT
 from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.wire import given_points
 from landmarklabel.services.case_selection import CaseSelection
@@ -165,6 +166,7 @@ class Application:
             "name": f"LandmarkLabel: {self.task.name}",
             "description": f"{len(self.task)} landmarks in {self.task.dims}D images",
             "version": __version__,
+            "contract": CONTRACT,
             "labels": list(self.task.names),
             "models": {name: model.info() for name, model in self.models.items()},
             "trainers": {name: self.trainer_info(name) for name in self.models},

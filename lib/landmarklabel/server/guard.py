@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 
+from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import FROM_ANYWHERE, ROUTES
 from landmarklabel.services.callers import OPEN, ROLES, Caller, set_caller
@@ -24,6 +25,8 @@ from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.tokens import Closed, Tokens
 
+CONTRACT = 1  # what clients and this server say to each other; a change that an older client cannot use makes it 2
+CONTRACT_HEADER = "landmarklabel-contract"  # of a client that says which one it speaks; MONAI Label's own say nothing
 _ONCE = ("host", "origin", "authorization", "content-length", "content-type")  # twice, programs differ on which one counts
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
@@ -116,6 +119,7 @@ class Guard:
             await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
             return
         request.route = self._route(scope)
+        _check_contract(request.header(CONTRACT_HEADER))
         role, most = ROUTES[request.route]
         if request.route in FROM_ANYWHERE:
             set_caller(Caller("", OPEN))
@@ -261,6 +265,17 @@ class _Request:
         encoded = [(k.encode(), v.encode()) for k, v in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _check_contract(spoken: str) -> None:
+    """Raise Refused for a client that says it speaks another contract than this server."""
+    if spoken in ("", str(CONTRACT)):
+        return
+    if not re.fullmatch("[0-9]{1,6}", spoken):
+        raise Refused(400, f"the header {CONTRACT_HEADER} must be a number")
+    older = "server" if int(spoken) > CONTRACT else "client"
+    said = f"this server (LandmarkLabel {__version__}) speaks version {CONTRACT} of the contract and this client version {spoken}"
+    raise Refused(400, f"{said}: upgrade the {older}")
 
 
 def _check_query(scope) -> None:

@@ -9,6 +9,7 @@ import requests
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
 
 CONNECT_S, ANSWER_S, NETWORK_S = 5.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
+CONTRACT = 1  # the version of what this client and a server say to each other
 MOST_BYTES, MOST_IMAGE_BYTES = 64 * 2**20, 8 * 2**30
 
 
@@ -38,7 +39,7 @@ class Client:
 
     def __init__(self, url: str, token: str = ""):
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"LandmarkLabel-Contract": str(CONTRACT)} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def task(self) -> Task:
         """The task served. Raises Unreachable, Refused, WireError, as all calls do."""
@@ -47,6 +48,7 @@ class Client:
     def info(self) -> dict:
         """{"models": name to description, "strategies": names, "training": name to the newest run's statistics}."""
         answer = self._call("GET", "/info/")
+        _check_contract(answer)
         return {
             "models": _dict(answer.get("models")),
             "strategies": list(_dict(answer.get("strategies"))),
@@ -169,6 +171,16 @@ class Client:
             "origin": str(content.get("origin", "")),
             "second_pass": bool(content.get("second_pass", False)),
         }
+
+
+def _check_contract(info: dict) -> None:
+    """Raise Refused where the server speaks another version than this client; the first ones did not say theirs."""
+    spoken = info.get("contract", CONTRACT)
+    if spoken != CONTRACT:
+        older = "server" if isinstance(spoken, int) and spoken < CONTRACT else "extension"
+        server = f"the server (LandmarkLabel {str(info.get('version'))[:40]})"
+        said = f"{server} speaks version {str(spoken)[:20]} of the contract and this extension {CONTRACT}"
+        raise Refused(f"{said}: upgrade the {older}")
 
 
 def _detail(answer: requests.Response) -> str:
