@@ -89,16 +89,6 @@ _RELEASE_BY_FILE = {
         "test_without_arrays_it_says_how_to_make_them": "an experiment's program",
         "test_without_time_it_says_call_again": "an experiment's program",
     },
-    "tests/api/test_import.py": {
-        "test_the_public_interface_is_fully_typed": "mypy a second time; tests/architecture has it over everything",
-        "test_a_script_that_uses_it_is_checked_by_its_types": "mypy a third time",
-    },
-    "tests/test_tiers.py": {
-        "test_release_check_collects_what_the_table_names_and_every_test_is_run_by_one_command": "collects all tests many times",
-    },
-    "tests/server/test_responsive.py": {
-        "test_info_is_quick_meanwhile[inference]": "easier than with a training beside",
-    },
     "tests/server/test_stock_client.py": {
         "*[hands]": "as on the phantoms; tests/slicer has a round with a server on these radiographs",
     },

@@ -162,11 +162,9 @@ class Crowd:
 
 @pytest.mark.timed
 def test_four_annotators_forty_cases_and_a_server_that_is_killed(tmp_path_factory, running_server):
-    """A next case takes less than 0.2 s in 95 of 100; on a machine that others use too, in the best of three rounds."""
-    took = []
-    while len(took) < 3 and min(took, default=1.0) >= 0.2:
-        took.append(np.percentile(round_of_four(tmp_path_factory.mktemp("crowd"), running_server), 95))
-    assert min(took) < 0.2, took
+    """A next case takes less than 0.2 s in 95 of 100: the median of three rounds."""
+    took = [np.percentile(round_of_four(tmp_path_factory.mktemp("crowd"), running_server), 95) for _ in range(3)]
+    assert np.median(took) < 0.2, took
 
 
 def round_of_four(place: Path, running_server) -> list[float]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from LandmarkLabelLib import client as client_module
-from LandmarkLabelLib.client import Client, Refused
+from LandmarkLabelLib.client import Client
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
@@ -373,29 +372,3 @@ def test_a_hostile_image_name_stays_inside_and_no_page_is_taken_for_an_image(fau
 
 def test_nothing_is_written_outside_the_given_folder(logic, tmp_path):
     assert {p.name for p in Path(tmp_path).iterdir()} == {"work"}
-
-
-@pytest.mark.parametrize(("spoken", "older"), [(2, "server"), (0, "client")])
-def test_who_speaks_another_contract_is_told_what_to_upgrade(server, monkeypatch, spoken, older):
-    monkeypatch.setattr(client_module, "CONTRACT", spoken)
-    with pytest.raises(Refused) as caught:
-        Client(server.url).task()
-    wanted = f"speaks version 1 of the contract and this client version {spoken}: upgrade the {older}"
-    assert str(caught.value) == f"this server (LandmarkLabel {server.get('/info/')['version']}) {wanted}"
-
-
-@pytest.mark.parametrize(("said", "older"), [(2, "extension"), (0, "server"), ("x", "extension")])
-def test_a_server_that_says_it_speaks_another_contract_is_not_used(server, monkeypatch, said, older):
-    answer = {**server.get("/info/"), "contract": said}
-    client = Client(server.url)
-    monkeypatch.setattr(client, "_call", lambda *_: answer)
-    with pytest.raises(Refused, match=rf"speaks version {said} of the contract and this extension 1: upgrade the {older}$"):
-        client.info()
-    del answer["contract"]  # the first servers did not say
-    assert set(client.info()) == {"models", "strategies", "training"}
-
-
-@pytest.mark.parametrize("sent", ["-1", "1.0", "one", "1" * 9])
-def test_a_contract_that_is_no_number_is_refused(server, sent):
-    answer = server.http("GET", "/info/", headers={"LandmarkLabel-Contract": sent})
-    assert (answer.status_code, answer.json()) == (400, {"detail": "the header landmarklabel-contract must be a number"})

@@ -262,7 +262,7 @@ _README = """\
 # {title}
 
 A MONAI bundle made by LandmarkLabel. It needs LandmarkLabel's package with its extra `export`, for example
-`pip install "landmarklabel-0.1.0-py3-none-any.whl[export]"`. From this folder:
+`pip install "WHEEL[export]"` with the file of its wheel. From this folder:
 
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir PREDICTIONS
 

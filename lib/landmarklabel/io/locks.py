@@ -85,7 +85,6 @@ class LockedJson(Generic[T]):
         empty: makes an empty content.
         what: it is, for messages.
         faults: a context that turns OSErrors of the file into the caller's own errors.
-        durable: whether a change waits until it is on disk; not needed where an older or an empty content does no harm.
     """
 
     def __init__(
@@ -95,10 +94,8 @@ class LockedJson(Generic[T]):
         empty: Callable[[], T],
         what: str,
         faults: Callable[[], AbstractContextManager[None]] = nullcontext,
-        durable: bool = True,
     ):
         self.path, self.parse, self.empty, self.what, self.faults = Path(path), parse, empty, what, faults
-        self.durable = durable
 
     @contextmanager
     def edit(self) -> Iterator[T]:
@@ -112,7 +109,7 @@ class LockedJson(Generic[T]):
             yield content
             if json.dumps(content, sort_keys=True) != before:
                 with self.faults():
-                    write_json(self.path, content, durable=self.durable)
+                    write_json(self.path, content)
 
     def _read(self) -> T:
         try:

@@ -27,7 +27,7 @@ class Leases:
 
     def __init__(self, path: str | Path, seconds: float = CONFIG.lease_s, clock: Callable[[], float] = time.time):
         self.seconds, self.clock = seconds, clock
-        self._file = LockedJson(path, _parse, _empty, _WHAT, lambda: file_faults(_WHAT), durable=False)
+        self._file = LockedJson(path, _parse, _empty, _WHAT, lambda: file_faults(_WHAT))
 
     def take(
         self,
