@@ -16,7 +16,7 @@ class ServerLimits(Configuration):
     note_bytes: int = number(64 * 2**10, 0)  # noted of an image
     note_depth: int = number(8, 0)  # of such a note
     waiting_trainings: int = number(100, 0)
-    training_niceness: int = number(10, 0)  # requests come first; on a busy machine a training still goes on
+    training_niceness: int = number(5, 0)  # requests come first, and on a busy machine a training still goes on
     ended_servers: int = number(10, 0)  # during one training: it may be what they died of
     verify_s: float = number(0.5, 0)  # that a list of images may take to look at changed ones
     finish_s: int = number(4, 0)  # that requests have to end by themselves after a signal

@@ -21,7 +21,7 @@ log = logging.getLogger("landmarklabel.worker")
 def main() -> int:
     """Do the task; 0 where it was done or stopped, 1 where it failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's: what it leaves undone, the next one goes on with
-    give_way(LIMITS.training_niceness)
+    give_way(LIMITS.training_niceness)  # requests come first, and on a busy machine a training still goes on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     kind, sent = sys.argv[1], json.load(sys.stdin)
     from landmarklabel.errors import LandmarkLabelError
