@@ -1,6 +1,7 @@
-"""The verbs people and CI share: ``python scripts/dev.py setup|demo|test|release-check|lint|bench``. Standard library only.
+"""The verbs people and CI share: ``python scripts/dev.py VERB``. Standard library only.
 
-Each verb makes ``.venv`` beside the checkout's files and installs the pinned dependencies first, if that was not done.
+Each verb makes ``.venv`` beside the checkout's files first, if that was not done: with the pinned versions under Python 3.11 and
+3.12, with the newest of everything from 3.13 on.
 ``VERB --help`` says more of a verb.
 """
 
@@ -10,15 +11,18 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import release_check
+import wheelhouse
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
+NEWEST = sys.version_info >= (3, 13)
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "landmarklabel-setup"
@@ -38,8 +42,10 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     if rest and not getattr(arguments, "rest", False):
         parser.error(f"unknown words: {' '.join(rest)}")
-    setup()
+    if arguments.verb != "wheelhouse":
+        setup()
     doing = {"setup": lambda *_: 0, "demo": demo, "test": test, "release-check": check_release, "lint": lint, "bench": bench}
+    doing["wheelhouse"] = make_wheelhouse
     return doing[arguments.verb](rest, arguments)
 
 
@@ -60,28 +66,46 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--only", choices=release_check.PARTS, metavar="PART", help="only this part")
     verbs.add_parser("lint", help="ruff over everything")
     verbs.add_parser("bench", help="speed and memory figures as JSON").set_defaults(rest=True)
+    about = {"help": "a folder to install from without internet", "description": wheelhouse.__doc__}
+    house = verbs.add_parser("wheelhouse", **about, **as_written)
+    house.add_argument("folder", metavar="FOLDER", type=Path)
+    house.set_defaults(rest=True)
     return parser
 
 
 def setup() -> None:
     """Make the environment once; again when a pinned version changes."""
-    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        sys.exit(f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}; run me with another one")
+    if sys.version_info < (3, 11):  # noqa: UP036  # it is said, where a syntax error would not say it
+        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; run me with another one")
     wanted = hashlib.sha256(
         b"".join((SCRIPTS / name).read_bytes() for name in ("requirements.txt", "constraints.txt", "dev.py"))
         + (ROOT / "setup.cfg").read_bytes()
     ).hexdigest()
+    _check_python()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
         return
     print("setting up .venv (once, a few minutes) …", flush=True)
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
-    constraints = ["-c", str(SCRIPTS / "constraints.txt")]
-    pip(TORCH, *constraints)
+    constraints = [] if NEWEST else ["-c", str(SCRIPTS / "constraints.txt")]
+    pip("torch" if NEWEST else TORCH, *constraints)
     pip("-r", str(SCRIPTS / "requirements.txt"), *constraints)
-    pip("--no-deps", *WITHOUT_DEPENDENCIES)  # last: pip would complain of what they lack at every later install
     pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    if not NEWEST:
+        pip("--no-deps", *WITHOUT_DEPENDENCIES)  # last: pip would complain of what they lack at every later install
+    elif run("-m", "landmarklabel", "setup-monailabel"):
+        sys.exit("installing MONAI Label failed")
     STAMP.write_text(wanted, encoding="utf-8")
+
+
+def _check_python() -> None:
+    """The versions go by the Python, so an environment of another one is not changed."""
+    if not PYTHON.exists():
+        return
+    made = re.search(r"^version *= *(\d+\.\d+)", (VENV / "pyvenv.cfg").read_text(encoding="utf-8"), re.MULTILINE)
+    own = "{}.{}".format(*sys.version_info)
+    if made and made[1] != own:
+        sys.exit(f".venv was made with Python {made[1]}, this is {own}: run me with that one, or remove .venv")
 
 
 def pip(*words: str) -> None:
@@ -147,6 +171,7 @@ def check_release(_: list[str], arguments: argparse.Namespace) -> int:
         "timed": lambda: release_check.tested(run, *timed_tests()),
         "release": lambda: release_check.tested(run, *release_tests()),
         "fresh": release_check.fresh_environment,
+        "newest": lambda: release_check.newest(fast_tests(), ("tests/server/test_stock_client.py", "tests/server/test_running.py")),
         "wheel": release_check.wheel_everywhere,
     }
     return release_check.check(parts, _about, arguments.only)
@@ -163,6 +188,10 @@ def _about() -> dict:
 
 def lint(*_: object) -> int:
     return run("-m", "ruff", "check", "lib", "apps", "scripts", "slicer_extension", "tests")
+
+
+def make_wheelhouse(rest: list[str], arguments: argparse.Namespace) -> int:
+    return wheelhouse.make(arguments.folder, rest)
 
 
 def bench(rest: list[str], _: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ PARTS = {
     "timed": "the tests that hold a time, alone",
     "release": "the tests that only this check runs; tests/tiers.py says which and why",
     "fresh": "a clone of the last commit sets itself up in a new folder; its doctor and README's commands run there",
+    "newest": "a clone set up with the newest Python and the newest of everything; the fast tests run there, and the stock client's",
     "wheel": "the wheel alone, in a fresh environment of every Python it is for: scripts/wheel_check.py",
 }
 PYTHONS = ("python3.11", "python3.12", "python3.13")  # that the wheel is tried with
@@ -144,6 +145,18 @@ def _runs(program: str) -> bool:
 
 def fresh_environment() -> Outcome:
     """A clone of the last commit, set up in a new folder as README says; nothing of this checkout is used."""
+    return _in_clone(sys.executable, [("tests/test_readme_run.py",)])
+
+
+def newest(*tests: tuple[str, ...]) -> Outcome:
+    """The same with the newest of ``PYTHONS``, for which setup installs the newest of everything."""
+    python = PYTHONS[-1]
+    if not _runs(python):
+        return Outcome(False, 0, [f"{python} is not on the path"])
+    return _in_clone(python, tests)
+
+
+def _in_clone(interpreter: str, tests: Sequence[tuple[str, ...]]) -> Outcome:
     own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANDMARKLABEL_TESTS")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +165,11 @@ def fresh_environment() -> Outcome:
         def call(*words: str | Path) -> int:
             return subprocess.call([*map(str, words)], cwd=clone if clone.exists() else folder, env=environment)
 
-        if call("git", "clone", "-q", ROOT, clone) or call(sys.executable, "scripts/dev.py", "setup"):
+        if call("git", "clone", "-q", ROOT, clone) or call(interpreter, "scripts/dev.py", "setup"):
             return Outcome(False)
         python = clone / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         if call(python, "-m", "landmarklabel", "doctor"):
             return Outcome(False)
-        return tested(lambda *words: call(python, *words), "tests/test_readme_run.py")
+        came_to = [tested(lambda *words: call(python, *words), *words) for words in tests]
+        ran, skipped = sum(one.tests or 0 for one in came_to), [reason for one in came_to for reason in one.skipped]
+        return Outcome(all(one.passed for one in came_to), ran, skipped)

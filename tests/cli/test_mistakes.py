@@ -32,7 +32,7 @@ HELP = {
     "predict": "MODEL_DIR IMAGE_OR_DIR --out --device",
     "evaluate": "PREDICTIONS_DIR TRUTH --task --images --include-training --json --report",
     "serve": "--studies --task --models --host --port --certificate --key --insecure --retrain --retrain-minutes --repeat "
-    "--max-upload-mb --origins --allow-outside --store",
+    "--max-upload-mb --origins --allow-outside --device --store",
     "doctor": "--json",
     "demo": "--out --minutes --keep",
     "": "task import train predict evaluate serve doctor demo --version",
@@ -57,6 +57,7 @@ MISTAKES = {
     ),
     "model for 2D": ("train {study} --task {task3d} --model scn:payer2016 --out {tmp}/m", "made for 2D images"),
     "images not named": ("import {tmp}/s --task {task}", "import needs --images DIR, or --monailabel DIR or --cl-detection DIR"),
+    "no such device": ("serve --studies {study} --task {task} --device gpu0", "device 'gpu0' is not known; use auto, cpu, cuda,"),
     "no study": ("train {tmp}/none --task {task} --model scn --out {tmp}/m", "none: no such study folder"),
     "study is a file": ("import {task} --task {task} --images {images}", "cannot be a study"),
     "task unknown": (TRAIN.replace("{task}", "nosuch"), "no task called 'nosuch'"),

@@ -103,6 +103,11 @@ def _add_task(verb: argparse.ArgumentParser, known: str = "study") -> None:
     verb.add_argument("--task", metavar="TASK", help=about)
 
 
+def _add_device(verb: argparse.ArgumentParser) -> None:
+    about = "cpu, cuda, cuda:N or mps (default auto: a CUDA device where there is one, else the processor)"
+    verb.add_argument("--device", default="auto", metavar="DEVICE", help=about)
+
+
 def _add_store(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
 
@@ -206,7 +211,7 @@ def _train(verbs: Verbs) -> None:
     verb.add_argument("--no-publish", action="store_true", help="leave the study's own model alone; needs --out")
     verb.add_argument("--minutes", type=float, metavar="M", help="time to train (default 30 unless --steps is given)")
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
-    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    _add_device(verb)
     verb.add_argument("--seed", type=int, default=0, metavar="N")
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
     _add_store(verb)
@@ -231,7 +236,7 @@ def _predict(verbs: Verbs) -> None:
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
-    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    _add_device(verb)
 
 
 def _evaluate(verbs: Verbs) -> None:
@@ -258,7 +263,7 @@ def _simulate(verbs: Verbs) -> None:
     verb.add_argument("--only", metavar="IDS.txt", help="these images only, one id per line")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with the curves")
-    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    _add_device(verb)
     verb = _verb(inner, "labels", "simulate", "labels", _LABELS)
     verb.add_argument("study", metavar="STUDY", help="a study whose images are labelled")
     _add_task(verb)
@@ -324,6 +329,7 @@ def _serve(verbs: Verbs) -> None:
     outside = "take submitted points that are up to MM outside of their image (default 0: they are refused)"
     verb.add_argument("--allow-outside", metavar="MM", help=outside)
     verb.add_argument("--origins", metavar="https://A,…", help="answer web pages of these origins (default none)")
+    _add_device(verb)
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 
 

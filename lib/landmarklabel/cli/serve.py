@@ -18,7 +18,7 @@ from landmarklabel.tasks import resolve_models, resolve_study_task
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
 _BELOW = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside")  # handed on as given
+SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside", "device")
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from landmarklabel.active.retraining import why_retrain
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.errors import Busy, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.networks.precision import choose_device
 from landmarklabel.server.guard import CONTRACT
 from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.wire import given_points
@@ -23,7 +24,7 @@ from landmarklabel.services.case_selection import CaseSelection
 from landmarklabel.services.console import NOTICE, said_of_models
 from landmarklabel.services.datastore import ORIGINAL, StudyDatastore
 from landmarklabel.services.descriptions import image_plane
-from landmarklabel.services.inference import ServedModel, keep_label, markups_file, prediction_tag, train_config, usable_device
+from landmarklabel.services.inference import ServedModel, keep_label, markups_file, prediction_tag, train_config
 from landmarklabel.services.jobs import Jobs
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.models import what_answers
@@ -63,13 +64,16 @@ class Application:
     ):
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
+        choose_device(settings.device)  # one that is not there is said at once
         self.settings = settings
         self.task = resolve_study_task(settings.task or None, studies, (*tasks, SHIPPED))
         self.presets = resolve_models(settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
         self.study = Study(studies, self.task, settings.store, verify_s=0)  # ``pool_monitor`` looks at changed images
         for text in self.study.notices:
             log.log(NOTICE, text)
-        self.models = {n: ServedModel(self.study, preset, self.registry(n)) for n, preset in self.presets.items()}
+        self.models = {
+            name: ServedModel(self.study, preset, self.registry(name), settings.device) for name, preset in self.presets.items()
+        }
         self.pool_monitor = PoolMonitor(self.study, self._live, lambda: self.model().assistant.inference_lock())
         self.leases = Leases(self.study.folder / ".landmarklabel" / "leases.json")
         self.selections = {
@@ -118,7 +122,7 @@ class Application:
         if keep:
             tag = prediction_tag(self.store, tag)  # before anything slow
         given = given_points(request, self.task, image_plane(path, self.task.dims))
-        prediction = model.predict(path, given, usable_device(request.get("device")))
+        prediction = model.predict(path, given)
         label = keep_label(self.store, str(image_id), tag, prediction, str(name)) if keep else None
         file = str(markups_file(self.study, prediction))
         landmarks = prediction.answer.suggestion.landmarks
@@ -214,6 +218,7 @@ class Application:
             "store": self.settings.store,
             "models": ",".join(preset.key for preset in self.presets.values()),
             "allow_outside": self.settings.allow_outside,
+            "device": self.settings.device,
         }
 
     def _tidy(self) -> None:

@@ -73,11 +73,12 @@ class Assistant:
     Args:
         study: whose images.
         registry: of the model that answers.
+        device: where its networks run, see ``choose_device``.
         config: how much is remembered.
     """
 
-    def __init__(self, study: Study, registry: ModelRegistry, config: AssistantConfig | None = None):
-        self.study, self.registry, self.config = study, registry, config or AssistantConfig()
+    def __init__(self, study: Study, registry: ModelRegistry, device: str = "auto", config: AssistantConfig | None = None):
+        self.study, self.registry, self.device, self.config = study, registry, device, config or AssistantConfig()
         self._lock = threading.Lock()
         self._loaded: tuple[Path, Localizer | None] | None = None
         self._open: dict[tuple[str, str], Case] = {}  # oldest first
@@ -89,7 +90,7 @@ class Assistant:
         """Held by whoever runs the networks: one pass at a time bounds memory, and two at once would disturb each other."""
         return self._lock
 
-    def model(self, device: str = "auto") -> Localizer | None:
+    def model(self) -> Localizer | None:
         """The live model, loaded once per version; None where none can answer."""
         live = self.registry.live()
         if live is None:
@@ -99,28 +100,27 @@ class Assistant:
             with self._lock:
                 loaded = self._loaded
                 if loaded is None or loaded[0] != live:
-                    self._loaded = loaded = live, self._load(live, device)
+                    self._loaded = loaded = live, self._load(live)
         return loaded[1]
 
-    def _load(self, live: Path, device: str) -> Localizer | None:
+    def _load(self, live: Path) -> Localizer | None:
         """None for a damaged model or one of other landmarks: it must not stop the template."""
         try:
-            return load_model(live, self.study.task, choose_device(device))
+            return load_model(live, self.study.task, choose_device(self.device))
         except ModelError as error:
             name, kind = self.registry.folder.name, type(error).__name__
             log.warning("model %s: its live version cannot answer, the template does (%s)", name, kind)
             return None
 
-    def suggest(self, path: Path, given: Given, device: str = "auto", wait_for_second_pass: bool = True) -> Answer:
+    def suggest(self, path: Path, given: Given, wait_for_second_pass: bool = True) -> Answer:
         """Landmarks of an image file or DICOM folder, given a person's points.
 
         Args:
             path: of the image.
             given: the person's points.
-            device: where the networks run, if they have to.
             wait_for_second_pass: let a second network pass follow at once where the points ask for one.
         """
-        model = self.model(device)
+        model = self.model()
         if model is None:
             return self._without_model(path, given)
         key = self._key(path, model)

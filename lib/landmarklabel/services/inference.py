@@ -37,12 +37,12 @@ class Prediction:
 
 
 class ServedModel:
-    """One model of a study: its assistant and its trainings."""
+    """One model of a study: its assistant and its trainings, and the ``device`` (see ``choose_device``) of both."""
 
-    def __init__(self, study: Study, preset: Preset, registry: ModelRegistry):
+    def __init__(self, study: Study, preset: Preset, registry: ModelRegistry, device: str = "auto"):
         self.study, self.preset, self.registry = study, preset, registry
-        self.assistant = Assistant(study, registry)
-        self.training = TrainingRun(study, preset, registry)
+        self.assistant = Assistant(study, registry, device)
+        self.training = TrainingRun(study, preset, registry, device)
 
     @property
     def version(self) -> int:
@@ -85,10 +85,10 @@ class ServedModel:
             about["metrics"] = {k: metrics[k] for k in _METRICS if k in metrics}
         return about
 
-    def predict(self, path: Path, given: Given, device: str = "auto") -> Prediction:
+    def predict(self, path: Path, given: Given) -> Prediction:
         """The landmarks of an image file, given a person's points; as ``Assistant.suggest``."""
         started, plane = time.monotonic(), image_plane(path, self.study.task.dims)
-        answer = self.assistant.suggest(path, given, device)
+        answer = self.assistant.suggest(path, given)
         version = self.version
         made_by = f"{self.preset.key} v{version}" if answer.origin == "model" else answer.origin
         return Prediction(
@@ -99,12 +99,6 @@ class ServedModel:
         """That of the model behind an answer; the plain one without a model."""
         model = self.assistant.model() if answer.origin == "model" else None
         return model.calibration if model else Calibration()
-
-
-def usable_device(asked: object) -> str:
-    """What MONAI Label's clients send (``cuda`` by default, a list from Slicer's options) as something usable here."""
-    asked = asked[0] if isinstance(asked, list) and asked else asked
-    return "cpu" if asked == "cpu" else "auto"
 
 
 def prediction_tag(store: StudyDatastore, tag: str) -> str:
@@ -123,9 +117,9 @@ def keep_label(store: StudyDatastore, image_id: str, tag: str, prediction: Predi
         return store.save_label(image_id, str(file), tag, {"model": f"{model} v{prediction.version}"})
 
 
-def keep_prediction(model: ServedModel, store: StudyDatastore, image_id: str, tag: str, device: object) -> str:
+def keep_prediction(model: ServedModel, store: StudyDatastore, image_id: str, tag: str) -> str:
     """Predict an image of the study and keep the result under a tag."""
-    prediction = model.predict(Path(store.get_image_uri(image_id)), Given({}), usable_device(device))
+    prediction = model.predict(Path(store.get_image_uri(image_id)), Given({}))
     return keep_label(store, image_id, tag, prediction, model.registry.folder.name)
 
 

@@ -35,6 +35,7 @@ class ServerSettings:
         origins: of web pages that may send requests.
         insecure: let other computers in without token and TLS.
         allow_outside: mm (px without spacing) that a submitted point may lie outside of its image.
+        device: where networks run, as in ``networks.precision.choose_device``.
     """
 
     task: str = ""
@@ -47,6 +48,7 @@ class ServerSettings:
     origins: frozenset[str] = frozenset()
     insecure: bool = False
     allow_outside: float = 0.0
+    device: str = "auto"
 
     @staticmethod
     def of(conf: Mapping[str, str], said: Callable[[str], str] = "--conf {}".format) -> ServerSettings:
@@ -77,6 +79,7 @@ class ServerSettings:
             _origins(str(conf.get("origins", "")), said("origins")),
             _truth(str(conf.get("insecure", "")), said("insecure")),
             number("allow_outside", 0.0, 0.0),
+            conf.get("device") or "auto",
         )
 
 

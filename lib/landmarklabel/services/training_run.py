@@ -47,8 +47,8 @@ SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
 class TrainingRun:
     """Trains a candidate on the study's labels and publishes it if it beats the live model."""
 
-    def __init__(self, study: Study, preset: Preset, registry: ModelRegistry):
-        self.study, self.preset, self.registry = study, preset, registry
+    def __init__(self, study: Study, preset: Preset, registry: ModelRegistry, device: str = "auto"):
+        self.study, self.preset, self.registry, self.device = study, preset, registry, device
 
     @property
     def stats_file(self) -> Path:
@@ -87,7 +87,7 @@ class TrainingRun:
 
     def _train(self, request: dict, report: _Report) -> dict:
         begun, material = time.monotonic(), gather(self.study)
-        device = choose_device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
+        device = self._device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
         live = live_model(self.study, self.registry, device)
         config = FitConfig(
             self.preset,
@@ -104,6 +104,11 @@ class TrainingRun:
         done = self._fit(config, material, live, report)
         version = publish_if_accepted(self.study, self.registry, done.decision)
         return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
+
+    def _device(self, wanted: str) -> torch.device:
+        """The server's own, unless a request wants another kind."""
+        own = wanted == "auto" or self.device.partition(":")[0] == wanted
+        return choose_device(self.device if own else wanted)
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: _Report) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""

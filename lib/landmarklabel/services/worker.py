@@ -35,20 +35,21 @@ def main() -> int:
     try:
         study = Study(sent["study"], task, sent["store"], verify_s=0)
         presets = resolve_models(sent["models"], task.dims)
-        return _train(study, presets, sent["request"]) if kind == "train" else _batch(study, presets, sent)
+        return _train(study, presets, sent) if kind == "train" else _batch(study, presets, sent)
     except LandmarkLabelError as error:
         log.error("%s failed: %s", kind, error)
         return 1
 
 
-def _train(study: Any, presets: dict[str, Any], request: dict[str, Any]) -> int:
+def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
     from landmarklabel.services.jobs import TrainingList
     from landmarklabel.services.training_run import TrainingRun
     from landmarklabel.training.publishing import ModelRegistry
 
-    name, over = request["model"], True
+    request, over = sent["request"], True
+    name = request["model"]
     try:
-        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name)).run(request)
+        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"]).run(request)
         over = done["state"] != "stopped"  # because its server ended: the next one goes on
         return 0 if done["state"] in ("done", "stopped") else 1
     finally:
@@ -65,7 +66,8 @@ def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
 
     request = sent["request"]
     name, tag, store = request["model"], request["label_tag"], StudyDatastore(study, sent["allow_outside"])
-    model, gone = ServedModel(study, presets[name], ModelRegistry(study.models_dir / name)), server_is_gone()
+    model = ServedModel(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"])
+    gone = server_is_gone()
     wanted = request["images"]
     if wanted == "labeled":
         ids = store.get_labeled_images()
@@ -78,7 +80,7 @@ def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
         if gone():
             return 1
         try:
-            keep_prediction(model, store, image_id, tag, request["device"])
+            keep_prediction(model, store, image_id, tag)
             log.info("%d of %d", number, len(ids))  # without ids, which may be names of patients
         except (LandmarkLabelError, OSError) as error:
             log.info("%d of %d: refused (%s)", number, len(ids), type(error).__name__)
