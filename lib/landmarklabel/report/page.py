@@ -10,15 +10,17 @@ from io import BytesIO
 from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from landmarklabel.errors import UsageError
 from landmarklabel.io.files import atomic_write
 from landmarklabel.report.configuration import CONFIG
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Cell = str | float | None
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
@@ -131,6 +133,8 @@ class Page:
 
     def picture(self, figure: Figure, caption: str, photograph: bool = False) -> None:
         """A figure inside the page, as a PNG of few colours or, a photograph, as a JPEG; the figure is cleared afterwards."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # of no use to a server that shows no picture
+
         figure.set_dpi((1.0 if photograph else 1.5) * CONFIG.pixels_per_inch)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

@@ -12,7 +12,6 @@ from landmarklabel.active.advice import Advice, advise
 from landmarklabel.active.observers import ObserverError, observer_errors
 from landmarklabel.active.strategies import adaptive
 from landmarklabel.data.split import is_validation
-from landmarklabel.report import pictures
 from landmarklabel.report.page import Cell, Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
 from landmarklabel.services.descriptions import study_unit
@@ -137,6 +136,8 @@ class StatusPage:
             page.text(f"Model {model}: {c['answers'].get(model, 'template answers')}; {_training(stats)}.")
         self._cases(page, c, number)
         if c["curve"]:
+            from landmarklabel.report import pictures  # matplotlib is loaded where somebody looks
+
             page.section("How far off the proposals were, before a person looked")
             points = [(n, None, error) for n, error in c["curve"]]
             axes = ("cases labelled before", f"mean error of the proposals ({unit})")
