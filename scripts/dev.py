@@ -165,13 +165,14 @@ def _workers() -> tuple[str, ...]:
 
 
 def check_release(_: list[str], arguments: argparse.Namespace) -> int:
+    served = "tests/server/test_stock_client.py", "tests/server/test_running.py"
     parts = {
         "lint": lambda: release_check.Outcome(lint() == 0),
         "suite": lambda: release_check.tested(run, *suite()),
         "timed": lambda: release_check.tested(run, *timed_tests()),
         "release": lambda: release_check.tested(run, *release_tests()),
         "fresh": release_check.fresh_environment,
-        "newest": lambda: release_check.newest(fast_tests(), ("tests/server/test_stock_client.py", "tests/server/test_running.py")),
+        "newest": lambda: release_check.newest(fast_tests(), served),
         "wheel": release_check.wheel_everywhere,
     }
     return release_check.check(parts, _about, arguments.only)

@@ -65,16 +65,16 @@ def _corrections(qt, qt_harness, data: Path, runs: Path) -> dict:
     follow, jump, pauses = [], [], []
     with running_server(runs / "study", SHIPPED / "hand_xray.json", runs / "server.log") as url:
         panel, window = qt_harness.open_panel(runs / "panel")
-        panel.url.setText(url)
-        qt_harness.press(panel, "connect")
+        panel.ui.url.setText(url)
+        qt_harness.press(panel, "connectButton")
         qt_harness.idle(panel)
         for image_id in ids[10:]:
             panel.logic.open_case(image_id)
             qt_harness.idle(panel)
-            qt_harness.press(panel, "predict")
+            qt_harness.press(panel, "predictButton")
             qt_harness.idle(panel)
             for _ in range(10):
-                qt_harness.press(panel, "uncertain")
+                qt_harness.press(panel, "nextDoubtfulButton")
                 name, node = panel.current, panel.node.node
                 started = time.perf_counter()
                 panel.node.jump_to(name)

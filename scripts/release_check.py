@@ -26,7 +26,7 @@ PARTS = {
     "timed": "the tests that hold a time, alone",
     "release": "the tests that only this check runs; tests/tiers.py says which and why",
     "fresh": "a clone of the last commit sets itself up in a new folder; its doctor and README's commands run there",
-    "newest": "a clone set up with the newest Python and the newest of everything; the fast tests run there, and the stock client's",
+    "newest": "the same with the newest Python and everything newest; the fast tests run there, and those of both entrances",
     "wheel": "the wheel alone, in a fresh environment of every Python it is for: scripts/wheel_check.py",
 }
 PYTHONS = ("python3.11", "python3.12", "python3.13")  # that the wheel is tried with

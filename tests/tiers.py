@@ -80,6 +80,15 @@ SLOW = {
 
 # Marked ``release``. ``*`` stands for anything: ``*[hands]`` are all tests with that parameter.
 _RELEASE_BY_FILE = {
+    "tests/test_tiers.py": {
+        "test_release_check_collects_what_the_table_names_and_every_test_is_run_by_one_command": "slow: it looks at all",
+    },
+    "tests/api/test_import.py": {
+        "test_the_public_interface_is_fully_typed": "a type check of the whole package; tests/architecture has another",
+    },
+    "tests/server/test_responsive.py": {
+        "test_info_is_quick_meanwhile[inference]": "as with a training beside it, which is harder",
+    },
     "tests/test_readme_run.py": {"": "README's block with its trainings, ten minutes; tests/docs parses its commands"},
     "tests/api/test_python_docs.py": {
         "test_the_notebook_runs_and_its_model_finds_landmarks": "a training through the Python API, minutes on two cores",
@@ -93,6 +102,9 @@ _RELEASE_BY_FILE = {
         "*[hands]": "as on the phantoms; tests/slicer has a round with a server on these radiographs",
     },
     "tests/inference/test_export.py": {
+        "test_monai_verifies_the_metadata[votes-3D]": "as with absent landmarks",
+        "test_monai_verifies_the_networks_input_and_output[votes-3D]": "as with absent landmarks",
+        "test_monai_runs_the_bundle_and_finds_what_the_localizer_finds[votes-3D]": "as with absent landmarks",
         "test_monai_verifies_the_metadata[scn-2D]": "as with absent landmarks",
         "test_monai_verifies_the_networks_input_and_output[scn-2D]": "as with absent landmarks",
     },
@@ -104,6 +116,9 @@ _RELEASE_BY_FILE = {
         "test_a_half_whose_server_dies_leaves_the_other_half_and_its_report": "the demo a second time",
     },
     "tests/server/test_running.py": {
+        "test_a_setting_that_is_wrong_is_one_line_and_code_2_for_the_other_entrance[number]": "as for another setting",
+        "test_a_setting_that_is_wrong_is_one_line_and_code_2_for_the_other_entrance[truth]": "as for another setting",
+        "test_a_setting_that_is_wrong_is_one_line_and_code_2_for_the_other_entrance[model]": "as for another setting",
         "test_a_signal_ends_it_within_ten_seconds_with_fifty_inferences_and_a_training_under_way[serve]": "as by monailabel",
     },
     "tests/store/test_many_writers.py": {

@@ -65,8 +65,16 @@ class LandmarkLabelTest(ScriptedLoadableModuleTest):
         self.setUp()
         self.test_buttons()
 
+    def drawn(self):
+        """Grey values all over the red slice view."""
+        view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
+        view.forceRender()
+        picture = view.grab().toImage()
+        places = [(x, y) for x in range(0, picture.width(), 8) for y in range(0, picture.height(), 8)]
+        return [picture.pixelColor(x, y).lightness() for x, y in places]
+
     def test_buttons(self):
         panel = slicer.modules.landmarklabel.widgetRepresentation().self().panel
-        for step in selftest.check(panel, slicer.app.processEvents):
+        for step in selftest.check(panel, slicer.app.processEvents, self.drawn):
             logging.info(f"LandmarkLabel: {step}")
         self.delayDisplay(_("Test passed"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from program import IDS, ok, run
+from tests.thoroughness import times
 
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import read_markups
@@ -76,7 +77,7 @@ def test_minutes_are_minutes_of_the_clock(material, tmp_path):
     ids.write_text("\n".join(IDS[4:]), encoding="utf-8")
     words = ("--task", material.task_file, "--model", "scn", "--device", "cpu", "--valid", ids, "--out", tmp_path / "model")
     run("train", material.study, *words, "--steps", 2, "--no-publish")  # what is compiled or read the first time is
-    for number in range(3):
+    for number in range(times(1, in_full=3)):
         started = time.monotonic()
         ok("train", material.study, *words[:-1], tmp_path / f"model{number}", "--no-publish", "--minutes", 0.75)
         assert abs(time.monotonic() - started - 45) < 4.5

@@ -205,6 +205,7 @@ def test_a_taken_port_is_one_line_and_code_2(material, entrance, record_property
         (("--conf", "insecure", "maybe"), "--conf insecure 'maybe' must be true or false"),
         (("--conf", "models", "snc"), "no model called 'snc'"),
     ],
+    ids=["unknown", "number", "truth", "model"],
 )
 def test_a_setting_that_is_wrong_is_one_line_and_code_2_for_the_other_entrance(material, more, says):
     done = subprocess.run(

@@ -65,7 +65,7 @@ def halfway(place: Path, dark: bool):
     panel.use(logic)
     pairs = tuple(task.mirror_pairs)
     logic.task = Task(task.name, task.names, 2, {}, pairs)
-    logic.models, logic.strategies, logic.online = {"scn": {}, "global_local": {}}, ["adaptive", "random"], True
+    logic.models, logic.strategies, logic.state = {"scn": {}, "global_local": {}}, ["adaptive", "random"], "connected"
     rng, points = np.random.default_rng(0), []
     for i, (name, state, at) in enumerate(zip(task.names, HALFWAY, phantom.landmarks.positions_mm, strict=True)):
         x, y = at + rng.normal(0, 1.5, 2) * (state == PREDICTED)

@@ -1,8 +1,10 @@
 """The panel on PySide6 and real MRML, without desktop Slicer.
 
 What is stood in for: ``qt`` is PySide6 (Slicer has PythonQt), and of Slicer's Python only ``ScriptedLoadableModule`` classes,
-``i18n.tr``, ``util.mainWindow`` and ``mrmlScene``. No ctk or qMRML widget is used. What this cannot show: PythonQt's quirks, the
-layout manager, packaging, Windows and macOS.
+``i18n.tr``, ``mrmlScene``, ``modules.volumes.logic`` (the real logic, on the real application logic) and, of ``util``,
+``mainWindow``, ``setSliceViewerLayers``, ``loadVolume``, ``loadUI``, ``childWidgetVariables`` and ``startupEnvironment``. In the
+``.ui`` file, three widgets of Slicer's own have plain ones in their place: ``ctkCollapsibleButton``, ``ctkPathLineEdit`` and
+``qMRMLNodeComboBox``. What this cannot show: PythonQt's quirks, the layout manager, packaging, Windows and macOS.
 
 As a program it writes a picture of the panel: ``python tests/slicer/qt_harness.py PICTURE.png``.
 """
@@ -23,8 +25,9 @@ MODULE = Path(__file__).resolve().parents[2] / "slicer_extension" / "LandmarkLab
 def install():
     """Make ``import qt`` and Slicer's module classes work; returns the ``qt`` module."""
     import slicer
-    from PySide6 import QtCore, QtGui, QtWidgets
-    from views import application_logic
+    from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+    from stand_ins import loader
+    from views import application_logic, volumes_logic
 
     if "qt" in sys.modules:
         return sys.modules["qt"]
@@ -37,8 +40,16 @@ def install():
     sys.modules["slicer.ScriptedLoadableModule"] = _module_classes(qt)
     slicer.mrmlScene = slicer.vtkMRMLScene()
     slicer.applicationLogic = application_logic(slicer.mrmlScene)
+    slicer.modules = types.SimpleNamespace(
+        volumes=types.SimpleNamespace(logic=lambda: volumes_logic(slicer.applicationLogic, slicer.mrmlScene))
+    )
     slicer.util = types.SimpleNamespace(
-        mainWindow=lambda: slicer.harness_window, setSliceViewerLayers=_show_volume, loadVolume=_load_volume
+        mainWindow=lambda: slicer.harness_window,
+        setSliceViewerLayers=_show_volume,
+        loadVolume=_load_volume,
+        loadUI=lambda path: loader(QtUiTools.QUiLoader).load(path),
+        childWidgetVariables=_children,
+        startupEnvironment=lambda: dict(os.environ),
     )
     slicer.app = types.SimpleNamespace(connect=lambda signal, call: None, processEvents=qt.application.processEvents)
     slicer.harness_window = QtWidgets.QMainWindow()
@@ -61,9 +72,13 @@ def _load_volume(path, properties):
     """As Slicer's own: a file as a volume in the scene."""
     import slicer
 
-    logic = slicer.vtkSlicerVolumesLogic()
-    logic.SetMRMLScene(slicer.mrmlScene)
-    return logic.AddArchetypeVolume(path, properties["name"])
+    return slicer.modules.volumes.logic().AddArchetypeVolume(path, properties["name"])
+
+
+def _children(widget):
+    """As Slicer's own: the parts of a widget by name."""
+    qt = sys.modules["qt"]
+    return types.SimpleNamespace(**{w.objectName(): w for w in widget.findChildren(qt.QWidget) if w.objectName()})
 
 
 def _module_classes(qt):
@@ -90,7 +105,7 @@ def open_panel(folder: Path, width: int = 380, translate=str, dark: bool = False
         holder.setPalette(_dark(qt))
         holder.setAutoFillBackground(True)
     panel = LandmarkPanel(qt.QVBoxLayout(holder), folder, translate, holder)
-    holder.resize(width, 700)
+    holder.resize(width, 900)
     holder.show()
     return panel, holder
 
@@ -124,7 +139,8 @@ def example(folder: Path, width: int = 380, translate=str, dark: bool = False):
     task = Task("head", names, 3, {}, (("orbit_left", "orbit_right"), ("porion_left", "porion_right")))
     panel.options.url, panel.options.author = "http://127.0.0.1:1", "ann"
     panel.use(LandmarkLogic(panel.options, folder, panel._mark_due, translate=panel._))
-    panel.logic.task, panel.logic.models, panel.logic.online = task, {"scn": {}, "global_local": {}}, True
+    panel.logic.task, panel.logic.models, panel.logic.state = task, {"scn": {}, "global_local": {}}, "connected"
+    panel.logic._asked_alive_at = float("inf")  # nobody is there to be asked
     panel.logic.strategies = ["adaptive", "random"]
     aside = (0.0, 0.0, 30.0, -30.0, 60.0, -60.0, 0.0, 45.0)  # towards the left
     places = [(x, 5.0 * i, 2.0 * i) for i, x in enumerate(aside)]
@@ -143,20 +159,53 @@ def wait_for(panel, condition, what: str, seconds: float = DEADLINE_S) -> None:
     """Let the panel's timer run until something is so."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited for {what}; the panel says {panel.message.text()!r}"
+        assert time.monotonic() < end, f"waited for {what}; the panel says {panel.ui.message.text()!r}"
         sys.modules["qt"].application.processEvents()
         time.sleep(0.005)
 
 
-def press(panel, key: str) -> None:
-    """Click a button."""
-    panel._buttons[key].click()
+def press(panel, name: str) -> None:
+    """Click a button that a person could click: one that is enabled and shown, once its section is open."""
+    button = getattr(panel.ui, name)
+    around = button.parentWidget()
+    while around is not None:
+        if around.property("collapsed"):
+            around.setCollapsed(False)
+        around = around.parentWidget()
+    assert button.isEnabled(), f"{name} is greyed out; the panel says {panel.ui.message.text()!r}"
+    assert not button.isHidden(), f"{name} is not shown; the panel says {panel.ui.message.text()!r}"
+    button.click()
 
 
 def idle(panel) -> None:
     """Wait until the background is done and what it brought is shown."""
     wait_for(panel, lambda: not panel.logic.worker.busy, "the background")
     panel.tick()
+
+
+def is_seen(widget) -> bool:
+    """Whether any of it is drawn: in a section that is closed nothing is."""
+    return widget.isVisible() and not widget.visibleRegion().isEmpty()
+
+
+def cut(window) -> list[str]:
+    """Texts of shown buttons, labels and cells that are wider or higher than their place."""
+    qt, found = sys.modules["qt"], []
+    for widget in window.findChildren(qt.QPushButton):
+        if is_seen(widget) and widget.fontMetrics().horizontalAdvance(widget.text()) > widget.width():
+            found.append(widget.text())
+    for widget in window.findChildren(qt.QLabel):
+        if is_seen(widget) and widget.text():
+            needed = widget.heightForWidth(widget.width()) if widget.wordWrap() else widget.sizeHint().height()
+            if needed > widget.height() or (not widget.wordWrap() and widget.sizeHint().width() > widget.width()):
+                found.append(widget.text())
+    for table in window.findChildren(qt.QTableWidget):
+        for column in range(table.columnCount()):
+            for row in range(table.rowCount()):
+                text = table.item(row, column).text() if not table.isColumnHidden(column) else ""
+                if text and table.fontMetrics().horizontalAdvance(text) > table.columnWidth(column) - 4:
+                    found.append(text)
+    return found
 
 
 if __name__ == "__main__":

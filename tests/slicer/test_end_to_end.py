@@ -47,7 +47,7 @@ def some(data: Path, task_name: str, folder: Path, count: int) -> Material:
 def drag(panel, name: str, position: np.ndarray) -> None:
     """What dragging does to the point: grabbed, moved in steps, let go."""
     node, index = panel.node.node, panel.logic.task.names.index(name)
-    start, end = np.array(panel.node.position(index)), np.array([*position, 0.0][:3])
+    start, end = np.array(panel.node.position(name)), np.array([*position, 0.0][:3])
     node.InvokeEvent(node.PointStartInteractionEvent)
     for share in (0.3, 0.7, 1.0):
         node.SetNthControlPointPositionWorld(index, *flipped(start + share * (end - start)))
@@ -65,41 +65,41 @@ def test_a_round_on_real_images(data_dir, tmp_path, task_name, labelled):
         for image_id in ids[:labelled]:
             server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
         panel, window = qt_harness.open_panel(tmp_path / "panel")
-        panel.url.setText(server.url)
-        press(panel, "connect")
+        panel.ui.url.setText(server.url)
+        press(panel, "connectButton")
         idle(panel)
-        panel.strategy.setCurrentIndex(panel.strategy.findText("first"))
-        press(panel, "next_case")
+        panel.ui.strategy.setCurrentIndex(panel.ui.strategy.findText("first"))
+        press(panel, "nextButton")
         idle(panel)
         assert panel.logic.session.image_id == here
         size = panel.volume.node.GetImageData().GetDimensions()
         assert size[: material.task.dims] == material.geometry(here).size
-        press(panel, "predict")
+        press(panel, "predictButton")
         idle(panel)
         truth = material.truth[here].positions_mm
         before = errors(panel, truth)
         for _ in range(4):
-            press(panel, "uncertain")
+            press(panel, "nextDoubtfulButton")
             number = material.task.names.index(panel.current)
             drag(panel, panel.current, truth[number])
             idle(panel)
-            assert panel.message.text().endswith("points moved; Ctrl+Z puts them back") and panel.logic.moved > 0
+            assert panel.ui.message.text().endswith("points moved; Ctrl+Z puts them back") and panel.logic.moved > 0
             assert errors(panel, truth)[number] < 1e-6
         assert np.median(errors(panel, truth)) < 0.9 * np.median(before)
-        press(panel, "accept_all")
+        press(panel, "acceptAllButton")
         assert {p.state for p in panel.logic.session.points} == {ACCEPTED}
-        press(panel, "submit")
+        press(panel, "submitButton")
         wait_for(panel, lambda: panel.logic.session.image_id == following, "the next case")
         assert server.get(f"/landmarks/images/{here}")["revision"] == 1
-        panel.training.minutes.setValue(MINUTES)
-        press(panel, "train")
+        panel.ui.minutes.setValue(MINUTES)
+        press(panel, "trainButton")
         wait_for(panel, lambda: panel.logic.training.percent > 0, "the training to start")
         wait_for(panel, lambda: not panel.logic.training.is_running, "the training to end", seconds=200)
-        assert panel.training.text.text().startswith(("published", "not published")), panel.training.text.text()
-        press(panel, "predict")
+        assert panel.ui.trainingText.text().startswith(("published", "not published")), panel.ui.trainingText.text()
+        press(panel, "predictButton")
         idle(panel)
         trained = server.client.info()["models"]["scn"]["trained"]  # seconds of it do not always beat the shape's guess
-        assert panel.message.text() == ("predicted" if trained else "placed by the shape of the labelled cases")
+        assert panel.ui.message.text() == ("predicted" if trained else "placed by the shape of the labelled cases")
         states = [p.state for p in panel.logic.session.points]  # after seconds of training some are called absent
         assert states.count(PREDICTED) > 0.7 * len(states) and set(states) <= {PREDICTED, ABSENT}
         panel.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
 from LandmarkLabelLib.options import Options, folder_of, local_image
-from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.session import Session, Sessions
 from LandmarkLabelLib.shape import propagate
 from LandmarkLabelLib.wire import (
     ABSENT,
@@ -136,17 +136,71 @@ def test_the_most_doubtful_points_come_first():
     assert Session(TASK, "case", rows).doubtful() == ["e", "c", "b", "a"]
 
 
-def test_a_session_survives_on_disk_and_a_damaged_one_is_not_opened(tmp_path):
-    session = Session(TASK, "case", points(SHAPE), 3, "why", "b")
-    session.save(tmp_path / "s.json")
-    back = Session.load(tmp_path / "s.json", TASK)
-    assert (back.points, back.base_revision, back.reason, back.next) == (session.points, 3, "why", "b")
-    assert Session.load(tmp_path / "s.json", Task("t", NAMES[:3], 3, {}, ())) is None
-    text = (tmp_path / "s.json").read_text(encoding="utf-8")
-    for broken in (text[:50], "[]", "{}", text.replace('"points"', '"dots"')):
-        (tmp_path / "s.json").write_text(broken, encoding="utf-8")
-        assert Session.load(tmp_path / "s.json", TASK) is None
-    assert Session.load(tmp_path / "none.json", TASK) is None
+def test_every_case_has_its_session_on_disk_and_the_last_one_reopens(tmp_path):
+    sessions, first, second = Sessions(tmp_path), Session(TASK, "a/../b", points(SHAPE), 3, "why", "b"), Session.fresh(TASK, "c")
+    first.place("a", (1.0, 2.0, 3.0))
+    sessions.keep(first)
+    sessions.keep(second)
+    back = sessions.load("a/../b", TASK)
+    assert (back.points, back.base_revision, back.reason, back.next) == (first.points, 3, "why", "b") and back.unsent
+    assert sessions.last(TASK).image_id == "c" and not sessions.last(TASK).unsent
+    assert [s.image_id for s in sessions.unsent(TASK)] == ["a/../b"]
+    assert sessions.load("a/../b", TASK, repeat=True) is None and sessions.load("none", TASK) is None
+    sessions.drop(first)
+    assert sessions.load("a/../b", TASK) is None
+    assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
+
+
+def test_a_session_of_a_task_that_was_renamed_meanwhile_keeps_the_other_points(tmp_path):
+    sessions, session = Sessions(tmp_path), Session(TASK, "case", points(SHAPE, PLACED))
+    session.accept("a")
+    sessions.keep(session)
+    file = next(tmp_path.glob("*.session.json"))
+    whole = file.read_bytes()
+    fewer = Task("t", ("new", *NAMES[1:]), 3, {}, ())
+    back = sessions.load("case", fewer)
+    assert back.points == [Point("new"), *session.points[1:]] and back.unsent
+    assert [p.read_bytes() for p in tmp_path.glob("*.kept")] == [whole]  # what is not of the task any more is not lost
+
+
+@pytest.mark.parametrize("broken", ["", "[]", "{}", '{"task": 1}', "half"])
+def test_a_damaged_session_is_not_opened_and_not_lost(tmp_path, broken):
+    sessions = Sessions(tmp_path)
+    sessions.keep(Session(TASK, "case", points(SHAPE)))
+    file = next(tmp_path.glob("*.session.json"))
+    text = file.read_text(encoding="utf-8")
+    content = text[:50] if broken == "half" else broken
+    file.write_text(content, encoding="utf-8")
+    assert sessions.load("case", TASK) is None and sessions.last(TASK) is None and sessions.unsent(TASK) == []
+    assert [p.read_text(encoding="utf-8") for p in tmp_path.glob("*.kept")] == [content]
+
+
+def test_only_a_persons_changes_count_as_unsent():
+    session = Session.fresh(TASK, "case")
+    session.propose(points(SHAPE))
+    session.undo()
+    session.redo()
+    assert not session.unsent
+    session.accept("a")
+    assert session.unsent
+    session.acknowledged(session.edits, 7)
+    assert not session.unsent and session.base_revision == 7
+    session.undo()  # of what the server has by now
+    assert session.unsent
+
+
+def test_redo_does_again_what_undo_took_back_until_something_else_happens():
+    session = Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    session.accept("a")
+    done = list(session.points)
+    session.undo()
+    session.undo()
+    assert session.redo_text == ("place {}", "a") and session.redo() and session.redo() and session.points == done
+    assert not session.redo() and session.redo_text == ("", "")
+    session.undo()
+    session.mark_absent("b")
+    assert not session.redo()
 
 
 def test_left_taken_for_right_is_seen_in_3d_and_by_the_majority():

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from LandmarkLabelLib.client import Client
-from LandmarkLabelLib.logic import LandmarkLogic
+from LandmarkLabelLib.logic import AWAY, CONNECTED, NOT_LET_IN, LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, WireError
@@ -76,28 +80,35 @@ def test_a_case_from_choice_to_submission(logic, material, server):
 
 
 def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
-    image_id = sorted(material.truth)[6]
+    image_id, (first, second, *_) = sorted(material.truth)[6], material.task.names
     other = LandmarkLogic(Options(server.url, "bob"), tmp_path / "other")
     other.connect()
     for one in (logic, other):
         settle(one)
         one.open_case(image_id)
         settle(one)
-    other.correct(material.task.names[0], (11.0, 12.0, 0.0))
-    settle(other)
+    for name, x in ((first, 11.0), (second, 21.0)):
+        other.correct(name, (x, 12.0, 0.0))
+        settle(other)
     other.submit()
     settle(other)
-    logic.correct(material.task.names[0], (51.0, 52.0, 0.0))
+    logic.correct(first, (51.0, 52.0, 0.0))
     settle(logic)
-    logic.submit()
+    logic.submit(then="first")
     settle(logic)
-    case, conflict = logic.conflict
-    assert case == image_id and conflict.author == "bob" and conflict.points[0].position == (11.0, 12.0, 0.0)
-    assert "bob saved revision 1 meanwhile" in logic.message
+    assert logic.session.image_id == image_id  # the next case waits until this one is settled
+    assert logic.conflict.author == "bob" and logic.conflict.points[0].position == (11.0, 12.0, 0.0)
+    assert logic.trouble.startswith(f"{image_id}: bob saved revision 1 meanwhile; compare both")
     assert logic.session.points[0].position == (51.0, 52.0, 0.0)  # mine is still here
-    assert len(list((logic.outbox.folder / "refused").iterdir())) == 1
-    logic.resolve(mine=True)
+    assert {first, second} <= set(logic.differences())
+    assert [(e.image_id, e.state) for e in logic.unsent] == [(image_id, "conflict")]
+    assert not logic.submit() and logic.message == "look at both versions first: take theirs, or press Submit mine"
+    logic.take_theirs(second)
+    logic.submit_mine()
     settle(logic)
+    assert logic.unsent == [] and logic.trouble == "" and logic.conflict is None
+    rows = {r["name"]: r["position"] for r in server.get(f"/landmarks/images/{image_id}")["landmarks"]}
+    assert rows[first] == [51.0, 52.0] and rows[second] == [21.0, 12.0]
     logic.open_case(image_id)
     settle(logic)
     assert [(number, author) for number, author, _ in logic.review.revisions] == [(1, "bob"), (2, "ann")]
@@ -110,22 +121,176 @@ def test_two_annotators_of_one_case_see_both_versions(logic, server, material, t
     other.close()
 
 
+def meanwhile(server, image_id: str, name: str, position: list[float], author: str = "eve") -> int:
+    """Somebody else saves a revision; its number."""
+    base = server.get(f"/landmarks/images/{image_id}")["revision"]
+    rows = [{"name": name, "status": "placed", "position": position}]
+    body = {"landmarks": rows, "base_revision": base, "author": author}
+    return server.http("PUT", f"/landmarks/images/{image_id}", json=body).json()["revision"]
+
+
 def test_taking_theirs_can_be_undone(logic, server, material):
     image_id, name = sorted(material.truth)[7], material.task.names[0]
     logic.open_case(image_id)
     settle(logic)
-    base = logic.session.base_revision
-    rows = [{"name": name, "status": "placed", "position": [5.0, 6.0]}]
-    server.http("PUT", f"/landmarks/images/{image_id}", json={"landmarks": rows, "base_revision": base, "author": "eve"})
+    revision = meanwhile(server, image_id, name, [5.0, 6.0])
     logic.correct(name, (61.0, 62.0, 0.0))
     settle(logic)
     mine = list(logic.session.points)
     logic.submit()
     settle(logic)
-    logic.resolve(mine=False)
-    assert logic.session.point(name).position == (5.0, 6.0, 0.0) and logic.session.base_revision == base + 1
+    logic.take_theirs()
+    assert logic.session.point(name).position == (5.0, 6.0, 0.0) and logic.session.base_revision == revision
+    assert not logic.session.unsent and logic.unsent == []
     logic.undo()
-    assert logic.session.points == mine
+    assert logic.session.points == mine and logic.session.unsent
+
+
+def test_another_case_that_opens_destroys_no_correction(logic, server, material):
+    (first, second), name = sorted(material.truth)[5:7], material.task.names[0]
+    logic.open_case(first)
+    settle(logic)
+    logic.correct(name, (31.0, 32.0, 0.0))
+    settle(logic)
+    mine = list(logic.session.points)
+    logic.open_case(second)
+    settle(logic)
+    assert logic.session.image_id == second and [s.image_id for s in logic.unsent] == [first]
+    newer = meanwhile(server, first, name, [9.0, 9.0])
+    logic.open_unsent(logic.unsent[0])
+    settle(logic)
+    assert logic.session.image_id == first and logic.session.points == mine and logic.session.unsent
+    assert logic.conflict.author == "eve" and logic.conflict.revision == newer  # said at once, not only when it is submitted
+    logic.submit_mine()
+    settle(logic)
+    assert server.get(f"/landmarks/images/{first}")["author"] == "ann" and logic.unsent == []
+    logic.open_case(second)
+    settle(logic)
+    assert logic.unsent == []
+
+
+def test_what_the_server_refuses_stays_readable_and_can_be_mended_and_sent_again(logic, server, material, monkeypatch):
+    image_id, name = sorted(material.truth)[5], material.task.names[1]
+    logic.open_case(image_id)
+    settle(logic)
+    logic.session.place(name, (-500.0, 4.0, 0.0))  # outside: the server does not take it
+    logic.submit(then="first")
+    settle(logic)
+    assert logic.session.image_id == image_id and [(e.image_id, e.state) for e in logic.unsent] == [(image_id, "refused")]
+    why = logic.unsent[0].why
+    assert "outside" in why and why in logic.trouble and logic.trouble.startswith(f"{image_id}: the server did not take it")
+    again = LandmarkLogic(Options(server.url, "ann"), logic.folder.parent)  # also after a restart
+    again.connect()
+    settle(again)
+    assert [e.why for e in again.unsent] == [why] and again.session.point(name).position == (-500.0, 4.0, 0.0)
+    again.correct(name, (50.0, 44.0, 0.0))
+    settle(again)
+    again.submit()
+    settle(again)
+    assert again.unsent == [] and again.trouble == ""
+    rows = {r["name"]: r["position"] for r in server.get(f"/landmarks/images/{image_id}")["landmarks"]}
+    assert rows[name] == [50.0, 44.0]
+    again.close()
+
+
+def test_two_submissions_of_one_case_while_the_server_is_away_do_not_meet_each_other(material, tmp_path_factory, tmp_path):
+    alone = phantoms(tmp_path_factory.mktemp("twice"), 2)
+    image_id, name = sorted(alone.truth)[0], alone.task.names[0]
+    with serving(alone) as server:
+        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
+        logic.connect()
+        settle(logic)
+        logic.open_case(image_id)
+        settle(logic)
+    for x in (11.0, 12.0):
+        logic.session.place(name, (x, 5.0, 0.0))
+        logic.submit()
+        settle(logic)
+    assert len(logic.outbox.waiting()) == 2
+    with serving(alone) as server:
+        logic.client.url = server.url
+        logic.deliver()
+        settle(logic)
+        assert logic.unsent == [] and logic.conflict is None and not logic.session.unsent
+        revisions = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
+        assert [r["landmarks"][0]["position"] for r in revisions] == [[11.0, 5.0], [12.0, 5.0]]
+    logic.close()
+
+
+def test_a_wrong_token_is_said_and_what_waits_goes_on_waiting(material, tmp_path_factory, tmp_path):
+    alone = phantoms(tmp_path_factory.mktemp("closed"), 2)
+    image_id = sorted(alone.truth)[0]
+    made = subprocess.run(
+        [sys.executable, "-m", "landmarklabel", "token", "new", str(alone.study), "--name", "ann", "--role", "annotator"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    token = re.search(r"\S{20,}", made.stdout)[0]
+    with serving(alone) as server:
+        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work", token="wrong" * 8)
+        logic.connect()
+        settle(logic)
+        assert logic.state == NOT_LET_IN and not logic.online and logic.trouble.startswith("not let in: ")
+        asked = []
+        logic.client.alive = lambda: asked.append(1)
+        logic.poll()
+        assert asked == []  # it does not try again by itself: that would lock the user out
+        right = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work", token=token)
+        right.connect()
+        settle(right)
+        assert right.state == CONNECTED and right.who["name"] == "ann" and not right.may_train
+        right.open_case(image_id)
+        settle(right)
+        right.session.place(alone.task.names[0], (20.0, 20.0, 0.0))
+        right.client._headers = logic.client._headers  # the token ends
+        right.submit()
+        settle(right)
+        assert right.state == NOT_LET_IN and [e.state for e in right.unsent] == ["waits"]
+        last = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work", token=token)
+        last.connect()
+        settle(last)
+        with_token = {"Authorization": f"Bearer {token}"}
+        assert last.unsent == [] and server.get(f"/landmarks/images/{image_id}", headers=with_token)["revision"] == 1
+        for one in (logic, right, last):
+            one.close()
+
+
+def test_a_server_that_stands_still_is_noticed_within_five_seconds_and_found_again(material, tmp_path_factory, tmp_path):
+    alone = phantoms(tmp_path_factory.mktemp("still"), 2)
+    with serving(alone) as server:
+        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
+        logic.connect()
+        settle(logic)
+        for action, online in ((signal.SIGSTOP, False), (signal.SIGCONT, True)):
+            server.process.send_signal(action)
+            began = time.monotonic()
+            while logic.online != online:
+                assert time.monotonic() - began < 5.0, logic.state
+                logic.poll()
+                time.sleep(0.01)
+        logic.close()
+
+
+def test_one_slow_request_blocks_no_other_and_can_be_given_up(logic, server, material, monkeypatch):
+    image_id, name = sorted(material.truth)[5], material.task.names[0]
+    logic.open_case(image_id)
+    settle(logic)
+    held = threading.Event()
+    monkeypatch.setattr(logic.client, "predict", lambda *_: held.wait(DEADLINE_S))
+    logic.predict()
+    assert logic.worker.doing == ["predicting"]
+    before = server.get(f"/landmarks/images/{image_id}")["revision"]
+    logic.correct(name, (40.0, 41.0, 0.0))
+    logic.submit()
+    end = time.monotonic() + DEADLINE_S
+    while server.get(f"/landmarks/images/{image_id}")["revision"] == before:
+        assert time.monotonic() < end
+        logic.poll()
+    logic.cancel()
+    assert not logic.worker.busy and logic.message == "cancelled" and logic.worker.doing == []
+    held.set()
+    settle(logic)
 
 
 def test_after_a_second_pass_the_points_are_asked_for_again(logic, monkeypatch):
@@ -191,7 +356,7 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
     x, y, z = truth_of(alone, image_id)[name]
     logic.correct(name, (x + 7.0, y, z))
     settle(logic)
-    assert not logic.online and "kept here and sent later" in logic.message
+    assert logic.state == AWAY and logic.message == "7 points moved; Ctrl+Z puts them back"
     shifts = [np.subtract(p.position, truth_of(alone, image_id)[p.name])[0] for p in logic.session.points]
     assert np.allclose(shifts, 7.0, atol=1e-6)  # one point shifts the others, computed here
     logic.submit()
@@ -251,6 +416,20 @@ def test_a_training_is_followed_and_stopped(logic, server, material):
     assert "training stopped" in logic.message
 
 
+def test_a_training_that_is_stopped_at_once_leaves_nothing_running(logic, server, material):
+    """Before its process has written statistics of its own."""
+    logic.options.minutes = 5.0
+    logic.train()
+    settle(logic)
+    logic.training.stop()
+    end = time.monotonic() + DEADLINE_S
+    while logic.training.is_running:
+        assert time.monotonic() < end
+        logic.poll()
+        time.sleep(0.02)
+    assert logic.message.startswith("training stopped: ")
+
+
 def test_a_point_far_from_where_the_labelled_cases_have_it_is_asked_about(logic, server, material):
     image_id = sorted(material.truth)[5]
     logic.open_case(image_id)
@@ -287,7 +466,7 @@ def test_a_second_reading_starts_empty_and_changes_no_label(logic, server, mater
     logic.next_case()
     settle(logic)
     assert logic.session.repeat and {p.state for p in logic.session.points} == {UNSET}
-    assert Session.load(logic.folder / "session.json", logic.task).repeat
+    assert logic.sessions.last(logic.task).repeat
     logic.correct(material.task.names[0], (1.0, 2.0, 0.0))
     settle(logic)
     assert logic.submit()
@@ -344,6 +523,7 @@ def test_a_faulty_server_gives_a_message_and_never_blocks(faulty, tmp_path, mode
     Faulty.mode = mode
     logic = LandmarkLogic(Options(faulty), tmp_path / "work")
     logic.task = Task("head", ("nasion", "menton"), 3, {}, ())
+    logic.state, logic._asked_alive_at = CONNECTED, float("inf")
     logic.session = Session.fresh(logic.task, "case")
     started = time.perf_counter()
     logic.predict()

@@ -14,7 +14,7 @@ MODULE = ROOT / "slicer_extension" / "LandmarkLabel"
 
 def python_files() -> list[Path]:
     files = sorted(MODULE.rglob("*.py"))
-    assert {"LandmarkLabel.py", "panel.py", "tabs.py", "markups.py", "volumes.py"} <= {p.name for p in files}
+    assert {"LandmarkLabel.py", "panel.py", "sections.py", "markups.py", "volumes.py"} <= {p.name for p in files}
     return files
 
 
@@ -63,5 +63,5 @@ def test_the_module_file_is_short_and_imports_nothing_slicer_lacks():
 def test_only_the_panel_knows_qt_and_only_two_files_know_mrml():
     for path in (p for p in python_files() if p.parent.name == "LandmarkLabelLib"):
         text = path.read_text(encoding="utf-8")
-        assert ("import qt" in text) == (path.name in ("panel.py", "tabs.py")), path.name
+        assert ("import qt" in text) == (path.name in ("panel.py", "table.py", "widgets.py")), path.name
         assert ("vtkMRML" in text) == (path.name in ("markups.py", "volumes.py")), path.name

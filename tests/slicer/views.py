@@ -37,9 +37,12 @@ def application_logic(scene):
     application.SetSliceLogics(vtk.vtkCollection())
     scene.AddNode(slicer.vtkMRMLCrosshairNode())
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-    colours = slicer.vtkMRMLColorLogic()
+    colours = slicer.vtkSlicerColorLogic()
+    colours.SetMRMLApplicationLogic(application)
     colours.SetMRMLScene(scene)
+    colours.AddDefaultColorNodes()
     application.SetColorLogic(colours)
+    application.SetModuleLogic("Colors", colours)
     markups = slicer.vtkSlicerMarkupsLogic()  # registers the widgets by which points are drawn and dragged
     markups.SetMRMLApplicationLogic(application)
     markups.SetMRMLScene(scene)
@@ -47,6 +50,15 @@ def application_logic(scene):
     application.kept = colours, markups  # it does not own them
     assert application.GetModuleLogic("Markups").IsMarkupsNodeRegistered("vtkMRMLMarkupsFiducialNode")
     return application
+
+
+def volumes_logic(application, scene):
+    """What ``slicer.modules.volumes.logic()`` is: it knows the application's colours."""
+    if getattr(application, "volumes", None) is None:
+        application.volumes = slicer.vtkSlicerVolumesLogic()
+        application.volumes.SetMRMLApplicationLogic(application)
+        application.volumes.SetMRMLScene(scene)
+    return application.volumes
 
 
 def add_volume(scene, voxels: np.ndarray, ijk_to_ras: np.ndarray, window: float = 255.0):

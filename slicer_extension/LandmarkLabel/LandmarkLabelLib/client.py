@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import requests
 
+from .trust import Trust, certificate_of, described, session_with
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
 
-CONNECT_S, ANSWER_S, NETWORK_S = 5.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
+CONNECT_S, ANSWER_S, NETWORK_S = 4.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
+ALIVE_S = 2.0  # within which a server says that it is there
 CONTRACT = 1  # the version of what this client and a server say to each other
 MOST_BYTES, MOST_IMAGE_BYTES = 64 * 2**20, 8 * 2**30
 
@@ -19,6 +22,22 @@ class Unreachable(Exception):
 
 class Refused(Exception):
     """The server answered, and said no; the text is its reason."""
+
+
+class NotAllowed(Refused):
+    """The token is missing or wrong (401), or its role may not do this (403): what was sent is good, and may be sent later."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
+
+
+class Untrusted(Unreachable):
+    """Nobody vouches for the server's certificate; ``fingerprint`` is its SHA-256, empty where it could not be read."""
+
+    def __init__(self, text: str, fingerprint: str):
+        super().__init__(text)
+        self.fingerprint = fingerprint
 
 
 class Conflict(Refused):
@@ -35,11 +54,24 @@ class Client:
     Args:
         url: for example http://127.0.0.1:8000.
         token: sent as a bearer token, if any.
+        trust: whose certificates are believed over https.
     """
 
-    def __init__(self, url: str, token: str = ""):
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, token: str = "", trust: Trust | None = None):
+        self.url, self.trust = url.rstrip("/"), trust or Trust()
+        self._own = threading.local()  # requests' sessions belong to a thread
         self._headers = {"LandmarkLabel-Contract": str(CONTRACT)} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    def alive(self) -> bool:
+        """Whether it answers at all, within seconds. Raises Unreachable."""
+        self._request("GET", "/health", timeout=(ALIVE_S, ALIVE_S), any_answer=True)
+        return True
+
+    def who(self) -> dict:
+        """{"name", "roles"} of whoever this token belongs to; no name where none is needed."""
+        answer = self._call("GET", "/auth/token/valid")
+        roles = answer.get("roles")
+        return {"name": str(answer.get("name") or ""), "roles": [str(r) for r in roles] if isinstance(roles, list) else []}
 
     def task(self) -> Task:
         """The task served. Raises Unreachable, Refused, WireError, as all calls do."""
@@ -132,6 +164,16 @@ class Client:
         """Stop it; what was trained so far is gone on with by the next one."""
         self._call("DELETE", "/train/")
 
+    def training_runs(self) -> bool:
+        """Whether a training runs or waits; True for who may not ask."""
+        try:
+            status = self._call("GET", "/train/").get("status")
+        except NotAllowed:
+            return True
+        except Refused:  # none was ever started
+            return False
+        return status in ("SUBMITTED", "RUNNING")
+
     def _call(self, method: str, path: str, wait_s: float = ANSWER_S, allow_conflict: bool = False, **more) -> dict:
         answer = self._request(method, path, timeout=(CONNECT_S, wait_s), allow_conflict=allow_conflict, **more)
         if len(answer.content) > MOST_BYTES:
@@ -142,16 +184,42 @@ class Client:
             raise WireError(f"{path}: the answer is no JSON: is {self.url} a LandmarkLabel server?") from None
         return content if isinstance(content, dict) else {"value": content}
 
-    def _request(self, method: str, path: str, allow_conflict: bool = False, **more) -> requests.Response:
+    def _request(
+        self, method: str, path: str, allow_conflict: bool = False, any_answer: bool = False, **more
+    ) -> requests.Response:
         try:
-            answer = requests.request(method, self.url + path, headers=self._headers, allow_redirects=False, **more)
-        except requests.RequestException as error:
+            answer = self._session().request(method, self.url + path, headers=self._headers, allow_redirects=False, **more)
+        except requests.exceptions.SSLError as error:
+            raise self._untrusted(error) from None
+        except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
             raise Unreachable(f"{self.url} does not answer ({type(error).__name__})") from None
+        if any_answer:
+            return answer
         if answer.status_code >= 500:
             raise Unreachable(f"{path}: the server failed with {answer.status_code}")
+        if answer.status_code in (401, 403):
+            raise NotAllowed(_detail(answer), answer.status_code)
+        if answer.status_code in (408, 429):
+            raise Unreachable(_detail(answer))
         if answer.status_code >= 400 and not (allow_conflict and answer.status_code == 409):
             raise Refused(_detail(answer))
         return answer
+
+    def _session(self) -> requests.Session:
+        session = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = session_with(self.trust)
+        return session
+
+    def _untrusted(self, error: Exception) -> Unreachable:
+        """Why no connection came about over https, and the certificate that a person may confirm."""
+        if self.trust.fingerprint:
+            return Untrusted(f"{self.url} has another certificate than the one you confirmed; ask its operator", "")
+        try:
+            found = certificate_of(self.url, CONNECT_S)
+        except (OSError, ValueError):
+            return Unreachable(f"{self.url} does not answer over https ({type(error).__name__})")
+        return Untrusted(f"nobody vouches for the certificate of {self.url}, fingerprint {described(found)}", found)
 
     def _revision(self, content: object, task: Task) -> tuple[int, str, list[Point]]:
         if not isinstance(content, dict) or not isinstance(content.get("revision"), int):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .client import Client, Conflict, Refused, Unreachable
+from .client import Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
 from .guards import outliers, refuse_stale, swapped_sides
 from .options import IMAGE_SUFFIXES, Options, folder_of, local_image
-from .outbox import Outbox
+from .outbox import CONFLICT, Delivered, Entry, Outbox, newest_for
 from .review import Review
-from .session import Session
+from .session import Session, Sessions
 from .shape import propagate
 from .training import Training
 from .wire import ABSENT, ACCEPTED, PLACED, Point, Task, WireError
-from .worker import Worker
+from .worker import UNSEEN, Worker
 
 SECOND_PASS_S = 1.0
+ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
+CASE, FOLLOW, SEND, IMAGE, STUDY = "case", "follow", "send", "image", "study"  # lanes of the worker
+IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
 
 
 class LandmarkLogic:
@@ -41,9 +46,10 @@ class LandmarkLogic:
         token: str = "",
         translate: Callable[[str], str] = str,
     ):
-        self.options, self.client, self.on_update, self._ = options, Client(options.url, token), on_update, translate
+        self.options, self.on_update, self._ = options, on_update, translate
+        self.client = Client(options.url, token, options.trust)
         self.folder = folder_of(Path(folder), options.url)
-        self.worker, self.outbox = Worker(), Outbox(self.folder / "outbox")
+        self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
         self.task: Task | None = None
@@ -53,18 +59,35 @@ class LandmarkLogic:
         self.session: Session | None = None
         self.image: Path | None = None  # of the case, once it is on this computer
         self.template: list[Point] = []  # the proposal that local moving starts from
-        self.message, self.online, self.conflict = "", False, None
+        self.message, self.trouble = "", ""  # what just happened; what stays until it is mended
+        self.state, self.who = IDLE, {"name": "", "roles": []}
+        self.untrusted = ""  # fingerprint of a certificate that a person may confirm
+        self.conflict: Conflict | None = None  # of the open case
+        self.unsent: list[Entry | Session] = []  # all that the server does not have, but for the open case's session
         self.moved = 0  # points that the last correction moved
         self.blocked: Callable[[], str] = lambda: ""  # says why points cannot be exchanged now
+        self.is_inside: Callable[[tuple], bool] = lambda position: True  # whether a place is in the image that is shown
+        self._then: tuple[str, str] | None = None  # key of a submission after which the next case opens, and its strategy
         self._ask_again_at: float | None = None  # when a second pass should be done
         self._asked = 0  # corrections sent, so that an old answer does not undo a newer one
+        self._asked_alive_at = 0.0
+
+    @property
+    def online(self) -> bool:
+        """Whether the server answers and lets this user in."""
+        return self.state == CONNECTED
 
     def poll(self) -> int:
         """Deliver what the background has done; call it every 50 ms or so."""
-        if self._ask_again_at is not None and time.monotonic() >= self._ask_again_at:
+        now = time.monotonic()
+        if self._ask_again_at is not None and now >= self._ask_again_at:
             self._ask_again_at = None
             self._ask_to_follow()
-        self.training.poll()
+        if self.state in (CONNECTED, AWAY) and now - self._asked_alive_at >= ALIVE_EVERY_S and not self.worker.waits(UNSEEN):
+            self._asked_alive_at = now
+            self.worker.submit(self.client.alive, self._is_alive, self._is_not_alive, UNSEEN)
+        if self.online:
+            self.training.poll()
         return self.worker.drain()
 
     def close(self) -> None:
@@ -72,25 +95,58 @@ class LandmarkLogic:
         self._keep()
         self.worker.stop()
 
+    def cancel(self) -> None:
+        """Wait no longer for what was asked for; submissions stay in the outbox."""
+        self.worker.give_up(CASE, FOLLOW, IMAGE, STUDY, SEND)
+        self._then = None
+        self.training.given_up()
+        self._say(self._("cancelled"))
+
     # --- the server --------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Ask the server what it serves; reopen the case that was open when the program ended."""
-        self._run(lambda: (self.client.task(), self.client.info()), self._connected, self._("connecting"))
+        self.state = CONNECTING
 
-    def _connected(self, answer: tuple[Task, dict]) -> None:
-        self.task, info = answer
+        def job() -> tuple:
+            who = self.client.who()  # first: a wrong token is told apart from a server that is none
+            return self.client.task(), self.client.info(), who
+
+        self._run(job, self._connected, self._("connecting"), STUDY)
+
+    def confirm_certificate(self) -> None:
+        """The certificate that the server has shown is believed when connecting again."""
+        self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted}
+
+    def _connected(self, answer: tuple[Task, dict, dict]) -> None:
+        self.task, info, self.who = answer
         self.models, self.strategies = info["models"], info["strategies"]
         self.model = self.model if self.model in self.models else next(iter(self.models), "")
         self.training.take(info["training"])
         if self.session is None:
-            self.session = Session.load(self.folder / "session.json", self.task)
+            self._adopt_old_session()
+            self.session = self.sessions.last(self.task)
             self.template = list(self.session.points) if self.session else []
             if self.session is not None:
                 self._fetch_image()
         self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
         self.review.list_cases()
         self.deliver()
+
+    def _adopt_old_session(self) -> None:
+        """Earlier versions kept one case only, in a file of another name."""
+        file = self.folder / "session.json"
+        try:
+            session = Session.of(json.loads(file.read_text(encoding="utf-8")), self.task)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        self.sessions.keep(session)
+        file.unlink()
+
+    @property
+    def may_train(self) -> bool:
+        """Whether the token allows it; without tokens everybody may."""
+        return not self.who["roles"] or "admin" in self.who["roles"]
 
     def train(self) -> None:
         """Start a training of the chosen model on the server."""
@@ -104,7 +160,19 @@ class LandmarkLogic:
             self.review.list_cases()
             self.open_case(name)
 
-        self._run(lambda: self.client.upload(image_id, path), done, self._("sending {name}").format(name=image_id))
+        self._run(lambda: self.client.upload(image_id, path), done, self._("sending {name}").format(name=image_id), IMAGE)
+
+    def _is_alive(self, _: object) -> None:
+        if self.state == AWAY and self.task is not None:
+            self.state = CONNECTED
+            self._say(self._("the server answers again"))
+            self.deliver()
+        elif self.state == AWAY and not self.worker.waits(STUDY):
+            self.connect()
+
+    def _is_not_alive(self, error: Exception) -> None:
+        if self.online:
+            self._failed(error)
 
     # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -124,21 +192,37 @@ class LandmarkLogic:
             newest = (0, "", [Point(name) for name in self.task.names]) if repeat else newest
             self._open(chosen["id"], newest, str(chosen.get("reason", "")), repeat)
 
-        self._run(job, done, self._("asking for the next case"))
+        self._run(job, done, self._("asking for the next case"), CASE)
 
     def open_case(self, image_id: str) -> None:
         """Open a case by its id, also a finished one, with all its revisions."""
         self.review.open(image_id, self.task)
 
     def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> None:
-        revision, _, points = newest
-        self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
-        self.template, self.conflict, self.moved, self.image = list(points), None, 0, None
+        """A case, as the server has it, or as it was left here where the server does not have that yet."""
+        self._leave()
+        revision, author, points = newest
+        kept = self.sessions.load(image_id, self.task, repeat)
+        waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
+        self.conflict, self.moved, self.image = None, 0, None
+        if kept is not None and kept.unsent:
+            self.session, reason = kept, self._("with your changes that were not sent")
+        elif waits is not None:
+            self.session = Session(
+                self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
+            )
+            reason = self._("as you submitted it; the server does not have it yet")
+        else:
+            self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
+        if not repeat and revision > self.session.base_revision:
+            self._meet(Conflict(self._("a newer revision exists"), revision, author, points))
+        self.template = list(self.session.points)
         if self.review.image_id != image_id:
             self.review.forget()
+        self._list_unsent()
         self._changed(f"{image_id}: {reason}" if reason else image_id)
         self._fetch_image()
-        if self.options.predict_at_once and not any(p.by_person for p in points):
+        if self.options.predict_at_once and not any(p.by_person for p in self.session.points):
             self.predict()
 
     def _fetch_image(self) -> None:
@@ -154,7 +238,14 @@ class LandmarkLogic:
         if local is not None:
             done(local)
         else:
-            self._run(lambda: self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES), done, "")
+            self.worker.give_up(IMAGE)  # of the case before
+            self._run(
+                lambda: self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES),
+                done,
+                self._("fetching the image"),
+                IMAGE,
+                quiet=True,
+            )
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 
@@ -168,21 +259,36 @@ class LandmarkLogic:
             if self.session is not session:
                 return  # another case is open by now
             session.propose(answer["points"], "prediction", answer["next"])
-            self.template = [p if p.position else old for p, old in zip(answer["points"], session.points, strict=True)]
+            self.template = [p if p.position else old for p, old in zip(answer["points"], session.points)]
             origins = {"model": self._("predicted"), "template": self._("placed by the shape of the labelled cases")}
             self._changed(origins.get(answer["origin"], self._("nothing known yet")))
 
         points = list(session.points)
-        self._run(lambda: self.client.predict(self.model, session.image_id, points, self.task), done, self._("predicting"))
+        job = lambda: self.client.predict(self.model, session.image_id, points, self.task)  # noqa: E731
+        self._run(job, done, self._("predicting"), CASE)
 
-    def correct(self, name: str, position: tuple, final: bool = True) -> None:
-        """A person placed or moved a point; when it has come to rest the others follow."""
+    def correct(self, name: str, position: tuple, final: bool = True) -> bool:
+        """A person placed or moved a point; when it has come to rest the others follow. False where it cannot be there."""
+        if why := self._why_not(name, position):
+            if final:
+                self._say(why)
+            else:
+                self.on_update()
+            return False
         self.session.place(name, position, final)
         if not final:
             self.on_update()
-            return
+            return True
         self._changed(self._("{name} placed").format(name=name))
         self._ask_to_follow()
+        return True
+
+    def _why_not(self, name: str, position: tuple) -> str:
+        if why := self.blocked():
+            return why
+        if not all(math.isfinite(v) for v in position) or not self.is_inside(position):
+            return self._("{name} cannot be outside of the image: it is where it was").format(name=name)
+        return ""
 
     def _ask_to_follow(self) -> None:
         """Let the other points move: by the server, or here while it is away."""
@@ -191,7 +297,6 @@ class LandmarkLogic:
         asked = self._asked
 
         def done(answer: dict) -> None:
-            self.online = True
             if self.session is not session or asked != self._asked:
                 return  # there is a newer correction, or another case
             self._follow(answer["points"], answer["next"])
@@ -199,12 +304,20 @@ class LandmarkLogic:
                 self._ask_again_at = time.monotonic() + SECOND_PASS_S
                 self._say(self._("the networks are looking again"))
 
-        def away(error: Exception) -> None:
-            if self.session is session and asked == self._asked:
-                self._follow(propagate(self.template, session.points), None)
-            self._failed(error)
+        def follow_here() -> None:
+            self._follow(propagate(self.template or points, session.points), None)
 
-        self.worker.submit(lambda: self.client.update(self.model, session.image_id, points, self.task), done, away)
+        def away(error: Exception) -> None:
+            self._failed(error)
+            if self.session is session and asked == self._asked:
+                follow_here()
+
+        if not self.online:
+            follow_here()
+            return
+        job = lambda: self.client.update(self.model, session.image_id, points, self.task)  # noqa: E731
+        self.worker.give_up(FOLLOW)  # an older question
+        self.worker.submit(job, done, away, FOLLOW)
 
     def _follow(self, points: list[Point], following: str | None) -> None:
         self.moved = self.session.propose(points, "the others follow", following)
@@ -242,8 +355,16 @@ class LandmarkLogic:
         """Take the last change back."""
         what, name = self.session.undo_text
         self._asked += 1  # an answer still on its way belongs to what is undone
+        self._ask_again_at = None
         self.session.undo()
         self._changed(self._("undone: {what}").format(what=self._(what).format(name)) if what else self._("nothing to undo"))
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        what, name = self.session.redo_text
+        self._asked += 1
+        self.session.redo()
+        self._changed(self._("done again: {what}").format(what=self._(what).format(name)) if what else self._("nothing to redo"))
 
     # --- submitting --------------------------------------------------------------------------------------------------
 
@@ -257,8 +378,15 @@ class LandmarkLogic:
         text = self._("{name} lies far from where the others have it")
         return found + [text.format(name=name) for name in slips]
 
-    def submit(self) -> bool:
-        """Keep the case for delivery; False (with a message) when something has to be mended first."""
+    def submit(self, then: str | None = None) -> bool:
+        """Keep the case for delivery; False (with a message) when something has to be mended first.
+
+        Args:
+            then: strategy by which the next case is chosen once the server has this one; None to stay.
+        """
+        if self.conflict is not None:
+            self._say(self._("look at both versions first: take theirs, or press Submit mine"))
+            return False
         if self._is_blocked():
             return False
         try:
@@ -266,9 +394,10 @@ class LandmarkLogic:
         except ValueError as error:
             self._say(str(error))
             return False
-        s = self.session
-        self.outbox.put(s.image_id, s.points, self.task, s.base_revision, self.options.author, s.repeat)
-        self._say(self._("{case} submitted").format(case=self.session.image_id))
+        self._keep()
+        key = self.outbox.put(self.session, self.options.author)
+        self._then = (key, then) if then is not None else None
+        self._say(self._("{case} is sent").format(case=self.session.image_id))
         self.deliver()
         return True
 
@@ -280,38 +409,97 @@ class LandmarkLogic:
 
     def deliver(self) -> None:
         """Send what waits in the outbox."""
-        self._run(lambda: self.outbox.deliver(self.client, self.task), self._delivered, "")
+        self._list_unsent()
+        job = lambda: self.outbox.deliver(self.client, self.task)  # noqa: E731
+        self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
 
-    def _delivered(self, results: list) -> None:
-        for image_id, result in results:
-            if isinstance(result, Conflict):
-                self.conflict = (image_id, result)
-                text = self._("{case}: {who} saved revision {n} meanwhile; look at both")
-                self._say(text.format(case=image_id, who=result.author or self._("somebody"), n=result.revision))
-            elif isinstance(result, Refused):
-                self._say(self._("{case}: the server refused it: {why}").format(case=image_id, why=result))
-            elif self.session is not None and self.session.image_id == image_id:
-                self.session.base_revision = int(result)
-                self._keep()
-        if results:
+    def _delivered(self, results: list[Delivered]) -> None:
+        for result in results:
+            if isinstance(result.answer, int):
+                self._arrived(result)
+            elif isinstance(result.answer, (Unreachable, NotAllowed)):
+                self._failed(result.answer)
+            elif isinstance(result.answer, Conflict) and self._is_open(result):
+                self._meet(result.answer)
+            else:
+                text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
+                self.trouble = text.format(case=result.image_id, why=result.answer)
+        self._list_unsent()
+        if any(isinstance(result.answer, int) for result in results):
             self.review.list_cases()
-        if waiting := len(self.outbox.waiting()):
-            self._say(self._("{n} submissions wait for the server").format(n=waiting))
         self.on_update()
 
-    def resolve(self, mine: bool) -> None:
-        """After a conflict: submit mine on top of theirs, or take theirs. Undo brings the other version back."""
-        image_id, theirs = self.conflict
-        self.conflict = None
-        if self.session is None or self.session.image_id != image_id:
-            self._say(self._("open {case} to mend it").format(case=image_id))
+    def _arrived(self, result: Delivered) -> None:
+        """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
+        opened = self._is_open(result)
+        session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
+        if session is not None:
+            session.acknowledged(result.edits, int(result.answer))
+            if session.unsent:
+                self.sessions.keep(session)
+            else:
+                self.sessions.drop(session)
+        for entry in self.outbox.entries(self.task):
+            if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
+                self.outbox.discard(entry.key)
+        self._say(self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer))
+        if self.trouble.startswith(f"{result.image_id}:"):
+            self.trouble = ""
+        if opened and self.conflict is not None and self.conflict.revision <= int(result.answer):
+            self.conflict = None  # it was this very submission, whose answer had been lost
+        if self._then is not None and self._then[0] == result.key:
+            strategy, self._then = self._then[1], None
+            if opened and not session.unsent:
+                self.next_case(strategy)
+
+    def _is_open(self, result: Delivered | Entry) -> bool:
+        s = self.session
+        return s is not None and (s.image_id, s.repeat) == (result.image_id, result.repeat)
+
+    # --- two versions of one case ------------------------------------------------------------------------------------
+
+    def _meet(self, conflict: Conflict) -> None:
+        """Both versions are shown until a person has decided."""
+        self.conflict, self._then = conflict, None
+        text = self._("{case}: {who} saved revision {n} meanwhile; compare both, then take theirs or submit yours")
+        who = conflict.author or self._("somebody")
+        self.trouble = text.format(case=self.session.image_id, who=who, n=conflict.revision)
+
+    def differences(self) -> dict[str, Point]:
+        """Landmark to the other version's point, where it differs from that of the open case."""
+        if self.conflict is None:
+            return {}
+        pairs = zip(self.session.points, self.conflict.points)
+        return {b.name: b for a, b in pairs if (a.position, a.state == ABSENT) != (b.position, b.state == ABSENT)}
+
+    def take_theirs(self, name: str | None = None) -> None:
+        """One point of the other version, or all of them; undo brings the own ones back."""
+        if self.conflict is None:
             return
-        self.session.base_revision = theirs.revision
-        if mine:
-            self.submit()
-        else:
-            self.session.replace_all(theirs.points, "take the other version")
-            self._changed(self._("{case}: revision {n} taken").format(case=image_id, n=theirs.revision))
+        if name is not None:
+            theirs = next(p for p in self.conflict.points if p.name == name)
+            self.session.take(theirs)
+            self._changed(self._("{name} taken from the other version").format(name=name))
+            return
+        revision, points = self.conflict.revision, self.conflict.points
+        self.session.replace_all(points, "take the other version")
+        self.session.acknowledged(self.session.edits, revision)
+        self._settle()
+        self._changed(self._("{case}: revision {n} taken").format(case=self.session.image_id, n=revision))
+
+    def submit_mine(self, then: str | None = None) -> None:
+        """The open case as it is now becomes the newest revision, on top of the other version."""
+        if self.conflict is not None:
+            self.session.base_revision = self.conflict.revision
+            self._settle()
+            self.submit(then)
+
+    def _settle(self) -> None:
+        self.conflict, self.trouble = None, ""
+        for entry in self.outbox.entries(self.task):
+            if self._is_open(entry) and entry.state == CONFLICT:
+                self.outbox.discard(entry.key)
+        self._list_unsent()
 
     def restore(self, number: int) -> None:
         """Bring an earlier revision's points back into the session; submitting makes them the newest revision."""
@@ -320,35 +508,87 @@ class LandmarkLogic:
         text = self._("revision {n} of {who}: submit to make it the newest")
         self._changed(text.format(n=number, who=author or self._("somebody")))
 
+    # --- what the server does not have -------------------------------------------------------------------------------
+
+    def _list_unsent(self) -> None:
+        if self.task is None:
+            return
+        kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(Delivered("", s.image_id, s.repeat, 0, None))]
+        self.unsent = [*self.outbox.entries(self.task), *kept]
+
+    def send_again(self, what: Entry | Session) -> None:
+        """Try once more to deliver a submission; of changes that were never submitted, the case opens."""
+        if isinstance(what, Session):
+            self.open_case(what.image_id)
+            return
+        self.outbox.send_again(what.key)
+        self.trouble = ""
+        self.deliver()
+
+    def open_unsent(self, what: Entry | Session) -> None:
+        """Open the case with what the server does not have, to mend it and submit it again."""
+        if self._is_open(what):
+            self._say(self._("{case} is open").format(case=what.image_id))
+            return
+        self.open_case(what.image_id) if not what.repeat else self._open_repeat(what.image_id)
+
+    def _open_repeat(self, image_id: str) -> None:
+        self._open(image_id, (0, "", [Point(name) for name in self.task.names]), self._("second reading"), True)
+
+    def discard(self, what: Entry | Session) -> None:
+        """The person does not want it."""
+        if isinstance(what, Session):
+            self.sessions.drop(what)
+        else:
+            self.outbox.discard(what.key)
+        self.trouble = ""
+        self._list_unsent()
+        self._say(self._("{case}: discarded").format(case=what.image_id))
+
     # --- the background ----------------------------------------------------------------------------------------------
 
     def _changed(self, message: str) -> None:
         self._keep()
         self._say(message)
 
+    def _leave(self) -> None:
+        """Another case opens: of this one, only what the server does not have is needed."""
+        if self.session is not None:
+            self.sessions.keep(self.session) if self.session.unsent else self.sessions.drop(self.session)
+
     def _keep(self) -> None:
         if self.session is not None:
-            self.session.save(self.folder / "session.json")
+            self.sessions.keep(self.session)
 
     def _say(self, message: str) -> None:
         self.message = message
         self.on_update()
 
-    def _run(self, job: Callable[[], object], done: Callable, what: str) -> None:
-        if what:
+    def _run(self, job: Callable[[], object], done: Callable, what: str, lane: str = STUDY, quiet: bool = False) -> None:
+        if what and not quiet:
             self._say(what)
 
         def arrived(answer: object) -> None:
-            self.online = True
+            if self.state != CONNECTED:
+                self.state, self.trouble = CONNECTED, ""
             done(answer)
+            self.on_update()
 
-        self.worker.submit(job, arrived, self._failed)
+        self.worker.submit(job, arrived, self._failed, lane, what)
 
     def _failed(self, error: Exception) -> None:
-        self.online = not isinstance(error, Unreachable)
-        if isinstance(error, Unreachable):
+        if isinstance(error, Untrusted):
+            self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
+            self.on_update()
+        elif isinstance(error, Unreachable):
+            self.state = AWAY
             self._say(self._("{why}; your work is kept here and sent later").format(why=error))
+        elif isinstance(error, NotAllowed):
+            self.state = NOT_LET_IN if error.status == 401 else self.state
+            self.trouble = self._("not let in: {why}").format(why=error)
+            self.on_update()
         elif isinstance(error, (Refused, WireError)):
+            self.state = IDLE if self.state == CONNECTING else self.state
             self._say(str(error))
         else:
             self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))

@@ -1,8 +1,11 @@
 """Points in Slicer: with ``volumes`` the only files that touch MRML, and the only one that knows RAS.
 
-A landmark is a control point of one fixed list. Unset: undefined; predicted: defined; placed: defined and selected; accepted:
-defined, selected and locked; absent: missing. Selected points, those a person has put there, have another colour.
-Undefined and missing points keep old coordinates inside MRML, so positions are only read of defined ones.
+A landmark is a control point of one list. Unset: undefined; predicted: defined; placed: defined and selected; accepted: defined,
+selected and locked; absent: missing. Selected points, those a person has put there, have another colour. Undefined and missing
+points keep old coordinates inside MRML, so positions are only read of defined ones.
+
+Decision: a landmark is known by the id of its control point, never by its place in the list: in Slicer's Markups module points
+can be deleted, added, renamed and sorted. Whatever happens to the list there, ``mend`` puts it right.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from .wire import ABSENT, ACCEPTED, PLACED, UNSET, WITH_POSITION, Point, Task
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
 PROPOSED_COLOUR, PERSON_COLOUR, ACTIVE_COLOUR = (0.91, 0.44, 0.04), (0.08, 0.7, 0.3), (0.2, 0.6, 1.0)  # red, green, blue
+THEIRS_COLOUR, RING_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2)
 OF_TASK = "LandmarkLabel.task"  # attribute of a list, by which it is found again in a scene that was saved
+HELPER = "LandmarkLabel.helper"  # attribute of a list that only shows something
 
 
 class LandmarkNode:
@@ -26,29 +31,35 @@ class LandmarkNode:
         scene: where the list lives.
         task: names and order.
         on_change: called with (name, LPS position, is_final) when a person moves or places a point; not final while dragging.
+            Answers whether the point may be there; where not, it goes back.
         on_cancel: called with the name when a person leaves place mode without placing.
+        on_damage: called when the list may have been changed otherwise; ``mend`` then has to be called, but not from here.
         node: an existing list with the task's points; made when None.
+        translate: for texts that people see.
     """
 
     def __init__(
         self,
         scene,
         task: Task,
-        on_change: Callable[[str, tuple, bool], None] = lambda *_: None,
+        on_change: Callable[[str, tuple, bool], object] = lambda *_: True,
         on_cancel: Callable[[str], None] = lambda *_: None,
+        on_damage: Callable[[], None] = lambda: None,
         node=None,
+        translate: Callable[[str], str] = str,
     ):
-        self.scene, self.task, self.on_change, self.on_cancel = scene, task, on_change, on_cancel
+        self.scene, self.task, self._ = scene, task, translate
+        self.on_change, self.on_cancel, self.on_damage = on_change, on_cancel, on_damage
         self.node = node or scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{task.name} landmarks")
-        self._showing = False
-        self._seen: list[tuple | None] = [None] * len(task.names)
-        self._dragged: int | None = None
-        self._placing: int | None = None
+        self._points: list[Point] = [Point(name) for name in task.names]  # as last shown
+        self._ids: dict[str, str] = {}  # landmark to control point
+        self._showing = self._damaged = False
+        self._seen: dict[str, tuple | None] = dict.fromkeys(task.names)
+        self._dragged: str | None = None
+        self._placing: str | None = None
         self.is_dragging = False
-        if self.node.GetNumberOfControlPoints() == 0:
-            for name in task.names:
-                index = self.node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), name)
-                self.node.UnsetNthControlPointPosition(index)
+        self.node.SetFixedNumberOfControlPoints(False)
+        self._adopt()
         self.node.SetFixedNumberOfControlPoints(True)
         self.node.SetAttribute(OF_TASK, task.name)
         self._style()
@@ -57,6 +68,8 @@ class LandmarkNode:
         self._listen(node, node.PointModifiedEvent, lambda *_: self._changed(False))
         self._listen(node, node.PointEndInteractionEvent, lambda *_: self._changed(True))
         self._listen(node, node.PointPositionDefinedEvent, lambda *_: self._changed(True))
+        for what in ("Removed", "Added", "PositionUndefined", "PositionMissing"):
+            self._listen(node, getattr(node, f"Point{what}Event"), lambda *_: self._damage())
         if (interaction := self._interaction()) is not None:
             self._listen(interaction, interaction.InteractionModeChangedEvent, lambda *_: self._mode_changed())
 
@@ -85,28 +98,114 @@ class LandmarkNode:
 
     @staticmethod
     def find(scene, task: Task):
-        """The list of this task in a scene that was loaded, or None."""
-        nodes = scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode")
-        nodes.UnRegister(None)
-        for node in (nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())):
-            labels = tuple(node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints()))
-            if node.GetAttribute(OF_TASK) == task.name and labels == task.names:
-                return node
-        return None
+        """The list of this task in a scene that was loaded, or None: the one that has most of the task's landmarks."""
+        lists = [node for node in _lists(scene) if node.GetAttribute(OF_TASK) == task.name]
+        counts = [sum(label in task.names for label in _labels(node)) for node in lists]
+        return lists[counts.index(max(counts))] if counts and max(counts) else None
 
-    def show(self, points: Sequence[Point]) -> None:
+    # --- which point is whose ----------------------------------------------------------------------------------------
+
+    def index(self, name: str) -> int:
+        """Where in the list a landmark is now; -1 where it is not."""
+        return self.node.GetNthControlPointIndexByID(self._ids.get(name, ""))
+
+    def _adopt(self) -> None:
+        """Take the points of a list by their labels, and make those that are missing; what is nobody's goes."""
+        node = self.node
+        by_label: dict[str, str] = {}
+        for i in range(node.GetNumberOfControlPoints()):
+            by_label.setdefault(node.GetNthControlPointLabel(i), node.GetNthControlPointID(i))
+        self._ids = {name: by_label[name] for name in self.task.names if name in by_label}
+        self._complete()
+
+    def _is_whole(self) -> bool:
+        node, names = self.node, self.task.names
+        return node.GetNumberOfControlPoints() == len(names) and all(
+            node.GetNthControlPointID(i) == self._ids[name] and node.GetNthControlPointLabel(i) == name
+            for i, name in enumerate(names)
+        )
+
+    def _complete(self) -> list[str]:
+        """Make the list whole again: every landmark once, in the task's order, under its name. Says what was wrong."""
+        node, said = self.node, []
+        mine = {self._ids[name]: name for name in self.task.names if name in self._ids}
+        for i in reversed(range(node.GetNumberOfControlPoints())):
+            name = mine.get(node.GetNthControlPointID(i))
+            if name is None:
+                if node.GetNthControlPointPositionStatus(i) != PREVIEW:  # that is the mouse in place mode
+                    said.append(self._("a point that is no landmark was removed: use Re-place to place one"))
+                    node.RemoveNthControlPoint(i)
+            elif node.GetNthControlPointLabel(i) != name:
+                said.append(self._("{name} has its name back").format(name=name))
+                node.SetNthControlPointLabel(i, name)
+        gone = [name for name in self.task.names if self.index(name) < 0]
+        for name in gone:
+            i = node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), name)
+            node.UnsetNthControlPointPosition(i)
+            self._ids[name] = node.GetNthControlPointID(i)
+        if gone:
+            said.append(self._back(gone))
+        for place, name in enumerate(self.task.names):
+            if (i := self.index(name)) != place:
+                node.SwapControlPoints(i, place)
+        return said
+
+    def _damage(self) -> None:
+        if not self._showing:
+            self._damaged = True
+            self.on_damage()
+
+    def mend(self) -> str:
+        """Put right what a person has done to the list in Slicer's Markups module; what that was, empty for nothing."""
+        if not self._damaged or not self.is_in_scene:
+            return ""
+        self._damaged = False
+        undone = [n for n, p in zip(self.task.names, self._points) if n != self._placing and not self._is_as_shown(n, p)]
+        self._showing = True
+        try:
+            self.node.SetFixedNumberOfControlPoints(False)
+            said = self._complete()
+        finally:
+            self.node.SetFixedNumberOfControlPoints(True)
+            self._showing = False
+        if undone and not said:
+            said = [self._back(undone)]
+        if said:
+            self.show(self._points)
+        return "; ".join(dict.fromkeys(said))
+
+    def _back(self, names: Sequence[str]) -> str:
+        text = self._("{names} is back where it was: to say that it is not in the image, use Absent")
+        return text.format(names=", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
+
+    def _is_as_shown(self, name: str, point: Point) -> bool:
+        """Whether the list still has a position for a landmark that has one, and none for one that has none."""
+        i = self.index(name)
+        return i >= 0 and (self.node.GetNthControlPointPositionStatus(i) == DEFINED) == (point.state in WITH_POSITION)
+
+    # --- showing -----------------------------------------------------------------------------------------------------
+
+    def show(self, points: Sequence[Point], hidden: Sequence[str] = ()) -> None:
         """Bring the control points to these states. Only what differs is written, point by point: writing all at once would
-        turn missing points into defined ones."""
+        turn missing points into defined ones.
+
+        Args:
+            points: in the task's order.
+            hidden: names of those that are not drawn.
+        """
+        self._points = list(points)
         self._showing, was = True, self.node.StartModify()  # one event for all: views draw once
         try:
             for index, point in enumerate(points):
-                if index != self._placing:  # which waits for a click
+                if point.name not in (self._placing, self._dragged):  # those wait for the mouse
                     self._show(index, point)
+                if self.node.GetNthControlPointVisibility(index) != (point.name not in hidden):
+                    self.node.SetNthControlPointVisibility(index, point.name not in hidden)
             self._show_errors(points)
         finally:
             self.node.EndModify(was)
             self._showing = False
-        self._seen = self.positions()
+        self._seen = self._now()
 
     def _show(self, index: int, point: Point) -> None:
         node, status = self.node, self.node.GetNthControlPointPositionStatus(index)
@@ -116,7 +215,7 @@ class LandmarkNode:
             node.UnsetNthControlPointPosition(index)
         elif point.state == ABSENT and status != MISSING:
             node.SetNthControlPointPositionMissing(index)
-        elif point.state in WITH_POSITION and (status != DEFINED or self.position(index) != point.position):
+        elif point.state in WITH_POSITION and (status != DEFINED or self._at(index) != point.position):
             node.SetNthControlPointPositionWorld(index, *flipped(point.position))
         node.SetNthControlPointSelected(index, point.state in (PLACED, ACCEPTED))
         node.SetNthControlPointDescription(index, "" if point.state == UNSET else point.state)
@@ -138,8 +237,12 @@ class LandmarkNode:
             self.node.AddMeasurement(measurement)
         measurement.SetControlPointValues(values)
 
-    def position(self, index: int) -> tuple[float, float, float] | None:
+    def position(self, name: str) -> tuple[float, float, float] | None:
         """LPS mm of a defined point, None of any other, whatever coordinates MRML still has for it."""
+        index = self.index(name)
+        return self._at(index) if index >= 0 else None
+
+    def _at(self, index: int) -> tuple[float, float, float] | None:
         if self.node.GetNthControlPointPositionStatus(index) != DEFINED:
             return None
         world = [0.0, 0.0, 0.0]
@@ -147,21 +250,25 @@ class LandmarkNode:
         return flipped(world)
 
     def positions(self) -> list[tuple[float, float, float] | None]:
-        """Of all points, in the task's order."""
-        return [self.position(i) for i in range(len(self.task.names))]
+        """Of all landmarks, in the task's order."""
+        return [self.position(name) for name in self.task.names]
+
+    def _now(self) -> dict[str, tuple | None]:
+        return dict(zip(self.task.names, self.positions()))
+
+    # --- placing -----------------------------------------------------------------------------------------------------
 
     def start_placing(self, name: str) -> None:
         """The next click in a view places this landmark; order and number of points stay."""
-        index = self.task.names.index(name)
-        self._showing = True  # unsetting is not a person's change
+        index = self.index(name)
+        self._placing, self._showing = name, True  # unsetting is not a person's change
         try:
             self.node.SetNthControlPointLocked(index, False)
             self.node.UnsetNthControlPointPosition(index)
         finally:
             self._showing = False
-        self._seen[index] = None
+        self._seen[name] = None
         self.node.SetControlPointPlacementStartIndex(index)
-        self._placing = index
         selection, interaction = self.scene.GetFirstNodeByClass("vtkMRMLSelectionNode"), self._interaction()
         if selection is not None and interaction is not None:
             selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
@@ -178,32 +285,46 @@ class LandmarkNode:
         return self.scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
 
     def _mode_changed(self) -> None:
-        interaction, index = self._interaction(), self._placing
-        if index is None or interaction is None or interaction.GetCurrentInteractionMode() == interaction.Place:
+        interaction, name = self._interaction(), self._placing
+        if name is None or interaction is None or interaction.GetCurrentInteractionMode() == interaction.Place:
             return
         self._placing = None
-        if self.position(index) is None:
-            self.on_cancel(self.task.names[index])
+        if self.position(name) is None:
+            self.on_cancel(name)
 
     def jump_to(self, name: str) -> bool:
-        """Move the slice views to a landmark without recentring them; False when it has no position."""
+        """Move the slice views to a landmark without recentring them, and the cross and 3D views with them; False when it has no
+        position."""
         import slicer
 
-        position = self.position(self.task.names.index(name))
+        position = self.position(name)
         if position is None:
             return False
-        slicer.vtkMRMLSliceNode.JumpAllSlices(self.scene, *flipped(position), slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+        ras = flipped(position)
+        slicer.vtkMRMLSliceNode.JumpAllSlices(self.scene, *ras, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+        crosshair = self.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if crosshair is not None:
+            crosshair.SetCrosshairRAS(*ras)
+        for camera in _of_class(self.scene, "vtkMRMLCameraNode"):
+            camera.SetFocalPoint(*ras)
         return True
+
+    # --- what a person does in the views -----------------------------------------------------------------------------
 
     def _grab(self) -> None:
         self.is_dragging, self._dragged = not self._showing, None
 
-    def _put_back(self, indices: Sequence[int]) -> None:
-        """A drag with the middle button moves all unlocked points at once: nobody means that."""
+    def _put_back(self, names: Sequence[str]) -> None:
+        """As they were shown: after a drag with the middle button, which moves all unlocked points at once and nobody means, or
+        of a point to where it cannot be."""
         self._showing, was = True, self.node.StartModify()
         try:
-            for index in indices:
-                self.node.SetNthControlPointPositionWorld(index, *flipped(self._seen[index]))
+            for name in names:
+                index = self.index(name)
+                if self._seen[name] is None:
+                    self._show(index, self._points[self.task.names.index(name)])
+                else:
+                    self.node.SetNthControlPointPositionWorld(index, *flipped(self._seen[name]))
         finally:
             self.node.EndModify(was)
             self._showing = False
@@ -212,19 +333,111 @@ class LandmarkNode:
         """Some events say which point and some do not: compare with what was there."""
         if self._showing:
             return
-        now = self.positions()
-        changed = [i for i, (a, b) in enumerate(zip(self._seen, now, strict=True)) if b is not None and a != b]
-        if self.is_dragging and len([i for i in changed if self._seen[i] is not None]) > 1:
+        if not self._is_whole():
+            self._damage()
+        before, now = self._seen, self._now()
+        changed = [n for n in self.task.names if now[n] is not None and before[n] != now[n]]
+        if self.is_dragging and len([n for n in changed if before[n] is not None]) > 1:
             self._put_back(changed)
             return
-        self._seen = now
         self.is_dragging = self.is_dragging and not final
         self._placing = None if self._placing in changed else self._placing
         if final and not changed and self._dragged is not None:
             changed = [self._dragged]  # the last move was told while it went on
         self._dragged = None if final or not changed else changed[0]
-        for index in changed:
-            self.on_change(self.task.names[index], now[index], final)
+        for name in changed:
+            if self.on_change(name, now[name], final) is False and final:
+                self._put_back([name])
+        self._seen = self._now() if final else now
+
+
+class OtherVersion:
+    """The points of somebody else's version beside one's own: only to look at."""
+
+    def __init__(self, scene):
+        self.scene, self._node = scene, None
+
+    def show(self, points: Sequence[Point], who: str) -> None:
+        """Draw them; none takes them away."""
+        places = [p for p in points if p.position is not None]
+        if not places:
+            _remove(self.scene, self._node)
+            self._node = None
+            return
+        if self._node is None or self._node.GetScene() is None:
+            self._node = _helper(self.scene, "other version", THEIRS_COLOUR, "Diamond2D")
+        self._node.SetName(who)
+        wanted = [(p.name, flipped(p.position)) for p in places]
+        if wanted != self._shown():
+            self._node.RemoveAllControlPoints()
+            for name, ras in wanted:
+                self._node.AddControlPoint(vtk.vtkVector3d(*ras), name)
+            self._node.SetLocked(True)
+
+    def _shown(self) -> list[tuple[str, tuple]]:
+        node, found = self._node, []
+        for i in range(node.GetNumberOfControlPoints()):
+            world = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(i, world)
+            found.append((node.GetNthControlPointLabel(i), tuple(world)))
+        return found
+
+
+class Ring:
+    """A ring around the selected landmark."""
+
+    def __init__(self, scene):
+        self.scene, self._node = scene, None
+
+    def show(self, position: tuple | None) -> None:
+        """Around a place in LPS mm; None takes it away."""
+        if position is None:
+            _remove(self.scene, self._node)
+            self._node = None
+            return
+        if self._node is None or self._node.GetScene() is None:
+            self._node = _helper(self.scene, "selected landmark", RING_COLOUR, "Circle2D")
+            self._node.GetDisplayNode().SetPointLabelsVisibility(False)
+            self._node.GetDisplayNode().SetGlyphScale(2 * self._node.GetDisplayNode().GetGlyphScale())
+            self._node.AddControlPoint(vtk.vtkVector3d(*flipped(position)), "")
+            self._node.SetLocked(True)
+        world = [0.0, 0.0, 0.0]
+        self._node.GetNthControlPointPositionWorld(0, world)
+        if tuple(world) != flipped(position):
+            self._node.SetNthControlPointPositionWorld(0, *flipped(position))
+
+
+def _helper(scene, name: str, colour: tuple, glyph: str):
+    """A list that shows something, is not saved with the scene and stays out of lists to edit."""
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    node.SetAttribute(HELPER, "1")
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    for paint in (display.SetColor, display.SetSelectedColor, display.SetActiveColor):
+        paint(*colour)
+    display.SetGlyphTypeFromString(glyph)
+    return node
+
+
+def _remove(scene, node) -> None:
+    if node is not None and node.GetScene() is not None:
+        scene.RemoveNode(node)
+
+
+def _of_class(scene, name: str) -> list:
+    nodes = scene.GetNodesByClass(name)
+    nodes.UnRegister(None)
+    return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
+
+
+def _labels(node) -> list[str]:
+    return [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]
+
+
+def _lists(scene) -> list:
+    return [node for node in _of_class(scene, "vtkMRMLMarkupsFiducialNode") if not node.GetAttribute(HELPER)]
 
 
 def flipped(position: Sequence[float]) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from .session import write_atomically
+from .trust import Trust
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -30,6 +31,12 @@ class Options:
     predict_at_once: ask for proposals as soon as a case opens.
     follow_drag: the other slice views follow a point that is dragged.
     minutes: of a training.
+    certificate: file with the certificates that are believed over https; empty for those of the system.
+    trusted: fingerprints of certificates that were confirmed, by the server's address.
+    source: wheel or folder from which a server on this computer is installed.
+    study: folder that it serves.
+    task: its task: a file, or the name of one that comes with the program; empty where the study knows it.
+    leave_out: landmarks, with commas between them, that an export leaves out.
     client_id: tells this installation from others, so that nobody else gets the case that is open here.
     """
 
@@ -39,10 +46,21 @@ class Options:
     predict_at_once: bool = False
     follow_drag: bool = True
     minutes: float = 10.0
+    certificate: str = ""
+    trusted: dict = field(default_factory=dict)
+    source: str = ""
+    study: str = ""
+    task: str = ""
+    leave_out: str = ""
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def save(self, path: Path) -> None:
         write_atomically(path, json.dumps(asdict(self)))
+
+    @property
+    def trust(self) -> Trust:
+        """Whose certificates are believed for the server's address."""
+        return Trust(self.certificate, str(self.trusted.get(self.url.rstrip("/"), "")))
 
     @staticmethod
     def load(path: Path) -> Options:

@@ -1,19 +1,58 @@
 """Submissions that survive a lost network and a crash, and arrive exactly once.
 
 Each is a file until the server has acknowledged it; it carries a key, and the server saves a key once, so sending it again
-after a lost answer is harmless.
+after a lost answer is harmless. What the server will not take stays too, with its reason, until a person has decided.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .client import Client, Conflict, Refused, Unreachable
-from .session import write_atomically
-from .wire import Task, parse_points, to_rows
+from .client import Client, Conflict, NotAllowed, Refused, Unreachable
+from .session import Session, write_atomically
+from .wire import Point, Task, parse_points, to_rows
+
+WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission that has not arrived.
+
+    Args:
+        key: its own.
+        image_id: of the case.
+        state: waits, refused or conflict.
+        why: what the server said, empty while it waits.
+        points: as submitted; those the task no longer has are left out.
+        base_revision, repeat, edits: as of ``Session``.
+    """
+
+    key: str
+    image_id: str
+    state: str
+    why: str
+    points: list[Point]
+    base_revision: int
+    repeat: bool
+    edits: int
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused."""
+
+    key: str
+    image_id: str
+    repeat: bool
+    edits: int
+    answer: object
 
 
 class Outbox:
@@ -25,56 +64,131 @@ class Outbox:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "refused").mkdir(parents=True, exist_ok=True)
+        self._delivering = threading.Lock()
 
     def waiting(self) -> list[Path]:
         """Files not delivered yet."""
         return sorted(self.folder.glob("*.json"))
 
-    def put(self, image_id: str, points: list, task: Task, base_revision: int, author: str, repeat: bool = False) -> Path:
-        """Keep a submission, or a second reading; it is safe once this returns."""
-        path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
-        rows = to_rows(points)
-        content = {"image": image_id, "landmarks": rows, "base_revision": base_revision, "author": author, "key": path.stem}
-        content["repeat"] = repeat
-        write_atomically(path, json.dumps(content, allow_nan=False))
-        return path
+    def entries(self, task: Task) -> list[Entry]:
+        """All that has not arrived, oldest first."""
+        refused = sorted((self.folder / "refused").glob("*.json"))
+        found = [_entry(path, task) for path in sorted([*self.waiting(), *refused], key=lambda path: path.name)]
+        return [entry for entry in found if entry is not None]
 
-    def deliver(self, client: Client, task: Task) -> list[tuple[str, object]]:
-        """Send what waits, oldest first, until the server cannot be reached.
+    def put(self, session: Session, author: str) -> str:
+        """Keep the state of a case as a submission; it is safe once this returns its key."""
+        key = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
+        earlier = [_content(path) for path in self.waiting()]
+        before = [c["key"] for c in earlier if c and c.get("image") == session.image_id and _repeats(c) == session.repeat]
+        content = {
+            "image": session.image_id,
+            "landmarks": to_rows(session.points),
+            "base_revision": session.base_revision,
+            "author": author,
+            "key": key,
+            "repeat": session.repeat,
+            "edits": session.edits,
+            "after": before[-1] if before else "",
+        }
+        write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
+        return key
+
+    def send_again(self, key: str) -> None:
+        """Let one that was refused wait once more."""
+        path = self.folder / "refused" / f"{key}.json"
+        if (content := _content(path)) is not None:
+            content.pop("why", None)
+            content.pop("state", None)
+            write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
+            path.unlink(missing_ok=True)
+
+    def discard(self, key: str) -> None:
+        """A person has decided that it is not wanted, or has sent something newer; the file is kept out of sight."""
+        place = self.folder / "discarded"
+        place.mkdir(exist_ok=True)
+        for path in (self.folder / f"{key}.json", self.folder / "refused" / f"{key}.json"):
+            if path.exists():
+                path.replace(place / path.name)
+
+    def deliver(self, client: Client, task: Task) -> list[Delivered]:
+        """Send what waits, oldest first, until the server cannot be reached or lets nobody in.
 
         Returns:
-            (image id, new revision number) of each that arrived, (image id, Conflict or Refused) of each the server will not
-            take: those are moved to ``refused/`` beside, never deleted.
+            What became of each. One that the server will not take is set aside with its reason, never deleted. The answer of the
+            last one is Unreachable or NotAllowed where the server cannot be reached or lets nobody in: it and the rest wait.
         """
-        results: list[tuple[str, object]] = []
-        for path in self.waiting():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                points = parse_points(content["landmarks"], task)
-                where = (
-                    content["image"],
-                    points,
-                    task,
-                    content["base_revision"],
-                    content["author"],
-                    content["key"],
-                    content.get("repeat") is True,
-                )
-            except (ValueError, KeyError) as error:
-                results.append((path.stem, self._set_aside(path, Refused(f"{path.name} cannot be read: {error}"))))
-                continue
-            try:
-                results.append((content["image"], client.save(*where)))
-                path.unlink()
-            except Unreachable:
-                break
-            except (Conflict, Refused) as error:
-                results.append((content["image"], self._set_aside(path, error)))
+        results: list[Delivered] = []
+        with self._delivering:
+            for path in self.waiting():
+                content = _content(path)
+                if content is None:
+                    self._set_aside(path, {}, REFUSED, "the file cannot be read")
+                    continue
+                told = (path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)))
+                try:
+                    points = parse_points(content["landmarks"], task)
+                    words = (content["image"], points, task, content["base_revision"], content["author"], content["key"])
+                    revision = client.save(*words, told[2])
+                except (Unreachable, NotAllowed) as error:
+                    results.append(Delivered(*told, error))
+                    break
+                except Conflict as error:
+                    self._set_aside(path, content, CONFLICT, f"{error.author or 'somebody'} saved revision {error.revision}")
+                    results.append(Delivered(*told, error))
+                except (Refused, ValueError) as error:  # ValueError: its landmarks are not the task's
+                    self._set_aside(path, content, REFUSED, str(error))
+                    results.append(Delivered(*told, error if isinstance(error, Refused) else Refused(str(error))))
+                else:
+                    path.unlink()
+                    self._rebase(content["key"], revision)
+                    results.append(Delivered(*told, revision))
         return results
 
-    def _set_aside(self, path: Path, error: Refused) -> Refused:
-        place = self.folder / "refused"
-        place.mkdir(exist_ok=True)
-        path.replace(place / path.name)
-        return error
+    def _rebase(self, key: str, revision: int) -> None:
+        """What was submitted on top of one that has arrived starts from its revision."""
+        for path in self.waiting():
+            content = _content(path)
+            if content is not None and content.get("after") == key:
+                write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
+
+    def _set_aside(self, path: Path, content: dict, state: str, why: str) -> None:
+        place = self.folder / "refused" / path.name
+        if content:
+            write_atomically(place, json.dumps({**content, "state": state, "why": why}, allow_nan=False))
+            path.unlink()
+        else:
+            path.replace(place.with_suffix(".damaged"))
+
+
+def newest_for(entries: Sequence[Entry], image_id: str, repeat: bool) -> Entry | None:
+    """The last submission of a case that has not arrived."""
+    return next((e for e in reversed(entries) if e.image_id == image_id and e.repeat == repeat), None)
+
+
+def _content(path: Path) -> dict | None:
+    """What is in a submission's file; None for a damaged one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) and {"image", "landmarks", "base_revision", "key"} <= set(content) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _repeats(content: dict) -> bool:
+    return content.get("repeat") is True
+
+
+def _entry(path: Path, task: Task) -> Entry | None:
+    content = _content(path)
+    if content is None:
+        return None
+    rows = [row for row in content["landmarks"] if isinstance(row, dict) and row.get("name") in task.names]
+    try:
+        points, base = parse_points(rows, task), int(content["base_revision"])
+    except (ValueError, TypeError):
+        return None
+    state = str(content.get("state", WAITS))
+    edits = int(content.get("edits", 0))
+    return Entry(path.stem, str(content["image"]), state, str(content.get("why", "")), points, base, _repeats(content), edits)

@@ -1,26 +1,32 @@
-"""The module panel: buttons, one row per landmark, and a timer that fetches what the background has done.
+"""The module panel: what its buttons and keys do, and a timer that fetches what the background has done.
 
-Written in the subset of Qt that PythonQt and PySide6 share: setters, ``signal.connect``, no ``exec``.
+The widgets are in ``Resources/UI/LandmarkLabel.ui``. Written in the subset of Qt that PythonQt and PySide6 share: setters,
+``property``, ``signal.connect``, no ``exec``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import qt
 import slicer
 
-from .logic import LandmarkLogic
-from .markups import LandmarkNode
+from .logic import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, LandmarkLogic
+from .markups import LandmarkNode, OtherVersion, Ring
 from .options import Options
-from .tabs import OptionsTab, ReviewTab, TrainTab, message_of_transform
+from .outbox import Entry
+from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
+from .session import Session
+from .table import LandmarkTable, is_doubtful
 from .volumes import CaseVolume
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point
+from .widgets import is_typing, load_ui, put_text, style_pixmap, text_of
+from .wire import ACCEPTED
 
-POLL_MS = 50
-COLOURS = {UNSET: "#8a94a0", PREDICTED: "#e8710a", PLACED: "#2f7bf6", ACCEPTED: "#1a9c4b", ABSENT: "#a855f7"}
-GOOD, BAD = "#1a9c4b", "#d93636"  # readable on light and dark
+POLL_MS, POLL_BUSY_MS = 50, 15
+# An idle Slicer holds Python's lock: the background works only while somebody lets go of it.
+LET_GO_S = 0.004
 
 
 class LandmarkPanel:
@@ -34,35 +40,31 @@ class LandmarkPanel:
     """
 
     def __init__(self, layout, folder: Path, translate: Callable[[str], str] = str, shortcut_parent=None):
-        self.layout, self.folder, self._ = layout, Path(folder), translate
+        self.folder, self._ = Path(folder), translate
         self.options = Options.load(self.folder / "options.json")
         self.scene = slicer.mrmlScene
         self.logic: LandmarkLogic | None = None
         self.node: LandmarkNode | None = None
-        self.volume = CaseVolume(self.scene)
-        self.states = {
-            UNSET: self._("to do"),
-            PREDICTED: self._("proposed"),
-            PLACED: self._("placed"),
-            ACCEPTED: self._("accepted"),
-            ABSENT: self._("absent"),
-        }
+        self.volume, self.theirs, self.ring = CaseVolume(self.scene), OtherVersion(self.scene), Ring(self.scene)
+        self.widget, self.ui = load_ui()
+        layout.addWidget(self.widget)
+        self._texts = self._said_of_server()
         self._listed: dict[str, list[str]] = {"models": [], "strategies": []}  # in the combo boxes
-        self._due = False  # something to show has changed
-        self._warned: list[str] = []  # what the last try to submit has warned of
-        self._buttons: dict[str, object] = {}
+        self._due = True  # something to show has changed
+        self._asked = ""  # what a second press confirms
+        self._rows: list[Entry | Session] = []  # in the list of what is unsent
         self._shortcuts: list = []
-        self._build_server()
-        self._build_case()
-        self._build_table()
-        self._build_actions(shortcut_parent)
-        self.message = qt.QLabel("")
-        self.message.setWordWrap(True)
-        layout.addWidget(self.message)
-        self._build_tabs()
+        self._connections: list = []  # signals and what they call, to be taken apart again
+        self.table = LandmarkTable(self.ui, translate, self._row_selected)
+        self._connect_widgets()
+        self._make_shortcuts(shortcut_parent)
+        parts = self.ui, translate, self.options, self._on
+        self.training, self.review = TrainSection(*parts), ReviewSection(*parts)
+        self.batch, self.local = BatchSection(*parts, self), LocalSection(*parts, self)
+        self.choices = OptionsSection(*parts, self.scene)
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
-        self.timer.timeout.connect(self.tick)
+        self._connect(self.timer.timeout, self.tick)
         self.timer.start()
         self.refresh()
 
@@ -72,8 +74,15 @@ class LandmarkPanel:
         self.options.save(self.folder / "options.json")
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
+        for signal, call in self._connections:  # else they would keep this panel after the module is loaded again
+            signal.disconnect(call)
+        self._connections = []
         if self.node is not None:
             self.node.close()
+        self.ring.show(None)
+        self.theirs.show((), "")
+        self.local.close()
+        self.choices.close()
         if self.logic is not None:
             self.logic.close()
 
@@ -82,102 +91,81 @@ class LandmarkPanel:
         for shortcut in self._shortcuts:
             shortcut.setEnabled(bool(enabled))
 
-    # --- parts -------------------------------------------------------------------------------------------------------
+    # --- widgets -----------------------------------------------------------------------------------------------------
 
-    def _build_server(self) -> None:
-        row = qt.QHBoxLayout()
-        self.url = qt.QLineEdit(self.options.url)
-        self.url.setToolTip(self._("Address of the LandmarkLabel server"))
-        row.addWidget(self.url)
-        self._button("connect", self._("Connect"), self.connect_server, row)
-        self.models = qt.QComboBox()
-        self.models.setToolTip(self._("Model that proposes the landmarks"))
-        self.models.currentIndexChanged.connect(self._model_chosen)
-        row.addWidget(self.models)
-        self._add(row)
-        self.server_status = qt.QLabel("")
-        self.layout.addWidget(self.server_status)
+    def _connect_widgets(self) -> None:
+        ui = self.ui
+        put_text(ui.url, self.options.url)
+        self._connect(ui.url.returnPressed, self.connect_server)
+        self._connect(ui.token.returnPressed, self.connect_server)
+        self._connect(ui.models.currentIndexChanged, self._model_chosen)
+        presses = {
+            ui.connectButton: self.connect_server,
+            ui.trustButton: self._believe,
+            ui.nextButton: lambda: self.logic.next_case(self._strategy()),
+            ui.takePointButton: lambda: self._with_current(self.logic.take_theirs),
+            ui.takeAllButton: lambda: self.logic.take_theirs(),
+            ui.submitMineButton: lambda: self.logic.submit_mine(self._strategy()),
+            ui.sendAgainButton: lambda: self._with_unsent(self.logic.send_again),
+            ui.openUnsentButton: lambda: self._with_unsent(self.logic.open_unsent),
+            ui.discardButton: self._discard,
+            ui.predictButton: lambda: self.logic.predict(),
+            ui.nextDoubtfulButton: self.next_doubtful,
+            ui.acceptButton: lambda: self._with_current(self.logic.accept, forward=True),
+            ui.replaceButton: self.place_again,
+            ui.absentButton: lambda: self._with_current(self.logic.mark_absent, forward=True),
+            ui.unlockButton: lambda: self._with_current(self.logic.unlock),
+            ui.undoButton: lambda: self.logic.undo(),
+            ui.redoButton: lambda: self.logic.redo(),
+            ui.acceptAllButton: lambda: self.logic.accept_all(),
+            ui.submitButton: self.submit,
+            ui.cancelButton: lambda: self.logic.cancel(),
+        }
+        for button, act in presses.items():
+            self._on(button, act)
+        self._on(ui.hideButton, lambda: None)  # what is drawn goes by whether it is down
+        self._of_case = [
+            *(ui.takePointButton, ui.takeAllButton, ui.submitMineButton, ui.predictButton, ui.nextDoubtfulButton),
+            *(ui.acceptButton, ui.replaceButton, ui.absentButton, ui.unlockButton, ui.undoButton, ui.redoButton),
+            *(ui.acceptAllButton, ui.submitButton, ui.hideButton, ui.filter),
+        ]
 
-    def _build_case(self) -> None:
-        row = qt.QHBoxLayout()
-        self.strategy = qt.QComboBox()
-        self.strategy.setToolTip(self._("How the next case is chosen"))
-        row.addWidget(self.strategy)
-        self._button("next_case", self._("Next case"), lambda: self.logic.next_case(self._strategy()), row)
-        self._button("mine", self._("Keep mine"), lambda: self.logic.resolve(True), row)
-        self._button("theirs", self._("Take theirs"), lambda: self.logic.resolve(False), row)
-        self._add(row)
-        self.case = qt.QLabel("")
-        self.case.setWordWrap(True)
-        self.layout.addWidget(self.case)
+    def _on(self, button, act: Callable[[], object]) -> None:
+        self._connect(button.clicked, lambda *_: self._press(act))
 
-    def _build_table(self) -> None:
-        columns = [self._("landmark"), self._("state"), self._("expected error"), self._("by")]
-        self.table = qt.QTableWidget(0, len(columns))
-        self.table.setHorizontalHeaderLabels(columns)
-        self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        self.table.horizontalHeader().setStretchLastSection(True)
-        self.table.verticalHeader().setVisible(False)
-        self.table.verticalHeader().setDefaultSectionSize(24)
-        self.table.setColumnHidden(3, True)
-        self.table.setMinimumHeight(240)
-        self.table.itemSelectionChanged.connect(self._row_selected)
-        self.layout.addWidget(self.table)
+    def _connect(self, signal, call: Callable) -> None:
+        signal.connect(call)
+        self._connections.append((signal, call))
 
-    def _build_actions(self, parent) -> None:
-        actions = (
-            ("predict", self._("Predict (P)"), "P", lambda: self.logic.predict()),
-            ("uncertain", self._("Next uncertain (N)"), "N", self.next_uncertain),
-            ("accept", self._("Accept (A)"), "A", lambda: self._with_current(self.logic.accept, forward=True)),
-            ("replace", self._("Re-place (R)"), "R", self.place_again),
-            ("absent", self._("Absent (X)"), "X", lambda: self._with_current(self.logic.mark_absent, forward=True)),
-            ("unlock", self._("Unlock (U)"), "U", lambda: self._with_current(self.logic.unlock)),
-            ("accept_all", self._("Accept all (Shift+A)"), "Shift+A", lambda: self.logic.accept_all()),
-            ("undo", self._("Undo (Ctrl+Z)"), "Ctrl+Z", lambda: self.logic.undo()),
-            ("submit", self._("Submit + next case (Ctrl+Enter)"), "Ctrl+Return", self.submit),
-        )
-        grid = qt.QGridLayout()
-        for number, (key, text, shortcut, act) in enumerate(actions):
-            button = self._button(key, text, act)
-            last = key == "submit"
-            grid.addWidget(button, number // 2, 0 if last else number % 2, 1, 2 if last else 1)
-            self._shortcut(shortcut, button.click, parent)
+    def _make_shortcuts(self, parent) -> None:
+        """For the whole case. Slicer's views have keys of their own: b, f, g, r, t, v."""
+        ui = self.ui
+        keys = {
+            "P": ui.predictButton,
+            "N": ui.nextDoubtfulButton,
+            "A": ui.acceptButton,
+            "L": ui.replaceButton,
+            "X": ui.absentButton,
+            "U": ui.unlockButton,
+            "H": ui.hideButton,
+            "Shift+A": ui.acceptAllButton,
+            "Ctrl+Z": ui.undoButton,
+            "Ctrl+Y": ui.redoButton,
+            "Ctrl+Shift+Z": ui.redoButton,
+            "Ctrl+Return": ui.submitButton,
+            "Ctrl+Enter": ui.submitButton,  # of the keypad
+        }
+        if parent is None:
+            return
+        for text, button in keys.items():
+            plain = "Ctrl" not in text
+            self._shortcut(text, lambda button=button, plain=plain: None if plain and is_typing() else button.click(), parent)
         self._shortcut("Escape", self.stop_placing, parent)
-        self._add(grid)
-
-    def _build_tabs(self) -> None:
-        def make_button(key: str, text: str, act: Callable[[LandmarkLogic], object], row=None):
-            return self._button(key, text, lambda: act(self.logic), row)
-
-        self.training = TrainTab(self._, make_button, self.options)
-        self.review = ReviewTab(self._, make_button)
-        self.choices = OptionsTab(self._, make_button, self.options, self.scene)
-        self.tabs = qt.QTabWidget()
-        self.tabs.addTab(self.training.widget, self._("Training"))
-        self.tabs.addTab(self.review.widget, self._("Review"))
-        self.tabs.addTab(self.choices.widget, self._("Options"))
-        self.layout.addWidget(self.tabs)
 
     def _shortcut(self, keys: str, act: Callable[[], object], parent) -> None:
-        if parent is not None:
-            made = qt.QShortcut(qt.QKeySequence(keys), parent)
-            made.activated.connect(act)
-            self._shortcuts.append(made)
-
-    def _button(self, key: str, text: str, act: Callable[[], object], row=None):
-        button = qt.QPushButton(text)
-        button.clicked.connect(lambda *_: self._press(act))
-        self._buttons[key] = button
-        if row is not None:
-            row.addWidget(button)
-        return button
-
-    def _add(self, layout) -> None:
-        holder = qt.QWidget()
-        layout.setContentsMargins(0, 0, 0, 0)
-        holder.setLayout(layout)
-        self.layout.addWidget(holder)
+        made = qt.QShortcut(qt.QKeySequence(keys), parent)
+        self._connect(made.activated, act)
+        self._shortcuts.append(made)
 
     # --- what people do ----------------------------------------------------------------------------------------------
 
@@ -185,22 +173,26 @@ class LandmarkPanel:
         """Start over with the server whose address is in the field."""
         if self.logic is not None:
             self.logic.close()
-        self.options.url = str(self.url.property("text")).strip()
+        self.options.url = text_of(self.ui.url)
         self.options.save(self.folder / "options.json")
-        token = str(self.choices.token.property("text"))
-        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, token, self._))
+        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._))
         self.logic.connect()
 
     def use(self, logic: LandmarkLogic) -> None:
         """Show and drive this logic from now on."""
-        self.logic = logic
+        self.logic, self._asked = logic, ""
         logic.blocked = lambda: message_of_transform(self._, self.volume.moved_by)
+        logic.is_inside = self.volume.has
 
-    def next_uncertain(self) -> None:
+    def _believe(self) -> None:
+        self.logic.confirm_certificate()
+        self.connect_server()
+
+    def next_doubtful(self) -> None:
         """Select the point that most needs a look: a flagged one, else the one whose place would tell most about the others."""
         session = self.logic.session
         left = session.doubtful()
-        flagged = [n for n in left if session.point(n).flagged]
+        flagged = [p.name for p in session.points if p.flagged and p.state != ACCEPTED]
         name = next(iter(flagged or [n for n in left if n == session.next] or left), None)
         if name is None:
             self.logic.message = self._("every point has been looked at: submit the case")
@@ -222,33 +214,56 @@ class LandmarkPanel:
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
-        warnings = self.logic.warnings()
-        if warnings and warnings != self._warned:
-            self._warned = warnings
-            self.logic.message = "; ".join(warnings) + ". " + self._("Submit again if it is right.")
+        warnings = "; ".join(self.logic.warnings())
+        if warnings and warnings != self._asked:
+            self._asked = warnings
+            self.logic.message = warnings + ". " + self._("Submit again if it is right.")
             self._mark_due()
-        elif self.logic.submit():
-            self._warned = []
-            self.logic.next_case(self._strategy())
+        elif self.logic.submit(self._strategy()):
+            self._asked = ""
+
+    def _discard(self) -> None:
+        """Discard what is selected in the list, after a second press."""
+        what = self._chosen()
+        if what is None:
+            return
+        mark = f"discard {getattr(what, 'key', '')} {what.image_id}"
+        if self._asked != mark:
+            self._asked = mark
+            text = self._("your points of {case} will be gone: press Discard again if that is right")
+            self.logic.message = text.format(case=what.image_id)
+            self._mark_due()
+            return
+        self._asked = ""
+        self.logic.discard(what)
+
+    def _with_unsent(self, act: Callable) -> None:
+        what = self._chosen()
+        if what is not None:
+            act(what)
+
+    def _chosen(self) -> Entry | Session | None:
+        row = self.ui.unsentList.property("currentRow")
+        return self._rows[row] if 0 <= row < len(self._rows) else None
 
     @property
     def current(self) -> str | None:
         """Name of the selected landmark."""
-        rows = self.table.selectionModel().selectedRows() if self.logic and self.logic.task else []
-        return self.logic.task.names[rows[0].row()] if len(rows) else None
+        return self.table.current if self.logic is not None and self.logic.task is not None else None
 
     def select(self, name: str) -> None:
-        """Select a row, which jumps to its point."""
-        self.table.selectRow(self.logic.task.names.index(name))
+        """Select a landmark, which jumps to its point."""
+        self.table.select(name)
 
     def _with_current(self, act: Callable[[str], object], forward: bool = False) -> None:
         name = self.current
         if name is None:
+            self.logic.message = self._("select a landmark first")
             return
         before = self.logic.session.points
         act(name)
         if forward and self.logic.session.points is not before and self.logic.session.doubtful():
-            self.next_uncertain()
+            self.next_doubtful()
 
     def _press(self, act: Callable[[], object]) -> None:
         act()
@@ -257,13 +272,14 @@ class LandmarkPanel:
     def _row_selected(self) -> None:
         if self.node is not None and self.current is not None:
             self.node.jump_to(self.current)
+        self._mark_due()
 
     def _model_chosen(self, index: int) -> None:
         if self.logic is not None and 0 <= index < len(self._listed["models"]):
             self.logic.model = self._listed["models"][index]
 
     def _strategy(self) -> str:
-        index = self.strategy.property("currentIndex")
+        index = self.ui.strategy.property("currentIndex")
         return self._listed["strategies"][index] if 0 <= index < len(self._listed["strategies"]) else "first"
 
     # --- what is shown -----------------------------------------------------------------------------------------------
@@ -273,36 +289,72 @@ class LandmarkPanel:
 
     def tick(self) -> None:
         """Fetch answers and show what has changed; called by the timer, so a drag refreshes at its pace and no faster."""
+        busy = False
         if self.logic is not None:
             self.logic.poll()
+            if self.logic.worker.at_work:
+                time.sleep(LET_GO_S)
+                self.logic.poll()
+            busy = self.logic.worker.at_work
+        self.local.poll()
+        self.batch.poll()
+        interval = POLL_BUSY_MS if busy else POLL_MS
+        if self.timer.property("interval") != interval:
+            self.timer.setInterval(interval)
+        if self.volume.is_gone or (self.node is not None and not self.node.is_in_scene):
+            self._due = True  # somebody has closed the scene
         if self._due:
             self.refresh()
+        else:
+            self._show_busy()
 
     def refresh(self) -> None:
         """Show the state."""
         self._due = False
-        logic, session = self.logic, self.logic.session if self.logic else None
-        ready = bool(logic is not None and logic.task is not None)
-        online = bool(logic is not None and logic.online)
-        self.server_status.setText(self._("connected") if online else self._("not connected"))
-        self.server_status.setStyleSheet(f"color: {GOOD if online else BAD}")
-        for key, button in self._buttons.items():
-            alone = key in ("next_case", "train", "open_case", "upload")
-            button.setEnabled(key == "connect" or bool(ready and (session is not None or alone)))
-        for key in ("mine", "theirs"):
-            self._buttons[key].setVisible(bool(logic is not None and logic.conflict is not None))
+        logic = self.logic
+        session = logic.session if logic is not None else None
+        if session is not None:
+            self._ensure_node()
+            if said := self.node.mend():
+                logic.message = said
+            self._show_image()
+        self._show_server()
+        self._show_case()
+        for section in (self.training, self.review, self.batch, self.local, self.choices):
+            section.refresh(logic)
+        if session is not None:
+            self._show_points()
+        else:
+            self.ui.definitionFrame.setVisible(False)
+        self._show_words()
+
+    def _said_of_server(self) -> dict[str, tuple[str, str]]:
+        """State to icon and words."""
+        return {
+            IDLE: ("SP_MessageBoxInformation", self._("not connected")),
+            CONNECTING: ("SP_BrowserReload", self._("connecting")),
+            CONNECTED: ("SP_DialogApplyButton", self._("connected")),
+            AWAY: ("SP_MessageBoxWarning", self._("does not answer; your work is kept here and sent later")),
+            NOT_LET_IN: ("SP_MessageBoxCritical", self._("not let in: type the token and connect again")),
+            UNTRUSTED: ("SP_MessageBoxWarning", self._("nobody vouches for this server")),
+        }
+
+    def _show_server(self) -> None:
+        ui, logic = self.ui, self.logic
+        icon, text = self._texts[logic.state if logic is not None else IDLE]
+        if logic is not None and logic.online and logic.who["name"]:
+            text += " " + self._("as {who}").format(who=logic.who["name"])
+        if text != ui.serverStatus.property("text"):
+            ui.serverStatus.setText(text)
+            ui.serverIcon.setPixmap(style_pixmap(self.widget, icon))
+        ui.trustButton.setVisible(bool(logic is not None and logic.state == UNTRUSTED and logic.untrusted))
+        ready = logic is not None and logic.task is not None
+        ui.nextButton.setEnabled(bool(ready))
+        ui.strategy.setEnabled(bool(ready))
+        ui.models.setEnabled(bool(ready))
         if ready:
-            self._list(self.models, "models", list(logic.models))
-            self._list(self.strategy, "strategies", logic.strategies)
-        for tab in (self.training, self.review, self.choices):
-            tab.refresh(logic)
-        self.message.setText(logic.message if logic else "")
-        if session is None:
-            return
-        done = self._("{n}/{of} reviewed").format(n=session.reviewed, of=len(session.points))
-        self.case.setText(f"{session.image_id}: {done}" + (f" ({session.reason})" if session.reason else ""))
-        self._show_image()
-        self._show_points(session.points)
+            self._list(ui.models, "models", list(logic.models))
+            self._list(ui.strategy, "strategies", logic.strategies)
 
     def _list(self, combo, key: str, names: list[str]) -> None:
         if self._listed[key] != names:
@@ -310,32 +362,75 @@ class LandmarkPanel:
             combo.clear()
             combo.addItems(names)
 
+    def _show_case(self) -> None:
+        ui, logic = self.ui, self.logic
+        session = logic.session if logic is not None else None
+        for widget in self._of_case:
+            widget.setEnabled(session is not None)
+        ui.conflictFrame.setVisible(bool(session is not None and logic.conflict is not None))
+        self._show_unsent(logic.unsent if logic is not None else [])
+        if session is None:
+            ui.caseLabel.setText(self._("no case is open"))
+            ui.progressLabel.setText("")
+            return
+        ui.caseLabel.setText(session.image_id + (f" ({session.reason})" if session.reason else ""))
+        done, doubtful = sum(p.by_person for p in session.points), sum(map(is_doubtful, session.points))
+        text = self._("{n} of {of} done, {k} doubtful").format(n=done, of=len(session.points), k=doubtful)
+        ui.progressLabel.setText(text + (self._(", not sent yet") if session.unsent else ""))
+        if logic.conflict is not None:
+            who = logic.conflict.author or self._("somebody")
+            text = self._("{who} saved revision {n} meanwhile: {k} points differ, drawn in violet")
+            ui.conflictLabel.setText(text.format(who=who, n=logic.conflict.revision, k=len(logic.differences())))
+
+    def _show_unsent(self, unsent: list) -> None:
+        self.ui.unsentFrame.setVisible(bool(unsent))
+        if [_mark(x) for x in unsent] == [_mark(x) for x in self._rows]:
+            return
+        self._rows = list(unsent)
+        self.ui.unsentList.clear()
+        for what in unsent:
+            why = self._("changed, not submitted") if isinstance(what, Session) else what.why or self._("waits for the server")
+            self.ui.unsentList.addItem(f"{what.image_id}: {why}")
+            self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(why)
+        if unsent:
+            self.ui.unsentList.setCurrentRow(0)
+
     def _show_image(self) -> None:
         session, image = self.logic.session, self.logic.image
         wanted = (session.image_id, image) if image is not None else None
-        if wanted is not None and wanted != self.volume.shown and not self.volume.show(image, session.image_id):
+        if wanted is None:
+            if self.volume.shown is not None and self.volume.shown[0] != session.image_id:
+                self.volume.close()  # of the case before
+        elif (wanted != self.volume.shown or self.volume.is_gone) and not self.volume.show(image, session.image_id):
             self.logic.message = self._("{file} cannot be read").format(file=image.name)
-            self.message.setText(self.logic.message)
 
-    def _show_points(self, points: list[Point]) -> None:
-        self._ensure_node()
-        self.node.show(points)
-        if self.table.property("rowCount") != len(points):
-            self.table.setRowCount(len(points))
-            for row in range(len(points)):
-                for column in range(4):
-                    self.table.setItem(row, column, qt.QTableWidgetItem(""))
-        authors = self.logic.review.authors
-        self.table.setColumnHidden(3, not authors)
-        for row, point in enumerate(points):
-            error = "" if point.expected_error_mm is None else f"{point.expected_error_mm:.1f} {point.unit}"
-            state = self.states[point.state] + (" ?" if point.flagged else "")
-            for column, text in enumerate((point.name, state, error, authors.get(point.name, ""))):
-                item = self.table.item(row, column)
-                if item.text() != text:
-                    item.setText(text)
-                    if column == 1:
-                        item.setForeground(qt.QBrush(qt.QColor(COLOURS[point.state])))
+    def _show_points(self) -> None:
+        logic = self.logic
+        points, differing = logic.session.points, logic.differences()
+        current = self.current
+        hide = self.ui.hideButton.property("checked") and current is not None
+        self.node.show(points, [n for n in logic.task.names if n != current] if hide else ())
+        self.theirs.show(list(differing.values()), logic.conflict.author if logic.conflict is not None else "")
+        self.table.show(logic.task, points, logic.review.authors, differing)
+        self.ring.show(self.node.position(current) if current is not None else None)
+
+    def _show_words(self) -> None:
+        ui, logic = self.ui, self.logic
+        ui.message.setText(logic.message if logic is not None else "")
+        trouble = logic.trouble if logic is not None else ""
+        ui.troubleFrame.setVisible(bool(trouble))
+        if trouble != ui.trouble.property("text"):
+            ui.trouble.setText(trouble)
+            ui.troubleIcon.setPixmap(style_pixmap(self.widget, "SP_MessageBoxWarning"))
+        self._show_busy()
+
+    def _show_busy(self) -> None:
+        doing = self.logic.worker.doing if self.logic is not None else []
+        if bool(doing) != self.ui.busyFrame.property("busy"):
+            self.ui.busyFrame.setProperty("busy", bool(doing))
+            self.ui.busyFrame.setVisible(bool(doing))
+        if doing:
+            self.ui.busyLabel.setText(doing[0])
 
     def _ensure_node(self) -> None:
         """The list of points of this task: ours, or that of a scene somebody has loaded meanwhile."""
@@ -344,18 +439,32 @@ class LandmarkPanel:
         if self.node is not None:
             self.node.close()
         found = LandmarkNode.find(self.scene, self.logic.task)
-        self.node = LandmarkNode(self.scene, self.logic.task, self._corrected, self._left_alone, found)
+        told = self._corrected, self._left_alone, self._mark_due
+        self.node = LandmarkNode(self.scene, self.logic.task, *told, found, self._)
 
-    def _corrected(self, name: str, position: tuple, final: bool) -> None:
-        """A person moved or placed a point in a view."""
+    def _corrected(self, name: str, position: tuple, final: bool) -> bool:
+        """A person moved or placed a point in a view; whether it may be there."""
+        self._mark_due()
         if self.logic.session.point(name).state == ACCEPTED:
-            self._mark_due()  # put back where it was accepted
-            return
+            self.logic.is_locked(name)  # says so
+            return False
         if not final and self.node.is_dragging and self.options.follow_drag:
             self.node.jump_to(name)
-        self.logic.correct(name, position, final)
+        if self.current != name and final:
+            self.select(name)
+        return self.logic.correct(name, position, final)
 
     def _left_alone(self, name: str) -> None:
         """Place mode was left without a click."""
         self.logic.message = self._("{name} is where it was").format(name=name)
         self._mark_due()
+
+
+def _mark(what: Entry | Session) -> tuple:
+    return (what.image_id, getattr(what, "key", ""), getattr(what, "why", ""))
+
+
+def message_of_transform(translate: Callable[[str], str], transform: str) -> str:
+    """Why nothing can be predicted, corrected or submitted while the case's image is moved."""
+    text = translate("the image is moved by {transform}, so points would be elsewhere on the server: harden or remove it")
+    return text.format(transform=transform) if transform else ""

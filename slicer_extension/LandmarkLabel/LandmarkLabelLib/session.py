@@ -1,10 +1,11 @@
-"""The state of annotating one case, kept on disk at every change: points, undo, where it came from.
+"""The state of annotating one case: points, undo, where it came from; and the sessions of all cases, one file each.
 
 No Qt, no MRML, no HTTP: what the panel shows and what is sent is decided here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -31,6 +32,8 @@ class Session:
         reason: why the case was chosen.
         next: what the server says should be placed next.
         repeat: a second reading of a case somebody has labelled, whose landmarks are not shown.
+        edits: how often a person has changed something.
+        delivered: which of these edits the server has acknowledged.
     """
 
     task: Task
@@ -40,7 +43,10 @@ class Session:
     reason: str = ""
     next: str | None = None
     repeat: bool = False
+    edits: int = 0
+    delivered: int = 0
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
+    _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
 
     @staticmethod
@@ -50,6 +56,11 @@ class Session:
 
     def point(self, name: str) -> Point:
         return self.points[self.task.names.index(name)]
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a person has changed something that the server has not acknowledged."""
+        return self.edits > self.delivered
 
     @property
     def reviewed(self) -> int:
@@ -89,14 +100,22 @@ class Session:
         """Take in proposals; points of a person stay. Returns how many points moved visibly or changed state."""
         new = merged(self.points, proposed)
         least = VISIBLE * _extent(new)
-        moved = sum(_differ(a, b, least) for a, b in zip(self.points, new, strict=True))
-        self._change(what, {p.name: p for p in new})
+        moved = sum(_differ(a, b, least) for a, b in zip(self.points, new))
+        self._change(what, {p.name: p for p in new}, by_person=False)
         self.next = following
         return moved
 
     def replace_all(self, points: Sequence[Point], what: str) -> None:
         """Another version of the whole case; undo brings this one back."""
         self._change(what, {p.name: p for p in points})
+
+    def take(self, point: Point) -> None:
+        """One point of another version."""
+        self._change("take the other {}", {point.name: point}, point.name)
+
+    def acknowledged(self, edits: int, revision: int) -> None:
+        """The server has saved the state after so many edits, as this revision."""
+        self.delivered, self.base_revision = max(self.delivered, edits), revision
 
     def doubtful(self) -> list[str]:
         """Names of points nobody has spoken about, the most doubtful first: unset, flagged, then by expected error."""
@@ -113,44 +132,152 @@ class Session:
         """Take the last change back."""
         if not self._undo:
             return False
-        self.points = self._undo.pop()[-1]
+        self._step(self._undo, self._redo)
         return True
 
-    def _change(self, what: str, changes: dict[str, Point], name: str = "", goes_on: bool = False) -> None:
+    @property
+    def redo_text(self) -> tuple[str, str]:
+        """What ``redo`` would do again, as ``undo_text``."""
+        return self._redo[-1][:2] if self._redo else ("", "")
+
+    def redo(self) -> bool:
+        """Do again what was taken back last."""
+        if not self._redo:
+            return False
+        self._step(self._redo, self._undo)
+        return True
+
+    def _step(self, taken: list, given: list) -> None:
+        what, name, points = taken.pop()
+        given.append((what, name, self.points))
+        self.edits += any(a.by_person or b.by_person for a, b in zip(self.points, points) if a != b)
+        self.points, self._moving = points, None
+
+    def _change(
+        self, what: str, changes: dict[str, Point], name: str = "", goes_on: bool = False, by_person: bool = True
+    ) -> None:
         new = [changes.get(p.name, p) for p in self.points]
         self._moving = None
         if new != self.points:
             if not goes_on:
                 self._undo = [*self._undo[-MOST_UNDO + 1 :], (what, name, self.points)]
+                self._redo = []
             self.points = new
+            self.edits += by_person
 
-    def save(self, path: str | Path) -> None:
-        """Write the state; a crash leaves the old file or the new one."""
-        content = {
+    def content(self) -> dict:
+        """As it is kept in a file."""
+        return {
             "task": list(self.task.names),
             "image_id": self.image_id,
             "base_revision": self.base_revision,
             "reason": self.reason,
             "next": self.next,
             "repeat": self.repeat,
+            "edits": self.edits,
+            "delivered": self.delivered,
             "points": [asdict(p) for p in self.points],
         }
-        write_atomically(Path(path), json.dumps(content))
 
     @staticmethod
-    def load(path: str | Path, task: Task) -> Session | None:
-        """The state as it was; None where there is none, or it is of another task."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["task"] != list(task.names):
-                return None
-            points = [_point(row) for row in content["points"]]
-            if [p.name for p in points] != list(task.names):
-                return None
-            where = str(content["image_id"]), points, int(content["base_revision"])
-            return Session(task, *where, str(content["reason"]), content["next"], bool(content.get("repeat", False)))
-        except (OSError, ValueError, KeyError, TypeError):
+    def of(content: dict, task: Task) -> Session:
+        """From the content of a file; landmarks that the task no longer has are left out, new ones are unset.
+
+        Raises:
+            ValueError, KeyError, TypeError: the file is damaged.
+        """
+        kept = {row["name"]: _point(row) for row in content["points"] if row["name"] in task.names}
+        following = content["next"] if content["next"] in task.names else None
+        return Session(
+            task,
+            str(content["image_id"]),
+            [kept.get(name, Point(name)) for name in task.names],
+            int(content["base_revision"]),
+            str(content["reason"]),
+            following,
+            bool(content.get("repeat", False)),
+            int(content.get("edits", 1)),
+            int(content.get("delivered", 0)),
+        )
+
+
+class Sessions:
+    """The sessions of one server's cases in a folder: a file each, kept until the server has acknowledged what is in it.
+
+    Args:
+        folder: made when something is kept.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def keep(self, session: Session) -> None:
+        """Write its state, and that its case is open; a crash leaves the old files or the new ones."""
+        write_atomically(self._file(session.image_id, session.repeat), json.dumps(session.content()))
+        opened = json.dumps({"image_id": session.image_id, "repeat": session.repeat})
+        if _text_of(self._open) != opened:
+            write_atomically(self._open, opened)
+
+    def load(self, image_id: str, task: Task, repeat: bool = False) -> Session | None:
+        """The state that was kept; None where there is none. A damaged file, or one of another task, is kept beside it."""
+        file = self._file(image_id, repeat)
+        text = _text_of(file)
+        if text is None:
             return None
+        try:
+            content = json.loads(text)
+            session = Session.of(content, task)
+            if content["task"] != list(task.names):
+                self._copy(file, text)
+            return session if session.image_id == image_id else None
+        except (ValueError, KeyError, TypeError):
+            self._copy(file, text)
+            return None
+
+    def last(self, task: Task) -> Session | None:
+        """The session of the case that was open when the program ended."""
+        try:
+            opened = json.loads(_text_of(self._open) or "{}")
+            return self.load(str(opened["image_id"]), task, opened.get("repeat") is True)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def drop(self, session: Session) -> None:
+        """Nothing of it is needed any more: the server has it, or the person does not want it."""
+        self._file(session.image_id, session.repeat).unlink(missing_ok=True)
+
+    def unsent(self, task: Task) -> list[Session]:
+        """All with something that the server has not acknowledged."""
+        found = []
+        for file in sorted(self.folder.glob("*.session.json")):
+            try:
+                session = Session.of(json.loads(_text_of(file) or ""), task)
+            except (ValueError, KeyError, TypeError):
+                continue
+            if session.unsent:
+                found.append(session)
+        return found
+
+    @property
+    def _open(self) -> Path:
+        return self.folder / "open.json"
+
+    def _file(self, image_id: str, repeat: bool) -> Path:
+        """The id is a server's word, and no part of a file's name."""
+        name = hashlib.sha256(f"{image_id}\0{repeat}".encode()).hexdigest()[:24]
+        return self.folder / f"{name}.session.json"
+
+    def _copy(self, file: Path, text: str) -> None:
+        copy = file.with_name(f"{file.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.kept")
+        if not copy.exists():
+            write_atomically(copy, text)
+
+
+def _text_of(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 def _point(row: dict) -> Point:
@@ -161,7 +288,7 @@ def _point(row: dict) -> Point:
 def _extent(points: Sequence[Point]) -> float:
     """Diagonal of the box around all positions, mm."""
     places = [p.position for p in points if p.position]
-    return math.dist([min(x) for x in zip(*places, strict=True)], [max(x) for x in zip(*places, strict=True)]) if places else 0.0
+    return math.dist([min(x) for x in zip(*places)], [max(x) for x in zip(*places)]) if places else 0.0
 
 
 def _differ(a: Point, b: Point, least: float) -> bool:

@@ -37,7 +37,7 @@ def propagate(template: Sequence[Point], points: Sequence[Point]) -> list[Point]
     weights = np.linalg.solve(near(source, source) + NOISE * np.eye(len(known)), left)
     found = query @ matrix.T + offset + near(query, source) @ weights
     out = list(points)
-    for i, position in zip(free, found, strict=True):
+    for i, position in zip(free, found):
         old = points[i]
         out[i] = Point(old.name, old.state, tuple(float(v) for v in position), old.expected_error_mm, old.flagged)
     return out

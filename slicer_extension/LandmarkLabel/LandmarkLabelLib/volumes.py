@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import vtk
@@ -14,6 +15,7 @@ PICTURES = {
     ".tiff": vtk.vtkTIFFReader,
     ".bmp": vtk.vtkBMPReader,
 }
+HALF_VOXEL = 0.5 + 1e-6  # an image reaches half a voxel beyond the middle of its outer voxels
 
 
 class CaseVolume:
@@ -27,6 +29,11 @@ class CaseVolume:
         self.scene, self.node = scene, None
         self.shown: tuple[str, Path] | None = None  # name and file of what was last asked for
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has closed the scene, or taken the image out of it."""
+        return self.node is not None and self.node.GetScene() is None
+
     def show(self, path: Path, name: str) -> bool:
         """Load a file and show it in all slice views; False when Slicer cannot read it."""
         import slicer
@@ -35,10 +42,8 @@ class CaseVolume:
         self.shown = (name, path)
         if path.suffix.lower() in PICTURES:
             self.node = self._picture(path, name)
-        else:
-            logic = slicer.vtkSlicerVolumesLogic()
-            logic.SetMRMLScene(self.scene)
-            self.node = logic.AddArchetypeVolume(str(path), name)
+        else:  # the module's own logic knows the colours: one that is made here would draw everything black
+            self.node = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name)
         if self.node is None:
             return False
         slicer.util.setSliceViewerLayers(background=self.node, fit=True)
@@ -73,11 +78,22 @@ class CaseVolume:
         node.CreateDefaultDisplayNodes()
         return node
 
+    def has(self, position: tuple) -> bool:
+        """Whether a place in LPS mm is inside the image; True where there is no image to compare with."""
+        if self.node is None or self.is_gone or self.node.GetImageData() is None:
+            return True
+        if not all(math.isfinite(v) for v in position):
+            return False
+        to_ijk, (x, y, z) = vtk.vtkMatrix4x4(), position
+        self.node.GetRASToIJKMatrix(to_ijk)
+        ijk = to_ijk.MultiplyPoint((-x, -y, z, 1))[:3]
+        return all(-HALF_VOXEL <= v <= n - 1 + HALF_VOXEL for v, n in zip(ijk, self.node.GetImageData().GetDimensions()))
+
     def close(self) -> None:
         """Take it out of the scene, if it is still there."""
         if self.node is not None and self.node.GetScene() is not None:
             self.scene.RemoveNode(self.node)
-        self.node = None
+        self.node, self.shown = None, None
 
     @property
     def moved_by(self) -> str:
@@ -88,7 +104,7 @@ class CaseVolume:
 
 
 def open_volumes(scene) -> list:
-    """All scalar volumes of a scene, for choosing one to send."""
+    """All scalar volumes of a scene."""
     nodes = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
     nodes.UnRegister(None)
     return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]

@@ -5,11 +5,13 @@ Contract version 1, shared with the server by golden files, not by code.
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 CONTRACT = 1
+MOST_PICTURE_CHARACTERS = 2**20  # of a landmark, in base64
 UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT = "unset", "predicted", "placed", "accepted", "absent"
 STATES = (UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT)
 WITH_POSITION = (PREDICTED, PLACED, ACCEPTED)
@@ -39,13 +41,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be found: names in order, definitions, pairs of left and right."""
+    """What is to be found: names in order, definitions, pairs of left and right; ``pictures``: name to (type, content)."""
 
     name: str
     names: tuple[str, ...]
     dims: int
     definitions: dict
     mirror_pairs: tuple[tuple[str, str], ...]
+    pictures: dict = field(default_factory=dict)
 
 
 def parse_task(content: object) -> Task:
@@ -54,6 +57,7 @@ def parse_task(content: object) -> Task:
         landmarks = content["landmarks"]
         names = tuple(str(x["name"]) for x in landmarks)
         definitions = {str(x["name"]): str(x.get("definition", "")) for x in landmarks}
+        pictures = {str(x["name"]): picture for x in landmarks if (picture := _picture(x.get("image"))) is not None}
         pairs = tuple((str(a), str(b)) for a, b in content.get("mirror_pairs", []))
         dims = int(content["dims"])
         name = str(content["name"])
@@ -61,7 +65,18 @@ def parse_task(content: object) -> Task:
         raise WireError(f"the server's task cannot be read ({error!r}): is it a LandmarkLabel server?") from None
     if not names or len(set(names)) != len(names) or dims not in (2, 3):
         raise WireError(f"the server's task {name!r} has {len(names)} names in {dims} dimensions, which is no task")
-    return Task(name, names, dims, definitions, pairs)
+    return Task(name, names, dims, definitions, pairs, pictures)
+
+
+def _picture(uri: object) -> tuple[str, bytes] | None:
+    """Type and content of a picture that the task brings with it; None for anything else."""
+    kind, found, content = uri.partition(";base64,") if isinstance(uri, str) else ("", "", "")
+    if not found or kind not in ("data:image/png", "data:image/jpeg") or len(content) > MOST_PICTURE_CHARACTERS:
+        return None
+    try:
+        return kind[len("data:") :], base64.b64decode(content, validate=True)
+    except ValueError:
+        return None
 
 
 def parse_points(rows: object, task: Task, unit: object = "mm") -> list[Point]:
@@ -124,7 +139,7 @@ def given(points: Sequence[Point]) -> dict:
 
 def merged(points: Sequence[Point], proposed: Sequence[Point]) -> list[Point]:
     """Proposals put in, except where a person has spoken: those points never change, but may be flagged."""
-    return [_doubted(old, new) if old.by_person else replace(new) for old, new in zip(points, proposed, strict=True)]
+    return [_doubted(old, new) if old.by_person else replace(new) for old, new in zip(points, proposed)]
 
 
 def _doubted(old: Point, new: Point) -> Point:

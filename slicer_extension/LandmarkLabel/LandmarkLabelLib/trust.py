@@ -1,0 +1,66 @@
+"""Whose certificate is believed over https: one that the system vouches for, one of a file that the user names, or one that the
+user has confirmed once by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Args:
+    file: of certificates (PEM) that are believed; empty for those of the system.
+    fingerprint: SHA-256, in hexadecimal, of the one certificate that is believed; empty for none.
+    """
+
+    file: str = ""
+    fingerprint: str = ""
+
+
+class _Confirmed(HTTPAdapter):
+    """Connects only to whoever has the certificate that was confirmed, whatever name it is made out to."""
+
+    def __init__(self, fingerprint: str):
+        self._fingerprint = fingerprint
+        super().__init__()
+
+    def init_poolmanager(self, *args, **more):
+        super().init_poolmanager(*args, assert_fingerprint=self._fingerprint, assert_hostname=False, **more)
+
+
+def session_with(trust: Trust) -> requests.Session:
+    """A session of requests that believes these certificates."""
+    session = requests.Session()
+    session.auth = lambda request: request  # else a .netrc of this computer would replace the token
+    if trust.fingerprint:
+        session.mount("https://", _Confirmed(trust.fingerprint))
+        session.verify, session.trust_env = False, False  # the fingerprint is looked at instead; no setting overrides it
+    elif trust.file:
+        session.verify, session.trust_env = trust.file, False
+    return session
+
+
+def certificate_of(url: str, seconds: float) -> str:
+    """Fingerprint of the certificate that a server shows, without believing it. Raises OSError, ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise ValueError(f"{url} is no https address")
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    place, name = (parts.hostname, parts.port or 443), parts.hostname
+    with socket.create_connection(place, timeout=seconds) as raw, context.wrap_socket(raw, server_hostname=name) as connection:
+        return hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest()
+
+
+def described(fingerprint: str) -> str:
+    """In pairs, as operators and browsers write it."""
+    text = fingerprint.upper()
+    return ":".join(text[i : i + 2] for i in range(0, len(text), 2))

@@ -1,0 +1,59 @@
+"""The panel's widgets from the ``.ui`` file, and what only Slicer's own widgets can do: the one seam that tests stand in for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+
+FOLDERS = 0x001 | 0x010  # QDir's Dirs and Readable
+RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
+
+
+def load_ui():
+    """The panel as Qt Designer has it: the widget, and its parts by name."""
+    widget = slicer.util.loadUI(str(RESOURCES / "UI" / "LandmarkLabel.ui"))
+    return widget, slicer.util.childWidgetVariables(widget)
+
+
+def takes_folders(*lines) -> None:
+    """Lines for paths in which a folder is chosen, not a file."""
+    for line in lines:
+        line.setProperty("filters", FOLDERS)
+
+
+def state_icon(state: str):
+    """The icon of a landmark's state."""
+    return qt.QIcon(str(RESOURCES / "Icons" / f"state_{state}.png"))
+
+
+def style_pixmap(widget, name: str):
+    """One of the style's own icons, which go with its palette, at the size of a line of text."""
+    icon = widget.style().standardIcon(getattr(qt.QStyle, name))
+    size = widget.fontMetrics().height()
+    return icon.pixmap(size, size)
+
+
+def text_of(widget) -> str:
+    """What is typed in a line; a path of a line for paths."""
+    path = widget.property("currentPath")
+    return str(path if path is not None else widget.property("text") or "").strip()
+
+
+def put_text(widget, text: str) -> None:
+    """Fill such a line."""
+    widget.setProperty("currentPath" if widget.property("currentPath") is not None else "text", text)
+
+
+def when_changed(widget, call) -> None:
+    """Call with the new text when such a line is changed."""
+    signal = widget.currentPathChanged if widget.property("currentPath") is not None else widget.textChanged
+    signal.connect(lambda text: call(str(text).strip()))
+
+
+def is_typing() -> bool:
+    """Whether a letter that is pressed now belongs to the widget that has the focus."""
+    focus = qt.QApplication.focusWidget()
+    kinds = ("QLineEdit", "QComboBox", "QAbstractSpinBox", "QTextEdit", "QPlainTextEdit")
+    return focus is not None and any(focus.inherits(kind) for kind in kinds)

@@ -1,0 +1,136 @@
+"""What a person can do to the list in Slicer's Markups module: it is put right, and no landmark becomes another one."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+import vtk
+from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task
+
+NAMES = ("nasion", "sella", "orbit_L", "orbit_R", "menton")
+TASK = Task("head", NAMES, 3, {}, (("orbit_L", "orbit_R"),))
+POINTS = [
+    Point("nasion", PREDICTED, (1.0, 2.0, 3.0), 1.5),
+    Point("sella", PLACED, (-4.0, 5.0, 6.5)),
+    Point("orbit_L", ACCEPTED, (25.0, -7.0, 8.0)),
+    Point("orbit_R", ABSENT),
+    Point("menton", UNSET),
+]
+BACK = "is back where it was: to say that it is not in the image, use Absent"
+STRANGE = "a point that is no landmark was removed: use Re-place to place one"
+
+
+@pytest.fixture()
+def told() -> list:
+    return []
+
+
+@pytest.fixture()
+def landmarks(scene, told):
+    made = LandmarkNode(scene, TASK, lambda *what: told.append(what) or True)
+    made.show(POINTS)
+    made.node.SetFixedNumberOfControlPoints(False)  # as the lock in the Markups module does
+    yield made
+    made.close()
+
+
+def shown(landmarks) -> list[tuple]:
+    """Every point of the list, as another program would read it: label, status, LPS position of a defined one."""
+    node, out = landmarks.node, []
+    for i in range(node.GetNumberOfControlPoints()):
+        world, status = [0.0, 0.0, 0.0], node.GetNthControlPointPositionStatus(i)
+        node.GetNthControlPointPositionWorld(i, world)
+        out.append((node.GetNthControlPointLabel(i), status, flipped(world) if status == DEFINED else None))
+    return out
+
+
+WHOLE = [
+    (p.name, {UNSET: UNDEFINED, ABSENT: MISSING}.get(p.state, DEFINED), p.position)  # as POINTS say
+    for p in POINTS
+]
+
+
+def remove(node, *indices):
+    for i in sorted(indices, reverse=True):
+        node.RemoveNthControlPoint(i)
+
+
+DAMAGE = {
+    "one deleted": (lambda node: remove(node, 1), f"sella {BACK}"),
+    "the first deleted": (lambda node: remove(node, 0), f"nasion {BACK}"),
+    "two deleted": (lambda node: remove(node, 0, 2), f"nasion, orbit_L {BACK}"),
+    "emptied": (lambda node: node.RemoveAllControlPoints(), f"nasion, sella, orbit_L … {BACK}"),
+    "one added": (lambda node: node.AddControlPoint(vtk.vtkVector3d(9, 9, 9), "F-1"), STRANGE),
+    "one inserted": (lambda node: node.InsertControlPoint(1, vtk.vtkVector3d(9, 9, 9), "nasion"), STRANGE),
+    "renamed": (lambda node: node.SetNthControlPointLabel(1, "S"), "sella has its name back"),
+    "two names exchanged": (
+        lambda node: (node.SetNthControlPointLabel(0, "sella"), node.SetNthControlPointLabel(1, "nasion")),
+        "sella has its name back; nasion has its name back",
+    ),
+    "exchanged in the list": (lambda node: node.SwapControlPoints(0, 2), ""),
+    "position taken away": (lambda node: node.UnsetNthControlPointPosition(1), f"sella {BACK}"),
+    "called missing": (lambda node: node.SetNthControlPointPositionMissing(0), f"nasion {BACK}"),
+    "deleted and another added": (
+        lambda node: (remove(node, 1), node.AddControlPoint(vtk.vtkVector3d(9, 9, 9), "sella")),
+        f"{STRANGE}; sella {BACK}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=list(DAMAGE))
+def test_whatever_happens_to_the_list_it_is_put_right_and_said(landmarks, told, damage, said):
+    damage(landmarks.node)
+    words = landmarks.mend()
+    assert shown(landmarks) == WHOLE
+    assert words == said
+    assert landmarks.node.GetFixedNumberOfControlPoints() and landmarks.mend() == ""
+    assert [what for what in told if what[1] == (-9.0, -9.0, 9.0)] == []
+
+
+@pytest.mark.parametrize("gone", [0, 1, 3, 4])
+def test_a_point_that_is_dragged_after_another_was_deleted_keeps_its_name(landmarks, told, gone):
+    """Before the list was put right: the server stored ``hamate`` where ``capitate`` had been dragged."""
+    node = landmarks.node
+    remove(node, gone)
+    index = next(i for i in range(node.GetNumberOfControlPoints()) if node.GetNthControlPointLabel(i) == "orbit_L")
+    node.SetNthControlPointPositionWorld(index, *flipped((30.0, 31.0, 32.0)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert {what[0] for what in told} == {"orbit_L"} and told[-1] == ("orbit_L", (30.0, 31.0, 32.0), True)
+
+
+def test_of_a_doubled_list_the_own_one_counts(scene, landmarks, told):
+    copy = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "copy")
+    copy.Copy(landmarks.node)
+    copy.SetNthControlPointPositionWorld(1, 50, 50, 50)
+    copy.InvokeEvent(copy.PointEndInteractionEvent)
+    assert told == [] and landmarks.position("sella") == POINTS[1].position
+    remove(landmarks.node, *range(5))
+    assert landmarks.mend() and shown(landmarks) == WHOLE
+
+
+def test_a_scene_that_was_saved_with_a_damaged_list_gets_a_whole_one(scene, tmp_path):
+    first = LandmarkNode(scene, TASK)
+    first.show(POINTS)
+    first.close()
+    first.node.SetFixedNumberOfControlPoints(False)
+    remove(first.node, 1)
+    first.node.AddControlPoint(vtk.vtkVector3d(9, 9, 9), "F-1")
+    again = LandmarkNode(scene, TASK, node=LandmarkNode.find(scene, TASK))
+    again.show(POINTS)
+    assert again.node is first.node and shown(again) == WHOLE
+    again.close()
+
+
+def test_a_point_that_may_not_be_there_goes_back_in_the_scene(scene):
+    landmarks = LandmarkNode(scene, TASK, lambda name, position, final: position[0] < 100)
+    landmarks.show(POINTS)
+    node = landmarks.node
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    for x in (50.0, 5000.0):
+        node.SetNthControlPointPositionWorld(1, *flipped((x, 5.0, 6.5)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    landmarks.show(POINTS)
+    assert landmarks.position("sella") == POINTS[1].position
+    landmarks.close()
+    assert isinstance(scene, slicer.vtkMRMLScene)
