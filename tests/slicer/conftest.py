@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+# The package takes every folder called ``slicer`` on the path for a part of its own, and would import all files of this one.
+others = [path for path in sys.path if not (Path(path) / "slicer" / "conftest.py").exists()]
+sys.path, kept = others, sys.path
+import slicer  # noqa: E402
+
+sys.path = kept
 EXTENSION = Path(__file__).resolve().parents[2] / "slicer_extension"
 sys.path.insert(0, str(EXTENSION / "LandmarkLabel"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # serving.py: the real server
@@ -15,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # servi
 @pytest.fixture()
 def scene():
     """A scene with the singletons that Slicer's application makes."""
-    import slicer
 
     scene = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()

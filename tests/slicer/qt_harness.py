@@ -96,18 +96,22 @@ def _module_classes(qt):
 
 
 def open_panel(folder: Path, width: int = 380, translate=str, dark: bool = False):
-    """A shown panel and the widget it lives in."""
+    """A shown panel and the window it lives in."""
     qt = install()
     from LandmarkLabelLib.panel import LandmarkPanel
 
-    holder = qt.QWidget()
+    window, holder = qt.QScrollArea(), qt.QWidget()  # Slicer's module panel scrolls from top to bottom
     if dark:
-        holder.setPalette(_dark(qt))
+        window.setPalette(_dark(qt))
         holder.setAutoFillBackground(True)
     panel = LandmarkPanel(qt.QVBoxLayout(holder), folder, translate, holder)
-    holder.resize(width, 900)
-    holder.show()
-    return panel, holder
+    window.setWidget(holder)
+    window.setWidgetResizable(True)
+    window.setFrameShape(qt.QFrame.NoFrame)
+    window.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    window.resize(width, 900)
+    window.show()
+    return panel, window
 
 
 def _dark(qt):

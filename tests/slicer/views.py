@@ -6,6 +6,7 @@ VTK's: (0, 0) is the lower left one. Pictures are arrays as files have them: row
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 if sys.platform.startswith("linux"):
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # no search for an X server, and no warning about it
 
+NUMBERS = itertools.count()  # a name that was used before would find a node that is in no scene any more
 MANAGERS = ("vtkMRMLMarkupsDisplayableManager", "vtkMRMLCrosshairDisplayableManager")
 NO_OPENGL = (
     "no offscreen OpenGL: VTK made a {} and it found no driver. "
@@ -120,7 +122,7 @@ class SliceView:
         self.logic = slicer.vtkMRMLSliceLogic()
         self.logic.SetMRMLApplicationLogic(self.application)
         self.logic.SetMRMLScene(self.application.GetMRMLScene())
-        self.node = self.logic.AddSliceNode(f"{orientation} {self.application.GetSliceLogics().GetNumberOfItems()}")
+        self.node = self.logic.AddSliceNode(f"{orientation} {next(NUMBERS)}")
         self.node.SetOrientation(orientation)
         self.application.GetSliceLogics().AddItem(self.logic)
         self.logic.ResizeSliceNode(*self.size)

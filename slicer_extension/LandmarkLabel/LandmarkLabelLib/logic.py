@@ -466,11 +466,11 @@ class LandmarkLogic:
         self.trouble = text.format(case=self.session.image_id, who=who, n=conflict.revision)
 
     def differences(self) -> dict[str, Point]:
-        """Landmark to the other version's point, where it differs from that of the open case."""
+        """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""
         if self.conflict is None:
             return {}
         pairs = zip(self.session.points, self.conflict.points)
-        return {b.name: b for a, b in pairs if (a.position, a.state == ABSENT) != (b.position, b.state == ABSENT)}
+        return {b.name: b for a, b in pairs if (a.by_person or b.by_person) and _elsewhere(a, b)}
 
     def take_theirs(self, name: str | None = None) -> None:
         """One point of the other version, or all of them; undo brings the own ones back."""
@@ -592,3 +592,7 @@ class LandmarkLogic:
             self._say(str(error))
         else:
             self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))
+
+
+def _elsewhere(a: Point, b: Point) -> bool:
+    return (a.position, a.state == ABSENT) != (b.position, b.state == ABSENT)

@@ -15,6 +15,7 @@ from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, STATES, UNSET, Point, Tas
 NAME, STATE, ERROR, THEIRS, WHO = range(5)  # columns
 ALL, TO_DO, DOUBTFUL = range(3)  # filters
 PICTURE_PX = 96
+ICON_PX, CELL_PX = 28, 14  # of an icon with its distance, of a cell around its text
 
 
 class LandmarkTable:
@@ -42,6 +43,7 @@ class LandmarkTable:
         self.task: Task | None = None
         self._shown: list[tuple] = []  # what each row shows
         self._cells: list[list] = []  # row by row
+        self._widest_name, self._is_narrow = 0, False
         self._selected = selected
         self._quiet = False
         self.table.setColumnCount(len(self._headers))
@@ -50,8 +52,7 @@ class LandmarkTable:
         header.setStretchLastSection(False)
         header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
         for column in (STATE, ERROR, THEIRS, WHO):
-            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        header.setResizeContentsPrecision(0)  # what is visible: all rows would be measured at every change
+            header.setSectionResizeMode(column, qt.QHeaderView.Fixed)  # to what ``_fit`` finds: Qt would measure every cell
         self.table.verticalHeader().setVisible(False)
         self.table.itemSelectionChanged.connect(self._row_selected)
         ui.filter.addItems([translate(text) for text in ("all landmarks", "to do", "doubtful")])
@@ -63,8 +64,10 @@ class LandmarkTable:
         if task is not self.task:
             self._start(task)
         self._points = points
-        self.table.setColumnHidden(WHO, not authors)
+        self._fit(points, authors, theirs)
+        self.table.setColumnHidden(WHO, not authors or self._is_narrow)
         self.table.setColumnHidden(THEIRS, not theirs)
+        self.table.setColumnHidden(ERROR, bool(theirs))
         for row, point in enumerate(points):
             wanted = (point, authors.get(point.name, ""), theirs.get(point.name))
             if wanted != self._shown[row]:
@@ -84,12 +87,38 @@ class LandmarkTable:
                 self.table.setItem(row, column, cell)
             self._cells[row][NAME].setText(name)
         self._shown = [()] * len(task.names)
+        measure = self.table.fontMetrics()
+        self._widest_name = max(measure.horizontalAdvance(name) for name in task.names)
         self._quiet = False
+
+    def _fit(self, points: Sequence[Point], authors: Mapping[str, str], theirs: Mapping[str, Point]) -> None:
+        """Widths of the columns. Where names would be cut, the state is told by its icon alone; its word, and who placed the
+        point, are in the tooltip and below the table."""
+        measure = self.table.fontMetrics()
+        wide = lambda texts: max(measure.horizontalAdvance(text) for text in ("", *texts)) + CELL_PX  # noqa: E731
+        apart = [self._apart(p, theirs[p.name]) for p in points if p.name in theirs]
+        texts = {
+            ERROR: sorted({error_of(p) for p in points}, key=len)[-2:],
+            THEIRS: sorted(apart, key=len)[-2:],
+            WHO: sorted(set(authors.values()), key=len)[-2:],
+        }
+        widths = {column: wide([self._headers[column] + "  ", *found]) for column, found in texts.items()}
+        in_words = ICON_PX + wide([f"{word} ?" for word in self.words.values()])
+        shown = (widths[THEIRS] if theirs else widths[ERROR]) + widths[WHO] * bool(authors)
+        narrow = self._widest_name + CELL_PX + in_words + shown > self.table.viewport().property("width")
+        widths[STATE] = ICON_PX + wide([" ?"]) if narrow else in_words
+        for column, width in widths.items():
+            if self.table.columnWidth(column) != width:
+                self.table.setColumnWidth(column, width)
+        if narrow != self._is_narrow:
+            self._is_narrow = narrow
+            self._shown = [()] * len(self._shown)
+            self.table.horizontalHeaderItem(STATE).setText("" if narrow else self._headers[STATE])
 
     def _write(self, row: int, point: Point, who: str, theirs: Point | None) -> None:
         cells, hint = self._cells[row], self._hint(point, who)
         cells[STATE].setIcon(self._icons[point.state])
-        cells[STATE].setText(self.words[point.state] + (" ?" if point.flagged else ""))
+        cells[STATE].setText(("" if self._is_narrow else self.words[point.state]) + (" ?" if point.flagged else ""))
         cells[ERROR].setText(error_of(point))
         cells[WHO].setText(who)
         cells[THEIRS].setText("" if theirs is None else self._apart(point, theirs))
@@ -154,7 +183,10 @@ class LandmarkTable:
         if point is None:
             self.ui.definitionFrame.setVisible(False)
             return
-        words = f"{name}: {self.words[point.state]}" + (f", {error_of(point)}" if point.expected_error_mm is not None else "")
+        facts = [self.words[point.state], error_of(point)]
+        if who := self._shown[self.task.names.index(name)][1]:
+            facts.append(self._of_person.format(who=who))
+        words = f"{name}: " + ", ".join(fact for fact in facts if fact)
         definition = self.task.definitions.get(name, "")
         self.ui.definition.setText(f"{words}. {definition}" if definition else f"{words}.")
         picture = self.task.pictures.get(name)

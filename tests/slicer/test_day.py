@@ -1,0 +1,66 @@
+"""Days at the panel on real images: no click is lost, no point gets another's name, every state can be read on screen."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from day import MISHAPS, Day
+from serving import serving
+from test_drawn_images import agreement
+from test_end_to_end import some
+from tests.thoroughness import times
+
+LABELLED, ACTIONS = 4, 5  # cases with labels at the start, things done to a case
+SEEDS = range(times(1, in_full=10))
+CASES = times(4, in_full=20)
+
+
+def token_of(study, name: str) -> str:
+    words = ("token", "new", study, "--name", name, "--role", name)
+    made = subprocess.run([sys.executable, "-m", "landmarklabel", *map(str, words)], capture_output=True, check=True, text=True)
+    return re.search(r"\S{20,}", made.stdout)[0]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("task_name", "most"), [("hand_xray", 20), ("mouse_skull", 15)])
+def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
+    count = min(CASES, most)
+    material = some(data_dir, task_name, tmp_path, LABELLED + count)
+    ids, place = sorted(material.truth), tmp_path / "labels"
+    place.mkdir()
+    with serving(material) as server:
+        for image_id in ids[:LABELLED]:
+            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+    tokens = {name: token_of(material.study, name) for name in ("admin", "annotator")}
+    with serving(material) as server:
+        day = Day(server, material, tmp_path / "panel", tokens, seed)
+        mishaps = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
+        todo = ids[LABELLED:]
+        day.panel.ui.strategy.setCurrentIndex(day.panel.ui.strategy.findText("first"))
+        for number, case in enumerate(todo):
+            day._back_to_done(case) if day.panel.logic.session is not None else first(day, case)
+            day.look_at_pixels(agreement)
+            share = max(1, round(len(MISHAPS) * 1.5 / len(todo)))  # every kind comes, some twice
+            due = mishaps[number * share : (number + 1) * share]
+            for step in range(ACTIONS):
+                day.annotate()
+                if step % 2 == 0 and due:
+                    day.mishap(due.pop())
+            for left in due:
+                day.mishap(left)
+            day.submit()
+        day.panel.tick()
+        assert day.panel._rows == [] and not day.panel.logic.outbox.waiting(), day.log[-5:]
+        day.check_server(todo)
+        day.close()
+
+
+def first(day: Day, case: str) -> None:
+    """The first case of the day is the one the server chooses."""
+    day.panel.ui.nextButton.click()
+    day.rest()
+    assert day.case == case
