@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,12 +23,12 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from conftest import EXTENSION
 from LandmarkLabelLib import local_environment, local_programs, local_server
 from LandmarkLabelLib.local_programs import LocalServerError, Programs, clean_environment, end, running_module
 from LandmarkLabelLib.local_server import LocalServer, token_name
 
 ROOT = Path(__file__).resolve().parents[2]
+EXTENSION = ROOT / "slicer_extension"
 LIBRARY = EXTENSION / "LandmarkLabel" / "LandmarkLabelLib"
 TASK = "hand_xray"
 OWN = "{}.{}".format(*sys.version_info)
@@ -216,6 +217,7 @@ def test_a_poisoned_process_installs_serves_and_stops(first):
     assert first["version"] == "0.1.0" and first["stopped"] == "False" and first["gone"]
     assert first["who"] == (token_name(), "admin") and first["open_to_all"] == 401
     said = [line[4:] for line in first["said"] if line.startswith("say ")]
+    assert not any(" (from " in line or "WARNING" in line for line in said)
     assert said[0].startswith("making an environment with ") and said[1].startswith(f"installing {WHEEL} and what it needs")
     assert said[-2:] == ["checking what was installed", "LandmarkLabel 0.1.0 is installed"]
     assert any(line.startswith("Successfully installed landmarklabel") for line in said)
@@ -231,6 +233,20 @@ def test_what_is_left_out_of_the_environment():
     startup = {"PATH": "x", "HTTPS_PROXY": "p", "PIP_INDEX_URL": "i", **dict.fromkeys(left_out, "1")}
     assert clean_environment(startup) == {"PATH": "x", "HTTPS_PROXY": "p", "PIP_INDEX_URL": "i", "PIP_USER": "0"}
     assert clean_environment({})["PATH"] == os.defpath
+
+
+def test_a_whole_installation_from_a_copy_of_the_repository(tmp_path):
+    """With the Python and the packages that anybody would get."""
+    copy, server = tmp_path / "Kopie ä", LocalServer(tmp_path / "own", os.environ)
+    for name in ("lib", "apps"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    server.install(copy)
+    try:
+        assert server.installed and who(*server.start(tmp_path / "study", TASK)) == (token_name(), "admin")
+    finally:
+        server.stop()
 
 
 # --- serving ---------------------------------------------------------------------------------------------------------
@@ -286,7 +302,6 @@ def test_a_server_that_does_not_start_says_why_and_leaves_the_study_alone(local,
 def test_a_taken_port_is_said(local, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        taken.listen()
         with pytest.raises(LocalServerError, match=r"^the server did not start: port \d+ of 127.0.0.1 is taken"):
             local.start(tmp_path, TASK, taken.getsockname()[1])
 
@@ -356,20 +371,31 @@ def test_an_installation_that_fails_leaves_what_was_there(first, environment, tm
     assert server.installed == "0.1.0" and environments(first["folder"]) == ["1"]
 
 
-def test_a_program_that_does_not_run_is_no_installation(environment, tmp_path):
-    server, log = LocalServer(tmp_path / "own", environment), tmp_path / "own" / "log.txt"
-    said = refused(server, wheel_in(tmp_path / "empty"))
-    why = r"what was installed does not run: .*No module named landmarklabel; "
-    assert re.fullmatch(why + re.escape(f"{log} has the whole"), said)
-    assert server.installed == "" and environments(tmp_path / "own") == []
+def test_what_does_not_run_or_is_bad_is_said(environment, tmp_path):
+    server = LocalServer(tmp_path, environment)
 
+    def said(*words: str) -> str:
+        with server.log.open("w", encoding="utf-8") as log:
+            _, lines = server._environment._step(running_module(sys.executable, *words), 60, log, apart=True)
+        with pytest.raises(LocalServerError) as error:
+            server._environment._version(lines)
+        return str(error.value)
 
-def test_what_the_doctor_finds_bad_is_said(environment, tmp_path):
+    end = f"; {server.log} has the whole"
+    assert re.fullmatch(
+        "what was installed does not run: .*No module named no_such_program" + re.escape(end), said("no_such_program")
+    )
     checks = [{"what": "landmarklabel", "ok": True, "found": "0.1.0"}, {"what": "server", "ok": False, "found": "no\nfastapi"}]
-    local = LocalServer(tmp_path, environment)
-    with pytest.raises(LocalServerError) as error:
-        local._environment._version([json.dumps({"ok": False, "checks": checks})])
-    assert str(error.value) == f"what was installed does not work: server: no fastapi; {local.log} has the whole"
+    (tmp_path / "checks.json").write_text(json.dumps({"checks": checks}))
+    bad = said("json.tool", str(tmp_path / "checks.json"))
+    assert bad == f"what was installed does not work: server: no fastapi{end}"
+
+
+@posix
+def test_a_step_that_takes_too_long_is_ended(environment, tmp_path):
+    server = LocalServer(tmp_path, environment)
+    with server.log.open("w", encoding="utf-8") as log, pytest.raises(LocalServerError, match="^gave up after 0 minutes; "):
+        server._environment._step([sys.executable, "-c", "import time; time.sleep(60)"], 0.2, log)
 
 
 def test_one_installation_at_a_time(first, wheel, environment):

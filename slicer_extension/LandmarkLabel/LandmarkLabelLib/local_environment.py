@@ -169,7 +169,8 @@ class LocalEnvironment:
                 log.flush()
                 if line.strip():
                     lines.append(line.rstrip())
-                    say(one_line(line))
+                    if not line.startswith(("WARNING:", "DEPRECATION:")):
+                        say(one_line(line.partition(" (from ")[0]))
             process.wait()
         finally:
             late = not clock.is_alive()
