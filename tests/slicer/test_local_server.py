@@ -19,6 +19,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -405,8 +406,11 @@ def test_one_installation_at_a_time(first, wheel, environment):
 
 
 @posix
-def test_what_is_cancelled_ends_at_once_and_leaves_nothing(environment, tmp_path):
-    """In the middle of pip's work: the copy of the repository that it builds tells when it is being built, and does not end."""
+def test_what_is_cancelled_ends_at_once_and_leaves_nothing(environment, tmp_path, monkeypatch):
+    """In the middle of pip's work: the copy of the repository that it builds tells when it is being built, and does not end.
+
+    It is the pip of these tests, so that there is no environment to wait for.
+    """
     source, answers = tmp_path / "copy", []
     (source / "lib" / "landmarklabel").mkdir(parents=True)
     (source / "lib" / "landmarklabel" / "__init__.py").write_text("")
@@ -422,6 +426,13 @@ def test_what_is_cancelled_ends_at_once_and_leaves_nothing(environment, tmp_path
             "    line.recv(1)\n"
         )
         server = LocalServer(tmp_path / "own", environment)
+        local = server._environment
+
+        def make(place: Path, source: Path, house: Path | None, log: IO[str]) -> None:
+            place.mkdir()
+            local._step(running_module(sys.executable, "pip", "wheel", "--no-deps", "-w", place, source), 60, log)
+
+        monkeypatch.setattr(local, "_make", make)
         thread = threading.Thread(target=lambda: answers.append(refused(server, source)))
         thread.start()
         door.settimeout(60)
