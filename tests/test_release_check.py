@@ -64,7 +64,7 @@ def test_it_has_not_passed_otherwise(before, last):
 
 
 def report(*cases: str) -> str:
-    return f'<testsuites><testsuite>{"".join(cases)}</testsuite></testsuites>'
+    return f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>"
 
 
 RAN = '<testcase classname="tests.a" name="test_a"/>'
