@@ -21,7 +21,7 @@ from .worker import UNSEEN, Worker
 
 SECOND_PASS_S = 1.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
-CASE, FOLLOW, SEND, IMAGE, STUDY = "case", "follow", "send", "image", "study"  # lanes of the worker
+CASE, FOLLOW, SEND, IMAGE, STUDY, BATCH = "case", "follow", "send", "image", "study", "batch"  # lanes of the worker
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
 
 
@@ -563,6 +563,10 @@ class LandmarkLogic:
     def _say(self, message: str) -> None:
         self.message = message
         self.on_update()
+
+    def run(self, job: Callable[[], object], done: Callable, failed: Callable, lane: str, what: str) -> None:
+        """Something of a lane of its own, whose failures are its own, too."""
+        self.worker.submit(job, done, failed, lane, what)
 
     def _run(self, job: Callable[[], object], done: Callable, what: str, lane: str = STUDY, quiet: bool = False) -> None:
         if what and not quiet:

@@ -13,6 +13,7 @@ from pathlib import Path
 import qt
 import slicer
 
+from .local_server import LocalServer
 from .logic import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, LandmarkLogic
 from .markups import LandmarkNode, OtherVersion, Ring
 from .options import Options
@@ -21,7 +22,7 @@ from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection,
 from .session import Session
 from .table import LandmarkTable, is_doubtful
 from .volumes import CaseVolume
-from .widgets import is_typing, load_ui, put_text, style_pixmap, text_of
+from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, style_pixmap, text_of
 from .wire import ACCEPTED
 
 POLL_MS, POLL_BUSY_MS = 50, 15
@@ -60,7 +61,7 @@ class LandmarkPanel:
         self._make_shortcuts(shortcut_parent)
         parts = self.ui, translate, self.options, self._on
         self.training, self.review = TrainSection(*parts), ReviewSection(*parts)
-        self.batch, self.local = BatchSection(*parts, self), LocalSection(*parts, self)
+        self.batch, self.local = BatchSection(*parts, self.scene), LocalSection(*parts, self, self._local_server)
         self.choices = OptionsSection(*parts, self.scene)
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
@@ -82,6 +83,7 @@ class LandmarkPanel:
         self.ring.show(None)
         self.theirs.show((), "")
         self.local.close()
+        self.batch.close()
         self.choices.close()
         if self.logic is not None:
             self.logic.close()
@@ -90,6 +92,9 @@ class LandmarkPanel:
         """Shortcuts work only while the module is shown."""
         for shortcut in self._shortcuts:
             shortcut.setEnabled(bool(enabled))
+
+    def _local_server(self, say: Callable[[str], None]) -> LocalServer:
+        return LocalServer(self.folder / "server", startup_environment(), say, slicer_python())
 
     # --- widgets -----------------------------------------------------------------------------------------------------
 

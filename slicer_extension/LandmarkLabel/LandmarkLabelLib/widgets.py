@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import qt
@@ -57,3 +58,15 @@ def is_typing() -> bool:
     focus = qt.QApplication.focusWidget()
     kinds = ("QLineEdit", "QComboBox", "QAbstractSpinBox", "QTextEdit", "QPlainTextEdit")
     return focus is not None and any(focus.inherits(kind) for kind in kinds)
+
+
+def startup_environment() -> dict:
+    """The environment that Slicer was started in: its own paths must not lead other programs into its Python."""
+    return dict(slicer.util.startupEnvironment())
+
+
+def slicer_python() -> str:
+    """Slicer's own interpreter, for making environments with; empty where it is not found."""
+    name = "PythonSlicer.exe" if sys.platform == "win32" else "PythonSlicer"
+    path = Path(str(getattr(slicer.app, "slicerHome", ""))) / "bin" / name
+    return str(path) if path.is_file() else ""
