@@ -225,23 +225,27 @@ def test_a_changed_image_and_a_new_version_are_asked_for_again(tmp_path):
     assert (notes["model"], notes["version"], notes["size"]) == ("scn", 4, 5)
 
 
-def test_a_stop_between_note_and_result_leaves_nothing_that_looks_like_a_persons(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_kill_around_the_writing_of_a_result_leaves_nothing_that_looks_like_a_persons(tmp_path, monkeypatch, is_there):
     files, out, client = put(tmp_path / "in", "a", "b"), tmp_path / "out", Fake()
     predict_files(client, "scn", TASK, files[:1], out)
     client.version, real = 4, batch._write
 
     def killed(path: Path, text: str) -> None:
+        if is_there or not path.name.endswith(".mrk.json"):
+            real(path, text)
         if path.name.endswith(".mrk.json"):
             raise KeyboardInterrupt
-        real(path, text)
 
     monkeypatch.setattr(batch, "_write", killed)
     for some in (files[:1], files[1:]):  # one with an earlier result, and one without
         with pytest.raises(KeyboardInterrupt):
             predict_files(client, "scn", TASK, some, out)
     monkeypatch.setattr(batch, "_write", real)
-    assert len(pandas.read_csv(out / "predictions.csv")) == 0  # the earlier version's result is not this one's
-    assert predict_files(client, "scn", TASK, files, out).predicted == ["a", "b"]
+    rows = len(pandas.read_csv(out / "predictions.csv"))
+    assert rows == (2 * len(NAMES) if is_there else 0)  # the earlier version's result is not this one's
+    summary = predict_files(client, "scn", TASK, files, out)
+    assert (summary.kept if is_there else summary.predicted) == ["a", "b"]
 
 
 def test_what_a_person_changed_is_in_the_table_and_never_written_over(tmp_path, scene):
@@ -265,6 +269,27 @@ def test_what_a_person_changed_is_in_the_table_and_never_written_over(tmp_path, 
     summary = predict_files(client, "scn", TASK, files, out)
     said = f"{out / 'a_2.mrk.json'} was changed by hand and cannot be read (JSONDecodeError("
     assert len(summary.failed) == 1 and summary.failed[0][1].startswith(said)
+
+
+def test_a_result_that_is_there_is_found_when_one_before_it_was_deleted(tmp_path):
+    files, out, client = put(tmp_path / "in", "a"), tmp_path / "out", Fake()
+    predict_files(client, "scn", TASK, files, out)
+    (out / "a.mrk.json").write_text(markups_text(POINTS[:1]), encoding="utf-8")
+    client.version = 4
+    assert predict_files(client, "scn", TASK, files, out).predicted == ["a_2"]
+    (out / "a.mrk.json").unlink()
+    assert predict_files(client, "scn", TASK, files, out).kept == ["a_2"]
+
+
+def test_a_file_that_was_saved_again_in_ras_is_in_the_table_in_lps(tmp_path):
+    files, out, client = put(tmp_path / "in", "a"), tmp_path / "out", Fake()
+    predict_files(client, "scn", TASK, files, out)
+    text = markups_text([Point("nasion", ACCEPTED, (1.0, 2.0, 3.0))], errors=False).replace('"LPS"', '"RAS"')
+    (out / "a.mrk.json").write_text(text.replace('"description": "accepted"', '"description": "mine"'), encoding="utf-8")
+    assert predict_files(client, "scn", TASK, files, out).kept == ["a"]
+    table = pandas.read_csv(out / "predictions.csv")
+    assert list(table["status"]) == ["accepted", "unset", "unset", "unset"]
+    assert list(table[["x", "y", "z"]].iloc[0]) == [-1, -2, 3] and not table["flagged"].any()
 
 
 def test_a_file_of_somebody_else_keeps_its_name(tmp_path):
@@ -317,6 +342,9 @@ def test_files_of_one_name_keep_their_results_in_whatever_order_they_come(tmp_pa
     notes = json.loads((out / "batch.json").read_text())["cases"]
     assert [notes[n]["file"] for n in ("a", "a_2", "A_3")] == [str(p) for _, p in (first, second, upper)]
     table = pandas.read_csv(out / "predictions.csv")
+    assert predict_files(client, "scn", TASK, put(tmp_path / "four", "A_2"), out).predicted == [
+        "A_2_2"
+    ]  # one file on some systems
     assert list(table["image"].unique()) == ["a", "a_2", "A_3"] and table[table["image"] == "A_3"]["x"].iloc[0] == 9
 
 
@@ -326,6 +354,8 @@ def test_a_volume_sent_again_through_another_temporary_file_has_its_result_repla
         files = put(tmp_path / place, "CT")
         assert predict_files(client, "scn", TASK, files, out).predicted == ["CT"]
         files[0][1].unlink()
+    (out / "CT.mrk.json").write_text(markups_text([Point("nasion", PLACED, (1.0, 2.0, 3.0))]), encoding="utf-8")
+    assert predict_files(client, "scn", TASK, put(tmp_path / "z", "CT"), out).predicted == ["CT_2"]  # a person changed it
 
 
 HOSTILE = {
