@@ -139,6 +139,14 @@ class Client:
         form = {"params": _json(given(points))}
         return self._suggestion(self._call("POST", f"/infer/{_safe(model)}", params=where, data=form, wait_s=NETWORK_S), task)
 
+    def predict_file(self, model: str, path: Path, task: Task) -> dict:
+        """Proposals for an image that no study has: as ``predict``, and the model's "version". OSError: it cannot be read."""
+        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+        with path.open("rb") as file:
+            sent = {"file": (f"image{suffix}", file)}  # a file's own name may be a patient's
+            answer = self._call("POST", f"/infer/{_safe(model)}", NETWORK_S, params={"output": "json"}, files=sent)
+        return {**self._suggestion(answer, task), "version": answer.get("model_version")}
+
     def update(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
         """The other points moved to those of a person, without a network pass."""
         body = {**given(points), "model": model}
