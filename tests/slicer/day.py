@@ -128,8 +128,6 @@ class Day:
             image.SetSpacing((1, 1))
             image.SetOrigin((0, 0))
         agree = agreement(self.view, image, self.rng)
-        if agree < 0.85:
-            self.view.save(Path("/tmp/bad.png")); print("NODE", self.view.node.GetID(), self.view.node.GetFieldOfView(), self.view.node.GetDimensions(), self.view.node.GetXYZOrigin(), node.GetName(), self.log[-20:], image.GetSize(), self._size(), self.view.ras_at(0,0), self.view.ras_at(399,399))
         assert agree > 0.85, self.case
 
     # --- what a person does ------------------------------------------------------------------------------------------

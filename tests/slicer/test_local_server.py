@@ -14,10 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
-import zipfile
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +25,7 @@ import requests
 from LandmarkLabelLib import local_environment, local_programs, local_server
 from LandmarkLabelLib.local_programs import LocalServerError, Programs, clean_environment, end, running_module
 from LandmarkLabelLib.local_server import LocalServer, token_name
+from program_wheel import program_wheel, wheel_in
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "slicer_extension"
@@ -56,23 +55,6 @@ if given["study"]:
 """
 
 
-def wheel_in(folder: Path, name: str = "landmarklabel", places: tuple = (), requires: str = "") -> Path:
-    """A wheel that only puts folders on the path of Python."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, about = folder / f"{name}-0.1.0-py3-none-any.whl", f"{name}-0.1.0.dist-info"
-    files = {
-        f"{name}_elsewhere.pth": "".join(f"{place}\n" for place in places),
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\nProvides-Extra: server\n"
-        + (f"Requires-Dist: {requires}\n" if requires else ""),
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    with zipfile.ZipFile(path, "w") as archive:
-        for inside, text in files.items():
-            archive.writestr(inside, text)
-        archive.writestr(f"{about}/RECORD", "".join(f"{inside},,\n" for inside in (*files, f"{about}/RECORD")))
-    return path
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder whose name is as difficult as people's are."""
@@ -81,13 +63,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(place) -> Path:
-    """This checkout, and the packages that are installed here but for MONAI Label, which takes the doctor long."""
-    packages = place / "packages"
-    packages.mkdir()
-    for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not path.name.startswith(("monailabel", "landmarklabel", "__pycache__")):
-            (packages / path.name).symlink_to(path)
-    return wheel_in(place / "wheels", places=(ROOT / "lib", packages))
+    return program_wheel(place)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,191 @@
+"""Sections of the panel through their buttons: trust for a certificate, many images, the export, a server on this computer."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import qt_harness
+from qt_harness import idle, press, wait_for
+from serving import phantoms
+
+qt = qt_harness.install()
+
+import slicer  # noqa: E402
+from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
+from program_wheel import program_wheel  # noqa: E402
+
+
+@pytest.fixture()
+def panel(server, tmp_path):
+    slicer.mrmlScene.Clear(False)
+    panel, window = qt_harness.open_panel(tmp_path / "panel")
+    panel.ui.url.setText(server.url)
+    press(panel, "connectButton")
+    idle(panel)
+    yield panel
+    panel.close()
+    window.close()
+
+
+def test_a_folder_and_the_open_volumes_are_predicted_as_a_table_and_as_markups(panel, material, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "results"
+    folder.mkdir()
+    for image_id in sorted(material.truth)[:2]:
+        shutil.copy(material.image(image_id), folder)
+    (folder / "broken.png").write_text("no picture", encoding="utf-8")
+    shown = CaseVolume(slicer.mrmlScene)
+    assert shown.show(material.image(sorted(material.truth)[3]), "open one")
+    panel.ui.batchFolder.setText(str(folder))
+    panel.ui.batchVolumes.setChecked(True)
+    press(panel, "batchButton")
+    assert panel.ui.batchText.text() == "choose images, and where the results go"
+    panel.ui.batchOut.setText(str(out))
+    press(panel, "batchButton")
+    idle(panel)
+    panel.refresh()
+    said = panel.ui.batchText.text()
+    assert said.startswith(f"3 predicted, 0 there before, 1 failed, 0 left; see {out}; broken: "), said
+    with (out / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"] for row in rows} == {*sorted(material.truth)[:2], "open one"}
+    assert (out / "open one.mrk.json").is_file()
+    panel.ui.batchVolumes.setChecked(False)
+    press(panel, "batchButton")
+    idle(panel)
+    panel.refresh()
+    assert panel.ui.batchText.text().startswith("0 predicted, 2 there before"), panel.ui.batchText.text()
+    shown.close()
+
+
+def test_labelled_cases_are_exported_for_gpa_without_what_is_left_out(panel, material, tmp_path):
+    left_out = material.task.names[0]
+    panel.ui.batchOut.setText(str(tmp_path / "gpa"))
+    panel.ui.leaveOut.setText(f"{left_out}, ")
+    press(panel, "exportButton")
+    idle(panel)
+    panel.refresh()
+    written = sorted((tmp_path / "gpa").glob("*.mrk.json"))
+    assert panel.ui.batchText.text() == f"{len(written)} specimens written to {tmp_path / 'gpa'}" and len(written) >= 5
+    nodes = slicer.vtkMRMLMarkupsJsonStorageNode()
+    nodes.SetFileName(str(written[0]))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    assert nodes.ReadData(node)
+    labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]
+    assert labels == list(material.task.names[1:])
+    slicer.mrmlScene.RemoveNode(node)
+
+
+def certificate(folder: Path) -> tuple[Path, Path, str]:
+    """A certificate that nobody vouches for, its key, and its fingerprint as openssl has it."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=scanner"]
+    words += ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(["openssl", *words, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    said = subprocess.run(
+        ["openssl", "x509", "-in", cert, "-noout", "-fingerprint", "-sha256"], check=True, capture_output=True, text=True
+    )
+    return cert, key, said.stdout.strip().partition("=")[2]
+
+
+def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
+    study = phantoms(tmp_path / "study", 2)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    panel, window = qt_harness.open_panel(tmp_path / "panel")
+    with tls_server(study, *certificate(tmp_path / "first")[:2]) as url:
+        fingerprint = certificate_in_use(tmp_path / "first")
+        panel.ui.url.setText(url)
+        press(panel, "connectButton")
+        wait_for(panel, lambda: panel.ui.trouble.text(), "what is wrong")
+        assert panel.ui.serverStatus.text() == "nobody vouches for this server"
+        assert panel.ui.trouble.text() == f"nobody vouches for the certificate of {url}, fingerprint {fingerprint}"
+        assert not panel.ui.nextButton.isEnabled()
+        press(panel, "trustButton")
+        idle(panel)
+        assert panel.ui.serverStatus.text().startswith("connected") and panel.ui.troubleFrame.isHidden()
+        port = int(url.rpartition(":")[2])
+        panel.close()
+        window.close()
+    panel, window = qt_harness.open_panel(tmp_path / "panel")  # after a restart it is still believed, and only it
+    with tls_server(study, *certificate(tmp_path / "second")[:2], port=port):
+        press(panel, "connectButton")
+        wait_for(panel, lambda: panel.ui.trouble.text(), "what is wrong")
+        assert panel.ui.trouble.text() == f"{url} has another certificate than the one you confirmed; ask its operator"
+        assert panel.ui.trustButton.isHidden()
+        panel.ui.certificate.setText(str(tmp_path / "second" / "cert.pem"))
+        panel.options.trusted = {}
+        panel.ui.url.setText(f"https://localhost:{port}")
+        press(panel, "connectButton")
+        idle(panel)
+        assert panel.ui.serverStatus.text().startswith("connected"), panel.ui.trouble.text()
+    panel.close()
+    window.close()
+
+
+def certificate_in_use(folder: Path) -> str:
+    words = ["openssl", "x509", "-in", folder / "cert.pem", "-noout", "-fingerprint", "-sha256"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip().partition("=")[2]
+
+
+class tls_server:
+    """A server over https, and its address."""
+
+    def __init__(self, study, cert: Path, key: Path, port: int = 0):
+        from LandmarkLabelLib.local_server import free_port
+
+        self.port = port or free_port()
+        words = ["serve", "--studies", study.study, "--task", study.task_file, "--port", self.port]
+        self.words = [sys.executable, "-m", "landmarklabel", *map(str, words), "--certificate", str(cert), "--key", str(key)]
+
+    def __enter__(self) -> str:
+        import socket
+        import time
+
+        self.process = subprocess.Popen(self.words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        end = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return f"https://127.0.0.1:{self.port}"
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < end
+                time.sleep(0.05)
+
+    def __exit__(self, *_) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_server_on_this_computer_is_installed_started_connected_and_stopped(tmp_path, monkeypatch):
+    only = {**os.environ, "HOME": str(tmp_path), "PATH": str(Path(sys.executable).parent)}  # of all Pythons, that of the tests
+    monkeypatch.setattr(slicer.util, "startupEnvironment", lambda: only)
+    study = phantoms(tmp_path / "Studie für Müller", 2)
+    panel, window = qt_harness.open_panel(tmp_path / "panel")
+    press_when_ready = lambda name: (wait_for(panel, lambda: getattr(panel.ui, name).isEnabled(), name), press(panel, name))  # noqa: E731
+    panel.refresh()
+    assert panel.ui.localStatus.text() == "nothing is installed yet" and not panel.ui.startButton.isEnabled()
+    panel.ui.source.setText(str(program_wheel(tmp_path / "wheel")))
+    panel.ui.study.setText(str(study.study))
+    panel.ui.task.setText(str(study.task_file))
+    panel.refresh()
+    press_when_ready("installButton")
+    wait_for(panel, lambda: panel.ui.localStatus.text().endswith("is installed"), "the installation", 120)
+    panel.refresh()
+    press_when_ready("startButton")
+    wait_for(panel, lambda: panel.ui.serverStatus.text().startswith("connected"), "the server", 120)
+    panel.refresh()
+    assert panel.ui.localStatus.text().startswith(f"serves at {panel.ui.url.text()}; who else uses this study now needs a token")
+    press(panel, "nextButton")
+    idle(panel)
+    assert panel.ui.caseLabel.text().startswith("phantom0")
+    press(panel, "haltButton")
+    wait_for(panel, lambda: panel.ui.localStatus.text() == "stopped", "the server to stop", 60)
+    wait_for(panel, lambda: "does not answer" in panel.ui.serverStatus.text(), "the panel to notice")
+    panel.close()
+    window.close()
