@@ -257,7 +257,7 @@ class Day:
         self._press_submit()
         self.rest()
         ui = self.panel.ui
-        assert self.case == here and not ui.conflictFrame.isHidden() and "meanwhile" in ui.trouble.text(), self.log[-5:]
+        assert self.case == here and not ui.conflictFrame.isHidden() and "meanwhile" in ui.conflictLabel.text(), self.log[-5:]
         assert not ui.table.isColumnHidden(3)
         self.look("both versions are shown")
         self.panel.select(name)

@@ -195,6 +195,11 @@ def is_seen(widget) -> bool:
 def cut(window) -> list[str]:
     """Texts of shown buttons, labels and cells that are wider or higher than their place."""
     qt, found = sys.modules["qt"], []
+    for _ in range(3):  # a text that is broken otherwise asks for another height
+        qt.application.processEvents()
+    for area in window.findChildren(qt.QScrollArea) + [window] * isinstance(window, qt.QScrollArea):
+        if area.widget().width() > area.viewport().width():
+            found.append(f"all, at {area.widget().width()} of {area.viewport().width()} pixels")
     for widget in window.findChildren(qt.QPushButton):
         if is_seen(widget) and widget.fontMetrics().horizontalAdvance(widget.text()) > widget.width():
             found.append(widget.text())
@@ -203,12 +208,17 @@ def cut(window) -> list[str]:
             needed = widget.heightForWidth(widget.width()) if widget.wordWrap() else widget.sizeHint().height()
             if needed > widget.height() or (not widget.wordWrap() and widget.sizeHint().width() > widget.width()):
                 found.append(widget.text())
-    for table in window.findChildren(qt.QTableWidget):
-        for column in range(table.columnCount()):
-            for row in range(table.rowCount()):
-                text = table.item(row, column).text() if not table.isColumnHidden(column) else ""
-                if text and table.fontMetrics().horizontalAdvance(text) > table.columnWidth(column) - 4:
-                    found.append(text)
+    return found + [text for table in window.findChildren(qt.QTableWidget) for text in cut_cells(table)]
+
+
+def cut_cells(table) -> list[str]:
+    """Texts of a table that are wider than their column."""
+    found = []
+    for column in range(table.columnCount()):
+        for row in range(table.rowCount()):
+            text = table.item(row, column).text() if not table.isColumnHidden(column) else ""
+            if text and table.fontMetrics().horizontalAdvance(text) > table.columnWidth(column) - 4:
+                found.append(text)
     return found
 
 

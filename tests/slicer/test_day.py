@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from day import MISHAPS, Day
@@ -36,8 +37,7 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
         for image_id in ids[:LABELLED]:
             server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
     tokens = {name: token_of(material.study, name) for name in ("admin", "annotator")}
-    with serving(material) as server:
-        day = Day(server, material, tmp_path / "panel", tokens, seed)
+    with serving(material) as server, closing(Day(server, material, tmp_path / "panel", tokens, seed)) as day:
         mishaps = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
         todo = ids[LABELLED:]
         day.panel.ui.strategy.setCurrentIndex(day.panel.ui.strategy.findText("first"))
@@ -56,7 +56,6 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
         day.panel.tick()
         assert day.panel._rows == [] and not day.panel.logic.outbox.waiting(), day.log[-5:]
         day.check_server(todo)
-        day.close()
 
 
 def first(day: Day, case: str) -> None:

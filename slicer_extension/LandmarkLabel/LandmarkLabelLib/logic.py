@@ -423,7 +423,9 @@ class LandmarkLogic:
                 self._meet(result.answer)
             else:
                 text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
-                self.trouble = text.format(case=result.image_id, why=result.answer)
+                why = str(result.answer)
+                why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
+                self.trouble = text.format(case=result.image_id, why=why)
         self._list_unsent()
         if any(isinstance(result.answer, int) for result in results):
             self.review.list_cases()

@@ -395,6 +395,7 @@ class LandmarkPanel:
         self.ui.unsentList.clear()
         for what in unsent:
             why = self._("changed, not submitted") if isinstance(what, Session) else what.why or self._("waits for the server")
+            why = why[len(what.image_id) + 2 :] if why.startswith(f"{what.image_id}: ") else why
             self.ui.unsentList.addItem(f"{what.image_id}: {why}")
             self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(why)
         if unsent:
@@ -422,7 +423,8 @@ class LandmarkPanel:
     def _show_words(self) -> None:
         ui, logic = self.ui, self.logic
         ui.message.setText(logic.message if logic is not None else "")
-        trouble = logic.trouble if logic is not None else ""
+        trouble = logic.trouble if logic is not None and logic.conflict is None else ""  # a conflict has words of its own
+        trouble = trouble.replace(":", ":\u200b")  # a fingerprint may be broken at its colons
         ui.troubleFrame.setVisible(bool(trouble))
         if trouble != ui.trouble.property("text"):
             ui.trouble.setText(trouble)

@@ -15,7 +15,7 @@ from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, STATES, UNSET, Point, Tas
 NAME, STATE, ERROR, THEIRS, WHO = range(5)  # columns
 ALL, TO_DO, DOUBTFUL = range(3)  # filters
 PICTURE_PX = 96
-ICON_PX, CELL_PX = 28, 14  # of an icon with its distance, of a cell around its text
+ICON_PX, CELL_PX, NAME_PX = 28, 14, 18  # of an icon with its distance, of a cell around its text, of one with a name
 
 
 class LandmarkTable:
@@ -105,7 +105,7 @@ class LandmarkTable:
         widths = {column: wide([self._headers[column] + "  ", *found]) for column, found in texts.items()}
         in_words = ICON_PX + wide([f"{word} ?" for word in self.words.values()])
         shown = (widths[THEIRS] if theirs else widths[ERROR]) + widths[WHO] * bool(authors)
-        narrow = self._widest_name + CELL_PX + in_words + shown > self.table.viewport().property("width")
+        narrow = self._widest_name + NAME_PX + in_words + shown > self.table.viewport().property("width")
         widths[STATE] = ICON_PX + wide([" ?"]) if narrow else in_words
         for column, width in widths.items():
             if self.table.columnWidth(column) != width:
