@@ -17,6 +17,7 @@ import numpy.typing as npt
 from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
 from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults
 from landmarklabel.task_faults import task_faults
+from landmarklabel.task_pictures import embedded
 
 if TYPE_CHECKING:
     import pandas
@@ -68,6 +69,7 @@ class LandmarkTask:
         definitions: name to a sentence saying where the point is.
         mirror_pairs: pairs of names that swap when the image is mirrored.
         scale: optional rule that turns image units into millimetres.
+        pictures: name to a small picture of where the point is, as a data URI (see ``task_pictures``).
 
     Raises:
         TaskError: listing every fault.
@@ -79,11 +81,13 @@ class LandmarkTask:
     definitions: Mapping[str, str] = field(default_factory=dict)
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     scale: ScaleRule | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if all(isinstance(name, str) for name in self.names):  # ü is one character or two; for people it is one name
             object.__setattr__(self, "names", tuple(_composed(name) for name in self.names))
             object.__setattr__(self, "definitions", {_composed(k): v for k, v in self.definitions.items()})
+            object.__setattr__(self, "pictures", {_composed(k): v for k, v in self.pictures.items()})
             object.__setattr__(self, "mirror_pairs", tuple((_composed(a), _composed(b)) for a, b in self.mirror_pairs))
             if self.scale:
                 object.__setattr__(self, "scale", replace(self.scale, a=_composed(self.scale.a), b=_composed(self.scale.b)))
@@ -115,16 +119,15 @@ class LandmarkTask:
             order[i], order[j] = j, i
         return order
 
-    def to_json(self) -> dict[str, Any]:
-        """The task as the content of its file."""
+    def to_json(self, pictures: bool = True) -> dict[str, Any]:
+        """The task as the content of its file; without the pictures where nobody looks at it, as in a model."""
         out: dict[str, Any] = {"format": FORMAT, "version": 1, "name": self.name, "dims": self.dims}
         if self.scale:
             out["scale"] = {"from": self.scale.a, "to": self.scale.b, "mm": self.scale.mm}
         if self.mirror_pairs:
             out["mirror_pairs"] = [list(pair) for pair in self.mirror_pairs]
-        out["landmarks"] = [
-            {"name": n, **({"definition": self.definitions[n]} if n in self.definitions else {})} for n in self.names
-        ]
+        known = {"definition": self.definitions, "image": self.pictures if pictures else {}}
+        out["landmarks"] = [{"name": n, **{key: of[n] for key, of in known.items() if n in of}} for n in self.names]
         return out
 
     @staticmethod
@@ -140,7 +143,7 @@ class LandmarkTask:
         dims: Any = content.get("dims")
         landmarks: Any = content.get("landmarks")
         if not isinstance(landmarks, list) or not all(isinstance(x, dict) and "name" in x for x in landmarks):
-            faults.append('"landmarks" must be a list of {"name": …, "definition": …}')
+            faults.append('"landmarks" must be a list of {"name": …, "definition": …, "image": …}')
         if faults:
             raise TaskError(what, faults)
         try:
@@ -159,13 +162,14 @@ class LandmarkTask:
                 definitions={str(x["name"]): str(x["definition"]) for x in landmarks if x.get("definition")},
                 mirror_pairs=pairs,
                 scale=rule,
+                pictures={str(x["name"]): x["image"] for x in landmarks if x.get("image")},
             )
         except FaultsError as error:
             raise TaskError(what, error.faults) from None
 
     @staticmethod
     def load(path: str | Path) -> LandmarkTask:
-        """Read a task file. Raises TaskError for an unreadable or faulty file."""
+        """Read a task file and the pictures it names. Raises TaskError for an unreadable or faulty file."""
         path = Path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -173,7 +177,14 @@ class LandmarkTask:
             raise TaskError(str(path), ["no such task file"]) from None
         except (OSError, ValueError, RecursionError) as error:
             raise TaskError(str(path), [f"not readable as JSON ({error})"]) from None
-        return LandmarkTask.from_json(content, str(path))
+        content, faults = embedded(content, path.parent)
+        try:
+            task = LandmarkTask.from_json(content, str(path))
+        except TaskError as error:
+            raise TaskError(str(path), [*error.faults, *faults]) from None
+        if faults:
+            raise TaskError(str(path), faults)
+        return task
 
 
 @dataclass(frozen=True, eq=False)

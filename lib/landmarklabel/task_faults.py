@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landmarklabel.task_pictures import picture_faults
+
 if TYPE_CHECKING:
     from landmarklabel.landmarks import LandmarkTask
 
@@ -42,4 +44,4 @@ def task_faults(task: LandmarkTask) -> list[str]:
             faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
         if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
             faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
-    return faults
+    return faults + picture_faults(task.pictures, task.names)

@@ -26,7 +26,7 @@ def test_doctor():
 
 
 HELP = {
-    "task new": "NAME --names --from --dims --scale --out",
+    "task new": "NAME --names --from --dims --scale --pictures --out",
     "import": "STUDY --task --images --table --markups --only",
     "train": "STUDY --task --model --out --minutes --steps --device --seed --valid --resume scn:default scn:payer2019",
     "predict": "MODEL_DIR IMAGE_OR_DIR --out --device",

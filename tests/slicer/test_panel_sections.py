@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ qt = qt_harness.install()
 
 import slicer  # noqa: E402
 from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
+from LandmarkLabelLib.widgets import RESOURCES  # noqa: E402
 from program_wheel import program_wheel  # noqa: E402
 
 
@@ -100,6 +102,11 @@ def certificate(folder: Path) -> tuple[Path, Path, str]:
 
 def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
     study = phantoms(tmp_path / "study", 2)
+    shown = study.task.names[0]
+    content = json.loads(study.task_file.read_text(encoding="utf-8"))
+    content["landmarks"][0] |= {"definition": "Where it begins.", "image": "tip.png"}
+    study.task_file.write_text(json.dumps(content), encoding="utf-8")
+    (study.task_file.parent / "tip.png").write_bytes((RESOURCES / "Icons" / "state_accepted.png").read_bytes())
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
     panel, window = qt_harness.open_panel(tmp_path / "panel")
@@ -114,6 +121,15 @@ def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
         press(panel, "trustButton")
         idle(panel)
         assert panel.ui.serverStatus.text().startswith("connected") and panel.ui.troubleFrame.isHidden()
+        press(panel, "nextButton")
+        idle(panel)
+        panel.select(shown)
+        panel.refresh()
+        assert panel.ui.definition.text() == f"{shown}: to do. Where it begins."  # the task's, through the server
+        green = panel.ui.picture.pixmap().toImage().pixelColor(16, 40)
+        assert not panel.ui.picture.isHidden() and green.green() > 1.5 * green.red()
+        tip = panel.ui.table.item(0, 0).toolTip()
+        assert "Where it begins." in tip and '<img src="data:image/png;base64,' in tip
         port = int(url.rpartition(":")[2])
         panel.close()
         window.close()

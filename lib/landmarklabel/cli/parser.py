@@ -128,6 +128,7 @@ def _task(verbs: Verbs) -> None:
         metavar=("NAME_A", "NAME_B", "MM"),
         help="images without spacing: the distance of these two landmarks is MM millimetres",
     )
+    new.add_argument("--pictures", metavar="DIR", help="small pictures that show where a landmark is, NAME.png or NAME.jpg")
     new.add_argument("--out", required=True, metavar="TASK.json")
 
 

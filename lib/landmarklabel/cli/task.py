@@ -11,6 +11,7 @@ from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
+from landmarklabel.task_pictures import data_uri
 
 
 def new_task(args: argparse.Namespace) -> None:
@@ -26,9 +27,29 @@ def new_task(args: argparse.Namespace) -> None:
             scale = ScaleRule(args.scale[0], args.scale[1], float(args.scale[2]))
         except ValueError:
             raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
-    task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale)
+    pictures = _pictures(Path(args.pictures), names) if args.pictures else {}
+    task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale, pictures=pictures)
     write_json(args.out, task.to_json())
-    print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D")
+    shown = f", {len(pictures)} with a picture" if pictures else ""
+    print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
+
+
+def _pictures(folder: Path, names: list[str]) -> dict[str, str]:
+    """Pictures that are called as landmarks are. Raises TaskError naming those that are not, and what cannot be used."""
+    if not folder.is_dir():
+        raise TaskError("--pictures", [f"{folder} is no folder"])
+    found, faults = {}, []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg")):
+        if path.stem not in names:
+            faults.append(f"{path.name} is called as no landmark is")
+            continue
+        try:
+            found[path.stem] = data_uri(path)
+        except ValueError as error:
+            faults.append(f"{path.name} {error}")
+    if faults:
+        raise TaskError("--pictures", faults)
+    return found
 
 
 def _example(path: str) -> tuple[list[str], int]:

@@ -121,7 +121,7 @@ def record_of(model: Localizer, weights_sha256: str, more: Mapping[str, Any]) ->
         "version": VERSION,
         "program": __version__,
         "preset": model.preset.key,
-        "task": model.task.to_json(),
+        "task": model.task.to_json(pictures=False),
         "task_hash": model.task.hash,
         "weights_sha256": weights_sha256,
         "grid": to_json(networks.grid),

@@ -178,7 +178,7 @@ class Application:
             "scoring": {},
             "train_stats": self.train_stats(),
             "datastore": self.store.status(),
-            "task": self.task.to_json(),
+            "task": self.task.to_json(pictures=False),
         }
 
     def trainer_info(self, name: str) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class Application:
         """What a process of a training or batch has to know."""
         return {
             "study": str(self.study.folder),
-            "task": self.task.to_json(),
+            "task": self.task.to_json(pictures=False),
             "store": self.settings.store,
             "models": ",".join(preset.key for preset in self.presets.values()),
             "allow_outside": self.settings.allow_outside,

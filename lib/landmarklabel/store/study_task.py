@@ -221,6 +221,7 @@ def renamed(record: StudyRecord, old: str, new: str) -> StudyRecord:
         task,
         names=tuple(map(name, task.names)),
         definitions={name(n): text for n, text in task.definitions.items()},
+        pictures={name(n): uri for n, uri in task.pictures.items()},
         mirror_pairs=tuple((name(a), name(b)) for a, b in task.mirror_pairs),
         scale=task.scale and ScaleRule(name(task.scale.a), name(task.scale.b), task.scale.mm),
     )
@@ -237,6 +238,7 @@ def without(record: StudyRecord, dropped: str) -> StudyRecord:
         task,
         names=tuple(n for n in task.names if n != dropped),
         definitions={n: text for n, text in task.definitions.items() if n != dropped},
+        pictures={n: uri for n, uri in task.pictures.items() if n != dropped},
         mirror_pairs=tuple(pair for pair in task.mirror_pairs if dropped not in pair),
     )
     return replace(record, task=changed, dropped=(*record.dropped, dropped))
