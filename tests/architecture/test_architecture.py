@@ -24,7 +24,7 @@ LEVELS = {
     "plugins": 0,
     "portability": 0,
     "landmarks": 1,
-    "task_faults": 1,
+    "task_pictures": 1, "task_faults": 1,
     "landmark_arrays": 1,
     "display": 1,
     "geometry": 1,

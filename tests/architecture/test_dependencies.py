@@ -54,11 +54,12 @@ def test_what_is_left_out_and_what_is_too_much_is_told(tmp_path):
 
 
 def test_no_text_tells_people_to_install_by_a_name_that_no_index_has():
-    by_name = re.compile(r"pip3? install [^`\n]*(?<![\w/.-])landmarklabel(?![\w.-]*\.whl|[-_])")
+    by_name = re.compile(r"pip3? install (?!--no-index)[^`\n]*(?<![\w/.-])landmarklabel(?![\w.-]*\.whl|[-_])")
     suffixes = (".py", ".md", ".txt", ".yml", ".toml", "file")
     files = [p for start in OURS for p in ((ROOT / start).rglob("*") if (ROOT / start).is_dir() else [ROOT / start])]
     texts = {p: p.read_text(encoding="utf-8") for p in files if p.is_file() and p.name.endswith(suffixes)}
     assert len(texts) > 200
     assert [str(p) for p, text in texts.items() if by_name.search(text)] == []
     assert by_name.search("pip install landmarklabel fire") and by_name.search("pip install 'landmarklabel[server]'")
+    assert not by_name.search('pip install --no-index --find-links FOLDER "landmarklabel[server]"')
     assert not by_name.search("pip install 'dist/landmarklabel-0.1.0-py3-none-any.whl[server]'")

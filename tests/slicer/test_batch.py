@@ -13,8 +13,9 @@ import numpy as np
 import pandas
 import pytest
 import slicer
-from LandmarkLabelLib import batch
-from LandmarkLabelLib.batch import COLUMNS, export_gpa, images_in, markups_text, predict_files, safe_name
+from LandmarkLabelLib import batch_folder as batch
+from LandmarkLabelLib.batch import export_gpa, images_in, predict_files
+from LandmarkLabelLib.batch_folder import COLUMNS, markups_text, safe_name
 from LandmarkLabelLib.client import Client, Refused, Unreachable
 from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, WireError
@@ -95,7 +96,7 @@ def files_below(folder: Path) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(batch, "AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr("LandmarkLabelLib.batch.AGAIN_AFTER_S", 0.0)
 
 
 # --- a real server ---------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_a_changed_image_and_a_new_version_are_asked_for_again(tmp_path):
 def test_a_kill_around_the_writing_of_a_result_leaves_nothing_that_looks_like_a_persons(tmp_path, monkeypatch, is_there):
     files, out, client = put(tmp_path / "in", "a", "b"), tmp_path / "out", Fake()
     predict_files(client, "scn", TASK, files[:1], out)
-    client.version, real = 4, batch._write
+    client.version, real = 4, batch.write_file
 
     def killed(path: Path, text: str) -> None:
         if is_there or not path.name.endswith(".mrk.json"):
@@ -237,11 +238,11 @@ def test_a_kill_around_the_writing_of_a_result_leaves_nothing_that_looks_like_a_
         if path.name.endswith(".mrk.json"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch, "_write", killed)
+    monkeypatch.setattr(batch, "write_file", killed)
     for some in (files[:1], files[1:]):  # one with an earlier result, and one without
         with pytest.raises(KeyboardInterrupt):
             predict_files(client, "scn", TASK, some, out)
-    monkeypatch.setattr(batch, "_write", real)
+    monkeypatch.setattr(batch, "write_file", real)
     rows = len(pandas.read_csv(out / "predictions.csv"))
     assert rows == (2 * len(NAMES) if is_there else 0)  # the earlier version's result is not this one's
     summary = predict_files(client, "scn", TASK, files, out)
@@ -441,7 +442,7 @@ def test_a_model_that_says_nothing_leaves_no_files(tmp_path):
 
 
 def test_a_full_disk_ends_it_and_a_table_that_is_open_elsewhere_does_not(tmp_path, monkeypatch):
-    files, out, real = put(tmp_path / "in", "a", "b", "c"), tmp_path / "out", batch._write
+    files, out, real = put(tmp_path / "in", "a", "b", "c"), tmp_path / "out", batch.write_file
 
     def write(path: Path, text: str) -> None:
         if path.name == "b.mrk.json":
@@ -450,12 +451,12 @@ def test_a_full_disk_ends_it_and_a_table_that_is_open_elsewhere_does_not(tmp_pat
             raise PermissionError(13, "Permission denied")
         real(path, text)
 
-    monkeypatch.setattr(batch, "_write", write)
+    monkeypatch.setattr(batch, "write_file", write)
     summary = predict_files(Fake(), "scn", TASK, files, out)
     why = f"{out / 'b.mrk.json'} cannot be written (No space left on device)"
     assert summary.predicted == ["a"] and summary.failed == [("b", why), ("c", f"not asked for: {why}")]
     assert summary.ended_by == why and summary.trouble == [f"{out / 'predictions.csv'} cannot be written (Permission denied)"]
-    monkeypatch.setattr(batch, "_write", real)
+    monkeypatch.setattr(batch, "write_file", real)
     summary = predict_files(Fake(), "scn", TASK, files, out)
     assert (summary.kept, summary.predicted) == (["a"], ["b", "c"]) and not summary.trouble
     assert set(pandas.read_csv(out / "predictions.csv")["image"]) == {"a", "b", "c"}

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .client import Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
-from .guards import outliers, refuse_stale, swapped_sides
+from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, Connecting
 from .options import IMAGE_SUFFIXES, Options, folder_of, local_image
-from .outbox import CONFLICT, Delivered, Entry, Outbox, newest_for
+from .outbox import Entry, Outbox, newest_for
 from .review import Review
 from .session import Session, Sessions
 from .shape import propagate
+from .submitting import Submitting
 from .training import Training
-from .wire import ABSENT, ACCEPTED, PLACED, Point, Task, WireError
+from .wire import ABSENT, ACCEPTED, Point, Task, WireError
 from .worker import UNSEEN, Worker
 
 SECOND_PASS_S = 1.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
 CASE, FOLLOW, SEND, IMAGE, STUDY, BATCH = "case", "follow", "send", "image", "study", "batch"  # lanes of the worker
-IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
 
 
-class LandmarkLogic:
+class LandmarkLogic(Connecting, Submitting):
     """One annotator at one server.
 
     All calls return at once; answers arrive with ``poll``, which a timer calls.
@@ -102,46 +101,7 @@ class LandmarkLogic:
         self.training.given_up()
         self._say(self._("cancelled"))
 
-    # --- the server --------------------------------------------------------------------------------------------------
-
-    def connect(self) -> None:
-        """Ask the server what it serves; reopen the case that was open when the program ended."""
-        self.state = CONNECTING
-
-        def job() -> tuple:
-            who = self.client.who()  # first: a wrong token is told apart from a server that is none
-            return self.client.task(), self.client.info(), who
-
-        self._run(job, self._connected, self._("connecting"), STUDY)
-
-    def confirm_certificate(self) -> None:
-        """The certificate that the server has shown is believed when connecting again."""
-        self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted}
-
-    def _connected(self, answer: tuple[Task, dict, dict]) -> None:
-        self.task, info, self.who = answer
-        self.models, self.strategies = info["models"], info["strategies"]
-        self.model = self.model if self.model in self.models else next(iter(self.models), "")
-        self.training.take(info["training"])
-        if self.session is None:
-            self._adopt_old_session()
-            self.session = self.sessions.last(self.task)
-            self.template = list(self.session.points) if self.session else []
-            if self.session is not None:
-                self._fetch_image()
-        self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
-        self.review.list_cases()
-        self.deliver()
-
-    def _adopt_old_session(self) -> None:
-        """Earlier versions kept one case only, in a file of another name."""
-        file = self.folder / "session.json"
-        try:
-            session = Session.of(json.loads(file.read_text(encoding="utf-8")), self.task)
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        self.sessions.keep(session)
-        file.unlink()
+    # --- the server -------------------------------------------------------------------------------------------------
 
     @property
     def may_train(self) -> bool:
@@ -161,18 +121,6 @@ class LandmarkLogic:
             self.open_case(name)
 
         self._run(lambda: self.client.upload(image_id, path), done, self._("sending {name}").format(name=image_id), IMAGE)
-
-    def _is_alive(self, _: object) -> None:
-        if self.state == AWAY and self.task is not None:
-            self.state = CONNECTED
-            self._say(self._("the server answers again"))
-            self.deliver()
-        elif self.state == AWAY and not self.worker.waits(STUDY):
-            self.connect()
-
-    def _is_not_alive(self, error: Exception) -> None:
-        if self.online:
-            self._failed(error)
 
     # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -366,186 +314,12 @@ class LandmarkLogic:
         self.session.redo()
         self._changed(self._("done again: {what}").format(what=self._(what).format(name)) if what else self._("nothing to redo"))
 
-    # --- submitting --------------------------------------------------------------------------------------------------
-
-    def warnings(self) -> list[str]:
-        """What to look at before submitting."""
-        points, text = self.session.points, self._("{a} and {b} look swapped: check left and right")
-        found = [text.format(a=a, b=b) for a, b in swapped_sides(points, self.task)]
-        slips = [p.name for p in points if p.flagged and p.state == PLACED]
-        if not self.online:  # then the server has not compared them with the shape of the labelled cases
-            slips = outliers(points, self.template)
-        text = self._("{name} lies far from where the others have it")
-        return found + [text.format(name=name) for name in slips]
-
-    def submit(self, then: str | None = None) -> bool:
-        """Keep the case for delivery; False (with a message) when something has to be mended first.
-
-        Args:
-            then: strategy by which the next case is chosen once the server has this one; None to stay.
-        """
-        if self.conflict is not None:
-            self._say(self._("look at both versions first: take theirs, or press Submit mine"))
-            return False
-        if self._is_blocked():
-            return False
-        try:
-            refuse_stale(self.session.points)
-        except ValueError as error:
-            self._say(str(error))
-            return False
-        self._keep()
-        key = self.outbox.put(self.session, self.options.author)
-        self._then = (key, then) if then is not None else None
-        self._say(self._("{case} is sent").format(case=self.session.image_id))
-        self.deliver()
-        return True
-
-    def _is_blocked(self) -> bool:
-        why = self.blocked()
-        if why:
-            self._say(why)
-        return bool(why)
-
-    def deliver(self) -> None:
-        """Send what waits in the outbox."""
-        self._list_unsent()
-        job = lambda: self.outbox.deliver(self.client, self.task)  # noqa: E731
-        self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
-
-    def _delivered(self, results: list[Delivered]) -> None:
-        for result in results:
-            if isinstance(result.answer, int):
-                self._arrived(result)
-            elif isinstance(result.answer, (Unreachable, NotAllowed)):
-                self._failed(result.answer)
-            elif isinstance(result.answer, Conflict) and self._is_open(result):
-                self._meet(result.answer)
-            else:
-                text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
-                why = str(result.answer)
-                why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
-                self.trouble = text.format(case=result.image_id, why=why)
-        self._list_unsent()
-        if any(isinstance(result.answer, int) for result in results):
-            self.review.list_cases()
-        self.on_update()
-
-    def _arrived(self, result: Delivered) -> None:
-        """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
-        opened = self._is_open(result)
-        session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
-        if session is not None:
-            session.acknowledged(result.edits, int(result.answer))
-            if session.unsent:
-                self.sessions.keep(session)
-            else:
-                self.sessions.drop(session)
-        for entry in self.outbox.entries(self.task):
-            if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
-                self.outbox.discard(entry.key)
-        self._say(self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer))
-        if self.trouble.startswith(f"{result.image_id}:"):
-            self.trouble = ""
-        if opened and self.conflict is not None and self.conflict.revision <= int(result.answer):
-            self.conflict = None  # it was this very submission, whose answer had been lost
-        if self._then is not None and self._then[0] == result.key:
-            strategy, self._then = self._then[1], None
-            if opened and not session.unsent:
-                self.next_case(strategy)
-
-    def _is_open(self, result: Delivered | Entry) -> bool:
-        s = self.session
-        return s is not None and (s.image_id, s.repeat) == (result.image_id, result.repeat)
-
-    # --- two versions of one case ------------------------------------------------------------------------------------
-
-    def _meet(self, conflict: Conflict) -> None:
-        """Both versions are shown until a person has decided."""
-        self.conflict, self._then = conflict, None
-        text = self._("{case}: {who} saved revision {n} meanwhile; compare both, then take theirs or submit yours")
-        who = conflict.author or self._("somebody")
-        self.trouble = text.format(case=self.session.image_id, who=who, n=conflict.revision)
-
-    def differences(self) -> dict[str, Point]:
-        """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""
-        if self.conflict is None:
-            return {}
-        pairs = zip(self.session.points, self.conflict.points)
-        return {b.name: b for a, b in pairs if (a.by_person or b.by_person) and _elsewhere(a, b)}
-
-    def take_theirs(self, name: str | None = None) -> None:
-        """One point of the other version, or all of them; undo brings the own ones back."""
-        if self.conflict is None:
-            return
-        if name is not None:
-            theirs = next(p for p in self.conflict.points if p.name == name)
-            self.session.take(theirs)
-            self._changed(self._("{name} taken from the other version").format(name=name))
-            return
-        revision, points = self.conflict.revision, self.conflict.points
-        self.session.replace_all(points, "take the other version")
-        self.session.acknowledged(self.session.edits, revision)
-        self._settle()
-        self._changed(self._("{case}: revision {n} taken").format(case=self.session.image_id, n=revision))
-
-    def submit_mine(self, then: str | None = None) -> None:
-        """The open case as it is now becomes the newest revision, on top of the other version."""
-        if self.conflict is not None:
-            self.session.base_revision = self.conflict.revision
-            self._settle()
-            self.submit(then)
-
-    def _settle(self) -> None:
-        self.conflict, self.trouble = None, ""
-        for entry in self.outbox.entries(self.task):
-            if self._is_open(entry) and entry.state == CONFLICT:
-                self.outbox.discard(entry.key)
-        self._list_unsent()
-
     def restore(self, number: int) -> None:
         """Bring an earlier revision's points back into the session; submitting makes them the newest revision."""
         _, author, points = self.review.revision(number)
         self.session.replace_all(points, "restore a revision")
         text = self._("revision {n} of {who}: submit to make it the newest")
         self._changed(text.format(n=number, who=author or self._("somebody")))
-
-    # --- what the server does not have -------------------------------------------------------------------------------
-
-    def _list_unsent(self) -> None:
-        if self.task is None:
-            return
-        kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(Delivered("", s.image_id, s.repeat, 0, None))]
-        self.unsent = [*self.outbox.entries(self.task), *kept]
-
-    def send_again(self, what: Entry | Session) -> None:
-        """Try once more to deliver a submission; of changes that were never submitted, the case opens."""
-        if isinstance(what, Session):
-            self.open_case(what.image_id)
-            return
-        self.outbox.send_again(what.key)
-        self.trouble = ""
-        self.deliver()
-
-    def open_unsent(self, what: Entry | Session) -> None:
-        """Open the case with what the server does not have, to mend it and submit it again."""
-        if self._is_open(what):
-            self._say(self._("{case} is open").format(case=what.image_id))
-            return
-        self.open_case(what.image_id) if not what.repeat else self._open_repeat(what.image_id)
-
-    def _open_repeat(self, image_id: str) -> None:
-        self._open(image_id, (0, "", [Point(name) for name in self.task.names]), self._("second reading"), True)
-
-    def discard(self, what: Entry | Session) -> None:
-        """The person does not want it."""
-        if isinstance(what, Session):
-            self.sessions.drop(what)
-        else:
-            self.outbox.discard(what.key)
-        self.trouble = ""
-        self._list_unsent()
-        self._say(self._("{case}: discarded").format(case=what.image_id))
 
     # --- the background ----------------------------------------------------------------------------------------------
 
@@ -598,7 +372,3 @@ class LandmarkLogic:
             self._say(str(error))
         else:
             self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))
-
-
-def _elsewhere(a: Point, b: Point) -> bool:
-    return (a.position, a.state == ABSENT) != (b.position, b.state == ABSENT)

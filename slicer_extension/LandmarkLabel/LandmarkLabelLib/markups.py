@@ -1,4 +1,4 @@
-"""Points in Slicer: with ``volumes`` the only files that touch MRML, and the only one that knows RAS.
+"""Points in Slicer: with ``volumes`` and ``markup_helpers`` the only files that touch MRML, and the only one that knows RAS.
 
 A landmark is a control point of one list. Unset: undefined; predicted: defined; placed: defined and selected; accepted: defined,
 selected and locked; absent: missing. Selected points, those a person has put there, have another colour. Undefined and missing
@@ -19,7 +19,6 @@ from .wire import ABSENT, ACCEPTED, PLACED, UNSET, WITH_POSITION, Point, Task
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
 PROPOSED_COLOUR, PERSON_COLOUR, ACTIVE_COLOUR = (0.91, 0.44, 0.04), (0.08, 0.7, 0.3), (0.2, 0.6, 1.0)  # red, green, blue
-THEIRS_COLOUR, RING_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2)
 OF_TASK = "LandmarkLabel.task"  # attribute of a list, by which it is found again in a scene that was saved
 HELPER = "LandmarkLabel.helper"  # attribute of a list that only shows something
 
@@ -349,81 +348,6 @@ class LandmarkNode:
             if self.on_change(name, now[name], final) is False and final:
                 self._put_back([name])
         self._seen = self._now() if final else now
-
-
-class OtherVersion:
-    """The points of somebody else's version beside one's own: only to look at."""
-
-    def __init__(self, scene):
-        self.scene, self._node = scene, None
-
-    def show(self, points: Sequence[Point], who: str) -> None:
-        """Draw them; none takes them away."""
-        places = [p for p in points if p.position is not None]
-        if not places:
-            _remove(self.scene, self._node)
-            self._node = None
-            return
-        if self._node is None or self._node.GetScene() is None:
-            self._node = _helper(self.scene, "other version", THEIRS_COLOUR, "Diamond2D")
-        self._node.SetName(who)
-        wanted = [(p.name, flipped(p.position)) for p in places]
-        if wanted != self._shown():
-            self._node.RemoveAllControlPoints()
-            for name, ras in wanted:
-                self._node.AddControlPoint(vtk.vtkVector3d(*ras), name)
-            self._node.SetLocked(True)
-
-    def _shown(self) -> list[tuple[str, tuple]]:
-        node, found = self._node, []
-        for i in range(node.GetNumberOfControlPoints()):
-            world = [0.0, 0.0, 0.0]
-            node.GetNthControlPointPositionWorld(i, world)
-            found.append((node.GetNthControlPointLabel(i), tuple(world)))
-        return found
-
-
-class Ring:
-    """A ring around the selected landmark."""
-
-    def __init__(self, scene):
-        self.scene, self._node = scene, None
-
-    def show(self, position: tuple | None) -> None:
-        """Around a place in LPS mm; None takes it away."""
-        if position is None:
-            _remove(self.scene, self._node)
-            self._node = None
-            return
-        if self._node is None or self._node.GetScene() is None:
-            self._node = _helper(self.scene, "selected landmark", RING_COLOUR, "Circle2D")
-            self._node.GetDisplayNode().SetPointLabelsVisibility(False)
-            self._node.GetDisplayNode().SetGlyphScale(2 * self._node.GetDisplayNode().GetGlyphScale())
-            self._node.AddControlPoint(vtk.vtkVector3d(*flipped(position)), "")
-            self._node.SetLocked(True)
-        world = [0.0, 0.0, 0.0]
-        self._node.GetNthControlPointPositionWorld(0, world)
-        if tuple(world) != flipped(position):
-            self._node.SetNthControlPointPositionWorld(0, *flipped(position))
-
-
-def _helper(scene, name: str, colour: tuple, glyph: str):
-    """A list that shows something, is not saved with the scene and stays out of lists to edit."""
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
-    node.SetAttribute(HELPER, "1")
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    for paint in (display.SetColor, display.SetSelectedColor, display.SetActiveColor):
-        paint(*colour)
-    display.SetGlyphTypeFromString(glyph)
-    return node
-
-
-def _remove(scene, node) -> None:
-    if node is not None and node.GetScene() is not None:
-        scene.RemoveNode(node)
 
 
 def _of_class(scene, name: str) -> list:

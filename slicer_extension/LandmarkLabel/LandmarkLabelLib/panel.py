@@ -14,15 +14,17 @@ import qt
 import slicer
 
 from .local_server import LocalServer
-from .logic import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, LandmarkLogic
-from .markups import LandmarkNode, OtherVersion, Ring
+from .logic import LandmarkLogic
+from .markup_helpers import OtherVersion, Ring
+from .markups import LandmarkNode
 from .options import Options
 from .outbox import Entry
+from .panel_view import PanelView
 from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
 from .session import Session
-from .table import LandmarkTable, is_doubtful
+from .table import LandmarkTable
 from .volumes import CaseVolume
-from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, style_pixmap, text_of
+from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
 from .wire import ACCEPTED
 
 POLL_MS, POLL_BUSY_MS = 50, 15
@@ -30,7 +32,7 @@ POLL_MS, POLL_BUSY_MS = 50, 15
 LET_GO_S = 0.004
 
 
-class LandmarkPanel:
+class LandmarkPanel(PanelView):
     """Fills a layout with the panel and drives the logic.
 
     Args:
@@ -287,7 +289,7 @@ class LandmarkPanel:
         index = self.ui.strategy.property("currentIndex")
         return self._listed["strategies"][index] if 0 <= index < len(self._listed["strategies"]) else "first"
 
-    # --- what is shown -----------------------------------------------------------------------------------------------
+    # --- what is shown ------------------------------------------------------------------------------------------
 
     def _mark_due(self) -> None:
         self._due = True
@@ -333,112 +335,6 @@ class LandmarkPanel:
             self.ui.definitionFrame.setVisible(False)
         self._show_words()
 
-    def _said_of_server(self) -> dict[str, tuple[str, str]]:
-        """State to icon and words."""
-        return {
-            IDLE: ("SP_MessageBoxInformation", self._("not connected")),
-            CONNECTING: ("SP_BrowserReload", self._("connecting")),
-            CONNECTED: ("SP_DialogApplyButton", self._("connected")),
-            AWAY: ("SP_MessageBoxWarning", self._("does not answer; your work is kept here and sent later")),
-            NOT_LET_IN: ("SP_MessageBoxCritical", self._("not let in: type the token and connect again")),
-            UNTRUSTED: ("SP_MessageBoxWarning", self._("nobody vouches for this server")),
-        }
-
-    def _show_server(self) -> None:
-        ui, logic = self.ui, self.logic
-        icon, text = self._texts[logic.state if logic is not None else IDLE]
-        if logic is not None and logic.online and logic.who["name"]:
-            text += " " + self._("as {who}").format(who=logic.who["name"])
-        if text != ui.serverStatus.property("text"):
-            ui.serverStatus.setText(text)
-            ui.serverIcon.setPixmap(style_pixmap(self.widget, icon))
-        ui.trustButton.setVisible(bool(logic is not None and logic.state == UNTRUSTED and logic.untrusted))
-        ready = logic is not None and logic.task is not None
-        ui.nextButton.setEnabled(bool(ready))
-        ui.strategy.setEnabled(bool(ready))
-        ui.models.setEnabled(bool(ready))
-        if ready:
-            self._list(ui.models, "models", list(logic.models))
-            self._list(ui.strategy, "strategies", logic.strategies)
-
-    def _list(self, combo, key: str, names: list[str]) -> None:
-        if self._listed[key] != names:
-            self._listed[key] = names
-            combo.clear()
-            combo.addItems(names)
-
-    def _show_case(self) -> None:
-        ui, logic = self.ui, self.logic
-        session = logic.session if logic is not None else None
-        for widget in self._of_case:
-            widget.setEnabled(session is not None)
-        ui.conflictFrame.setVisible(bool(session is not None and logic.conflict is not None))
-        self._show_unsent(logic.unsent if logic is not None else [])
-        if session is None:
-            ui.caseLabel.setText(self._("no case is open"))
-            ui.progressLabel.setText("")
-            return
-        ui.caseLabel.setText(session.image_id + (f" ({session.reason})" if session.reason else ""))
-        done, doubtful = sum(p.by_person for p in session.points), sum(map(is_doubtful, session.points))
-        text = self._("{n} of {of} done, {k} doubtful").format(n=done, of=len(session.points), k=doubtful)
-        ui.progressLabel.setText(text + (self._(", not sent yet") if session.unsent else ""))
-        if logic.conflict is not None:
-            who = logic.conflict.author or self._("somebody")
-            text = self._("{who} saved revision {n} meanwhile: {k} points differ, drawn in violet")
-            ui.conflictLabel.setText(text.format(who=who, n=logic.conflict.revision, k=len(logic.differences())))
-
-    def _show_unsent(self, unsent: list) -> None:
-        self.ui.unsentFrame.setVisible(bool(unsent))
-        if [_mark(x) for x in unsent] == [_mark(x) for x in self._rows]:
-            return
-        self._rows = list(unsent)
-        self.ui.unsentList.clear()
-        for what in unsent:
-            why = self._("changed, not submitted") if isinstance(what, Session) else what.why or self._("waits for the server")
-            why = why[len(what.image_id) + 2 :] if why.startswith(f"{what.image_id}: ") else why
-            self.ui.unsentList.addItem(f"{what.image_id}: {why}")
-            self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(why)
-        if unsent:
-            self.ui.unsentList.setCurrentRow(0)
-
-    def _show_image(self) -> None:
-        session, image = self.logic.session, self.logic.image
-        wanted = (session.image_id, image) if image is not None else None
-        if wanted is None:
-            if self.volume.shown is not None and self.volume.shown[0] != session.image_id:
-                self.volume.close()  # of the case before
-        elif (wanted != self.volume.shown or self.volume.is_gone) and not self.volume.show(image, session.image_id):
-            self.logic.message = self._("{file} cannot be read").format(file=image.name)
-
-    def _show_points(self) -> None:
-        logic = self.logic
-        points, differing = logic.session.points, logic.differences()
-        current = self.current
-        hide = self.ui.hideButton.property("checked") and current is not None
-        self.node.show(points, [n for n in logic.task.names if n != current] if hide else ())
-        self.theirs.show(list(differing.values()), logic.conflict.author if logic.conflict is not None else "")
-        self.table.show(logic.task, points, logic.review.authors, differing)
-        self.ring.show(self.node.position(current) if current is not None else None)
-
-    def _show_words(self) -> None:
-        ui, logic = self.ui, self.logic
-        ui.message.setText(logic.message if logic is not None else "")
-        trouble = logic.trouble if logic is not None and logic.conflict is None else ""  # a conflict has words of its own
-        trouble = trouble.replace(":", ":\u200b")  # a fingerprint may be broken at its colons
-        ui.troubleFrame.setVisible(bool(trouble))
-        if trouble != ui.trouble.property("text"):
-            ui.trouble.setText(trouble)
-            ui.troubleIcon.setPixmap(style_pixmap(self.widget, "SP_MessageBoxWarning"))
-        self._show_busy()
-
-    def _show_busy(self) -> None:
-        doing = self.logic.worker.doing if self.logic is not None else []
-        if bool(doing) != self.ui.busyFrame.property("busy"):
-            self.ui.busyFrame.setProperty("busy", bool(doing))
-            self.ui.busyFrame.setVisible(bool(doing))
-        if doing:
-            self.ui.busyLabel.setText(doing[0])
-
     def _ensure_node(self) -> None:
         """The list of points of this task: ours, or that of a scene somebody has loaded meanwhile."""
         if self.node is not None and self.node.is_in_scene and self.node.task == self.logic.task:
@@ -465,10 +361,6 @@ class LandmarkPanel:
         """Place mode was left without a click."""
         self.logic.message = self._("{name} is where it was").format(name=name)
         self._mark_due()
-
-
-def _mark(what: Entry | Session) -> tuple:
-    return (what.image_id, getattr(what, "key", ""), getattr(what, "why", ""))
 
 
 def message_of_transform(translate: Callable[[str], str], transform: str) -> str:

@@ -1,0 +1,65 @@
+"""Finding a server, being let in, noticing when it is gone, and going on when it is back."""
+
+from __future__ import annotations
+
+import json
+
+from .session import Session
+from .wire import Task
+
+IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
+
+
+class Connecting:
+    """The part of ``LandmarkLogic`` that knows whether the server is there."""
+
+    def connect(self) -> None:
+        """Ask the server what it serves; reopen the case that was open when the program ended."""
+        self.state = CONNECTING
+
+        def job() -> tuple:
+            who = self.client.who()  # first: a wrong token is told apart from a server that is none
+            return self.client.task(), self.client.info(), who
+
+        self._run(job, self._connected, self._("connecting"), "study")
+
+    def confirm_certificate(self) -> None:
+        """The certificate that the server has shown is believed when connecting again."""
+        self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted}
+
+    def _connected(self, answer: tuple[Task, dict, dict]) -> None:
+        self.task, info, self.who = answer
+        self.models, self.strategies = info["models"], info["strategies"]
+        self.model = self.model if self.model in self.models else next(iter(self.models), "")
+        self.training.take(info["training"])
+        if self.session is None:
+            self._adopt_old_session()
+            self.session = self.sessions.last(self.task)
+            self.template = list(self.session.points) if self.session else []
+            if self.session is not None:
+                self._fetch_image()
+        self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
+        self.review.list_cases()
+        self.deliver()
+
+    def _adopt_old_session(self) -> None:
+        """Earlier versions kept one case only, in a file of another name."""
+        file = self.folder / "session.json"
+        try:
+            session = Session.of(json.loads(file.read_text(encoding="utf-8")), self.task)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        self.sessions.keep(session)
+        file.unlink()
+
+    def _is_alive(self, _: object) -> None:
+        if self.state == AWAY and self.task is not None:
+            self.state = CONNECTED
+            self._say(self._("the server answers again"))
+            self.deliver()
+        elif self.state == AWAY and not self.worker.waits("study"):
+            self.connect()
+
+    def _is_not_alive(self, error: Exception) -> None:
+        if self.online:
+            self._failed(error)

@@ -1,0 +1,87 @@
+"""Lists of points that only show something: somebody else's version of a case, and a ring around the selected landmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import vtk
+
+from .markups import HELPER, flipped
+from .wire import Point
+
+THEIRS_COLOUR, RING_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2)  # red, green, blue
+
+
+class OtherVersion:
+    """The points of somebody else's version beside one's own: only to look at."""
+
+    def __init__(self, scene):
+        self.scene, self._node = scene, None
+
+    def show(self, points: Sequence[Point], who: str) -> None:
+        """Draw them; none takes them away."""
+        places = [p for p in points if p.position is not None]
+        if not places:
+            _remove(self.scene, self._node)
+            self._node = None
+            return
+        if self._node is None or self._node.GetScene() is None:
+            self._node = _helper(self.scene, "other version", THEIRS_COLOUR, "Diamond2D")
+        self._node.SetName(who)
+        wanted = [(p.name, flipped(p.position)) for p in places]
+        if wanted != self._shown():
+            self._node.RemoveAllControlPoints()
+            for name, ras in wanted:
+                self._node.AddControlPoint(vtk.vtkVector3d(*ras), name)
+            self._node.SetLocked(True)
+
+    def _shown(self) -> list[tuple[str, tuple]]:
+        node, found = self._node, []
+        for i in range(node.GetNumberOfControlPoints()):
+            world = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(i, world)
+            found.append((node.GetNthControlPointLabel(i), tuple(world)))
+        return found
+
+
+class Ring:
+    """A ring around the selected landmark."""
+
+    def __init__(self, scene):
+        self.scene, self._node = scene, None
+
+    def show(self, position: tuple | None) -> None:
+        """Around a place in LPS mm; None takes it away."""
+        if position is None:
+            _remove(self.scene, self._node)
+            self._node = None
+            return
+        if self._node is None or self._node.GetScene() is None:
+            self._node = _helper(self.scene, "selected landmark", RING_COLOUR, "Circle2D")
+            self._node.GetDisplayNode().SetPointLabelsVisibility(False)
+            self._node.GetDisplayNode().SetGlyphScale(2 * self._node.GetDisplayNode().GetGlyphScale())
+            self._node.AddControlPoint(vtk.vtkVector3d(*flipped(position)), "")
+            self._node.SetLocked(True)
+        world = [0.0, 0.0, 0.0]
+        self._node.GetNthControlPointPositionWorld(0, world)
+        if tuple(world) != flipped(position):
+            self._node.SetNthControlPointPositionWorld(0, *flipped(position))
+
+
+def _helper(scene, name: str, colour: tuple, glyph: str):
+    """A list that shows something, is not saved with the scene and stays out of lists to edit."""
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    node.SetAttribute(HELPER, "1")
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    for paint in (display.SetColor, display.SetSelectedColor, display.SetActiveColor):
+        paint(*colour)
+    display.SetGlyphTypeFromString(glyph)
+    return node
+
+
+def _remove(scene, node) -> None:
+    if node is not None and node.GetScene() is not None:
+        scene.RemoveNode(node)
