@@ -88,7 +88,9 @@ def setup() -> None:
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
     constraints = [] if NEWEST else ["-c", str(SCRIPTS / "constraints.txt")]
+    print("  PyTorch …", flush=True)
     pip("torch" if NEWEST else TORCH, *constraints)
+    print("  everything else …", flush=True)
     pip("-r", str(SCRIPTS / "requirements.txt"), *constraints)
     pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     if not NEWEST:
@@ -96,6 +98,7 @@ def setup() -> None:
     elif run("-m", "landmarklabel", "setup-monailabel"):
         sys.exit("installing MONAI Label failed")
     STAMP.write_text(wanted, encoding="utf-8")
+    print("set up; to use it: source .venv/bin/activate", flush=True)
 
 
 def _check_python() -> None:

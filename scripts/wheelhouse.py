@@ -21,12 +21,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SBOM_MAKER = "cyclonedx-bom==7.5.0"
 OFFLINE = ("--no-index", "--disable-pip-version-check", "-q")
-INSTALL = """LandmarkLabel for Python {python} on {system}, without internet:
+INSTALL = """LandmarkLabel for Python {python} on {system}, without internet.
+In the folder above this one, which is called {folder} here, with Python {python}:
 
   python -m venv landmarklabel-env
   {activate}
   python -m pip install --no-index --find-links {folder} "landmarklabel[server]"
   landmarklabel doctor
+
+MONAI Label and the driver of PostgreSQL are not in it.
 
 {count} packages; what they are, with versions and licences, is in sbom.json (CycloneDX).
 """

@@ -1,7 +1,7 @@
-"""Pictures of the extension: ``python tests/slicer/pictures.py FOLDER [--states]``.
+"""Pictures of the extension: ``python tests/slicer/pictures.py FOLDER [states]``.
 
 The panel is drawn by ``qt_harness``, the slice view by ``views``; both show one case of a synthetic hand halfway through. With
-``--states`` the panel is drawn in every state it can be in, light and dark, at 380 x 900 and with a font of 12 points.
+``states`` the panel is drawn in every state it can be in, light and dark, at 380 x 900 and with a font of 12 points.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def draw_states(folder: Path) -> list[tuple[str, list[str]]]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--states"]):
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["states"]):
         sys.exit(__doc__)
     if sys.argv[2:]:
         bad = [f"{label}: {texts}" for label, texts in draw_states(Path(sys.argv[1])) if texts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 
 import numpy as np
@@ -114,9 +115,48 @@ def test_swapped_sides_are_asked_about_once_before_submitting(example):
     assert len(example.logic.outbox.waiting()) == 1
 
 
+def slow_translation(text: str) -> str:
+    """As long as Slicer's own takes, which looks through the stack of calls."""
+    end = time.perf_counter() + 150e-6
+    while time.perf_counter() < end:
+        pass
+    return text
+
+
+@pytest.mark.timed
+def test_the_others_follow_a_correction_while_an_idle_slicer_holds_pythons_lock(server, material, tmp_path, record_property):
+    panel, window = qt_harness.open_panel(tmp_path)
+    panel.ui.url.setText(server.url)
+    press(panel, "connectButton")
+    idle(panel)
+    panel.logic.open_case(sorted(material.truth)[7])
+    idle(panel)
+    press(panel, "predictButton")
+    idle(panel)
+    spent, hold = [], ctypes.PyDLL(None).usleep
+    for shift in range(20):
+        name, node = material.task.names[shift % 12], panel.node.node
+        place = (20.0 + shift, 30.0, 0.0)
+        node.InvokeEvent(node.PointStartInteractionEvent)
+        node.SetNthControlPointPositionWorld(panel.node.index(name), *flipped(place))
+        node.InvokeEvent(node.PointEndInteractionEvent)
+        started = time.perf_counter()
+        while panel.logic.worker.busy or panel._due:
+            qt.application.processEvents()
+            hold(5000)
+            assert time.perf_counter() - started < 30
+        spent.append(time.perf_counter() - started)
+    record_property("follow_ms", round(1000 * float(np.median(spent)), 1))
+    assert np.median(spent) < 0.1, spent
+    panel.close()
+    window.close()
+
+
 @pytest.mark.timed
 def test_150_rows_refresh_within_the_budget_and_during_a_drag(tmp_path, record_property):
-    panel, window = qt_harness.example(tmp_path)
+    panel, window = qt_harness.example(tmp_path, translate=slow_translation)
+    rows = [{"image": f"case{i}", "revision": 1, "labelled": True, "author": "ann"} for i in range(3000)]
+    panel.logic.review.cases = rows
     names = tuple(f"p{i:03d}" for i in range(150))
     panel.logic.task = Task("many", names, 3, {}, ())
     points = [Point(n, PREDICTED, (float(i), 0.0, 0.0), 1.0) for i, n in enumerate(names)]
@@ -129,7 +169,7 @@ def test_150_rows_refresh_within_the_budget_and_during_a_drag(tmp_path, record_p
         panel.refresh()
         spent.append(time.perf_counter() - started)
     record_property("refresh_150_ms", round(1000 * float(np.median(spent)), 2))
-    assert np.median(spent) < 0.02  # 2 ms on a machine that does nothing else
+    assert np.median(spent) < 0.01
     shown = []
     refresh = panel.refresh
     panel.refresh = lambda: (shown.append(1), refresh())

@@ -362,6 +362,7 @@ def _setup_monailabel(verbs: Verbs) -> None:
     about = "install MONAI Label into this environment, for monailabel start_server; landmarklabel serve does not need it"
     verb = _verb(verbs, "setup-monailabel", "setup_monailabel", "setup_monailabel", about)
     verb.add_argument("--check", action="store_true", help="install nothing, say whether it can be used")
+    verb.add_argument("--app", metavar="DIR", help="write the app that MONAI Label starts there; a copy of the repository has it")
 
 
 def _doctor(verbs: Verbs) -> None:

@@ -52,6 +52,21 @@ _SHIM = '''"""Stands in for pydicom-seg, which cannot be imported here. Made by 
 def __getattr__(name):
     raise ImportError(f"pydicom_seg.{name} is not there: pydicom-seg cannot be installed beside this pydicom")
 '''
+# The app that MONAI Label starts, as in apps/landmarks of the repository.
+APP = '''"""LandmarkLabel as a MONAI Label app.
+
+    monailabel start_server --app apps/landmarks --studies STUDY --conf task hand_xray --conf models scn
+
+Everything lives in the package ``landmarklabel``; MONAI Label finds the one class below.
+"""
+
+from landmarklabel.server.running import starting
+
+with starting():  # a taken port is said before anything slow is imported
+    from landmarklabel.server.monailabel import LandmarkApp
+
+__all__ = ["LandmarkApp"]
+'''
 _CHECK = "import monailabel.app, monailabel.client"
 
 
@@ -64,11 +79,22 @@ def setup_monailabel(args: argparse.Namespace) -> None:
         _pip("install", "--no-deps", f"monailabel=={VERSION}")
         if stand_in := put_shim():
             print(f"{stand_in}: stands in for pydicom-seg")
+    if args.app:
+        put_app(Path(args.app))
     check = subprocess.run([sys.executable, "-c", _CHECK], capture_output=True, text=True, encoding="utf-8", errors="replace")
     if check.returncode:
         reason = (check.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UsageError(f"MONAI Label cannot be imported here: {reason}; install it with landmarklabel setup-monailabel")
-    print("MONAI Label can be used: monailabel start_server --app apps/landmarks --studies STUDY")
+    print(f"MONAI Label can be used: monailabel start_server --app {args.app or 'apps/landmarks'} --studies STUDY")
+
+
+def put_app(folder: Path) -> None:
+    """Write the app into a folder. Raises UsageError: it has another ``main.py``."""
+    file = folder / "main.py"
+    if file.exists() and file.read_text(encoding="utf-8", errors="replace") != APP:
+        raise UsageError(f"{file} is another program's: name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(APP, encoding="utf-8")
 
 
 def put_shim() -> Path | None:

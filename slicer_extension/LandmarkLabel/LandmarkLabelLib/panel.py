@@ -27,9 +27,9 @@ from .volumes import CaseVolume
 from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
 from .wire import ACCEPTED
 
-POLL_MS, POLL_BUSY_MS = 50, 15
+POLL_MS, POLL_BUSY_MS = 50, 10
 # An idle Slicer holds Python's lock: the background works only while somebody lets go of it.
-LET_GO_S = 0.004
+LET_GO_S = 0.006
 
 
 class LandmarkPanel(PanelView):
@@ -355,7 +355,11 @@ class LandmarkPanel(PanelView):
             self.node.jump_to(name)
         if self.current != name and final:
             self.select(name)
-        return self.logic.correct(name, position, final)
+        may_be = self.logic.correct(name, position, final)
+        if final and self.logic.worker.at_work:
+            self.timer.setInterval(POLL_BUSY_MS)
+            time.sleep(LET_GO_S)  # the question is on its way before anything is drawn
+        return may_be
 
     def _left_alone(self, name: str) -> None:
         """Place mode was left without a click."""
