@@ -53,6 +53,8 @@ def main(folder: Path) -> None:
             panel, window = halfway(Path(place) / name, dark)
             qt.application.processEvents()
             assert window.grab().save(str(folder / name))
+            if not dark:
+                panel.close()
         view = SliceView(slicer.applicationLogic, panel.volume.node, size=(560, 720))
         panel.node.node.GetDisplayNode().SetTextScale(2.4)
         view.save(folder / "views.png")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
+import os
 import re
+import shutil
 import struct
+import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "slicer_extension" / "LandmarkLabel"
@@ -53,7 +59,7 @@ def test_the_module_file_is_short_and_imports_nothing_slicer_lacks():
     import sys
 
     for path in python_files():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 12))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             roots = {n.split(".")[0] for n in names}
@@ -65,3 +71,55 @@ def test_only_the_panel_knows_qt_and_only_two_files_know_mrml():
         text = path.read_text(encoding="utf-8")
         assert ("import qt" in text) == (path.name in ("panel.py", "table.py", "widgets.py")), path.name
         assert ("vtkMRML" in text) == (path.name in ("markups.py", "markup_helpers.py", "volumes.py")), path.name
+
+
+OLDEST = """
+import sys, tempfile
+sys.path[:0] = sys.argv[1:]
+from LandmarkLabelLib import batch, client, local_server, options, outbox, session, training, trust, wire, worker
+task = wire.Task("t", ("a", "b"), 3, {}, ())
+with tempfile.TemporaryDirectory() as folder:
+    one = session.Session.fresh(task, "case")
+    one.place("a", (1, 2, 3))
+    one.propose([wire.Point("a"), wire.Point("b", wire.PREDICTED, (4.0, 5.0, 6.0))])
+    session.Sessions(folder).keep(one)
+    assert session.Sessions(folder).last(task).points == one.points
+    box = outbox.Outbox(folder + "/out")
+    box.put(one, "ann")
+    assert [e.image_id for e in box.entries(task)] == ["case"]
+print("ran on", sys.version_info[:2])
+"""
+
+
+def python39() -> str | None:
+    """An interpreter of the oldest Slicer's version, where one is installed."""
+    pyenv = sorted((Path.home() / ".pyenv" / "versions").glob("3.9.*/bin/python"))
+    return str(pyenv[-1]) if pyenv else shutil.which("python3.9.exe" if os.name == "nt" else "python3.9")
+
+
+def test_what_needs_neither_qt_nor_numpy_runs_on_the_oldest_slicers_python(tmp_path):
+    python = python39()
+    if python is None or subprocess.run([python, "-c", "pass"], capture_output=True).returncode:
+        pytest.skip("no Python 3.9 is installed; the syntax is looked at all the same")
+    packages = tmp_path / "packages"  # pure Python, as Slicer brings them
+    packages.mkdir()
+    for name in ("requests", "urllib3", "idna", "certifi"):
+        (packages / name).symlink_to(Path(importlib.util.find_spec(name).origin).parent)
+    (packages / "charset_normalizer.py").write_text("__version__ = '3.4.0'\n", encoding="utf-8")
+    done = subprocess.run([python, "-c", OLDEST, str(MODULE), str(packages)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "ran on (3, 9)\n", done.stderr
+    every = [str(p) for p in python_files()]
+    compiled = subprocess.run([python, "-m", "py_compile", *every], capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+
+
+def test_the_licence_lies_with_the_extension():
+    assert (ROOT / "slicer_extension" / "LICENSE.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_panel_is_a_file_for_qt_designer_whose_parts_all_exist():
+    text = (MODULE / "Resources" / "UI" / "LandmarkLabel.ui").read_text(encoding="utf-8")
+    named = set(re.findall(r'<widget class="\w+" name="(\w+)"', text))
+    used = {name for p in python_files() for name in re.findall(r"\bui\.(\w+)", p.read_text(encoding="utf-8"))}
+    of_slicer = {"ctkCollapsibleButton", "qMRMLNodeComboBox", "ctkPathLineEdit"}
+    assert used <= named and of_slicer <= set(re.findall(r"<class>(\w+)<", text))
