@@ -37,7 +37,17 @@ MONAI Label and the driver of PostgreSQL are not in it.
 
 def make(folder: Path, words: Sequence[str] = ()) -> int:
     """Fill a folder, which must be new or empty; the program's exit code."""
-    folder = folder.resolve()
+    try:
+        return _make(folder.resolve(), words)
+    except KeyboardInterrupt:
+        print(f"\n{folder} is not whole: stopped; remove it before you try again", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"{folder} cannot be filled ({error.filename or folder}: {error.strerror}): name another folder", file=sys.stderr)
+        return 2
+
+
+def _make(folder: Path, words: Sequence[str]) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         print(f"{folder} is there already: name a new or an empty folder", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from landmarklabel.errors import NotFound, UsageError
+from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.services import jobs
 from landmarklabel.services.jobs import Jobs, TrainingList
 from landmarklabel.services.limits import LIMITS
@@ -69,18 +69,44 @@ def test_an_ended_servers_trainings_are_taken_over_once_and_another_servers_are_
     assert [request["job"] for request in started] == ["left"] and kept(path) == ["left", "theirs"]
 
 
-def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, path, started, console, capfd):
-    entries = [{"request": {"model": "scn", "job": job}, "server": GONE} for job in ("deadly", "next")]
+def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(listed, path, started, console, capfd, tmp_path):
+    entries = [{"request": {"model": "scn", "job": job}, "server": GONE, "at_work": True} for job in ("deadly", "next")]
+    entries[1]["at_work"] = False
     path.write_text(json.dumps(entries), encoding="utf-8")
     for _ in range(LIMITS.ended_servers):
         listed.go_on()
         assert kept(path) == ["deadly", "next"]
         left = json.loads(path.read_text(encoding="utf-8"))
+        assert [job["at_work"] for job in left] == [False, False]  # until the process of one says so
+        assert TrainingList(tmp_path).begin("deadly") and not TrainingList(tmp_path).begin("never")
+        left[0]["at_work"] = True
         path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
     assert [request["job"] for request in started] == ["deadly", "next"] * LIMITS.ended_servers
     listed.go_on()
     assert kept(path) == ["next"] and started[-1]["job"] == "next" and started[-2]["job"] == "next"
-    assert "a training is given up: 10 servers have ended while it was at work" in "".join(capfd.readouterr())
+    said = f"study {tmp_path.name}: the training of scn is given up: 10 servers have ended by themselves while it was at work\n"
+    assert said in "".join(capfd.readouterr())
+
+
+def test_a_training_that_only_waited_or_whose_server_was_asked_to_end_is_never_given_up(listed, path, started, tmp_path):
+    for job in ("at work", "waits"):
+        listed.start("scn", {"key": job})
+    for _ in range(LIMITS.ended_servers + 3):
+        assert TrainingList(tmp_path).begin("at work")
+        listed.leave()
+        left = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
+        listed.go_on()
+    assert kept(path) == ["at work", "waits"]
+    assert [job["servers"] for job in json.loads(path.read_text(encoding="utf-8"))] == [0, 0]
+
+
+def test_a_list_is_not_made_anew_where_the_study_was(listed, tmp_path, started):
+    (tmp_path / ".landmarklabel").rmdir()
+    for edit in (lambda: listed.start("scn", {}), lambda: TrainingList(tmp_path).end("a"), listed.go_on):
+        with pytest.raises(Gone, match="the study folder is gone or has moved"):
+            edit()
+    assert not (tmp_path / ".landmarklabel").exists() and not started
 
 
 def _parent() -> list[float]:

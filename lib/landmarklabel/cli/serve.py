@@ -6,10 +6,12 @@ import argparse
 import ipaddress
 import os
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.services.console import fault_of
 from landmarklabel.services.listen_address import check_can_listen
 from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.store.study_task import check_same_task
@@ -24,10 +26,15 @@ SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "o
 def serve(args: argparse.Namespace) -> int:
     """Start the server in this process; returns when it stops."""
     _check_side_by_side(args)
+    _check_options(args)
+    several, settings = len(args.studies) > 1, dict[str, ServerSettings]()
     for study in args.studies:
-        _check_safe(args, study)
+        with fault_of(study, several):
+            _check_safe(args, study)
     check_can_listen(args.host, args.port)  # before anything slow
-    settings = {study: _settings(args, study) for study in args.studies}
+    for study in args.studies:
+        with fault_of(study, several):
+            settings[study] = _settings(args, study)
     from landmarklabel.server.running import serve as run
 
     config: dict[str, Any] = {"host": args.host, "port": args.port, "root_path": args.root_path.rstrip("/")}
@@ -74,14 +81,44 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def _check_safe(args: argparse.Namespace, study: str) -> None:
-    """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
+def _check_options(args: argparse.Namespace) -> None:
+    """What the options say of the address and of TLS, whatever is served."""
     if args.root_path and not _ROOT_PATH.fullmatch(args.root_path):
         raise UsageError(f"--root-path {args.root_path[:60]!r} must begin with / and have letters, digits, '-', '_' and '/' only")
     if bool(args.certificate) != bool(args.key):
         raise UsageError("--certificate and --key belong together")
     if unreadable := [p for p in (args.certificate, args.key) if p and not Path(p).is_file()]:
         raise UsageError(f"{unreadable[0]}: no such file")
+    if args.certificate:
+        _check_certificate(args.certificate, args.key)
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+    """Raise UsageError naming the file of the two that cannot be used; OpenSSL does not say which."""
+    for path in (certificate, key):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read ({error.strerror}): give the server the right to") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(certificate)
+    except ssl.SSLError:
+        raise UsageError(f"{certificate} holds no certificate in PEM format; give --certificate such a file") from None
+
+    def protected() -> str:
+        raise UsageError(f"{key} is protected by a password: give --key a file with the key in the clear")
+
+    try:
+        context.load_cert_chain(certificate, key, protected)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise UsageError(f"{key} is not the key of {certificate}: give the two that were made together") from None
+        raise UsageError(f"{key} holds no private key in PEM format; give --key such a file") from None
+
+
+def _check_safe(args: argparse.Namespace, study: str) -> None:
+    """Other computers are let in with a token over TLS, or on the operator's word; nobody where tokens have been lost."""
     accounts = os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true")
     door = Tokens(study).look()
     if door.fault and not accounts:

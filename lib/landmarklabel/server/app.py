@@ -73,7 +73,9 @@ def side_by_side(apps: Mapping[str, Any], lifespan: Any) -> Starlette:
         return JSONResponse({"detail": "several studies are served here, each below the name of its folder"}, 404)
 
     mounts = [Mount(path, app=app) for path, app in apps.items()]
-    return Starlette(routes=mounts, lifespan=lifespan, exception_handlers={404: nothing})
+    app = Starlette(routes=mounts, lifespan=lifespan, exception_handlers={404: nothing})
+    app.router.redirect_slashes = False  # it would go to whatever Host says, and tell a stranger that the study is there
+    return app
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from landmarklabel import __version__
 from landmarklabel.active.retraining import why_retrain
 from landmarklabel.active.strategies import STRATEGIES
-from landmarklabel.errors import Busy, NotFound, UsageError
+from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.server.guard import CONTRACT
@@ -93,6 +93,13 @@ class Application:
         self.jobs.go_on()
         threading.Thread(target=self._tidy, name="sessions", daemon=True).start()
         self._look_at_files()
+
+    def leave(self) -> None:
+        """The server was asked to end."""
+        try:
+            self.jobs.leave()
+        except LandmarkLabelError as error:
+            log.log(NOTICE, f"the list of trainings was not kept ({type(error).__name__})")
 
     def registry(self, model: str) -> ModelRegistry:
         """The versions of a model of this study."""

@@ -16,7 +16,7 @@ from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.console import NOTICE
 from landmarklabel.services.datastore import ORIGINAL
 from landmarklabel.services.inference import prediction_tag
-from landmarklabel.services.request_values import flag_of, key_of, number_of, text_of
+from landmarklabel.services.request_values import device_of, flag_of, key_of, number_of, text_of
 from landmarklabel.services.training_run import check_training_request
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def add_background_routes(router: APIRouter, application: Application) -> None:
         _check_training(params or {})
         task = application.jobs.start(model, params or {}, enqueue)
         if task is None:
-            raise HTTPException(429, "a training is running; stop it, wait for its end, or give enqueue=true")
+            raise HTTPException(429, "a training runs or waits for its turn; stop it, wait for its end, or give enqueue=true")
         return task
 
     @router.post("/train/", tags=["Train"], summary="Train all models, one after the other")
@@ -69,13 +69,7 @@ def add_background_routes(router: APIRouter, application: Application) -> None:
 def _check_training(params: dict) -> None:
     """Raise UsageError, Unusable for what no training can use, before one is started."""
     check_training_request(params)
-    key_of(params), flag_of(params, "pretrained"), _device(params)
-
-
-def _device(params: dict) -> str:
-    """The device that is asked for; Slicer sends a list, of which the first counts."""
-    asked = params.get("device")
-    return text_of({"device": asked[0] if isinstance(asked, list) and asked else asked}, "device")
+    key_of(params), flag_of(params, "pretrained"), device_of(params)
 
 
 def _add_batch_route(router: APIRouter, application: Application) -> None:
@@ -96,12 +90,13 @@ def _add_batch_route(router: APIRouter, application: Application) -> None:
             "model": model,
             "images": wanted,
             "label_tag": tag,
-            "device": "cpu" if _device(given) == "cpu" else "cuda",
+            "device": "cpu" if device_of(given) == "cpu" else "cuda",
             "max_workers": number_of(given, "max_workers", 1, 64),
             "max_batch_size": number_of(given, "max_batch_size", 0, 10**6),
         }
         application.model(model)  # raises NotFound
+        application.study.check_there()  # raises Gone
         task = application.batches.run(request)
         if task is None:
-            raise HTTPException(429, "a batch is running; stop it or wait for its end")
+            raise HTTPException(429, "a batch runs or is about to; stop it or wait for its end")
         return task

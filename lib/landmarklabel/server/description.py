@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from landmarklabel.landmarks import Status
 from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.request_values import DEVICES
 
 _TEXT = {"type": "string", "maxLength": LIMITS.text_characters}
 _KEY = {**_TEXT, "minLength": 1, "description": "the same again under one key adds nothing"}
 _POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3, "description": "LPS mm"}
 _BASE = {"type": "integer", "minimum": 0, "description": "revision the edit started from, 0 for none"}
-_DEVICE = {"type": "string", "enum": ["auto", "cpu", "cuda"]}
+_DEVICE = {"type": "string", "enum": list(DEVICES)}
 _ROW = {
     "type": "object",
     "required": ["name", "status", "position"],  # the last one of those that have one

@@ -27,7 +27,7 @@ from landmarklabel.store.tokens import Closed, Tokens
 
 CONTRACT = 1  # what clients and this server say to each other; a change that an older client cannot use makes it 2
 CONTRACT_HEADER = "landmarklabel-contract"  # of a client that says which one it speaks; MONAI Label's own say nothing
-_ONCE = ("host", "origin", "authorization", "content-length", "content-type")  # twice, programs differ on which one counts
+_ONCE = ("host", "origin", "authorization", "content-length", "content-type", CONTRACT_HEADER)  # programs differ on which counts
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
 _SAID_ALWAYS = {
@@ -118,8 +118,8 @@ class Guard:
         if scope["method"] == "OPTIONS" and request.header("origin") in self.policy.origins:
             await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
             return
+        _check_contract(request.header(CONTRACT_HEADER))  # first: a newer client may ask for what is not here yet
         request.route = self._route(scope)
-        _check_contract(request.header(CONTRACT_HEADER))
         role, most = ROUTES[request.route]
         if request.route in FROM_ANYWHERE:
             set_caller(Caller("", OPEN))
@@ -174,7 +174,7 @@ class Guard:
             raise Refused(Closed.http_status, fault)
         holder = self.tokens.holder(token) if token else None
         if holder is not None and holder.fault:
-            raise Refused(403, f"this token is good for nothing: its {holder.fault}; a new one has to be made")
+            raise Refused(403, holder.refusal)
         return Caller(holder.name, ROLES[holder.role]) if holder else None
 
 
@@ -269,12 +269,14 @@ class _Request:
 
 def _check_contract(spoken: str) -> None:
     """Raise Refused for a client that says it speaks another contract than this server."""
-    if spoken in ("", str(CONTRACT)):
+    if not spoken:
         return
     if not re.fullmatch("[0-9]{1,6}", spoken):
         raise Refused(400, f"the header {CONTRACT_HEADER} must be a number")
-    older = "server" if int(spoken) > CONTRACT else "client"
-    said = f"this server (LandmarkLabel {__version__}) speaks version {CONTRACT} of the contract and this client version {spoken}"
+    if (asked := int(spoken)) == CONTRACT:
+        return
+    older = "server" if asked > CONTRACT else "client"
+    said = f"this server (LandmarkLabel {__version__}) speaks version {CONTRACT} of the contract and this client version {asked}"
     raise Refused(400, f"{said}: upgrade the {older}")
 
 

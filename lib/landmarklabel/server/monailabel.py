@@ -137,7 +137,8 @@ class LandmarkApp(MONAILabelApp):
                 app.middleware_stack = guarded  # MONAI Label's own routes are never reached
                 self.application.begin()
                 if (server := this_server()) is not None:
-                    look_after(server, lambda port: greeting(server.config, port, self.application, "", policy, tokens))
+                    line = lambda port: greeting(server.config, port, self.application, "", policy, tokens)  # noqa: E731
+                    look_after(server, line, [self.application.leave])
 
     def info(self) -> dict[str, Any]:
         return self.application.info()

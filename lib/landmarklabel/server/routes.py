@@ -31,7 +31,7 @@ from landmarklabel.server.wire import from_wire, given_points, to_wire
 from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.request_values import checked, flag_of, form_object, key_of, revision_of, text_of
+from landmarklabel.services.request_values import checked, device_of, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
@@ -65,6 +65,7 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
         output: Output | None = None,
     ):
         request = {**_params(params), "model": model, "image": image}
+        device_of(request)
         with ExitStack() as sent:
             if session_id:
                 request["uploaded_file"] = _session_image(application, session_id)
@@ -111,8 +112,11 @@ def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:
     def token(username: str = Form(""), password: str = Form("")) -> dict:
         if fault := tokens.look().fault:
             raise HTTPException(503, fault)
-        if tokens.holder(checked(password, "the password")) is None:
+        holder = tokens.holder(checked(password, "the password"))
+        if holder is None:
             raise HTTPException(401, "this password is no token of this server", {"WWW-Authenticate": "Bearer"})
+        if holder.fault:
+            raise HTTPException(403, holder.refusal)
         return {"access_token": password, "token_type": "bearer"}
 
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ import psutil
 import uvicorn
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.services.console import NOTICE, set_up_console
+from landmarklabel.services.console import NOTICE, fault_of, set_up_console
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.listen_address import check_can_listen
 
@@ -55,6 +55,10 @@ def starting() -> Iterator[None]:
         if server is None:
             raise
         _leave("landmarklabel: " + " ".join(str(error).split()), 2)
+    except OSError as error:
+        if server is None:
+            raise
+        _leave(f"landmarklabel: {error.filename or 'the study'}: {error.strerror}; give the server the right to write there", 2)
 
 
 def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> None:
@@ -77,30 +81,34 @@ def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> N
     async def lifespan(_: object) -> AsyncIterator[None]:
         with starting():
             for application, *_rest in served:
-                application.begin()
+                with fault_of(application.study.folder, several):
+                    application.begin()
             if (server := this_server()) is not None:
-                look_after(server, lambda port: "\n".join(greeting(server.config, port, *one) for one in served))
+                line = lambda port: "\n".join(greeting(server.config, port, *one) for one in served)  # noqa: E731
+                look_after(server, line, [application.leave for application, *_rest in served])
         yield
 
     apps: dict[str, Any] = {}
     for folder, settings in studies.items():
-        application = Application(folder, settings, training_turn=turn)
-        policy, below = policy_of(application), f"/{Path(folder).resolve().name}" if several else ""
-        apps[below], tokens = create_app(application, policy, None if several else lifespan)
+        with fault_of(folder, several):
+            application = Application(folder, settings, training_turn=turn)
+            policy, below = policy_of(application), f"/{Path(folder).resolve().name}" if several else ""
+            apps[below], tokens = create_app(application, policy, None if several else lifespan)
         served.append((application, below, policy, tokens))
     app = side_by_side(apps, lifespan) if several else apps[""]
     uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **config)).run()
 
 
-def look_after(server: uvicorn.Server, line: Callable[[int], str]) -> None:
+def look_after(server: uvicorn.Server, line: Callable[[int], str], leave: Iterable[Callable[[], None]]) -> None:
     """Called once everything is set up.
 
     Args:
         server: of this process.
         line: what to say when it answers, given the port it listens to.
+        leave: each called in a thread when a signal has asked it to end.
     """
     sys.setswitchinterval(LIMITS.switch_s)
-    _end_soon_after_a_signal(server)
+    _end_soon_after_a_signal(server, leave)
     threading.Thread(target=_announce, args=(server, line), name="announce", daemon=True).start()
 
 
@@ -132,7 +140,7 @@ def _leave(line: str, code: int) -> NoReturn:
     os._exit(code)  # uvicorn would log the error with its whole way through the program
 
 
-def _end_soon_after_a_signal(server: uvicorn.Server) -> None:
+def _end_soon_after_a_signal(server: uvicorn.Server, leave: Iterable[Callable[[], None]]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     asked: list[int] = []
@@ -144,6 +152,8 @@ def _end_soon_after_a_signal(server: uvicorn.Server) -> None:
         timer = threading.Timer(LIMITS.end_s, os._exit, (128 + number,))
         timer.daemon = True
         timer.start()
+        for one in leave:
+            threading.Thread(target=one, name="leave").start()
         server.handle_exit(number, frame)
 
     server.config.timeout_graceful_shutdown = LIMITS.finish_s

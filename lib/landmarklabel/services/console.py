@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from landmarklabel.errors import LandmarkLabelError, StudyError
 
 NOTICE = logging.INFO + 5  # what an operator reads, also where MONAI Label's own INFO is silenced
 
@@ -29,6 +34,17 @@ def set_up_console() -> None:
         log.addHandler(_ConsoleHandler())
     log.setLevel(logging.INFO)
     log.propagate = False  # MONAI Label's own handlers would show each line a second time
+
+
+@contextmanager
+def fault_of(study: str | Path, several: bool) -> Iterator[None]:
+    """Where several studies are served, a fault of one begins with its name."""
+    try:
+        yield
+    except LandmarkLabelError as error:
+        if not several or str(error).startswith(str(study)):
+            raise
+        raise StudyError(f"study {Path(study).resolve().name}: {error}") from None
 
 
 def said_of_models(versions: dict[str, int], labelled: int) -> str:

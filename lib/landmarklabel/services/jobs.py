@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from landmarklabel.errors import KeyReused, NotFound, UsageError
+from landmarklabel.errors import Gone, KeyReused, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
 from landmarklabel.services.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import key_of
 from landmarklabel.services.task_queue import TaskQueue
+from landmarklabel.store.database import file_faults
+from landmarklabel.store.image_files import GONE
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +30,28 @@ class TrainingList:
     """The trainings of a study that wait or run, on disk; safe for several processes. A lost one can be asked for again."""
 
     def __init__(self, study: Path):
-        path = study / ".landmarklabel" / "trainings.json"
-        self._list: LockedJson[list[dict[str, Any]]] = LockedJson(path, _parse, list, "the list of trainings")
-        self.edit = self._list.edit
+        path, what = study / ".landmarklabel" / "trainings.json", "the list of trainings"
+        self._list: LockedJson[list[dict[str, Any]]] = LockedJson(path, _parse, list, what, lambda: file_faults(what))
+
+    @contextmanager
+    def edit(self) -> Iterator[list[dict[str, Any]]]:
+        """The trainings, oldest first, to be changed. Raises Busy, StoreFault, and Gone where the study has moved."""
+        if not self._list.path.parent.is_dir():
+            raise Gone(GONE)
+        with self._list.edit() as waiting:
+            yield waiting
+
+    def begin(self, job: object) -> bool:
+        """A training is at work from now on: True; False where it is not listed any more."""
+        with self.edit() as waiting:
+            mine = [one for one in waiting if one["request"].get("job") == job]
+            for one in mine:
+                one["at_work"] = True
+        return bool(mine)
 
     def end(self, job: object) -> None:
         """A training is over, well or not: it will not be done again."""
-        with self._list.edit() as waiting:
+        with self.edit() as waiting:
             waiting[:] = [one for one in waiting if one["request"].get("job") != job]
 
 
@@ -46,18 +65,19 @@ class Jobs:
     """
 
     def __init__(self, study: Path, models: tuple[str, ...], queue: TaskQueue):
-        self.models, self.queue, self._list = models, queue, TrainingList(study)
+        self.study, self.models, self.queue, self._list = study.name, models, queue, TrainingList(study)
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
-        """Begin a training, or line it up; its description, None where one runs already.
+        """Begin a training, or line it up; its description, None where one runs or waits already.
 
         Args:
             model: which.
             params: as MONAI Label's clients send them; a repeated ``key`` starts nothing and answers for the first.
-            enqueue: wait for the one that runs.
+            enqueue: wait for those before it.
 
         Raises:
             NotFound: no such model. UsageError: too many wait. Unusable: the ``key``. KeyReused: for another training.
+            Gone: the study has moved.
         """
         if model not in self.models:
             raise NotFound(f"there is no model {model[:80]!r} to train; there are {', '.join(self.models)}")
@@ -72,24 +92,31 @@ class Jobs:
                 raise UsageError(f"{len(waiting)} trainings wait already; let some of them end first")
             task = self.queue.run(dict(request), enqueue)
             if task is not None:
-                waiting.append({"request": request, "server": _this_server(), "servers": 0})
+                waiting.append({"request": request, "server": _this_server(), "servers": 0, "at_work": False})
         return task
 
     def go_on(self) -> None:
         """Line up what servers that have ended left; what another server on this study still does is its own.
 
-        The oldest one was at work when its server ended, and is given up when too many have ended so.
+        One is given up when too many servers have ended by themselves while it was at work: they may have died of it.
         """
         with self._list.edit() as waiting:
             left = [job for job in waiting if job["request"].get("model") in self.models and not _lives(job["server"])]
-            if left:
-                left[0]["servers"] += 1
-                if left[0]["servers"] > LIMITS.ended_servers:
-                    waiting.remove(left.pop(0))
-                    log.log(NOTICE, f"a training is given up: {LIMITS.ended_servers} servers have ended while it was at work")
             for job in left:
+                job["servers"] += job["at_work"]
+                if job["servers"] > LIMITS.ended_servers:
+                    waiting.remove(job)
+                    ended = f"{LIMITS.ended_servers} servers have ended by themselves while it was at work"
+                    log.log(NOTICE, f"study {self.study}: the training of {job['request']['model']} is given up: {ended}")
+                    continue
                 self.queue.run(dict(job["request"]), enqueue=True)
-                job["server"] = _this_server()
+                job["server"], job["at_work"] = _this_server(), False
+
+    def leave(self) -> None:
+        """This server was asked to end: it does not die of the training that is at work."""
+        with self._list.edit() as waiting:
+            for job in waiting:
+                job["at_work"] = job["at_work"] and job["server"] != _this_server()
 
     def stop(self) -> dict | None:
         """Stop the training that runs, for good, or the oldest one that waits where none runs."""
@@ -103,9 +130,11 @@ class Jobs:
 
 
 def _parse(listed: Any) -> list[dict[str, Any]]:
-    return [
-        {"request": dict(job["request"]), "server": list(job["server"]), "servers": int(job.get("servers", 0))} for job in listed
-    ]
+    def one(job: Any) -> dict[str, Any]:
+        ended, at_work = int(job.get("servers", 0)), job.get("at_work", False) is True
+        return {"request": dict(job["request"]), "server": list(job["server"]), "servers": ended, "at_work": at_work}
+
+    return [one(job) for job in listed]
 
 
 def _this_server() -> list[float]:

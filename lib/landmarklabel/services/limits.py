@@ -18,6 +18,8 @@ class ServerLimits(Configuration):
     waiting_trainings: int = number(100, 0)
     training_niceness: int = number(5, 0)  # requests come first, and on a busy machine a training still goes on
     ended_servers: int = number(10, 0)  # during one training: it may be what they died of
+    look_s: float = number(0.5, 0)  # between two looks for the server, the study, or the end of another's training
+    orphan_s: float = number(10.0, 0)  # that a training has to end by itself after its server
     verify_s: float = number(0.5, 0)  # that a list of images may take to look at changed ones
     finish_s: int = number(4, 0)  # that requests have to end by themselves after a signal
     end_s: float = number(7.0, 0)  # after which the process ends whatever it does: a network pass in a thread cannot be stopped

@@ -6,10 +6,11 @@ import json
 import math
 from typing import TypeVar
 
-from landmarklabel.errors import LandmarkFileError, Unusable
+from landmarklabel.errors import LandmarkFileError, Unusable, UsageError
 from landmarklabel.services.limits import LIMITS
 
 T = TypeVar("T")
+DEVICES = ("auto", "cpu", "cuda")  # of a request; which GPU it is is the operator's choice
 
 
 def checked(value: T, what: str, most_nested: int = LIMITS.json_depth) -> T:
@@ -105,6 +106,20 @@ def number_of(content: dict, key: str, default: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise Unusable(f"{key} {_shown(value)} must be a whole number from 0 to {most}")
     return value
+
+
+def device_of(content: dict) -> str:
+    """The ``device`` that is asked for, "auto" where it is left out; of a list, as Slicer sends it, the first.
+
+    Raises UsageError for what is none of ``DEVICES``.
+    """
+    asked = content.get("device")
+    asked = asked[0] if isinstance(asked, list) and asked else asked
+    if asked is None or asked == "":
+        return "auto"
+    if not isinstance(asked, str) or asked not in DEVICES:
+        raise UsageError(f"device {_shown(asked)} must be one of {', '.join(DEVICES)}")
+    return asked
 
 
 def flag_of(content: dict, key: str) -> bool:

@@ -45,11 +45,11 @@ class TaskQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether a task runs."""
-        return self._process is not None
+        """Whether a task runs, or waits for its turn."""
+        return self._process is not None or any(task["status"] == _SUBMITTED for task in self._tasks)
 
     def run(self, request: dict[str, Any], enqueue: bool = False) -> dict[str, Any] | None:
-        """Line a task up; its description, or None where one runs already and this one is not to wait."""
+        """Line a task up; its description, or None where there is one already and this one is not to wait."""
         with self._lock:
             if self.busy and not enqueue:
                 return None

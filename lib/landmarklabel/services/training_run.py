@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Cancelled, LandmarkLabelError, ModelError, UsageError
+from landmarklabel.errors import Cancelled, Gone, LandmarkLabelError, ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.files import write_json
@@ -25,7 +26,9 @@ from landmarklabel.networks.precision import choose_device
 from landmarklabel.networks.presets import Preset
 from landmarklabel.portability import Parent
 from landmarklabel.services.configuration import TrainingServiceConfig
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
+from landmarklabel.services.request_values import device_of
 from landmarklabel.services.trainings import (
     Material,
     Trained,
@@ -35,10 +38,13 @@ from landmarklabel.services.trainings import (
     publish_if_accepted,
     trained_on,
 )
+from landmarklabel.store.image_files import GONE
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
 from landmarklabel.training.loop import Budget, Progress, use_all_cores
 from landmarklabel.training.publishing import ModelRegistry
+
+log = logging.getLogger(__name__)
 
 CONFIG = TrainingServiceConfig()
 SERVER_PID = "LANDMARKLABEL_SERVER_PID"  # environment variable
@@ -70,10 +76,33 @@ class TrainingRun:
             return {}
         return written if isinstance(written, dict) else {}
 
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train to the end; the statistics. Raises LandmarkLabelError where nothing can be trained."""
+    def run(self, request: dict[str, Any], begins: Callable[[bool], bool] | None = None) -> dict[str, Any]:
+        """Train to the end; the statistics.
+
+        Args:
+            request: as ``Jobs`` lists it.
+            begins: asked when this run's turn has come, and told whether it had to wait for another process that trains this
+                model; where it says no, nothing is done. Without it nobody is waited for.
+
+        Raises:
+            BeingTrained: another process trains this model, and was not waited for or the server has ended meanwhile.
+            Gone: the study has moved. LandmarkLabelError: nothing can be trained.
+        """
+        self.study.check_there()
         use_all_cores()
-        with self.registry.training_lock():  # without it the statistics are another run's
+        waited, gone = list[bool](), server_is_gone()
+
+        def gives_up() -> bool:
+            if begins is not None and not waited:
+                log.info("waits for another process that trains this model")
+                waited.append(True)
+            time.sleep(LIMITS.look_s if begins is not None else 0)
+            self.study.check_there()  # the lock would make its folder anew
+            return begins is None or gone()
+
+        with self.registry.training_lock(gives_up=gives_up):  # without it the statistics are another run's
+            if begins is not None and not begins(bool(waited)):
+                return {"state": "done"}
             report = _Report(self.stats_file)
             try:
                 return self._train(request, report)
@@ -87,7 +116,7 @@ class TrainingRun:
 
     def _train(self, request: dict, report: _Report) -> dict:
         begun, material = time.monotonic(), gather(self.study)
-        device = self._device(_one_of(request.get("device"), ("auto", "cpu", "cuda"), "auto"))
+        device = self._device(device_of(request))
         live = live_model(self.study, self.registry, device)
         config = FitConfig(
             self.preset,
@@ -102,6 +131,7 @@ class TrainingRun:
             config.ends_at = begun + 60 * config.budget.minutes
         report.start(config.budget, len(material.train), len(material.valid), [*material.left_out, *material.remarks])
         done = self._fit(config, material, live, report)
+        self.study.check_there()
         version = publish_if_accepted(self.study, self.registry, done.decision)
         return report.finish(done.decision.publish, done.decision.reason, version, done.metrics)
 
@@ -166,11 +196,6 @@ def _number(request: dict, key: str, default: float | None) -> float | None:
     return number
 
 
-def _one_of(value: object, allowed: tuple[str, ...], default: str) -> str:
-    value = value[0] if isinstance(value, list) and value else value
-    return value if value in allowed else default
-
-
 class _Report:
     """Keeps ``train_stats.json`` up to date, with MONAI Label's keys and ours."""
 
@@ -228,5 +253,7 @@ class _Report:
         return self.stats
 
     def _write(self) -> None:
+        if not self.path.parent.is_dir():
+            raise Gone(GONE)
         write_json(self.path, self.stats)
         self.written = time.time()

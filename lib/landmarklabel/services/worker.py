@@ -10,7 +10,11 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 from landmarklabel.portability import give_way
 from landmarklabel.services.limits import LIMITS
@@ -19,7 +23,7 @@ log = logging.getLogger("landmarklabel.worker")
 
 
 def main() -> int:
-    """Do the task; 0 where it was done or stopped, 1 where it failed."""
+    """Do the task; 0 where it was done, or its server ended meanwhile, 1 where it failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's: what it leaves undone, the next one goes on with
     give_way(LIMITS.training_niceness)  # requests come first, and on a busy machine a training still goes on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,11 +31,17 @@ def main() -> int:
     from landmarklabel.errors import LandmarkLabelError
     from landmarklabel.landmarks import LandmarkTask
     from landmarklabel.services.console import set_up_console
+    from landmarklabel.store.image_files import GONE
     from landmarklabel.store.study import Study
     from landmarklabel.tasks import resolve_models
 
     set_up_console()
     task = LandmarkTask.from_json(sent["task"])
+    own = Path(sent["study"]) / ".landmarklabel"
+    if not own.is_dir():  # ``Study`` would make it anew
+        log.error("%s failed: %s", kind, GONE)
+        return 1
+    threading.Thread(target=_watch, args=(own,), name="watch", daemon=True).start()
     try:
         study = Study(sent["study"], task, sent["store"], verify_s=0)
         presets = resolve_models(sent["models"], task.dims)
@@ -41,20 +51,53 @@ def main() -> int:
         return 1
 
 
+def _watch(own: Path) -> None:
+    """End this process soon after its server, whatever it does, and at once where the study has moved: nothing makes it anew."""
+    from landmarklabel.services.training_run import server_is_gone
+    from landmarklabel.store.image_files import GONE
+
+    gone = server_is_gone()
+    while not gone():
+        if not own.is_dir():
+            log.error(GONE)
+            _end()
+        time.sleep(LIMITS.look_s)
+    time.sleep(LIMITS.orphan_s)  # between two steps it ends by itself, and keeps what it has
+    _end()
+
+
+def _end() -> NoReturn:
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+    os._exit(1)
+
+
 def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
+    from landmarklabel.errors import Gone
     from landmarklabel.services.jobs import TrainingList
     from landmarklabel.services.training_run import TrainingRun
-    from landmarklabel.training.publishing import ModelRegistry
+    from landmarklabel.training.publishing import BeingTrained, ModelRegistry
 
-    request, over = sent["request"], True
-    name = request["model"]
+    request, over, listed = sent["request"], True, TrainingList(study.folder)
+    name, job = request["model"], request.get("job")
+
+    def begins(waited: bool) -> bool:
+        """Not where the process that was waited for has done it: that of a server which had ended."""
+        return listed.begin(job) or not waited
+
     try:
-        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"]).run(request)
+        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"]).run(request, begins)
         over = done["state"] != "stopped"  # because its server ended: the next one goes on
         return 0 if done["state"] in ("done", "stopped") else 1
+    except (BeingTrained, Gone):  # the server has ended, or the study is elsewhere: whoever serves it next does it
+        over = False
+        raise
     finally:
         if over:
-            TrainingList(study.folder).end(request.get("job"))
+            listed.end(job)
 
 
 def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:

@@ -63,6 +63,11 @@ class Holder:
             return f"time of expiry {self.expires[:40]!r} cannot be read"
         return f"token expired on {self.expires[:10]}" if over else ""
 
+    @property
+    def refusal(self) -> str:
+        """What its holder is told where there is a fault."""
+        return f"this token is good for nothing: its {self.fault}; a new one has to be made"
+
 
 @dataclass(frozen=True)
 class Door:

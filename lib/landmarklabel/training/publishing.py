@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,10 @@ from landmarklabel.metrics import point_errors_mm, unit_of
 from landmarklabel.portability import sync_to_disk
 
 UNVALIDATED = "unvalidated"  # the first word of the reason for a model that nothing could be held against
+
+
+class BeingTrained(StudyError):
+    """Another process trains this model."""
 
 
 class Predictor(Protocol):
@@ -201,23 +205,34 @@ class ModelRegistry:
         write_json(self.pointer, {"version": number, "history": [*record["history"], entry][-500:]})
 
     @contextmanager
-    def training_lock(self, patience_s: float = 2.0) -> Iterator[None]:
-        """Held by the one process that trains this model; a killed one lets go. Raises StudyError when taken.
+    def training_lock(self, patience_s: float = 2.0, gives_up: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Held by the one process that trains this model; a killed one lets go.
 
-        ``patience_s``: how long to try, because ``is_training`` holds the lock for a moment.
+        Args:
+            patience_s: how long to try, because ``is_training`` holds the lock for a moment.
+            gives_up: asked each time it is taken; where it says no, it is tried again.
+
+        Raises:
+            BeingTrained: it is taken.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.folder / "lock", patience_s))
-            except Busy:
-                raise StudyError(f"model {self.folder.name!r} is already being trained; wait or stop that run") from None
+            while True:
+                try:
+                    held.enter_context(locked(self.folder / "lock", patience_s))
+                    break
+                except Busy:
+                    if gives_up():
+                        text = f"model {self.folder.name!r} is already being trained; wait or stop that run"
+                        raise BeingTrained(text) from None
             yield
 
     def is_training(self) -> bool:
         """Whether some process holds the training lock."""
+        if not self.folder.is_dir():  # of a study that has moved, which must not be made anew
+            return False
         try:
             with self.training_lock(patience_s=0):
                 return False
-        except StudyError:
+        except BeingTrained:
             return True
