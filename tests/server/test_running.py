@@ -147,7 +147,7 @@ def test_the_line_of_a_server_for_others_has_an_address_they_can_use(material, t
         ({"host": "0.0.0.0"}, False, "http://127.0.0.1:81"),
         ({"host": "::1"}, False, "http://[::1]:81"),
         ({"host": "localhost", "ssl_certfile": "c", "ssl_keyfile": "k"}, False, "https://localhost:81"),
-        ({"host": "scanner.example", "root_path": "/labels/"}, True, "http://scanner.example:81/labels"),
+        ({"host": "scanner.example", "root_path": "/labels/"}, True, "http://scanner.example:81"),
     ],
 )
 def test_addresses(options, others, found):

@@ -118,13 +118,14 @@ def address(config: uvicorn.Config, port: int, others: bool) -> str:
     if host in ("0.0.0.0", "::", ""):
         host = _own_address() if others else "127.0.0.1"
     named = f"[{host}]" if ":" in host else host
-    return f"{'https' if config.is_ssl else 'http'}://{named}:{port}{config.root_path.rstrip('/')}"
+    return f"{'https' if config.is_ssl else 'http'}://{named}:{port}"
 
 
 def greeting(config: uvicorn.Config, port: int, application: Application, below: str, policy: Policy, tokens: Tokens) -> str:
     """Where to open which study, and what answers there."""
     others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
-    line = f"open {address(config, port, others)}{quote(below)}/landmarks/ · {application.summary()}"
+    proxied = f" (for people {config.root_path.rstrip('/')}{quote(below)}/landmarks/ of your proxy)" if config.root_path else ""
+    line = f"open {address(config, port, others)}{quote(below)}/landmarks/{proxied} · {application.summary()}"
     return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
 
 
