@@ -7,6 +7,7 @@ from pathlib import Path
 
 import requests
 
+from .sending import SentFile, name_of
 from .trust import Trust, certificate_of, described, session_with
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
 
@@ -116,9 +117,7 @@ class Client:
 
     def upload(self, image_id: str, path: Path) -> str:
         """A new image for the study; returns its id."""
-        with path.open("rb") as file:
-            answer = self._call("PUT", "/datastore/", NETWORK_S, params={"image": image_id}, files={"file": (path.name, file)})
-        return str(answer.get("image", image_id))
+        return str(self._send("PUT", "/datastore/", path, {"image": image_id}).get("image", image_id))
 
     def next_case(self, strategy: str, who: str) -> dict:
         """{"id", "reason", "path"}; {} when every case is labelled or in other hands. ``who``: the same at every call."""
@@ -141,10 +140,7 @@ class Client:
 
     def predict_file(self, model: str, path: Path, task: Task) -> dict:
         """Proposals for an image that no study has: as ``predict``, and the model's "version". OSError: it cannot be read."""
-        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
-        with path.open("rb") as file:
-            sent = {"file": (f"image{suffix}", file)}  # a file's own name may be a patient's
-            answer = self._call("POST", f"/infer/{_safe(model)}", NETWORK_S, params={"output": "json"}, files=sent)
+        answer = self._send("POST", f"/infer/{_safe(model)}", path, {"output": "json"})
         return {**self._suggestion(answer, task), "version": answer.get("model_version")}
 
     def update(self, model: str, image_id: str, points: list[Point], task: Task) -> dict:
@@ -182,6 +178,11 @@ class Client:
             return False
         return status in ("SUBMITTED", "RUNNING")
 
+    def _send(self, method: str, path: str, file: Path, params: dict) -> dict:
+        with file.open("rb") as content:
+            sent = SentFile(content, name_of(file))
+            return self._call(method, path, NETWORK_S, params=params, data=sent, headers=sent.headers)
+
     def _call(self, method: str, path: str, wait_s: float = ANSWER_S, allow_conflict: bool = False, **more) -> dict:
         answer = self._request(method, path, timeout=(CONNECT_S, wait_s), allow_conflict=allow_conflict, **more)
         if len(answer.content) > MOST_BYTES:
@@ -195,8 +196,9 @@ class Client:
     def _request(
         self, method: str, path: str, allow_conflict: bool = False, any_answer: bool = False, **more
     ) -> requests.Response:
+        headers = {**self._headers, **more.pop("headers", {})}
         try:
-            answer = self._session().request(method, self.url + path, headers=self._headers, allow_redirects=False, **more)
+            answer = self._session().request(method, self.url + path, headers=headers, allow_redirects=False, **more)
         except requests.exceptions.SSLError as error:
             raise self._untrusted(error) from None
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
