@@ -54,7 +54,8 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
                 day.mishap(left)
             day.submit()
         day.panel.tick()
-        assert day.panel._rows == [] and not day.panel.logic.outbox.waiting(), day.log[-5:]
+        left = [(row.image_id, getattr(row, "why", "not submitted")) for row in day.panel._rows]
+        assert left == [] and not day.panel.logic.outbox.waiting(), (left, day.log[-5:])
         day.check_server(todo)
 
 

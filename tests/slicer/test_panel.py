@@ -13,6 +13,7 @@ from qt_harness import cut, idle, press, wait_for
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
+import vtk  # noqa: E402
 from LandmarkLabelLib.markups import MISSING, _lists, flipped  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402
 
@@ -339,3 +340,25 @@ def test_a_scene_that_is_closed_gets_a_new_list(example):
     example.refresh()
     assert example.node.is_in_scene
     assert example.node.positions() == [p.position for p in points]
+
+
+def test_a_proposal_outside_of_the_image_is_neither_accepted_nor_sent(example):
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "ct")
+    image = vtk.vtkImageData()
+    image.SetDimensions(40, 100, 100)  # of the left, only what is nearer than 40 mm
+    image.AllocateScalars(vtk.VTK_SHORT, 1)
+    volume.SetAndObserveImageData(image)
+    volume.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    example.volume.node = volume
+    example.select("gonion_left")  # at x = 45
+    press(example, "acceptButton")
+    assert example.ui.message.text() == "outside of the image: gonion_left; drag them inside, or call them absent"
+    assert example.logic.session.point("gonion_left").state == PREDICTED
+    press(example, "acceptAllButton")
+    assert "gonion_left" in example.ui.message.text() and example.logic.session.point("menton").state == ACCEPTED
+    example.logic.session.place("gonion_left", (45.0, 1.0, 1.0))
+    press(example, "submitButton")
+    if "Submit again" in example.ui.message.text():
+        press(example, "submitButton")
+    assert "gonion_left" in example.ui.message.text() and example.logic.outbox.waiting() == []
+    slicer.mrmlScene.RemoveNode(volume)

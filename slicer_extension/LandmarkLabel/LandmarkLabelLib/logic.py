@@ -275,12 +275,21 @@ class LandmarkLogic(Connecting, Submitting):
         if self.session.point(name).position is None:
             self._say(self._("{name} has no position to accept: place it, or call it absent").format(name=name))
             return
+        if not self.is_inside(self.session.point(name).position):
+            self._say(self.outside_text([name]))
+            return
         self.session.accept(name)
         self._changed(self._("{name} accepted").format(name=name))
 
     def accept_all(self) -> None:
-        self.session.accept_all()
-        self._changed(self._("all accepted"))
+        outside = [p.name for p in self.session.points if p.position and not self.is_inside(p.position)]
+        self.session.accept_all(outside)
+        self._changed(self.outside_text(outside) if outside else self._("all accepted"))
+
+    def outside_text(self, names: list[str]) -> str:
+        """What to do with points that are outside of the image: the server would not take them."""
+        listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        return self._("outside of the image: {names}; drag them inside, or call them absent").format(names=listed)
 
     def unlock(self, name: str) -> None:
         """An accepted point may be moved again, an absent one placed."""

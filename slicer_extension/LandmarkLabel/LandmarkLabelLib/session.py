@@ -87,10 +87,10 @@ class Session:
         back = Point(name) if point.state == ABSENT else replace(point, state=PLACED)
         self._change("unlock {}", {name: back if point.state in (ABSENT, ACCEPTED) else point}, name)
 
-    def accept_all(self) -> None:
-        """Agree with everything that has a position."""
-        changes = {p.name: replace(p, state=ACCEPTED, flagged=False) for p in self.points if p.position and p.state != ACCEPTED}
-        self._change("accept all", changes)
+    def accept_all(self, but: Sequence[str] = ()) -> None:
+        """Agree with everything that has a position, but for some landmarks."""
+        left = [p for p in self.points if p.position and p.state != ACCEPTED and p.name not in but]
+        self._change("accept all", {p.name: replace(p, state=ACCEPTED, flagged=False) for p in left})
 
     def mark_absent(self, name: str) -> None:
         """A person says the landmark is not in the image."""

@@ -38,6 +38,10 @@ class Submitting:
         except ValueError as error:
             self._say(str(error))
             return False
+        outside = [p.name for p in self.session.points if p.by_person and p.position and not self.is_inside(p.position)]
+        if outside:
+            self._say(self.outside_text(outside))
+            return False
         self._keep()
         key = self.outbox.put(self.session, self.options.author)
         self._then = (key, then) if then is not None else None

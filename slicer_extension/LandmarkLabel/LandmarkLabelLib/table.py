@@ -39,11 +39,11 @@ class LandmarkTable:
         self._icons = {state: state_icon(state) for state in STATES}
         self._headers = [translate(text) for text in ("landmark", "state", "error", "theirs", "by")]
         self._expected, self._of_person = translate("expected error {error}"), translate("placed by {who}")
-        self._doubt = translate("the others contradict it")
+        self._doubt, self._other = translate("the others contradict it"), translate("the other version: {apart}")
         self.task: Task | None = None
         self._shown: list[tuple] = []  # what each row shows
         self._cells: list[list] = []  # row by row
-        self._widest_name, self._is_narrow = 0, False
+        self._widest_name, self._is_narrow, self._is_tight = 0, False, False
         self._selected = selected
         self._quiet = False
         self.table.setColumnCount(len(self._headers))
@@ -66,8 +66,8 @@ class LandmarkTable:
         self._points = points
         self._fit(points, authors, theirs)
         self.table.setColumnHidden(WHO, not authors or self._is_narrow)
-        self.table.setColumnHidden(THEIRS, not theirs)
-        self.table.setColumnHidden(ERROR, bool(theirs))
+        self.table.setColumnHidden(THEIRS, not theirs or self._is_tight)
+        self.table.setColumnHidden(ERROR, bool(theirs) or self._is_tight)
         for row, point in enumerate(points):
             wanted = (point, authors.get(point.name, ""), theirs.get(point.name))
             if wanted != self._shown[row]:
@@ -105,8 +105,11 @@ class LandmarkTable:
         widths = {column: wide([self._headers[column] + "  ", *found]) for column, found in texts.items()}
         in_words = ICON_PX + wide([f"{word} ?" for word in self.words.values()])
         shown = (widths[THEIRS] if theirs else widths[ERROR]) + widths[WHO] * bool(authors)
-        narrow = self._widest_name + NAME_PX + in_words + shown > self.table.viewport().property("width")
+        room = self.table.viewport().property("width") - self._widest_name - NAME_PX
+        narrow = in_words + shown > room
         widths[STATE] = ICON_PX + wide([" ?"]) if narrow else in_words
+        value = THEIRS if theirs else ERROR
+        self._is_tight = widths[STATE] + widths[value] > room  # then the name alone stays, and the tooltip has the rest
         for column, width in widths.items():
             if self.table.columnWidth(column) != width:
                 self.table.setColumnWidth(column, width)
@@ -116,7 +119,7 @@ class LandmarkTable:
             self.table.horizontalHeaderItem(STATE).setText("" if narrow else self._headers[STATE])
 
     def _write(self, row: int, point: Point, who: str, theirs: Point | None) -> None:
-        cells, hint = self._cells[row], self._hint(point, who)
+        cells, hint = self._cells[row], self._hint(point, who, theirs)
         cells[STATE].setIcon(self._icons[point.state])
         cells[STATE].setText(("" if self._is_narrow else self.words[point.state]) + (" ?" if point.flagged else ""))
         cells[ERROR].setText(error_of(point))
@@ -129,9 +132,9 @@ class LandmarkTable:
         """How far the other version is from this one."""
         if mine.position is None or theirs.position is None:
             return self.words[theirs.state]
-        return f"{math.dist(mine.position, theirs.position):.1f} {mine.unit}"
+        return f"{rounded(math.dist(mine.position, theirs.position))} {mine.unit}"
 
-    def _hint(self, point: Point, who: str) -> str:
+    def _hint(self, point: Point, who: str, theirs: Point | None) -> str:
         """What is known of a landmark, as the tooltip of its row."""
         facts = [self.words[point.state]]
         if error := error_of(point):
@@ -140,6 +143,8 @@ class LandmarkTable:
             facts.append(self._of_person.format(who=who))
         if point.flagged:
             facts.append(self._doubt)
+        if theirs is not None:
+            facts.append(self._other.format(apart=self._apart(point, theirs)))
         text = f"<p><b>{escape(point.name)}</b>: {escape(', '.join(facts))}</p>"
         if definition := self.task.definitions.get(point.name):
             text += f"<p>{escape(definition)}</p>"
@@ -212,4 +217,9 @@ def is_doubtful(point: Point) -> bool:
 
 def error_of(point: Point) -> str:
     """The expected error with its unit; empty where none is stated."""
-    return "" if point.expected_error_mm is None else f"{point.expected_error_mm:.1f} {point.unit}"
+    return "" if point.expected_error_mm is None else f"{rounded(point.expected_error_mm)} {point.unit}"
+
+
+def rounded(distance: float) -> str:
+    """To a tenth, and to a whole where a tenth says nothing."""
+    return f"{distance:.1f}" if distance < 100 else f"{distance:.0f}"
