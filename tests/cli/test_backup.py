@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from tests.cli.program import command, unprivileged
 
 from landmarklabel.cli import main
 from landmarklabel.io.markups import read_markups
@@ -344,3 +346,90 @@ def test_a_database_that_is_damaged_while_it_copies_is_said_in_one_line(study, t
     assert run("backup", study, tmp_path / "b.zip") == 2
     said = capsys.readouterr().err
     assert "the revision store cannot be used (file is not a database)" in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no such names")
+def test_a_name_that_is_no_utf_8_or_has_a_line_break_costs_nothing_else(study, tmp_path, capsys):
+    with open(os.fsencode(study) + b"/caf\xe9.txt", "w", encoding="utf-8") as file:
+        file.write("x")
+    (study / "two\nlines.txt").write_text("kept", encoding="utf-8")
+    (study / "to\nnowhere").symlink_to("nothing")
+    assert run("backup", study, tmp_path / "b.zip") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        r"landmarklabel: left out: caf\udce9.txt: its name is not UTF-8; rename it",
+        r"landmarklabel: left out: to\nnowhere: a link to nothing",
+    ]
+    restore(tmp_path / "b.zip", tmp_path / "again")
+    assert (tmp_path / "again" / "two\nlines.txt").read_text(encoding="utf-8") == "kept"
+
+
+@pytest.mark.skipif(not unprivileged(), reason="needs a user whose rights are looked at, or setpriv")
+def test_what_may_not_be_read_is_left_out_by_name(study, tmp_path):
+    (study / "more").mkdir()
+    (study / "more" / "secret.txt").write_text("x", encoding="utf-8")
+    (study / "more").chmod(0)
+    (study / "y.png").chmod(0)
+    done = subprocess.run([*unprivileged(), *command("backup", study, tmp_path / "b.zip")], capture_output=True, text=True)
+    (study / "more").chmod(0o700)
+    assert done.returncode == 1 and done.stdout.endswith(f"{study} with 3 revisions\n")
+    assert done.stderr.splitlines() == [
+        "landmarklabel: left out: more: a folder that may not be read (Permission denied)",
+        "landmarklabel: left out: y.png: it cannot be read (Permission denied)",
+    ]
+    restore(tmp_path / "b.zip", tmp_path / "again")
+    assert (tmp_path / "again" / "x.png").is_file() and not (tmp_path / "again" / "y.png").exists()
+
+
+@pytest.mark.skipif(not unprivileged(), reason="needs a user whose rights are looked at, or setpriv")
+def test_a_place_that_may_not_be_written_is_no_matter_of_free_space(study, tmp_path):
+    place = tmp_path / "closed"
+    place.mkdir(mode=0o500)
+    file = place / "b.zip"
+    done = subprocess.run([*unprivileged(), *command("backup", study, file)], capture_output=True, text=True)
+    remedy = "change who may write there, then try again"
+    assert done.stderr == f"landmarklabel: {file}: could not be written (Permission denied); {remedy}\n" and done.returncode == 2
+
+
+def test_wrong_places_have_a_fitting_remedy(study, tmp_path, capsys):
+    file, zip_file = tmp_path / "file", tmp_path / "b.zip"
+    file.write_text("x", encoding="utf-8")
+    back_up(study, zip_file)
+    for words, text in (
+        (("restore", tmp_path / "missing.zip", tmp_path / "r"), "missing.zip is not there; give a file that landmarklabel"),
+        (("restore", study, tmp_path / "r"), f"{study} is no file; give a file that landmarklabel backup made"),
+        (("restore", zip_file, file / "x"), f"{file} is no folder, so x cannot be made in it; give another place"),
+        (("restore", zip_file, file), f"{file} exists; give a folder that does not"),
+        (("backup", study, tmp_path / "nofolder" / "b.zip"), f"{tmp_path / 'nofolder'} is not there; make the folder first"),
+        (("backup", study, file / "b.zip"), f"{file} is no folder; make the folder first"),
+    ):
+        assert run(*words) == 2
+        said = capsys.readouterr().err
+        assert text in said and said.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.zip", "file", "study"]
+
+
+SLOW = """
+import sys, time
+from landmarklabel.cli import main
+from landmarklabel.services import backup
+def slow(*given):
+    print("copying", flush=True)
+    time.sleep(60)
+backup._add = backup._extract = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that asks")
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_asked_to_end_it_leaves_nothing_behind(study, tmp_path, verb):
+    whole, place = tmp_path / "whole.zip", tmp_path / "place"
+    back_up(study, whole)
+    place.mkdir()
+    given = (study, place / "b.zip") if verb == "backup" else (whole, place / "study")
+    words = [sys.executable, "-c", SLOW, verb, *map(str, given)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "copying\n" and len(list(place.iterdir())) == 1
+        process.terminate()
+        assert process.wait(60) == 130 and process.stderr.read() == "landmarklabel: stopped\n"
+    assert list(place.iterdir()) == []
