@@ -152,3 +152,8 @@ def listed(names: Sequence[str], most: int = 10, longest: int = 100) -> str:
     """Names as a message has them: the first few, each cut to ``longest`` characters, and how many more there are."""
     shown = [name if len(name) <= longest else f"{name[:longest]}…" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def one_line(text: str) -> str:
+    """A text with what would break its line, or cannot be printed, in Python's escapes: file names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from tests.cli.program import command, unprivileged
 
 from landmarklabel.cli import main
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -82,6 +86,96 @@ def test_a_lost_database_and_a_folder_that_is_no_study_are_said(folder, capsys, 
     assert "no study (it has no folder .landmarklabel)" in capsys.readouterr().err
 
 
+def test_an_emptied_database_is_found_again_and_again(folder, capsys):
+    database = folder / ".landmarklabel" / "revisions.sqlite"
+    database.write_bytes(b"")
+    for _ in range(2):
+        found = checks(capsys, folder)["revisions"]
+        assert not found["ok"] and "restore .landmarklabel/revisions.sqlite from a backup" in found["mend"]
+        assert found["found"] == "the database is an empty file, and labels/final holds 3 label files without revisions"
+
+
+def test_label_files_without_revisions_are_named(folder, capsys):
+    database = folder / ".landmarklabel" / "revisions.sqlite"
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM revisions")
+        connection.execute("DELETE FROM audit")
+    connection.close()
+    told = checks(capsys, folder)["label files"]
+    assert not told["ok"] and told["found"].split("; ") == [f"{name}: a label file without revisions" for name in "xyz"]
+    assert told["mend"].startswith("if revisions were lost, restore a backup") and f"study status {folder}" in told["mend"]
+
+
+def test_what_a_backup_would_leave_out_is_said(folder, capsys):
+    assert checks(capsys, folder)["other files"]["found"] == "all can be backed up"
+    (folder / "notes").symlink_to("nowhere")
+    told = checks(capsys, folder)["other files"]
+    assert told["ok"] and told["look"] and told["found"] == "notes: a link to nothing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no such names")
+def test_a_name_with_a_line_break_stays_in_its_line(folder, capsys):
+    (folder / "two\nlines.png").write_bytes((folder / "x.png").read_bytes())
+    with open(os.fsencode(folder) + b"/caf\xe9.png", "wb") as file:
+        file.write((folder / "x.png").read_bytes())
+    assert run("doctor", folder) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert sum("two\\nlines.png is left out" in line for line in told) == 1 and any("caf\\udce9.png is" in line for line in told)
+    assert all(line[:4] in ("ok  ", "BAD ", "LOOK") for line in told)
+    assert run("study", "status", folder) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].startswith("needs a look: two\\nlines.png is left out: image id 'two\\nlines' is not allowed")
+    assert told[-2].startswith("needs a look: caf\\udce9.png is left out")
+
+
+def apart(folder, *words: object) -> subprocess.CompletedProcess:
+    """A command of somebody who may not do everything."""
+    return subprocess.run([*unprivileged(), *command(*words, folder)], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not unprivileged(), reason="needs a user whose rights are looked at, or setpriv")
+def test_folders_that_may_not_be_entered_are_named(folder):
+    for name in ("more", "scans"):
+        (folder / name).mkdir()
+        (folder / name / "a.dcm").write_bytes(b"x")
+    (folder / "more").chmod(0)
+    (folder / "scans" / "a.dcm").chmod(0)
+    lines = [
+        "more is left out: the folder may not be read (Permission denied); change who may, or move it out of the study",
+        "scans is left out: a.dcm in it may not be read; change who may, or move it out of the study",
+    ]
+    assert apart(folder, "study", "status").stdout.splitlines()[-2:] == [f"needs a look: {line}" for line in lines]
+    done = apart(folder, "doctor")
+    (folder / "more").chmod(0o700)
+    assert done.returncode == 1 and f"BAD  images         {'; '.join(lines)}" in done.stdout
+    assert "LOOK other files    more: a folder that may not be read (Permission denied)" in done.stdout
+
+
+@pytest.mark.skipif(not unprivileged(), reason="needs a user whose rights are looked at, or setpriv")
+@pytest.mark.parametrize("served", [False, True], ids=["at rest", "served by somebody else"])
+def test_a_study_that_may_only_be_read_is_checked_as_far_as_that_goes(folder, served):
+    study = Study(folder, TASK)
+    if served:  # what is not yet folded into the database counts
+        study.save("x", LandmarkSet.of_positions(TASK, np.array([[5, 2], [3, 4.5]]), Status.PLACED), author="ann")
+    else:
+        study.close()
+    with sqlite3.connect(folder / ".landmarklabel" / "revisions.sqlite") as connection:
+        connection.execute("UPDATE audit SET who = 'bob' WHERE id = 3")
+    connection.close()
+    places = [folder, *folder.rglob("*")]
+    before = {place: place.stat().st_mode for place in places}
+    for place in places:
+        place.chmod(before[place] & ~0o222)
+    done = apart(folder, "doctor")
+    for place in places:
+        place.chmod(before[place])
+    study.close()
+    assert done.returncode == 1, done
+    assert "LOOK rights         you may not write this study  ->  what can be read was checked" in done.stdout
+    assert "BAD  audit trail    audit row 3 (annotation of y)" in done.stdout
+    assert "ok   label files    complete" in done.stdout and "ok   points " in done.stdout
+
+
 def test_doctor_finds_what_an_import_would_refuse(folder, capsys):
     """Made behind the program's back, or by an earlier version: it is found afterwards."""
     told = checks(capsys, folder)
@@ -152,7 +246,7 @@ def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys)
     ("words", "says"),
     [
         (("new", "STUDY", "--name", "ann", "--role", "king"), "role 'king' must be one of annotator, reviewer, admin"),
-        (("new", "STUDY", "--name", "../ann", "--role", "admin"), "'../ann' is not allowed"),
+        (("new", "STUDY", "--name", "../ann", "--role", "admin"), "landmarklabel: name '../ann' is not allowed: use letters"),
         (("remove", "STUDY", "--name", "bob"), "nobody called 'bob' has a token"),
         (("list", "nowhere"), "nowhere: no such study folder"),
     ],

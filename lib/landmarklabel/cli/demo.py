@@ -6,10 +6,7 @@ import argparse
 import os
 import shlex
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import numpy as np
 
 from landmarklabel.cli.client import Client, free_port, running_server
 from landmarklabel.cli.configuration import CONFIG
+from landmarklabel.cli.signals import stopped_like_ctrl_c
 from landmarklabel.data.synthetic import Phantom, draw_phantom, phantom_task
 from landmarklabel.errors import StudyError
 from landmarklabel.inference.calibration import Calibration
@@ -134,7 +132,7 @@ def demo(args: argparse.Namespace) -> int:
     played: list[Played] = []
     failed: dict[str, str] = {}
     clock, stopped = Clock(args.minutes, time.monotonic()), False
-    with _stopped_like_ctrl_c():
+    with stopped_like_ctrl_c():
         try:
             for plan in PLANS:
                 _play_or_say_why_not(plan, out, clock, played, failed)
@@ -154,20 +152,6 @@ def _empty_folder(out: Path) -> Path:
     out.mkdir(parents=True)
     write_json(out / "demo.json", {"demo": "landmarklabel"})
     return out
-
-
-@contextmanager
-def _stopped_like_ctrl_c() -> Iterator[None]:
-    """A polite kill leaves nothing running either."""
-
-    def stop(*_) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _play_or_say_why_not(plan: Plan, out: Path, clock: Clock, played: list[Played], failed: dict[str, str]) -> None:

@@ -15,15 +15,20 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sqlalchemy import URL
-
-from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.errors import LandmarkLabelError, StudyError, one_line
 from landmarklabel.io.files import MARKUPS_SUFFIX
-from landmarklabel.services.checkup import look_at_images, odd_shapes, points_outside, unlabelled_landmarks
+from landmarklabel.services.backup_files import look
+from landmarklabel.services.checkup import (
+    look_at_images,
+    odd_shapes,
+    points_outside,
+    revisions_as_they_are,
+    unlabelled_landmarks,
+)
 from landmarklabel.services.models import damaged_models
 from landmarklabel.store.image_files import Listing
 from landmarklabel.store.revision_json import landmarks_of
-from landmarklabel.store.revisions import Revision, RevisionStore
+from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study_task import read_record
 
 _SEE = "mend or remove these files"
@@ -40,7 +45,7 @@ def doctor(args: argparse.Namespace) -> int:
         for check in checks:
             mark = "LOOK" if check.get("look") else "ok  " if check["ok"] else "BAD "
             mend = "" if mark == "ok  " else f"  ->  {check['mend']}"
-            print(f"{mark} {check['what']:<14} {check['found']}{mend}")
+            print(one_line(f"{mark} {check['what']:<14} {check['found']}{mend}"))
     return 0 if all(c["ok"] for c in checks) else 1
 
 
@@ -97,7 +102,9 @@ def _arithmetic() -> dict:
         found = f"{torch.cuda.device_count()} x {about.name}, {memory}"
         return _check("compute", True, f"{found}, {'bf16' if bf16_pays(torch.device('cuda')) else 'fp32'}")
     found = f"CPU, {os.cpu_count()} cores, {'bf16' if bf16_pays(torch.device('cpu')) else 'fp32'}, {built}"
-    mend = "this computer has an NVIDIA GPU: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    mend = (
+        "this computer has an NVIDIA GPU: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    )
     if driver and torch.version.cuda:
         mend = f"torch does not find the GPU that driver {driver} has: update the driver, or look at CUDA_VISIBLE_DEVICES"
     return _check("compute", True, found, mend) | ({"look": True} if driver else {})
@@ -124,26 +131,48 @@ def _study(args: argparse.Namespace) -> list[dict]:
     own = folder / ".landmarklabel"
     if not own.is_dir():
         raise StudyError(f"{args.study}: no study (it has no folder .landmarklabel)")
-    if url is None and not (own / "revisions.sqlite").is_file():
-        return [_check("revisions", False, "no database", "give --store URL, or restore .landmarklabel/revisions.sqlite")]
-    revisions = RevisionStore(url or URL.create("sqlite", database=str(own.absolute() / "revisions.sqlite")))
-    faults, heads = revisions.verify(), {}
-    with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
-        heads = revisions.heads()
-    checks = [_check("audit trail", not faults, _listed(faults, f"{len(heads)} labelled images, unbroken"), "restore a backup")]
+    if url is None and (lost := _lost(own / "revisions.sqlite", _label_files(folder))):
+        return [_check("revisions", False, lost, "give --store URL, or restore .landmarklabel/revisions.sqlite from a backup")]
+    with revisions_as_they_are(own, url) as (revisions, writable):
+        faults, heads, numbers = revisions.verify(), {}, None
+        with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
+            heads, numbers = revisions.heads(), revisions.numbers()
+    checks = [] if writable else [_look("rights", ["you may not write this study"], "", "what can be read was checked")]
+    found = _listed(faults, f"{len(heads)} labelled images, unbroken")
+    checks.append(_check("audit trail", not faults, found, "restore a backup"))
     listing = Listing.of(folder)
-    images = listing.images
-    missing = sorted(
-        i for i, head in heads.items() if i in images and not (folder / "labels/final" / f"{i}{MARKUPS_SUFFIX}").is_file()
-    )
-    checks.append(
-        _check("label files", not missing, _listed(missing, "complete"), "they are written again when the study is served")
-    )
-    revisions.close()
+    checks.append(_label_check(folder, [i for i in heads if i in listing.images], numbers))
+    out = [f"{name}: {why}" for name, why in look(folder).left_out.items()]
+    checks.append(_look("other files", out, "all can be backed up", "a backup leaves these out"))
     broken = damaged_models(own / "models")
     mend = f"publish an earlier version: landmarklabel publish {own / 'models' / 'NAME' / 'versions' / 'NUMBER'} {folder}"
     checks.append(_check("models", not broken, _listed(broken, "all that are live can be read"), mend))
     return checks + _points(folder, heads, listing)
+
+
+def _lost(database: Path, labels: list[str]) -> str:
+    """What is wrong with a database file that holds nothing at all; empty where it holds something."""
+    if not database.is_file():
+        return "no database"
+    without = f", and labels/final holds {len(labels)} label files without revisions" if labels else ""
+    return "" if database.stat().st_size else f"the database is an empty file{without}"
+
+
+def _label_files(folder: Path) -> list[str]:
+    return sorted(p.name.removesuffix(MARKUPS_SUFFIX) for p in (folder / "labels" / "final").glob(f"[!.]*{MARKUPS_SUFFIX}"))
+
+
+def _label_check(folder: Path, labelled: list[str], numbers: Mapping[str, int] | None) -> dict:
+    """Label files and revisions tell of the same images; ``numbers`` is None where the database could not be asked."""
+    there = _label_files(folder)
+    missing = sorted(set(labelled) - set(there))
+    untold = [image_id for image_id in there if numbers is not None and image_id not in numbers]
+    mends = ["they are written again when the study is served"] if missing else []
+    if untold:
+        own = f"files that you made yourself become revisions with: landmarklabel study status {folder}"
+        mends.append(f"if revisions were lost, restore a backup; {own}")
+    found = _listed([*missing, *(f"{image_id}: a label file without revisions" for image_id in untold)], "complete")
+    return _check("label files", not missing and not untold, found, "; ".join(mends))
 
 
 def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> list[dict]:

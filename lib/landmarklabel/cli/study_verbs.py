@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import StudyError, TaskError, UsageError
+from landmarklabel.errors import StudyError, TaskError, UsageError, one_line
 from landmarklabel.store import study_changes, study_task
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
@@ -37,12 +37,12 @@ def status(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found))
         return
-    print(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D")
+    print(one_line(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D"))
     print(f"{found['labelled']} of {found['images']} images labelled, {len(found['changed'])} changed since they were labelled")
     for name, text in (found["models"] or {"": "no model was trained yet: the template of the labelled cases answers"}).items():
         print(f"{name} {text}".strip())
     for text in problems:
-        print(f"needs a look: {text}")
+        print(one_line(f"needs a look: {text}"))
 
 
 def rename_landmark(args: argparse.Namespace) -> None:

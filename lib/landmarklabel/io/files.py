@@ -28,15 +28,15 @@ _BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTAL
 _ID = re.compile(r"\w[\w .\-+@()\[\],&=~!]{0,198}", re.UNICODE)
 
 
-def check_id(image_id: str) -> str:
-    """Return ``image_id`` if it can safely name a file; raises UsageError otherwise."""
+def check_id(image_id: str, what: str = "image id") -> str:
+    """Return ``image_id`` if it can safely name a file; raises UsageError otherwise, which says what it is."""
     if not isinstance(image_id, str) or not _ID.fullmatch(image_id) or ".." in image_id or image_id != image_id.strip():
         raise UsageError(
-            f"image id {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @ ( ) [ ] , & = ~ !, "
+            f"{what} {str(image_id)[:80]!r} is not allowed: use letters, digits, space and _ . - + @ ( ) [ ] , & = ~ !, "
             "starting with a letter, digit or _, without '..'"
         )
     if (size := len(image_id.encode())) > MOST_ID_BYTES:
-        raise UsageError(f"image id {image_id[:80]!r}… has {size} bytes; a file name has room for {MOST_ID_BYTES}: shorten it")
+        raise UsageError(f"{what} {image_id[:80]!r}… has {size} bytes; a file name has room for {MOST_ID_BYTES}: shorten it")
     return image_id
 
 
@@ -73,6 +73,20 @@ def is_dicom_folder(folder: Path) -> bool:
         return any(looks_like_dicom(p) for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError:
         return False
+
+
+def hidden_part(folder: Path) -> str:
+    """Why what lies in a folder, or some of it, cannot be seen by this user; empty where all of it can."""
+    try:
+        for path in folder.iterdir():
+            path.lstat()
+            if not os.access(path, os.R_OK) and os.path.exists(path):
+                return f"{path.name} in it may not be read"
+    except FileNotFoundError:  # removed meanwhile
+        return ""
+    except OSError as error:
+        return f"the folder may not be read ({error.strerror})"
+    return ""
 
 
 def has_preamble(path: Path) -> bool:

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import URL
 
 from landmarklabel.data.shape_outliers import shape_outliers
-from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.store.revisions import RevisionStore
+
+
+@contextmanager
+def revisions_as_they_are(own: Path, url: str | None) -> Iterator[tuple[RevisionStore, bool]]:
+    """The revisions of a study's ``.landmarklabel``, and whether they may be written: if not, a copy is looked at.
+
+    Raises:
+        StudyError: they may not even be read. StoreFault: they cannot be used.
+    """
+    database = own.absolute() / "revisions.sqlite"
+    writable = url is not None or (os.access(own, os.W_OK) and os.access(database, os.W_OK))
+    with tempfile.TemporaryDirectory() as place:
+        if not writable:
+            try:
+                database = _copied(database, Path(place))
+            except OSError as error:
+                raise StudyError(f"{database} cannot be read ({error.strerror or error}); run doctor as a user who may") from None
+        revisions = RevisionStore(url or URL.create("sqlite", database=str(database)))
+        try:
+            yield revisions, writable
+        finally:
+            revisions.close()
+
+
+def _copied(database: Path, place: Path) -> Path:
+    """A copy of a database that this user may not write. Raises OSError."""
+    copy = place / database.name
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as now, closing(sqlite3.connect(copy)) as new:
+            now.backup(new)
+    except sqlite3.Error:  # of one that nobody has open SQLite may not make the files beside it; nobody writes it then
+        copy.unlink(missing_ok=True)
+        for suffix in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{database}{suffix}", f"{copy}{suffix}")
+    return copy
 
 
 def look_at_images(images: Mapping[str, Path], dims: int) -> tuple[dict[str, Description], list[str]]:

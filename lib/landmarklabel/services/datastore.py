@@ -89,7 +89,8 @@ class StudyDatastore:
             self._notes.check(image_id, image_info)
         self.study.add_image(image_id, Path(image_filename), copy=copy, author=caller().name)
         if image_info:
-            self._notes.add(image_id, image_info)
+            with self.study.writing():
+                self._notes.add(image_id, image_info)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -133,7 +134,8 @@ class StudyDatastore:
             self.submit(image_id, landmarks, author, source="monailabel client", **more)
         else:
             text = dump_markups(landmarks, text_of(info, "model"), self.study.plane_of(image_id))
-            atomic_write(self._label_path(image_id, tag), text)
+            with self.study.writing():  # a backup that ends meanwhile has all that was acknowledged before
+                atomic_write(self._label_path(image_id, tag), text)
         return image_id
 
     def submit(
@@ -251,7 +253,8 @@ class StudyDatastore:
     def update_image_info(self, image_id: str, info: dict) -> None:
         """Add to the notes of an image."""
         self.study.image_path(image_id)
-        self._notes.add(image_id, info)
+        with self.study.writing():
+            self._notes.add(image_id, info)
 
     def status(self) -> dict:
         """How many images there are, how many are labelled, and how many labels each tag has."""

@@ -29,6 +29,7 @@ class ServerLimits(Configuration):
     page_cases: int = number(50, 0)  # on a page
     requests_at_once: int = number(8, 0)  # computed for in threads
     block_bytes: int = number(2**20, 0)  # read at a time
+    backup_rounds: int = number(5, 1)  # a backup looks for changed files so often; one that always changes would never end
     name_bytes: int = number(200, 0)  # of a sent file's name, which a session keeps
     text_characters: int = number(200, 0)  # of a text
     session_s: int = number(3600, 60)  # that an uploaded image which belongs to no study is kept

@@ -6,6 +6,7 @@ advisory lock), so whoever reads the newest row in it also writes the next one, 
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 import weakref
@@ -33,6 +34,8 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
     "tcp_user_timeout": 1000 * CONFIG.database_timeout_s,
     "client_encoding": "utf8",
 }
+_FREE, _ALLOW = "free space, then try again", "change who may write there, then try again"
+_REMEDIES = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EACCES: _ALLOW, errno.EPERM: _ALLOW, errno.EROFS: _ALLOW}
 _pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use
 
 
@@ -53,7 +56,7 @@ def store_faults() -> Iterator[None]:
     """Say in one line what a database failure means."""
     try:
         yield
-    except (SQLAlchemyError, UnicodeError) as error:  # of a damaged file SQLite can even say no readable name
+    except (SQLAlchemyError, sqlite3.Error, UnicodeError) as error:  # of a damaged file SQLite can even say no readable name
         if any(text in str(error) for text in _LOCKED):
             raise Busy(BUSY) from error
         raise StoreFault(
@@ -67,7 +70,8 @@ def file_faults(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); free space, then try again") from None
+        remedy = _REMEDIES.get(error.errno or 0, "mend that, then try again")
+        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); {remedy}") from None
 
 
 def open_engine(url: str | URL) -> Engine:

@@ -19,6 +19,7 @@ from landmarklabel.io.files import (
     ALSO_READ,
     IMAGE_SUFFIXES,
     check_id,
+    hidden_part,
     image_id_of,
     image_suffix,
     is_dicom_folder,
@@ -69,6 +70,8 @@ class Listing:
             if entry.is_dir():
                 changed[path] = path.stat().st_mtime_ns
                 image_id = entry.name if is_dicom_folder(path) else None
+                if image_id is None and (hidden := hidden_part(path)):
+                    refused[entry.name] = f"{entry.name} is left out: {hidden}; change who may, or move it out of the study"
             elif image_suffix(entry.name) in IMAGE_SUFFIXES and entry.is_file():
                 image_id = image_id_of(entry.name)
             elif image_suffix(entry.name) and entry.is_file():

@@ -247,6 +247,19 @@ class LabelFiles:
                 write_json(self._memory, content)
         return problems + [entry.problem for entry in stamps.values() if entry.problem]
 
+    def only_files(self) -> list[Path]:
+        """Label files whose content no revision could hold: they cannot be read, or there is no such image."""
+        found = []
+        for path in sorted(self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")):
+            image_id = path.name.removesuffix(MARKUPS_SUFFIX)
+            try:
+                state = self._examine(image_id, self._revisions.head(image_id)).state
+            except (LandmarkLabelError, OSError):
+                state = State.UNREADABLE
+            if state.by_person or state is State.UNREADABLE:
+                found.append(path)
+        return found
+
     def _reconcile(self, image_id: str, has_image: bool, last: FileStamp | None) -> FileStamp:
         try:
             stamp, head = self._stamp(image_id), self._revisions.head(image_id)

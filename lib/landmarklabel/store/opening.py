@@ -11,6 +11,9 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.revisions import open_revisions
 from landmarklabel.store.study_task import read_record, settled
 
+if TYPE_CHECKING:
+    from landmarklabel.store.label_files import LabelFiles
+
 
 def recorded_task(folder: str | Path, url: str | None = None) -> LandmarkTask | None:
     """The task that a study says it belongs to; None where the folder is no study. Raises StudyError."""
@@ -32,6 +35,8 @@ class Opened:
         def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None) -> None: ...
         def close(self) -> None: ...
 
+        _files: LabelFiles
+
     @classmethod
     def open(cls, folder: str | Path, task: LandmarkTask | None = None, url: str | None = None) -> Self:
         """Open a study; with a task, also one that is not there yet.
@@ -52,6 +57,10 @@ class Opened:
             place = "no study lies there" if Path(folder).is_dir() else "no such folder"
             raise StudyError(f"{folder}: {place}; give the task (task=…) of the study that is to be made")
         return cls(folder, task, url)
+
+    def only_files(self) -> list[Path]:
+        """Label files whose content no revision could hold, as ``sync`` told: nothing else has it."""
+        return self._files.only_files()
 
     def __enter__(self) -> Self:
         return self

@@ -134,7 +134,7 @@ class Tokens:
             raise UsageError(f"--days {days:g} must be more than 0 and at most {CONFIG.max_token_days:g}")
         if role not in ROLES:
             raise UsageError(f"role {role[:40]!r} must be one of {', '.join(ROLES)}")
-        check_id(name)
+        check_id(name, "name")
         token = secrets.token_urlsafe(32)
         with self._alone():
             others = [h for h in self.holders() if h.name != name]
