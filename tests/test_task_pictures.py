@@ -90,6 +90,7 @@ def test_what_is_no_small_picture_is_refused_by_text(tmp_path, image, said):
         ("link.png", "lies outside of the task file's folder: put it there"),
         ("gone.png", "cannot be read (No such file or directory)"),
         ("text.png", "is no PNG or JPEG"),
+        ("large.png", "is larger than 128 KiB: make it smaller"),
     ],
 )
 def test_a_file_that_cannot_be_taken_is_named_with_all_other_faults(tmp_path, name, said):
@@ -98,6 +99,7 @@ def test_a_file_that_cannot_be_taken_is_named_with_all_other_faults(tmp_path, na
     (tmp_path / "secret.png").write_bytes(picture())
     (inside / "link.png").symlink_to(tmp_path / "secret.png")
     (inside / "text.png").write_text("no picture", encoding="utf-8")
+    (inside / "large.png").write_bytes(picture() + bytes(5 * MOST_BYTES))
     path = task_file(inside, name)
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, "dims": 7}), encoding="utf-8")

@@ -84,6 +84,8 @@ def _fault(uri: object) -> str:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return "is no valid base64"
+    if len(data) > MOST_BYTES:
+        return f"is larger than {MOST_BYTES // 1024} KiB: make it smaller"
     if not data.startswith(_KINDS[kind]):
         return "is no PNG or JPEG"
     size = next(_sizes(kind, data), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import slicer
 import vtk
 from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task
@@ -130,7 +129,26 @@ def test_a_point_that_may_not_be_there_goes_back_in_the_scene(scene):
     for x in (50.0, 5000.0):
         node.SetNthControlPointPositionWorld(1, *flipped((x, 5.0, 6.5)))
     node.InvokeEvent(node.PointEndInteractionEvent)
-    landmarks.show(POINTS)
     assert landmarks.position("sella") == POINTS[1].position
     landmarks.close()
-    assert isinstance(scene, slicer.vtkMRMLScene)
+
+
+def test_a_drag_that_goes_on_while_another_case_opens_moves_nothing(scene):
+    told = []
+    landmarks = LandmarkNode(scene, TASK, lambda *what: told.append(what) or True)
+    landmarks.show(POINTS)
+    node = landmarks.node
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(1, *flipped((2.0, 2.0, 2.0)))
+    told.clear()
+    landmarks.forget()  # the next case
+    other = [Point("nasion"), Point("sella", PREDICTED, (70.0, 71.0, 72.0)), *POINTS[2:]]
+    landmarks.show(other)
+    node.SetNthControlPointPositionWorld(1, *flipped((3.0, 3.0, 3.0)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert told == [] and landmarks.position("sella") == (70.0, 71.0, 72.0)
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(1, *flipped((4.0, 4.0, 4.0)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert told[-1] == ("sella", (4.0, 4.0, 4.0), True)
+    landmarks.close()

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from LandmarkLabelLib.client import Refused, Unreachable
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
 from LandmarkLabelLib.options import Options, folder_of, local_image
+from LandmarkLabelLib.outbox import Outbox
 from LandmarkLabelLib.session import Session, Sessions
 from LandmarkLabelLib.shape import propagate
 from LandmarkLabelLib.wire import (
@@ -252,3 +254,61 @@ def test_damaged_options_are_the_defaults(tmp_path, content):
     (tmp_path / "options.json").write_text(content, encoding="utf-8")
     loaded = Options.load(tmp_path / "options.json")
     assert replace(loaded, client_id="") == Options(client_id="") and loaded.client_id
+
+
+class Deaf:
+    """A server that saves, and whose answers may be lost; or that is none."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def save(self, image_id, points, task, base_revision, author, key, repeat=False):
+        self.asked.append((image_id, base_revision, key))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer() if callable(answer) else answer
+
+
+def test_what_arrived_is_known_after_the_program_ended_before_it_heard_of_it(tmp_path):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    key = outbox.put(session, "ann")
+    outbox.deliver(Deaf(1), TASK)  # and nobody hears the result
+    again = Outbox(tmp_path)
+    assert [(d.image_id, d.edits, d.answer) for d in again.acknowledged()] == [("case", session.edits, 1)]
+    session.place("a", (2, 2, 3))
+    second = outbox.put(session, "ann")  # before the session has heard of the first
+    server = Deaf(2)
+    outbox.deliver(server, TASK)
+    assert server.asked == [("case", 1, second)]  # on top of its own first revision
+    outbox.forget(key)
+    assert [d.answer for d in outbox.acknowledged()] == [2] and outbox.waiting() == []
+
+
+def test_an_answer_that_is_none_lets_a_submission_wait(tmp_path):
+    outbox = Outbox(tmp_path)
+    outbox.put(Session.fresh(TASK, "case"), "ann")
+    (result,) = outbox.deliver(Deaf(WireError("the answer is no JSON: log in")), TASK)
+    assert isinstance(result.answer, Unreachable) and len(outbox.waiting()) == 1
+
+
+def test_a_submission_that_is_discarded_while_it_is_sent_stays_discarded(tmp_path):
+    outbox = Outbox(tmp_path)
+    keys = [outbox.put(Session.fresh(TASK, f"case{i}"), "ann") for i in range(2)]
+
+    def late() -> int:
+        outbox.discard(keys[0])
+        raise Refused("too late")
+
+    results = outbox.deliver(Deaf(late, 1), TASK)
+    assert [type(r.answer).__name__ for r in results] == ["Refused", "int"] and outbox.entries(TASK) == []
+
+
+def test_a_drag_that_ends_where_a_point_cannot_be_is_as_if_it_had_never_begun():
+    session = Session(TASK, "case", points(SHAPE))
+    before = list(session.points)
+    session.place("a", (1, 2, 3), final=False)
+    session.place("a", (2, 2, 3), final=False)
+    session.take_move_back()
+    assert session.points == before and session.undo_text == ("", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import uuid
 from pathlib import Path
 
 import requests
@@ -94,7 +96,10 @@ class Client:
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def download(self, image_id: str, folder: Path, suffixes: tuple[str, ...]) -> Path:
-        """The image's file, under a name of our own in ``folder``; WireError unless it ends in one of ``suffixes``."""
+        """The image's file, under a name of our own in ``folder``; WireError unless it ends in one of ``suffixes``.
+
+        Nobody writes to it any more when this returns: a download that was given up has files of its own.
+        """
         where = {"params": {"image": image_id}, "stream": True, "timeout": (CONNECT_S, NETWORK_S)}
         with self._request("GET", "/datastore/image", **where) as answer:
             named = answer.headers.get("content-disposition", "").rstrip('"').lower()
@@ -102,7 +107,8 @@ class Client:
             if suffix is None:
                 raise WireError(f"{image_id} is stored in a way that is not shown here: open it in Slicer yourself")
             folder.mkdir(parents=True, exist_ok=True)
-            part, whole, size = folder / "image.part", folder / f"image{suffix}", 0
+            name, size = hashlib.sha256(image_id.encode()).hexdigest()[:16], 0
+            part, whole = folder / f"{name}-{uuid.uuid4().hex}.part", folder / f"{name}{suffix}"
             try:
                 with part.open("wb") as file:
                     for block in answer.iter_content(1 << 20):
@@ -110,7 +116,10 @@ class Client:
                         if size > MOST_IMAGE_BYTES:
                             raise WireError(f"{image_id} is larger than {MOST_IMAGE_BYTES >> 30} GiB")
                         file.write(block)
-            except requests.RequestException as error:
+            except BaseException as error:
+                part.unlink(missing_ok=True)
+                if not isinstance(error, requests.RequestException):
+                    raise
                 raise Unreachable(f"{self.url} broke off ({type(error).__name__})") from None
         part.replace(whole)
         return whole

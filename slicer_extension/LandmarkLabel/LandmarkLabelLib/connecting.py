@@ -40,6 +40,7 @@ class Connecting:
                 self._fetch_image()
         self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
         self.review.list_cases()
+        self._delivered(self.outbox.acknowledged())  # whose answers nobody has heard
         self.deliver()
 
     def _adopt_old_session(self) -> None:

@@ -22,6 +22,7 @@ from .worker import UNSEEN, Worker
 SECOND_PASS_S = 1.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
 CASE, FOLLOW, SEND, IMAGE, STUDY, BATCH = "case", "follow", "send", "image", "study", "batch"  # lanes of the worker
+UPLOAD = "upload"  # another
 
 
 class LandmarkLogic(Connecting, Submitting):
@@ -35,6 +36,7 @@ class LandmarkLogic(Connecting, Submitting):
         on_update: called whenever something to show has changed.
         token: for a server that asks for one.
         translate: marks texts that people see, for translation.
+        place: what the work is kept for, where the address says little, as of a server on this computer; else the address.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class LandmarkLogic(Connecting, Submitting):
         on_update: Callable[[], None] = lambda: None,
         token: str = "",
         translate: Callable[[str], str] = str,
+        place: str = "",
     ):
         self.options, self.on_update, self._ = options, on_update, translate
         self.client = Client(options.url, token, options.trust)
-        self.folder = folder_of(Path(folder), options.url)
+        self.folder = folder_of(Path(folder), place or options.url)
         self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
@@ -96,8 +99,8 @@ class LandmarkLogic(Connecting, Submitting):
 
     def cancel(self) -> None:
         """Wait no longer for what was asked for; submissions stay in the outbox."""
-        self.worker.give_up(CASE, FOLLOW, IMAGE, STUDY, SEND)
-        self._then = None
+        self.worker.give_up(CASE, FOLLOW, IMAGE, STUDY)  # what is being sent arrives all the same, and must be heard of
+        self._then = self._ask_again_at = None
         self.training.given_up()
         self._say(self._("cancelled"))
 
@@ -115,12 +118,17 @@ class LandmarkLogic(Connecting, Submitting):
     def upload(self, image_id: str, path: Path) -> None:
         """Add an image to the study, and open it."""
 
+        def job() -> str:
+            try:
+                return self.client.upload(image_id, path)
+            finally:
+                path.unlink(missing_ok=True)  # an image of a patient does not stay in a temporary folder
+
         def done(name: str) -> None:
-            path.unlink(missing_ok=True)
             self.review.list_cases()
             self.open_case(name)
 
-        self._run(lambda: self.client.upload(image_id, path), done, self._("sending {name}").format(name=image_id), IMAGE)
+        self._run(job, done, self._("sending {name}").format(name=image_id), UPLOAD)
 
     # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class LandmarkLogic(Connecting, Submitting):
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
-        self.conflict, self.moved, self.image = None, 0, None
+        self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
         if kept is not None and kept.unsent:
             self.session, reason = kept, self._("with your changes that were not sent")
         elif waits is not None:
@@ -182,6 +190,8 @@ class LandmarkLogic(Connecting, Submitting):
             if self.session is session:
                 self.image = path
                 self.on_update()
+                for other in [p for p in (self.folder / "image").glob("*") if p != path and p.suffix != ".part"]:
+                    other.unlink(missing_ok=True)  # of cases before
 
         if local is not None:
             done(local)
@@ -219,7 +229,8 @@ class LandmarkLogic(Connecting, Submitting):
         """A person placed or moved a point; when it has come to rest the others follow. False where it cannot be there."""
         if why := self._why_not(name, position):
             if final:
-                self._say(why)
+                self.session.take_move_back()
+                self._changed(why)
             else:
                 self.on_update()
             return False
@@ -286,11 +297,6 @@ class LandmarkLogic(Connecting, Submitting):
         self.session.accept_all(outside)
         self._changed(self.outside_text(outside) if outside else self._("all accepted"))
 
-    def outside_text(self, names: list[str]) -> str:
-        """What to do with points that are outside of the image: the server would not take them."""
-        listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        return self._("outside of the image: {names}; drag them inside, or call them absent").format(names=listed)
-
     def unlock(self, name: str) -> None:
         """An accepted point may be moved again, an absent one placed."""
         self.session.unlock(name)
@@ -320,6 +326,7 @@ class LandmarkLogic(Connecting, Submitting):
         """Do again what was undone last."""
         what, name = self.session.redo_text
         self._asked += 1
+        self._ask_again_at = None
         self.session.redo()
         self._changed(self._("done again: {what}").format(what=self._(what).format(name)) if what else self._("nothing to redo"))
 
@@ -339,11 +346,18 @@ class LandmarkLogic(Connecting, Submitting):
     def _leave(self) -> None:
         """Another case opens: of this one, only what the server does not have is needed."""
         if self.session is not None:
-            self.sessions.keep(self.session) if self.session.unsent else self.sessions.drop(self.session)
+            self._save(self.session) if self.session.unsent else self.sessions.drop(self.session)
 
     def _keep(self) -> None:
         if self.session is not None:
-            self.sessions.keep(self.session)
+            self._save(self.session)
+
+    def _save(self, session: Session) -> None:
+        try:
+            self.sessions.keep(session)
+        except OSError as error:
+            text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
+            self.trouble = text.format(folder=self.sessions.folder, why=error.strerror)
 
     def _say(self, message: str) -> None:
         self.message = message
@@ -353,17 +367,27 @@ class LandmarkLogic(Connecting, Submitting):
         """Something of a lane of its own, whose failures are its own, too."""
         self.worker.submit(job, done, failed, lane, what)
 
-    def _run(self, job: Callable[[], object], done: Callable, what: str, lane: str = STUDY, quiet: bool = False) -> None:
+    def _run(
+        self, job: Callable[[], object], done: Callable, what: str, lane: str = STUDY, quiet: bool = False, failed=None
+    ) -> None:
         if what and not quiet:
             self._say(what)
 
         def arrived(answer: object) -> None:
-            if self.state != CONNECTED:
-                self.state, self.trouble = CONNECTED, ""
+            back, self.state = self.state != CONNECTED, CONNECTED
+            if back:
+                self.trouble = ""
             done(answer)
+            if back and self.online and lane != SEND and self.task is not None and self.outbox.waiting():
+                self.deliver()
             self.on_update()
 
-        self.worker.submit(job, arrived, self._failed, lane, what)
+        def lost(error: Exception) -> None:
+            if failed is not None:
+                failed()
+            self._failed(error)
+
+        self.worker.submit(job, arrived, lost, lane, what)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Untrusted):

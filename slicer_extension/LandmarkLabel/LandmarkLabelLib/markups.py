@@ -52,7 +52,8 @@ class LandmarkNode:
         self.node = node or scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{task.name} landmarks")
         self._points: list[Point] = [Point(name) for name in task.names]  # as last shown
         self._ids: dict[str, str] = {}  # landmark to control point
-        self._showing = self._damaged = False
+        self._showing = self._damaged = self._forgotten = False
+        self._before: dict[str, tuple | None] = {}  # where the points were when one was grabbed
         self._seen: dict[str, tuple | None] = dict.fromkeys(task.names)
         self._dragged: str | None = None
         self._placing: str | None = None
@@ -311,21 +312,29 @@ class LandmarkNode:
     # --- what a person does in the views -----------------------------------------------------------------------------
 
     def _grab(self) -> None:
-        self.is_dragging, self._dragged = not self._showing, None
+        self.is_dragging, self._dragged, self._forgotten = not self._showing, None, False
+        self._before = dict(self._seen)
+
+    def forget(self) -> None:
+        """Another case is shown: what a hand is doing meanwhile belongs to none."""
+        self._forgotten, self.is_dragging, self._dragged = self.is_dragging, False, None
+        if self._placing is not None:
+            self._placing = None
+            self.stop_placing()
 
     def _put_back(self, names: Sequence[str]) -> None:
         """As they were shown: after a drag with the middle button, which moves all unlocked points at once and nobody means, or
         of a point to where it cannot be."""
-        self._showing, was = True, self.node.StartModify()
+        self._showing, modified = True, self.node.StartModify()
         try:
             for name in names:
-                index = self.index(name)
-                if self._seen[name] is None:
+                index, was = self.index(name), (self._before or self._seen)[name]
+                if was is None:
                     self._show(index, self._points[self.task.names.index(name)])
                 else:
-                    self.node.SetNthControlPointPositionWorld(index, *flipped(self._seen[name]))
+                    self.node.SetNthControlPointPositionWorld(index, *flipped(was))
         finally:
-            self.node.EndModify(was)
+            self.node.EndModify(modified)
             self._showing = False
 
     def _changed(self, final: bool) -> None:
@@ -334,6 +343,10 @@ class LandmarkNode:
             return
         if not self._is_whole():
             self._damage()
+        if self._forgotten:
+            self._forgotten = not final
+            self.show(self._points)
+            return
         before, now = self._seen, self._now()
         changed = [n for n in self.task.names if now[n] is not None and before[n] != now[n]]
         if self.is_dragging and len([n for n in changed if before[n] is not None]) > 1:
@@ -347,6 +360,8 @@ class LandmarkNode:
         for name in changed:
             if self.on_change(name, now[name], final) is False and final:
                 self._put_back([name])
+        if final:
+            self._before = {}
         self._seen = self._now() if final else now
 
 

@@ -88,3 +88,8 @@ def local_image(folder: str, image_id: str) -> Path | None:
 def folder_of(base: Path, url: str) -> Path:
     """Where the work for one server is kept: what was made for one never goes to another."""
     return base / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
+
+
+def file_name(text: str) -> str:
+    """A name that a file can have."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text).strip("_") or "case"

@@ -1,7 +1,8 @@
 """Submissions that survive a lost network and a crash, and arrive exactly once.
 
-Each is a file until the server has acknowledged it; it carries a key, and the server saves a key once, so sending it again
-after a lost answer is harmless. What the server will not take stays too, with its reason, until a person has decided.
+Each is a file until the server has acknowledged it and the case's session has heard of that; it carries a key, and the server
+saves a key once, so sending it again after a lost answer is harmless. What the server will not take stays too, with its reason,
+until a person has decided.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from .client import Client, Conflict, NotAllowed, Refused, Unreachable
 from .session import Session, write_atomically
-from .wire import Point, Task, parse_points, to_rows
+from .wire import Point, Task, WireError, parse_points, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
+_LOCKS: dict[Path, tuple[threading.RLock, threading.Lock]] = {}  # by folder: of its files, and of who delivers
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Outbox:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        (self.folder / "refused").mkdir(parents=True, exist_ok=True)
-        self._delivering = threading.Lock()
+        for name in ("refused", "acknowledged"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self._files, self._delivering = _LOCKS.setdefault(self.folder.resolve(), (threading.RLock(), threading.Lock()))
 
     def waiting(self) -> list[Path]:
         """Files not delivered yet."""
@@ -78,39 +81,45 @@ class Outbox:
         return [entry for entry in found if entry is not None]
 
     def put(self, session: Session, author: str) -> str:
-        """Keep the state of a case as a submission; it is safe once this returns its key."""
-        key = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
-        earlier = [_content(path) for path in self.waiting()]
-        before = [c["key"] for c in earlier if c and c.get("image") == session.image_id and _repeats(c) == session.repeat]
-        content = {
-            "image": session.image_id,
-            "landmarks": to_rows(session.points),
-            "base_revision": session.base_revision,
-            "author": author,
-            "key": key,
-            "repeat": session.repeat,
-            "edits": session.edits,
-            "after": before[-1] if before else "",
-        }
-        write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
+        """Keep the state of a case as a submission; it is safe once this returns its key. Raises OSError."""
+        with self._files:
+            key, base = f"{time.time_ns():020d}-{uuid.uuid4().hex}", session.base_revision
+            earlier = [c for c in map(_content, self.waiting()) if c and _is_of(c, session)]
+            for path in sorted((self.folder / "acknowledged").glob("*.json")):  # which the session has not heard of
+                content = _content(path)
+                if content and _is_of(content, session) and content["base_revision"] == base:
+                    base = int(content["revision"])
+            content = {
+                "image": session.image_id,
+                "landmarks": to_rows(session.points),
+                "base_revision": base,
+                "author": author,
+                "key": key,
+                "repeat": session.repeat,
+                "edits": session.edits,
+                "after": earlier[-1]["key"] if earlier else "",
+            }
+            write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
         return key
 
     def send_again(self, key: str) -> None:
         """Let one that was refused wait once more."""
         path = self.folder / "refused" / f"{key}.json"
-        if (content := _content(path)) is not None:
-            content.pop("why", None)
-            content.pop("state", None)
-            write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
-            path.unlink(missing_ok=True)
+        with self._files:
+            if (content := _content(path)) is not None:
+                content.pop("why", None)
+                content.pop("state", None)
+                write_atomically(self.folder / f"{key}.json", json.dumps(content, allow_nan=False))
+                path.unlink(missing_ok=True)
 
     def discard(self, key: str) -> None:
         """A person has decided that it is not wanted, or has sent something newer; the file is kept out of sight."""
         place = self.folder / "discarded"
-        place.mkdir(exist_ok=True)
-        for path in (self.folder / f"{key}.json", self.folder / "refused" / f"{key}.json"):
-            if path.exists():
-                path.replace(place / path.name)
+        with self._files:
+            place.mkdir(exist_ok=True)
+            for path in (self.folder / f"{key}.json", self.folder / "refused" / f"{key}.json"):
+                if path.exists():
+                    path.replace(place / path.name)
 
     def deliver(self, client: Client, task: Task) -> list[Delivered]:
         """Send what waits, oldest first, until the server cannot be reached or lets nobody in.
@@ -120,31 +129,65 @@ class Outbox:
             last one is Unreachable or NotAllowed where the server cannot be reached or lets nobody in: it and the rest wait.
         """
         results: list[Delivered] = []
-        with self._delivering:
+        with self._delivering:  # one at a time, whoever asks
             for path in self.waiting():
-                content = _content(path)
-                if content is None:
-                    self._set_aside(path, {}, REFUSED, "the file cannot be read")
-                    continue
-                told = (path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)))
-                try:
-                    points = parse_points(content["landmarks"], task)
-                    words = (content["image"], points, task, content["base_revision"], content["author"], content["key"])
-                    revision = client.save(*words, told[2])
-                except (Unreachable, NotAllowed) as error:
-                    results.append(Delivered(*told, error))
-                    break
-                except Conflict as error:
-                    self._set_aside(path, content, CONFLICT, f"{error.author or 'somebody'} saved revision {error.revision}")
-                    results.append(Delivered(*told, error))
-                except (Refused, ValueError) as error:  # ValueError: its landmarks are not the task's
-                    self._set_aside(path, content, REFUSED, str(error))
-                    results.append(Delivered(*told, error if isinstance(error, Refused) else Refused(str(error))))
-                else:
-                    path.unlink()
-                    self._rebase(content["key"], revision)
-                    results.append(Delivered(*told, revision))
+                result = self._deliver(path, client, task)
+                if result is not None:
+                    results.append(result)
+                    if isinstance(result.answer, (Unreachable, NotAllowed)):
+                        break
         return results
+
+    def _deliver(self, path: Path, client: Client, task: Task) -> Delivered | None:
+        """Send one; None where it was discarded meanwhile."""
+        with self._files:
+            content = _content(path)
+            if content is None:
+                if path.exists():
+                    path.replace(self.folder / "refused" / f"{path.stem}.damaged")
+                return None
+        answer = self._answer(content, client, task)
+        with self._files:
+            if isinstance(answer, int):
+                kept = json.dumps({**content, "revision": answer}, allow_nan=False)
+                write_atomically(self.folder / "acknowledged" / path.name, kept)
+                path.unlink(missing_ok=True)
+                self._rebase(content["key"], answer)
+            elif isinstance(answer, Refused) and not isinstance(answer, NotAllowed) and path.exists():
+                conflict = isinstance(answer, Conflict)
+                why = f"{answer.author or 'somebody'} saved revision {answer.revision}" if conflict else str(answer)
+                kept = json.dumps({**content, "state": CONFLICT if conflict else REFUSED, "why": why}, allow_nan=False)
+                write_atomically(self.folder / "refused" / path.name, kept)
+                path.unlink()
+        return Delivered(path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)), answer)
+
+    def _answer(self, content: dict, client: Client, task: Task) -> object:
+        """The new revision's number, or the exception that says why there is none."""
+        try:
+            points = parse_points(content["landmarks"], task)
+        except ValueError as error:  # its landmarks are not the task's any more
+            return Refused(str(error))
+        words = (content["image"], points, task, content["base_revision"], content["author"], content["key"])
+        try:
+            return client.save(*words, _repeats(content))
+        except WireError as error:  # an answer that is none: a page to log in, another program
+            return Unreachable(str(error))
+        except (Unreachable, Refused) as error:
+            return error
+
+    def acknowledged(self) -> list[Delivered]:
+        """What has arrived, and no session has heard of: the program ended in between."""
+        found = []
+        for path in sorted((self.folder / "acknowledged").glob("*.json")):
+            if (content := _content(path)) is not None and isinstance(content.get("revision"), int):
+                edits = int(content.get("edits", 0))
+                found.append(Delivered(path.stem, str(content["image"]), _repeats(content), edits, content["revision"]))
+        return found
+
+    def forget(self, key: str) -> None:
+        """The session has heard that it arrived."""
+        with self._files:
+            (self.folder / "acknowledged" / f"{key}.json").unlink(missing_ok=True)
 
     def _rebase(self, key: str, revision: int) -> None:
         """What was submitted on top of one that has arrived starts from its revision."""
@@ -152,14 +195,6 @@ class Outbox:
             content = _content(path)
             if content is not None and content.get("after") == key:
                 write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
-
-    def _set_aside(self, path: Path, content: dict, state: str, why: str) -> None:
-        place = self.folder / "refused" / path.name
-        if content:
-            write_atomically(place, json.dumps({**content, "state": state, "why": why}, allow_nan=False))
-            path.unlink()
-        else:
-            path.replace(place.with_suffix(".damaged"))
 
 
 def newest_for(entries: Sequence[Entry], image_id: str, repeat: bool) -> Entry | None:
@@ -174,6 +209,10 @@ def _content(path: Path) -> dict | None:
         return content if isinstance(content, dict) and {"image", "landmarks", "base_revision", "key"} <= set(content) else None
     except (OSError, ValueError):
         return None
+
+
+def _is_of(content: dict, session: Session) -> bool:
+    return content["image"] == session.image_id and _repeats(content) == session.repeat
 
 
 def _repeats(content: dict) -> bool:

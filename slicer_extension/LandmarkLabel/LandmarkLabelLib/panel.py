@@ -54,6 +54,7 @@ class LandmarkPanel(PanelView):
         self._texts = self._said_of_server()
         self._listed: dict[str, list[str]] = {"models": [], "strategies": []}  # in the combo boxes
         self._due = True  # something to show has changed
+        self._session: Session | None = None  # that is shown
         self._asked = ""  # what a second press confirms
         self._rows: list[Entry | Session] = []  # in the list of what is unsent
         self._shortcuts: list = []
@@ -126,7 +127,7 @@ class LandmarkPanel(PanelView):
             ui.redoButton: lambda: self.logic.redo(),
             ui.acceptAllButton: lambda: self.logic.accept_all(),
             ui.submitButton: self.submit,
-            ui.cancelButton: lambda: self.logic.cancel(),
+            ui.cancelButton: self._cancel,
         }
         for button, act in presses.items():
             self._on(button, act)
@@ -182,7 +183,8 @@ class LandmarkPanel(PanelView):
             self.logic.close()
         self.options.url = text_of(self.ui.url)
         self.options.save(self.folder / "options.json")
-        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._))
+        place = self.local.place_of(self.options.url)
+        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._, place))
         self.logic.connect()
 
     def use(self, logic: LandmarkLogic) -> None:
@@ -194,6 +196,10 @@ class LandmarkPanel(PanelView):
     def _believe(self) -> None:
         self.logic.confirm_certificate()
         self.connect_server()
+
+    def _cancel(self) -> None:
+        self.batch.stop()
+        self.logic.cancel()
 
     def next_doubtful(self) -> None:
         """Select the point that most needs a look: a flagged one, else the one whose place would tell most about the others."""
@@ -320,6 +326,10 @@ class LandmarkPanel(PanelView):
         self._due = False
         logic = self.logic
         session = logic.session if logic is not None else None
+        if session is not self._session:
+            self._session, self._asked = session, ""
+            if self.node is not None:
+                self.node.forget()
         if session is not None:
             self._ensure_node()
             if said := self.node.mend():
@@ -348,6 +358,8 @@ class LandmarkPanel(PanelView):
     def _corrected(self, name: str, position: tuple, final: bool) -> bool:
         """A person moved or placed a point in a view; whether it may be there."""
         self._mark_due()
+        if self.logic is None or self.logic.session is None:
+            return False
         if self.logic.session.point(name).state == ACCEPTED:
             self.logic.is_locked(name)  # says so
             return False

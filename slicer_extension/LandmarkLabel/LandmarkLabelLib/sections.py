@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .batch import export_gpa, images_in, predict_files
 from .logic import BATCH, LandmarkLogic
-from .options import Options
+from .options import Options, file_name
 from .volumes import open_volumes, write
 from .widgets import put_text, takes_folders, text_of, when_changed
 from .worker import Worker
@@ -195,11 +195,6 @@ class OptionsSection(_Section):
             logic.message = self._("{name} cannot be written").format(name=node.GetName())
 
 
-def file_name(text: str) -> str:
-    """A name that a file can have."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text).strip("_") or "case"
-
-
 class LocalSection(_Section):
     """A server on this computer: installed into an environment of its own, started, and stopped with Slicer.
 
@@ -257,6 +252,11 @@ class LocalSection(_Section):
 
     def _say(self, text: str) -> None:
         self._said = text
+
+    def place_of(self, url: str) -> str:
+        """The study behind the address of the server that runs here; its port is another one at every start."""
+        running = self.server.running
+        return f"study {self.options.study}" if running is not None and running.url == url.rstrip("/") else ""
 
     def poll(self) -> None:
         """Deliver what has ended, and show the last line of an installation; called by the panel's timer."""
@@ -373,6 +373,16 @@ class BatchSection(_Section):
         """Show how far it is; called by the panel's timer."""
         if self.logic is not None and self.logic.worker.waits(BATCH):
             self._show()
+
+    def refresh(self, logic: LandmarkLogic | None) -> None:
+        """Show the state; another server's batch ends."""
+        if logic is not self.logic:
+            self.stop()
+        super().refresh(logic)
+
+    def stop(self) -> None:
+        """What runs ends after the image it is at."""
+        self._stop.set()
 
     def close(self) -> None:
         """What is there stays; a later call goes on."""

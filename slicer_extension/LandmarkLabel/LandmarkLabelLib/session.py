@@ -74,6 +74,12 @@ class Session:
         self._change("place {}", {name: Point(name, PLACED, (x, y, z))}, name, goes_on)
         self._moving = None if final else name
 
+    def take_move_back(self) -> None:
+        """A drag has ended where the point cannot be: it is as before the drag, as if nobody had touched it."""
+        if self._moving is not None and self._undo:
+            self.points = self._undo.pop()[-1]
+        self._moving = None
+
     def accept(self, name: str) -> None:
         """A person agrees with the position. ValueError when there is none."""
         point = self.point(name)

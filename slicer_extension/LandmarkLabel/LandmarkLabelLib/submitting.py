@@ -43,11 +43,20 @@ class Submitting:
             self._say(self.outside_text(outside))
             return False
         self._keep()
-        key = self.outbox.put(self.session, self.options.author)
+        try:
+            key = self.outbox.put(self.session, self.options.author)
+        except OSError as error:
+            self._say(self._("{folder} cannot be written ({why})").format(folder=self.outbox.folder, why=error.strerror))
+            return False
         self._then = (key, then) if then is not None else None
         self._say(self._("{case} is sent").format(case=self.session.image_id))
         self.deliver()
         return True
+
+    def outside_text(self, names: list[str]) -> str:
+        """What to do with points that are outside of the image: the server would not take them."""
+        listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        return self._("outside of the image: {names}; drag them inside, or call them absent").format(names=listed)
 
     def _is_blocked(self) -> bool:
         why = self.blocked()
@@ -85,10 +94,8 @@ class Submitting:
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
         if session is not None:
             session.acknowledged(result.edits, int(result.answer))
-            if session.unsent:
-                self.sessions.keep(session)
-            else:
-                self.sessions.drop(session)
+            self._save(session) if session.unsent else self.sessions.drop(session)
+        self.outbox.forget(result.key)
         for entry in self.outbox.entries(self.task):
             if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
                 self.outbox.discard(entry.key)
@@ -134,21 +141,26 @@ class Submitting:
         revision, points = self.conflict.revision, self.conflict.points
         self.session.replace_all(points, "take the other version")
         self.session.acknowledged(self.session.edits, revision)
-        self._settle()
+        self._settle([e.key for e in self.outbox.entries(self.task) if self._is_open(e) and e.state == CONFLICT])
         self._changed(self._("{case}: revision {n} taken").format(case=self.session.image_id, n=revision))
 
     def submit_mine(self, then: str | None = None) -> None:
         """The open case as it is now becomes the newest revision, on top of the other version."""
-        if self.conflict is not None:
-            self.session.base_revision = self.conflict.revision
-            self._settle()
-            self.submit(then)
+        conflict, base = self.conflict, self.session.base_revision
+        if conflict is None:
+            return
+        earlier = [e.key for e in self.outbox.entries(self.task) if self._is_open(e) and e.state == CONFLICT]
+        self.conflict, self.session.base_revision = None, conflict.revision
+        if not self.submit(then):  # something has to be mended first: both versions stay
+            self.conflict, self.session.base_revision = conflict, base
+            return
+        self._settle(earlier)
 
-    def _settle(self) -> None:
+    def _settle(self, keys: list[str]) -> None:
+        """The submissions that met the other version are of no use any more."""
         self.conflict, self.trouble = None, ""
-        for entry in self.outbox.entries(self.task):
-            if self._is_open(entry) and entry.state == CONFLICT:
-                self.outbox.discard(entry.key)
+        for key in keys:
+            self.outbox.discard(key)
         self._list_unsent()
 
     # --- what the server does not have -------------------------------------------------------------------------------
@@ -157,12 +169,14 @@ class Submitting:
         if self.task is None:
             return
         kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(Delivered("", s.image_id, s.repeat, 0, None))]
-        self.unsent = [*self.outbox.entries(self.task), *kept]
+        entries = self.outbox.entries(self.task)
+        listed = {(e.image_id, e.repeat) for e in entries}
+        self.unsent = [*entries, *(s for s in kept if (s.image_id, s.repeat) not in listed)]
 
     def send_again(self, what: Entry | Session) -> None:
         """Try once more to deliver a submission; of changes that were never submitted, the case opens."""
         if isinstance(what, Session):
-            self.open_case(what.image_id)
+            self.open_unsent(what)
             return
         self.outbox.send_again(what.key)
         self.trouble = ""

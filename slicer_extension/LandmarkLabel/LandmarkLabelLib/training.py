@@ -68,19 +68,14 @@ class Training:
         """Ask how far it is, now and then."""
         if self.is_running and not self._waits and time.monotonic() - self._asked_at > POLL_S:
             self._waits, self._asked_at = True, time.monotonic()
-            self.run(self._ask, self._told, "")
+            self.run(self._ask, self._told, "", failed=self.given_up)
 
-    def _ask(self) -> tuple[dict, bool] | Exception:
-        try:
-            runs = self.client.training_runs()  # first: a run that ends between the two has its statistics
-            return self.client.info()["training"], runs
-        except Exception as error:  # shown by ``_told``, which asks again
-            return error
+    def _ask(self) -> tuple[dict, bool]:
+        runs = self.client.training_runs()  # first: a run that ends between the two has its statistics
+        return self.client.info()["training"], runs
 
-    def _told(self, answer: tuple[dict, bool] | Exception) -> None:
+    def _told(self, answer: tuple[dict, bool]) -> None:
         self._waits = False
-        if not isinstance(answer, tuple):
-            return
         self.take(answer[0])
         if self.is_running and not answer[1]:  # it ended before it had statistics of its own
             self.is_running, self.percent = False, 0
