@@ -115,7 +115,7 @@ def device_of(content: dict) -> str:
     """
     asked = content.get("device")
     asked = asked[0] if isinstance(asked, list) and asked else asked
-    if asked is None or asked == "":
+    if asked in (None, "", []):
         return "auto"
     if not isinstance(asked, str) or asked not in DEVICES:
         raise UsageError(f"device {_shown(asked)} must be one of {', '.join(DEVICES)}")
