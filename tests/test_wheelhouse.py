@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+from scripts import wheelhouse
 
 
-@pytest.fixture
-def wheelhouse(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    sys.modules.pop("wheelhouse", None)
-    import wheelhouse as made
-
-    monkeypatch.setattr(made, "_run", lambda *words: pytest.fail(f"was run: {words}"))
-    return made
-
-
-def test_a_folder_that_cannot_be_made_is_named(wheelhouse, tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wheelhouse, "_run", lambda *words: pytest.fail(f"was run: {words}"))
     (tmp_path / "file").touch()
     assert wheelhouse.make(tmp_path / "file" / "below") == 2
     said = capsys.readouterr().err
@@ -29,7 +17,7 @@ def test_a_folder_that_cannot_be_made_is_named(wheelhouse, tmp_path, capsys):
     assert capsys.readouterr().err == f"{tmp_path / 'file'} is there already: name a new or an empty folder\n"
 
 
-def test_a_stop_is_no_traceback(wheelhouse, tmp_path, capsys, monkeypatch):
+def test_a_stop_is_no_traceback(tmp_path, capsys, monkeypatch):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
