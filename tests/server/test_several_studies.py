@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from monailabel.client import MONAILabelClient
 from serving import LIB, START_S, Material, phantoms, wait_until
 
 from landmarklabel.services.task_queue import TaskQueue
+from landmarklabel.store.database import StoreFault, file_faults
 from landmarklabel.store.study import Study
 
 
@@ -173,13 +175,17 @@ def test_a_fault_at_the_start_names_its_study(studies, tmp_path):
     assert said.startswith("landmarklabel: study damaged: nobody is let in: this study asks for tokens, and all tokens")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="rights of folders are Windows's own there")
 def test_a_study_that_may_only_be_read_is_refused_in_one_line(tmp_path):
     material = renamed(phantoms(tmp_path, 1), "read_only")
-    own = material.study / ".landmarklabel"
-    (own / "trainings.lock").mkdir()  # also root cannot open it
+    (material.study / ".landmarklabel" / "trainings.lock").mkdir()  # also root cannot write to it
     said = refusal("--studies", material.study, "--port", "0")
     assert said.startswith("landmarklabel: the list of trainings: could not be written (") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("fault", "remedy"), [(errno.EROFS, "give this program the right"), (errno.ENOSPC, "free space")])
+def test_what_cannot_be_written_has_its_own_remedy(fault, remedy):
+    with pytest.raises(StoreFault, match=f"the list: could not be written .*; {remedy}"), file_faults("the list"):
+        raise OSError(fault, os.strerror(fault))
 
 
 def test_a_task_that_is_taken_back_before_its_turn_never_starts(tmp_path: Path):

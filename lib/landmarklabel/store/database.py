@@ -6,6 +6,7 @@ advisory lock), so whoever reads the newest row in it also writes the next one, 
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 import weakref
@@ -67,7 +68,9 @@ def file_faults(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); free space, then try again") from None
+        forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = "give this program the right to write to the study" if forbidden else "free space, then try again"
+        raise StoreFault(f"{what}: could not be written ({error.strerror or error}); {remedy}") from None
 
 
 def open_engine(url: str | URL) -> Engine:
