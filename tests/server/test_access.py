@@ -112,6 +112,12 @@ def test_each_role_reaches_its_routes_and_no_others(material, running_server):
         client.update_auth(login)
         assert client.auth_valid_token() and client.info()["datastore"]["total"] == 2
         assert server.http("POST", "/auth/token", data={"username": "x", "password": "y"}).status_code == 401
+        late = Tokens(material.study).new("late", "admin", days=1e-6)
+        time.sleep(1)  # times of expiry are whole seconds
+        logging_in = server.http("POST", "/auth/token", data={"username": "late", "password": late})
+        asking = server.http("GET", "/info/", headers={"Authorization": f"Bearer {late}"})
+        assert (logging_in.status_code, logging_in.json()) == (asking.status_code, asking.json())
+        assert asking.status_code == 403 and "this token is good for nothing: its token expired on" in asking.json()["detail"]
 
 
 def test_who_saves_is_who_holds_the_token(material, running_server):
@@ -227,6 +233,29 @@ def _pem(key) -> bytes:
 def test_serve_refuses_what_is_not_safe(material, capsys, arguments, says):
     assert main(["serve", "--studies", str(material.study), "--task", str(material.task_file), *arguments]) == 2
     assert says.replace("STUDY", str(material.study)) in capsys.readouterr().err
+
+
+def test_serve_names_the_file_that_is_no_certificate_or_no_key(material, tmp_path, capsys):
+    """Before anything slow, and without OpenSSL's words."""
+    certificate, key = self_signed(tmp_path)
+    (tmp_path / "others").mkdir()
+    _, other_key = self_signed(tmp_path / "others")
+    text, locked = tmp_path / "text.pem", tmp_path / "locked.pem"
+    text.write_text("-----BEGIN CERTIFICATE-----\nnone\n", encoding="utf-8")
+    protected = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    locked.write_bytes(protected)
+    for one, other, says in (
+        (text, key, f"{text} holds no certificate in PEM format; give --certificate such a file"),
+        (key, certificate, f"{key} holds no certificate in PEM format; give --certificate such a file"),
+        (certificate, text, f"{text} holds no private key in PEM format; give --key such a file"),
+        (certificate, other_key, f"{other_key} is not the key of {certificate}: give the two that were made together"),
+        (certificate, locked, f"{locked} is protected by a password: give --key a file with the key in the clear"),
+    ):
+        words = ["--studies", str(material.study), "--task", str(material.task_file)]
+        assert main(["serve", *words, "--certificate", str(one), "--key", str(other)]) == 2
+        assert capsys.readouterr().err == f"landmarklabel: {says}\n"
 
 
 def test_serve_with_a_token_still_wants_tls(material, capsys):

@@ -79,7 +79,7 @@ def test_a_training_that_servers_die_of_is_given_up_and_the_next_ones_go_on(list
         left = json.loads(path.read_text(encoding="utf-8"))
         assert [job["at_work"] for job in left] == [False, False]  # until the process of one says so
         assert TrainingList(tmp_path).begin("deadly") and not TrainingList(tmp_path).begin("never")
-        left[0]["at_work"] = True
+        left = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps([job | {"server": GONE} for job in left]), encoding="utf-8")
     assert [request["job"] for request in started] == ["deadly", "next"] * LIMITS.ended_servers
     listed.go_on()

@@ -129,6 +129,23 @@ def test_a_training_is_given_numbers(server, key, value):
     refused(server.http("POST", "/train/scn", json={key: value}), 400, f"{key} ")
 
 
+@pytest.mark.parametrize("device", ["tpu9", ["cuda:1"], "cuda:0", 1, {}, [[]], "CPU"], ids=str)
+def test_a_device_is_one_of_those_that_are_listed(server, device):
+    """What MONAI Label's own clients and Slicer send by default is: they send what ``/info/`` lists, or ``cuda``."""
+    says = "must be one of auto, cpu, cuda"
+    refused(server.http("POST", "/train/scn", json={"device": device}), 400, says)
+    refused(server.http("POST", "/train/", json={"scn": {"device": device}}), 400, says)
+    refused(server.http("POST", "/batch/infer/scn", json={"device": device}), 400, says)
+    refused(server.http("POST", "/infer/scn?image=phantom01", data={"params": json.dumps({"device": device})}), 400, says)
+
+
+@pytest.mark.parametrize("device", ["cuda", ["cuda"], ["auto", "cpu", "cuda"], "cpu", [], "", None], ids=str)
+def test_a_device_as_clients_send_it_by_default_is_taken(server, device):
+    params = {"params": json.dumps({"device": device})}
+    answer = server.http("POST", "/infer/scn?image=phantom01&output=json", data=params)
+    assert answer.status_code == 200, answer.text
+
+
 def test_half_a_seed_is_no_seed(server):
     refused(server.http("POST", "/train/scn", json={"seed": 0.5}), 400, "seed '0.5' must be a whole number")
 

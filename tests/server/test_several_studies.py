@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from monailabel.client import MONAILabelClient
 from serving import LIB, START_S, Material, phantoms, wait_until
 
 from landmarklabel.services.task_queue import TaskQueue
+from landmarklabel.store.database import StoreFault, file_faults
 from landmarklabel.store.study import Study
 
 
@@ -106,6 +109,13 @@ def test_elsewhere_nothing_is_told(served, studies):
         assert answer.json() == {"detail": "several studies are served here, each below the name of its folder"}
 
 
+def test_a_study_s_name_without_a_slash_sends_nobody_elsewhere(served, studies):
+    for path in (f"/{studies[0].study.name}", "/nowhere"):
+        answer = requests.get(served[0] + path, headers={"Host": "evil.example"}, allow_redirects=False, timeout=20)
+        assert (answer.status_code, "location" in answer.headers) == (404, False)
+        assert answer.json() == {"detail": "several studies are served here, each below the name of its folder"}
+
+
 def test_trainings_take_turns_and_one_that_waits_can_be_taken_back(served, studies):
     first, second = (url_of(served, material) for material in studies)
     status = lambda url: requests.get(f"{url}/train/", timeout=20).json()["status"]  # noqa: E731
@@ -113,6 +123,10 @@ def test_trainings_take_turns_and_one_that_waits_can_be_taken_back(served, studi
     wait_until(lambda: status(first) == "RUNNING", 60, "the first training")
     assert requests.post(f"{second}/train/scn", json={"minutes": 5, "key": "taken back"}, timeout=20).status_code == 200
     assert status(second) == "SUBMITTED"
+    for url in (first, second):  # one that runs, and one that waits for its turn
+        again = requests.post(f"{url}/train/scn", json={"minutes": 5}, timeout=20)
+        assert again.status_code == 429 and "a training runs or waits for its turn; stop it" in again.json()["detail"]
+        assert len(requests.get(f"{url}/train/?all=true", timeout=20).json()) == 1
     assert requests.delete(f"{second}/train/", timeout=20).json()["status"] == status(second) == "STOPPED"
     assert requests.post(f"{second}/train/scn", json={"minutes": 5}, timeout=20).status_code == 200
     assert (status(first), status(second)) == ("RUNNING", "SUBMITTED")
@@ -142,6 +156,36 @@ def test_what_cannot_be_told_apart_is_refused(studies, tmp_path):
     url = "postgresql://user@host/name"
     refused = refusal("--studies", hands, "--studies", studies[1].study, "--store", url)
     assert refused == "landmarklabel: --store is one study's database: serve a study with it alone\n"
+
+
+def test_a_fault_at_the_start_names_its_study(studies, tmp_path):
+    """Of the database, which the server finds, and of the tokens, which the command line does."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(studies[0].study, damaged)
+    for left in (damaged / ".landmarklabel").glob("revisions.sqlite-*"):
+        left.unlink()
+    (damaged / ".landmarklabel" / "revisions.sqlite").write_bytes(b"no database" * 1000)
+    words = ("--studies", studies[1].study, "--studies", damaged)
+    said = refusal(*words)
+    assert said.startswith("landmarklabel: study damaged: the revision store cannot be used (file is not a database)")
+    assert said.count("\n") == 1
+    tokens = damaged / ".landmarklabel" / "tokens.json"
+    tokens.write_text("[]", encoding="utf-8")
+    said = refusal(*words)
+    assert said.startswith("landmarklabel: study damaged: nobody is let in: this study asks for tokens, and all tokens")
+
+
+def test_a_study_that_may_only_be_read_is_refused_in_one_line(tmp_path):
+    material = renamed(phantoms(tmp_path, 1), "read_only")
+    (material.study / ".landmarklabel" / "trainings.lock").mkdir()  # also root cannot write to it
+    said = refusal("--studies", material.study, "--port", "0")
+    assert said.startswith("landmarklabel: the list of trainings: could not be written (") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("fault", "remedy"), [(errno.EROFS, "change who may write there"), (errno.ENOSPC, "free space")])
+def test_what_cannot_be_written_has_its_own_remedy(fault, remedy):
+    with pytest.raises(StoreFault, match=f"the list: could not be written .*; {remedy}"), file_faults("the list"):
+        raise OSError(fault, os.strerror(fault))
 
 
 def test_a_task_that_is_taken_back_before_its_turn_never_starts(tmp_path: Path):

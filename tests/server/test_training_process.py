@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
-from serving import is_alive, phantoms, processes_of, wait_until
+import pytest
+from serving import LIB, is_alive, phantoms, processes_of, wait_until
 from tests.thoroughness import times
 
+from landmarklabel.services.jobs import TrainingList
+from landmarklabel.services.training_run import SERVER_PID
 from landmarklabel.store.study import Study
 
 ASKED = times(2, in_full=3)  # trainings: one runs, the others wait
@@ -111,3 +116,83 @@ def test_ctrl_c_at_the_servers_terminal_loses_no_training(tmp_path, running_serv
         os.killpg(server.process.pid, signal.SIGINT)
         wait_until(lambda: not processes_of(material.study), 60, "the server and its training to end")
     assert [job["request"]["job"] for job in json.loads(waiting.read_text(encoding="utf-8"))] == ["kept"]
+
+
+def test_a_training_waits_for_another_process_that_trains_its_model(tmp_path, running_server):
+    """Of a server that was killed, of another server, or of the command line."""
+    material = labelled_phantoms(tmp_path)
+    waiting = material.study / ".landmarklabel" / "trainings.json"
+    with running_server(material) as server:
+        ask = lambda key: server.http("POST", "/train/scn", json={"max_epochs": 1, "key": key}).json()  # noqa: E731
+        task = lambda: server.get("/train/")  # noqa: E731
+        said = ["LandmarkLabel: waits for another process that trains this model"]
+        with material.registry.training_lock():
+            for key in ("taken back", "done"):
+                ask(key)
+                wait_until(lambda: task().get("details") == said, 60, "it to wait")
+                time.sleep(3)  # longer than a moment's hold
+                assert task()["status"] == "RUNNING" and key in waiting.read_text(encoding="utf-8")
+                if key == "taken back":
+                    assert server.http("DELETE", "/train/").json()["status"] == "STOPPED"
+                    assert json.loads(waiting.read_text(encoding="utf-8")) == []
+        wait_until(lambda: task()["status"] == "DONE", 120, "its turn")
+        assert json.loads(waiting.read_text(encoding="utf-8")) == [] and len(material.registry.record()["history"]) == 1
+        with material.registry.training_lock():
+            ask("done by the other")
+            wait_until(lambda: task().get("details") == said, 60, "it to wait")
+            TrainingList(material.study).end("done by the other")
+        wait_until(lambda: task()["status"] == "DONE", 60, "it to see that")
+        assert len(material.registry.record()["history"]) == 1
+
+
+def test_a_study_that_has_moved_is_not_made_anew_by_what_trains_or_is_asked_to(tmp_path, running_server):
+    material, elsewhere = labelled_phantoms(tmp_path), tmp_path / "moved"
+    with running_server(material) as server:
+        server.http("POST", "/train/scn", json={"minutes": 5, "key": "kept"})
+        server.wait_for_training()
+        material.study.rename(elsewhere)
+        wait_until(lambda: server.get("/train/")["status"] == "ERROR", 30, "the training to end")
+        gone = "the study folder is gone or has moved: nothing was saved; start the server where it is now"
+        for path in ("/train/scn", "/train/", "/batch/infer/scn"):
+            answer = server.http("POST", path, json={})
+            assert (answer.status_code, answer.json()) == (503, {"detail": gone})
+        done = worker(sent_to_worker(material))
+        assert (done.returncode, done.stdout + done.stderr) == (1, f"LandmarkLabel: train failed: {gone}\n")
+        assert not material.study.exists()
+    kept = json.loads((elsewhere / ".landmarklabel" / "trainings.json").read_text(encoding="utf-8"))
+    assert [job["request"]["job"] for job in kept] == ["kept"]
+
+
+def sent_to_worker(material) -> dict:
+    request = {"model": "scn", "job": "j"}
+    return {"study": str(material.study), "task": material.task.to_json(), "store": None, "models": "scn", "request": request}
+
+
+def worker(sent: dict, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "landmarklabel.services.worker", "train", sent["study"]]
+    environment = {**os.environ, "PYTHONPATH": str(LIB), **environment}
+    return subprocess.run(command, input=json.dumps(sent), env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("lost", ["server", "study"])
+def test_a_process_that_is_busy_with_something_else_ends_soon_after_its_server_and_where_its_study_moves(tmp_path, lost):
+    own = tmp_path / ".landmarklabel"
+    own.mkdir()
+    busy = (
+        "import sys, threading, time; from dataclasses import replace; from pathlib import Path;"
+        "from landmarklabel.services import worker; worker.LIMITS = replace(worker.LIMITS, look_s=0.1, orphan_s=0.1);"
+        "threading.Thread(target=worker._watch, args=(Path(sys.argv[1]),), daemon=True).start();"
+        "print('busy', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        environment = {**os.environ, "PYTHONPATH": str(LIB), SERVER_PID: str(server.pid)}
+        process = subprocess.Popen([sys.executable, "-c", busy, str(own)], env=environment, stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"busy\n"
+        time.sleep(5)  # it has looked
+        assert process.poll() is None
+        if lost == "study":
+            own.rmdir()
+            assert process.wait(20) == 1
+        server.kill()
+    assert process.wait(20) == 1
+    process.stdout.close()

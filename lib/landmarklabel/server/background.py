@@ -85,6 +85,7 @@ def _add_batch_route(router: APIRouter, application: Application) -> None:
         wanted = given.get("images", images.value)
         if wanted not in list(Images) and not (isinstance(wanted, list) and all(isinstance(i, str) for i in wanted)):
             raise Unusable("images must be all, labeled or unlabeled, or a list of ids")
+        application.study.check_there()  # raises Gone
         tag = prediction_tag(application.store, text_of(given, "label_tag") or ORIGINAL)
         request = {
             "model": model,
@@ -95,7 +96,6 @@ def _add_batch_route(router: APIRouter, application: Application) -> None:
             "max_batch_size": number_of(given, "max_batch_size", 0, 10**6),
         }
         application.model(model)  # raises NotFound
-        application.study.check_there()  # raises Gone
         task = application.batches.run(request)
         if task is None:
             raise HTTPException(429, "a batch runs or is about to; stop it or wait for its end")

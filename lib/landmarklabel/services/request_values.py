@@ -114,9 +114,9 @@ def device_of(content: dict) -> str:
     Raises UsageError for what is none of ``DEVICES``.
     """
     asked = content.get("device")
-    asked = asked[0] if isinstance(asked, list) and asked else asked
-    if asked is None or asked == "":
+    if asked in (None, "", []):
         return "auto"
+    asked = asked[0] if isinstance(asked, list) else asked
     if not isinstance(asked, str) or asked not in DEVICES:
         raise UsageError(f"device {_shown(asked)} must be one of {', '.join(DEVICES)}")
     return asked

@@ -53,6 +53,15 @@ class Connecting:
         self.sessions.keep(session)
         file.unlink()
 
+    @property
+    def may_train(self) -> bool:
+        """Whether the token allows it; without tokens everybody may."""
+        return not self.who["roles"] or "admin" in self.who["roles"]
+
+    def train(self) -> None:
+        """Start a training of the chosen model on the server."""
+        self.training.start(self.model, self.options.minutes)
+
     def _is_alive(self, _: object) -> None:
         if self.state == AWAY and self.task is not None:
             self.state = CONNECTED

@@ -106,15 +106,6 @@ class LandmarkLogic(Connecting, Submitting):
 
     # --- the server -------------------------------------------------------------------------------------------------
 
-    @property
-    def may_train(self) -> bool:
-        """Whether the token allows it; without tokens everybody may."""
-        return not self.who["roles"] or "admin" in self.who["roles"]
-
-    def train(self) -> None:
-        """Start a training of the chosen model on the server."""
-        self.training.start(self.model, self.options.minutes)
-
     def upload(self, image_id: str, path: Path) -> None:
         """Add an image to the study, and open it."""
 

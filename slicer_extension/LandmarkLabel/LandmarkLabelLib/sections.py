@@ -204,7 +204,7 @@ class LocalSection(_Section):
     """
 
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, panel, make: Callable):
-        self.panel, self.worker, self.server = panel, Worker(), make(self._told)
+        self.panel, self.worker, self.server = panel, Worker(), make(lambda line: setattr(self, "_line", line))
         self._line, self._said = "", ""  # of the installation, told in its thread; what is shown
         super().__init__(ui, translate, options, on)
 
@@ -219,9 +219,6 @@ class LocalSection(_Section):
         version = self.server.installed
         text = self._("LandmarkLabel {version} is installed") if version else self._("nothing is installed yet")
         self._said = text.format(version=version)
-
-    def _told(self, line: str) -> None:
-        self._line = line
 
     def _install(self) -> None:
         def done(_: object) -> None:
