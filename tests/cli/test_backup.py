@@ -199,7 +199,8 @@ def while_it_copies(monkeypatch, name: str, act) -> None:
     monkeypatch.setattr(backup, "_add", add)
 
 
-def test_what_is_added_and_removed_while_it_copies_is_as_it_was_at_the_end(study, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["while it copies", "after it copied"])
+def test_what_is_added_and_removed_meanwhile_is_as_it_was_at_the_end(study, tmp_path, monkeypatch, when):
     def act() -> None:
         with Study.open(study) as opened:
             opened.add_image("late", study / "x.png")
@@ -209,7 +210,11 @@ def test_what_is_added_and_removed_while_it_copies_is_as_it_was_at_the_end(study
         (study / "labels" / "original" / "late.mrk.json").write_text("a late proposal", encoding="utf-8")
 
     (study / "a.txt").write_text("old", encoding="utf-8")
-    while_it_copies(monkeypatch, "y.png", act)
+    if when == "while it copies":
+        while_it_copies(monkeypatch, "y.png", act)
+    else:  # just before it takes the study's lock
+        real, left = backup._sync, [act]
+        monkeypatch.setattr(backup, "_sync", lambda path: (left and left.pop()(), real(path)))
     assert back_up(study, tmp_path / "b.zip").left_out == {}
     restore(tmp_path / "b.zip", tmp_path / "again")
     with Study.open(tmp_path / "again") as opened:
