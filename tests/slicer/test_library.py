@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from LandmarkLabelLib import options
 from LandmarkLabelLib.client import Refused, Unreachable
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
 from LandmarkLabelLib.options import Options, folder_of, local_image
@@ -312,3 +317,72 @@ def test_a_drag_that_ends_where_a_point_cannot_be_is_as_if_it_had_never_begun():
     session.place("a", (2, 2, 3), final=False)
     session.take_move_back()
     assert session.points == before and session.undo_text == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("state", "here"),
+        ("position", [1, 2]),
+        ("position", None),
+        ("position", [1, float("nan"), 2]),
+        ("expected_error_mm", "small"),
+        ("base_revision", float("inf")),
+        ("edits", "many"),
+    ],
+)
+def test_a_session_with_values_that_cannot_be_is_kept_and_not_opened(tmp_path, key, value):
+    sessions = Sessions(tmp_path)
+    sessions.keep(Session(TASK, "case", points(SHAPE, PLACED), 3, edits=1))
+    file = next(tmp_path.glob("*.session.json"))
+    content = json.loads(file.read_text(encoding="utf-8"))
+    (content if key in content else content["points"][0])[key] = value
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert sessions.load("case", TASK) is None and sessions.last(TASK) is None and sessions.unsent(TASK) == []
+    assert len(list(tmp_path.glob("*.kept"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("landmarks", None), ("edits", None), ("base_revision", float("nan")), ("image", 5), ("author", 7), ("key", None)],
+)
+def test_a_damaged_submission_is_named_and_holds_up_no_other(tmp_path, key, value):
+    outbox = Outbox(tmp_path)
+    first, second = (outbox.put(Session.fresh(TASK, f"case{i}"), "ann") for i in range(2))
+    file = tmp_path / f"{first}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
+    server = Deaf(1)
+    damaged, arrived = outbox.deliver(server, TASK)
+    assert "the file of a submission is damaged; it is kept as " in str(damaged.answer) and arrived.answer == 1
+    assert [asked[2] for asked in server.asked] == [second] and list((tmp_path / "refused").glob("*.damaged"))
+
+
+def test_landmarks_that_the_task_gave_up_are_named_and_kept(tmp_path):
+    sessions, session = Sessions(tmp_path), Session(TASK, "case", points(SHAPE))
+    session.place("a", (1, 2, 3))
+    sessions.keep(session)
+    assert sessions.load("case", Task("t", ("new", *NAMES[1:]), 3, {}, ())).gone == ["a"]
+
+
+def test_two_programs_never_write_the_same_files(tmp_path):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from LandmarkLabelLib.options import own_folder;"
+        "print(*own_folder(Path(sys.argv[2]), 'http://a'), flush=True); sys.stdin.readline()"
+    )
+    words = [sys.executable, "-c", program, str(Path(options.__file__).parents[1]), str(tmp_path)]
+    others = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [other.stdout.readline().split() for other in others]
+    assert sorted(first for _, first in said) == ["False", "True"] and said[0][0] != said[1][0]
+    others[0].kill()
+    others[1].kill()
+    for other in others:
+        other.communicate()
+    assert options.own_folder(tmp_path, "http://a")[1]  # what a killed one held is free
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("localhost:8000", "http://localhost:8000"), ("https://a/b", "https://a/b"), ("ftp://a", "ftp://a"), ("", "")],
+)
+def test_an_address_without_a_scheme_is_meant_as_http(typed, meant):
+    assert options.address_of(typed) == meant

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from LandmarkLabelLib.client import Client
+from LandmarkLabelLib.client import Busy, Client
 from LandmarkLabelLib.logic import AWAY, CONNECTED, NOT_LET_IN, LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
@@ -554,3 +554,31 @@ def test_a_hostile_image_name_stays_inside_and_no_page_is_taken_for_an_image(fau
 
 def test_nothing_is_written_outside_the_given_folder(logic, tmp_path):
     assert {p.name for p in Path(tmp_path).iterdir()} == {"work"}
+
+
+def test_what_a_busy_server_did_not_take_is_sent_again_while_it_is_there(logic, server, material, monkeypatch):
+    image_id, real = sorted(material.truth)[5], logic.client.save
+    logic.open_case(image_id)
+    settle(logic)
+    logic.correct(material.task.names[3], (40.0, 40.0, 0.0))
+    settle(logic)
+    answers = [Busy("come again")]
+    monkeypatch.setattr("LandmarkLabelLib.submitting.SEND_AGAIN_S", 0.05)
+    monkeypatch.setattr(logic.client, "save", lambda *words: (_ for _ in ()).throw(answers.pop()) if answers else real(*words))
+    logic.submit()
+    settle(logic)
+    assert logic.online and logic.message.startswith("come again") and [e.state for e in logic.unsent] == ["waits"]
+    end = time.monotonic() + DEADLINE_S
+    while logic.unsent:
+        assert time.monotonic() < end
+        logic.poll()
+    assert server.get(f"/landmarks/images/{image_id}")["author"] == "ann"
+
+
+@pytest.mark.parametrize("url", ["", "ftp://a", "http://"])
+def test_an_address_that_is_none_is_said_with_one_that_is(tmp_path, url):
+    logic = LandmarkLogic(Options(url), tmp_path / "work")
+    logic.connect()
+    settle(logic)
+    assert logic.message.endswith("is no address: type one as http://127.0.0.1:8000") and not logic.online
+    logic.close()

@@ -23,6 +23,10 @@ class Unreachable(Exception):
     """Nobody answers, or the connection broke: try again later."""
 
 
+class Busy(Unreachable):
+    """The server is there, and cannot do it now, or failed: what was sent may be sent again."""
+
+
 class Refused(Exception):
     """The server answered, and said no; the text is its reason."""
 
@@ -210,16 +214,20 @@ class Client:
             answer = self._session().request(method, self.url + path, headers=headers, allow_redirects=False, **more)
         except requests.exceptions.SSLError as error:
             raise self._untrusted(error) from None
-        except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
+        except UnicodeEncodeError:
+            raise NotAllowed("a token has letters, digits, '-' and '_' only", 401) from None
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
+            raise Refused(f"{self.url or 'nothing'} is no address: type one as http://127.0.0.1:8000") from None
+        except (requests.RequestException, ValueError) as error:
             raise Unreachable(f"{self.url} does not answer ({type(error).__name__})") from None
         if any_answer:
             return answer
         if answer.status_code >= 500:
-            raise Unreachable(f"{path}: the server failed with {answer.status_code}")
+            raise Busy(f"{path}: the server failed with {answer.status_code}")
         if answer.status_code in (401, 403):
             raise NotAllowed(_detail(answer), answer.status_code)
         if answer.status_code in (408, 429):
-            raise Unreachable(_detail(answer))
+            raise Busy(_detail(answer))
         if answer.status_code >= 400 and not (allow_conflict and answer.status_code == 409):
             raise Refused(_detail(answer))
         return answer

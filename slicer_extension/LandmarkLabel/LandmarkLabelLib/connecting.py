@@ -40,6 +40,8 @@ class Connecting:
                 self._fetch_image()
         self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
         self.review.list_cases()
+        if not self.is_first:
+            self.trouble = self._("another Slicer works for this server: what it has not sent is not shown here")
         self._delivered(self.outbox.acknowledged())  # whose answers nobody has heard
         self.deliver()
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .client import Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
+from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, Connecting
-from .options import IMAGE_SUFFIXES, Options, folder_of, local_image
+from .options import IMAGE_SUFFIXES, Options, local_image, own_folder
 from .outbox import Entry, Outbox, newest_for
 from .review import Review
 from .session import Session, Sessions
@@ -50,7 +50,7 @@ class LandmarkLogic(Connecting, Submitting):
     ):
         self.options, self.on_update, self._ = options, on_update, translate
         self.client = Client(options.url, token, options.trust)
-        self.folder = folder_of(Path(folder), place or options.url)
+        self.folder, self.is_first = own_folder(Path(folder), place or options.url)
         self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
@@ -71,6 +71,7 @@ class LandmarkLogic(Connecting, Submitting):
         self.is_inside: Callable[[tuple], bool] = lambda position: True  # whether a place is in the image that is shown
         self._then: tuple[str, str] | None = None  # key of a submission after which the next case opens, and its strategy
         self._ask_again_at: float | None = None  # when a second pass should be done
+        self._send_again_at: float | None = None  # when what waits is sent again, while the server is there
         self._asked = 0  # corrections sent, so that an old answer does not undo a newer one
         self._asked_alive_at = 0.0
 
@@ -90,6 +91,9 @@ class LandmarkLogic(Connecting, Submitting):
             self.worker.submit(self.client.alive, self._is_alive, self._is_not_alive, UNSEEN)
         if self.online:
             self.training.poll()
+            if self._send_again_at is not None and now >= self._send_again_at and not self.worker.waits(SEND):
+                self._send_again_at = None
+                self.deliver()
         return self.worker.drain()
 
     def close(self) -> None:
@@ -154,6 +158,9 @@ class LandmarkLogic(Connecting, Submitting):
         self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
         if kept is not None and kept.unsent:
             self.session, reason = kept, self._("with your changes that were not sent")
+            if kept.gone:
+                text = self._("{names}: the task has no such landmarks any more; what you placed is kept in {folder}")
+                self.trouble = text.format(names=", ".join(kept.gone), folder=self.sessions.folder)
         elif waits is not None:
             self.session = Session(
                 self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
@@ -164,7 +171,7 @@ class LandmarkLogic(Connecting, Submitting):
         if not repeat and revision > self.session.base_revision:
             self._meet(Conflict(self._("a newer revision exists"), revision, author, points))
         self.template = list(self.session.points)
-        if self.review.image_id != image_id:
+        if repeat or self.review.image_id != image_id:  # of a second reading, nobody is shown the first
             self.review.forget()
         self._list_unsent()
         self._changed(f"{image_id}: {reason}" if reason else image_id)
@@ -334,22 +341,6 @@ class LandmarkLogic(Connecting, Submitting):
         self._keep()
         self._say(message)
 
-    def _leave(self) -> None:
-        """Another case opens: of this one, only what the server does not have is needed."""
-        if self.session is not None:
-            self._save(self.session) if self.session.unsent else self.sessions.drop(self.session)
-
-    def _keep(self) -> None:
-        if self.session is not None:
-            self._save(self.session)
-
-    def _save(self, session: Session) -> None:
-        try:
-            self.sessions.keep(session)
-        except OSError as error:
-            text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
-            self.trouble = text.format(folder=self.sessions.folder, why=error.strerror)
-
     def _say(self, message: str) -> None:
         self.message = message
         self.on_update()
@@ -385,7 +376,7 @@ class LandmarkLogic(Connecting, Submitting):
             self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
             self.on_update()
         elif isinstance(error, Unreachable):
-            self.state = AWAY
+            self.state = self.state if isinstance(error, Busy) else AWAY
             self._say(self._("{why}; your work is kept here and sent later").format(why=error))
         elif isinstance(error, NotAllowed):
             self.state = NOT_LET_IN if error.status == 401 else self.state

@@ -143,9 +143,12 @@ class Outbox:
         with self._files:
             content = _content(path)
             if content is None:
-                if path.exists():
-                    path.replace(self.folder / "refused" / f"{path.stem}.damaged")
-                return None
+                if not path.exists():
+                    return None
+                kept = self.folder / "refused" / f"{path.stem}.damaged"
+                path.replace(kept)
+                why = Refused(f"the file of a submission is damaged; it is kept as {kept}")
+                return Delivered(path.stem, path.stem, False, 0, why)
         answer = self._answer(content, client, task)
         with self._files:
             if isinstance(answer, int):
@@ -206,8 +209,12 @@ def _content(path: Path) -> dict | None:
     """What is in a submission's file; None for a damaged one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) and {"image", "landmarks", "base_revision", "key"} <= set(content) else None
-    except (OSError, ValueError):
+        content = {"author": "", "edits": 0, "after": "", **content}
+        kinds = {str: ("image", "key", "author", "after"), list: ("landmarks",), int: ("base_revision", "edits")}
+        if not all(type(content[name]) is kind for kind, names in kinds.items() for name in names):
+            return None
+        return content
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -228,6 +235,5 @@ def _entry(path: Path, task: Task) -> Entry | None:
         points, base = parse_points(rows, task), int(content["base_revision"])
     except (ValueError, TypeError):
         return None
-    state = str(content.get("state", WAITS))
-    edits = int(content.get("edits", 0))
-    return Entry(path.stem, str(content["image"]), state, str(content.get("why", "")), points, base, _repeats(content), edits)
+    state, why = str(content.get("state", WAITS)), str(content.get("why", ""))
+    return Entry(path.stem, content["image"], state, why, points, base, _repeats(content), content["edits"])

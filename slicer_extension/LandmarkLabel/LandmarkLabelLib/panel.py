@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import qt
@@ -17,7 +18,7 @@ from .local_server import LocalServer
 from .logic import LandmarkLogic
 from .markup_helpers import OtherVersion, Ring
 from .markups import LandmarkNode
-from .options import Options
+from .options import Options, address_of
 from .outbox import Entry
 from .panel_view import PanelView
 from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
@@ -75,7 +76,7 @@ class LandmarkPanel(PanelView):
     def close(self) -> None:
         """Stop the timer, the background, the shortcuts and the observers; the state is on disk."""
         self.timer.stop()
-        self.options.save(self.folder / "options.json")
+        self._save_options()
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
         for signal, call in self._connections:  # else they would keep this panel after the module is loaded again
@@ -90,6 +91,10 @@ class LandmarkPanel(PanelView):
         self.choices.close()
         if self.logic is not None:
             self.logic.close()
+
+    def _save_options(self) -> None:
+        with suppress(OSError):  # what is lost is told where a click would be
+            self.options.save(self.folder / "options.json")
 
     def set_shortcuts_enabled(self, enabled: bool) -> None:
         """Shortcuts work only while the module is shown."""
@@ -181,8 +186,8 @@ class LandmarkPanel(PanelView):
         """Start over with the server whose address is in the field."""
         if self.logic is not None:
             self.logic.close()
-        self.options.url = text_of(self.ui.url)
-        self.options.save(self.folder / "options.json")
+        self.options.url = address_of(text_of(self.ui.url))
+        self._save_options()
         place = self.local.place_of(self.options.url)
         self.use(LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._, place))
         self.logic.connect()
@@ -360,8 +365,7 @@ class LandmarkPanel(PanelView):
         self._mark_due()
         if self.logic is None or self.logic.session is None:
             return False
-        if self.logic.session.point(name).state == ACCEPTED:
-            self.logic.is_locked(name)  # says so
+        if self.logic.is_locked(name):  # it says so
             return False
         if not final and self.node.is_dragging and self.options.follow_drag:
             self.node.jump_to(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
 from .outbox import Entry
 from .session import Session
@@ -76,7 +78,7 @@ class PanelView:
             why = self._("changed, not submitted") if isinstance(what, Session) else what.why or self._("waits for the server")
             why = why[len(what.image_id) + 2 :] if why.startswith(f"{what.image_id}: ") else why
             self.ui.unsentList.addItem(f"{what.image_id}: {why}")
-            self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(why)
+            self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(f"<p>{escape(why)}</p>")
         if unsent:
             self.ui.unsentList.setCurrentRow(0)
 

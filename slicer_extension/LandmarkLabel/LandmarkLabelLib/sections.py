@@ -293,7 +293,7 @@ class BatchSection(_Section):
         takes_folders(ui.batchFolder, ui.batchOut)
         self._keep(ui.leaveOut, "leave_out")
         self.on(ui.batchButton, self._predict)
-        self.on(ui.stopBatchButton, self._stop.set)
+        self.on(ui.stopBatchButton, self.stop)
         self.on(ui.exportButton, self._export)
 
     def _predict(self) -> None:
@@ -303,14 +303,14 @@ class BatchSection(_Section):
         if not files:
             self._text = self._text or self._("choose images, and where the results go")
             return
-        self._stop.clear()
-        self._share = 0.0
+        self._stop, self._share = threading.Event(), 0.0  # its own: one that was stopped before stays so
+        stop = self._stop
 
         def told(done: int, of: int, name: str) -> None:
             self._share, self._text = done / max(of, 1), f"{done}/{of} {name}"
 
         def job() -> object:
-            return predict_files(logic.client, logic.model, logic.task, files, out, told, self._stop.is_set)
+            return predict_files(logic.client, logic.model, logic.task, files, out, told, stop.is_set)
 
         logic.run(job, self._done, self._failed, BATCH, self._("predicting many images"))
 

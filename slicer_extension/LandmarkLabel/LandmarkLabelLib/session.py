@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, merged
+from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task, is_position, merged
 
 MOST_UNDO = 100
 VISIBLE = 0.003  # of the shape's extent: moves below it are not counted
@@ -34,6 +34,7 @@ class Session:
         repeat: a second reading of a case somebody has labelled, whose landmarks are not shown.
         edits: how often a person has changed something.
         delivered: which of these edits the server has acknowledged.
+        gone: landmarks that a person had placed, and the task no longer has.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class Session:
     repeat: bool = False
     edits: int = 0
     delivered: int = 0
+    gone: list[str] = field(default_factory=list)
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
@@ -192,18 +194,21 @@ class Session:
         Raises:
             ValueError, KeyError, TypeError: the file is damaged.
         """
-        kept = {row["name"]: _point(row) for row in content["points"] if row["name"] in task.names}
+        every = [_point(row) for row in content["points"]]
+        kept = {p.name: p for p in every if p.name in task.names}
+        gone = [p.name for p in every if p.name not in task.names and p.by_person]
         following = content["next"] if content["next"] in task.names else None
         return Session(
             task,
             str(content["image_id"]),
             [kept.get(name, Point(name)) for name in task.names],
-            int(content["base_revision"]),
+            _count(content["base_revision"]),
             str(content["reason"]),
             following,
             bool(content.get("repeat", False)),
-            int(content.get("edits", 1)),
-            int(content.get("delivered", 0)),
+            _count(content.get("edits", 1)),
+            _count(content.get("delivered", 0)),
+            gone,
         )
 
 
@@ -279,6 +284,12 @@ class Sessions:
             write_atomically(copy, text)
 
 
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value} is no number of edits or revisions")
+    return value
+
+
 def _text_of(file: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8")
@@ -287,8 +298,16 @@ def _text_of(file: Path) -> str | None:
 
 
 def _point(row: dict) -> Point:
-    position = row["position"]
-    return Point(**{**row, "position": tuple(float(v) for v in position) if position else None})
+    """One as it was kept. Raises ValueError, KeyError, TypeError for anything that is none."""
+    position, state, error = row["position"], row["state"], row["expected_error_mm"]
+    if state not in STATES or (position is not None) != (state in WITH_POSITION):
+        raise ValueError(f"{row['name']} cannot be {state} at {position}")
+    if position is not None and not is_position(position, 3):
+        raise ValueError(f"{position} is no position")
+    if error is not None and not (type(error) in (int, float) and math.isfinite(error)):
+        raise ValueError(f"{error} is no distance")
+    place = tuple(float(v) for v in position) if position is not None else None
+    return Point(str(row["name"]), state, place, error, bool(row["flagged"]), "px" if row["unit"] == "px" else "mm")
 
 
 def _extent(points: Sequence[Point]) -> float:

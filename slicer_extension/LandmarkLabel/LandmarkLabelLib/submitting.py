@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from .client import Conflict, NotAllowed, Unreachable
 from .guards import outliers, refuse_stale, swapped_sides
 from .outbox import CONFLICT, Delivered, Entry
 from .session import Session
 from .wire import ABSENT, PLACED, Point
+
+SEND_AGAIN_S = 5.0
 
 
 class Submitting:
@@ -76,6 +80,7 @@ class Submitting:
                 self._arrived(result)
             elif isinstance(result.answer, (Unreachable, NotAllowed)):
                 self._failed(result.answer)
+                self._send_again_at = time.monotonic() + SEND_AGAIN_S
             elif isinstance(result.answer, Conflict) and self._is_open(result):
                 self._meet(result.answer)
             else:
@@ -112,6 +117,22 @@ class Submitting:
     def _is_open(self, result: Delivered | Entry) -> bool:
         s = self.session
         return s is not None and (s.image_id, s.repeat) == (result.image_id, result.repeat)
+
+    def _leave(self) -> None:
+        """Another case opens: of this one, only what the server does not have is needed."""
+        if self.session is not None:
+            self._save(self.session) if self.session.unsent else self.sessions.drop(self.session)
+
+    def _keep(self) -> None:
+        if self.session is not None:
+            self._save(self.session)
+
+    def _save(self, session: Session) -> None:
+        try:
+            self.sessions.keep(session)
+        except OSError as error:
+            text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
+            self.trouble = text.format(folder=self.sessions.folder, why=error.strerror)
 
     # --- two versions of one case ------------------------------------------------------------------------------------
 

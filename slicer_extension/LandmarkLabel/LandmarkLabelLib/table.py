@@ -54,6 +54,7 @@ class LandmarkTable:
         for column in (STATE, ERROR, THEIRS, WHO):
             header.setSectionResizeMode(column, qt.QHeaderView.Fixed)  # to what ``_fit`` finds: Qt would measure every cell
         self.table.verticalHeader().setVisible(False)
+        self.table.setTextElideMode(qt.Qt.ElideMiddle)  # of names that no panel is wide enough for
         self.table.itemSelectionChanged.connect(self._row_selected)
         ui.filter.addItems([translate(text) for text in ("all landmarks", "to do", "doubtful")])
         ui.filter.currentIndexChanged.connect(lambda *_: self._filter())
