@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import struct
 import zlib
 
@@ -48,9 +49,9 @@ def test_a_picture_beside_the_task_file_is_read_and_travels_as_a_data_uri(tmp_pa
     assert "image" not in json.dumps(task.to_json(pictures=False))
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that says it has 60 000 x 60 000 pixels."""
-    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+def bomb(side: int = 60000) -> bytes:
+    """A PNG of a few bytes that says it has so many pixels."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
 
 
@@ -60,6 +61,9 @@ HOSTILE = {
     "path": ("/etc/passwd", BESIDE),
     "address": ("http://evil.example/x.png", BESIDE),
     "number": (5, BESIDE),
+    "nothing": ("", BESIDE),
+    "false": (False, BESIDE),
+    "no width": (uri(bomb(0)), "has 0 x 0 pixels"),
     "svg": (uri(b"<svg onload='alert(1)'/>", "image/svg+xml"), BESIDE),
     "page": (uri(b"<html>", "text/html"), BESIDE),
     "no base64": ("data:image/png;base64,***", "is no valid base64"),
@@ -67,7 +71,7 @@ HOSTILE = {
     "other type": (uri(picture("JPEG")), "is no PNG or JPEG"),
     "cut off": (uri(picture()[:14]), "is damaged: its size cannot be read"),
     "cut off jpeg": (uri(picture("JPEG")[:12], "image/jpeg"), "is damaged: its size cannot be read"),
-    "bomb": (uri(bomb()), "has 60000 x 60000 pixels; allowed are 2048 each way"),
+    "bomb": (uri(bomb()), "has 60000 x 60000 pixels; allowed are 1 to 2048 each way"),
     "too wide": (uri(picture("JPEG", (4000, 2)), "image/jpeg"), "has 4000 x 2 pixels"),
     "too large": (uri(picture() + bytes(MOST_BYTES)), "is larger than 128 KiB: make it smaller"),
 }
@@ -91,6 +95,9 @@ def test_what_is_no_small_picture_is_refused_by_text(tmp_path, image, said):
         ("gone.png", "cannot be read (No such file or directory)"),
         ("text.png", "is no PNG or JPEG"),
         ("large.png", "is larger than 128 KiB: make it smaller"),
+        ("folder.png", "is no file"),
+        ("pipe.png", "is no file"),
+        ("round.png", ""),  # said differently by versions of Python
     ],
 )
 def test_a_file_that_cannot_be_taken_is_named_with_all_other_faults(tmp_path, name, said):
@@ -98,6 +105,9 @@ def test_a_file_that_cannot_be_taken_is_named_with_all_other_faults(tmp_path, na
     inside.mkdir()
     (tmp_path / "secret.png").write_bytes(picture())
     (inside / "link.png").symlink_to(tmp_path / "secret.png")
+    (inside / "round.png").symlink_to("round.png")
+    (inside / "folder.png").mkdir()
+    os.mkfifo(inside / "pipe.png")
     (inside / "text.png").write_text("no picture", encoding="utf-8")
     (inside / "large.png").write_bytes(picture() + bytes(5 * MOST_BYTES))
     path = task_file(inside, name)
@@ -132,3 +142,11 @@ def test_pictures_are_taken_from_a_folder_by_the_names_of_the_landmarks(tmp_path
     (tmp_path / "pictures" / "nose.jpg").write_bytes(picture("JPEG"))
     assert main([*words, "--pictures", str(tmp_path / "pictures")]) == 2
     assert "nose.jpg is called as no landmark is" in capsys.readouterr().err
+
+
+def test_all_pictures_of_a_task_together_have_a_limit(monkeypatch):
+    monkeypatch.setattr("landmarklabel.task_pictures.MOST_BYTES_IN_ALL", 2 * len(uri(picture())) - 1)
+    LandmarkTask("head", ("tip", "base"), 2, pictures={"tip": uri(picture())})
+    with pytest.raises(TaskError, match="in all: make them smaller"):
+        LandmarkTask("head", ("tip", "base"), 2, pictures=dict.fromkeys(("tip", "base"), uri(picture())))
+    assert "base64" not in repr(LandmarkTask("head", ("tip", "base"), 2, pictures={"tip": uri(picture())}))

@@ -81,7 +81,7 @@ class LandmarkTask:
     definitions: Mapping[str, str] = field(default_factory=dict)
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     scale: ScaleRule | None = None
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if all(isinstance(name, str) for name in self.names):  # ü is one character or two; for people it is one name
@@ -162,7 +162,7 @@ class LandmarkTask:
                 definitions={str(x["name"]): str(x["definition"]) for x in landmarks if x.get("definition")},
                 mirror_pairs=pairs,
                 scale=rule,
-                pictures={str(x["name"]): x["image"] for x in landmarks if x.get("image")},
+                pictures={str(x["name"]): x["image"] for x in landmarks if "image" in x},
             )
         except FaultsError as error:
             raise TaskError(what, error.faults) from None

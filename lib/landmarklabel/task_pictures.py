@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 128 * 1024  # of a picture: a task of 100 landmarks is still read over a slow network
+MOST_BYTES_IN_ALL = 8 * 2**20  # of a task, which every client reads at its start
 MOST_PIXELS = 2048  # wide or high: whoever shows it holds 16 MiB at most
 _KINDS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _SIZED = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that begin a frame and state its size
@@ -26,6 +27,8 @@ def picture_faults(pictures: Mapping[str, Any], names: tuple[str, ...]) -> list[
     for name, uri in pictures.items():
         if fault := _fault(uri):
             faults.append(f"image of landmark {str(name)[:80]!r} {fault}")
+    if sum(len(uri) for uri in pictures.values() if isinstance(uri, str)) > MOST_BYTES_IN_ALL:
+        faults.append(f"images of more than {MOST_BYTES_IN_ALL >> 20} MiB in all: make them smaller")
     return faults
 
 
@@ -54,6 +57,8 @@ def embedded(content: Any, folder: Path) -> tuple[Any, list[str]]:
 def data_uri(path: Path) -> str:
     """A picture's file as a data URI. Raises ValueError: it cannot be read, or is no picture that is taken."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise ValueError("is no file")
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
@@ -66,7 +71,10 @@ def data_uri(path: Path) -> str:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except RuntimeError:
+        raise ValueError("is a link to itself") from None
     if Path(name).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise ValueError("lies outside of the task file's folder: put it there")
     return path
@@ -91,7 +99,8 @@ def _fault(uri: object) -> str:
     size = next(_sizes(kind, data), None)
     if size is None:
         return "is damaged: its size cannot be read"
-    return f"has {size[0]} x {size[1]} pixels; allowed are {MOST_PIXELS} each way" if max(size) > MOST_PIXELS else ""
+    fits = min(size) > 0 and max(size) <= MOST_PIXELS
+    return "" if fits else f"has {size[0]} x {size[1]} pixels; allowed are 1 to {MOST_PIXELS} each way"
 
 
 def _sizes(kind: str, data: bytes) -> Iterator[tuple[int, int]]:

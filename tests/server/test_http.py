@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 from serving import Material, phantoms
 
+from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import dump_markups, read_markups
-from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.store.study_task import read_record
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Material:
-    return phantoms(tmp_path_factory.mktemp("http"), 8)
+    made = phantoms(tmp_path_factory.mktemp("http"), 8)
+    Picture.new("L", (20, 10)).save(made.task_file.with_name("where.png"))
+    content = made.task.to_json()
+    content["landmarks"][1]["image"] = "where.png"
+    write_json(made.task_file, content)
+    return replace(made, task=LandmarkTask.load(made.task_file))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,20 @@ def put_label(server, image_id: str, content: str | bytes, name: str = "x.mrk.js
 
 
 def test_task(server, material):
-    assert server.get("/landmarks/task") == material.task.to_json()
+    answer = server.get("/landmarks/task")
+    assert answer == material.task.to_json()
+    assert [row["name"] for row in answer["landmarks"] if "image" in row] == [material.task.names[1]]
+    assert base64.b64decode(answer["landmarks"][1]["image"].removeprefix("data:image/png;base64,")) == (
+        material.task_file.with_name("where.png").read_bytes()
+    )
+    assert server.get("/info/")["task"] == material.task.to_json(pictures=False)
+
+
+def test_a_process_of_the_server_leaves_the_tasks_pictures_in_the_study(server, material):
+    assert read_record(material.study).task == material.task
+    assert server.http("POST", "/batch/infer/scn", json={"images": "labeled"}).status_code == 200
+    server.wait_for_end("/batch/infer")
+    assert read_record(material.study).task == material.task
 
 
 def test_saving_needs_the_newest_revision(server, material):

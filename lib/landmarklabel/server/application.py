@@ -221,7 +221,7 @@ class Application:
         """What a process of a training or batch has to know."""
         return {
             "study": str(self.study.folder),
-            "task": self.task.to_json(pictures=False),
+            "task": self.task.to_json(),  # with its pictures: a process that opens the study records the task it has
             "store": self.settings.store,
             "models": ",".join(preset.key for preset in self.presets.values()),
             "allow_outside": self.settings.allow_outside,
