@@ -8,10 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import qt_harness
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from qt_harness import idle, press, wait_for
 from serving import phantoms
 
@@ -88,16 +94,16 @@ def said(panel) -> str:
     return panel.ui.trouble.text().replace("\u200b", "")
 
 
-def certificate(folder: Path) -> tuple[Path, Path, str]:
-    """A certificate that nobody vouches for, its key, and its fingerprint as openssl has it."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=scanner"]
-    words += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(["openssl", *words, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    said = subprocess.run(
-        ["openssl", "x509", "-in", cert, "-noout", "-fingerprint", "-sha256"], check=True, capture_output=True, text=True
-    )
-    return cert, key, said.stdout.strip().partition("=")[2]
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate that nobody vouches for, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "scanner")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=2))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False).sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
 
 
 def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
@@ -110,8 +116,8 @@ def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
     panel, window = qt_harness.open_panel(tmp_path / "panel")
-    with tls_server(study, *certificate(tmp_path / "first")[:2]) as url:
-        fingerprint = certificate_in_use(tmp_path / "first")
+    with tls_server(study, *certificate(tmp_path / "first")) as url:
+        fingerprint = fingerprint_of(tmp_path / "first")
         panel.ui.url.setText(url)
         press(panel, "connectButton")
         wait_for(panel, lambda: panel.ui.trouble.text(), "what is wrong")
@@ -134,7 +140,7 @@ def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
         panel.close()
         window.close()
     panel, window = qt_harness.open_panel(tmp_path / "panel")  # after a restart it is still believed, and only it
-    with tls_server(study, *certificate(tmp_path / "second")[:2], port=port):
+    with tls_server(study, *certificate(tmp_path / "second"), port=port):
         press(panel, "connectButton")
         wait_for(panel, lambda: panel.ui.trouble.text(), "what is wrong")
         assert said(panel) == f"{url} has another certificate than the one you confirmed; ask its operator"
@@ -149,9 +155,10 @@ def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
     window.close()
 
 
-def certificate_in_use(folder: Path) -> str:
-    words = ["openssl", "x509", "-in", folder / "cert.pem", "-noout", "-fingerprint", "-sha256"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip().partition("=")[2]
+def fingerprint_of(folder: Path) -> str:
+    """As operators read it: in pairs."""
+    found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).fingerprint(hashes.SHA256())
+    return found.hex(":").upper()
 
 
 class tls_server:
