@@ -114,6 +114,7 @@ _RELEASE_BY_FILE = {
     "tests/slicer/test_local_server.py": {
         "test_a_whole_installation_from_a_copy_of_the_repository": "downloads half a gigabyte; the other tests install less",
     },
+    "tests/slicer/test_day.py": {"test_a_day_with_mishaps[mouse_skull-15-0]": "as on radiographs"},
     "tests/slicer/test_end_to_end.py": {"test_a_round_on_real_images[mouse_skull-5]": "as on the hands"},
     "tests/cli/test_demo.py": {
         "test_a_half_whose_server_dies_leaves_the_other_half_and_its_report": "the demo a second time",

@@ -178,7 +178,9 @@ def test_no_other_code_writes_tables():
     root = Path(__file__).resolve().parents[2]
     files = [p for place in ("lib", "apps", "scripts", "slicer_extension") for p in (root / place).rglob("*.py")]
     writing = {p.name for p in files if re.search(r"csv\.(writer|DictWriter)|to_csv", p.read_text(encoding="utf-8"))}
-    assert writing == {"tables.py", "markups.py"}  # markups: .fcsv, which Slicer reads and whose labels must stay as they are
+    # markups: .fcsv, which Slicer reads and whose labels must stay as they are; batch_folder: of the extension, which imports
+    # nothing of ours, and whose tests hold its cells to the same
+    assert writing == {"tables.py", "markups.py", "batch_folder.py"}
 
 
 def test_predictions_of_nothing_and_of_two_tasks():

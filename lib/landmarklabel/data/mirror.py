@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from landmarklabel.configuration import Configuration, number
@@ -69,8 +70,6 @@ def find_mirror(mean: np.ndarray, task: LandmarkTask | None = None, config: Mirr
 
 def _fit_plane(points: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances of mirrored partners, the partners and the normal, after moving the plane until the matching stays."""
-    from scipy.optimize import linear_sum_assignment  # half a second that a server's start does not need
-
     partner = np.full(len(points), -1)
     for _ in range(50):
         mirrored = points - 2 * np.outer(points @ normal, normal)

@@ -33,6 +33,8 @@ from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
+FIRST_LOOK_PAUSE = 3.0  # times what an image took: the first look takes a quarter of one core at most
+
 
 class PoolMonitor:
     """Thumbnails of all images, and what the newest model makes of those without labels.
@@ -105,6 +107,7 @@ class PoolMonitor:
             wanted = model is not None and image_id not in labelled and self.assessments.get(image_id, (0, None))[0] != version
             if image_id in self.thumbnails and not wanted:
                 continue
+            began = time.monotonic()
             with suppress(LandmarkLabelError):
                 before, image = stamp(path), read_image(path, self.study.task.dims)
                 self.study.note_pixels(image_id, image, before)
@@ -117,6 +120,8 @@ class PoolMonitor:
                     with self.inference_lock():  # requests wait meanwhile, so not at the low priority of this thread
                         self.assessments[image_id] = version, self._passes.submit(assess_image, model, case).result()
                     changed += 1
+            if not wanted:  # a first look at many images: requests of the first seconds come before it
+                self._stop.wait(FIRST_LOOK_PAUSE * (time.monotonic() - began))
             if changed and changed % self.config.saved_every == 0:
                 self._save()
         if changed:

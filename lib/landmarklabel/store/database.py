@@ -35,7 +35,10 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
     "client_encoding": "utf8",
 }
 _FREE, _ALLOW = "free space, then try again", "change who may write there, then try again"
-_REMEDIES = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EACCES: _ALLOW, errno.EPERM: _ALLOW, errno.EROFS: _ALLOW}
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FREE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _ALLOW),
+}
 _pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use
 
 
