@@ -1,7 +1,7 @@
 """The verbs people and CI share: ``python scripts/dev.py VERB``. Standard library only.
 
-Each verb makes ``.venv`` beside the checkout's files first, if that was not done: with the pinned versions under Python 3.11 and
-3.12, with the newest of everything from 3.13 on.
+Each verb but ``wheelhouse`` makes ``.venv`` beside the checkout's files first, if that was not done: with the pinned versions
+under Python 3.11 and 3.12, with the newest of everything from 3.13 on.
 ``VERB --help`` says more of a verb.
 """
 

@@ -1,8 +1,8 @@
 """A folder for machines without internet: ``python scripts/dev.py wheelhouse FOLDER [words for pip]``. Standard library only.
 
 It holds the wheel of this checkout with its extra ``server`` and all that they need, for this Python and this system;
-``sbom.json``, what that is, in CycloneDX's format; and ``INSTALL.txt``. Other words go to ``pip wheel``, for example where the
-CPU's torch is:
+``sbom.json``, what that is, in CycloneDX's format; and ``INSTALL.txt``. Other words go to the ``pip wheel`` that collects them,
+for example where the CPU's torch is:
 
   python scripts/dev.py wheelhouse FOLDER --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
 

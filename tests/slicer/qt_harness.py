@@ -173,7 +173,7 @@ def press(panel, name: str) -> None:
     button = getattr(panel.ui, name)
     around = button.parentWidget()
     while around is not None:
-        if around.property("collapsed"):
+        if hasattr(around, "isCollapsed") and around.isCollapsed():
             around.setCollapsed(False)
         around = around.parentWidget()
     assert button.isEnabled(), f"{name} is greyed out; the panel says {panel.ui.message.text()!r}"

@@ -1,4 +1,7 @@
-"""Plain widgets in place of Slicer's own, as far as the panel uses those: ``qt_harness`` says what that leaves out."""
+"""Plain widgets in place of Slicer's own, as far as the panel uses those: ``qt_harness`` says what that leaves out.
+
+A property that is not there is never read: each time, PySide6 gives back one reference to None too many, and the process dies.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
 
         def __init__(self, parent=None):
             super().__init__(parent)
-            self._title, self._collapsed = QtWidgets.QToolButton(self), False
+            self._title, self._collapsed, self._hidden = QtWidgets.QToolButton(self), False, []
             self._title.setToolButtonStyle(QtCore.Qt.ToolButtonTextBesideIcon)
             self._title.setAutoRaise(True)
             self._title.clicked.connect(lambda *_: self.setCollapsed(not self._collapsed))
@@ -41,9 +44,9 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
                     child.removeEventFilter(self)
                     if self._collapsed and not child.isHidden():
                         child.hide()
-                        child.setProperty("hiddenBySection", True)
-                    elif not self._collapsed and child.property("hiddenBySection"):
-                        child.setProperty("hiddenBySection", False)
+                        self._hidden.append(child)
+                    elif not self._collapsed and child in self._hidden:
+                        self._hidden.remove(child)
                         child.show()
                     child.installEventFilter(self)
             height = self._title.sizeHint().height()
@@ -55,7 +58,7 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
         def eventFilter(self, child, event):
             if self._collapsed and event.type() == QtCore.QEvent.ShowToParent:
                 child.hide()
-                child.setProperty("hiddenBySection", True)
+                self._hidden.append(child)
             return False
 
         def showEvent(self, event):
@@ -69,8 +72,8 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
         text = QtCore.Property(str, text, setText)
         collapsed = QtCore.Property(bool, isCollapsed, setCollapsed)
 
-    class PathLine(QtWidgets.QLineEdit):
-        """Of ctkPathLineEdit: the path, and that it changes."""
+    class ctkPathLineEdit(QtWidgets.QLineEdit):  # Qt tells kinds apart by their names
+        """The path, and that it changes."""
 
         currentPathChanged = QtCore.Signal(str)
 
@@ -107,7 +110,7 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
             self._list()
             self.setCurrentIndex(self._nodes.index(node))
 
-    made = {"ctkCollapsibleButton": Collapsible, "ctkPathLineEdit": PathLine, "qMRMLNodeComboBox": Nodes}
+    made = {"ctkCollapsibleButton": Collapsible, "ctkPathLineEdit": ctkPathLineEdit, "qMRMLNodeComboBox": Nodes}
 
     class Loader(base):
         def createWidget(self, kind, parent=None, name=""):

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 import vtk
+from head_case import POINTS, TASK
 from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task
+from LandmarkLabelLib.wire import ABSENT, PREDICTED, UNSET, Point
 
-NAMES = ("nasion", "sella", "orbit_L", "orbit_R", "menton")
-TASK = Task("head", NAMES, 3, {}, (("orbit_L", "orbit_R"),))
-POINTS = [
-    Point("nasion", PREDICTED, (1.0, 2.0, 3.0), 1.5),
-    Point("sella", PLACED, (-4.0, 5.0, 6.5)),
-    Point("orbit_L", ACCEPTED, (25.0, -7.0, 8.0)),
-    Point("orbit_R", ABSENT),
-    Point("menton", UNSET),
-]
 BACK = "is back where it was: to say that it is not in the image, use Absent"
 STRANGE = "a point that is no landmark was removed: use Re-place to place one"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from LandmarkLabelLib.client import Busy, Client
-from LandmarkLabelLib.logic import AWAY, CONNECTED, NOT_LET_IN, LandmarkLogic
+from LandmarkLabelLib.logic import AWAY, CONNECTED, IDLE, NOT_LET_IN, LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, WireError
@@ -34,11 +34,20 @@ def settle(logic: LandmarkLogic) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture()
-def logic(server, tmp_path):
+def connected(server, tmp_path: Path, image_id: str = "") -> LandmarkLogic:
+    """One annotator, with a case that is open where one is named."""
     logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
     logic.connect()
     settle(logic)
+    if image_id:
+        logic.open_case(image_id)
+        settle(logic)
+    return logic
+
+
+@pytest.fixture()
+def logic(server, tmp_path):
+    logic = connected(server, tmp_path)
     yield logic
     logic.close()
 
@@ -198,11 +207,7 @@ def test_two_submissions_of_one_case_while_the_server_is_away_do_not_meet_each_o
     alone = phantoms(tmp_path_factory.mktemp("twice"), 2)
     image_id, name = sorted(alone.truth)[0], alone.task.names[0]
     with serving(alone) as server:
-        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
-        logic.connect()
-        settle(logic)
-        logic.open_case(image_id)
-        settle(logic)
+        logic = connected(server, tmp_path, image_id)
     for x in (11.0, 12.0):
         logic.session.place(name, (x, 5.0, 0.0))
         logic.submit()
@@ -346,14 +351,9 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
     alone = phantoms(tmp_path_factory.mktemp("offline"), 3)
     image_id = sorted(alone.truth)[0]
     with serving(alone) as server:
-        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
-        logic.connect()
-        settle(logic)
-        logic.open_case(image_id)
-        settle(logic)
+        logic = connected(server, tmp_path, image_id)
         logic.session.propose([Point(n, PREDICTED, p) for n, p in truth_of(alone, image_id).items()])
         logic.template = list(logic.session.points)
-        port = server.url.rsplit(":", 1)[1]
     name = alone.task.names[0]
     x, y, z = truth_of(alone, image_id)[name]
     logic.correct(name, (x + 7.0, y, z))
@@ -373,7 +373,6 @@ def test_work_goes_on_without_the_server_and_arrives_exactly_once(material, tmp_
         assert logic.outbox.waiting() == [] and logic.online
         revisions = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
         assert len(revisions) == 1 and revisions[0]["author"] == "ann"
-    assert port
     logic.close()
 
 
@@ -581,4 +580,44 @@ def test_an_address_that_is_none_is_said_with_one_that_is(tmp_path, url):
     logic.connect()
     settle(logic)
     assert logic.message.endswith("is no address: type one as http://127.0.0.1:8000") and not logic.online
+    logic.close()
+
+
+def test_what_arrives_after_a_new_connection_is_heard_of(logic, server, material, tmp_path, monkeypatch):
+    """Connect pressed while a submission is on its way."""
+    image_id, real, held = sorted(material.truth)[5], logic.client.save, threading.Event()
+    logic.open_case(image_id)
+    settle(logic)
+    logic.correct(material.task.names[2], (44.0, 45.0, 0.0))
+    settle(logic)
+    monkeypatch.setattr(logic.client, "save", lambda *words: held.wait(DEADLINE_S) and real(*words))
+    logic.submit()
+    logic.close()
+    again = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
+    again.connect()
+    end = time.monotonic() + DEADLINE_S
+    while again.task is None:
+        assert time.monotonic() < end
+        again.poll()
+    assert again.session.unsent
+    held.set()
+    settle(again)
+    assert not again.session.unsent and again.unsent == [] and again.conflict is None
+    again.correct(material.task.names[2], (46.0, 45.0, 0.0))
+    settle(again)
+    again.submit()
+    settle(again)
+    assert again.conflict is None and not again.session.unsent
+    again.close()
+
+
+def test_a_connection_that_is_given_up_or_fails_is_not_said_to_be_made(faulty, tmp_path):
+    Faulty.mode = "500"
+    logic = LandmarkLogic(Options(faulty), tmp_path / "work")
+    logic.connect()
+    settle(logic)
+    assert logic.state == AWAY
+    logic.connect()
+    logic.cancel()
+    assert logic.state == IDLE and logic.message == "cancelled"
     logic.close()

@@ -11,12 +11,13 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from head_case import NAMES, POINTS, TASK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED, LandmarkNode, flipped
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.volumes import CaseVolume
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, BY_PERSON, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, BY_PERSON, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task
 from tests.thoroughness import times
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -26,15 +27,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkTask
 
 GRIDS = times(100, in_full=1000)  # in which all readers must agree
-NAMES = ("nasion", "sella", "orbit_L", "orbit_R", "menton")
-TASK = Task("head", NAMES, 3, {}, (("orbit_L", "orbit_R"),))
-POINTS = [
-    Point("nasion", PREDICTED, (1.0, 2.0, 3.0), 1.5),
-    Point("sella", PLACED, (-4.0, 5.0, 6.5)),
-    Point("orbit_L", ACCEPTED, (25.0, -7.0, 8.0)),
-    Point("orbit_R", ABSENT),
-    Point("menton", UNSET),
-]
+
 
 
 def test_states_are_shown_as_slicer_has_them(scene):
@@ -83,7 +76,6 @@ def test_the_scene_saves_what_the_server_reads(scene, tmp_path):
 
 
 def test_a_transformed_list_still_gives_world_positions(scene):
-    import slicer
     import vtk
 
     node = LandmarkNode(scene, TASK)
@@ -94,7 +86,6 @@ def test_a_transformed_list_still_gives_world_positions(scene):
     node.node.SetAndObserveTransformNodeID(transform.GetID())
     node.show(POINTS)
     assert node.positions()[1] == pytest.approx((-4.0, 5.0, 6.5))
-    assert isinstance(scene, slicer.vtkMRMLScene)
 
 
 def test_moving_a_point_tells_its_name_while_dragging_and_at_the_end(scene):

@@ -214,7 +214,7 @@ def test_the_module_file_sets_the_panel_up_as_slicer_would(tmp_path, monkeypatch
     widget.exit()
     assert not any(s.isEnabled() for s in widget.panel._shortcuts)
     widget.cleanup()
-    assert isinstance(slicer.mrmlScene, slicer.vtkMRMLScene)
+    assert not widget.panel.timer.isActive()
 
 
 def shortcut(panel, keys: str):
@@ -362,3 +362,13 @@ def test_a_proposal_outside_of_the_image_is_neither_accepted_nor_sent(example):
         press(example, "submitButton")
     assert "gonion_left" in example.ui.message.text() and example.logic.outbox.waiting() == []
     slicer.mrmlScene.RemoveNode(volume)
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    panel, window = qt_harness.open_panel(tmp_path / "file" / "panel")
+    press(panel, "connectButton")
+    assert panel.ui.trouble.text().replace("\u200b", "").startswith(f"{tmp_path / 'file' / 'panel'} cannot be written (")
+    assert not panel.ui.troubleFrame.isHidden() and panel.ui.serverStatus.text() == "not connected"
+    panel.close()
+    window.close()

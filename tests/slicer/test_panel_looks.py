@@ -48,7 +48,8 @@ def test_every_text_people_see_passes_translation(tmp_path):
     seen = []
     for widget in window.findChildren(qt.QWidget):
         for name in ("text", "toolTip", "placeholderText", "suffix"):
-            value = widget.property(name)
+            value = getattr(widget, name, "")
+            value = value() if callable(value) else value
             seen.append(value.strip() if isinstance(value, str) else "")
         if isinstance(widget, qt.QComboBox):
             seen += [widget.itemText(i) for i in range(widget.count())]

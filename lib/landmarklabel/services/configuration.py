@@ -27,6 +27,7 @@ class PoolMonitorConfig(Configuration):
     retry_s: float = number(30.0, 0)  # after an error
     niceness: int = number(15, 0, 19)  # of the thread
     saved_every: int = number(10, 1)  # images
+    first_look_pause: float = number(3.0, 0)  # times what an image took: a first look at all takes a quarter of one core
     thumbnail_pixels: int = number(128, 8)  # of a picture's longest side on the status page: some 4 kB an image
 
 

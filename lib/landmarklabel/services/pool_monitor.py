@@ -33,8 +33,6 @@ from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
-FIRST_LOOK_PAUSE = 3.0  # times what an image took: the first look takes a quarter of one core at most
-
 
 class PoolMonitor:
     """Thumbnails of all images, and what the newest model makes of those without labels.
@@ -121,7 +119,7 @@ class PoolMonitor:
                         self.assessments[image_id] = version, self._passes.submit(assess_image, model, case).result()
                     changed += 1
             if not wanted:  # a first look at many images: requests of the first seconds come before it
-                self._stop.wait(FIRST_LOOK_PAUSE * (time.monotonic() - began))
+                self._stop.wait(self.config.first_look_pause * (time.monotonic() - began))
             if changed and changed % self.config.saved_every == 0:
                 self._save()
         if changed:

@@ -16,7 +16,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, WITH_POSITION, Point, Task, is_position
+from .wire import (
+    ABSENT,
+    ACCEPTED,
+    EXPECTED_ERROR,
+    PLACED,
+    PREDICTED,
+    UNKNOWN_ERROR,
+    UNSET,
+    WITH_POSITION,
+    Point,
+    Task,
+    is_position,
+)
 
 SUFFIX, NOTES, TABLE, FAILURES = ".mrk.json", "batch.json", "predictions.csv", "failures.csv"
 MADE_BY = "LandmarkLabel batch 1"
@@ -24,7 +36,6 @@ MOST_NAME_BYTES = 180  # of the 255 a file name may have: the rest is for a numb
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 )
-EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
 COLUMNS = ("image", "landmark", "status", "x", "y", "z", "unit", "expected_error", "flagged")
 _WRITTEN = {UNSET: "undefined", ABSENT: "missing"}
 _UNSAFE = re.compile(r"[^\w .\-+@()\[\],&=~!]")

@@ -6,12 +6,13 @@ import json
 
 from .session import Session
 from .wire import Task
+from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
 
 
 class Connecting:
-    """The part of ``LandmarkLogic`` that knows whether the server is there."""
+    """The part of ``LandmarkLogic`` that knows whether the server is there; uses its client, worker, sessions and outbox."""
 
     def connect(self) -> None:
         """Ask the server what it serves; reopen the case that was open when the program ended."""
@@ -21,7 +22,7 @@ class Connecting:
             who = self.client.who()  # first: a wrong token is told apart from a server that is none
             return self.client.task(), self.client.info(), who
 
-        self._run(job, self._connected, self._("connecting"), "study")
+        self._run(job, self._connected, self._("connecting"), STUDY)
 
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
@@ -42,7 +43,6 @@ class Connecting:
         self.review.list_cases()
         if not self.is_first:
             self.trouble = self._("another Slicer works for this server: what it has not sent is not shown here")
-        self._delivered(self.outbox.acknowledged())  # whose answers nobody has heard
         self.deliver()
 
     def _adopt_old_session(self) -> None:
@@ -69,7 +69,7 @@ class Connecting:
             self.state = CONNECTED
             self._say(self._("the server answers again"))
             self.deliver()
-        elif self.state == AWAY and not self.worker.waits("study"):
+        elif self.state == AWAY and not self.worker.waits(STUDY):
             self.connect()
 
     def _is_not_alive(self, error: Exception) -> None:

@@ -17,12 +17,10 @@ from .shape import propagate
 from .submitting import Submitting
 from .training import Training
 from .wire import ABSENT, ACCEPTED, Point, Task, WireError
-from .worker import UNSEEN, Worker
+from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
 SECOND_PASS_S = 1.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
-CASE, FOLLOW, SEND, IMAGE, STUDY, BATCH = "case", "follow", "send", "image", "study", "batch"  # lanes of the worker
-UPLOAD = "upload"  # another
 
 
 class LandmarkLogic(Connecting, Submitting):
@@ -86,9 +84,9 @@ class LandmarkLogic(Connecting, Submitting):
         if self._ask_again_at is not None and now >= self._ask_again_at:
             self._ask_again_at = None
             self._ask_to_follow()
-        if self.state in (CONNECTED, AWAY) and now - self._asked_alive_at >= ALIVE_EVERY_S and not self.worker.waits(UNSEEN):
+        if self.state in (CONNECTED, AWAY) and now - self._asked_alive_at >= ALIVE_EVERY_S and not self.worker.waits(ALIVE):
             self._asked_alive_at = now
-            self.worker.submit(self.client.alive, self._is_alive, self._is_not_alive, UNSEEN)
+            self.worker.submit(self.client.alive, self._is_alive, self._is_not_alive, ALIVE)
         if self.online:
             self.training.poll()
             if self._send_again_at is not None and now >= self._send_again_at and not self.worker.waits(SEND):
@@ -105,6 +103,7 @@ class LandmarkLogic(Connecting, Submitting):
         """Wait no longer for what was asked for; submissions stay in the outbox."""
         self.worker.give_up(CASE, FOLLOW, IMAGE, STUDY)  # what is being sent arrives all the same, and must be heard of
         self._then = self._ask_again_at = None
+        self.state = IDLE if self.state == CONNECTING else self.state
         self.training.given_up()
         self._say(self._("cancelled"))
 
@@ -376,7 +375,7 @@ class LandmarkLogic(Connecting, Submitting):
             self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
             self.on_update()
         elif isinstance(error, Unreachable):
-            self.state = self.state if isinstance(error, Busy) else AWAY
+            self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
             self._say(self._("{why}; your work is kept here and sent later").format(why=error))
         elif isinstance(error, NotAllowed):
             self.state = NOT_LET_IN if error.status == 401 else self.state
@@ -386,4 +385,5 @@ class LandmarkLogic(Connecting, Submitting):
             self.state = IDLE if self.state == CONNECTING else self.state
             self._say(str(error))
         else:
+            self.state = IDLE if self.state == CONNECTING else self.state
             self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))

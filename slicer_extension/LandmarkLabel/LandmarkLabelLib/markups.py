@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 
 import vtk
 
-from .wire import ABSENT, ACCEPTED, PLACED, UNSET, WITH_POSITION, Point, Task
+from .wire import ABSENT, ACCEPTED, EXPECTED_ERROR, PLACED, UNKNOWN_ERROR, UNSET, WITH_POSITION, Point, Task
 
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
-EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0
 PROPOSED_COLOUR, PERSON_COLOUR, ACTIVE_COLOUR = (0.91, 0.44, 0.04), (0.08, 0.7, 0.3), (0.2, 0.6, 1.0)  # red, green, blue
 OF_TASK = "LandmarkLabel.task"  # attribute of a list, by which it is found again in a scene that was saved
 HELPER = "LandmarkLabel.helper"  # attribute of a list that only shows something

@@ -57,6 +57,9 @@ class LandmarkPanel(PanelView):
         self._due = True  # something to show has changed
         self._session: Session | None = None  # that is shown
         self._asked = ""  # what a second press confirms
+        self._fault = ""  # why there is no logic
+        self._busy: bool | None = None  # whether the busy sign is shown; None before it was set
+        self._hides = False  # whether the landmarks but the selected one are hidden
         self._rows: list[Entry | Session] = []  # in the list of what is unsent
         self._shortcuts: list = []
         self._connections: list = []  # signals and what they call, to be taken apart again
@@ -136,12 +139,16 @@ class LandmarkPanel(PanelView):
         }
         for button, act in presses.items():
             self._on(button, act)
-        self._on(ui.hideButton, lambda: None)  # what is drawn goes by whether it is down
+        self._connect(ui.hideButton.toggled, self._hide)
         self._of_case = [
             *(ui.takePointButton, ui.takeAllButton, ui.submitMineButton, ui.predictButton, ui.nextDoubtfulButton),
             *(ui.acceptButton, ui.replaceButton, ui.absentButton, ui.unlockButton, ui.undoButton, ui.redoButton),
             *(ui.acceptAllButton, ui.submitButton, ui.hideButton, ui.filter),
         ]
+
+    def _hide(self, down: bool) -> None:
+        self._hides = bool(down)
+        self._mark_due()
 
     def _on(self, button, act: Callable[[], object]) -> None:
         self._connect(button.clicked, lambda *_: self._press(act))
@@ -189,7 +196,14 @@ class LandmarkPanel(PanelView):
         self.options.url = address_of(text_of(self.ui.url))
         self._save_options()
         place = self.local.place_of(self.options.url)
-        self.use(LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._, place))
+        try:
+            logic = LandmarkLogic(self.options, self.folder, self._mark_due, text_of(self.ui.token), self._, place)
+        except OSError as error:
+            self.logic, why = None, error.strerror
+            self._fault = self._("{folder} cannot be written ({why}): nothing could be kept").format(folder=self.folder, why=why)
+            return
+        self._fault = ""
+        self.use(logic)
         self.logic.connect()
 
     def use(self, logic: LandmarkLogic) -> None:

@@ -95,7 +95,7 @@ class PanelView:
         logic = self.logic
         points, differing = logic.session.points, logic.differences()
         current = self.current
-        hide = self.ui.hideButton.property("checked") and current is not None
+        hide = self._hides and current is not None
         self.node.show(points, [n for n in logic.task.names if n != current] if hide else ())
         self.theirs.show(list(differing.values()), logic.conflict.author if logic.conflict is not None else "")
         self.table.show(logic.task, points, logic.review.authors, differing)
@@ -104,7 +104,7 @@ class PanelView:
     def _show_words(self) -> None:
         ui, logic = self.ui, self.logic
         ui.message.setText(logic.message if logic is not None else "")
-        trouble = logic.trouble if logic is not None and logic.conflict is None else ""  # a conflict has words of its own
+        trouble = self._fault if logic is None else logic.trouble if logic.conflict is None else ""  # which has words of its own
         trouble = trouble.replace(":", ":\u200b")  # a fingerprint may be broken at its colons
         ui.troubleFrame.setVisible(bool(trouble))
         if trouble != ui.trouble.property("text"):
@@ -114,9 +114,9 @@ class PanelView:
 
     def _show_busy(self) -> None:
         doing = self.logic.worker.doing if self.logic is not None else []
-        if bool(doing) != self.ui.busyFrame.property("busy"):
-            self.ui.busyFrame.setProperty("busy", bool(doing))
-            self.ui.busyFrame.setVisible(bool(doing))
+        if bool(doing) != self._busy:
+            self._busy = bool(doing)
+            self.ui.busyFrame.setVisible(self._busy)
         if doing:
             self.ui.busyLabel.setText(doing[0])
 

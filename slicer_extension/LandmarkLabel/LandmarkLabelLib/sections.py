@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .batch import export_gpa, images_in, predict_files
-from .logic import BATCH, LandmarkLogic
+from .logic import LandmarkLogic
 from .options import Options, file_name
 from .volumes import open_volumes, write
 from .widgets import put_text, takes_folders, text_of, when_changed
-from .worker import Worker
+from .worker import BATCH, Worker
 
 LANE = "local"  # of the worker of the server on this computer
 
@@ -286,12 +286,14 @@ class BatchSection(_Section):
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
         self.scene, self._share, self._stop, self._text = scene, 0.0, threading.Event(), ""
         self._temporary: tempfile.TemporaryDirectory | None = None
+        self._takes_volumes = False
         super().__init__(ui, translate, options, on)
 
     def _begin(self) -> None:
         ui = self.ui
         takes_folders(ui.batchFolder, ui.batchOut)
         self._keep(ui.leaveOut, "leave_out")
+        ui.batchVolumes.toggled.connect(lambda down: setattr(self, "_takes_volumes", bool(down)))
         self.on(ui.batchButton, self._predict)
         self.on(ui.stopBatchButton, self.stop)
         self.on(ui.exportButton, self._export)
@@ -322,7 +324,7 @@ class BatchSection(_Section):
                 found += images_in(folder)
             except ValueError as error:
                 self._text = str(error)
-        if self.ui.batchVolumes.property("checked"):
+        if self._takes_volumes:
             self._clean()
             self._temporary = tempfile.TemporaryDirectory(prefix="landmarklabel-")
             for number, node in enumerate(open_volumes(self.scene)):

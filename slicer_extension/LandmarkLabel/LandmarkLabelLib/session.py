@@ -64,11 +64,6 @@ class Session:
         """Whether a person has changed something that the server has not acknowledged."""
         return self.edits > self.delivered
 
-    @property
-    def reviewed(self) -> int:
-        """How many points a person has spoken about and need no further look."""
-        return sum(p.state in (ACCEPTED, ABSENT) for p in self.points)
-
     def place(self, name: str, position: Sequence[float], final: bool = True) -> None:
         """A person put the point here; all moves of one drag are undone together."""
         x, y, z = (float(v) for v in position)

@@ -9,12 +9,16 @@ from .guards import outliers, refuse_stale, swapped_sides
 from .outbox import CONFLICT, Delivered, Entry
 from .session import Session
 from .wire import ABSENT, PLACED, Point
+from .worker import SEND
 
-SEND_AGAIN_S = 5.0
+SEND_AGAIN_S = 5.0  # after the server was busy
 
 
 class Submitting:
-    """The part of ``LandmarkLogic`` that delivers; nothing leaves this computer's disk before the server has acknowledged it."""
+    """The part of ``LandmarkLogic`` that delivers; uses its session, sessions and outbox.
+
+    Nothing leaves this computer's disk before the server has acknowledged it.
+    """
 
     def warnings(self) -> list[str]:
         """What to look at before submitting."""
@@ -72,7 +76,7 @@ class Submitting:
         """Send what waits in the outbox."""
         self._list_unsent()
         job = lambda: self.outbox.deliver(self.client, self.task)  # noqa: E731
-        self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", "send", quiet=True)
+        self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
 
     def _delivered(self, results: list[Delivered]) -> None:
         for result in results:
@@ -88,8 +92,11 @@ class Submitting:
                 why = str(result.answer)
                 why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
                 self.trouble = text.format(case=result.image_id, why=why)
+        late = self.outbox.acknowledged()  # of a delivery that a new connection or a kill cut off
+        for result in late:
+            self._arrived(result)
         self._list_unsent()
-        if any(isinstance(result.answer, int) for result in results):
+        if late or any(isinstance(result.answer, int) for result in results):
             self.review.list_cases()
         self.on_update()
 
@@ -114,7 +121,7 @@ class Submitting:
             if opened and not session.unsent:
                 self.next_case(strategy)
 
-    def _is_open(self, result: Delivered | Entry) -> bool:
+    def _is_open(self, result: Delivered | Entry | Session) -> bool:
         s = self.session
         return s is not None and (s.image_id, s.repeat) == (result.image_id, result.repeat)
 
@@ -189,7 +196,7 @@ class Submitting:
     def _list_unsent(self) -> None:
         if self.task is None:
             return
-        kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(Delivered("", s.image_id, s.repeat, 0, None))]
+        kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(s)]
         entries = self.outbox.entries(self.task)
         listed = {(e.image_id, e.repeat) for e in entries}
         self.unsent = [*entries, *(s for s in kept if (s.image_id, s.repeat) not in listed)]

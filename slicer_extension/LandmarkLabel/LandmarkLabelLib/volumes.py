@@ -1,4 +1,4 @@
-"""Images in Slicer: with ``markups`` the only file that touches MRML."""
+"""Images in Slicer: with ``markups`` and ``markup_helpers`` the only file that touches MRML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 
 import vtk
+
+from .markups import flipped
 
 PICTURES = {
     ".png": vtk.vtkPNGReader,
@@ -84,9 +86,9 @@ class CaseVolume:
             return True
         if not all(math.isfinite(v) for v in position):
             return False
-        to_ijk, (x, y, z) = vtk.vtkMatrix4x4(), position
+        to_ijk = vtk.vtkMatrix4x4()
         self.node.GetRASToIJKMatrix(to_ijk)
-        ijk = to_ijk.MultiplyPoint((-x, -y, z, 1))[:3]
+        ijk = to_ijk.MultiplyPoint((*flipped(position), 1))[:3]
         return all(-HALF_VOXEL <= v <= n - 1 + HALF_VOXEL for v, n in zip(ijk, self.node.GetImageData().GetDimensions()))
 
     def close(self) -> None:

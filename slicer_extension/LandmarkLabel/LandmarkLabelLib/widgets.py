@@ -36,20 +36,24 @@ def style_pixmap(widget, name: str):
     return icon.pixmap(size, size)
 
 
+def _content(line) -> str:
+    """The property that holds what is typed in a line, or the path of a line for paths."""
+    return "currentPath" if line.inherits("ctkPathLineEdit") else "text"
+
+
 def text_of(widget) -> str:
-    """What is typed in a line; a path of a line for paths."""
-    path = widget.property("currentPath")
-    return str(path if path is not None else widget.property("text") or "").strip()
+    """What is typed in a line; the path of a line for paths."""
+    return str(widget.property(_content(widget))).strip()
 
 
 def put_text(widget, text: str) -> None:
     """Fill such a line."""
-    widget.setProperty("currentPath" if widget.property("currentPath") is not None else "text", text)
+    widget.setProperty(_content(widget), text)
 
 
 def when_changed(widget, call) -> None:
     """Call with the new text when such a line is changed."""
-    signal = widget.currentPathChanged if widget.property("currentPath") is not None else widget.textChanged
+    signal = getattr(widget, f"{_content(widget)}Changed")
     signal.connect(lambda text: call(str(text).strip()))
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-CONTRACT = 1
+EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0  # of a list in Markups: its measurement, and where none is stated
 MOST_PICTURE_CHARACTERS = 2**20  # of a landmark, in base64
 UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT = "unset", "predicted", "placed", "accepted", "absent"
 STATES = (UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT)

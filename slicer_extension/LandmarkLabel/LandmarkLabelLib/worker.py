@@ -9,7 +9,10 @@ import queue
 import threading
 from collections.abc import Callable
 
-UNSEEN = "watch"  # the lane whose jobs nobody waits for
+# The lanes: the case that opens, points that follow, submissions, images, what the study is, uploads, many images, and the
+# question whether the server is there, for which nobody waits.
+CASE, FOLLOW, SEND, IMAGE, STUDY, UPLOAD, BATCH = "case", "follow", "send", "image", "study", "upload", "batch"
+ALIVE = "alive"
 
 
 class Worker:
@@ -22,7 +25,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """A job that somebody waits for is waiting, running, or has a result nobody has fetched."""
-        return any(lane.open for name, lane in self._lanes.items() if name != UNSEEN)
+        return any(lane.open for name, lane in self._lanes.items() if name != ALIVE)
 
     @property
     def at_work(self) -> bool:
