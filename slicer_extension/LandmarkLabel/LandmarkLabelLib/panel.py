@@ -20,7 +20,7 @@ from .markup_helpers import OtherVersion, Ring
 from .markups import LandmarkNode
 from .options import Options, address_of
 from .outbox import Entry
-from .panel_view import PanelView
+from .panel_view import PanelView, message_of_transform
 from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
 from .session import Session
 from .table import LandmarkTable
@@ -395,9 +395,3 @@ class LandmarkPanel(PanelView):
         """Place mode was left without a click."""
         self.logic.message = self._("{name} is where it was").format(name=name)
         self._mark_due()
-
-
-def message_of_transform(translate: Callable[[str], str], transform: str) -> str:
-    """Why nothing can be predicted, corrected or submitted while the case's image is moved."""
-    text = translate("the image is moved by {transform}, so points would be elsewhere on the server: harden or remove it")
-    return text.format(transform=transform) if transform else ""

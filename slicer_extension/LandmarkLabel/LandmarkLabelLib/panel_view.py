@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
@@ -123,3 +124,9 @@ class PanelView:
 
 def _mark(what: Entry | Session) -> tuple:
     return (what.image_id, getattr(what, "key", ""), getattr(what, "why", ""))
+
+
+def message_of_transform(translate: Callable[[str], str], transform: str) -> str:
+    """Why nothing can be predicted, corrected or submitted while the case's image is moved."""
+    text = translate("the image is moved by {transform}, so points would be elsewhere on the server: harden or remove it")
+    return text.format(transform=transform) if transform else ""
