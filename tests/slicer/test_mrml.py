@@ -29,7 +29,6 @@ from landmarklabel.landmarks import LandmarkTask
 GRIDS = times(100, in_full=1000)  # in which all readers must agree
 
 
-
 def test_states_are_shown_as_slicer_has_them(scene):
     node = LandmarkNode(scene, TASK)
     node.show(POINTS)

@@ -226,3 +226,35 @@ def test_a_second_program_sees_the_newest_state(study):
     with pytest.raises(Conflict):
         other.save("a", points(study.task, 2), base_revision=0)
     np.testing.assert_array_equal(other.labels("a").positions_mm, points(study.task, 1).positions_mm)
+
+
+def test_what_a_slow_reader_knew_before_takes_no_label_from_a_quicker_one(study, monkeypatch):
+    """Three questions at once, of which the one that saw least ends in the middle of the one that saw most."""
+    do, slow_read, go_on = study.revisions.newer_heads, threading.Event(), threading.Event()
+    study.save("a", points(study.task, 1))
+
+    def of_the_slow_reader(known):
+        heads = do(known)
+        slow_read.set()
+        assert go_on.wait(30)
+        return heads
+
+    def while_the_slow_reader_ends(known):
+        heads = do(known)
+        go_on.set()
+        if threading.current_thread() is not slow:
+            slow.join(30)
+        return heads
+
+    monkeypatch.setattr(study.revisions, "newer_heads", of_the_slow_reader)
+    slow = threading.Thread(target=study.changed)
+    slow.start()
+    assert slow_read.wait(30)
+    monkeypatch.setattr(study.revisions, "newer_heads", do)
+    study.save("b", points(study.task, 2))
+    assert list(study.labelled()) == ["a", "b"]
+    study.save("c", points(study.task, 3))
+    monkeypatch.setattr(study.revisions, "newer_heads", while_the_slow_reader_ends)
+    assert list(study.labelled()) == ["a", "b", "c"]
+    monkeypatch.setattr(study.revisions, "newer_heads", do)
+    assert list(study.labelled()) == ["a", "b", "c"]

@@ -116,28 +116,33 @@ def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
     return path
 
 
-def atomic_write(path: str | Path, content: str | bytes) -> None:
-    """Write a whole file so that a crash leaves either the old or the new content, on disk (fsync of file and folder)."""
+def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a whole file so that a crash leaves either the old or the new content, on disk (fsync of file and folder).
+
+    Not ``durable``: so that a killed process does; after a power failure the file may be old, empty or gone.
+    """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_end_of(path.name)}.")
     os.close(handle)
     try:
-        write_to_disk(temporary, data)
+        write_to_disk(temporary, data, durable=durable)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_to_disk(path.parent)
+    if durable:
+        sync_to_disk(path.parent)
 
 
-def write_to_disk(path: str | Path, data: bytes) -> None:
+def write_to_disk(path: str | Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file, readable for all, and return when it is on disk. Raises OSError, perhaps with a part written."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644), "wb") as file:
         file.write(data)
         file.flush()
-        sync_file(file.fileno())
+        if durable:
+            sync_file(file.fileno())
     os.chmod(path, 0o644)
 
 
@@ -146,6 +151,6 @@ def _end_of(name: str) -> str:
     return name.encode()[-100:].decode(errors="ignore")
 
 
-def write_json(path: str | Path, content: object) -> None:
-    """Write a file atomically as readable, strict JSON (no NaN)."""
-    atomic_write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+def write_json(path: str | Path, content: object, *, durable: bool = True) -> None:
+    """Write a file atomically as readable, strict JSON (no NaN); ``durable`` as for ``atomic_write``."""
+    atomic_write(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable=durable)

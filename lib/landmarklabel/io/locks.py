@@ -85,6 +85,7 @@ class LockedJson(Generic[T]):
         empty: makes an empty content.
         what: it is, for messages.
         faults: a context that turns OSErrors of the file into the caller's own errors.
+        durable: whether an edit has ended only when it would outlive a power failure (``files.atomic_write``).
     """
 
     def __init__(
@@ -94,8 +95,11 @@ class LockedJson(Generic[T]):
         empty: Callable[[], T],
         what: str,
         faults: Callable[[], AbstractContextManager[None]] = nullcontext,
+        *,
+        durable: bool = True,
     ):
         self.path, self.parse, self.empty, self.what, self.faults = Path(path), parse, empty, what, faults
+        self.durable = durable
 
     @contextmanager
     def edit(self) -> Iterator[T]:
@@ -109,7 +113,7 @@ class LockedJson(Generic[T]):
             yield content
             if json.dumps(content, sort_keys=True) != before:
                 with self.faults():
-                    write_json(self.path, content)
+                    write_json(self.path, content, durable=self.durable)
 
     def _read(self) -> T:
         try:

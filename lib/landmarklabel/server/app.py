@@ -21,6 +21,7 @@ from landmarklabel.server.application import Application
 from landmarklabel.server.background import add_background_routes
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
+from landmarklabel.server.json_route import JsonRoute
 from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.monailabel_routes import add_monailabel_routes
 from landmarklabel.server.routes import add_routes
@@ -43,7 +44,7 @@ def create_app(application: Application, policy: Policy, lifespan: Any = None) -
     """The guarded ASGI application of a study, and who may come in; ``lifespan`` as FastAPI has it."""
     tokens = tokens_of(application.study.folder, application.study.revisions)
     metrics = Metrics(application.study, application.model_versions, application.train_stats)
-    router = APIRouter(responses={"4XX": _REFUSAL})
+    router = APIRouter(responses={"4XX": _REFUSAL}, route_class=JsonRoute)
     add_routes(router, application, policy, tokens)
     add_background_routes(router, application)
     add_upload_routes(router, application)

@@ -91,9 +91,7 @@ class ServedModel:
         answer = self.assistant.suggest(path, given)
         version = self.version
         made_by = f"{self.preset.key} v{version}" if answer.origin == "model" else answer.origin
-        return Prediction(
-            answer, dump_markups(answer.suggestion.landmarks, made_by, plane), version, time.monotonic() - started
-        )
+        return Prediction(answer, dump_markups(answer.suggestion.landmarks, made_by, plane), version, time.monotonic() - started)
 
     def calibration(self, answer: Answer) -> Calibration:
         """That of the model behind an answer; the plain one without a model."""

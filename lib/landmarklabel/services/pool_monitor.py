@@ -78,12 +78,14 @@ class PoolMonitor:
         assessments = {i: s for i, (_, s) in list(self.assessments.items()) if i in free}
         validation = frozenset(i for i in open_ids if is_validation(i))
         placed = {i: points.positions_mm for i, points in labelled.items()}
-        correlation = error_correlation(self.observed().values())
+        correlation = error_correlation(self._observed(labelled).values())
         return UnlabelledPool(open_ids, list(labelled), dict(self.thumbnails), assessments, correlation, validation, placed)
 
     def observed(self) -> dict[str, tuple[ImageAssessment, np.ndarray]]:
         """Of labelled images a model saw first: what it made of them, and (n,) how far off it was, in the task's mm."""
-        labelled = self.study.labelled()
+        return self._observed(self.study.labelled())
+
+    def _observed(self, labelled: dict[str, LandmarkSet]) -> dict[str, tuple[ImageAssessment, np.ndarray]]:
         known = {i: (self.assessments[i][1], points) for i, points in labelled.items() if i in self.assessments}
         return {i: (one, prediction_error(one, points)) for i, (one, points) in known.items()}
 

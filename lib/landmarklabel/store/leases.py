@@ -17,7 +17,7 @@ _WHAT = "the list of cases in people's hands"
 
 
 class Leases:
-    """Cases handed out, in one small file; safe for threads, several processes and restarts.
+    """Cases handed out, in one small file; safe for threads, several processes and restarts (a power failure may lose it).
 
     Args:
         path: of the file; made when needed.
@@ -27,7 +27,7 @@ class Leases:
 
     def __init__(self, path: str | Path, seconds: float = CONFIG.lease_s, clock: Callable[[], float] = time.time):
         self.seconds, self.clock = seconds, clock
-        self._file = LockedJson(path, _parse, _empty, _WHAT, lambda: file_faults(_WHAT))
+        self._file = LockedJson(path, _parse, _empty, _WHAT, lambda: file_faults(_WHAT), durable=False)
 
     def take(
         self,

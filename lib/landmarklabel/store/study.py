@@ -6,8 +6,6 @@ revision store, models, caches and a trash for what was removed.
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,8 +24,9 @@ from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
+from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
-from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, changed_ns, stamp
+from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revision_json import body_of
 from landmarklabel.store.revisions import Revision, open_revisions
@@ -79,12 +78,7 @@ class Study(Opened):
         self._naming = Naming(task, self._record.renames, lambda *given: me._made_on(*given), self.plane_of)
         memory = self.cache_dir / "label_files.json"
         self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, trash)
-        self._stated: tuple[int, dict[str, LandmarkSet]] | None = None  # newest row, what people said of each image
-        self._heads: dict[str, Revision] = {}  # as of that row, and the landmarks in them
-        self._labels: dict[str, LandmarkSet] = {}
-        self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
-        self._changed: frozenset[str] = frozenset()
-        self._next_look, self._looking = 0.0, threading.Lock()
+        self._newest = NewestLabels(self.revisions, lambda head: me.read(head), self._images, self.pixels, verify_s)
 
     def close(self) -> None:
         """Close the revision store."""
@@ -137,21 +131,15 @@ class Study(Opened):
 
         Images that were changed since they were labelled are left out, as far as that was seen: ``verify`` looks at all.
         """
-        images, changed = self._images.listed().images, self.changed()
-        return {i: landmarks for i, landmarks in self._newest().items() if i in images and i not in changed}
+        return self._newest.labelled()
 
     def changed(self) -> frozenset[str]:
         """Ids of images whose pixels are no longer those that their newest label was made on: a person has to decide."""
-        self._newest()
-        if self.verify_s and time.monotonic() >= self._next_look:
-            self._look_at_pixels(self.verify_s)
-        return self._changed
+        return self._newest.changed()
 
     def verify(self, image_ids: list[str] | None = None, seconds: float = float("inf")) -> frozenset[str]:
         """Look at all labelled images that may have changed, or at these, for so long; returns as ``changed``."""
-        self._newest()
-        self._look_at_pixels(seconds, image_ids)
-        return self._changed
+        return self._newest.verify(image_ids, seconds)
 
     def note_pixels(self, image_id: str, image: Image, before: str) -> str:
         """Whoever reads an image of the study tells here what was read, so that it need not be read again for its hash.
@@ -165,55 +153,13 @@ class Study(Opened):
         """
         value = pixel_hash(image)
         self.pixels.note(self.image_path(image_id), value, before)
-        known = image_id not in self._newest() or image_id in self._expected
-        if not known and not self.revisions.changes(image_id, what=PIXELS_NOTED):
-            self.revisions.log_change(PIXELS_NOTED, image_id, after=value)  # a label from before hashes were kept
-            self._expected[image_id] = value
+        self._newest.note_pixels(image_id, value)
         return value
 
     def note_file(self, path: Path, image: Image, before: str) -> None:
         """As ``note_pixels``, for whoever knows the file only; one that is not of the study is left alone."""
         for image_id in [i for i, one in self.images().items() if one == path]:
             self.note_pixels(image_id, image, before)
-
-    def _newest(self) -> dict[str, LandmarkSet]:
-        """What people said of each image, whether it is there or not."""
-        latest = self.revisions.latest_row()
-        if self._stated is None or self._stated[0] != latest:  # asked at every poll of a server's clients
-            known, heads = self._heads, self.revisions.newer_heads(self._heads)
-            of_images = {i: head for i, head in heads.items() if not i.endswith(REPEAT)}
-            labels = {i: self._labels[i] if known.get(i) is head else self.read(head) for i, head in of_images.items()}
-            old = any("pixels" not in heads[i].body for i in labels)
-            notes = self.revisions.changes(what=PIXELS_NOTED) if old else []
-            noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
-            stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
-            made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
-            self._expected = {i: value for i, value in made_on.items() if value}
-            self._heads, self._labels, self._stated = heads, labels, (latest, stated)
-            self._next_look = 0.0
-        return self._stated[1]
-
-    def _look_at_pixels(self, seconds: float, image_ids: list[str] | None = None) -> None:
-        started, images, looked, verdicts = time.monotonic(), self._images.listed().images, dict(self._expected), {}
-        for image_id in looked if image_ids is None else image_ids:
-            path, expected = images.get(image_id), looked.get(image_id)
-            if path is None or expected is None:
-                continue
-            now = self.pixels.unchanged(path)
-            if now is None and time.monotonic() - started < seconds:
-                try:
-                    now = self.pixels.of(path)
-                except ImageRejected:  # damaged since: not the pixels that were labelled
-                    now = UNREADABLE
-                    self.pixels.note(path, now, stamp(path))
-            if now is not None:
-                verdicts[image_id] = now != expected
-        with self._looking:  # what somebody submitted meanwhile is theirs
-            right = {i for i, wrong in verdicts.items() if not wrong}
-            wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
-            self._changed = (self._changed & self._expected.keys()) - right | wrong
-        ended = time.monotonic()
-        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_scan_s else 0.0
 
     def _made_on(self, image_id: str, made_ns: int | None = None) -> dict:
         """What a label records of its image; one from before the image last changed was made on what lay there then."""
@@ -260,8 +206,7 @@ class Study(Opened):
         body = body_of(landmarks) | made_on | ({"made": made} if made else {})
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
-            with self._looking:
-                self._changed -= {image_id}
+            self._newest.not_changed(image_id)
         return revision
 
     def save_repeat(

@@ -61,9 +61,7 @@ def untrained_model(
     if d not in preset.dims:
         raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
     wanted = preset.grid_size[d] if alignment_shape is None else preset.grid_size_any_orientation[d]
-    networks = NetworkRunner(
-        preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=inference
-    )
+    networks = NetworkRunner(preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=inference)
     model = Localizer(task, networks, alignment_shape=alignment_shape)
     if preset.match_histogram:
         model.reference = np.asarray(min(cases, key=lambda c: c.image_id).image.pixels, np.float32)

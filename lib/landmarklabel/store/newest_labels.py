@@ -1,0 +1,124 @@
+"""What people said of each image, and whether its pixels are still those that they said it of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from landmarklabel.errors import ImageRejected
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.store.configuration import CONFIG
+from landmarklabel.store.image_files import REPEAT, ImageFolder
+from landmarklabel.store.pixels import PIXELS_NOTED, UNREADABLE, PixelHashes, stamp
+from landmarklabel.store.revisions import Revision, RevisionStore
+
+
+class _Read(NamedTuple):
+    """What was read of the revisions up to a row; ``stated`` is what people said of each image."""
+
+    row: int = -1
+    heads: Mapping[str, Revision] = MappingProxyType({})
+    labels: Mapping[str, LandmarkSet] = MappingProxyType({})
+    stated: Mapping[str, LandmarkSet] = MappingProxyType({})
+
+
+class NewestLabels:
+    """The newest labels of a study and the pixels they were made on; only what is new is read again. Safe for threads.
+
+    Args:
+        revisions: of the study.
+        read: the landmarks of a revision.
+        images: of the study.
+        pixels: the hashes of their pixels.
+        verify_s: seconds that a question may spend on looking at images that may have changed; 0 for none.
+    """
+
+    def __init__(
+        self,
+        revisions: RevisionStore,
+        read: Callable[[Revision], LandmarkSet],
+        images: ImageFolder,
+        pixels: PixelHashes,
+        verify_s: float,
+    ):
+        self.revisions, self.read, self.images, self.pixels, self.verify_s = revisions, read, images, pixels, verify_s
+        self._last_read = _Read()
+        self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
+        self._changed: frozenset[str] = frozenset()
+        self._next_look, self._looking = 0.0, threading.Lock()
+
+    def labelled(self) -> dict[str, LandmarkSet]:
+        """The newest landmarks of every image that is there, not changed, and of which a person stated at least one."""
+        stated, images, changed = self._stated(), self.images.listed().images, self._seen_to_be_changed()
+        return {i: landmarks for i, landmarks in stated.items() if i in images and i not in changed}
+
+    def changed(self) -> frozenset[str]:
+        """Images whose pixels are no longer those that their newest label was made on."""
+        self._stated()
+        return self._seen_to_be_changed()
+
+    def verify(self, image_ids: list[str] | None, seconds: float) -> frozenset[str]:
+        """Look at all labelled images that may have changed, or at these, for so long; returns as ``changed``."""
+        self._stated()
+        self._look_at_pixels(seconds, image_ids)
+        return self._changed
+
+    def note_pixels(self, image_id: str, value: str) -> None:
+        """The hash of an image's pixels belongs to its label where that is from before hashes were kept."""
+        known = image_id not in self._stated() or image_id in self._expected
+        if not known and not self.revisions.changes(image_id, what=PIXELS_NOTED):
+            self.revisions.log_change(PIXELS_NOTED, image_id, after=value)
+            self._expected[image_id] = value
+
+    def not_changed(self, image_id: str) -> None:
+        """A label was made on what lies there now."""
+        with self._looking:
+            self._changed -= {image_id}
+
+    def _stated(self) -> Mapping[str, LandmarkSet]:
+        """What people said of each image, whether it is there or not."""
+        latest, last = self.revisions.latest_row(), self._last_read  # taken once: another thread may put an older one there
+        if last.row == latest:  # asked at every poll of a server's clients
+            return last.stated
+        heads = self.revisions.newer_heads(last.heads)
+        of_images = {i: head for i, head in heads.items() if not i.endswith(REPEAT)}
+        labels = {i: last.labels[i] if last.heads.get(i) is head else self.read(head) for i, head in of_images.items()}
+        old = any("pixels" not in heads[i].body for i in labels)
+        notes = self.revisions.changes(what=PIXELS_NOTED) if old else []
+        noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
+        stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
+        made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
+        self._expected = {i: value for i, value in made_on.items() if value}
+        self._last_read = _Read(latest, heads, labels, stated)
+        self._next_look = 0.0
+        return stated
+
+    def _seen_to_be_changed(self) -> frozenset[str]:
+        if self.verify_s and time.monotonic() >= self._next_look:
+            self._look_at_pixels(self.verify_s)
+        return self._changed
+
+    def _look_at_pixels(self, seconds: float, image_ids: list[str] | None = None) -> None:
+        started, images, looked, verdicts = time.monotonic(), self.images.listed().images, dict(self._expected), {}
+        for image_id in looked if image_ids is None else image_ids:
+            path, expected = images.get(image_id), looked.get(image_id)
+            if path is None or expected is None:
+                continue
+            now = self.pixels.unchanged(path)
+            if now is None and time.monotonic() - started < seconds:
+                try:
+                    now = self.pixels.of(path)
+                except ImageRejected:  # damaged since: not the pixels that were labelled
+                    now = UNREADABLE
+                    self.pixels.note(path, now, stamp(path))
+            if now is not None:
+                verdicts[image_id] = now != expected
+        with self._looking:  # what somebody submitted meanwhile is theirs
+            right = {i for i, wrong in verdicts.items() if not wrong}
+            wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
+            self._changed = (self._changed & self._expected.keys()) - right | wrong
+        ended = time.monotonic()
+        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_scan_s else 0.0
