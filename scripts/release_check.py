@@ -159,6 +159,7 @@ def newest(*tests: tuple[str, ...]) -> Outcome:
 def _in_clone(interpreter: str, tests: Sequence[tuple[str, ...]]) -> Outcome:
     own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANDMARKLABEL_TESTS")
     environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment.setdefault("LANDMARKLABEL_DATA", str(ROOT.parent / "shared" / "data"))  # a clone has none beside it
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "landmarklabel"
 

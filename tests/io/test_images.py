@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image, Limits, describe_image, read_geometry, read_image, write_image
 
 RNG = np.random.default_rng(7)
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+REAL = Path(os.environ.get("LANDMARKLABEL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 def rotation(dims: int) -> np.ndarray:

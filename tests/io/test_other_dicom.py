@@ -131,7 +131,7 @@ def test_files_without_a_preamble(tmp_path):
         bare = Dataset({tag: header[tag] for tag in header.keys()})  # noqa: SIM118
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pydicom.filewriter.write_file(path, _plain(bare, header), write_like_original=True)
+            pydicom.dcmwrite(path, _plain(bare, header))
         assert path.read_bytes()[128:132] != b"DICM"
     image = read_image(tmp_path / "s")
     np.testing.assert_array_equal(image.pixels, whole.pixels)

@@ -155,8 +155,9 @@ def _add_landmark_routes(router: APIRouter, application: Application) -> None:
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")
     def newest(image_id: str) -> dict:
         path = study.image_path(image_id)
-        changed = image_id in study.verify([image_id])
-        return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), "changed": changed, "unit": image_unit(path)}
+        about = {"changed": image_id in study.verify([image_id]), "unit": image_unit(path)}
+        about["image_pixels"] = study.pixels_of(image_id)
+        return {**revision_to_wire(study, image_id, study.revisions.head(image_id)), **about}
 
     summary = "Move the other points to a person's"
     moves: dict[str, Any] = {"tags": ["Landmarks"], "summary": summary, "openapi_extra": takes(UPDATE)}

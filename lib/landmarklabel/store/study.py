@@ -141,6 +141,14 @@ class Study(Opened):
         """Look at all labelled images that may have changed, or at these, for so long; returns as ``changed``."""
         return self._newest.verify(image_ids, seconds)
 
+    def pixels_of(self, image_id: str) -> str | None:
+        """The hash of the image's pixels as they are now; None where it cannot be read. Raises NotFound."""
+        path = self.image_path(image_id)
+        try:
+            return self.pixels.of(path)
+        except ImageRejected:
+            return None
+
     def note_pixels(self, image_id: str, image: Image, before: str) -> str:
         """Whoever reads an image of the study tells here what was read, so that it need not be read again for its hash.
 

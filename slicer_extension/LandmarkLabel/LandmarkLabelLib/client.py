@@ -140,6 +140,10 @@ class Client:
         """(revision, author, points) of an image; revision 0 where there is none."""
         return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
 
+    def pixels(self, image_id: str) -> str:
+        """The hash of an image's pixels as the server has them; empty where it says none."""
+        return str(self._call("GET", f"/landmarks/images/{_safe(image_id)}").get("image_pixels") or "")
+
     def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
         """(revision, author, points) of all revisions, oldest first."""
         rows = self._call("GET", f"/landmarks/images/{_safe(image_id)}/history").get("revisions", [])
@@ -162,15 +166,28 @@ class Client:
         return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
 
     def save(
-        self, image_id: str, points: list[Point], task: Task, base_revision: int, author: str, key: str, repeat=False
+        self,
+        image_id: str,
+        points: list[Point],
+        task: Task,
+        base_revision: int,
+        author: str,
+        key: str,
+        repeat: bool = False,
+        pixels: str = "",
     ) -> int:
-        """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base."""
+        """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base.
+
+        ``pixels``: of the image that the points were placed on; Refused where the server has another by now.
+        """
         body = {"landmarks": to_rows(points), "base_revision": base_revision, "author": author, "key": key}
-        body |= {"repeat": True} if repeat else {}
+        body = {**body, **({"repeat": True} if repeat else {}), **({"pixels": pixels} if pixels else {})}
         answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True)
         if "current" in answer:
             revision, other, theirs = self._revision(answer["current"], task)
             raise Conflict(str(answer.get("detail", "a newer revision exists")), revision, other, theirs)
+        if "revision" not in answer and "detail" in answer:  # a conflict of another kind: the image, the task or the key
+            raise Refused(str(answer["detail"]))
         return self._revision(answer, task)[0]
 
     def train(self, model: str, minutes: float) -> None:

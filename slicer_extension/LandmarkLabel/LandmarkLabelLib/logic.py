@@ -179,28 +179,31 @@ class LandmarkLogic(Connecting, Submitting):
             self.predict()
 
     def _fetch_image(self) -> None:
-        """From this computer where it lies here, else from the server."""
+        """From this computer where it lies here, else from the server, which says of which pixels a submission will speak."""
         session, image_id = self.session, self.session.image_id
         local = local_image(self.options.local_folder, image_id)
 
-        def done(path: Path) -> None:
+        def job() -> tuple[str, Path]:
+            try:
+                pixels = self.client.pixels(image_id)  # before the image: one that is exchanged in between is refused later
+            except Unreachable:
+                pixels = ""  # what lies here is shown all the same
+            return pixels, local or self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
+
+        def done(found: tuple[str, Path]) -> None:
+            pixels, path = found
             if self.session is session:
+                if pixels and session.pixels and session.pixels != pixels:
+                    text = self._("{case} is another image than the one your points were placed on: look at every point")
+                    self.trouble = text.format(case=image_id)
+                session.pixels = pixels or session.pixels
                 self.image = path
                 self.on_update()
                 for other in [p for p in (self.folder / "image").glob("*") if p != path and p.suffix != ".part"]:
                     other.unlink(missing_ok=True)  # of cases before
 
-        if local is not None:
-            done(local)
-        else:
-            self.worker.give_up(IMAGE)  # of the case before
-            self._run(
-                lambda: self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES),
-                done,
-                self._("fetching the image"),
-                IMAGE,
-                quiet=True,
-            )
+        self.worker.give_up(IMAGE)  # of the case before
+        self._run(job, done, self._("fetching the image"), IMAGE, quiet=True)
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 

@@ -96,6 +96,7 @@ class Outbox:
                 "author": author,
                 "key": key,
                 "repeat": session.repeat,
+                "pixels": session.pixels,
                 "edits": session.edits,
                 "after": earlier[-1]["key"] if earlier else "",
             }
@@ -172,7 +173,7 @@ class Outbox:
             return Refused(str(error))
         words = (content["image"], points, task, content["base_revision"], content["author"], content["key"])
         try:
-            return client.save(*words, _repeats(content))
+            return client.save(*words, _repeats(content), content["pixels"])
         except WireError as error:  # an answer that is none: a page to log in, another program
             return Unreachable(str(error))
         except (Unreachable, Refused) as error:
@@ -209,8 +210,8 @@ def _content(path: Path) -> dict | None:
     """What is in a submission's file; None for a damaged one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content = {"author": "", "edits": 0, "after": "", **content}
-        kinds = {str: ("image", "key", "author", "after"), list: ("landmarks",), int: ("base_revision", "edits")}
+        content = {"author": "", "edits": 0, "after": "", "pixels": "", **content}
+        kinds = {str: ("image", "key", "author", "after", "pixels"), list: ("landmarks",), int: ("base_revision", "edits")}
         if not all(type(content[name]) is kind for kind, names in kinds.items() for name in names):
             return None
         return content

@@ -35,6 +35,7 @@ class Session:
         edits: how often a person has changed something.
         delivered: which of these edits the server has acknowledged.
         gone: landmarks that a person had placed, and the task no longer has.
+        pixels: hash of those of the image that is looked at; empty while the server has not said it.
     """
 
     task: Task
@@ -47,6 +48,7 @@ class Session:
     edits: int = 0
     delivered: int = 0
     gone: list[str] = field(default_factory=list)
+    pixels: str = ""
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
@@ -179,6 +181,7 @@ class Session:
             "repeat": self.repeat,
             "edits": self.edits,
             "delivered": self.delivered,
+            "pixels": self.pixels,
             "points": [asdict(p) for p in self.points],
         }
 
@@ -204,6 +207,7 @@ class Session:
             _count(content.get("edits", 1)),
             _count(content.get("delivered", 0)),
             gone,
+            str(content.get("pixels", "")),
         )
 
 

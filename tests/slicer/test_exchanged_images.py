@@ -1,0 +1,59 @@
+"""A submission speaks of the pixels that were looked at, not of whatever has their case's name by now."""
+
+from __future__ import annotations
+
+import SimpleITK as sitk
+from LandmarkLabelLib.outbox import REFUSED
+from LandmarkLabelLib.wire import PLACED
+from serving import phantoms, serving
+from test_logic import connected, settle
+
+CHANGED = "the image was changed since you opened it; open it again and look at the points"
+
+
+def invert(path) -> None:
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(255 - image, str(path))
+
+
+def test_points_of_an_image_that_was_exchanged_are_kept_here_until_somebody_has_looked(tmp_path):
+    material = phantoms(tmp_path, 2)
+    name = material.task.names[0]
+    with serving(material) as server:
+        logic = connected(server, tmp_path, "phantom00")
+        assert logic.correct(name, (20.0, 30.0, 0.0))
+        settle(logic)
+        invert(material.image("phantom00"))
+        assert logic.submit()
+        settle(logic)
+        (entry,) = logic.unsent
+        assert entry.state == REFUSED and entry.why == f"phantom00: {CHANGED}"
+        assert server.get("/landmarks/images/phantom00")["revision"] == 0
+        logic.open_case("phantom00")
+        settle(logic)
+        assert logic.session.point(name).state == PLACED
+        assert logic.trouble == "phantom00 is another image than the one your points were placed on: look at every point"
+        assert logic.submit()
+        settle(logic)
+        saved = server.get("/landmarks/images/phantom00")
+        assert saved["revision"] == 1 and saved["pixels"] == saved["image_pixels"] and not saved["changed"]
+        logic.close()
+
+
+def test_what_waits_for_one_study_is_not_taken_by_another_at_the_same_address(tmp_path):
+    ours, theirs = phantoms(tmp_path / "ours", 1), phantoms(tmp_path / "theirs", 1)  # a case of each has the same name
+    invert(theirs.image("phantom00"))
+    name = ours.task.names[0]
+    with serving(ours) as server:
+        logic = connected(server, tmp_path, "phantom00")
+    assert logic.correct(name, (20.0, 30.0, 0.0))
+    logic.submit()
+    settle(logic)
+    with serving(theirs) as server:
+        logic.client.url = server.url
+        logic.deliver()
+        settle(logic)
+        assert server.get("/landmarks/images/phantom00")["revision"] == 0
+        assert [entry.why for entry in logic.unsent] == [f"phantom00: {CHANGED}"]
+        assert logic.session.point(name).position == (20.0, 30.0, 0.0)
+    logic.close()
