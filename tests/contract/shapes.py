@@ -188,17 +188,17 @@ def database(example: Example) -> dict:
 
 def settings(example: Example) -> list[str]:
     """The names that ``--conf`` takes, by the message for one that it does not."""
-    monailabel = Path(sys.executable).with_name("monailabel")
-    words = ("start_server", "--app", ROOT / "apps" / "landmarks", "--studies", example.study, "--conf", "no_such_name", "1")
-    path = os.pathsep.join([str(monailabel.parent), os.environ["PATH"]])  # it starts the python that is found first
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "PATH": path}
-    done = subprocess.run(
-        [str(monailabel), *map(str, words), "--port", str(_free_port())],
-        env=environment, capture_output=True, encoding="utf-8", timeout=DEADLINE_S,
-    )  # fmt: skip
+    words = (*START_SERVER, "--studies", example.study, "--conf", "no_such_name", "1", "--port", _free_port())
+    done = subprocess.run([*map(str, words)], env=_environment(), capture_output=True, encoding="utf-8", timeout=DEADLINE_S)
     said = re.search(r"no_such_name is not known; there are ([\w, ]+)", done.stdout + done.stderr)
     assert done.returncode and said, done.stdout + done.stderr
     return sorted(said[1].split(", "))
+
+
+def _environment() -> dict[str, str]:
+    """In which the program is this checkout's, and the python that ``monailabel`` finds is this one."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "PATH": path}
 
 
 def _free_port() -> int:
@@ -207,16 +207,17 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
+SERVE = (sys.executable, "-m", "landmarklabel", "serve")
+START_SERVER = (str(Path(sys.executable).with_name("monailabel")), "start_server", "--app", str(ROOT / "apps" / "landmarks"))
+
+
 @contextmanager
-def served(example: Example):
+def served(example: Example, entrance: tuple[str, ...] = SERVE, models: tuple[str, ...] = ("--models", "scn")):
     """The study behind a real server; yields its address."""
     port = _free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
-    words = ("serve", "--studies", str(example.study), "--port", str(port), "--models", "scn")
+    words = (*entrance, "--studies", str(example.study), "--port", str(port), *models)
     with (example.folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "landmarklabel", *words], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(words, env=_environment(), stdout=log, stderr=log, start_new_session=True)
     try:
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + DEADLINE_S
         while True:

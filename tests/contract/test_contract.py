@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.contract.shapes import RECORDED, observe
+from tests.contract.shapes import RECORDED, START_SERVER, Example, answers, observe, served
 
 SECTIONS = ("command line", "exits", "settings", "files", "database", "routes", "answers")
 
@@ -29,3 +29,12 @@ def test_what_others_rely_on_is_as_it_was(section, now):
     assert sorted(after) == sorted(before)
     for key, value in before.items():
         assert after[key] == value, key
+
+
+def test_monailabels_own_command_serves_the_same_answers(tmp_path):
+    example, recorded = Example(tmp_path), json.loads(RECORDED.read_text(encoding="utf-8"))["answers"]
+    with served(example, START_SERVER, ("--conf", "models", "scn")) as url:
+        seen = json.loads(json.dumps(answers(url, example)))
+    assert sorted(seen) == sorted(recorded)
+    for key, value in recorded.items():
+        assert seen[key] == value, key
