@@ -10,6 +10,7 @@ from tests.store.studies import age, points, write_dicom
 
 from landmarklabel.errors import ImageRejected, NotFound, StudyError, UsageError
 from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.store.database import StoreFault
 from landmarklabel.store.study import Study
 
 
@@ -47,6 +48,17 @@ def test_a_folder_name_with_special_characters_holds_its_store(tmp_path, task, w
     write_image(study.folder / "a.png")
     study.save("a", points(task, 1))
     assert (study.folder / ".landmarklabel" / "revisions.sqlite").is_file()
+
+
+def test_a_long_path_holds_a_study_as_far_as_sqlite_goes(tmp_path, task, write_image):
+    deep = tmp_path.joinpath(*("Müller " + 43 * "x" for _ in range(5)))
+    assert 260 < len(str(deep)) < 400
+    study = Study(deep, task)
+    write_image(study.folder / "a.png")
+    study.save("a", points(task, 1))
+    assert (study.folder / "labels" / "final" / "a.mrk.json").is_file()
+    with pytest.raises(StoreFault, match=r"path has \d+ bytes and SQLite opens 500: give the study a shorter path"):
+        Study(deep.joinpath(*(50 * "y" for _ in range(4))), task)
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ advisory lock), so whoever reads the newest row in it also writes the next one, 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import time
 import weakref
@@ -106,6 +107,9 @@ def file_damage(connection: Connection) -> list[str]:
 
 
 def _sqlite(url: URL) -> Engine:
+    if url.database and (size := len(os.fsencode(os.path.abspath(url.database)))) > CONFIG.sqlite_path_bytes:
+        most = CONFIG.sqlite_path_bytes
+        raise StoreFault(f"the revision store's path has {size} bytes and SQLite opens {most}: give the study a shorter path")
     engine = create_engine(url, connect_args={"timeout": CONFIG.database_timeout_s}, **_pool(url))
 
     @event.listens_for(engine, "connect")
