@@ -145,6 +145,20 @@ def test_a_training_waits_for_another_process_that_trains_its_model(tmp_path, ru
         assert len(material.registry.record()["history"]) == 1
 
 
+def test_a_training_that_the_system_kills_is_not_tried_again_for_ever(tmp_path, running_server):
+    material = labelled_phantoms(tmp_path)
+    waiting = material.study / ".landmarklabel" / "trainings.json"
+    with running_server(material) as server:
+        server.http("POST", "/train/scn", json={"minutes": 5, "key": "too large"})
+        for process in server.wait_for_training():
+            process.kill()
+        wait_until(lambda: json.loads(waiting.read_text(encoding="utf-8")) == [], 30, "it to be given up")
+        assert server.get("/train/")["status"] == "ERROR"
+        assert "the system ended the training of scn; has the machine memory enough?" in server.log.read_text(encoding="utf-8")
+    with running_server(material) as server:
+        assert server.http("GET", "/train/").status_code == 404
+
+
 def test_a_study_that_has_moved_is_not_made_anew_by_what_trains_or_is_asked_to(tmp_path, running_server):
     material, elsewhere = labelled_phantoms(tmp_path), tmp_path / "moved"
     with running_server(material) as server:

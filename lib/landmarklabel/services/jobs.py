@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from landmarklabel.errors import Gone, KeyReused, NotFound, UsageError
+from landmarklabel.errors import Gone, KeyReused, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
 from landmarklabel.services.console import NOTICE
 from landmarklabel.services.limits import LIMITS
@@ -66,6 +66,7 @@ class Jobs:
 
     def __init__(self, study: Path, models: tuple[str, ...], queue: TaskQueue):
         self.study, self.models, self.queue, self._list = study.name, models, queue, TrainingList(study)
+        queue.killed = self._killed
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
         """Begin a training, or line it up; its description, None where one runs or waits already.
@@ -124,6 +125,15 @@ class Jobs:
         if task is not None:
             self._list.end(task["request"].get("job"))
         return task
+
+    def _killed(self, request: dict[str, Any]) -> None:
+        """The system has ended a training, and would again: a person decides whether it begins once more."""
+        what = f"study {self.study}: the system ended the training of {request['model']}"
+        log.log(NOTICE, f"{what}; has the machine memory enough?")
+        try:
+            self._list.end(request.get("job"))
+        except LandmarkLabelError as error:
+            log.log(NOTICE, f"study {self.study}: the list of trainings was not kept ({error})")
 
     def _task_of(self, job: str) -> dict | None:
         return next((task for task in self.queue.tasks() if task["request"].get("job") == job), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from landmarklabel.services.limits import LIMITS
 
 log = logging.getLogger(__name__)
 
+_BY_THE_SYSTEM = {-getattr(signal, name, 0) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")}
 _SUBMITTED, _RUNNING, _DONE, _ERROR, _STOPPED = "SUBMITTED", "RUNNING", "DONE", "ERROR", "STOPPED"  # as clients know them
 
 
@@ -33,10 +35,13 @@ class TaskQueue:
         kind: ``train`` or ``batch_infer``.
         served: what the process has to know beside the request: the study, its task, store and models.
         turn: held while a task runs; the queues of studies that share a machine share it, so that one of them works.
+
+    ``killed`` is told of the request of a task whose process the system ended, for want of memory mostly.
     """
 
     def __init__(self, kind: str, served: Callable[[], dict[str, Any]], turn: threading.Lock | None = None):
         self.kind, self._served, self._turn = kind, served, turn or threading.Lock()
+        self.killed: Callable[[dict[str, Any]], None] = lambda request: None
         self._tasks: list[dict[str, Any]] = []
         self._waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._process: tuple[dict[str, Any], subprocess.Popen[str]] | None = None
@@ -129,8 +134,11 @@ class TaskQueue:
         with self._lock:
             self._process = None
             task["end_ts"] = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+            killed = task["status"] == _RUNNING and code in _BY_THE_SYSTEM
             if task["status"] == _RUNNING:
                 task["status"] = _ERROR if code else _DONE
+        if killed:
+            self.killed(task["request"])
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
