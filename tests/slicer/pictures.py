@@ -165,6 +165,7 @@ def draw_states(folder: Path) -> list[tuple[str, list[str]]]:
                     panel, window = halfway(Path(place) / label, dark)
                     change(panel)
                     panel.refresh()
+                    qt.application.processEvents()  # what has unfolded finds its place
                     found.append((label, qt_harness.cut(window)))
                     window.grab().save(str(folder / f"{label}.png"))
                     panel.close()

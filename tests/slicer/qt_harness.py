@@ -128,6 +128,8 @@ def _dark(qt):
         (roles.PlaceholderText, "#999999"),
     ):
         palette.setColor(role, qt.QColor(colour))
+    for role in (roles.Text, roles.WindowText, roles.ButtonText):
+        palette.setColor(roles.Disabled, role, qt.QColor("#777777"))
     return palette
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import SimpleITK as sitk
+from LandmarkLabelLib.connecting import AWAY
 from LandmarkLabelLib.outbox import REFUSED
 from LandmarkLabelLib.wire import PLACED
 from serving import phantoms, serving
@@ -32,11 +33,15 @@ def test_points_of_an_image_that_was_exchanged_are_kept_here_until_somebody_has_
         logic.open_case("phantom00")
         settle(logic)
         assert logic.session.point(name).state == PLACED
-        assert logic.trouble == "phantom00 is another image than the one your points were placed on: look at every point"
+        assert logic.trouble.endswith("phantom00 is another image than the one your points were placed on: look at every point")
         assert logic.submit()
         settle(logic)
         saved = server.get("/landmarks/images/phantom00")
-        assert saved["revision"] == 1 and saved["pixels"] == saved["image_pixels"] and not saved["changed"]
+        assert (
+            saved["revision"] == 1
+            and saved["pixels"] == server.get("/landmarks/images/phantom00/pixels")["pixels"]
+            and not saved["changed"]
+        )
         logic.close()
 
 
@@ -56,4 +61,38 @@ def test_what_waits_for_one_study_is_not_taken_by_another_at_the_same_address(tm
         assert server.get("/landmarks/images/phantom00")["revision"] == 0
         assert [entry.why for entry in logic.unsent] == [f"phantom00: {CHANGED}"]
         assert logic.session.point(name).position == (20.0, 30.0, 0.0)
+    logic.close()
+
+
+def test_a_refused_case_that_is_open_is_mended_from_the_list(tmp_path):
+    material = phantoms(tmp_path, 1)
+    name = material.task.names[0]
+    with serving(material) as server:
+        logic = connected(server, tmp_path, "phantom00")
+        assert logic.correct(name, (20.0, 30.0, 0.0))
+        invert(material.image("phantom00"))
+        logic.submit()
+        settle(logic)
+        (entry,) = logic.unsent
+        logic.open_unsent(entry)
+        settle(logic)
+        assert "phantom00 is another image than the one your points were placed on" in logic.trouble
+        assert logic.submit()
+        settle(logic)
+        assert logic.unsent == [] and server.get("/landmarks/images/phantom00")["revision"] == 1
+        logic.close()
+
+
+def test_an_image_of_this_computer_is_shown_while_the_server_is_away_and_says_nothing_of_the_servers_pixels(tmp_path):
+    material = phantoms(tmp_path, 1)
+    with serving(material) as server:
+        logic = connected(server, tmp_path, "phantom00")
+    logic.options.local_folder = str(material.study)
+    logic.image, logic.session.pixels = None, "of the server"
+    logic.poll()
+    logic._fetch_image()
+    assert logic.image == material.image("phantom00") and logic.session.pixels == ""
+    logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
+    settle(logic)
+    assert logic.state == AWAY
     logic.close()

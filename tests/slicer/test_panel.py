@@ -91,6 +91,15 @@ def test_keys_do_what_the_buttons_say(example, key, name, state):
     assert example.logic.session.point(name).state == PREDICTED
 
 
+def test_at_another_address_nothing_of_the_case_before_is_shown(example):
+    assert example.ui.table.rowCount() > 0
+    example.ui.url.setText("http://127.0.0.1:9")  # where nobody answers
+    press(example, "connectButton")
+    idle(example)
+    assert example.ui.caseLabel.text() == "no case is open"
+    assert example.ui.table.rowCount() == 0 and example.ui.definitionFrame.isHidden()
+
+
 def test_next_uncertain_goes_to_the_flagged_point_first(example):
     example.select("nasion")
     press(example, "nextDoubtfulButton")

@@ -195,3 +195,20 @@ def test_a_study_that_was_moved_is_not_made_anew_where_it_was(study):
     with pytest.raises(StudyError) as caught:
         study.save("b", points(study.task, 1))
     assert caught.value.http_status == 503 and not study.folder.exists()
+
+
+def test_what_was_saved_under_a_key_is_answered_again_although_the_image_was_exchanged_since(study, write_image):
+    opened_on = study.pixels_of("a")
+    first = study.save("a", points(study.task, 2), pixels=opened_on, key="k")
+    swap(study, write_image, 77)
+    assert study.save("a", points(study.task, 2), pixels=opened_on, key="k").number == first.number
+    with pytest.raises(TaskMismatch, match="the image was changed since you opened it"):
+        study.save("a", points(study.task, 2), pixels=opened_on, key="another")
+
+
+def test_an_image_that_cannot_be_read_has_no_hash_that_a_save_could_name(study):
+    study.save("a", points(study.task, 2))
+    study.image_path("a").write_bytes(b"damaged")
+    assert "a" in study.verify() and study.pixels_of("a") is None
+    with pytest.raises(TaskMismatch):
+        study.save("a", points(study.task, 3), pixels="unreadable")

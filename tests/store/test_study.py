@@ -10,7 +10,6 @@ from tests.store.studies import age, points, write_dicom
 
 from landmarklabel.errors import ImageRejected, NotFound, StudyError, UsageError
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.store.database import StoreFault
 from landmarklabel.store.study import Study
 
 
@@ -57,7 +56,7 @@ def test_a_long_path_holds_a_study_as_far_as_sqlite_goes(tmp_path, task, write_i
     write_image(study.folder / "a.png")
     study.save("a", points(task, 1))
     assert (study.folder / "labels" / "final" / "a.mrk.json").is_file()
-    with pytest.raises(StoreFault, match=r"path has \d+ bytes and SQLite opens 500: give the study a shorter path"):
+    with pytest.raises(StudyError, match=r"path has \d+ bytes and SQLite opens 504: give the study a shorter path"):
         Study(deep.joinpath(*(50 * "y" for _ in range(4))), task)
 
 

@@ -119,7 +119,7 @@ def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
 def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a whole file so that a crash leaves either the old or the new content, on disk (fsync of file and folder).
 
-    Not ``durable``: so that a killed process does; after a power failure the file may be old, empty or gone.
+    Without ``durable`` it outlives a killed process and not a power failure, after which the file may be old, empty or gone.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content

@@ -65,6 +65,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /landmarks/images": (USER, SMALL),
     "GET /landmarks/images/{image_id}": (USER, SMALL),
     "PUT /landmarks/images/{image_id}": (ANNOTATOR, TEXT),
+    "GET /landmarks/images/{image_id}/pixels": (USER, SMALL),
     "POST /landmarks/images/{image_id}/update": (USER, TEXT),
     "GET /landmarks/images/{image_id}/history": (USER, SMALL),
 }

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 
 class JsonRoute(APIRoute):
-    """A route whose result is JSON as it is, written in the endpoint's own thread.
+    """A route whose result is JSON as it is (dicts, lists, text, finite numbers), written in the endpoint's own thread.
 
     FastAPI would check it against the annotation in one more thread and convert it value by value in the event loop, where
     all other requests wait.
@@ -28,15 +28,17 @@ def _answering(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(endpoint)
         async def call(*args: Any, **given: Any) -> Response:
-            return _response(await endpoint(*args, **given))
+            return as_response(await endpoint(*args, **given))
     else:
 
         @functools.wraps(endpoint)
         def call(*args: Any, **given: Any) -> Response:
-            return _response(endpoint(*args, **given))
+            return as_response(endpoint(*args, **given))
 
+    call.__dict__["__signature__"] = inspect.signature(endpoint, eval_str=True, locals={})
     return call
 
 
-def _response(result: object) -> Response:
+def as_response(result: object) -> Response:
+    """A result as JSON, unless it is a response already. ValueError, TypeError: it holds what JSON cannot."""
     return result if isinstance(result, Response) else JSONResponse(result)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 
+from landmarklabel.server.json_route import as_response
 from landmarklabel.services.limits import LIMITS
 
 
@@ -19,7 +19,7 @@ def in_threads_of_its_own(endpoint: Callable) -> Callable:
     async def call(**given: Any) -> Any:
         if not limiter:
             limiter.append(anyio.CapacityLimiter(LIMITS.requests_at_once))
-        return await anyio.to_thread.run_sync(functools.partial(endpoint, **given), limiter=limiter[0])
+        return await anyio.to_thread.run_sync(lambda: as_response(endpoint(**given)), limiter=limiter[0])
 
     call.__name__, call.__doc__ = endpoint.__name__, endpoint.__doc__
     call.__dict__["__signature__"] = inspect.signature(endpoint, eval_str=True, locals={})

@@ -66,7 +66,7 @@ class Jobs:
 
     def __init__(self, study: Path, models: tuple[str, ...], queue: TaskQueue):
         self.study, self.models, self.queue, self._list = study.name, models, queue, TrainingList(study)
-        queue.killed = self._killed
+        queue.on_killed = self._killed
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
         """Begin a training, or line it up; its description, None where one runs or waits already.
@@ -126,10 +126,13 @@ class Jobs:
             self._list.end(task["request"].get("job"))
         return task
 
-    def _killed(self, request: dict[str, Any]) -> None:
-        """The system has ended a training, and would again: a person decides whether it begins once more."""
-        what = f"study {self.study}: the system ended the training of {request['model']}"
-        log.log(NOTICE, f"{what}; has the machine memory enough?")
+    def _killed(self, request: dict[str, Any], signal_name: str) -> None:
+        """A training was killed and may be again: a person decides whether it begins once more."""
+        why = "; a machine with too little memory does that" if signal_name == "SIGKILL" else ""
+        log.log(
+            NOTICE,
+            f"study {self.study}: the training of {request['model']} was ended by {signal_name}{why}; train again to go on",
+        )
         try:
             self._list.end(request.get("job"))
         except LandmarkLabelError as error:

@@ -20,11 +20,12 @@ from typing import Any
 import psutil
 
 from landmarklabel.errors import NotFound
+from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.services.limits import LIMITS
 
 log = logging.getLogger(__name__)
 
-_BY_THE_SYSTEM = {-getattr(signal, name, 0) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT")}
+_ENDED_BY = {-getattr(signal, name): name for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT") if hasattr(signal, name)}
 _SUBMITTED, _RUNNING, _DONE, _ERROR, _STOPPED = "SUBMITTED", "RUNNING", "DONE", "ERROR", "STOPPED"  # as clients know them
 
 
@@ -36,12 +37,12 @@ class TaskQueue:
         served: what the process has to know beside the request: the study, its task, store and models.
         turn: held while a task runs; the queues of studies that share a machine share it, so that one of them works.
 
-    ``killed`` is told of the request of a task whose process the system ended, for want of memory mostly.
+    ``on_killed`` is called with the request of a task whose process a signal ended that no process sends to itself, and its name.
     """
 
     def __init__(self, kind: str, served: Callable[[], dict[str, Any]], turn: threading.Lock | None = None):
         self.kind, self._served, self._turn = kind, served, turn or threading.Lock()
-        self.killed: Callable[[dict[str, Any]], None] = lambda request: None
+        self.on_killed: Callable[[dict[str, Any], str], None] = lambda request, signal_name: None
         self._tasks: list[dict[str, Any]] = []
         self._waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._process: tuple[dict[str, Any], subprocess.Popen[str]] | None = None
@@ -134,11 +135,14 @@ class TaskQueue:
         with self._lock:
             self._process = None
             task["end_ts"] = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-            killed = task["status"] == _RUNNING and code in _BY_THE_SYSTEM
+            killed = task["status"] == _RUNNING and code in _ENDED_BY
             if task["status"] == _RUNNING:
                 task["status"] = _ERROR if code else _DONE
         if killed:
-            self.killed(task["request"])
+            try:
+                self.on_killed(task["request"], _ENDED_BY[code])
+            except Exception as error:  # whatever it was, the next task has its turn
+                log_internal_error(error)
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -71,7 +71,7 @@ class TrainingRun:
 
     def _written(self) -> dict:
         try:
-            written = json.loads(self.stats_file.read_text(encoding="utf-8"))
+            written = json.loads(self.stats_file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
         except (OSError, ValueError, RecursionError):
             return {}
         return written if isinstance(written, dict) else {}

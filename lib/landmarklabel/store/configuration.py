@@ -14,7 +14,7 @@ class StoreConfig(Configuration):
     database_timeout_s: int = number(10, 0)  # how long a writer waits for its turn, and anybody for a connection
     editor_idle_ns: int = number(2_000_000_000, 0)  # an editor that has not written for so long has finished with a replaced file
     replaced_kept_ns: int = number(10_000_000_000, 0)  # a replaced file is kept so long for an editor that holds it
-    sqlite_path_bytes: int = number(500, 1)  # SQLite's own limit is 512 (unixMaxPathname), and it adds "-journal" or "-wal"
+    sqlite_path_bytes: int = number(504, 1)  # SQLite's own limit is 512 (unixMaxPathname), less its "-journal"
     write_tries: int = number(5, 0)  # against writers on another machine, who do not hold this machine's lock
     lease_s: float = number(30 * 60.0, 0)  # after which a case that was not submitted is free again
     min_cases_each: int = number(4, 0)  # cases that one computer may always hold: people behind a proxy share an address

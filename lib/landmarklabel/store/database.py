@@ -84,7 +84,7 @@ def open_engine(url: str | URL) -> Engine:
     Connections made with the execution option ``writes=True`` are for writing.
 
     Raises:
-        UsageError: not a URL of SQLite or PostgreSQL, or the driver is not installed.
+        UsageError: not a URL of SQLite or PostgreSQL, or the driver is not installed. StudyError: a path too long for SQLite.
     """
     try:
         url = make_url(url)
@@ -107,9 +107,10 @@ def file_damage(connection: Connection) -> list[str]:
 
 
 def _sqlite(url: URL) -> Engine:
-    if url.database and (size := len(os.fsencode(os.path.abspath(url.database)))) > CONFIG.sqlite_path_bytes:
+    on_disk = url.database not in (None, "", ":memory:")
+    if on_disk and (size := len(os.fsencode(os.path.realpath(str(url.database))))) > CONFIG.sqlite_path_bytes:
         most = CONFIG.sqlite_path_bytes
-        raise StoreFault(f"the revision store's path has {size} bytes and SQLite opens {most}: give the study a shorter path")
+        raise StudyError(f"the revision store's path has {size} bytes and SQLite opens {most}: give the study a shorter path")
     engine = create_engine(url, connect_args={"timeout": CONFIG.database_timeout_s}, **_pool(url))
 
     @event.listens_for(engine, "connect")

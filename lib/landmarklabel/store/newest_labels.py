@@ -17,12 +17,14 @@ from landmarklabel.store.revisions import Revision, RevisionStore
 
 
 class _Read(NamedTuple):
-    """What was read of the revisions up to a row; ``stated`` is what people said of each image."""
+    """What was read of the revisions up to a row: ``stated`` is what people said of each image, ``expected`` the hash of the
+    pixels that they said it of."""
 
     row: int = -1
     heads: Mapping[str, Revision] = MappingProxyType({})
     labels: Mapping[str, LandmarkSet] = MappingProxyType({})
     stated: Mapping[str, LandmarkSet] = MappingProxyType({})
+    expected: Mapping[str, str] = MappingProxyType({})
 
 
 class NewestLabels:
@@ -45,10 +47,10 @@ class NewestLabels:
         verify_s: float,
     ):
         self.revisions, self.read, self.images, self.pixels, self.verify_s = revisions, read, images, pixels, verify_s
-        self._last_read = _Read()
-        self._expected: dict[str, str] = {}  # image to the hash of the pixels that its newest label was made on
+        self._last_read = _Read()  # replaced as a whole, so that a thread that holds one has what belongs together
         self._changed: frozenset[str] = frozenset()
-        self._next_look, self._looking = 0.0, threading.Lock()
+        self._next_look = 0.0
+        self._publishing = threading.Lock()  # held while one of these three is changed
 
     def labelled(self) -> dict[str, LandmarkSet]:
         """The newest landmarks of every image that is there, not changed, and of which a person stated at least one."""
@@ -68,19 +70,20 @@ class NewestLabels:
 
     def note_pixels(self, image_id: str, value: str) -> None:
         """The hash of an image's pixels belongs to its label where that is from before hashes were kept."""
-        known = image_id not in self._stated() or image_id in self._expected
+        known = image_id not in self._stated() or image_id in self._last_read.expected
         if not known and not self.revisions.changes(image_id, what=PIXELS_NOTED):
             self.revisions.log_change(PIXELS_NOTED, image_id, after=value)
-            self._expected[image_id] = value
+            with self._publishing:
+                self._last_read = self._last_read._replace(expected={**self._last_read.expected, image_id: value})
 
     def not_changed(self, image_id: str) -> None:
         """A label was made on what lies there now."""
-        with self._looking:
+        with self._publishing:
             self._changed -= {image_id}
 
     def _stated(self) -> Mapping[str, LandmarkSet]:
         """What people said of each image, whether it is there or not."""
-        latest, last = self.revisions.latest_row(), self._last_read  # taken once: another thread may put an older one there
+        latest, last = self.revisions.latest_row(), self._last_read
         if last.row == latest:  # asked at every poll of a server's clients
             return last.stated
         heads = self.revisions.newer_heads(last.heads)
@@ -91,9 +94,10 @@ class NewestLabels:
         noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
         stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
         made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
-        self._expected = {i: value for i, value in made_on.items() if value}
-        self._last_read = _Read(latest, heads, labels, stated)
-        self._next_look = 0.0
+        read = _Read(latest, heads, labels, stated, {i: value for i, value in made_on.items() if value})
+        with self._publishing:
+            if self._last_read is last or self._last_read.row < latest:  # no other thread has read more meanwhile
+                self._last_read, self._next_look = read, 0.0
         return stated
 
     def _seen_to_be_changed(self) -> frozenset[str]:
@@ -102,8 +106,9 @@ class NewestLabels:
         return self._changed
 
     def _look_at_pixels(self, seconds: float, image_ids: list[str] | None = None) -> None:
-        started, images, looked, verdicts = time.monotonic(), self.images.listed().images, dict(self._expected), {}
-        for image_id in looked if image_ids is None else image_ids:
+        started, images, last, verdicts = time.monotonic(), self.images.listed().images, self._last_read, {}
+        looked = last.expected
+        for image_id in list(looked) if image_ids is None else image_ids:
             path, expected = images.get(image_id), looked.get(image_id)
             if path is None or expected is None:
                 continue
@@ -116,9 +121,12 @@ class NewestLabels:
                     self.pixels.note(path, now, stamp(path))
             if now is not None:
                 verdicts[image_id] = now != expected
-        with self._looking:  # what somebody submitted meanwhile is theirs
-            right = {i for i, wrong in verdicts.items() if not wrong}
-            wrong = {i for i in verdicts.keys() - right if self._expected.get(i) == looked[i]}
-            self._changed = (self._changed & self._expected.keys()) - right | wrong
         ended = time.monotonic()
-        self._next_look = ended + CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_scan_s else 0.0
+        rest = CONFIG.rest_factor * (ended - started) if ended - started > CONFIG.quick_scan_s else 0.0
+        with self._publishing:  # what somebody submitted meanwhile is theirs
+            by_now = self._last_read.expected
+            told = {i: is_other for i, is_other in verdicts.items() if by_now.get(i) == looked[i]}
+            right = {i for i, is_other in told.items() if not is_other}
+            self._changed = (self._changed & by_now.keys()) - right | told.keys() - right
+            if self._last_read is last:
+                self._next_look = ended + rest if rest else 0.0

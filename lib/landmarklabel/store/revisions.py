@@ -136,6 +136,11 @@ class RevisionStore:
         with self._writing() as connection:
             return _append(connection, values, base_revision)
 
+    def has_key(self, key: str) -> bool:
+        """Whether a revision was saved under an idempotency key."""
+        with self._reading() as connection:
+            return connection.execute(select(_rows.c.id).where(_rows.c.key == key)).first() is not None
+
     def save_all(self, bodies: Mapping[str, dict], *, author: str, source: str) -> None:
         """Append a revision to many images, all of them or none. Raises as ``save``."""
         _check_texts(author=author, source=source)

@@ -145,9 +145,10 @@ class Study(Opened):
         """The hash of the image's pixels as they are now; None where it cannot be read. Raises NotFound."""
         path = self.image_path(image_id)
         try:
-            return self.pixels.of(path)
+            value = self.pixels.of(path)
         except ImageRejected:
             return None
+        return value if value != UNREADABLE else None
 
     def note_pixels(self, image_id: str, image: Image, before: str) -> str:
         """Whoever reads an image of the study tells here what was read, so that it need not be read again for its hash.
@@ -210,7 +211,7 @@ class Study(Opened):
         """
         self._check_task(image_id, landmarks)
         dump_markups(landmarks)  # raises before anything is saved
-        made_on = self._checked_pixels(image_id, pixels)
+        made_on = self._checked_pixels(image_id, pixels, key)
         body = body_of(landmarks) | made_on | ({"made": made} if made else {})
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
@@ -229,7 +230,7 @@ class Study(Opened):
         if image_id not in self.labelled():
             raise StudyError(f"{image_id} has no landmarks yet, so this cannot be a second reading")
         dump_markups(landmarks)
-        body = body_of(landmarks) | self._checked_pixels(image_id, pixels)
+        body = body_of(landmarks) | self._checked_pixels(image_id, pixels, key)
         with self._lock():
             return self.revisions.save(f"{image_id}{REPEAT}", body, author=author, source="second reading", key=key)
 
@@ -294,9 +295,10 @@ class Study(Opened):
             for i, head in met.items()
         ]
 
-    def _checked_pixels(self, image_id: str, pixels: str | None) -> dict:
+    def _checked_pixels(self, image_id: str, pixels: str | None, key: str | None) -> dict:
         made_on = self._made_on(image_id)
-        if pixels is not None and made_on.get("pixels") != pixels:
+        other = pixels is not None and (pixels == UNREADABLE or made_on.get("pixels") != pixels)
+        if other and not (key is not None and self.revisions.has_key(key)):  # what was saved is answered as it was then
             raise TaskMismatch(f"{image_id}: the image was changed since you opened it; open it again and look at the points")
         return made_on
 

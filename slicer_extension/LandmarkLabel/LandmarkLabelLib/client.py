@@ -141,8 +141,8 @@ class Client:
         return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
 
     def pixels(self, image_id: str) -> str:
-        """The hash of an image's pixels as the server has them; empty where it says none."""
-        return str(self._call("GET", f"/landmarks/images/{_safe(image_id)}").get("image_pixels") or "")
+        """The hash of an image's pixels as the server has them; empty where it cannot read the image."""
+        return str(self._call("GET", f"/landmarks/images/{_safe(image_id)}/pixels", NETWORK_S).get("pixels") or "")
 
     def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
         """(revision, author, points) of all revisions, oldest first."""

@@ -164,6 +164,7 @@ class LandmarkLogic(Connecting, Submitting):
             self.session = Session(
                 self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
             )
+            self.session.pixels = waits.pixels
             reason = self._("as you submitted it; the server does not have it yet")
         else:
             self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
@@ -184,26 +185,26 @@ class LandmarkLogic(Connecting, Submitting):
         local = local_image(self.options.local_folder, image_id)
 
         def job() -> tuple[str, Path]:
-            try:
-                pixels = self.client.pixels(image_id)  # before the image: one that is exchanged in between is refused later
-            except Unreachable:
-                pixels = ""  # what lies here is shown all the same
-            return pixels, local or self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
+            pixels = self.client.pixels(image_id)  # before the image: one that is exchanged in between is refused later
+            return pixels, self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
 
         def done(found: tuple[str, Path]) -> None:
             pixels, path = found
             if self.session is session:
                 if pixels and session.pixels and session.pixels != pixels:
                     text = self._("{case} is another image than the one your points were placed on: look at every point")
-                    self.trouble = text.format(case=image_id)
-                session.pixels = pixels or session.pixels
+                    self.trouble = "; ".join(filter(None, (self.trouble, text.format(case=image_id))))
+                session.pixels = pixels
                 self.image = path
                 self.on_update()
                 for other in [p for p in (self.folder / "image").glob("*") if p != path and p.suffix != ".part"]:
                     other.unlink(missing_ok=True)  # of cases before
 
         self.worker.give_up(IMAGE)  # of the case before
-        self._run(job, done, self._("fetching the image"), IMAGE, quiet=True)
+        if local is not None:
+            done(("", local))
+        else:
+            self._run(job, done, self._("fetching the image"), IMAGE, quiet=True)
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Entry:
         state: waits, refused or conflict.
         why: what the server said, empty while it waits.
         points: as submitted; those the task no longer has are left out.
-        base_revision, repeat, edits: as of ``Session``.
+        base_revision, repeat, edits, pixels: as of ``Session``.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Entry:
     base_revision: int
     repeat: bool
     edits: int
+    pixels: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,4 +238,4 @@ def _entry(path: Path, task: Task) -> Entry | None:
     except (ValueError, TypeError):
         return None
     state, why = str(content.get("state", WAITS)), str(content.get("why", ""))
-    return Entry(path.stem, content["image"], state, why, points, base, _repeats(content), content["edits"])
+    return Entry(path.stem, content["image"], state, why, points, base, _repeats(content), content["edits"], content["pixels"])

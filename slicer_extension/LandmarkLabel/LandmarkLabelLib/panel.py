@@ -361,7 +361,7 @@ class LandmarkPanel(PanelView):
         if session is not None:
             self._show_points()
         else:
-            self.ui.definitionFrame.setVisible(False)
+            self.table.clear()
         self._show_words()
 
     def _ensure_node(self) -> None:

@@ -35,7 +35,7 @@ class Session:
         edits: how often a person has changed something.
         delivered: which of these edits the server has acknowledged.
         gone: landmarks that a person had placed, and the task no longer has.
-        pixels: hash of those of the image that is looked at; empty while the server has not said it.
+        pixels: hash of those of the image that is looked at, where the server gave it; empty for a file of this computer.
     """
 
     task: Task

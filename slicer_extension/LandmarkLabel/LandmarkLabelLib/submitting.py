@@ -213,6 +213,7 @@ class Submitting:
     def open_unsent(self, what: Entry | Session) -> None:
         """Open the case with what the server does not have, to mend it and submit it again."""
         if self._is_open(what):
+            self._fetch_image()  # it may be refused because there is another by now
             self._say(self._("{case} is open").format(case=what.image_id))
             return
         self.open_case(what.image_id) if not what.repeat else self._open_repeat(what.image_id)

@@ -77,6 +77,15 @@ class LandmarkTable:
         self._filter()
         self._define()
 
+    def clear(self) -> None:
+        """No case is open: of the one before nothing is shown."""
+        if self.task is not None:
+            self.task, self._points, self._shown, self._cells = None, (), [], []
+            self._quiet = True
+            self.table.setRowCount(0)
+            self._quiet = False
+        self.ui.definitionFrame.setVisible(False)
+
     def _start(self, task: Task) -> None:
         self.task = task
         self._quiet = True
