@@ -325,7 +325,8 @@ class Day:
         self.panel.volume.node.SetAndObserveTransformNodeID(moved.GetID())
         self._refused("the image is moved by registration", self.somewhere())
         press(self.panel, "submitButton")
-        assert "the image is moved by registration" in self.panel.ui.message.text()
+        said = self.panel.ui.message.text()
+        assert "the image is moved by registration" in said, said
         self.panel.volume.node.SetAndObserveTransformNodeID(None)
         slicer.mrmlScene.RemoveNode(moved)
 

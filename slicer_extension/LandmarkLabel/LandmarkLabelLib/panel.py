@@ -246,8 +246,8 @@ class LandmarkPanel(PanelView):
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
-        warnings = "; ".join(self.logic.warnings())
-        if warnings and warnings != self._asked:
+        blocked, warnings = self.logic.blocked(), "; ".join(self.logic.warnings())
+        if warnings and not blocked and warnings != self._asked:
             self._asked = warnings
             self.logic.message = warnings + ". " + self._("Submit again if it is right.")
             self._mark_due()
