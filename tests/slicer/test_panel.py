@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import qt_harness
+import SimpleITK as sitk
 from qt_harness import cut, idle, press, wait_for
 
 qt = qt_harness.install()
@@ -303,6 +304,36 @@ def test_the_slices_follow_a_drag_but_not_a_placing(example):
     slicer.mrmlScene.RemoveNode(view)
 
 
+@pytest.mark.parametrize("how", ["hardened", "centred"])
+def test_nothing_is_sent_of_an_image_that_was_put_elsewhere_until_it_is_loaded_again(example, tmp_path, how):
+    path = tmp_path / "example.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((120, 90), 80, np.uint8)), str(path))
+    example.logic.image = path
+    example.refresh()
+    node = example.volume.node
+    assert example.logic.blocked() == ""
+    if how == "centred":
+        node.SetOrigin(45, -60, 0)
+    else:
+        moved, matrix = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration"), vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 30)
+        moved.SetMatrixTransformToParent(matrix)
+        node.SetAndObserveTransformNodeID(moved.GetID())
+        node.HardenTransform()
+    session = example.logic.session
+    was = session.point("nasion")
+    assert not example.logic.correct("nasion", (50.0, 50.0, 0.0)) and session.point("nasion") == was
+    press(example, "submitButton")
+    assert example.ui.message.text() == (
+        "the image was moved, cropped or resampled, so points would be elsewhere on the server: "
+        "delete it from the scene, and it is loaded again"
+    )
+    assert example.logic.outbox.waiting() == []
+    slicer.mrmlScene.RemoveNode(node)
+    example.tick()
+    assert example.volume.node is not node and not example.volume.is_gone and example.logic.blocked() == ""
+
+
 def test_nothing_is_sent_while_a_transform_moves_the_image(example):
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "ct")
     moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
@@ -311,7 +342,7 @@ def test_nothing_is_sent_while_a_transform_moves_the_image(example):
     for key in ("predictButton", "submitButton"):
         press(example, key)
         assert example.ui.message.text() == (
-            "the image is moved by registration, so points would be elsewhere on the server: harden or remove it"
+            "the image is moved by registration, so points would be elsewhere on the server: remove the transform"
         )
     assert example.logic.outbox.waiting() == []
     example.ui.volumes.setCurrentNode(volume)

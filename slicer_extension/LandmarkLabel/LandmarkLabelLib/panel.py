@@ -20,7 +20,7 @@ from .markup_helpers import OtherVersion, Ring
 from .markups import LandmarkNode
 from .options import Options, address_of
 from .outbox import Entry
-from .panel_view import PanelView, message_of_transform
+from .panel_view import PanelView, why_elsewhere
 from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
 from .session import Session
 from .table import LandmarkTable
@@ -209,7 +209,7 @@ class LandmarkPanel(PanelView):
     def use(self, logic: LandmarkLogic) -> None:
         """Show and drive this logic from now on."""
         self.logic, self._asked = logic, ""
-        logic.blocked = lambda: message_of_transform(self._, self.volume.moved_by)
+        logic.blocked = lambda: why_elsewhere(self._, self.volume)
         logic.is_inside = self.volume.has
 
     def _believe(self) -> None:

@@ -9,6 +9,7 @@ from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
 from .outbox import Entry
 from .session import Session
 from .table import is_doubtful
+from .volumes import CaseVolume
 from .widgets import style_pixmap
 
 
@@ -126,7 +127,14 @@ def _mark(what: Entry | Session) -> tuple:
     return (what.image_id, getattr(what, "key", ""), getattr(what, "why", ""))
 
 
-def message_of_transform(translate: Callable[[str], str], transform: str) -> str:
-    """Why nothing can be predicted, corrected or submitted while the case's image is moved."""
-    text = translate("the image is moved by {transform}, so points would be elsewhere on the server: harden or remove it")
-    return text.format(transform=transform) if transform else ""
+def why_elsewhere(translate: Callable[[str], str], volume: CaseVolume) -> str:
+    """Why nothing can be predicted, corrected or submitted while the case's image is not where the server has it."""
+    if transform := volume.moved_by:
+        text = translate("the image is moved by {transform}, so points would be elsewhere on the server: remove the transform")
+        return text.format(transform=transform)
+    if volume.is_changed:
+        return translate(
+            "the image was moved, cropped or resampled, so points would be elsewhere on the server: "
+            "delete it from the scene, and it is loaded again"
+        )
+    return ""

@@ -30,6 +30,7 @@ class CaseVolume:
     def __init__(self, scene):
         self.scene, self.node = scene, None
         self.shown: tuple[str, Path] | None = None  # name and file of what was last asked for
+        self._loaded_as: tuple[float, ...] = ()  # where the image lay in the scene when it was loaded, and its size
 
     @property
     def is_gone(self) -> bool:
@@ -48,6 +49,7 @@ class CaseVolume:
             self.node = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name)
         if self.node is None:
             return False
+        self._loaded_as = _geometry(self.node)
         slicer.util.setSliceViewerLayers(background=self.node, fit=True)
         return True
 
@@ -103,6 +105,18 @@ class CaseVolume:
         node = self.node if self.node is not None and self.node.GetScene() is not None else None
         transform = node.GetParentTransformNode() if node is not None else None
         return transform.GetName() if transform is not None else ""
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether somebody has centred, cropped or hardened the image, so that it lies elsewhere than on the server."""
+        return self.shown is not None and self.node is not None and not self.is_gone and _geometry(self.node) != self._loaded_as
+
+
+def _geometry(node) -> tuple[float, ...]:
+    to_ras = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(to_ras)
+    size = node.GetImageData().GetDimensions() if node.GetImageData() is not None else ()
+    return (*(to_ras.GetElement(i, k) for i in range(3) for k in range(4)), *size)
 
 
 def open_volumes(scene) -> list:
