@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import SimpleITK as sitk
+from LandmarkLabelLib.client import Refused
 from LandmarkLabelLib.connecting import AWAY
 from LandmarkLabelLib.outbox import REFUSED
 from LandmarkLabelLib.wire import PLACED
@@ -33,7 +34,7 @@ def test_points_of_an_image_that_was_exchanged_are_kept_here_until_somebody_has_
         logic.open_case("phantom00")
         settle(logic)
         assert logic.session.point(name).state == PLACED
-        assert logic.trouble.endswith("phantom00 is another image than the one your points were placed on: look at every point")
+        assert logic.trouble.endswith("phantom00 is another image than the one its points were placed on: look at every point")
         assert logic.submit()
         settle(logic)
         saved = server.get("/landmarks/images/phantom00")
@@ -76,7 +77,7 @@ def test_a_refused_case_that_is_open_is_mended_from_the_list(tmp_path):
         (entry,) = logic.unsent
         logic.open_unsent(entry)
         settle(logic)
-        assert "phantom00 is another image than the one your points were placed on" in logic.trouble
+        assert "phantom00 is another image than the one its points were placed on" in logic.trouble
         assert logic.submit()
         settle(logic)
         assert logic.unsent == [] and server.get("/landmarks/images/phantom00")["revision"] == 1
@@ -96,3 +97,30 @@ def test_an_image_of_this_computer_is_shown_while_the_server_is_away_and_says_no
     settle(logic)
     assert logic.state == AWAY
     logic.close()
+
+
+def test_a_finished_case_of_another_image_says_so_when_it_is_opened(tmp_path):
+    material = phantoms(tmp_path, 1)
+    with serving(material) as server:
+        server.client.save_label("phantom00", str(material.label_file("phantom00", tmp_path)), tag="final")
+        invert(material.image("phantom00"))
+        logic = connected(server, tmp_path, "phantom00")
+        assert logic.trouble == "phantom00 is another image than the one its points were placed on: look at every point"
+        logic.close()
+
+
+def test_an_image_that_does_not_come_is_said_until_the_case_is_opened_again(tmp_path, monkeypatch):
+    material = phantoms(tmp_path, 1)
+    with serving(material) as server:
+        logic = connected(server, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(logic.client, "download", lambda *_: (_ for _ in ()).throw(Refused("gone")))
+            logic.open_case("phantom00")
+            settle(logic)
+        assert logic.correct(material.task.names[0], (20.0, 30.0, 0.0))  # the next message
+        settle(logic)
+        assert logic.image is None and logic.trouble == "no image of phantom00 is shown: open the case again"
+        logic.open_case("phantom00")
+        settle(logic)
+        assert logic.image is not None and logic.trouble == ""
+        logic.close()

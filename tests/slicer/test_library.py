@@ -386,3 +386,16 @@ def test_two_programs_never_write_the_same_files(tmp_path):
 )
 def test_an_address_without_a_scheme_is_meant_as_http(typed, meant):
     assert options.address_of(typed) == meant
+
+
+def test_an_answer_that_cannot_be_kept_for_a_full_disk_is_asked_for_again(tmp_path, monkeypatch):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    key = outbox.put(session, "ann")
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("LandmarkLabelLib.outbox.write_atomically", lambda *_: (_ for _ in ()).throw(full))
+    (result,) = outbox.deliver(Deaf(1), TASK)
+    assert str(result.answer) == f"{tmp_path} cannot be written (No space left on device)" and len(outbox.waiting()) == 1
+    monkeypatch.undo()
+    (result,) = outbox.deliver(Deaf(1), TASK)
+    assert (result.key, result.answer) == (key, 1) and outbox.waiting() == []

@@ -161,8 +161,11 @@ def _add_landmark_routes(router: APIRouter, application: Application) -> None:
     @router.get("/landmarks/images/{image_id}/pixels", tags=["Landmarks"], summary="Hash of an image's pixels")
     @in_threads_of_its_own
     def pixels(image_id: str) -> dict:
-        """``pixels`` is what a save sends to say which image the points were placed on; null for one that cannot be read."""
-        return {"image": image_id, "pixels": study.pixels_of(image_id)}
+        """``pixels`` is what a save sends to say which image the points were placed on; null for one that cannot be read.
+
+        ``changed``: the newest label was made on another image.
+        """
+        return {"image": image_id, "pixels": study.pixels_of(image_id), "changed": image_id in study.verify([image_id])}
 
     summary = "Move the other points to a person's"
     moves: dict[str, Any] = {"tags": ["Landmarks"], "summary": summary, "openapi_extra": takes(UPDATE)}

@@ -140,9 +140,10 @@ class Client:
         """(revision, author, points) of an image; revision 0 where there is none."""
         return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
 
-    def pixels(self, image_id: str) -> str:
-        """The hash of an image's pixels as the server has them; empty where it cannot read the image."""
-        return str(self._call("GET", f"/landmarks/images/{_safe(image_id)}/pixels", NETWORK_S).get("pixels") or "")
+    def pixels(self, image_id: str) -> tuple[str, bool]:
+        """The hash of an image's pixels, empty where the server cannot read it, and whether it was labelled before it changed."""
+        answer = self._call("GET", f"/landmarks/images/{_safe(image_id)}/pixels", NETWORK_S)
+        return str(answer.get("pixels") or ""), answer.get("changed") is True
 
     def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
         """(revision, author, points) of all revisions, oldest first."""
@@ -188,7 +189,9 @@ class Client:
             raise Conflict(str(answer.get("detail", "a newer revision exists")), revision, other, theirs)
         if "revision" not in answer and "detail" in answer:  # a conflict of another kind: the image, the task or the key
             raise Refused(str(answer["detail"]))
-        return self._revision(answer, task)[0]
+        if type(answer.get("revision")) is not int:
+            raise WireError(f"{image_id}: the answer says no revision")
+        return answer["revision"]  # the landmarks are not looked at: the task may have more by now
 
     def train(self, model: str, minutes: float) -> None:
         """Start a training in the background."""

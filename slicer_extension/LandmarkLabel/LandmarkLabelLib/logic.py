@@ -154,7 +154,7 @@ class LandmarkLogic(Connecting, Submitting):
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
-        self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
+        self.conflict, self.moved, self.image, self._ask_again_at, self.trouble = None, 0, None, None, ""
         if kept is not None and kept.unsent:
             self.session, reason = kept, self._("with your changes that were not sent")
             if kept.gone:
@@ -184,15 +184,15 @@ class LandmarkLogic(Connecting, Submitting):
         session, image_id = self.session, self.session.image_id
         local = local_image(self.options.local_folder, image_id)
 
-        def job() -> tuple[str, Path]:
-            pixels = self.client.pixels(image_id)  # before the image: one that is exchanged in between is refused later
-            return pixels, self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
+        def job() -> tuple[str, bool, Path]:
+            pixels, is_changed = self.client.pixels(image_id)  # before the image: one exchanged in between is refused later
+            return pixels, is_changed, self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
 
-        def done(found: tuple[str, Path]) -> None:
-            pixels, path = found
+        def done(found: tuple[str, bool, Path]) -> None:
+            pixels, is_changed, path = found
             if self.session is session:
-                if pixels and session.pixels and session.pixels != pixels:
-                    text = self._("{case} is another image than the one your points were placed on: look at every point")
+                if is_changed or (pixels and session.pixels and session.pixels != pixels):
+                    text = self._("{case} is another image than the one its points were placed on: look at every point")
                     self.trouble = "; ".join(filter(None, (self.trouble, text.format(case=image_id))))
                 session.pixels = pixels
                 self.image = path
@@ -202,9 +202,13 @@ class LandmarkLogic(Connecting, Submitting):
 
         self.worker.give_up(IMAGE)  # of the case before
         if local is not None:
-            done(("", local))
+            done(("", False, local))
         else:
-            self._run(job, done, self._("fetching the image"), IMAGE, quiet=True)
+            self._run(job, done, self._("fetching the image"), IMAGE, True, lambda: self._no_image(session))
+
+    def _no_image(self, session: Session) -> None:
+        if self.session is session:
+            self.trouble = self._("no image of {case} is shown: open the case again").format(case=session.image_id)
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 
@@ -362,6 +366,8 @@ class LandmarkLogic(Connecting, Submitting):
             back, self.state = self.state != CONNECTED, CONNECTED
             if back:
                 self.trouble = ""
+                if self.session is not None and self.image is None and lane != IMAGE:
+                    self._fetch_image()
             done(answer)
             if back and self.online and lane != SEND and self.task is not None and self.outbox.waiting():
                 self.deliver()

@@ -152,6 +152,14 @@ class Outbox:
                 why = Refused(f"the file of a submission is damaged; it is kept as {kept}")
                 return Delivered(path.stem, path.stem, False, 0, why)
         answer = self._answer(content, client, task)
+        try:
+            self._keep(path, content, answer)
+        except OSError as error:  # it is sent again when there is space: its key makes that harmless
+            answer = Unreachable(f"{self.folder} cannot be written ({error.strerror})")
+        return Delivered(path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)), answer)
+
+    def _keep(self, path: Path, content: dict, answer: object) -> None:
+        """What became of a submission, on disk. Raises OSError."""
         with self._files:
             if isinstance(answer, int):
                 kept = json.dumps({**content, "revision": answer}, allow_nan=False)
@@ -164,7 +172,6 @@ class Outbox:
                 kept = json.dumps({**content, "state": CONFLICT if conflict else REFUSED, "why": why}, allow_nan=False)
                 write_atomically(self.folder / "refused" / path.name, kept)
                 path.unlink()
-        return Delivered(path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)), answer)
 
     def _answer(self, content: dict, client: Client, task: Task) -> object:
         """The new revision's number, or the exception that says why there is none."""
