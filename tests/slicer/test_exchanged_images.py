@@ -124,3 +124,15 @@ def test_an_image_that_does_not_come_is_said_until_the_case_is_opened_again(tmp_
         settle(logic)
         assert logic.image is not None and logic.trouble == ""
         logic.close()
+
+
+def test_points_that_could_not_be_kept_are_said_in_the_case_that_opens_next(tmp_path, monkeypatch):
+    material = phantoms(tmp_path, 2)
+    with serving(material) as server:
+        logic = connected(server, tmp_path, "phantom00")
+        logic.session.place(material.task.names[0], (20.0, 30.0, 0.0))
+        monkeypatch.setattr(logic.sessions, "keep", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        logic.open_case("phantom01")
+        settle(logic)
+        assert "No space left on device" in logic.trouble
+        logic.close()

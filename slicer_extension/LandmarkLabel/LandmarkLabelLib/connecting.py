@@ -42,8 +42,11 @@ class Connecting:
         self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
         self.review.list_cases()
         if not self.is_first:
-            self.trouble = self._("another Slicer works for this server: what it has not sent is not shown here")
+            self.trouble = self._of_another_slicer()
         self.deliver()
+
+    def _of_another_slicer(self) -> str:
+        return self._("another Slicer works for this server: what it has not sent is not shown here")
 
     def _adopt_old_session(self) -> None:
         """Earlier versions kept one case only, in a file of another name."""

@@ -150,11 +150,12 @@ class LandmarkLogic(Connecting, Submitting):
 
     def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> None:
         """A case, as the server has it, or as it was left here where the server does not have that yet."""
-        self._leave()
+        self.trouble = "" if self.is_first else self._of_another_slicer()
+        self._leave()  # which may say that what is left could not be kept
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
-        self.conflict, self.moved, self.image, self._ask_again_at, self.trouble = None, 0, None, None, ""
+        self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
         if kept is not None and kept.unsent:
             self.session, reason = kept, self._("with your changes that were not sent")
             if kept.gone:
@@ -366,8 +367,8 @@ class LandmarkLogic(Connecting, Submitting):
             back, self.state = self.state != CONNECTED, CONNECTED
             if back:
                 self.trouble = ""
-                if self.session is not None and self.image is None and lane != IMAGE:
-                    self._fetch_image()
+                if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
+                    self._no_image(self.session)
             done(answer)
             if back and self.online and lane != SEND and self.task is not None and self.outbox.waiting():
                 self.deliver()
