@@ -146,7 +146,7 @@ def test_a_case_in_somebodys_hands_stays_there_and_the_next_is_handed_out_with_s
 
         return after
 
-    at_every_step(monkeypatch, act, least=9)  # the list is written twice, neither time forced to disk: losing it gives a case out twice
+    at_every_step(monkeypatch, act, least=9)  # written twice, not forced to disk: see Leases
 
 
 def test_an_image_is_in_the_study_whole_or_not_at_all(study, tmp_path, monkeypatch):
