@@ -144,3 +144,17 @@ def test_a_drag_that_goes_on_while_another_case_opens_moves_nothing(scene):
     node.InvokeEvent(node.PointEndInteractionEvent)
     assert told[-1] == ("sella", (4.0, 4.0, 4.0), True)
     landmarks.close()
+
+
+def test_a_transform_on_the_list_moves_no_point(scene, landmarks, told):
+    moved, matrix = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration"), vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 30)
+    landmarks.node.SetAndObserveTransformNodeID(moved.GetID())
+    moved.SetMatrixTransformToParent(matrix)
+    landmarks.node.SetNthControlPointPosition(1, 1, 1, 1)
+    landmarks.node.InvokeEvent(landmarks.node.PointEndInteractionEvent)  # before anybody has mended anything
+    said = landmarks.mend()
+    assert told == [] and shown(landmarks) == WHOLE
+    assert said.startswith("the points are no longer moved by registration: they belong where the image is")
+    moved.SetMatrixTransformToParent(vtk.vtkMatrix4x4())
+    assert landmarks.mend() == "" and told == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import SimpleITK as sitk
 from LandmarkLabelLib.client import Refused
 from LandmarkLabelLib.connecting import AWAY
@@ -92,6 +94,7 @@ def test_an_image_of_this_computer_is_shown_while_the_server_is_away_and_says_no
     logic.image, logic.session.pixels = None, "of the server"
     logic.poll()
     logic._fetch_image()
+    settle(logic)
     assert logic.image == material.image("phantom00") and logic.session.pixels == ""
     logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
     settle(logic)
@@ -135,4 +138,23 @@ def test_points_that_could_not_be_kept_are_said_in_the_case_that_opens_next(tmp_
         logic.open_case("phantom01")
         settle(logic)
         assert "No space left on device" in logic.trouble
+        logic.close()
+
+
+def test_a_file_of_this_computer_that_is_not_the_servers_is_not_shown(tmp_path):
+    material = phantoms(tmp_path, 1)
+    other = tmp_path / "own" / "phantom00.png"
+    other.parent.mkdir()
+    shutil.copy(material.image("phantom00"), other)
+    with serving(material) as server:
+        logic = connected(server, tmp_path)
+        logic.options.local_folder = str(other.parent)
+        logic.open_case("phantom00")
+        settle(logic)
+        assert logic.image == other and logic.session.pixels  # the very file: a submission says of which pixels it speaks
+        invert(other)
+        logic.open_case("phantom00")
+        settle(logic)
+        assert logic.image.read_bytes() == material.image("phantom00").read_bytes()
+        assert logic.message == f"{other} is not the image that the server has: the server's is shown"
         logic.close()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from LandmarkLabelLib import options
-from LandmarkLabelLib.client import Refused, Unreachable
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
-from LandmarkLabelLib.options import Options, folder_of, local_image
-from LandmarkLabelLib.outbox import Outbox
+from LandmarkLabelLib.options import Options, local_image
 from LandmarkLabelLib.session import Session, Sessions
 from LandmarkLabelLib.shape import propagate
 from LandmarkLabelLib.wire import (
@@ -249,65 +244,11 @@ def test_a_local_image_is_looked_for_by_plain_names_only(tmp_path, image_id):
     assert local_image(str(tmp_path), "secret") == tmp_path / "secret.png" and local_image("", "secret") is None
 
 
-def test_work_for_one_server_never_goes_to_another(tmp_path):
-    folders = {folder_of(tmp_path, url) for url in ("http://a:8000", "http://a:8000/", "http://b:8000", "http://a:8001")}
-    assert len(folders) == 3
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"minutes": "ten", "author": 5, "follow_drag": 1, "unknown": 2}'])
 def test_damaged_options_are_the_defaults(tmp_path, content):
     (tmp_path / "options.json").write_text(content, encoding="utf-8")
     loaded = Options.load(tmp_path / "options.json")
     assert replace(loaded, client_id="") == Options(client_id="") and loaded.client_id
-
-
-class Deaf:
-    """A server that saves, and whose answers may be lost; or that is none."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    def save(self, image_id, points, task, base_revision, author, key, repeat=False, pixels=""):
-        self.asked.append((image_id, base_revision, key))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer() if callable(answer) else answer
-
-
-def test_what_arrived_is_known_after_the_program_ended_before_it_heard_of_it(tmp_path):
-    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
-    session.place("a", (1, 2, 3))
-    key = outbox.put(session, "ann")
-    outbox.deliver(Deaf(1), TASK)  # and nobody hears the result
-    again = Outbox(tmp_path)
-    assert [(d.image_id, d.edits, d.answer) for d in again.acknowledged()] == [("case", session.edits, 1)]
-    session.place("a", (2, 2, 3))
-    second = outbox.put(session, "ann")  # before the session has heard of the first
-    server = Deaf(2)
-    outbox.deliver(server, TASK)
-    assert server.asked == [("case", 1, second)]  # on top of its own first revision
-    outbox.forget(key)
-    assert [d.answer for d in outbox.acknowledged()] == [2] and outbox.waiting() == []
-
-
-def test_an_answer_that_is_none_lets_a_submission_wait(tmp_path):
-    outbox = Outbox(tmp_path)
-    outbox.put(Session.fresh(TASK, "case"), "ann")
-    (result,) = outbox.deliver(Deaf(WireError("the answer is no JSON: log in")), TASK)
-    assert isinstance(result.answer, Unreachable) and len(outbox.waiting()) == 1
-
-
-def test_a_submission_that_is_discarded_while_it_is_sent_stays_discarded(tmp_path):
-    outbox = Outbox(tmp_path)
-    keys = [outbox.put(Session.fresh(TASK, f"case{i}"), "ann") for i in range(2)]
-
-    def late() -> int:
-        outbox.discard(keys[0])
-        raise Refused("too late")
-
-    results = outbox.deliver(Deaf(late, 1), TASK)
-    assert [type(r.answer).__name__ for r in results] == ["Refused", "int"] and outbox.entries(TASK) == []
 
 
 def test_a_drag_that_ends_where_a_point_cannot_be_is_as_if_it_had_never_begun():
@@ -342,42 +283,11 @@ def test_a_session_with_values_that_cannot_be_is_kept_and_not_opened(tmp_path, k
     assert len(list(tmp_path.glob("*.kept"))) == 1
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("landmarks", None), ("edits", None), ("base_revision", float("nan")), ("image", 5), ("author", 7), ("key", None)],
-)
-def test_a_damaged_submission_is_named_and_holds_up_no_other(tmp_path, key, value):
-    outbox = Outbox(tmp_path)
-    first, second = (outbox.put(Session.fresh(TASK, f"case{i}"), "ann") for i in range(2))
-    file = tmp_path / f"{first}.json"
-    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
-    server = Deaf(1)
-    damaged, arrived = outbox.deliver(server, TASK)
-    assert "the file of a submission is damaged; it is kept as " in str(damaged.answer) and arrived.answer == 1
-    assert [asked[2] for asked in server.asked] == [second] and list((tmp_path / "refused").glob("*.damaged"))
-
-
 def test_landmarks_that_the_task_gave_up_are_named_and_kept(tmp_path):
     sessions, session = Sessions(tmp_path), Session(TASK, "case", points(SHAPE))
     session.place("a", (1, 2, 3))
     sessions.keep(session)
     assert sessions.load("case", Task("t", ("new", *NAMES[1:]), 3, {}, ())).gone == ["a"]
-
-
-def test_two_programs_never_write_the_same_files(tmp_path):
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from LandmarkLabelLib.options import own_folder;"
-        "print(*own_folder(Path(sys.argv[2]), 'http://a'), flush=True); sys.stdin.readline()"
-    )
-    words = [sys.executable, "-c", program, str(Path(options.__file__).parents[1]), str(tmp_path)]
-    others = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [other.stdout.readline().split() for other in others]
-    assert sorted(first for _, first in said) == ["False", "True"] and said[0][0] != said[1][0]
-    others[0].kill()
-    others[1].kill()
-    for other in others:
-        other.communicate()
-    assert options.own_folder(tmp_path, "http://a")[1]  # what a killed one held is free
 
 
 @pytest.mark.parametrize(
@@ -386,16 +296,3 @@ def test_two_programs_never_write_the_same_files(tmp_path):
 )
 def test_an_address_without_a_scheme_is_meant_as_http(typed, meant):
     assert options.address_of(typed) == meant
-
-
-def test_an_answer_that_cannot_be_kept_for_a_full_disk_is_asked_for_again(tmp_path, monkeypatch):
-    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
-    session.place("a", (1, 2, 3))
-    key = outbox.put(session, "ann")
-    full = OSError(28, "No space left on device")
-    monkeypatch.setattr("LandmarkLabelLib.outbox.write_atomically", lambda *_: (_ for _ in ()).throw(full))
-    (result,) = outbox.deliver(Deaf(1), TASK)
-    assert str(result.answer) == f"{tmp_path} cannot be written (No space left on device)" and len(outbox.waiting()) == 1
-    monkeypatch.undo()
-    (result,) = outbox.deliver(Deaf(1), TASK)
-    assert (result.key, result.answer) == (key, 1) and outbox.waiting() == []

@@ -49,6 +49,9 @@ def test_a_folder_and_the_open_volumes_are_predicted_as_a_table_and_as_markups(p
     (folder / "broken.png").write_text("no picture", encoding="utf-8")
     shown = CaseVolume(slicer.mrmlScene)
     assert shown.show(material.image(sorted(material.truth)[3]), "open one")
+    elsewhere = CaseVolume(slicer.mrmlScene)
+    assert elsewhere.show(material.image(sorted(material.truth)[4]), "moved one")
+    elsewhere.node.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
     panel.ui.batchFolder.setText(str(folder))
     panel.ui.batchVolumes.setChecked(True)
     press(panel, "batchButton")
@@ -58,7 +61,8 @@ def test_a_folder_and_the_open_volumes_are_predicted_as_a_table_and_as_markups(p
     idle(panel)
     panel.refresh()
     said = panel.ui.batchText.text()
-    assert said.startswith(f"3 predicted, 0 there before, 1 failed, 0 left; see {out}; broken: "), said
+    left_out = "moved one is left out: a transform moves it"
+    assert said.startswith(f"3 predicted, 0 there before, 1 failed, 0 left; see {out}; {left_out}; broken: "), said
     with (out / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert {row["image"] for row in rows} == {*sorted(material.truth)[:2], "open one"}
@@ -69,10 +73,12 @@ def test_a_folder_and_the_open_volumes_are_predicted_as_a_table_and_as_markups(p
     panel.refresh()
     assert panel.ui.batchText.text().startswith("0 predicted, 2 there before"), panel.ui.batchText.text()
     shown.close()
+    elsewhere.close()
 
 
 def test_labelled_cases_are_exported_for_gpa_without_what_is_left_out(panel, material, tmp_path):
     left_out = material.task.names[0]
+    panel.logic.review.cases = []  # as long ago, when nothing was labelled
     panel.ui.batchOut.setText(str(tmp_path / "gpa"))
     panel.ui.leaveOut.setText(f"{left_out}, ")
     press(panel, "exportButton")
@@ -199,15 +205,19 @@ def test_a_server_on_this_computer_is_installed_started_connected_and_stopped(tm
     panel.refresh()
     assert panel.ui.localStatus.text() == "nothing is installed yet" and not panel.ui.startButton.isEnabled()
     panel.ui.source.setText(str(program_wheel(tmp_path / "wheel")))
-    panel.ui.study.setText(str(study.study))
+    panel.ui.study.setText(f"{study.study}s")
     panel.ui.task.setText(str(study.task_file))
     panel.refresh()
     press_when_ready("installButton")
     wait_for(panel, lambda: panel.ui.localStatus.text().endswith("is installed"), "the installation", 120)
     panel.refresh()
     press_when_ready("startButton")
+    assert panel.ui.localStatus.text() == f"there is no folder {study.study}s: press Start again to make it"
+    panel.ui.study.setText(str(study.study))
+    press_when_ready("startButton")
     wait_for(panel, lambda: panel.ui.serverStatus.text().startswith("connected"), "the server", 120)
     panel.refresh()
+    panel.ui.study.setText("another")  # which says nothing of the one that is served
     assert panel.ui.localStatus.text().startswith(f"serves at {panel.ui.url.text()}; who else uses this study now needs a token")
     press(panel, "nextButton")
     idle(panel)
@@ -217,13 +227,15 @@ def test_a_server_on_this_computer_is_installed_started_connected_and_stopped(tm
     press(panel, "haltButton")
     wait_for(panel, lambda: panel.ui.localStatus.text() == "stopped", "the server to stop", 60)
     wait_for(panel, lambda: "does not answer" in panel.ui.serverStatus.text(), "the panel to notice")
+    panel.ui.study.setText(str(study.study))
     press_when_ready("startButton")
     wait_for(panel, lambda: panel.ui.url.text() != first, "another port", 120)
     wait_for(panel, lambda: panel.ui.serverStatus.text().startswith("connected"), "the server", 120)
     idle(panel)
     assert panel.ui.caseLabel.text().startswith(case)  # what was not sent belongs to the study, not to the port
     assert panel.logic.session.point(study.task.names[2]).state == "absent" and panel.logic.session.unsent
-    press(panel, "haltButton")
-    wait_for(panel, lambda: panel.ui.localStatus.text() == "stopped", "the server to stop", 60)
+    panel.local.server._server.kill()
+    wait_for(panel, lambda: panel.ui.localStatus.text().startswith("the server has ended by itself; "), "the panel to notice", 60)
+    assert panel.ui.startButton.isEnabled()
     panel.close()
     window.close()

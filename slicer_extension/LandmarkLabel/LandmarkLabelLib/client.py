@@ -128,6 +128,24 @@ class Client:
         part.replace(whole)
         return whole
 
+    def has_file(self, image_id: str, path: Path) -> bool:
+        """Whether the server's image is this very file; False where that cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            return False
+        where = {"image": image_id, "check_sum": f"SHA256:{digest.hexdigest()}"}
+        try:
+            self._request("HEAD", "/datastore/image", params=where, timeout=(CONNECT_S, NETWORK_S)).close()
+        except NotAllowed:
+            raise
+        except Refused:  # it has another
+            return False
+        return True
+
     def upload(self, image_id: str, path: Path) -> str:
         """A new image for the study; returns its id."""
         return str(self._send("PUT", "/datastore/", path, {"image": image_id}).get("image", image_id))

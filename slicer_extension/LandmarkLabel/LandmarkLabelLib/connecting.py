@@ -6,6 +6,7 @@ import json
 
 from .session import Session
 from .wire import Task
+from .work_folder import waiting_elsewhere
 from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
@@ -39,7 +40,8 @@ class Connecting:
             self.template = list(self.session.points) if self.session else []
             if self.session is not None:
                 self._fetch_image()
-        self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
+        said = self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names))
+        self._say("; ".join([said, *self._waits_elsewhere()]))
         self.review.list_cases()
         if not self.is_first:
             self.trouble = self._of_another_slicer()
@@ -47,6 +49,11 @@ class Connecting:
 
     def _of_another_slicer(self) -> str:
         return self._("another Slicer works for this server: what it has not sent is not shown here")
+
+    def _waits_elsewhere(self) -> list[str]:
+        """Nobody connects to the other name of a server by chance, so what waits for it is said."""
+        text = self._("{n} cases wait for {place}: connect to that to send them")
+        return [text.format(n=n, place=place) for place, n in waiting_elsewhere(self.base, self.place).items()]
 
     def _adopt_old_session(self) -> None:
         """Earlier versions kept one case only, in a file of another name."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, Connecting
-from .options import IMAGE_SUFFIXES, Options, local_image, own_folder
+from .fetching import Fetching
+from .options import Options
 from .outbox import Entry, Outbox, newest_for
 from .review import Review
 from .session import Session, Sessions
@@ -17,13 +18,14 @@ from .shape import propagate
 from .submitting import Submitting
 from .training import Training
 from .wire import ABSENT, ACCEPTED, Point, Task, WireError
+from .work_folder import own_folder
 from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
 SECOND_PASS_S = 1.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
 
 
-class LandmarkLogic(Connecting, Submitting):
+class LandmarkLogic(Connecting, Fetching, Submitting):
     """One annotator at one server.
 
     All calls return at once; answers arrive with ``poll``, which a timer calls.
@@ -48,7 +50,9 @@ class LandmarkLogic(Connecting, Submitting):
     ):
         self.options, self.on_update, self._ = options, on_update, translate
         self.client = Client(options.url, token, options.trust)
-        self.folder, self.is_first = own_folder(Path(folder), place or options.url)
+        self.base, self.place = Path(folder), place or options.url
+        self.folder, self.is_first = own_folder(self.base, self.place)
+        self.client_id = options.client_id if self.is_first else f"{options.client_id}-{self.folder.name}"
         self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
@@ -130,7 +134,7 @@ class LandmarkLogic(Connecting, Submitting):
         """Let the server choose the next case, and open it."""
 
         def job() -> tuple:
-            chosen = self.client.next_case(strategy, self.options.client_id)
+            chosen = self.client.next_case(strategy, self.client_id)
             return (chosen, self.client.newest(chosen["id"], self.task)) if chosen.get("id") else (chosen, None)
 
         def done(answer: tuple) -> None:
@@ -179,37 +183,6 @@ class LandmarkLogic(Connecting, Submitting):
         self._fetch_image()
         if self.options.predict_at_once and not any(p.by_person for p in self.session.points):
             self.predict()
-
-    def _fetch_image(self) -> None:
-        """From this computer where it lies here, else from the server, which says of which pixels a submission will speak."""
-        session, image_id = self.session, self.session.image_id
-        local = local_image(self.options.local_folder, image_id)
-
-        def job() -> tuple[str, bool, Path]:
-            pixels, is_changed = self.client.pixels(image_id)  # before the image: one exchanged in between is refused later
-            return pixels, is_changed, self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
-
-        def done(found: tuple[str, bool, Path]) -> None:
-            pixels, is_changed, path = found
-            if self.session is session:
-                if is_changed or (pixels and session.pixels and session.pixels != pixels):
-                    text = self._("{case} is another image than the one its points were placed on: look at every point")
-                    self.trouble = "; ".join(filter(None, (self.trouble, text.format(case=image_id))))
-                session.pixels = pixels
-                self.image = path
-                self.on_update()
-                for other in [p for p in (self.folder / "image").glob("*") if p != path and p.suffix != ".part"]:
-                    other.unlink(missing_ok=True)  # of cases before
-
-        self.worker.give_up(IMAGE)  # of the case before
-        if local is not None:
-            done(("", False, local))
-        else:
-            self._run(job, done, self._("fetching the image"), IMAGE, True, lambda: self._no_image(session))
-
-    def _no_image(self, session: Session) -> None:
-        if self.session is session:
-            self.trouble = self._("no image of {case} is shown: open the case again").format(case=session.image_id)
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 

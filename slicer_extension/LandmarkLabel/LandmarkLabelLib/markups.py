@@ -4,8 +4,8 @@ A landmark is a control point of one list. Unset: undefined; predicted: defined;
 selected and locked; absent: missing. Selected points, those a person has put there, have another colour. Undefined and missing
 points keep old coordinates inside MRML, so positions are only read of defined ones.
 
-Decision: a landmark is known by the id of its control point, never by its place in the list: in Slicer's Markups module points
-can be deleted, added, renamed and sorted. Whatever happens to the list there, ``mend`` puts it right.
+Decision: a landmark is known by the id of its control point, never by its place in the list. Whatever happens to the list in
+Slicer's Markups module, ``mend`` puts it right.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LandmarkNode:
         self._before: dict[str, tuple | None] = {}  # where the points were when one was grabbed
         self._seen: dict[str, tuple | None] = dict.fromkeys(task.names)
         self._dragged: str | None = None
-        self._placing: str | None = None
+        self.placing: str | None = None  # the landmark that waits for a click
         self.is_dragging = False
         self.node.SetFixedNumberOfControlPoints(False)
         self._adopt()
@@ -67,6 +67,7 @@ class LandmarkNode:
         self._listen(node, node.PointModifiedEvent, lambda *_: self._changed(False))
         self._listen(node, node.PointEndInteractionEvent, lambda *_: self._changed(True))
         self._listen(node, node.PointPositionDefinedEvent, lambda *_: self._changed(True))
+        self._listen(node, node.TransformModifiedEvent, lambda *_: self._damage())
         for what in ("Removed", "Added", "PositionUndefined", "PositionMissing"):
             self._listen(node, getattr(node, f"Point{what}Event"), lambda *_: self._damage())
         if (interaction := self._interaction()) is not None:
@@ -159,7 +160,8 @@ class LandmarkNode:
         if not self._damaged or not self.is_in_scene:
             return ""
         self._damaged = False
-        undone = [n for n, p in zip(self.task.names, self._points) if n != self._placing and not self._is_as_shown(n, p)]
+        moved_by = take_off_transform(self.node)
+        undone = [n for n, p in zip(self.task.names, self._points) if n != self.placing and not self._is_as_shown(n, p)]
         self._showing = True
         try:
             self.node.SetFixedNumberOfControlPoints(False)
@@ -169,6 +171,9 @@ class LandmarkNode:
             self._showing = False
         if undone and not said:
             said = [self._back(undone)]
+        if moved_by:
+            text = self._("the points are no longer moved by {transform}: they belong where the image is")
+            said = [text.format(transform=moved_by), *said]
         if said:
             self.show(self._points)
         return "; ".join(dict.fromkeys(said))
@@ -196,7 +201,7 @@ class LandmarkNode:
         self._showing, was = True, self.node.StartModify()  # one event for all: views draw once
         try:
             for index, point in enumerate(points):
-                if point.name not in (self._placing, self._dragged):  # those wait for the mouse
+                if point.name not in (self.placing, self._dragged):  # those wait for the mouse
                     self._show(index, point)
                 if self.node.GetNthControlPointVisibility(index) != (point.name not in hidden):
                     self.node.SetNthControlPointVisibility(index, point.name not in hidden)
@@ -260,7 +265,7 @@ class LandmarkNode:
     def start_placing(self, name: str) -> None:
         """The next click in a view places this landmark; order and number of points stay."""
         index = self.index(name)
-        self._placing, self._showing = name, True  # unsetting is not a person's change
+        self.placing, self._showing = name, True  # unsetting is not a person's change
         try:
             self.node.SetNthControlPointLocked(index, False)
             self.node.UnsetNthControlPointPosition(index)
@@ -284,16 +289,15 @@ class LandmarkNode:
         return self.scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
 
     def _mode_changed(self) -> None:
-        interaction, name = self._interaction(), self._placing
+        interaction, name = self._interaction(), self.placing
         if name is None or interaction is None or interaction.GetCurrentInteractionMode() == interaction.Place:
             return
-        self._placing = None
+        self.placing = None
         if self.position(name) is None:
             self.on_cancel(name)
 
     def jump_to(self, name: str) -> bool:
-        """Move the slice views to a landmark without recentring them, and the cross and 3D views with them; False when it has no
-        position."""
+        """Move slice views to a landmark without recentring them, the cross and 3D views too; False when it has no position."""
         import slicer
 
         position = self.position(name)
@@ -317,8 +321,8 @@ class LandmarkNode:
     def forget(self) -> None:
         """Another case is shown: what a hand is doing meanwhile belongs to none."""
         self._forgotten, self.is_dragging, self._dragged = self.is_dragging, False, None
-        if self._placing is not None:
-            self._placing = None
+        if self.placing is not None:
+            self.placing = None
             self.stop_placing()
 
     def _put_back(self, names: Sequence[str]) -> None:
@@ -342,6 +346,9 @@ class LandmarkNode:
             return
         if not self._is_whole():
             self._damage()
+        if self.node.GetParentTransformNode() is not None:  # until it is mended, no position means anything
+            self._damage()
+            return
         if self._forgotten:
             self._forgotten = not final
             self.show(self._points)
@@ -352,7 +359,7 @@ class LandmarkNode:
             self._put_back(changed)
             return
         self.is_dragging = self.is_dragging and not final
-        self._placing = None if self._placing in changed else self._placing
+        self.placing = None if self.placing in changed else self.placing
         if final and not changed and self._dragged is not None:
             changed = [self._dragged]  # the last move was told while it went on
         self._dragged = None if final or not changed else changed[0]
@@ -362,6 +369,15 @@ class LandmarkNode:
         if final:
             self._before = {}
         self._seen = self._now() if final else now
+
+
+def take_off_transform(node) -> str:
+    """No transform may move points away from where the server has them. Name of the one that did, empty for none."""
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return ""
+    node.SetAndObserveTransformNodeID(None)
+    return transform.GetName()
 
 
 def _of_class(scene, name: str) -> list:

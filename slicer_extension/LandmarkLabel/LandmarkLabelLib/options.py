@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO
 
-from .local_programs import LocalServerError, hold
 from .session import write_atomically
 from .trust import Trust
 
-MOST_PROGRAMS = 9  # that are open for one server at once
-_HELD: dict[Path, IO] = {}  # locks of this program, until it ends
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -92,27 +87,6 @@ def local_image(folder: str, image_id: str) -> Path | None:
 def address_of(text: str) -> str:
     """What a person types, as an address: http where nothing is said."""
     return text if "://" in text or not text else f"http://{text}"
-
-
-def own_folder(base: Path, place: str) -> tuple[Path, bool]:
-    """Where this program keeps the work for one server, and whether it is the first one: two never write the same files."""
-    for number in range(1, MOST_PROGRAMS + 1):
-        folder = folder_of(base, place)
-        folder = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        if folder in _HELD:
-            return folder, number == 1
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _HELD[folder] = hold(folder / "in_use.lock", "taken")
-        except LocalServerError:
-            continue
-        return folder, number == 1
-    return folder, False
-
-
-def folder_of(base: Path, url: str) -> Path:
-    """Where the work for one server is kept: what was made for one never goes to another."""
-    return base / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
 
 
 def file_name(text: str) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 import qt
 import slicer
 
+from .batch_section import BatchSection
+from .local_section import LocalSection
 from .local_server import LocalServer
 from .logic import LandmarkLogic
 from .markup_helpers import OtherVersion, Ring
@@ -21,9 +23,10 @@ from .markups import LandmarkNode
 from .options import Options, address_of
 from .outbox import Entry
 from .panel_view import PanelView, why_elsewhere
-from .sections import BatchSection, LocalSection, OptionsSection, ReviewSection, TrainSection
+from .sections import OptionsSection, ReviewSection, TrainSection
 from .session import Session
 from .table import LandmarkTable
+from .unsent_list import UnsentList
 from .volumes import CaseVolume
 from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
 from .wire import ACCEPTED
@@ -33,7 +36,7 @@ POLL_MS, POLL_BUSY_MS = 50, 10
 LET_GO_S = 0.006
 
 
-class LandmarkPanel(PanelView):
+class LandmarkPanel(PanelView, UnsentList):
     """Fills a layout with the panel and drives the logic.
 
     Args:
@@ -127,7 +130,7 @@ class LandmarkPanel(PanelView):
             ui.discardButton: self._discard,
             ui.predictButton: lambda: self.logic.predict(),
             ui.nextDoubtfulButton: self.next_doubtful,
-            ui.acceptButton: lambda: self._with_current(self.logic.accept, forward=True),
+            ui.acceptButton: self.accept,
             ui.replaceButton: self.place_again,
             ui.absentButton: lambda: self._with_current(self.logic.mark_absent, forward=True),
             ui.unlockButton: lambda: self._with_current(self.logic.unlock),
@@ -239,6 +242,13 @@ class LandmarkPanel(PanelView):
             self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=name)
             self.node.start_placing(name)
 
+    def accept(self) -> None:
+        """The person agrees with the selected point; not with one that waits for a click."""
+        if self.node.placing is not None and self.node.placing == self.current:
+            self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=self.current)
+            return
+        self._with_current(self.logic.accept, forward=True)
+
     def stop_placing(self) -> None:
         """Leave place mode; the point is where it was."""
         if self.node is not None:
@@ -253,30 +263,6 @@ class LandmarkPanel(PanelView):
             self._mark_due()
         elif self.logic.submit(self._strategy()):
             self._asked = ""
-
-    def _discard(self) -> None:
-        """Discard what is selected in the list, after a second press."""
-        what = self._chosen()
-        if what is None:
-            return
-        mark = f"discard {getattr(what, 'key', '')} {what.image_id}"
-        if self._asked != mark:
-            self._asked = mark
-            text = self._("your points of {case} will be gone: press Discard again if that is right")
-            self.logic.message = text.format(case=what.image_id)
-            self._mark_due()
-            return
-        self._asked = ""
-        self.logic.discard(what)
-
-    def _with_unsent(self, act: Callable) -> None:
-        what = self._chosen()
-        if what is not None:
-            act(what)
-
-    def _chosen(self) -> Entry | Session | None:
-        row = self.ui.unsentList.property("currentRow")
-        return self._rows[row] if 0 <= row < len(self._rows) else None
 
     @property
     def current(self) -> str | None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
-from .outbox import Entry
-from .session import Session
 from .table import is_doubtful
 from .volumes import CaseVolume
 from .widgets import style_pixmap
@@ -70,20 +67,6 @@ class PanelView:
             text = self._("{who} saved revision {n} meanwhile: {k} points differ, drawn in violet")
             ui.conflictLabel.setText(text.format(who=who, n=logic.conflict.revision, k=len(logic.differences())))
 
-    def _show_unsent(self, unsent: list) -> None:
-        self.ui.unsentFrame.setVisible(bool(unsent))
-        if [_mark(x) for x in unsent] == [_mark(x) for x in self._rows]:
-            return
-        self._rows = list(unsent)
-        self.ui.unsentList.clear()
-        for what in unsent:
-            why = self._("changed, not submitted") if isinstance(what, Session) else what.why or self._("waits for the server")
-            why = why[len(what.image_id) + 2 :] if why.startswith(f"{what.image_id}: ") else why
-            self.ui.unsentList.addItem(f"{what.image_id}: {why}")
-            self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(f"<p>{escape(why)}</p>")
-        if unsent:
-            self.ui.unsentList.setCurrentRow(0)
-
     def _show_image(self) -> None:
         session, image = self.logic.session, self.logic.image
         wanted = (session.image_id, image) if image is not None else None
@@ -106,7 +89,7 @@ class PanelView:
     def _show_words(self) -> None:
         ui, logic = self.ui, self.logic
         ui.message.setText(logic.message if logic is not None else "")
-        trouble = self._fault if logic is None else logic.trouble if logic.conflict is None else ""  # which has words of its own
+        trouble = self._fault if logic is None else logic.trouble
         trouble = trouble.replace(":", ":\u200b")  # a fingerprint may be broken at its colons
         ui.troubleFrame.setVisible(bool(trouble))
         if trouble != ui.trouble.property("text"):
@@ -121,10 +104,6 @@ class PanelView:
             self.ui.busyFrame.setVisible(self._busy)
         if doing:
             self.ui.busyLabel.setText(doing[0])
-
-
-def _mark(what: Entry | Session) -> tuple:
-    return (what.image_id, getattr(what, "key", ""), getattr(what, "why", ""))
 
 
 def why_elsewhere(translate: Callable[[str], str], volume: CaseVolume) -> str:

@@ -1,23 +1,18 @@
-"""What is needed now and then, in sections below the landmarks: training, finished cases, many images, a server, options."""
+"""What is needed now and then, in sections below the landmarks: training, finished cases, options."""
 
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from .batch import export_gpa, images_in, predict_files
 from .logic import LandmarkLogic
 from .options import Options, file_name
-from .volumes import open_volumes, write
-from .widgets import put_text, takes_folders, text_of, when_changed
-from .worker import BATCH, Worker
-
-LANE = "local"  # of the worker of the server on this computer
+from .volumes import write
+from .widgets import put_text, takes_folders, when_changed
 
 
-class _Section:
+class Section:
     """Args:
     ui: the panel's widgets by name.
     translate: for texts that people see.
@@ -47,7 +42,7 @@ class _Section:
         when_changed(widget, lambda text: setattr(self.options, name, text))
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """Start, stop and follow a training."""
 
     def _begin(self) -> None:
@@ -91,7 +86,7 @@ class TrainSection(_Section):
         return "; ".join(x for x in (kept, how, str(stats.get("reason", ""))) if x)
 
 
-class ReviewSection(_Section):
+class ReviewSection(Section):
     """Open a finished case, see its revisions, bring one back."""
 
     def _begin(self) -> None:
@@ -152,7 +147,7 @@ class ReviewSection(_Section):
         return f"{row.get('image')}: {state}{who}"
 
 
-class OptionsSection(_Section):
+class OptionsSection(Section):
     """Who annotates, where images are read, what happens by itself; and a new case from an open volume."""
 
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
@@ -193,208 +188,3 @@ class OptionsSection(_Section):
             logic.upload(name, path)
         else:
             logic.message = self._("{name} cannot be written").format(name=node.GetName())
-
-
-class LocalSection(_Section):
-    """A server on this computer: installed into an environment of its own, started, and stopped with Slicer.
-
-    Args:
-        panel: connects to the server that was started.
-        make: makes the server, given what shows a line of an installation.
-    """
-
-    def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, panel, make: Callable):
-        self.panel, self.worker, self.server = panel, Worker(), make(lambda line: setattr(self, "_line", line))
-        self._line, self._said = "", ""  # of the installation, told in its thread; what is shown
-        super().__init__(ui, translate, options, on)
-
-    def _begin(self) -> None:
-        ui = self.ui
-        takes_folders(ui.study)
-        for widget, name in ((ui.study, "study"), (ui.task, "task"), (ui.source, "source")):
-            self._keep(widget, name)
-        self.on(ui.installButton, self._install)
-        self.on(ui.startButton, self._start)
-        self.on(ui.haltButton, self._halt)
-        version = self.server.installed
-        text = self._("LandmarkLabel {version} is installed") if version else self._("nothing is installed yet")
-        self._said = text.format(version=version)
-
-    def _install(self) -> None:
-        def done(_: object) -> None:
-            self._say(self._("LandmarkLabel {version} is installed").format(version=self.server.installed))
-
-        self._do(lambda: self.server.install(self.options.source), done, self._("installing; this may take many minutes"))
-
-    def _start(self) -> None:
-        def done(running) -> None:
-            self._say(self._("serves at {url}; who else uses this study now needs a token").format(url=running.url))
-            put_text(self.ui.url, running.url)
-            put_text(self.ui.token, running.token)
-            self.panel.connect_server()
-
-        study, task = self.options.study, self.options.task or None
-        self._do(lambda: self.server.start(study, task), done, self._("starting"))
-
-    def _halt(self) -> None:
-        self.server.cancel()
-        self.worker.give_up(LANE)
-        self._do(self.server.stop, lambda _: self._say(self._("stopped")), self._("stopping"))
-
-    def _do(self, job: Callable[[], object], done: Callable, what: str) -> None:
-        self._line = ""
-        self._say(what)
-        failed = self._("{why} (more in {log})")
-        self.worker.submit(job, done, lambda error: self._say(failed.format(why=error, log=self.server.log)), LANE)
-
-    def _say(self, text: str) -> None:
-        self._said = text
-
-    def place_of(self, url: str) -> str:
-        """The study behind the address of the server that runs here; its port is another one at every start."""
-        running = self.server.running
-        return f"study {self.options.study}" if running is not None and running.url == url.rstrip("/") else ""
-
-    def poll(self) -> None:
-        """Deliver what has ended, and show the last line of an installation; called by the panel's timer."""
-        if self.worker.busy:
-            self.worker.drain()
-            self._show()
-
-    def close(self) -> None:
-        """The server ends; that may take seconds, for which nobody waits."""
-        self.worker.stop()
-        threading.Thread(target=self.server.stop, name="LandmarkLabel server stops", daemon=True).start()
-
-    def _show(self) -> None:
-        ui, busy, runs = self.ui, self.worker.busy, self.server.is_running
-        ui.installButton.setEnabled(bool(self.options.source) and not busy and not runs)
-        ui.startButton.setEnabled(bool(self.options.study) and bool(self.server.installed) and not busy and not runs)
-        ui.haltButton.setEnabled(busy or runs)
-        text = f"{self._said}: {self._line}" if busy and self._line else self._said
-        if ui.localStatus.property("text") != text:
-            ui.localStatus.setText(text)
-
-
-class BatchSection(_Section):
-    """The landmarks of many images at once, and the labels of all cases for other programs.
-
-    Args:
-        scene: whose volumes.
-    """
-
-    def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
-        self.scene, self._share, self._stop, self._text = scene, 0.0, threading.Event(), ""
-        self._temporary: tempfile.TemporaryDirectory | None = None
-        self._takes_volumes = False
-        super().__init__(ui, translate, options, on)
-
-    def _begin(self) -> None:
-        ui = self.ui
-        takes_folders(ui.batchFolder, ui.batchOut)
-        self._keep(ui.leaveOut, "leave_out")
-        ui.batchVolumes.toggled.connect(lambda down: setattr(self, "_takes_volumes", bool(down)))
-        self.on(ui.batchButton, self._predict)
-        self.on(ui.stopBatchButton, self.stop)
-        self.on(ui.exportButton, self._export)
-
-    def _predict(self) -> None:
-        out, logic = text_of(self.ui.batchOut), self.logic
-        self._text = ""
-        files = self._files() if out else []
-        if not files:
-            self._text = self._text or self._("choose images, and where the results go")
-            return
-        self._stop, self._share = threading.Event(), 0.0  # its own: one that was stopped before stays so
-        stop = self._stop
-
-        def told(done: int, of: int, name: str) -> None:
-            self._share, self._text = done / max(of, 1), f"{done}/{of} {name}"
-
-        def job() -> object:
-            return predict_files(logic.client, logic.model, logic.task, files, out, told, stop.is_set)
-
-        logic.run(job, self._done, self._failed, BATCH, self._("predicting many images"))
-
-    def _files(self) -> list[tuple[str, Path]]:
-        """Of the folder that is named, and of the open volumes, which are written to temporary files."""
-        found: list[tuple[str, Path]] = []
-        if folder := text_of(self.ui.batchFolder):
-            try:
-                found += images_in(folder)
-            except ValueError as error:
-                self._text = str(error)
-        if self._takes_volumes:
-            self._clean()
-            self._temporary = tempfile.TemporaryDirectory(prefix="landmarklabel-")
-            for number, node in enumerate(open_volumes(self.scene)):
-                path = Path(self._temporary.name) / f"{number}.nrrd"
-                if node.GetParentTransformNode() is None and write(node, path):
-                    found.append((node.GetName(), path))
-        return found
-
-    def _done(self, summary) -> None:
-        text = self._("{n} predicted, {k} there before, {f} failed, {left} left; see {out}")
-        counts = {"n": len(summary.predicted), "k": len(summary.kept), "f": len(summary.failed), "left": len(summary.left)}
-        more = [summary.ended_by, *summary.trouble, *(f"{name}: {why}" for name, why in summary.failed[:3])]
-        self._text = "; ".join(x for x in (text.format(out=summary.folder, **counts), *more) if x)
-        self._clean()
-
-    def _failed(self, error: Exception) -> None:
-        self._text = str(error)
-        self._clean()
-
-    def _clean(self) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
-
-    def _export(self) -> None:
-        """The newest revisions of all labelled cases, for SlicerMorph's GPA."""
-        logic, out = self.logic, text_of(self.ui.batchOut)
-        if not out:
-            self._text = self._("choose where the results go")
-            return
-        ids = [str(row["image"]) for row in logic.review.cases if row.get("labelled")]
-        leave_out = [name.strip() for name in self.options.leave_out.split(",") if name.strip()]
-
-        def job() -> object:
-            cases = [(image_id, logic.client.newest(image_id, logic.task)[2]) for image_id in ids]
-            return export_gpa(cases, logic.task, Path(out), leave_out)
-
-        def done(missing: list[str]) -> None:
-            text = self._("{n} specimens written to {out}").format(n=len(ids) - len(missing), out=out)
-            self._text = "; ".join([text, *missing[:3]]) + (" …" if len(missing) > 3 else "")
-
-        logic.run(job, done, self._failed, BATCH, self._("exporting"))
-
-    def poll(self) -> None:
-        """Show how far it is; called by the panel's timer."""
-        if self.logic is not None and self.logic.worker.waits(BATCH):
-            self._show()
-
-    def refresh(self, logic: LandmarkLogic | None) -> None:
-        """Show the state; another server's batch ends."""
-        if logic is not self.logic:
-            self.stop()
-        super().refresh(logic)
-
-    def stop(self) -> None:
-        """What runs ends after the image it is at."""
-        self._stop.set()
-
-    def close(self) -> None:
-        """What is there stays; a later call goes on."""
-        self._stop.set()
-        self._clean()
-
-    def _show(self) -> None:
-        ui, logic = self.ui, self.logic
-        ready, runs = logic is not None and logic.task is not None, logic is not None and logic.worker.waits(BATCH)
-        ui.batchButton.setEnabled(bool(ready and not runs))
-        ui.exportButton.setEnabled(bool(ready and not runs))
-        ui.stopBatchButton.setEnabled(bool(runs))
-        ui.batchBar.setVisible(bool(runs))
-        ui.batchBar.setValue(int(100 * self._share))
-        if ui.batchText.property("text") != self._text:
-            ui.batchText.setText(self._text)

@@ -146,9 +146,6 @@ class Submitting:
     def _meet(self, conflict: Conflict) -> None:
         """Both versions are shown until a person has decided."""
         self.conflict, self._then = conflict, None
-        text = self._("{case}: {who} saved revision {n} meanwhile; compare both, then take theirs or submit yours")
-        who = conflict.author or self._("somebody")
-        self.trouble = text.format(case=self.session.image_id, who=who, n=conflict.revision)
 
     def differences(self) -> dict[str, Point]:
         """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""

@@ -1,0 +1,106 @@
+"""Where this program keeps the work for one server: never two programs in one folder, and nothing forgotten in another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from .local_programs import LocalServerError, hold
+from .session import write_atomically
+
+MOST_PROGRAMS = 9  # that are open for one server at once
+LOCK, PLACE = "in_use.lock", "place.txt"
+SENT = ("outbox", "outbox/refused", "outbox/acknowledged")  # folders of submissions
+SESSIONS = "sessions"
+_HELD: dict[Path, IO] = {}  # locks of this program, until it ends
+
+
+def own_folder(base: Path, place: str) -> tuple[Path, bool]:
+    """A folder for this program and one server, and whether it is the first one for it.
+
+    The first one takes over what others have left that have ended.
+    """
+    for number, folder in _folders(base, place):
+        if folder not in _HELD:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                _HELD[folder] = hold(folder / LOCK, "taken")
+            except LocalServerError:
+                continue
+        if number == 1:
+            _take_over(base, place)
+            if _text(folder / PLACE) != place:
+                write_atomically(folder / PLACE, place)
+        return folder, number == 1
+    return folder, False
+
+
+def folder_of(base: Path, url: str) -> Path:
+    """Where the work for one server is kept: what was made for one never goes to another."""
+    return base / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
+
+
+def waiting_elsewhere(base: Path, place: str) -> dict[str, int]:
+    """Other servers, or the folders of their work where nobody has noted which, to how many cases wait for them."""
+    own = {folder for _, folder in _folders(base, place)}
+    found: dict[str, int] = {}
+    for lock in sorted(base.glob(f"*/{LOCK}")):
+        folder = lock.parent
+        if folder not in own and (count := len(_waiting(folder))):
+            name = _text(folder.with_name(folder.name.partition("-")[0]) / PLACE) or str(folder)
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def _folders(base: Path, place: str) -> Iterator[tuple[int, Path]]:
+    first = folder_of(base, place)
+    for number in range(1, MOST_PROGRAMS + 1):
+        yield number, first if number == 1 else first.with_name(f"{first.name}-{number}")
+
+
+def _take_over(base: Path, place: str) -> None:
+    """Bring submissions and sessions of programs that have ended to the first folder.
+
+    A session of a case that has one there already waits until that one has been sent.
+    """
+    first = folder_of(base, place)
+    for number, folder in _folders(base, place):
+        if number == 1 or folder in _HELD or not folder.is_dir():
+            continue
+        with suppress(LocalServerError, OSError), hold(folder / LOCK, "taken"):
+            for name in (*SENT, SESSIONS):
+                (first / name).mkdir(parents=True, exist_ok=True)
+                for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
+                    if not (first / name / path.name).exists():
+                        os.replace(path, first / name / path.name)
+
+
+def _waiting(folder: Path) -> set[tuple[str, bool]]:
+    """Cases with something that a server has not acknowledged."""
+    contents = [_content(path) for name in SENT[:2] for path in (folder / name).glob("*.json")]
+    found = {(str(c["image"]), c.get("repeat") is True) for c in contents if "image" in c}
+    for c in map(_content, (folder / SESSIONS).glob("*.session.json")):
+        with suppress(TypeError):
+            if c.get("edits", 0) > c.get("delivered", 0):
+                found.add((str(c.get("image_id")), c.get("repeat") is True))
+    return found
+
+
+def _content(path: Path) -> dict:
+    try:
+        content = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
