@@ -18,6 +18,7 @@ import venv
 from pathlib import Path
 
 import release_check
+import web
 import wheelhouse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +84,7 @@ def setup() -> None:
     ).hexdigest()
     _check_python()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
+        _build_front_end()
         return
     print("setting up .venv (once, a few minutes) …", flush=True)
     if not PYTHON.exists():
@@ -97,8 +99,21 @@ def setup() -> None:
         pip("--no-deps", *WITHOUT_DEPENDENCIES)  # last: pip would complain of what they lack at every later install
     elif run("-m", "landmarklabel", "setup-monailabel"):
         sys.exit("installing MONAI Label failed")
+    _build_front_end()
     STAMP.write_text(wanted, encoding="utf-8")
     print("set up; to use it: source .venv/bin/activate", flush=True)
+
+
+def _build_front_end() -> None:
+    """What browsers show; all else works without it, so a failure is said and ends nothing."""
+    try:
+        if not web.is_built():
+            print("  the browser front end …", flush=True)
+            if not web.has_node(str(PYTHON)):
+                pip(web.NODE_PACKAGE)
+            web.build(str(PYTHON))
+    except web.WebError as error:
+        print(f"the browser front end was not built, so /annotate/ does not answer: {error}", flush=True)
 
 
 def _check_python() -> None:

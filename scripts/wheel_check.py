@@ -114,8 +114,10 @@ def check(python: str, wheel: Path, place: Path) -> dict:
         landmarklabel = made.bin / "landmarklabel"
         made.do("doctor", landmarklabel, "doctor")
         made.do("demo", landmarklabel, "demo", "--minutes", 2, "--out", place / "demo")
-        with made.serving("serve a new study", landmarklabel, "serve", "--studies", place / "hands", "--task", "hand_xray"):
-            pass
+        new = (landmarklabel, "serve", "--studies", place / "hands", "--task", "hand_xray")
+        with made.serving("serve a new study", *new) as url:
+            if not _answers(f"{url}/annotate/"):
+                raise RuntimeError("the browser front end is not in the wheel")
         without = made.versions()
         made.do("setup-monailabel", landmarklabel, "setup-monailabel")
         study, app = place / "demo" / "study2d", place / "app"

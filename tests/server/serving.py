@@ -159,8 +159,9 @@ def serving(
     more: Mapping[str, str] | None = None,
     ready: int = 200,
     entrance: str = "serve",
+    port: int = 0,
 ) -> Iterator[Server]:
-    """A server on a free port; the whole process group is gone afterwards.
+    """A server on a free port, or on this one; the whole process group is gone afterwards.
 
     ``conf``: a further setting, its name and value; ``extra``: further arguments; ``more``: environment variables;
     ``ready``: what a server that is ready says to a stranger, beside 401; ``entrance``: ``serve``, or ``monailabel`` for plain
@@ -168,7 +169,7 @@ def serving(
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port = port or probe.getsockname()[1]
     place = material.study.parent
     results = place / "client"
     results.mkdir(exist_ok=True)

@@ -15,6 +15,7 @@ from landmarklabel.errors import UsageError
 from landmarklabel.server import guard as guards
 from landmarklabel.server.access import SMALL, TEXT
 from landmarklabel.server.app import add_error_handlers
+from landmarklabel.server.browser_login import BrowserLogins
 from landmarklabel.server.guard import NO_TOKENS, Guard, Policy
 from landmarklabel.services.callers import ADMIN, ROLES, Caller, caller
 from landmarklabel.store.tokens import Tokens
@@ -54,13 +55,17 @@ def tokens(tmp_path):
     return Tokens(tmp_path)
 
 
+def logins(tokens: Tokens) -> BrowserLogins:
+    return BrowserLogins(tokens.path.parents[1], tokens)
+
+
 @pytest.fixture
 def served(tokens):
     """Makes a client of the guarded app, as seen from an address."""
 
     def make(client=HERE, policy=None, url="http://127.0.0.1:8000", **headers) -> TestClient:
         app = make_app()
-        guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, policy or Policy())
+        guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, policy or Policy(), logins(tokens))
         return TestClient(guarded, base_url=url, client=client, headers=headers, raise_server_exceptions=False)
 
     return make
@@ -209,7 +214,7 @@ def test_an_upload_has_the_operators_limit(served):
 def test_a_body_that_stops_coming_is_given_up(tokens, monkeypatch):
     monkeypatch.setattr(guards, "LIMITS", replace(guards.LIMITS, pause_s=0.05))
     app, sent = make_app(), []
-    guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, Policy())
+    guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, Policy(), logins(tokens))
     pieces = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
@@ -250,7 +255,7 @@ def test_a_full_disk_is_said_without_the_path(tokens):
     def other():
         raise PermissionError(13, "Permission denied", "/data/JaneDoe")
 
-    guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, Policy())
+    guarded = Guard(app.build_middleware_stack().app, app.router.routes, tokens, Policy(), logins(tokens))
     client = TestClient(guarded, base_url="http://localhost", client=HERE)
     answer = client.get("/landmarks/task")
     assert answer.status_code == 507 and answer.json()["detail"].startswith("the server's disk is full: nothing was changed")

@@ -113,7 +113,7 @@ def test_serve_says_one_line_and_of_monai_label_nothing(material):
     with started("serve", material) as (_, url, said):
         wait_until(lambda: "\n" in said(), 10, "the line")
         text = 'study "study", 0 of 6 cases labelled · no proposals yet: no case is labelled, no model trained'
-        assert said() == f"LandmarkLabel: open {url}/landmarks/ · {text}\n"
+        assert said() == f"LandmarkLabel: open {url}/landmarks/ · {text} · annotate at {url}/annotate/\n"
         assert requests.post(f"{url}/infer/scn", params={"image": "phantom00"}, timeout=60).status_code == 200
         assert said().count("\n") == 1
 
@@ -125,7 +125,7 @@ def test_the_other_entrance_says_it_too(material):
     with started("monailabel", material) as (_, url, said):
         wait_until(lambda: "LandmarkLabel: open" in said(), 10, "the line")
         text = 'study "study", 6 of 6 cases labelled · scn version 1 and scn_single version 1 answer'
-        assert f"LandmarkLabel: open {url}/landmarks/ · {text}\n" in said()
+        assert f"LandmarkLabel: open {url}/landmarks/ · {text} · annotate at {url}/annotate/\n" in said()
         assert sorted(requests.get(f"{url}/info/", timeout=60).json()["models"]) == ["scn", "scn_single"]
 
 

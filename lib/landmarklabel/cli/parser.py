@@ -316,6 +316,7 @@ def _serve(verbs: Verbs) -> None:
     verb.add_argument("--models", metavar="scn,…", help="models to serve (default those live in the study, else scn)")
     verb.add_argument("--host", default="127.0.0.1", help="another than this computer needs a token and TLS (default 127.0.0.1)")
     verb.add_argument("--port", type=int, default=8000, help="(default 8000)")
+    verb.add_argument("--open", action="store_true", help="open the browser front end, /annotate/, when the server answers")
     verb.add_argument("--root-path", metavar="/P", default="", help="path below which a reverse proxy serves this")
     verb.add_argument("--certificate", metavar="PEM", help="serve https with this certificate (and chain)")
     verb.add_argument("--key", metavar="PEM", help="the certificate's private key")

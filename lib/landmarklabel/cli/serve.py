@@ -40,7 +40,7 @@ def serve(args: argparse.Namespace) -> int:
     config: dict[str, Any] = {"host": args.host, "port": args.port, "root_path": args.root_path.rstrip("/")}
     if args.certificate:
         config |= {"ssl_certfile": args.certificate, "ssl_keyfile": args.key}
-    run(settings, config)
+    run(settings, config, args.open)
     return 0
 
 

@@ -24,6 +24,10 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /": (OPEN, SMALL),
     "GET /auth/": (OPEN, SMALL),
     "POST /auth/token": (OPEN, SMALL),
+    "GET /annotate/": (OPEN, SMALL),  # the front end itself, which holds nothing of the study
+    "GET /annotate/{file}": (OPEN, SMALL),
+    "POST /annotate/login": (OPEN, SMALL),
+    "DELETE /annotate/login": (OPEN, SMALL),
     "GET /auth/token/valid": (USER, SMALL),
     "GET /openapi.json": (USER, SMALL),
     "GET /health": (OPEN, SMALL),
@@ -66,6 +70,11 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /landmarks/images/{image_id}": (USER, SMALL),
     "PUT /landmarks/images/{image_id}": (ANNOTATOR, TEXT),
     "GET /landmarks/images/{image_id}/pixels": (USER, SMALL),
+    "GET /landmarks/images/{image_id}/frame": (USER, SMALL),
+    "GET /landmarks/images/{image_id}/picture": (USER, SMALL),
+    "GET /landmarks/images/{image_id}/draft": (ANNOTATOR, SMALL),
+    "PUT /landmarks/images/{image_id}/draft": (ANNOTATOR, TEXT),
+    "DELETE /landmarks/images/{image_id}/draft": (ANNOTATOR, SMALL),
     "POST /landmarks/images/{image_id}/update": (USER, TEXT),
     "GET /landmarks/images/{image_id}/history": (USER, SMALL),
 }

@@ -17,13 +17,17 @@ from starlette.routing import Mount
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.server.annotate import add_annotate_routes
 from landmarklabel.server.application import Application
 from landmarklabel.server.background import add_background_routes
+from landmarklabel.server.browser_login import BrowserLogins
+from landmarklabel.server.drafts import add_draft_routes
 from landmarklabel.server.guard import Guard, Policy
 from landmarklabel.server.health import add_health_route
 from landmarklabel.server.json_route import JsonRoute
 from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.monailabel_routes import add_monailabel_routes
+from landmarklabel.server.pictures import add_picture_routes
 from landmarklabel.server.routes import add_routes
 from landmarklabel.server.uploads import add_upload_routes
 from landmarklabel.store.tokens import Tokens, tokens_of
@@ -46,6 +50,10 @@ def create_app(application: Application, policy: Policy, lifespan: Any = None) -
     metrics = Metrics(application.study, application.model_versions, application.train_stats)
     router = APIRouter(responses={"4XX": _REFUSAL}, route_class=JsonRoute)
     add_routes(router, application, policy, tokens)
+    logins = BrowserLogins(application.study.folder, tokens, policy.identity)
+    add_annotate_routes(router, logins)
+    add_picture_routes(router, application)
+    add_draft_routes(router, application)
     add_background_routes(router, application)
     add_upload_routes(router, application)
     add_monailabel_routes(router, application)
@@ -64,7 +72,7 @@ def create_app(application: Application, policy: Policy, lifespan: Any = None) -
     add_error_handlers(app)
     stack: Any = app.build_middleware_stack()
     without_error_page = stack.app  # the outermost layer answers with a text and logs all it knows
-    return Guard(without_error_page, app.router.routes, tokens, policy, metrics.count), tokens
+    return Guard(without_error_page, app.router.routes, tokens, policy, logins, metrics.count), tokens
 
 
 def side_by_side(apps: Mapping[str, Any], lifespan: Any) -> Starlette:

@@ -24,6 +24,7 @@ from landmarklabel.services.case_selection import CaseSelection
 from landmarklabel.services.console import NOTICE, said_of_models
 from landmarklabel.services.datastore import ORIGINAL, StudyDatastore
 from landmarklabel.services.descriptions import image_plane
+from landmarklabel.services.drafts import Drafts
 from landmarklabel.services.inference import ServedModel, keep_label, markups_file, prediction_tag, train_config
 from landmarklabel.services.jobs import Jobs
 from landmarklabel.services.limits import LIMITS
@@ -81,6 +82,7 @@ class Application:
         }
         self.store = StudyDatastore(self.study, settings.allow_outside)
         self.sessions = Sessions(self.study.folder / ".landmarklabel" / "sessions")
+        self.drafts = Drafts(self.study.folder / ".landmarklabel" / "drafts")
         self.batches = TaskQueue("batch_infer", self._served)
         self.jobs = Jobs(self.study.folder, tuple(self.presets), TaskQueue("train", self._served, training_turn))
         self._retraining = threading.Lock()

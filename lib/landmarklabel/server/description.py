@@ -37,6 +37,18 @@ SAVE = _object(
     },
     "landmarks",
 )
+DRAFT = _object(
+    {
+        "landmarks": {"type": "array", "items": _ROW},
+        "base_revision": _BASE,
+        "edits": {"type": "integer", "minimum": 0, "description": "how often the person has changed something"},
+        "author": _TEXT,
+        "pixels": _TEXT,
+        "repeat": {"type": "boolean"},
+    },
+    "landmarks",
+    "base_revision",
+)
 UPDATE = _object({**_POINTS, "model": _TEXT})
 TRAIN = _object(
     {

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.access import FROM_ANYWHERE, ROUTES
+from landmarklabel.server.browser_login import BrowserLogins
 from landmarklabel.services.callers import OPEN, ROLES, Caller, set_caller
 from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.services.limits import LIMITS
@@ -27,7 +28,9 @@ from landmarklabel.store.tokens import Closed, Tokens
 
 CONTRACT = 1  # what clients and this server say to each other; a change that an older client cannot use makes it 2
 CONTRACT_HEADER = "landmarklabel-contract"  # of a client that says which one it speaks; MONAI Label's own say nothing
-_ONCE = ("host", "origin", "authorization", "content-length", "content-type", CONTRACT_HEADER)  # programs differ on which counts
+_ONCE = frozenset(  # programs differ on which of two counts
+    ("host", "origin", "authorization", "cookie", "content-length", "content-type", CONTRACT_HEADER)
+)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
 _SAID_ALWAYS = {
@@ -75,6 +78,7 @@ class Guard:
         routes: those that are served; each is looked up in ``access.ROUTES``.
         tokens: of the study.
         policy: what the operator has chosen.
+        logins: of browsers, whose cookie stands for a token.
         count: told of every answer: the route as listed (empty where there is none), the status, seconds.
     """
 
@@ -84,9 +88,11 @@ class Guard:
         routes: Iterable[BaseRoute],
         tokens: Tokens,
         policy: Policy,
+        logins: BrowserLogins,
         count: Callable[[str, int, float], None] = lambda route, status, seconds: None,
     ):
         self.app, self.routes, self.tokens, self.policy, self.count = app, tuple(routes), tokens, policy, count
+        self.logins = logins
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
@@ -159,13 +165,19 @@ class Guard:
             raise Refused(403, "tokens are taken over https only")
         if role == OPEN:
             return Caller("", OPEN)
-        who = await self._known(request.token)
+        who = await (self._known(request.token) if request.token else self._logged_in(request.header("cookie")))
         if who is None:
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
         if who.role < role:
             need = next(name for name, level in ROLES.items() if level == role)
             raise Refused(403, f"this needs the role {need}")
         return who
+
+    async def _logged_in(self, cookie: str) -> Caller | None:
+        """Whoever a browser's cookie stands for; another site's page cannot send it (SameSite), nor read it (HttpOnly)."""
+        if self.policy.identity is None and (fault := self.tokens.look().fault):
+            raise Refused(Closed.http_status, fault)
+        return await asyncio.to_thread(self.logins.caller_of, cookie) if cookie else None
 
     async def _known(self, token: str) -> Caller | None:
         if self.policy.identity is not None:
@@ -261,7 +273,8 @@ class _Request:
         if status in (408, 413):
             headers["connection"] = "close"
         if status == 401:
-            headers["www-authenticate"] = 'Basic realm="LandmarkLabel: any name, token as password"'
+            basic = 'Basic realm="LandmarkLabel: any name, token as password"'
+            headers["www-authenticate"] = "Bearer" if self.header(CONTRACT_HEADER) else basic  # a program has its own way to ask
         encoded = [(k.encode(), v.encode()) for k, v in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
         await self._send({"type": "http.response.body", "body": body})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import checked, device_of, flag_of, form_object, key_of, revision_of, text_of
+from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
@@ -200,6 +201,7 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             application.store.check_places(image_id, landmarks)
             pixels = text_of(body, "pixels") or None
             again = study.save_repeat(image_id, landmarks, author=author, key=key, pixels=pixels)
+            _forget_draft(application, author, image_id, repeat=True)
             return {**revision_to_wire(study, image_id, again), "repeat": True}
         base = revision_of(body, required=True)
         try:
@@ -216,8 +218,15 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
             yours = {"base_revision": base, "landmarks": to_wire(landmarks, study.plane_of(image_id))}
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
+        _forget_draft(application, author, image_id, repeat=False)
         background.add_task(afterwards, application.saved)
         return revision_to_wire(study, image_id, revision)
+
+
+def _forget_draft(application: Application, author: str, image_id: str, *, repeat: bool) -> None:
+    """What was submitted is saved, whatever becomes of its draft."""
+    with suppress(StoreFault):
+        application.drafts.drop(author, image_id, repeat)
 
 
 def _listed(image_id: str, head: Revision | None, landmarks: LandmarkSet | None, changed: bool) -> dict:

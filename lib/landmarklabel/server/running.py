@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ def starting() -> Iterator[None]:
         _leave(f"landmarklabel: {error.filename or 'the study'}: {error.strerror}; give the server the right to write there", 2)
 
 
-def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> None:
+def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any], open_browser: bool = False) -> None:
     """Serve studies until a signal ends it: what ``landmarklabel serve`` does.
 
     One study is served at the address itself, several each below the name of its folder; their trainings take turns.
@@ -69,6 +70,7 @@ def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> N
     Args:
         studies: folders, and how the operator wants each served.
         config: of uvicorn: ``host``, ``port``, ``ssl_certfile``, ``ssl_keyfile``, ``root_path``.
+        open_browser: open the browser front end of the first study when the server answers.
     """
     from landmarklabel.server.app import create_app, policy_of, side_by_side
     from landmarklabel.server.application import Application
@@ -86,6 +88,8 @@ def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any]) -> N
             if (server := this_server()) is not None:
                 line = lambda port: "\n".join(greeting(server.config, port, *one) for one in served)  # noqa: E731
                 look_after(server, line, [application.leave for application, *_rest in served])
+                if open_browser:
+                    threading.Thread(target=_open_browser, args=(server, served[0][1]), name="browser", daemon=True).start()
         yield
 
     apps: dict[str, Any] = {}
@@ -125,7 +129,8 @@ def greeting(config: uvicorn.Config, port: int, application: Application, below:
     """Where to open which study, and what answers there."""
     others = policy.insecure or (config.is_ssl and (policy.identity is not None or tokens.look().needed))
     proxied = f" (for people {config.root_path.rstrip('/')}{quote(below)}/landmarks/ of your proxy)" if config.root_path else ""
-    line = f"open {address(config, port, others)}{quote(below)}/landmarks/{proxied} · {application.summary()}"
+    base = f"{address(config, port, others)}{quote(below)}"
+    line = f"open {base}/landmarks/{proxied} · {application.summary()} · annotate at {base}/annotate/"
     return f"{line} · {fault}" if policy.identity is None and (fault := tokens.look().fault) else line
 
 
@@ -162,17 +167,29 @@ def _end_soon_after_a_signal(server: uvicorn.Server, leave: Iterable[Callable[[]
         signal.signal(number, handle)
 
 
+def _open_browser(server: uvicorn.Server, below: str) -> None:
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.02)
+    webbrowser.open(f"{address(server.config, _port(server), others=False)}{quote(below)}/annotate/")
+
+
 def _announce(server: uvicorn.Server, line: Callable[[int], str]) -> None:
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.02)
-    sockets = [s for one in server.servers for s in one.sockets]
-    port = sockets[0].getsockname()[1] if sockets and server.config.uds is None else server.config.port
+    port = _port(server)
     try:
         log.log(NOTICE, line(port))
     except LandmarkLabelError:  # its text may hold a name
         log.log(NOTICE, f"answers on port {port}, but the study cannot be read: landmarklabel doctor STUDY says why")
+
+
+def _port(server: uvicorn.Server) -> int:
+    sockets = [s for one in server.servers for s in one.sockets]
+    return sockets[0].getsockname()[1] if sockets and server.config.uds is None else server.config.port
 
 
 def _own_address() -> str:

@@ -32,6 +32,9 @@ class ServerLimits(Configuration):
     backup_rounds: int = number(5, 1)  # a backup looks for changed files so often; one that always changes would never end
     name_bytes: int = number(200, 0)  # of a sent file's name, which a session keeps
     text_characters: int = number(200, 0)  # of a text
+    login_s: int = number(12 * 3600, 60)  # that a login of a browser lasts: a working day
+    drafts: int = number(2000, 1)  # of one person in a study
+    draft_s: int = number(90 * 24 * 3600, 3600)  # that a draft is kept which nobody has gone on with
     session_s: int = number(3600, 60)  # that an uploaded image which belongs to no study is kept
     cleanup_s: float = number(300.0, 1)  # between two looks for expired sessions
     remembered_tasks: int = number(1000, 1)  # trainings and batches that clients can ask about

@@ -1,0 +1,99 @@
+"""Logins of the browser front end: a token is typed once, then a signed cookie with an end stands for it.
+
+The cookie names a holder of a token and that token's hash, so it ends with the token. Nothing of it is kept on the server but
+the key that signs it. Where Keycloak knows who people are, the cookie is Keycloak's own token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+
+import jwt
+
+from landmarklabel.io.locks import locked
+from landmarklabel.services.callers import ROLES, Caller
+from landmarklabel.services.limits import LIMITS
+from landmarklabel.store.tokens import Tokens
+
+COOKIE = "landmarklabel"
+_FOR, _ALGORITHM = "annotate", "HS256"  # what the cookie is for; how it is signed
+
+
+class BrowserLogins:
+    """The cookies of one study.
+
+    Args:
+        folder: of the study; the key lies in it, readable by its owner only.
+        tokens: whose holders may log in.
+        identity: tells who a bearer token belongs to by other means; None where the study's own tokens count.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tokens: Tokens,
+        identity: Callable[[str], Caller | None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self._file = folder / ".landmarklabel" / "login_key"
+        self.tokens, self.identity, self.clock = tokens, identity, clock
+
+    def cookie_for(self, token: str) -> str | None:
+        """What a browser keeps instead of a token; None for one that lets nobody in. Raises OSError, Busy for the key."""
+        if self.identity is not None:
+            return token if self.identity(token) is not None else None
+        holder = self.tokens.holder(token)
+        if holder is None or holder.fault:
+            return None
+        claims = {"sub": holder.name, "token": holder.sha256, "aud": _FOR, "exp": int(self.clock()) + LIMITS.login_s}
+        return jwt.encode(claims, self._key(), _ALGORITHM)
+
+    def caller_of(self, header: str) -> Caller | None:
+        """Whoever a ``Cookie`` header says; None for nobody, also after its end."""
+        value = _cookie(header)
+        if not value:
+            return None
+        if self.identity is not None:
+            return self.identity(value)
+        try:
+            claims = jwt.decode(value, self._key(), [_ALGORITHM], audience=_FOR, options={"verify_exp": False})
+            name, sha256, end = str(claims["sub"]), str(claims["token"]), int(claims["exp"])
+        except (jwt.InvalidTokenError, OSError, KeyError, TypeError, ValueError):
+            return None
+        if self.clock() >= end:
+            return None
+        for holder in self.tokens.look().holders:
+            if holder.name == name and hmac.compare_digest(holder.sha256, sha256) and not holder.fault:
+                return Caller(holder.name, ROLES[holder.role])
+        return None
+
+    def _key(self) -> str:
+        """The key, made when it is needed first."""
+        try:
+            return self._file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            pass
+        with locked(self._file.with_suffix(".lock"), what="the key of logins"):
+            if not self._file.exists():
+                part = self._file.with_suffix(".part")
+                part.unlink(missing_ok=True)
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                    file.write(secrets.token_hex(32))
+                os.replace(part, self._file)
+        return self._file.read_text(encoding="ascii").strip()
+
+
+def _cookie(header: str) -> str:
+    """Our cookie in a ``Cookie`` header; empty where it is not there."""
+    try:
+        found = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""

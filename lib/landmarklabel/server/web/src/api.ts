@@ -1,0 +1,224 @@
+/** The server over HTTP. Every call either answers or throws one of the errors below. */
+
+import { WireError, frame, given, list, object, points, revision, rows, suggestion, task, text, number } from "./wire";
+import type { CaseRow, Frame, Point, Revision, Suggestion, Task } from "./wire";
+
+const CONTRACT = "1"; // as the server's guard has it
+const ANSWER_MS = 60_000; // that an answer may take
+const SAVE_MS = 15_000; // that a save may take before it is sent again
+
+/** The server does not answer, or not now: what was sent may be sent again. */
+export class Unreachable extends Error {}
+/** Nobody is logged in, or the login has ended. */
+export class LoggedOut extends Error {}
+/** The server says no, with its reason. */
+export class Refused extends Error {}
+/** Somebody else has saved a newer revision: theirs. */
+export class ConflictError extends Error {
+  constructor(
+    message: string,
+    readonly current: Revision,
+  ) {
+    super(message);
+  }
+}
+
+export interface Who {
+  readonly name: string; // empty where the server asks for no token
+  readonly roles: readonly string[];
+}
+
+export interface Submission {
+  readonly image: string;
+  readonly points: readonly Point[];
+  readonly baseRevision: number;
+  readonly author: string;
+  readonly key: string;
+  readonly repeat: boolean;
+  readonly pixels: string;
+}
+
+export class Api {
+  /** `root` is the address of the study: the page's own, less `annotate/`. */
+  constructor(readonly root: URL) {}
+
+  async who(): Promise<Who> {
+    const answer = object(await this.json("GET", "auth/token/valid"), "the answer");
+    return { name: text(answer["name"]), roles: list(answer["roles"], "roles").map(text) };
+  }
+
+  async login(token: string): Promise<void> {
+    await this.json("POST", "annotate/login", { token });
+  }
+
+  async logout(): Promise<void> {
+    await this.json("DELETE", "annotate/login");
+  }
+
+  async task(): Promise<Task> {
+    return task(await this.json("GET", "landmarks/task"));
+  }
+
+  async info(): Promise<{ models: string[]; strategies: Record<string, string>; training: Record<string, unknown> }> {
+    const answer = object(await this.json("GET", "info/"), "the answer");
+    const strategies = object(answer["strategies"], "strategies");
+    return {
+      models: Object.keys(object(answer["models"], "models")),
+      strategies: Object.fromEntries(
+        Object.entries(strategies).map(([name, about]) => [name, text(object(about, "a strategy")["description"])]),
+      ),
+      training: object(answer["train_stats"] ?? {}, "the trainings"),
+    };
+  }
+
+  async cases(): Promise<CaseRow[]> {
+    const answer = object(await this.json("GET", "landmarks/images"), "the answer");
+    return list(answer["images"], "the images").map((one) => {
+      const row = object(one, "a case");
+      return {
+        image: text(row["image"]),
+        revision: number(row["revision"]),
+        author: text(row["author"]),
+        labelled: row["labelled"] === true,
+      };
+    });
+  }
+
+  async nextCase(strategy: string, clientId: string): Promise<{ image: string; reason: string; repeat: boolean } | null> {
+    const path = `activelearning/${encodeURIComponent(strategy)}`;
+    const answer = object(await this.json("POST", path, { client_id: clientId }), "the answer");
+    const image = text(answer["id"]);
+    return image ? { image, reason: text(answer["reason"]), repeat: answer["repeat"] === true } : null;
+  }
+
+  async newest(image: string, of: Task): Promise<Revision> {
+    return revision(await this.json("GET", this.caseAt(image)), of);
+  }
+
+  async history(image: string, of: Task): Promise<Revision[]> {
+    const answer = object(await this.json("GET", this.caseAt(image, "history")), "the answer");
+    return list(answer["revisions"], "the revisions").map((one) => revision(one, of));
+  }
+
+  async frame(image: string): Promise<Frame> {
+    return frame(await this.json("GET", this.caseAt(image, "frame")));
+  }
+
+  async picture(image: string, low: number, high: number): Promise<Blob> {
+    const where = `${this.caseAt(image, "picture")}?low=${low}&high=${high}`;
+    return (await this.fetch("GET", where, undefined, ANSWER_MS)).blob();
+  }
+
+  async predict(model: string, image: string, all: readonly Point[], of: Task): Promise<Suggestion> {
+    const form = new URLSearchParams({ params: JSON.stringify(given(all)) });
+    const where = `infer/${encodeURIComponent(model)}?image=${encodeURIComponent(image)}&output=json`;
+    return suggestion(await this.json("POST", where, form), of);
+  }
+
+  async update(model: string, image: string, all: readonly Point[], of: Task): Promise<Suggestion> {
+    return suggestion(await this.json("POST", this.caseAt(image, "update"), { ...given(all), model }), of);
+  }
+
+  /** The new revision's number. Throws ConflictError with the other version. */
+  async save(what: Submission, of: Task): Promise<number> {
+    const body = {
+      landmarks: rows(what.points),
+      base_revision: what.baseRevision,
+      author: what.author,
+      key: what.key,
+      repeat: what.repeat,
+      ...(what.pixels ? { pixels: what.pixels } : {}),
+    };
+    const answer = await this.fetch("PUT", this.caseAt(what.image), body, SAVE_MS, true);
+    const content = object(await parsed(answer), "the answer");
+    if (answer.status !== 409) return number(content["revision"]);
+    if (content["current"] === undefined) throw new Refused(text(content["detail"]));
+    throw new ConflictError(text(content["detail"]), revision(content["current"], of));
+  }
+
+  async draft(image: string, author: string, repeat: boolean, of: Task): Promise<{ points: Point[]; baseRevision: number; pixels: string } | null> {
+    const where = `${this.caseAt(image, "draft")}?author=${encodeURIComponent(author)}&repeat=${repeat}`;
+    const found = object(await this.json("GET", where), "the answer")["draft"];
+    if (found === null || found === undefined) return null;
+    const content = object(found, "the draft");
+    return {
+      points: points(content["landmarks"], of),
+      baseRevision: number(content["base_revision"]),
+      pixels: text(content["pixels"]),
+    };
+  }
+
+  async keepDraft(what: Omit<Submission, "key">, edits: number): Promise<void> {
+    await this.json("PUT", this.caseAt(what.image, "draft"), {
+      landmarks: rows(what.points),
+      base_revision: what.baseRevision,
+      author: what.author,
+      repeat: what.repeat,
+      pixels: what.pixels,
+      edits,
+    });
+  }
+
+  async dropDraft(image: string, author: string, repeat: boolean): Promise<void> {
+    await this.json("DELETE", `${this.caseAt(image, "draft")}?author=${encodeURIComponent(author)}&repeat=${repeat}`);
+  }
+
+  async train(model: string, minutes: number): Promise<void> {
+    await this.json("POST", `train/${encodeURIComponent(model)}`, { minutes });
+  }
+
+  async stopTraining(): Promise<void> {
+    await this.json("DELETE", "train/");
+  }
+
+  private caseAt(image: string, part = ""): string {
+    return `landmarks/images/${encodeURIComponent(image)}${part ? `/${part}` : ""}`;
+  }
+
+  private async json(method: string, path: string, body?: object): Promise<unknown> {
+    return parsed(await this.fetch(method, path, body, ANSWER_MS));
+  }
+
+  private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false): Promise<Response> {
+    const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT };
+    const isForm = body instanceof URLSearchParams;
+    if (body !== undefined && !isForm) headers["content-type"] = "application/json";
+    let answer: Response;
+    try {
+      answer = await fetch(new URL(path, this.root), {
+        method,
+        headers,
+        body: body === undefined ? null : isForm ? body : JSON.stringify(body),
+        credentials: "same-origin",
+        redirect: "error",
+        cache: "no-store",
+        signal: AbortSignal.timeout(ms),
+      });
+    } catch (error) {
+      throw new Unreachable(error instanceof Error ? error.message : String(error));
+    }
+    if (answer.ok || (mayConflict && answer.status === 409)) return answer;
+    const why = await reason(answer);
+    if (answer.status === 401) throw new LoggedOut(why);
+    if (answer.status >= 500 || answer.status === 408 || answer.status === 429) throw new Unreachable(why);
+    throw new Refused(why);
+  }
+}
+
+async function parsed(answer: Response): Promise<unknown> {
+  try {
+    return await answer.json();
+  } catch {
+    throw new Unreachable("the answer is no JSON: is another program at this address, or a page to log in?");
+  }
+}
+
+async function reason(answer: Response): Promise<string> {
+  try {
+    return text(object(await answer.json(), "the answer")["detail"]) || `${answer.status}`;
+  } catch {
+    return `${answer.status} ${answer.statusText}`;
+  }
+}
+
+export { WireError };

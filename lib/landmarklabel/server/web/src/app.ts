@@ -1,0 +1,378 @@
+/** The page: the image on the left, the panel on the right; buttons and keys. What they do is in `work`. */
+
+import { button, choice, make, put } from "./dom";
+import { bindKeys } from "./keys";
+import { LandmarkTable } from "./table";
+import { KEYS, say } from "./texts";
+import { View2D } from "./view2d";
+import { isByPerson, type Position } from "./wire";
+import type { Annotation } from "./annotation";
+import type { Unsent, Work } from "./work";
+
+const NUDGE = 0.1; // of a sample of the image
+
+export class App {
+  readonly element = make("div", { class: "app" });
+  private readonly view: View2D;
+  private readonly table: LandmarkTable;
+  private readonly status = make("span", { class: "status" });
+  private readonly caseLabel = make("strong", { class: "case" });
+  private readonly reason = make("p", { class: "reason" });
+  private readonly progress = make("span", { class: "progress" });
+  private readonly message = make("p", { class: "message" });
+  private readonly trouble = make("p", { class: "trouble" });
+  private readonly conflict = make("section", { class: "conflict" });
+  private readonly conflictText = make("p");
+  private readonly unsent = make("section", { class: "unsent" });
+  private readonly unsentRows = make("div", { class: "rows" });
+  private readonly empty = make("div", { class: "empty" }, make("h2", { text: say("noCase") }), make("p", { text: say("noCaseHelp") }));
+  private readonly trainingText = make("p");
+  private readonly strategy = choice(say("strategy"), (value) => this.work.storage.set("strategy", value));
+  private readonly model = choice(say("model"), (value) => (this.work.model = value));
+  private readonly caseChoice = choice(say("openCase"), (value) => void this.work.openCase(value));
+  private readonly revisionChoice = choice(say("revisions"), () => undefined);
+  private readonly author = make("input");
+  private readonly minutes = make("input");
+  private readonly ofCase: HTMLButtonElement[] = [];
+  private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.strategy.value()));
+  private readonly keys = make("dialog", { class: "keys" });
+  private shownCase: Annotation | null = null;
+  private shownPicture: Blob | null = null;
+  private discardAsked = "";
+  private isDue = false;
+
+  constructor(
+    private readonly work: Work,
+    logout: () => void,
+  ) {
+    this.view = new View2D({
+      place: (name, position, isFinal) => this.work.place(name, position, isFinal),
+      select: (name) => this.select(name, false),
+      clicked: (position) => this.clicked(position),
+    });
+    this.table = new LandmarkTable((name) => this.select(name));
+    this.message.setAttribute("role", "status");
+    this.trouble.setAttribute("role", "alert");
+    this.element.append(this.viewer(), this.panel(logout), this.keyList());
+    bindKeys(this.actions());
+    this.refresh();
+  }
+
+  /** Show the state, once before the next drawing however often it changes. */
+  refresh(): void {
+    if (this.isDue) return;
+    this.isDue = true;
+    requestAnimationFrame(() => {
+      this.isDue = false;
+      this.show();
+    });
+  }
+
+  // --- what there is ------------------------------------------------------------------------------------------------------
+
+  private viewer(): HTMLElement {
+    const tools = make(
+      "div",
+      { class: "tools" },
+      button("+", "+", () => this.view.zoomBy(1.25)),
+      button("−", "-", () => this.view.zoomBy(0.8)),
+      button(say("fitButton"), "0", () => this.view.fit()),
+      button(say("invertButton"), "I", () => this.view.invert()),
+      button(say("keysButton"), "?", () => this.keys.showModal()),
+    );
+    return make("section", { class: "viewer" }, this.view.element, tools, this.empty);
+  }
+
+  private panel(logout: () => void): HTMLElement {
+    const act = (text: Parameters<typeof say>[0], key: string, does: () => void): HTMLButtonElement => {
+      const made = button(say(text), key, does);
+      this.ofCase.push(made);
+      return made;
+    };
+    const actions = this.actions();
+    const points = make(
+      "div",
+      { class: "buttons" },
+      act("predictButton", "P", actions.predict),
+      act("nextDoubtfulButton", "N", actions.nextDoubtful),
+      act("acceptButton", "A", actions.accept),
+      act("placeButton", "L", actions.place),
+      act("absentButton", "X", actions.absent),
+      act("unlockButton", "U", actions.unlock),
+      act("undoButton", "Ctrl+Z", actions.undo),
+      act("redoButton", "Ctrl+Y", actions.redo),
+      act("acceptAllButton", "Shift+A", actions.acceptAll),
+    );
+    const submit = act("submitButton", "Ctrl+Enter", actions.submit);
+    submit.classList.add("main");
+    this.next.classList.add("main");
+    this.conflict.append(
+      this.conflictText,
+      button(say("takePointButton"), "", () => this.withSelected((name) => this.work.takeTheirs(name))),
+      button(say("takeAllButton"), "", () => this.work.takeTheirs(null)),
+      button(say("submitMineButton"), "", () => void this.work.submitMine(this.strategy.value())),
+    );
+    this.unsent.append(make("h2", { text: say("unsentTitle") }), this.unsentRows);
+    const server = make("div", { class: "server" }, this.status);
+    if (this.work.who.name) server.append(button(say("logoutButton"), "", logout));
+    return make(
+      "aside",
+      { class: "panel" },
+      server,
+      make("div", { class: "head" }, this.caseLabel, this.progress),
+      this.reason,
+      this.trouble,
+      this.message,
+      make("div", { class: "buttons" }, this.next, submit),
+      this.conflict,
+      points,
+      this.table.element,
+      this.unsent,
+      this.more(),
+    );
+  }
+
+  private more(): HTMLElement {
+    this.author.value = this.work.author;
+    this.author.disabled = this.work.who.name !== "";
+    this.author.title = say("authorHelp");
+    this.author.addEventListener("change", () => this.work.storage.set("author", this.author.value.trim()));
+    this.minutes.type = "number";
+    this.minutes.min = "0.1";
+    this.minutes.value = "10";
+    const stop = button(say("stopButton"), "", () => void this.work.stopTraining());
+    const train = button(say("trainButton"), "", () => void this.work.train(Number(this.minutes.value)));
+    for (const one of [train, stop]) one.disabled = !this.mayTrain;
+    const restore = button(say("restoreButton"), "", () => {
+      const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
+      if (chosen !== undefined) this.work.restore(chosen);
+    });
+    const details = make(
+      "details",
+      { class: "more" },
+      make("summary", { text: "…" }),
+      make("label", { class: "field" }, make("span", { text: say("author") }), this.author),
+      this.strategy.element,
+      this.model.element,
+      this.caseChoice.element,
+      this.revisionChoice.element,
+      make("div", { class: "buttons" }, restore),
+      make("h2", { text: say("training") }),
+      this.trainingText,
+      make("label", { class: "field" }, make("span", { text: say("minutes") }), this.minutes),
+      make("div", { class: "buttons" }, train, stop),
+    );
+    details.addEventListener("toggle", () => void this.work.lookAtTraining().catch(() => undefined));
+    return details;
+  }
+
+  private get mayTrain(): boolean {
+    return this.work.who.name === "" || this.work.who.roles.includes("admin");
+  }
+
+  private keyList(): HTMLElement {
+    const rows = KEYS.map(([key, does]) => make("tr", {}, make("th", { text: key }), make("td", { text: does })));
+    this.keys.append(make("h2", { text: say("keysTitle") }), make("table", {}, make("tbody", {}, ...rows)), button(say("close"), "Esc", () => this.keys.close()));
+    return this.keys;
+  }
+
+  // --- what people do -------------------------------------------------------------------------------------------------------
+
+  private actions() {
+    return {
+      predict: () => void this.work.predict(),
+      nextDoubtful: () => this.nextDoubtful(),
+      accept: () => this.withSelected((name) => this.work.accept(name), true),
+      acceptAll: () => this.work.acceptAll(),
+      place: () => this.startPlacing(),
+      absent: () => this.withSelected((name) => this.work.markAbsent(name), true),
+      unlock: () => this.withSelected((name) => this.work.unlock(name)),
+      undo: () => this.work.undo(),
+      redo: () => this.work.redo(),
+      submit: () => void this.work.submit(this.strategy.value()),
+      nudge: (dx: number, dy: number) => this.nudge(dx * NUDGE, dy * NUDGE),
+      neighbour: (step: 1 | -1) => this.select(this.table.neighbour(step)),
+      zoom: (factor: number) => this.view.zoomBy(factor),
+      fit: () => this.view.fit(),
+      invert: () => this.view.invert(),
+      alone: (isAlone: boolean) => this.view.alone(isAlone),
+      stopPlacing: () => this.stopPlacing(),
+      help: () => this.keys.showModal(),
+    };
+  }
+
+  private select(name: string | null, jumps = true): void {
+    this.table.selected = name;
+    const position = name === null ? null : (this.work.open?.point(name).position ?? null);
+    if (jumps && position !== null) this.view.reveal(position);
+    this.refresh();
+    requestAnimationFrame(() => this.table.reveal());
+  }
+
+  /** A flagged point first, then the one the server would ask about, then the most doubtful. */
+  private nextDoubtful(): void {
+    const open = this.work.open;
+    if (open === null) return;
+    const left = open.doubtful();
+    const flagged = open.points.find((p) => p.flagged && p.state !== "accepted")?.name;
+    const name = flagged ?? (open.next !== null && left.includes(open.next) ? open.next : (left[0] ?? null));
+    if (name === null) this.work.tell(say("allLookedAt"));
+    else {
+      this.select(name);
+      if (open.point(name).position === null) this.startPlacing();
+    }
+  }
+
+  private withSelected(act: (name: string) => unknown, forward = false): void {
+    const name = this.table.selected;
+    if (name === null) {
+      this.work.tell(say("selectFirst"));
+      return;
+    }
+    const before = this.work.open?.points;
+    this.stopPlacing();
+    act(name);
+    if (forward && this.work.open?.points !== before && this.work.open?.doubtful().length) this.nextDoubtful();
+  }
+
+  private startPlacing(): void {
+    const name = this.table.selected;
+    if (name === null || this.work.open === null) {
+      this.work.tell(say("selectFirst"));
+      return;
+    }
+    const state = this.work.open.point(name).state;
+    if (state === "accepted" || state === "absent") {
+      this.work.tell(say("locked", { name, state: say(`state_${state}`) }));
+      return;
+    }
+    this.view.isPlacing = true;
+    this.work.tell(say("clickToPlace", { name }));
+  }
+
+  private stopPlacing(): void {
+    this.view.isPlacing = false;
+    this.refresh();
+  }
+
+  private clicked(position: Position): void {
+    const name = this.table.selected;
+    this.view.isPlacing = false;
+    if (name !== null && this.work.place(name, position)) {
+      const open = this.work.open;
+      const following = open?.points.find((p) => !isByPerson(p) && p.position === null);
+      if (following !== undefined) {
+        this.select(following.name);
+        this.startPlacing();
+      }
+    }
+  }
+
+  private nudge(dx: number, dy: number): void {
+    const name = this.table.selected;
+    const position = name === null ? null : (this.work.open?.point(name).position ?? null);
+    if (name !== null && position !== null) this.work.place(name, this.view.nudged(position, dx, dy));
+  }
+
+  private discard(what: Unsent): void {
+    const mark = `${what.entry?.key ?? ""} ${what.image} ${what.repeat}`;
+    if (this.discardAsked !== mark) {
+      this.discardAsked = mark;
+      this.work.tell(say("discardSure", { case: what.image }));
+      return;
+    }
+    this.discardAsked = "";
+    void this.work.discard(what);
+  }
+
+  // --- what is shown ----------------------------------------------------------------------------------------------------------
+
+  private show(): void {
+    const { work } = this;
+    const open = work.open;
+    if (open !== this.shownCase) {
+      this.shownCase = open;
+      this.table.selected = open?.points[0]?.name ?? null;
+      this.view.isPlacing = false;
+      this.discardAsked = "";
+    }
+    if (work.picture !== this.shownPicture) {
+      this.shownPicture = work.picture;
+      void this.view.show(work.picture, work.frame, open?.image ?? "");
+    }
+    this.element.classList.toggle("busy", work.busy > 0);
+    this.element.classList.toggle("placing", this.view.isPlacing);
+    this.empty.hidden = open !== null;
+    for (const one of this.ofCase) one.disabled = open === null;
+    this.next.disabled = !Object.keys(work.strategies).length; // the server has not said yet what there is
+    this.showWords();
+    this.showLists();
+    const theirs = work.differing();
+    this.conflict.hidden = work.conflict === null;
+    if (work.conflict !== null)
+      put(this.conflictText, say("conflict", { who: work.conflict.author || say("somebody"), n: work.conflict.revision, k: theirs.length }));
+    this.view.setPoints(open?.points ?? [], theirs, this.table.selected);
+    this.table.show(work.task.landmarks, open?.points ?? [], theirs.map((p) => p.name), work.frame?.unit ?? "mm");
+    this.element.dataset["case"] = open?.image ?? "";
+  }
+
+  private showWords(): void {
+    const { work } = this;
+    const open = work.open;
+    put(this.status, work.server === "connected" ? (work.who.name ? say("connectedAs", { who: work.who.name }) : say("connected")) : say("away"));
+    this.status.className = `status ${work.server}`;
+    put(this.caseLabel, open === null ? say("noCase") : `${open.image}${open.repeat ? ` (${say("secondReading")})` : ""}`);
+    put(this.reason, open?.reason ?? "");
+    const done = open?.points.filter(isByPerson).length ?? 0;
+    const doubtful = open?.points.filter((p) => p.flagged || p.state === "unset").length ?? 0;
+    const text = open === null ? "" : say("progress", { n: done, of: open.points.length, k: doubtful });
+    put(this.progress, open?.isUnsent ? `${text}, ${say("notSent")}` : text);
+    put(this.message, work.message);
+    put(this.trouble, work.trouble);
+    this.trouble.hidden = !work.trouble;
+  }
+
+  private showLists(): void {
+    const { work } = this;
+    this.strategy.set(Object.keys(work.strategies).map((name) => [name, name]), work.storage.setting("strategy") || "first");
+    this.model.set(work.models.map((name) => [name, name]), work.model);
+    const state = (row: (typeof work.cases)[number]): string =>
+      row.revision ? say(row.labelled ? "labelledBy" : "inWorkBy", { who: row.author || say("somebody") }) : say("toDo");
+    this.caseChoice.set([["", "…"], ...work.cases.map((row): [string, string] => [row.image, `${row.image}: ${state(row)}`])], work.open?.image ?? "");
+    const placed = (points: readonly { position: unknown }[]): number => points.filter((p) => p.position !== null).length;
+    this.revisionChoice.set(
+      work.history.map((r) => [String(r.revision), say("revision", { n: r.revision, who: r.author || say("somebody"), k: placed(r.points) })]),
+      String(work.history.at(-1)?.revision ?? ""),
+    );
+    this.showUnsent(work.unsent());
+    put(this.trainingText, this.training());
+  }
+
+  private showUnsent(unsent: readonly Unsent[]): void {
+    this.unsent.hidden = unsent.length === 0;
+    const mark = JSON.stringify(unsent.map((u) => [u.image, u.repeat, u.why, u.entry?.key]));
+    if (this.unsentRows.dataset["mark"] === mark) return;
+    this.unsentRows.dataset["mark"] = mark;
+    this.unsentRows.replaceChildren(
+      ...unsent.map((u) =>
+        make(
+          "div",
+          { class: "row", title: u.why },
+          make("span", { class: "name", text: `${u.image}${u.repeat ? ` (${say("secondReading")})` : ""}: ${u.why}` }),
+          ...(u.entry !== null && u.entry.state !== "conflict" ? [button(say("sendAgainButton"), "", () => void this.work.sendAgain(u))] : []),
+          button(say("openButton"), "", () => void this.work.openCase(u.image, u.repeat)),
+          button(say("discardButton"), "", () => this.discard(u)),
+        ),
+      ),
+    );
+  }
+
+  private training(): string {
+    if (!this.mayTrain) return say("trainingRole");
+    const stats = this.work.training[this.work.model] as Record<string, unknown> | undefined;
+    if (stats === undefined || !Object.keys(stats).length) return say("trainingNone");
+    const percent = Math.round(Number(stats["progress"] ?? 0) * (Number(stats["progress"] ?? 0) <= 1 ? 100 : 1));
+    if (stats["state"] === "running") return say("trainingRuns", { model: this.work.model, percent });
+    return [say(stats["published"] ? "published" : "notPublished"), String(stats["reason"] ?? "")].filter(Boolean).join("; ");
+  }
+}

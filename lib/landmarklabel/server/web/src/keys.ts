@@ -1,0 +1,79 @@
+/** The keyboard: every key that `texts.KEYS` lists. Nothing happens while somebody types into a field. */
+
+export interface Actions {
+  predict(): void;
+  nextDoubtful(): void;
+  accept(): void;
+  acceptAll(): void;
+  place(): void;
+  absent(): void;
+  unlock(): void;
+  undo(): void;
+  redo(): void;
+  submit(): void;
+  nudge(dx: number, dy: number): void;
+  neighbour(step: 1 | -1): void;
+  zoom(factor: number): void;
+  fit(): void;
+  invert(): void;
+  alone(isAlone: boolean): void;
+  stopPlacing(): void;
+  help(): void;
+}
+
+const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const COARSE = 10; // with Shift
+
+export function bindKeys(actions: Actions, target: Document = document): void {
+  target.addEventListener("keydown", (event) => {
+    if (isTyping(event.target) || target.querySelector("dialog[open]") !== null) return;
+    if (act(event, actions)) event.preventDefault();
+  });
+  target.addEventListener("keyup", (event) => {
+    if (event.key.toLowerCase() === "h") actions.alone(false);
+  });
+}
+
+function isTyping(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && (target.matches("input, textarea, select") || target.isContentEditable);
+}
+
+/** Whether the key was one of ours. */
+function act(event: KeyboardEvent, actions: Actions): boolean {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.ctrlKey || event.metaKey) {
+    const does = { z: event.shiftKey ? actions.redo : actions.undo, y: actions.redo, Enter: actions.submit }[key];
+    does?.();
+    return does !== undefined;
+  }
+  if (event.altKey) return false;
+  const arrow = ARROWS[key];
+  if (arrow !== undefined) {
+    const factor = event.shiftKey ? COARSE : 1;
+    actions.nudge(arrow[0] * factor, arrow[1] * factor);
+    return true;
+  }
+  if (key === "Tab" && event.target === document.body) {
+    actions.neighbour(event.shiftKey ? -1 : 1);
+    return true;
+  }
+  const plain: Record<string, () => void> = {
+    p: actions.predict,
+    n: actions.nextDoubtful,
+    a: event.shiftKey ? actions.acceptAll : actions.accept,
+    l: actions.place,
+    x: actions.absent,
+    u: actions.unlock,
+    i: actions.invert,
+    h: () => actions.alone(true),
+    "+": () => actions.zoom(1.25),
+    "=": () => actions.zoom(1.25),
+    "-": () => actions.zoom(0.8),
+    "0": actions.fit,
+    Escape: actions.stopPlacing,
+    "?": actions.help,
+  };
+  const does = plain[key];
+  does?.();
+  return does !== undefined;
+}

@@ -1,0 +1,99 @@
+/** Begins: who is here, a login where one is needed, then the page. */
+
+import { Api, LoggedOut, Unreachable, type Who } from "./api";
+import { App } from "./app";
+import { button, make, put } from "./dom";
+import { Storage } from "./storage";
+import { OneTab } from "./tabs";
+import { say } from "./texts";
+import { Work } from "./work";
+
+const TICK_MS = 1_000;
+
+const api = new Api(new URL("../", location.href));
+const storage = new Storage(api.root.pathname);
+const place = document.getElementById("app") ?? document.body;
+let work: Work | null = null;
+let app: App | null = null;
+let cover: HTMLElement | null = null;
+
+/** Something in front of everything else; the page behind it stays as it is. */
+function show(element: HTMLElement | null): void {
+  cover?.remove();
+  cover = element;
+  if (element !== null) document.body.append(element);
+}
+
+function login(help: string): void {
+  const token = make("input");
+  token.type = "password";
+  token.autocomplete = "current-password";
+  token.id = "token";
+  const why = make("p", { class: "trouble" });
+  why.setAttribute("role", "alert");
+  const label = make("label", { class: "field" }, make("span", { text: say("loginToken") }), token);
+  const enter = button(say("loginButton"), "", () => form.requestSubmit());
+  enter.classList.add("main");
+  const form = make("form", {}, make("h1", { text: say("loginTitle") }), make("p", { text: help }), label, why, enter);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    api
+      .login(token.value.trim())
+      .then(begin)
+      .catch((error: unknown) => put(why, error instanceof Error ? error.message : String(error)));
+  });
+  show(make("div", { class: "cover" }, form));
+  token.focus();
+}
+
+async function begin(): Promise<void> {
+  let who: Who;
+  try {
+    who = await api.who();
+  } catch (error) {
+    if (error instanceof LoggedOut) login(say("loginHelp"));
+    else if (error instanceof Unreachable) {
+      show(make("div", { class: "cover" }, make("p", { text: say("away") })));
+      setTimeout(() => void begin(), 2 * TICK_MS);
+    } else show(make("div", { class: "cover" }, make("p", { class: "trouble", text: error instanceof Error ? error.message : String(error) })));
+    return;
+  }
+  show(null);
+  if (work === null) {
+    const task = await api.task();
+    document.title = `${task.name} · ${say("title")}`;
+    work = new Work(api, storage, task, changed);
+    work.who = who;
+    app = new App(work, () => void logout());
+    place.replaceChildren(app.element);
+  }
+  await work.start(who);
+}
+
+function changed(): void {
+  app?.refresh();
+  if (work?.server === "logged out" && cover === null) login(say("loginAgain"));
+}
+
+/** What waits is sent first: after a logout nothing is left in this browser. */
+async function logout(): Promise<void> {
+  if (work === null) return;
+  await work.deliver();
+  const waiting = work.unsent().length + (work.open?.isUnsent ? 1 : 0);
+  if (waiting) {
+    work.tell(say("logoutWaits", { n: waiting }));
+    return;
+  }
+  await api.logout();
+  storage.clear();
+  location.reload();
+}
+
+const tabs = new OneTab(storage.name("tab"), () => {
+  work?.deactivate();
+  const here = button(say("workHere"), "", () => location.reload());
+  show(make("div", { class: "cover" }, make("p", { text: say("otherTab") }), here));
+});
+tabs.claim();
+void begin();
+setInterval(() => void work?.tick(), TICK_MS);

@@ -1,0 +1,180 @@
+/** What this browser keeps until the server has it: a case's state at every edit, and submissions on their way.
+ *
+ * Everything is in localStorage, which writes at once: a tab that is closed in the next moment loses nothing. Texts are read
+ * back with care, as another version of this program may have written them.
+ */
+
+import type { Kept } from "./annotation";
+import type { Submission } from "./api";
+import { isByPerson, object, text, number, list, type Point, type State } from "./wire";
+
+export type EntryState = "waits" | "refused" | "conflict";
+
+/** A submission that has not arrived. `edits` is the case's number when it was made. */
+export interface Entry extends Submission {
+  readonly state: EntryState;
+  readonly why: string;
+  readonly edits: number;
+}
+
+/** There is no space left, or the browser keeps nothing for this page. */
+export class StorageFault extends Error {}
+
+export class Storage {
+  /** `study` tells the studies of one address apart; `store` is the browser's. */
+  constructor(
+    private readonly study: string,
+    private readonly store: globalThis.Storage = globalThis.localStorage,
+  ) {}
+
+  keepCase(kept: Kept): void {
+    this.write(this.caseKey(kept.image, kept.repeat), kept);
+  }
+
+  /** Note which case is open, so that it opens again. */
+  noteOpen(image: string, repeat: boolean): void {
+    this.write("open", { image, repeat });
+  }
+
+  loadCase(image: string, repeat: boolean): Kept | null {
+    return readKept(this.read(this.caseKey(image, repeat)));
+  }
+
+  dropCase(image: string, repeat: boolean): void {
+    this.store.removeItem(this.name(this.caseKey(image, repeat)));
+  }
+
+  /** The case that was open last. */
+  opened(): { image: string; repeat: boolean } | null {
+    const found = this.read("open");
+    return found ? { image: text(found["image"]), repeat: found["repeat"] === true } : null;
+  }
+
+  /** Cases with something that was neither submitted nor acknowledged. */
+  unsent(): Kept[] {
+    return this.all("case ")
+      .map(readKept)
+      .filter((kept): kept is Kept => kept !== null && kept.edits > kept.delivered);
+  }
+
+  put(entry: Entry): void {
+    this.write(`out ${entry.key}`, entry);
+  }
+
+  /** Submissions that have not arrived, oldest first. */
+  entries(): Entry[] {
+    return this.all("out ")
+      .map(readEntry)
+      .filter((entry): entry is Entry => entry !== null)
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  forget(key: string): void {
+    this.store.removeItem(this.name(`out ${key}`));
+  }
+
+  setting(name: string): string {
+    const found = this.read(`set ${name}`);
+    return found ? text(found["value"]) : "";
+  }
+
+  set(name: string, value: string): void {
+    this.write(`set ${name}`, { value });
+  }
+
+  /** After a logout nothing of this study is left in this browser. */
+  clear(): void {
+    for (const name of this.names("")) this.store.removeItem(name);
+  }
+
+  private caseKey(image: string, repeat: boolean): string {
+    return `case ${repeat ? "again" : "once"} ${image}`;
+  }
+
+  /** The full name of something of this study in the browser. */
+  name(key: string): string {
+    return `landmarklabel ${this.study} ${key}`;
+  }
+
+  private names(begin: string): string[] {
+    const wanted = this.name(begin);
+    const found: string[] = [];
+    for (let i = 0; i < this.store.length; i++) {
+      const name = this.store.key(i);
+      if (name?.startsWith(wanted)) found.push(name);
+    }
+    return found;
+  }
+
+  private all(begin: string): (Record<string, unknown> | null)[] {
+    return this.names(begin).map((name) => parse(this.store.getItem(name)));
+  }
+
+  private read(key: string): Record<string, unknown> | null {
+    return parse(this.store.getItem(this.name(key)));
+  }
+
+  private write(key: string, value: object): void {
+    try {
+      this.store.setItem(this.name(key), JSON.stringify(value));
+    } catch (error) {
+      throw new StorageFault(error instanceof Error ? error.message : String(error));
+    }
+  }
+}
+
+let lastTime = 0;
+
+/** A key that nobody else makes, and that comes after every earlier one in alphabetical order, even within a millisecond. */
+export function newKey(): string {
+  lastTime = Math.max(Date.now(), lastTime + 1);
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  return `${String(lastTime).padStart(15, "0")}-${Array.from(random, (b) => b.toString(16).padStart(2, "0")).join("")}`;
+}
+
+function parse(found: string | null): Record<string, unknown> | null {
+  try {
+    return found === null ? null : object(JSON.parse(found), "what was kept");
+  } catch {
+    return null;
+  }
+}
+
+const STATES: readonly State[] = ["unset", "predicted", "placed", "accepted", "absent"];
+
+function readPoints(value: unknown): Point[] {
+  return list(value, "points").map((one) => {
+    const row = object(one, "a point");
+    const state = STATES.find((s) => s === row["state"]) ?? "unset";
+    const numbers = Array.isArray(row["position"]) ? (row["position"] as unknown[]) : [];
+    const position = numbers.length >= 2 && numbers.every((v) => typeof v === "number") ? (numbers as number[]) : null;
+    const error = typeof row["error"] === "number" ? row["error"] : null;
+    const point = { name: text(row["name"]), state, position, error, flagged: row["flagged"] === true };
+    return isByPerson(point) || position !== null ? point : { ...point, state: "unset" as const };
+  });
+}
+
+function readKept(found: Record<string, unknown> | null): Kept | null {
+  try {
+    if (found === null || !text(found["image"])) return null;
+    return {
+      image: text(found["image"]),
+      points: readPoints(found["points"]),
+      baseRevision: number(found["baseRevision"]),
+      reason: text(found["reason"]),
+      repeat: found["repeat"] === true,
+      edits: number(found["edits"]),
+      delivered: number(found["delivered"]),
+      pixels: text(found["pixels"]),
+    };
+  } catch {
+    return null;
+  }
+}
+
+function readEntry(found: Record<string, unknown> | null): Entry | null {
+  const kept = readKept(found);
+  if (kept === null || found === null) return null;
+  const state = (["waits", "refused", "conflict"] as const).find((s) => s === found["state"]) ?? "waits";
+  return { ...kept, key: text(found["key"]), author: text(found["author"]), state, why: text(found["why"]) };
+}

@@ -1,0 +1,181 @@
+/** What goes over the wire: the server's JSON, read into values the rest of the program trusts. */
+
+export type State = "unset" | "predicted" | "placed" | "accepted" | "absent";
+export type Position = readonly number[]; // LPS mm: two numbers in a 2D image, three in a volume or a slice of one
+
+/** One landmark of a case. `error` is the expected error in mm, or in pixels where the image has no spacing. */
+export interface Point {
+  readonly name: string;
+  readonly state: State;
+  readonly position: Position | null;
+  readonly error: number | null;
+  readonly flagged: boolean;
+}
+
+export interface Landmark {
+  readonly name: string;
+  readonly definition: string;
+  readonly image: string; // a data URL, or empty
+}
+
+export interface Task {
+  readonly name: string;
+  readonly dims: number;
+  readonly landmarks: readonly Landmark[];
+}
+
+/** Where an image lies: rows that take sample numbers and 1 to mm, and the way back. */
+export interface Frame {
+  readonly size: readonly number[];
+  readonly toMm: readonly (readonly number[])[];
+  readonly toIndex: readonly (readonly number[])[];
+  readonly unit: string;
+  readonly window: readonly [number, number];
+  readonly range: readonly [number, number];
+  readonly pixels: string;
+  readonly changed: boolean;
+}
+
+export interface Revision {
+  readonly revision: number;
+  readonly author: string;
+  readonly created: string;
+  readonly points: readonly Point[];
+}
+
+export interface Suggestion {
+  readonly points: readonly Point[];
+  readonly next: string | null;
+  readonly origin: string;
+  readonly secondPass: boolean;
+}
+
+export interface CaseRow {
+  readonly image: string;
+  readonly revision: number;
+  readonly author: string;
+  readonly labelled: boolean;
+}
+
+/** The answer is not what this program expects: another program, or a page to log in to a network. */
+export class WireError extends Error {}
+
+export const isByPerson = (point: Point): boolean =>
+  point.state === "placed" || point.state === "accepted" || point.state === "absent";
+
+const STATES: readonly State[] = ["unset", "predicted", "placed", "accepted", "absent"];
+
+type Json = Record<string, unknown>;
+
+export function object(value: unknown, what: string): Json {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new WireError(`${what} is no object`);
+  return value as Json;
+}
+
+export function list(value: unknown, what: string): unknown[] {
+  if (!Array.isArray(value)) throw new WireError(`${what} is no list`);
+  return value as unknown[];
+}
+
+export const text = (value: unknown): string => (typeof value === "string" ? value : "");
+export const number = (value: unknown): number => (typeof value === "number" && Number.isFinite(value) ? value : 0);
+
+function position(value: unknown): Position | null {
+  if (value === null || value === undefined) return null;
+  const numbers = list(value, "a position");
+  if (numbers.length < 2 || numbers.length > 3 || !numbers.every((v) => typeof v === "number" && Number.isFinite(v)))
+    throw new WireError("a position has two or three numbers");
+  return numbers as number[];
+}
+
+/** Points of all landmarks in the task's order; those that are not there are unset. */
+export function points(value: unknown, task: Task): Point[] {
+  const byName = new Map<string, Point>();
+  for (const one of list(value, "landmarks")) {
+    const row = object(one, "a landmark");
+    const state = STATES.find((s) => s === row["status"]);
+    if (state === undefined) throw new WireError(`${text(row["status"])} is no status`);
+    const place = position(row["position"]);
+    if ((place !== null) !== (state === "predicted" || state === "placed" || state === "accepted"))
+      throw new WireError(`${text(row["name"])} is ${state}, and ${place === null ? "has no" : "has a"} position`);
+    const error = row["expected_error_mm"];
+    byName.set(text(row["name"]), {
+      name: text(row["name"]),
+      state,
+      position: place,
+      error: typeof error === "number" ? error : null,
+      flagged: row["flagged"] === true,
+    });
+  }
+  return task.landmarks.map((l) => byName.get(l.name) ?? unset(l.name));
+}
+
+export const unset = (name: string): Point => ({ name, state: "unset", position: null, error: null, flagged: false });
+
+/** Points as the server takes them. */
+export const rows = (all: readonly Point[]): object[] =>
+  all.map((p) => ({ name: p.name, status: p.state, ...(p.position ? { position: p.position } : {}) }));
+
+/** What a person has said, as the server takes it for a suggestion. */
+export function given(all: readonly Point[]): { fixed: Record<string, Position>; absent: string[] } {
+  const fixed: Record<string, Position> = {};
+  for (const p of all) if ((p.state === "placed" || p.state === "accepted") && p.position) fixed[p.name] = p.position;
+  return { fixed, absent: all.filter((p) => p.state === "absent").map((p) => p.name) };
+}
+
+export function task(value: unknown): Task {
+  const content = object(value, "the task");
+  const landmarks = list(content["landmarks"], "the task's landmarks").map((one) => {
+    const row = object(one, "a landmark");
+    const image = text(row["image"]);
+    return { name: text(row["name"]), definition: text(row["definition"]), image: image.startsWith("data:") ? image : "" };
+  });
+  if (!landmarks.length || landmarks.some((l) => !l.name)) throw new WireError("the task has no landmarks");
+  return { name: text(content["name"]), dims: number(content["dims"]) === 3 ? 3 : 2, landmarks };
+}
+
+const matrix = (value: unknown): number[][] =>
+  list(value, "a matrix").map((row) => list(row, "a row").map((v) => number(v)));
+
+export function frame(value: unknown): Frame {
+  const content = object(value, "the frame");
+  const pair = (key: string): [number, number] => {
+    const [low, high] = list(content[key], key);
+    return [number(low), number(high)];
+  };
+  return {
+    size: list(content["size"], "the size").map((v) => number(v)),
+    toMm: matrix(content["to_mm"]),
+    toIndex: matrix(content["to_index"]),
+    unit: content["unit"] === "px" ? "px" : "mm",
+    window: pair("window"),
+    range: pair("range"),
+    pixels: text(content["pixels"]),
+    changed: content["changed"] === true,
+  };
+}
+
+export function revision(value: unknown, of: Task): Revision {
+  const content = object(value, "a revision");
+  return {
+    revision: number(content["revision"]),
+    author: text(content["author"]),
+    created: text(content["created"]),
+    points: points(content["landmarks"], of),
+  };
+}
+
+export function suggestion(value: unknown, of: Task): Suggestion {
+  const content = object(value, "the answer");
+  const next = text(content["next"]);
+  return {
+    points: points(content["landmarks"], of),
+    next: of.landmarks.some((l) => l.name === next) ? next : null,
+    origin: text(content["origin"]),
+    secondPass: content["second_pass"] === true,
+  };
+}
+
+/** Apply the rows of a frame. */
+export const apply = (rowsOf: readonly (readonly number[])[], at: Position): number[] =>
+  rowsOf.map((row) => row.reduce((sum, factor, i) => sum + factor * (i < at.length ? (at[i] ?? 0) : i === row.length - 1 ? 1 : 0), 0));

@@ -1,0 +1,240 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { ConflictError, LoggedOut, Refused, Unreachable, type Api, type Submission } from "../src/api";
+import { Storage } from "../src/storage";
+import { Work } from "../src/work";
+import { proposed, TASK } from "./example";
+import type { Frame, Point, Revision } from "../src/wire";
+
+const FRAME: Frame = {
+  size: [100, 100],
+  toMm: [[1, 0, 0], [0, 1, 0]],
+  toIndex: [[1, 0, 0], [0, 1, 0]],
+  unit: "px",
+  window: [0, 255],
+  range: [0, 255],
+  pixels: "hash",
+  changed: false,
+};
+
+/** A server in memory: saves once under each key; `fail` is thrown before or after it has saved. */
+class Server {
+  readonly saved = new Map<string, Revision[]>();
+  readonly keys = new Map<string, number>();
+  fail: Error | null = null;
+  isAnswerLost = false;
+  drafts = new Map<string, { points: Point[]; baseRevision: number; pixels: string }>();
+  next = ["two"];
+
+  private check(): void {
+    if (this.fail !== null) throw this.fail;
+  }
+
+  of(image: string): Revision[] {
+    return this.saved.get(image) ?? [];
+  }
+
+  add(image: string, author: string, points: readonly Point[]): number {
+    const all = this.of(image);
+    this.saved.set(image, [...all, { revision: all.length + 1, author, created: "", points }]);
+    return all.length + 1;
+  }
+
+  async save(what: Submission): Promise<number> {
+    this.check();
+    const before = this.keys.get(what.key);
+    if (before === undefined) {
+      const current = this.of(what.image).at(-1);
+      if ((current?.revision ?? 0) !== what.baseRevision && current) throw new ConflictError("newer", current);
+      this.keys.set(what.key, this.add(what.image, what.author, what.points));
+      this.drafts.delete(what.image);
+    }
+    if (this.isAnswerLost) {
+      this.isAnswerLost = false;
+      throw new Unreachable("lost");
+    }
+    return this.keys.get(what.key) ?? 0;
+  }
+
+  api(): Api {
+    const answers = {
+      who: async () => (this.check(), { name: "ann", roles: [] }),
+      info: async () => (this.check(), { models: ["scn"], strategies: { first: "" }, training: {} }),
+      cases: async () => (this.check(), []),
+      nextCase: async () => (this.check(), this.next.length ? { image: this.next.shift() ?? "", reason: "", repeat: false } : null),
+      history: async (image: string) => (this.check(), this.of(image)),
+      frame: async () => (this.check(), FRAME),
+      picture: async () => (this.check(), new Blob()),
+      predict: async () => (this.check(), { points: [], next: null, origin: "none", secondPass: false }),
+      update: async (_: string, __: string, all: readonly Point[]) => (this.check(), { points: all, next: null, origin: "model", secondPass: false }),
+      save: (what: Submission) => this.save(what),
+      draft: async (image: string) => (this.check(), this.drafts.get(image) ?? null),
+      keepDraft: async (what: Submission) => {
+        this.check();
+        this.drafts.set(what.image, { points: [...what.points], baseRevision: what.baseRevision, pixels: what.pixels });
+      },
+      dropDraft: async (image: string) => void this.drafts.delete(image),
+    };
+    return answers as unknown as Api;
+  }
+}
+
+let server: Server;
+
+async function begun(image = ""): Promise<Work> {
+  const work = new Work(server.api(), new Storage("/s/"), TASK, () => undefined);
+  await work.start({ name: "ann", roles: [] });
+  if (image) await work.openCase(image);
+  return work;
+}
+
+/** A new tab: nothing but what the browser has kept. */
+const again = (): Promise<Work> => begun();
+
+beforeEach(() => {
+  localStorage.clear();
+  server = new Server();
+});
+
+describe("nothing is lost", () => {
+  it("when the tab is closed in the moment after an edit", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const back = await again();
+    expect(back.open?.image).toBe("one");
+    expect(back.open?.point("a")).toMatchObject({ state: "placed", position: [3, 4] });
+    expect(back.message).toContain("with your changes that were not sent");
+  });
+
+  it("when the server is away while a case is submitted, and the tab is closed then", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.fail = new Unreachable("gone");
+    await work.submit("first");
+    expect([work.server, work.waiting().length]).toEqual(["away", 1]);
+    server.fail = null;
+    const back = await again();
+    expect(server.of("one").map((r) => r.points[0]?.position)).toEqual([[3, 4]]);
+    expect(back.waiting()).toEqual([]);
+  });
+
+  it("when an answer is lost: it is sent again and saved once", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.isAnswerLost = true;
+    await work.submit("first");
+    expect(work.waiting().length).toBe(1);
+    await work.tick(Date.now() + 60_000);
+    expect(work.waiting()).toEqual([]);
+    expect(server.of("one").length).toBe(1);
+  });
+
+  it("when the login has ended: it waits, and goes out after the next login", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.fail = new LoggedOut("ended");
+    await work.submit("first");
+    expect(work.server).toBe("logged out");
+    server.fail = null;
+    await work.start({ name: "ann", roles: [] });
+    expect(server.of("one").length).toBe(1);
+  });
+
+  it("when a case was edited further while its submission was under way", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.fail = new Unreachable("gone");
+    await work.submit("first");
+    work.place("b", [5, 6]);
+    await work.submit("first");
+    server.fail = null;
+    await work.deliver();
+    expect(server.of("one").map((r) => r.points.filter((p) => p.state === "placed").length)).toEqual([1, 2]);
+    expect(work.unsent()).toEqual([]);
+  });
+
+  it("when another case opens: it is listed, and opens with its points", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    await work.openCase("two");
+    expect(work.unsent()).toMatchObject([{ image: "one", why: "changed, not submitted" }]);
+    await work.openCase("one");
+    expect(work.open?.point("a").position).toEqual([3, 4]);
+  });
+
+  it("when the browser keeps nothing: it is said, and the case goes out all the same", async () => {
+    const work = await begun("one");
+    const full = (): never => {
+      throw new Error("quota");
+    };
+    const was = Object.getPrototypeOf(localStorage).setItem as () => void;
+    Object.getPrototypeOf(localStorage).setItem = full;
+    try {
+      work.place("a", [3, 4]);
+      expect(work.trouble).toContain("only in this tab");
+      await work.submit("first");
+    } finally {
+      Object.getPrototypeOf(localStorage).setItem = was;
+    }
+    expect(server.of("one").length).toBe(1);
+  });
+
+  it("on another computer: the draft is there", async () => {
+    const work = await begun("one");
+    server.drafts.set("one", { points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, pixels: "" });
+    await work.openCase("two");
+    await work.openCase("one");
+    expect(work.message).toContain("from another browser");
+    expect(work.open?.isUnsent).toBe(true);
+  });
+});
+
+describe("two people", () => {
+  it("see both versions; the next case waits until one has decided", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.add("one", "bob", [proposed("a", 50, { state: "placed" }), ...TASK.landmarks.slice(1).map((l) => proposed(l.name, 1))]);
+    await work.submit("first");
+    expect(work.open?.image).toBe("one");
+    expect(work.conflict?.author).toBe("bob");
+    expect(work.differing().map((p) => p.name)).toEqual(["a"]);
+    await work.submit("first");
+    expect(work.message).toContain("look at both versions first");
+    await work.submitMine("first");
+    expect(server.of("one").map((r) => r.author)).toEqual(["bob", "ann"]);
+    expect(work.unsent()).toEqual([]);
+  });
+
+  it("may take the other version, and take that back", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.add("one", "bob", TASK.landmarks.map((l) => proposed(l.name, 50, { state: "placed" })));
+    await work.submit("first");
+    work.takeTheirs(null);
+    expect(work.open?.point("a").position).toEqual([50, 10]);
+    expect(work.unsent()).toEqual([]);
+    work.undo();
+    expect(work.open?.point("a").position).toEqual([3, 4]);
+    expect(work.open?.isUnsent).toBe(true);
+  });
+});
+
+it("keeps what is refused with its reason until somebody has decided", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4]);
+  server.fail = new Refused("the image was changed");
+  await work.submit("first");
+  server.fail = null;
+  expect(work.unsent()).toMatchObject([{ image: "one", why: "the image was changed" }]);
+  await work.tick(Date.now() + 60_000); // it is not sent by itself
+  expect(server.of("one")).toEqual([]);
+  const [what] = work.unsent();
+  if (what) await work.sendAgain(what);
+  expect(server.of("one").length).toBe(1);
+});
+
+it("refuses a point outside of the image where the person looks", async () => {
+  const work = await begun("one");
+  expect(work.place("a", [99.6, 4])).toBe(false);
+  expect(work.place("a", [99.4, -0.5])).toBe(true);
+  expect(work.open?.edits).toBe(1);
+});

@@ -1,0 +1,203 @@
+"""The loop in the browser: what a person sees, does with the mouse, and what the server holds afterwards."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image as Picture
+from serving import phantoms, serving
+
+from landmarklabel.store.tokens import Tokens
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("study"), 8, n_landmarks=12)
+
+
+@pytest.fixture(scope="module")
+def server(material, tmp_path_factory):
+    """Five of the eight cases are labelled, so there is a shape to propose."""
+    place = tmp_path_factory.mktemp("labels")
+    with serving(material) as server:
+        for image_id in sorted(material.truth)[:5]:
+            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+        yield server
+
+
+def points_of(server, image_id: str) -> dict[str, tuple[str, list[float] | None]]:
+    return {row["name"]: (row["status"], row["position"]) for row in server.get(f"/landmarks/images/{image_id}")["landmarks"]}
+
+
+def test_a_case_from_the_first_press_to_the_next_case(server, material, person):
+    ann = person(server.url)
+    ann.page.locator("summary").click()
+    assert ann.page.title() == f"{material.task.name} · LandmarkLabel"
+    ann.page.get_by_label("Your name").fill("Ann")
+    ann.page.get_by_label("Your name").blur()
+    ann.page.locator("summary").click()
+    ann.press("Next case")
+    case = ann.wait_for_image()
+    assert case == sorted(material.truth)[5]
+    ann.sees("first by name")
+    ann.press("Predict")
+    ann.sees("placed by the shape of the labelled cases")
+    name, other, gone = material.task.names[:3]
+    truth = material.truth[case].positions_mm[0]
+    before = ann.mark(material.task.names[6])
+    ann.select(name)
+    ann.drag(ann.mark(name), ann.on_screen(*truth))
+    ann.sees("points moved with it. Ctrl+Z takes that back")
+    assert np.hypot(*np.subtract(ann.mark(material.task.names[6]), before)) > 0.2  # the others followed
+    assert np.allclose(ann.mark(name), ann.on_screen(*truth), atol=1.0)
+    ann.select(other)
+    ann.press("Accept")
+    ann.select(gone)
+    ann.press("Absent")
+    ann.sees(f"{gone} is absent")
+    assert ann.page.locator(f'.mark[data-name="{gone}"]').count() == 0
+    ann.press("Submit and next")
+    assert ann.wait_for_image(sorted(material.truth)[6])
+    saved = server.get(f"/landmarks/images/{case}")
+    rows = points_of(server, case)
+    assert saved["revision"] == 1 and saved["author"] == "Ann"
+    assert rows[name][0] == "placed" and np.allclose(rows[name][1], truth, atol=0.5 / zoom(ann))
+    assert rows[other][0] == "accepted" and rows[gone] == ("absent", None)
+
+
+def zoom(who) -> float:
+    """Screen pixels for one of the image."""
+    a, b = who.on_screen(0, 0), who.on_screen(100, 0)
+    return (b[0] - a[0]) / 100
+
+
+def open_case(who, case: str) -> None:
+    who.page.locator("details.more").evaluate("d => d.open = true")
+    who.page.get_by_label("Open a case").select_option(case)
+    who.wait_for_image(case)
+    who.page.locator("details.more").evaluate("d => d.open = false")
+
+
+def test_a_bright_pixel_that_is_seen_and_clicked_is_stored_where_it_is(tmp_path, person):
+    """Single bright pixels, found in a picture of the screen and clicked; what is stored is compared with where they are."""
+    material, rng = phantoms(tmp_path, 12), np.random.default_rng(0)
+    spots = {f"phantom{n:02d}": (int(rng.integers(10, 397)), int(rng.integers(10, 291))) for n in range(12)}
+    for case, (x, y) in spots.items():
+        grey = np.full((301, 407), 30, np.uint8)
+        grey[y, x] = 255
+        Picture.fromarray(grey).save(material.image(case))
+    errors, zooms = [], []
+    with serving(material) as server:
+        ann = person(server.url)
+        for number, (case, spot) in enumerate(spots.items()):
+            ann.page.set_viewport_size({"width": 1024 + 7 * number, "height": 700})
+            if number == 0:
+                ann.press("Next case")
+            ann.wait_for_image(case)
+            ann.page.locator(".tools").evaluate("tools => tools.hidden = true")
+            for _ in range(2 * (number % 6)):
+                ann.page.mouse.move(*ann.on_screen(*spot))
+                ann.page.mouse.wheel(0, -150)
+            name = material.task.names[number % len(material.task)]
+            ann.page.mouse.move(1020, 5)
+            box = ann.page.locator(".view").bounding_box()
+            shot = np.asarray(Picture.open(io.BytesIO(ann.page.locator(".view").screenshot())).convert("L")).astype(float)
+            weight = np.where(shot > 60, shot - 30, 0)  # what is brighter than the rest of the image
+            rows, columns = np.indices(shot.shape)
+            seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum() + 0.5
+            ann.places(name, (box["x"] + seen[0], box["y"] + seen[1]))
+            zooms.append(zoom(ann))
+            ann.press("Submit and next")
+            ann.sees(f"{case} is saved as revision 1")
+            errors.append(np.abs(np.subtract(points_of(server, case)[name][1], spot)).max() * zooms[-1])
+    assert max(zooms) > 5 * min(zooms)
+    assert max(errors) <= 0.5, (errors, zooms)  # pixels of the screen
+
+
+def test_what_was_done_is_there_after_the_tab_was_closed_and_the_server_killed(tmp_path, person):
+    material = phantoms(tmp_path, 2)
+    name = material.task.names[0]
+    with serving(material) as server:
+        ann = person(server.url)
+        open_case(ann, "phantom00")
+        ann.places(name, ann.on_screen(40, 50))
+        ann.page.close(run_before_unload=False)
+        ann.page = ann.open()
+        ann.wait_for_image("phantom00")
+        ann.sees("with your changes that were not sent")
+        port = int(server.url.rpartition(":")[2])
+        server.process.kill()
+        server.process.wait()
+        ann.press("Submit and next")
+        ann.sees("the server does not answer")
+        ann.sees("waits for the server")
+        ann.page.close(run_before_unload=False)
+    with serving(material, port=port) as server:
+        ann.page = ann.open()
+        ann.wait_for_image()
+        ann.page.locator(".unsent").wait_for(state="hidden", timeout=30_000)
+        saved = server.get("/landmarks/images/phantom00")
+        assert saved["revision"] == 1 and len(server.get("/landmarks/images/phantom00/history")["revisions"]) == 1
+        assert points_of(server, "phantom00")[name][0] == "placed"
+
+
+def test_a_second_tab_takes_over_and_the_first_writes_no_more(server, person):
+    ann = person(server.url)
+    open_case(ann, "phantom06")
+    second = ann.open()
+    ann.sees("This study is open in another tab of this browser.")
+    second.locator(".view img").wait_for()
+    ann.press("Work in this tab")
+    ann.wait_for_image("phantom06")
+    second.get_by_text("This study is open in another tab of this browser.").wait_for()
+
+
+def test_two_people_meet_in_one_case_and_see_both_versions(server, material, person):
+    case, name = sorted(material.truth)[7], material.task.names[0]
+    ann, bob = person(server.url), person(server.url)
+    for who, at in ((ann, (30, 40)), (bob, (60, 50))):
+        open_case(who, case)
+        who.places(name, who.on_screen(*at))
+    bob.press("Submit and next")
+    bob.sees("is saved as revision 1")
+    ann.press("Submit and next")
+    ann.sees("somebody saved revision 1 meanwhile: 1 points differ, drawn as diamonds")
+    diamond = ann.page.locator(f'.mark.other[data-name="{name}"] > path').first.bounding_box()
+    shown = (diamond["x"] + diamond["width"] / 2, diamond["y"] + diamond["height"] / 2)
+    assert np.allclose(shown, ann.on_screen(60, 50), atol=1.5)
+    ann.press("Submit mine")
+    ann.sees("is saved as revision 2")
+    assert np.allclose(points_of(server, case)[name][1], (30, 40), atol=1)
+    assert [r["revision"] for r in server.get(f"/landmarks/images/{case}/history")["revisions"]] == [1, 2]
+
+
+def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_path, person):
+    material = phantoms(tmp_path, 1)
+    tokens, name = Tokens(material.study), material.task.names[0]
+    token = tokens.new("ann", "annotator")
+    with serving(material) as server:
+        ann = person(server.url)
+        ann.page.get_by_label("Token").fill("wrong")
+        ann.press("Log in")
+        ann.sees("this is no token of this server, or it has expired")
+        ann.page.get_by_label("Token").fill(token)
+        ann.press("Log in")
+        ann.sees("connected as ann")
+        assert ann.page.evaluate("document.cookie") == ""  # scripts cannot read it
+        open_case(ann, "phantom00")
+        ann.places(name, ann.on_screen(40, 50))
+        token = tokens.new("ann", "annotator")  # the earlier one has ended, and the login with it
+        ann.press("Submit and next")
+        ann.sees("Your login has ended. Nothing is lost")
+        ann.page.get_by_label("Token").fill(token)
+        ann.press("Log in")
+        ann.sees("is saved as revision 1")
+        ann.press("Log out")
+        ann.page.get_by_label("Token").wait_for()
+        assert ann.page.evaluate("localStorage.length") == 0
+        bearer = {"Authorization": f"Bearer {token}"}
+        saved = requests.get(f"{server.url}/landmarks/images/phantom00", headers=bearer, timeout=30).json()
+        assert (saved["revision"], saved["author"]) == (1, "ann")
