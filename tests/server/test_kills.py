@@ -65,8 +65,8 @@ class People:
                 newest = requests.get(f"{url}/landmarks/images/{image_id}", timeout=10)
                 base = newest.json()["revision"] if newest.status_code == 200 else 0
                 answer = requests.put(f"{url}/landmarks/images/{image_id}", json={**body, "base_revision": base}, timeout=10)
-            except requests.RequestException:
-                return  # killed: nothing was acknowledged
+            except requests.RequestException:  # nothing was acknowledged: it was killed, or this machine is very busy
+                continue
             if newest.status_code != 200:
                 self.wrong.append((newest.status_code, newest.text[:200]))
             if answer.status_code == 200:

@@ -158,3 +158,20 @@ def test_a_transform_on_the_list_moves_no_point(scene, landmarks, told):
     assert said.startswith("the points are no longer moved by registration: they belong where the image is")
     moved.SetMatrixTransformToParent(vtk.vtkMatrix4x4())
     assert landmarks.mend() == "" and told == []
+
+
+@pytest.mark.parametrize("gone", [0, 1, 3, 4])
+def test_a_list_is_put_right_after_the_drag_and_not_under_the_hand(landmarks, told, gone):
+    """Slicer knows the point that is dragged by its place in the list; mending it meanwhile would give the hand another one."""
+    node = landmarks.node
+    index = landmarks.index("orbit_L") - (gone < landmarks.index("orbit_L"))
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    remove(node, gone)
+    for step in (1.0, 2.0, 3.0):
+        assert landmarks.mend() == ""
+        landmarks.show(POINTS)  # as the panel does at every tick
+        node.SetNthControlPointPositionWorld(index, *flipped((30.0, 31.0, 30.0 + step)))
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert {what[0] for what in told} == {"orbit_L"} and told[-1] == ("orbit_L", (30.0, 31.0, 33.0), True)
+    assert "is back where it was" in landmarks.mend()
+    assert [label for label, *_ in shown(landmarks)] == [p.name for p in POINTS]

@@ -8,6 +8,7 @@ import types
 import nibabel as nib
 import numpy as np
 import pytest
+import qt_harness
 import SimpleITK as sitk
 import slicer
 import vtk
@@ -26,6 +27,7 @@ from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups
 from landmarklabel.landmarks import LandmarkTask
 
+qt_harness.install()  # the volumes module's logic
 GRIDS = times(100, in_full=1000)  # in which all readers must agree
 
 

@@ -13,7 +13,8 @@ from qt_harness import cut, idle, press, wait_for
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
-from LandmarkLabelLib.markups import MISSING, _lists, flipped  # noqa: E402
+from LandmarkLabelLib.markups import MISSING, flipped  # noqa: E402
+from LandmarkLabelLib.scene_nodes import point_lists  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402
 
 
@@ -323,7 +324,7 @@ def test_a_saved_scene_that_is_loaded_again_keeps_list_and_session(example, tmp_
     assert not example.node.is_in_scene
     scene.Import()
     example.refresh()
-    assert len(_lists(scene)) == 1 and example.node.node is not first
+    assert len(point_lists(scene)) == 1 and example.node.node is not first
     assert example.logic.session.points == points
     assert example.node.positions() == [p.position for p in points]
     assert not first.HasObserver(first.PointEndInteractionEvent)

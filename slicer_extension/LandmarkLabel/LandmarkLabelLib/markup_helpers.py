@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import vtk
 
-from .markups import HELPER, flipped
+from .markups import flipped
+from .scene_nodes import HELPER
 from .wire import Point
 
 THEIRS_COLOUR, RING_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2)  # red, green, blue

@@ -1,4 +1,4 @@
-"""Points in Slicer: with ``volumes`` and ``markup_helpers`` the only files that touch MRML, and the only one that knows RAS.
+"""Points in Slicer: with ``volumes``, ``markup_helpers`` and ``scene_nodes`` the only files that touch MRML, and the only one that knows RAS.
 
 A landmark is a control point of one list. Unset: undefined; predicted: defined; placed: defined and selected; accepted: defined,
 selected and locked; absent: missing. Selected points, those a person has put there, have another colour. Undefined and missing
@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 import vtk
 
+from .scene_nodes import labels_of, of_class, point_lists, take_off_transform
 from .wire import ABSENT, ACCEPTED, EXPECTED_ERROR, PLACED, UNKNOWN_ERROR, UNSET, WITH_POSITION, Point, Task
 
 UNDEFINED, PREVIEW, DEFINED, MISSING = range(4)  # of vtkMRMLMarkupsNode
 PROPOSED_COLOUR, PERSON_COLOUR, ACTIVE_COLOUR = (0.91, 0.44, 0.04), (0.08, 0.7, 0.3), (0.2, 0.6, 1.0)  # red, green, blue
 OF_TASK = "LandmarkLabel.task"  # attribute of a list, by which it is found again in a scene that was saved
-HELPER = "LandmarkLabel.helper"  # attribute of a list that only shows something
 
 
 class LandmarkNode:
@@ -99,8 +99,8 @@ class LandmarkNode:
     @staticmethod
     def find(scene, task: Task):
         """The list of this task in a scene that was loaded, or None: the one that has most of the task's landmarks."""
-        lists = [node for node in _lists(scene) if node.GetAttribute(OF_TASK) == task.name]
-        counts = [sum(label in task.names for label in _labels(node)) for node in lists]
+        lists = [node for node in point_lists(scene) if node.GetAttribute(OF_TASK) == task.name]
+        counts = [sum(label in task.names for label in labels_of(node)) for node in lists]
         return lists[counts.index(max(counts))] if counts and max(counts) else None
 
     # --- which point is whose ----------------------------------------------------------------------------------------
@@ -156,8 +156,11 @@ class LandmarkNode:
             self.on_damage()
 
     def mend(self) -> str:
-        """Put right what a person has done to the list in Slicer's Markups module; what that was, empty for nothing."""
-        if not self._damaged or not self.is_in_scene:
+        """Put right what a person has done to the list in Slicer's Markups module; what that was, empty for nothing.
+
+        Not while a point is dragged: Slicer knows that one by its place in the list.
+        """
+        if not self._damaged or not self.is_in_scene or self.is_dragging:
             return ""
         self._damaged = False
         moved_by = take_off_transform(self.node)
@@ -198,6 +201,8 @@ class LandmarkNode:
             hidden: names of those that are not drawn.
         """
         self._points = list(points)
+        if self._damaged and self.is_dragging:
+            return
         self._showing, was = True, self.node.StartModify()  # one event for all: views draw once
         try:
             for index, point in enumerate(points):
@@ -308,7 +313,7 @@ class LandmarkNode:
         crosshair = self.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         if crosshair is not None:
             crosshair.SetCrosshairRAS(*ras)
-        for camera in _of_class(self.scene, "vtkMRMLCameraNode"):
+        for camera in of_class(self.scene, "vtkMRMLCameraNode"):
             camera.SetFocalPoint(*ras)
         return True
 
@@ -369,29 +374,6 @@ class LandmarkNode:
         if final:
             self._before = {}
         self._seen = self._now() if final else now
-
-
-def take_off_transform(node) -> str:
-    """No transform may move points away from where the server has them. Name of the one that did, empty for none."""
-    transform = node.GetParentTransformNode()
-    if transform is None:
-        return ""
-    node.SetAndObserveTransformNodeID(None)
-    return transform.GetName()
-
-
-def _of_class(scene, name: str) -> list:
-    nodes = scene.GetNodesByClass(name)
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
-
-
-def _labels(node) -> list[str]:
-    return [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]
-
-
-def _lists(scene) -> list:
-    return [node for node in _of_class(scene, "vtkMRMLMarkupsFiducialNode") if not node.GetAttribute(HELPER)]
 
 
 def flipped(position: Sequence[float]) -> tuple[float, float, float]:

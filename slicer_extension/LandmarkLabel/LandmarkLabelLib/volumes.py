@@ -1,4 +1,4 @@
-"""Images in Slicer: with ``markups`` and ``markup_helpers`` the only file that touches MRML."""
+"""Images in Slicer: with ``markups``, ``markup_helpers`` and ``scene_nodes`` the only file that touches MRML."""
 
 from __future__ import annotations
 
