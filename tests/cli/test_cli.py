@@ -54,6 +54,18 @@ def test_task_from_an_example(material, tmp_path):
     assert LandmarkTask.load(tmp_path / "t.json").hash == material.task.hash
 
 
+def test_another_tasks_file_is_not_written_over(material, tmp_path):
+    names = tmp_path / "three.txt"
+    names.write_text("a\nb\nc\n", encoding="utf-8")
+    before = material.task_file.read_bytes()
+    done = run("task", "new", "hand", "--names", names, "--dims", 2, "--out", material.task_file)
+    assert done.code == 2 and f"{material.task_file} has task 'hand' with 8 landmarks: give another file" in done.err
+    assert material.task_file.read_bytes() == before
+    names.write_text("no task", encoding="utf-8")
+    assert "is there already and is no task" in run("task", "new", "x", "--names", names, "--out", names).err
+    assert names.read_text(encoding="utf-8") == "no task"
+
+
 # --- import --------------------------------------------------------------------------------------------------------
 
 

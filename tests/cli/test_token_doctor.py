@@ -233,11 +233,13 @@ def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys)
     said = capsys.readouterr()
     token = said.out.strip()
     assert Tokens(folder).holder(token).name == "ann" and token not in said.err
+    assert "from now on this study asks everybody for a token, also programs and browsers on this computer" in said.err
     assert run("token", "list", folder) == 0
     assert capsys.readouterr().out == "ann\tannotator\n"
     assert run("token", "new", folder, "--name", "ann", "--role", "annotator") == 0
     again = capsys.readouterr()
     assert "the earlier token of ann has ended" in again.err and "has ended" not in said.err
+    assert "from now on" not in again.err
     assert Tokens(folder).holder(token) is None and Tokens(folder).holder(again.out.strip()).name == "ann"
     assert run("token", "remove", folder, "--name", "ann") == 0 and Tokens(folder).holder(again.out.strip()) is None
 

@@ -58,6 +58,10 @@ def test_what_training_is_given_and_what_it_made(odd, tmp_path):
         assert landmarks.status[2] is Status.UNSET and np.isnan(landmarks.positions_mm[2]).all()
     record = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert record["untaught"] == ["C"] and sum(record["steps"].values()) == 4
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    again = ok("train", odd, "--model", "scn", "--steps", 2, "--device", "cpu", "--out", tmp_path / "model", "--no-publish")
+    assert f"the model that was in {tmp_path / 'model'} is now in {tmp_path / 'model-1'}" in again.err
+    assert (tmp_path / "model-1" / "model.safetensors").read_bytes() == weights
 
 
 def test_phases_come_in_their_order_and_are_told_without_a_terminal(material, tmp_path):

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 
 import pytest
@@ -17,6 +18,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
 
 from landmarklabel import __version__
 from landmarklabel.cli.parser import build_parser
+from landmarklabel.cli.serve import _check_certificate
 from landmarklabel.networks.presets import PRESETS
 from landmarklabel.services.settings import ServerSettings
 from landmarklabel.tasks import resolve_models, resolve_task
@@ -168,7 +170,19 @@ def shell(words: list[str]) -> None:
     assert words[0] == ".venv/bin/activate" or "=" in words[0]
 
 
+def openssl(words: list[str]) -> None:
+    """The certificate that is made is one that the server takes, and its fingerprint is shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        make = next(shlex.split(line)[1:] for _, line in COMMANDS if line.startswith("openssl req"))
+        subprocess.run(["openssl", *make], cwd=folder, check=True, capture_output=True)
+        _check_certificate(f"{folder}/cert.pem", f"{folder}/key.pem")
+        if words[0] == "x509":
+            said = subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, encoding="utf-8").stdout
+            assert re.search("Fingerprint=([0-9A-F]{2}:){31}[0-9A-F]{2}", said)
+
+
 READERS = {
+    "openssl": openssl,
     "landmarklabel": landmarklabel,
     "monailabel": monailabel,
     "python": python,

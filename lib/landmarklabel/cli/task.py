@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from landmarklabel.errors import TaskError
+from landmarklabel.errors import LandmarkLabelError, TaskError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
@@ -29,9 +29,23 @@ def new_task(args: argparse.Namespace) -> None:
             raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
     pictures = _pictures(Path(args.pictures), names) if args.pictures else {}
     task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale, pictures=pictures)
+    _check_out(Path(args.out), task)
     write_json(args.out, task.to_json())
     shown = f", {len(pictures)} with a picture" if pictures else ""
     print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
+
+
+def _check_out(out: Path, task: LandmarkTask) -> None:
+    """Another task's file is not written over. Raises TaskError."""
+    if not out.exists():
+        return
+    try:
+        there = LandmarkTask.load(out)
+    except (LandmarkLabelError, OSError):
+        raise TaskError("--out", [f"{out} is there already and is no task: give another file"]) from None
+    if there.names != task.names:
+        fault = f"{out} has task {there.name!r} with {len(there)} landmarks: give another file, or remove that one"
+        raise TaskError("--out", [fault])
 
 
 def _pictures(folder: Path, names: list[str]) -> dict[str, str]:

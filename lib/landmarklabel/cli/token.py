@@ -14,7 +14,7 @@ from landmarklabel.store.tokens import Tokens, tokens_of
 def new(args: argparse.Namespace) -> None:
     """Print a new token, once."""
     tokens = _tokens(args)
-    again = args.name in {holder.name for holder in tokens.holders()}
+    again, first = args.name in {holder.name for holder in tokens.holders()}, not tokens.look().needed
     token = tokens.new(args.name, args.role, args.days)
     if (Path(args.study) / ".landmarklabel" / "revisions.sqlite").is_file():
         trail = open_revisions(args.study)
@@ -23,6 +23,9 @@ def new(args: argparse.Namespace) -> None:
     print(token)
     if again:
         print(f"landmarklabel: the earlier token of {args.name} has ended", file=sys.stderr)
+    if first:
+        said = "from now on this study asks everybody for a token, also programs and browsers on this computer"
+        print(f"landmarklabel: {said}", file=sys.stderr)
     print(f"landmarklabel: {args.name} uses it as token or as password; only its hash is stored, so note it now", file=sys.stderr)
 
 

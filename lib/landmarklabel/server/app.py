@@ -108,7 +108,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _faults(error: RequestValidationError) -> str:
     """What is wrong, where, in one line and without what was sent, which may be anything."""
-    return "; ".join(f"{'.'.join(map(str, one['loc']))[:80]}: {one['msg']}" for one in error.errors()[:10])
+    faults = error.errors()[:10]
+    if any(tuple(one["loc"]) == ("body",) and one["type"] == "dict_type" for one in faults):
+        return "the body must be a JSON object, sent with the header Content-Type: application/json"
+    return "; ".join(f"{'.'.join(map(str, one['loc']))[:80]}: {one['msg']}" for one in faults)
 
 
 def _of_the_system(error: OSError) -> tuple[int, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.model_record import RECORD, read_record
 from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, publish_if_accepted, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
@@ -77,16 +78,18 @@ def train_and_publish(
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
     if place is not None:
         check_place(place)
-    folder = place or registry.candidate
+    folder, remarks = place or registry.candidate, list[str]()
     with ExitStack() as held:
         if publish:
             held.enter_context(registry.training_lock())
+        if place is not None and not config.resume and (place / RECORD).is_file():
+            remarks.append(f"the model that was in {place} is now in {_set_aside(place)}")
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
         few = hardly_trained(read_record(folder))
-        remarks = (few,) if few else ()
+        remarks += [few] if few else []
         if not publish:
-            return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
+            return TrainingOutcome(done.model, done.metrics, folder, remarks=tuple(remarks))
         version = publish_if_accepted(study, registry, done.decision, place)
     return TrainingOutcome(
         done.model,
@@ -94,8 +97,15 @@ def train_and_publish(
         place or (registry.live() if done.decision.publish else None),
         done.decision.publish,
         _outcome(study, registry.folder.name, version, done.decision.publish, done.decision.reason),
-        remarks,
+        tuple(remarks),
     )
+
+
+def _set_aside(place: Path) -> Path:
+    """Give an earlier model's folder another name: nobody trains for an hour to lose it to the next call."""
+    free = next(p for n in count(1) if not (p := place.with_name(f"{place.name}-{n}")).exists())
+    place.rename(free)
+    return free
 
 
 def _outcome(study: Study, name: str, version: int, published: bool, reason: str) -> str:

@@ -149,8 +149,10 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
     if record is None:
         return _written(folder, StudyRecord(given)), []
     if record.task.hash == given.hash:
-        known = on_disk is not None and on_disk.task == given
-        return (record if known else _written(folder, replace(record, task=given))), []
+        if on_disk is not None and on_disk.task == given:
+            return record, []
+        words = [] if on_disk is None else _changed_words(on_disk.task, given)
+        return _written(folder, replace(record, task=given)), words
     if body is None and not _has_label_files(folder):
         return _written(folder, StudyRecord(given)), [f"the study had no labels yet: it now belongs to task {given.name!r}"]
     if not _only_adds(record.task, given):
@@ -161,6 +163,17 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
             raise TaskMismatch(f"landmark {old!r} cannot be added: labels from before it was renamed to {today!r} have that name")
     said = f"the study's task gains {len(new)} landmarks, unset in the cases labelled so far: {_listed(new)}"
     return _written(folder, replace(record, task=given)), [said]
+
+
+def _changed_words(before: LandmarkTask, given: LandmarkTask) -> list[str]:
+    """What a person should be told of a task with the same landmarks: what figures mean, and what it is called."""
+    said = []
+    if before.name != given.name:
+        said.append(f"the study's task was called {before.name!r} and is called {given.name!r} now")
+    if before.scale != given.scale:
+        was, now = (f"{r.a!r} to {r.b!r} is {r.mm:g} mm" if r is not None else "none" for r in (before.scale, given.scale))
+        said.append(f"the study's scale rule changes ({was} before, {now} now): earlier figures in mm do not compare")
+    return said
 
 
 def _has_label_files(folder: Path) -> bool:
