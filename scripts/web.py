@@ -51,7 +51,7 @@ def build(python: str = sys.executable) -> None:
     """Build it, unless that was done. Raises WebError."""
     if is_built():
         return
-    npm(python, "ci", "--no-audit", "--no-fund", "--loglevel=error")
+    npm(python, "ci", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000")  # no hours
     npm(python, "run", "--silent", "build")
     STAMP.write_text(_digest(), encoding="utf-8")
 

@@ -23,6 +23,7 @@ def test_a_saved_label_comes_back_and_lies_in_labels_final(study):
     for found in (study.labels("a"), on_file(study, "a")):
         assert found.status == landmarks.status
         np.testing.assert_array_equal(found.positions_mm, landmarks.positions_mm)
+    assert study.labels("a").unit == "px" and "pixels" in repr(study.labels("a"))  # a picture that states no spacing
     assert study.labels("b") is None
     assert study.sync() == [] and len(study.history("a")) == 1
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from landmarklabel.errors import Gone, ImageRejected, NotFound, StudyError, TaskMismatch
 from landmarklabel.io.image_array import Image
-from landmarklabel.io.images import read_image
+from landmarklabel.io.images import describe_image, read_image
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
@@ -119,8 +119,14 @@ class Study(Opened):
     # --- labels and the pixels they were made on ---------------------------------------------------------------------
 
     def labels(self, image_id: str) -> LandmarkSet | None:
-        """The newest revision's landmarks, or None. Raises StudyError for a label of other dimensions."""
-        return self.read(head) if (head := self.revisions.head(image_id)) else None
+        """The newest revision's landmarks with the image's unit, or None. Raises StudyError for a label of other dimensions."""
+        if (head := self.revisions.head(image_id)) is None:
+            return None
+        landmarks, path = self.read(head), self.images().get(image_id)
+        try:
+            return landmarks if path is None else replace(landmarks, unit=describe_image(path).unit)
+        except ImageRejected:
+            return landmarks
 
     def read(self, revision: Revision) -> LandmarkSet:
         """A revision's landmarks under the names that the task has today. Raises StudyError."""
