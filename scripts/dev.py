@@ -112,7 +112,7 @@ def _build_front_end() -> None:
             if not web.has_node(str(PYTHON)):
                 pip(web.NODE_PACKAGE)
             web.build(str(PYTHON))
-    except web.WebError as error:
+    except (web.WebError, SystemExit) as error:
         print(f"the browser front end was not built, so /annotate/ does not answer: {error}", flush=True)
 
 

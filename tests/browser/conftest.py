@@ -65,9 +65,8 @@ class Person:
     def wait_for_image(self, case: str = "") -> str:
         """Wait until a case (this one, or any) and its image are shown; its id."""
         condition = """name => {
-            const app = document.querySelector(".app"), image = document.querySelector(".view img"), shown = app?.dataset.case;
-            return shown && (!name || shown === name) && !image.hidden && image.complete && image.naturalWidth > 0
-                && image.alt === shown;
+            const app = document.querySelector(".app"), view = document.querySelector(".view"), open = app?.dataset.case;
+            return open && (!name || open === name) && view.dataset.shown === open;
         }"""
         self.page.wait_for_function(condition, arg=case, timeout=30_000)
         return self.page.locator(".app").get_attribute("data-case")

@@ -50,8 +50,8 @@ def test_task_from_an_example(material, tmp_path):
     done = ok("task", "new", "other", "--from", example, "--out", tmp_path / "t.json")
     task = LandmarkTask.load(tmp_path / "t.json")
     assert task.names == NAMES and task.dims == 3 and task.scale is None and "8 landmarks in 3D" in done.out
-    ok("task", "new", "other", "--from", example, "--dims", 2, "--out", tmp_path / "t.json")
-    assert LandmarkTask.load(tmp_path / "t.json").hash == material.task.hash
+    ok("task", "new", "other", "--from", example, "--dims", 2, "--out", tmp_path / "flat.json")
+    assert LandmarkTask.load(tmp_path / "flat.json").hash == material.task.hash
 
 
 def test_another_tasks_file_is_not_written_over(material, tmp_path):
@@ -59,7 +59,7 @@ def test_another_tasks_file_is_not_written_over(material, tmp_path):
     names.write_text("a\nb\nc\n", encoding="utf-8")
     before = material.task_file.read_bytes()
     done = run("task", "new", "hand", "--names", names, "--dims", 2, "--out", material.task_file)
-    assert done.code == 2 and f"{material.task_file} has task 'hand' with 8 landmarks: give another file" in done.err
+    assert done.code == 2 and f"{material.task_file} has another task, 'hand' with 8 landmarks: give another file" in done.err
     assert material.task_file.read_bytes() == before
     names.write_text("no task", encoding="utf-8")
     assert "is there already and is no task" in run("task", "new", "x", "--names", names, "--out", names).err

@@ -140,6 +140,13 @@ def test_the_key_is_its_owners_and_goes_into_no_backup(tmp_path):
     assert ".landmarklabel/login_key" not in look(tmp_path).files and ".landmarklabel/tokens.json" in look(tmp_path).files
 
 
+def test_a_study_has_an_id_of_its_own_for_ever(server, browser, material, tmp_path):
+    known = browser.get(f"{server.url}/landmarks/study", timeout=30).json()
+    assert len(known["id"]) == 32 and known == browser.get(f"{server.url}/landmarks/study", timeout=30).json()
+    assert known["id"] == (Path(material.study) / ".landmarklabel" / "id").read_text(encoding="ascii")
+    assert requests.get(f"{server.url}/landmarks/study", timeout=30).status_code == 401
+
+
 def row(name: str, x: float) -> dict:
     return {"name": name, "status": "placed", "position": [x, 20.0]}
 

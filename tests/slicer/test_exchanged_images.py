@@ -141,7 +141,7 @@ def test_points_that_could_not_be_kept_are_said_in_the_case_that_opens_next(tmp_
         logic.close()
 
 
-def test_a_file_of_this_computer_that_is_not_the_servers_is_not_shown(tmp_path):
+def test_a_file_of_this_computer_that_is_not_the_servers_is_not_shown(tmp_path, monkeypatch):
     material = phantoms(tmp_path, 1)
     other = tmp_path / "own" / "phantom00.png"
     other.parent.mkdir()
@@ -157,4 +157,28 @@ def test_a_file_of_this_computer_that_is_not_the_servers_is_not_shown(tmp_path):
         settle(logic)
         assert logic.image.read_bytes() == material.image("phantom00").read_bytes()
         assert logic.message == f"{other} is not the image that the server has: the server's is shown"
+        with monkeypatch.context() as patch:
+            patch.setattr(logic.client, "download", lambda *_: (_ for _ in ()).throw(Refused("gone")))
+            logic.open_case("phantom00")
+            settle(logic)
+        assert logic.image is None and logic.trouble == "no image of phantom00 is shown: open the case again"
+        logic.close()
+
+
+def test_what_is_discarded_is_gone_with_what_was_kept_of_it(tmp_path):
+    material = phantoms(tmp_path, 2)
+    with serving(material) as server:
+        logic = connected(server, tmp_path, "phantom00")
+        assert logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
+        invert(material.image("phantom00"))
+        logic.submit()
+        settle(logic)
+        logic.open_case("phantom01")
+        settle(logic)
+        (entry,) = logic.unsent
+        logic.discard(entry)
+        assert logic.unsent == []
+        logic.open_case("phantom00")
+        settle(logic)
+        assert not any(p.by_person for p in logic.session.points)
         logic.close()

@@ -79,8 +79,9 @@ def test_what_a_program_that_runs_has_is_left_alone(tmp_path):
 def test_of_one_case_in_both_the_second_waits_until_the_first_is_sent(tmp_path):
     first = folder_of(tmp_path, "http://a")
     second = first.with_name(f"{first.name}-2")
-    mine, other = kept(first, "one", 1), kept(second, "one", 9)
+    mine, other = kept(first, "one", 1), kept(second, "one", 9, submitted=True)
     own_folder(tmp_path, "http://a")
+    assert Outbox(first / "outbox").waiting() == [] and len(Outbox(second / "outbox").waiting()) == 1
     assert Sessions(first / "sessions").load("one", TASK).point("a") == mine.point("a")
     Sessions(first / "sessions").drop(mine)
     own_folder(tmp_path, "http://a")

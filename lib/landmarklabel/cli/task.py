@@ -43,8 +43,8 @@ def _check_out(out: Path, task: LandmarkTask) -> None:
         there = LandmarkTask.load(out)
     except (LandmarkLabelError, OSError):
         raise TaskError("--out", [f"{out} is there already and is no task: give another file"]) from None
-    if there.names != task.names:
-        fault = f"{out} has task {there.name!r} with {len(there)} landmarks: give another file, or remove that one"
+    if there != task:
+        fault = f"{out} has another task, {there.name!r} with {len(there)} landmarks: give another file, or remove that one"
         raise TaskError("--out", [fault])
 
 

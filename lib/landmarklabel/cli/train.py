@@ -25,7 +25,7 @@ def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.errors import Cancelled
     from landmarklabel.networks.precision import choose_device
-    from landmarklabel.services.train_and_publish import train_and_publish
+    from landmarklabel.services.train_and_publish import set_aside, train_and_publish
     from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget, use_all_cores
@@ -40,6 +40,8 @@ def train(args: argparse.Namespace) -> int:
     material = gather(study, read_ids(args.valid) if args.valid else None)
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
+    if args.out and not args.resume and (said := set_aside(args.out)):
+        print(f"landmarklabel: {said}", file=sys.stderr)
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
     config = FitConfig(
         preset, Budget(minutes, args.steps), args.seed, choose_device(args.device), args.resume, unlabelled=material.unlabelled

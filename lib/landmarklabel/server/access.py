@@ -66,6 +66,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "DELETE /session/{session_id}": (USER, SMALL),
     "GET /landmarks/": (USER, SMALL),
     "GET /landmarks/task": (USER, SMALL),
+    "GET /landmarks/study": (USER, SMALL),
     "GET /landmarks/images": (USER, SMALL),
     "GET /landmarks/images/{image_id}": (USER, SMALL),
     "PUT /landmarks/images/{image_id}": (ANNOTATOR, TEXT),

@@ -78,18 +78,16 @@ def train_and_publish(
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
     if place is not None:
         check_place(place)
-    folder, remarks = place or registry.candidate, list[str]()
+    folder = place or registry.candidate
     with ExitStack() as held:
         if publish:
             held.enter_context(registry.training_lock())
-        if place is not None and not config.resume and (place / RECORD).is_file():
-            remarks.append(f"the model that was in {place} is now in {_set_aside(place)}")
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
         few = hardly_trained(read_record(folder))
-        remarks += [few] if few else []
+        remarks = (few,) if few else ()
         if not publish:
-            return TrainingOutcome(done.model, done.metrics, folder, remarks=tuple(remarks))
+            return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
         version = publish_if_accepted(study, registry, done.decision, place)
     return TrainingOutcome(
         done.model,
@@ -97,15 +95,23 @@ def train_and_publish(
         place or (registry.live() if done.decision.publish else None),
         done.decision.publish,
         _outcome(study, registry.folder.name, version, done.decision.publish, done.decision.reason),
-        tuple(remarks),
+        remarks,
     )
 
 
-def _set_aside(place: Path) -> Path:
-    """Give an earlier model's folder another name: nobody trains for an hour to lose it to the next call."""
-    free = next(p for n in count(1) if not (p := place.with_name(f"{place.name}-{n}")).exists())
-    place.rename(free)
-    return free
+def set_aside(place: str | Path) -> str:
+    """Give the folder of a model another name, so that the next training does not write over it.
+
+    Returns:
+        What a person should be told at once; empty where there was no model. Raises as ``check_place``.
+    """
+    check_place(Path(place))
+    there = Path(place).resolve()
+    if not (there / RECORD).is_file():
+        return ""
+    free = next(p for n in count(1) if not (p := there.with_name(f"{there.name}-{n}")).exists())
+    there.rename(free)
+    return f"the model that was in {place} is now in {free}"
 
 
 def _outcome(study: Study, name: str, version: int, published: bool, reason: str) -> str:

@@ -15,12 +15,15 @@ class Fetching:
     def _fetch_image(self) -> None:
         """From this computer where it lies here, else from the server, which says of which pixels a submission will speak."""
         session, image_id = self.session, self.session.image_id
-        local = local_image(self.options.local_folder, image_id)
+        local, compared = local_image(self.options.local_folder, image_id), []
 
         def job() -> tuple[str, bool, Path]:
             pixels, is_changed = self.client.pixels(image_id)  # before the image: one exchanged in between is refused later
-            if local is not None and self.client.has_file(image_id, local):
-                return pixels, is_changed, local
+            if local is not None:
+                is_same = self.client.has_file(image_id, local)
+                compared.append(local)
+                if is_same:
+                    return pixels, is_changed, local
             return pixels, is_changed, self.client.download(image_id, self.folder / "image", IMAGE_SUFFIXES)
 
         def done(found: tuple[str, bool, Path]) -> None:
@@ -38,7 +41,7 @@ class Fetching:
                     other.unlink(missing_ok=True)  # of cases before
 
         def failed() -> None:
-            if local is None:
+            if local is None or compared:  # it is known to be another one
                 self._no_image(session)
             else:  # the server cannot be asked now; a submission says nothing of pixels that nobody has compared
                 done(("", False, local))

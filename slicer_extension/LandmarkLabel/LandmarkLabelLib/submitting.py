@@ -224,6 +224,9 @@ class Submitting:
             self.sessions.drop(what)
         else:
             self.outbox.discard(what.key)
+            kept = None if self._is_open(what) else self.sessions.load(what.image_id, self.task, what.repeat)
+            if kept is not None and kept.edits <= what.edits:  # it holds nothing that was not in the submission
+                self.sessions.drop(kept)
         self.trouble = ""
         self._list_unsent()
         self._say(self._("{case}: discarded").format(case=what.image_id))

@@ -66,9 +66,10 @@ def _folders(base: Path, place: str) -> Iterator[tuple[int, Path]]:
 def _take_over(base: Path, place: str) -> None:
     """Bring submissions and sessions of programs that have ended to the first folder.
 
-    A session of a case that has one there already waits until that one has been sent.
+    All of a case of which something waits there already stays until that has been sent: one would be taken for the other.
     """
     first = folder_of(base, place)
+    own = _waiting(first)
     for number, folder in _folders(base, place):
         if number == 1 or folder in _HELD or not folder.is_dir():
             continue
@@ -76,19 +77,24 @@ def _take_over(base: Path, place: str) -> None:
             for name in (*SENT, SESSIONS):
                 (first / name).mkdir(parents=True, exist_ok=True)
                 for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
-                    if not (first / name / path.name).exists():
+                    if _case_of(_content(path)) not in own:
                         os.replace(path, first / name / path.name)
 
 
 def _waiting(folder: Path) -> set[tuple[str, bool]]:
     """Cases with something that a server has not acknowledged."""
     contents = [_content(path) for name in SENT[:2] for path in (folder / name).glob("*.json")]
-    found = {(str(c["image"]), c.get("repeat") is True) for c in contents if "image" in c}
+    found = {_case_of(c) for c in contents if "image" in c}
     for c in map(_content, (folder / SESSIONS).glob("*.session.json")):
         with suppress(TypeError):
             if c.get("edits", 0) > c.get("delivered", 0):
-                found.add((str(c.get("image_id")), c.get("repeat") is True))
+                found.add(_case_of(c))
     return found
+
+
+def _case_of(content: dict) -> tuple[str, bool]:
+    """Of a submission or a session: the image, and whether it is a second reading."""
+    return str(content.get("image", content.get("image_id"))), content.get("repeat") is True
 
 
 def _content(path: Path) -> dict:

@@ -30,7 +30,8 @@ export class Annotation {
   next: string | null = null; // what the server says should be placed next
   edits = 0; // how often a person has changed something
   delivered = 0; // which of these edits the server has acknowledged
-  pixels = ""; // hash of the image that is looked at
+  pixels = ""; // hash of the image that the points were placed on
+  drafted = -1; // after how many edits the server has a draft
   private readonly past: Step[] = [];
   private future: Step[] = [];
   private moving: string | null = null; // the point that is being dragged
@@ -80,7 +81,14 @@ export class Annotation {
   takeMoveBack(): void {
     const step = this.moving === null ? undefined : this.past.pop();
     if (step !== undefined) this.points = step.points;
+    this.edits += step !== undefined ? 1 : 0; // what was kept meanwhile has to be replaced
     this.moving = null;
+  }
+
+  /** Points of a person that are kept under names which the task no longer has. */
+  static gone(kept: Kept, task: Task): string[] {
+    const names = new Set(task.landmarks.map((l) => l.name));
+    return kept.points.filter((p) => isByPerson(p) && !names.has(p.name)).map((p) => p.name);
   }
 
   /** A person agrees with the position; false where there is none. */

@@ -9,6 +9,8 @@ const SAVE_MS = 15_000; // that a save may take before it is sent again
 
 /** The server does not answer, or not now: what was sent may be sent again. */
 export class Unreachable extends Error {}
+/** The server answers and cannot do it now, for a reason that it gives. */
+export class Busy extends Unreachable {}
 /** Nobody is logged in, or the login has ended. */
 export class LoggedOut extends Error {}
 /** The server says no, with its reason. */
@@ -53,6 +55,11 @@ export class Api {
 
   async logout(): Promise<void> {
     await this.json("DELETE", "annotate/login");
+  }
+
+  /** An id of the study, which is the same for ever. */
+  async study(): Promise<string> {
+    return text(object(await this.json("GET", "landmarks/study"), "the answer")["id"]);
   }
 
   async task(): Promise<Task> {
@@ -200,7 +207,7 @@ export class Api {
     if (answer.ok || (mayConflict && answer.status === 409)) return answer;
     const why = await reason(answer);
     if (answer.status === 401) throw new LoggedOut(why);
-    if (answer.status >= 500 || answer.status === 408 || answer.status === 429) throw new Unreachable(why);
+    if (answer.status >= 500 || answer.status === 408 || answer.status === 429) throw new Busy(why);
     throw new Refused(why);
   }
 }

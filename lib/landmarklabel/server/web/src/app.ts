@@ -46,7 +46,8 @@ export class App {
     logout: () => void,
   ) {
     this.view = new View2D({
-      place: (name, position, isFinal) => this.work.place(name, position, isFinal),
+      place: (name, position, isFinal) => this.isShown && this.work.place(name, position, isFinal),
+      cancelled: () => this.isShown && this.work.takeMoveBack(),
       select: (name) => this.select(name, false),
       clicked: (position) => this.clicked(position),
     });
@@ -66,6 +67,11 @@ export class App {
       this.isDue = false;
       this.show();
     });
+  }
+
+  /** Whether the case that is open is the one on the screen: a hand may still be at the one before. */
+  private get isShown(): boolean {
+    return this.work.open === this.shownCase;
   }
 
   // --- what there is ------------------------------------------------------------------------------------------------------
@@ -258,7 +264,7 @@ export class App {
   private clicked(position: Position): void {
     const name = this.table.selected;
     this.view.isPlacing = false;
-    if (name !== null && this.work.place(name, position)) {
+    if (name !== null && this.isShown && this.work.place(name, position)) {
       const open = this.work.open;
       const following = open?.points.find((p) => !isByPerson(p) && p.position === null);
       if (following !== undefined) {
@@ -291,6 +297,8 @@ export class App {
     const { work } = this;
     const open = work.open;
     if (open !== this.shownCase) {
+      this.shownCase = null;
+      this.view.letGo();
       this.shownCase = open;
       this.table.selected = open?.points[0]?.name ?? null;
       this.view.isPlacing = false;

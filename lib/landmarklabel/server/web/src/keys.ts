@@ -22,11 +22,13 @@ export interface Actions {
 }
 
 const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const REPEATED = new Set([...Object.keys(ARROWS), "z", "Z", "y", "Y", "+", "-", "=", "Tab"]);
 const COARSE = 10; // with Shift
 
 export function bindKeys(actions: Actions, target: Document = document): void {
   target.addEventListener("keydown", (event) => {
-    if (isTyping(event.target) || target.querySelector("dialog[open]") !== null) return;
+    if (isTyping(event.target) || target.querySelector("dialog[open], .cover") !== null) return;
+    if (event.repeat && !REPEATED.has(event.key)) return; // a key that is held down submits once
     if (act(event, actions)) event.preventDefault();
   });
   target.addEventListener("keyup", (event) => {

@@ -11,8 +11,8 @@ import { Work } from "./work";
 const TICK_MS = 1_000;
 
 const api = new Api(new URL("../", location.href));
-const storage = new Storage(api.root.pathname);
 const place = document.getElementById("app") ?? document.body;
+let storage: Storage | null = null;
 let work: Work | null = null;
 let app: App | null = null;
 let cover: HTMLElement | null = null;
@@ -58,9 +58,15 @@ async function begin(): Promise<void> {
     } else show(make("div", { class: "cover" }, make("p", { class: "trouble", text: error instanceof Error ? error.message : String(error) })));
     return;
   }
+  if (work !== null && work.who.name !== who.name) {
+    location.reload(); // somebody else has logged in: what the one before has done waits for that one
+    return;
+  }
   show(null);
   if (work === null) {
     const task = await api.task();
+    storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
+    tabs(storage);
     document.title = `${task.name} · ${say("title")}`;
     work = new Work(api, storage, task, changed);
     work.who = who;
@@ -85,15 +91,18 @@ async function logout(): Promise<void> {
     return;
   }
   await api.logout();
-  storage.clear();
+  storage?.clear();
   location.reload();
 }
 
-const tabs = new OneTab(storage.name("tab"), () => {
-  work?.deactivate();
-  const here = button(say("workHere"), "", () => location.reload());
-  show(make("div", { class: "cover" }, make("p", { text: say("otherTab") }), here));
-});
-tabs.claim();
+function tabs(of: Storage): void {
+  const one = new OneTab(of.name("tab"), () => {
+    work?.deactivate();
+    const here = button(say("workHere"), "", () => location.reload());
+    show(make("div", { class: "cover" }, make("p", { text: say("otherTab") }), here));
+  });
+  one.claim();
+}
+
 void begin();
 setInterval(() => void work?.tick(), TICK_MS);

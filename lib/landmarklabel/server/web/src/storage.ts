@@ -21,7 +21,7 @@ export interface Entry extends Submission {
 export class StorageFault extends Error {}
 
 export class Storage {
-  /** `study` tells the studies of one address apart; `store` is the browser's. */
+  /** `study` tells studies and people apart: nobody finds, or sends, what another has done. `store` is the browser's. */
   constructor(
     private readonly study: string,
     private readonly store: globalThis.Storage = globalThis.localStorage,
@@ -38,6 +38,11 @@ export class Storage {
 
   loadCase(image: string, repeat: boolean): Kept | null {
     return readKept(this.read(this.caseKey(image, repeat)));
+  }
+
+  /** Put what is kept of a case aside for good: the task has changed, and it holds more than can be shown. */
+  copyCase(kept: Kept): void {
+    this.write(`gone ${kept.image} ${kept.edits}`, kept);
   }
 
   dropCase(image: string, repeat: boolean): void {

@@ -9,7 +9,7 @@ export const TEXTS = {
   loginButton: "Log in",
   logoutButton: "Log out",
   loginAgain: "Your login has ended. Nothing is lost: log in again, and what you have done is sent.",
-  logoutWaits: "{n} cases are not on the server yet: they are sent first. Log out again when they have arrived.",
+  logoutWaits: "{n} cases are not on the server: submit or discard them (see Unsent), then log out",
   // which tab
   otherTab: "This study is open in another tab of this browser.",
   workHere: "Work in this tab",
@@ -34,6 +34,7 @@ export const TEXTS = {
   asSubmitted: "as you submitted it; the server does not have it yet",
   progress: "{n} of {of} done, {k} doubtful",
   notSent: "not sent yet",
+  gone: "{names}: the task has no such landmarks any more; what you placed is kept in this browser",
   otherImage: "This is another image than the one its points were placed on: look at every point.",
   loadingImage: "The image is fetched …",
   noImage: "The image cannot be shown ({why}): open the case again.",

@@ -14,6 +14,8 @@ export interface ViewEvents {
   /** A point was moved; the answer is whether it may be there. */
   place(name: string, position: Position, isFinal: boolean): boolean;
   select(name: string): void;
+  /** A drag was broken off: the point is where it was. */
+  cancelled(): void;
   /** The place of a click while placing. */
   clicked(position: Position): void;
 }
@@ -69,7 +71,7 @@ export class View2D {
     this.element.addEventListener("pointerdown", (e) => this.down(e));
     this.element.addEventListener("pointermove", (e) => this.move(e));
     this.element.addEventListener("pointerup", (e) => this.up(e));
-    this.element.addEventListener("pointercancel", (e) => this.up(e));
+    this.element.addEventListener("pointercancel", () => this.letGo());
     this.element.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
     this.element.addEventListener("contextmenu", (e) => e.preventDefault());
     this.element.addEventListener("dblclick", () => this.fit());
@@ -84,17 +86,29 @@ export class View2D {
     this.svg.setAttribute("aria-label", label);
     this.image.alt = label;
     this.image.hidden = picture === null;
+    delete this.element.dataset["shown"];
     if (picture === null) {
       this.image.removeAttribute("src");
       this.draw();
       return;
     }
     this.image.src = this.url;
-    await this.image.decode().catch(() => undefined); // another one may have been asked for meanwhile
+    const { url } = this;
+    await this.image.decode().catch(() => undefined);
+    if (url !== this.url) return; // another one was asked for meanwhile
     this.window = [0, 1];
     this.isInverted = false;
     this.setTransfer();
     this.fit();
+    this.element.dataset["shown"] = label;
+  }
+
+  /** Whatever a hand is doing belongs to nothing any more. */
+  letGo(): void {
+    const { drag } = this;
+    this.drag = null;
+    this.loupe.hidden = true;
+    if (drag?.kind === "point" && drag.moved) this.events.cancelled();
   }
 
   setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void {

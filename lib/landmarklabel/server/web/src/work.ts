@@ -1,7 +1,7 @@
 /** What the page's buttons do: the open case, its delivery, the server. No DOM: `changed` tells whoever shows it. */
 
 import { Annotation, differences, type Kept, type What } from "./annotation";
-import { ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
+import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
 import { newKey, StorageFault, type Entry, type Storage } from "./storage";
 import { say } from "./texts";
 import { isByPerson, type CaseRow, type Frame, type Point, type Position, type Revision, type Task } from "./wire";
@@ -44,9 +44,10 @@ export class Work {
   private delivering: Promise<void> | null = null;
   private drafting: Promise<void> = Promise.resolve(); // one draft after the other, and a submission after them
   private draftTimer: ReturnType<typeof setTimeout> | undefined;
-  private draftOf = -1; // edits of the open case that the server has as a draft
+  private submitted: { open: Annotation; edits: number } | null = null; // until it has arrived or met something
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private asked = 0; // so that an old answer does not undo a newer change
+  private goneText = ""; // what the case that opens has and the task has not
   private lastSaved = ""; // said once more when the next case opens
   private advanceBy: string | null = null; // strategy by which the next case opens after this delivery
   private thenNext: { key: string; strategy: string } | null = null;
@@ -65,9 +66,9 @@ export class Work {
     return this.who.name || this.storage.setting("author");
   }
 
-  /** Whose drafts these are: without a name, this browser's. */
+  /** Whose drafts these are: the server knows whoever has logged in; without a login they are this browser's. */
   private get draftsOf(): string {
-    return this.author || this.clientId;
+    return this.who.name ? "" : this.clientId;
   }
 
   /** Begin: what the server offers, what waits is sent, the case that was open opens again. */
@@ -100,6 +101,7 @@ export class Work {
         this.tell(say("back"));
       });
       if (this.isConnected()) {
+        if (this.open !== null) void this.sendDraft(this.open);
         if (this.open !== null && this.picture === null) await this.fetchImage(this.open);
         await this.deliver();
       }
@@ -150,8 +152,8 @@ export class Work {
       this.conflict = newest !== undefined && revision > annotation.baseRevision && annotation.isUnsent ? newest : null;
       this.frame = null;
       this.picture = null;
-      this.trouble = "";
-      this.draftOf = annotation.edits;
+      this.trouble = this.goneText;
+      this.submitted = null;
       this.tellAfterSave(why && why !== reason ? `${image}: ${why}` : "");
       this.keep();
       this.noteOpen(annotation);
@@ -176,16 +178,27 @@ export class Work {
 
   private async asLeft(image: string, repeat: boolean, reason: string, newest: Revision | undefined): Promise<[Annotation, string]> {
     const kept = this.storage.loadCase(image, repeat);
-    if (kept !== null && kept.edits > kept.delivered) return [Annotation.of(kept, this.task), say("yourChanges")];
+    this.goneText = "";
+    if (kept !== null && kept.edits > kept.delivered) {
+      const gone = Annotation.gone(kept, this.task);
+      if (gone.length) {
+        this.storage.copyCase(kept);
+        this.goneText = say("gone", { names: gone.join(", ") });
+      }
+      return [Annotation.of(kept, this.task), say("yourChanges")];
+    }
     const waits = this.storage.entries().filter((e) => e.image === image && e.repeat === repeat).at(-1);
     if (waits !== undefined) {
       const asSent: Kept = { ...waits, reason, delivered: waits.edits };
       return [Annotation.of(asSent, this.task), say("asSubmitted")];
     }
-    const draft = await this.api.draft(image, this.draftsOf, repeat, this.task).catch(() => null);
+    const draft = await this.api.draft(image, this.draftsOf, repeat, this.task).catch((error: unknown) => {
+      if (error instanceof Refused) return null; // a role that may have none
+      throw error; // else the next edit would write over a draft that nobody has seen
+    });
     if (draft !== null) {
       const made = new Annotation(this.task, image, draft.points, draft.baseRevision, reason, repeat);
-      made.edits = 1;
+      made.edits = made.drafted = 1;
       made.pixels = draft.pixels;
       return [made, say("yourDraft")];
     }
@@ -202,7 +215,7 @@ export class Work {
       const picture = await this.api.picture(annotation.image, ...frame.window);
       if (this.open !== annotation) return;
       if (frame.changed || (frame.pixels && annotation.pixels && frame.pixels !== annotation.pixels)) this.trouble = say("otherImage");
-      annotation.pixels = frame.pixels;
+      annotation.pixels ||= frame.pixels; // of points that were placed on another image this is said until they are submitted
       this.frame = frame;
       this.picture = picture;
       this.keep();
@@ -217,8 +230,8 @@ export class Work {
   /** Another case opens: of this one, only what the server does not have is needed. */
   private leave(): void {
     const open = this.open;
-    if (open === null) return;
-    void this.sendDraft();
+    if (open === null || !this.isActive) return;
+    void this.sendDraft(open);
     if (!open.isUnsent) this.storage.dropCase(open.image, open.repeat);
   }
 
@@ -244,8 +257,12 @@ export class Work {
   place(name: string, position: Position, isFinal = true): boolean {
     const open = this.open;
     if (open === null || this.isLocked(name)) return false;
+    if (this.frame === null) {
+      this.tell(say("loadingImage"));
+      return false;
+    }
     if (!this.isInside(position)) {
-      if (isFinal) open.takeMoveBack();
+      if (isFinal) this.takeMoveBack();
       this.tell(say("outside", { name }));
       return false;
     }
@@ -254,6 +271,13 @@ export class Work {
     else this.changed();
     void this.follow(name);
     return true;
+  }
+
+  /** A drag ended where the point cannot be, or was broken off. */
+  takeMoveBack(): void {
+    this.asked++; // the others follow no move that never was
+    this.open?.takeMoveBack();
+    this.edited(this.message);
   }
 
   isInside(position: Position): boolean {
@@ -355,37 +379,47 @@ export class Work {
     this.keep();
     this.tell(message);
     clearTimeout(this.draftTimer);
-    this.draftTimer = setTimeout(() => void this.sendDraft(), DRAFT_MS);
+    const { open } = this;
+    if (open !== null) this.draftTimer = setTimeout(() => void this.sendDraft(open), DRAFT_MS);
   }
 
   // --- keeping and sending ----------------------------------------------------------------------------------------------
 
   private keep(): void {
-    if (this.open === null || !this.isActive) return;
+    const open = this.open;
+    if (open !== null) this.keepSafely(() => this.storage.keepCase(open.kept()));
+  }
+
+  /** Write into the browser, unless another tab works on; a full one is said. */
+  private keepSafely(write: () => void): void {
+    if (!this.isActive) return;
     try {
-      this.storage.keepCase(this.open.kept());
+      write();
     } catch (error) {
       if (!(error instanceof StorageFault)) throw error;
       this.trouble = say("cannotKeep", { why: error.message });
     }
   }
 
-  private sendDraft(): Promise<void> {
-    this.drafting = this.drafting.then(() => this.draft());
+  private sendDraft(of: Annotation): Promise<void> {
+    this.drafting = this.drafting.then(() => this.draft(of));
     return this.drafting;
   }
 
-  private async draft(): Promise<void> {
-    const open = this.open;
-    if (open === null || !this.isActive || !open.isUnsent || open.edits === this.draftOf || this.server !== "connected") return;
-    const edits = open.edits;
-    const { image, points, baseRevision, repeat, pixels } = open;
+  private async draft(of: Annotation): Promise<void> {
+    const { image, points, baseRevision, repeat, pixels, edits } = of;
+    const isSubmitted = this.waiting().some((e) => e.image === image && e.repeat === repeat && e.edits >= edits);
+    if (!this.isActive || !of.isUnsent || edits === of.drafted || isSubmitted || this.server !== "connected") return;
     try {
       await this.api.keepDraft({ image, points, baseRevision, author: this.draftsOf, repeat, pixels }, edits);
-      if (this.open === open) this.draftOf = edits;
+      of.drafted = edits;
     } catch (error) {
       this.failed(error);
     }
+  }
+
+  private async dropDraft(image: string, repeat: boolean): Promise<void> {
+    await this.api.dropDraft(image, this.draftsOf, repeat).catch(() => undefined); // one that stays is told by its base revision
   }
 
   /** Keep the case for delivery, and send it. */
@@ -396,19 +430,18 @@ export class Work {
       this.tell(say("conflictFirst"));
       return;
     }
-    const { image, points, baseRevision, repeat, pixels, edits } = open;
+    if (!this.isActive || (this.submitted?.open === open && this.submitted.edits === open.edits)) return; // pressed twice
+    const { image, points, baseRevision, repeat, edits } = open;
+    const pixels = this.frame?.pixels ?? open.pixels;
     const outside = points.filter((p) => isByPerson(p) && p.position !== null && !this.isInside(p.position)).map((p) => p.name);
     if (outside.length) {
       this.tell(outsideText(outside));
       return;
     }
     const entry: Entry = { image, points, baseRevision, repeat, pixels, edits, author: this.author, key: newKey(), state: "waits", why: "" };
-    try {
-      this.storage.put(entry);
-    } catch (error) {
-      if (!(error instanceof StorageFault)) throw error;
-      this.trouble = say("cannotKeep", { why: error.message });
-    }
+    this.keepSafely(() => this.storage.put(entry));
+    clearTimeout(this.draftTimer);
+    this.submitted = { open, edits };
     this.thenNext = { key: entry.key, strategy };
     this.tell(say("sent", { case: image }));
     await this.deliver(entry);
@@ -488,12 +521,13 @@ export class Work {
     const annotation = isOpen ? this.open : this.kept(entry);
     if (annotation !== null) {
       annotation.acknowledged(entry.edits, revision);
-      if (annotation.isUnsent || isOpen) this.storage.keepCase(annotation.kept());
+      annotation.pixels = entry.pixels;
+      if (annotation.isUnsent || isOpen) this.keepSafely(() => this.storage.keepCase(annotation.kept()));
       else this.storage.dropCase(entry.image, entry.repeat);
     }
     for (const other of this.storage.entries()) // what was refused before counts no more
       if (other.image === entry.image && other.repeat === entry.repeat && other.key <= entry.key) this.storage.forget(other.key);
-    if (!this.author) void this.api.dropDraft(entry.image, this.draftsOf, entry.repeat).catch(() => undefined); // of others the server knows
+    if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
     this.lastSaved = say("saved", { case: entry.image, n: revision });
     this.tell(this.lastSaved);
     if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
@@ -514,16 +548,18 @@ export class Work {
 
   private meet(entry: Entry, current: Revision): void {
     const who = current.author || say("somebody");
-    this.storage.put({ ...entry, state: "conflict", why: say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length }) });
-    if (!this.isOpen(entry)) return;
-    this.conflict = current;
-    this.thenNext = null;
+    const why = say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length });
+    if (this.isOpen(entry)) {
+      this.conflict = current;
+      this.thenNext = this.submitted = null;
+    }
+    this.keepSafely(() => this.storage.put({ ...entry, state: "conflict", why }));
   }
 
   private refuse(entry: Entry, why: string): void {
-    this.storage.put({ ...entry, state: "refused", why });
     this.trouble = say("refused", { case: entry.image, why });
-    this.thenNext = null;
+    this.thenNext = this.submitted = null;
+    this.keepSafely(() => this.storage.put({ ...entry, state: "refused", why }));
   }
 
   // --- two versions of one case ------------------------------------------------------------------------------------------
@@ -543,6 +579,7 @@ export class Work {
     }
     open.replaceAll(conflict.points, "take");
     open.acknowledged(open.edits, conflict.revision);
+    void this.dropDraft(open.image, open.repeat);
     this.settle();
     this.edited(say("tookAll", { n: conflict.revision }));
   }
@@ -570,11 +607,14 @@ export class Work {
   }
 
   async discard(what: Unsent): Promise<void> {
+    const kept = this.storage.loadCase(what.image, what.repeat);
     if (what.entry !== null) this.storage.forget(what.entry.key);
-    else this.storage.dropCase(what.image, what.repeat);
+    // The case's own state goes too, unless it is open or holds more than was submitted.
+    if (what.entry === null || (!this.isOpen(what) && kept !== null && kept.edits <= what.entry.edits))
+      this.storage.dropCase(what.image, what.repeat);
     this.trouble = "";
     this.tell(say("discarded", { case: what.image }));
-    await this.api.dropDraft(what.image, this.draftsOf, what.repeat).catch(() => undefined);
+    await this.dropDraft(what.image, what.repeat);
   }
 
   // --- training --------------------------------------------------------------------------------------------------------------
@@ -629,8 +669,8 @@ export class Work {
   private failed(error: unknown): void {
     if (error instanceof LoggedOut) this.server = "logged out";
     else if (error instanceof Unreachable) {
-      this.server = "away";
-      this.message = say("away");
+      this.server = error instanceof Busy ? this.server : "away";
+      this.message = error instanceof Busy ? error.message : say("away");
     } else if (error instanceof Error) this.message = error instanceof Refused ? error.message : say("unexpected", { why: error.message });
     this.changed();
   }

@@ -232,6 +232,74 @@ it("keeps what is refused with its reason until somebody has decided", async () 
   expect(server.of("one").length).toBe(1);
 });
 
+it("sends a case once however often the button is pressed", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4]);
+  await Promise.all([work.submit("first"), work.submit("first"), work.submit("first")]);
+  await work.submit("first"); // of the next case, which nobody has touched: that is meant
+  expect(server.of("one").length).toBe(1);
+});
+
+it("keeps that a drag was taken back, and puts nothing where there is no image", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4], false);
+  expect(work.place("a", [500, 4], true)).toBe(false);
+  expect((await again()).open?.point("a").state).toBe("unset");
+  work.frame = null;
+  expect(work.place("a", [3, 4])).toBe(false);
+  expect(work.open?.point("a").state).toBe("unset");
+});
+
+it("drafts the case that is left, and not the one that opens", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4]);
+  await work.openCase("two");
+  await work.openCase("one");
+  expect([...server.drafts.keys()]).toEqual(["one"]);
+});
+
+it("does not write over a draft that it could not read", async () => {
+  const work = await begun("two");
+  server.fail = new Unreachable("gone");
+  await work.openCase("one");
+  expect(work.open?.image).toBe("two");
+});
+
+it("writes nothing once another tab has taken over", async () => {
+  const work = await begun("one");
+  work.deactivate();
+  const before = JSON.stringify(localStorage);
+  work.place("a", [3, 4]);
+  await work.submit("first");
+  expect(JSON.stringify(localStorage)).toBe(before);
+  expect(server.of("one")).toEqual([]);
+});
+
+it("keeps points of landmarks that the task has given up, and says so", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4]);
+  const fewer = { ...TASK, landmarks: TASK.landmarks.slice(1) };
+  const after = new Work(server.api(), new Storage("/s/"), fewer, () => undefined);
+  await after.start({ name: "ann", roles: [] });
+  expect(after.trouble).toContain("a: the task has no such landmarks any more");
+  after.place("b", [1, 1]);
+  expect(Object.keys({ ...localStorage }).filter((key) => key.includes("gone one"))).toHaveLength(1);
+});
+
+it("forgets a case that is discarded, with what was kept of it", async () => {
+  const work = await begun("one");
+  work.place("a", [3, 4]);
+  server.fail = new Refused("no");
+  await work.submit("first");
+  server.fail = null;
+  await work.openCase("two");
+  const [what] = work.unsent();
+  if (what) await work.discard(what);
+  expect(work.unsent()).toEqual([]);
+  await work.openCase("one");
+  expect(work.open?.point("a").state).toBe("unset");
+});
+
 it("refuses a point outside of the image where the person looks", async () => {
   const work = await begun("one");
   expect(work.place("a", [99.6, 4])).toBe(false);
