@@ -83,8 +83,12 @@ class Person:
 
     def mark(self, name: str) -> tuple[float, float]:
         """Where a point is drawn, in pixels of the screen."""
-        box = self.page.locator(f'.mark:not(.other)[data-name="{name}"] > circle').last.bounding_box()
-        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        where = """name => {
+            const mark = document.querySelector(`.mark:not(.other)[data-name="${name}"] > circle:last-of-type`);
+            const box = mark.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }"""
+        return tuple(self.page.evaluate(where, name))  # at one moment: marks are drawn anew all the time
 
     def on_screen(self, x: float, y: float) -> tuple[float, float]:
         """Where a place of a 2D image without spacing is on the screen: x, y in its pixels, whose middles are whole numbers."""
