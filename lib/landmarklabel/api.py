@@ -200,7 +200,8 @@ def train(
         study: a study, or its folder.
         model: which network, as ``NAME`` or ``NAME:PRESET``; those of plugins as well.
         minutes: time for everything, measuring included; None where ``steps`` alone are to count.
-        out: a folder that the model is written to; without, only a model that is published stays on disk.
+        out: a folder that the model is written to (an earlier model there gets another name, which is logged); without, only a
+            model that is published stays on disk.
         publish: offer the model to the study, where it goes live unless it is measured to be no better than what answers now.
             False leaves the study alone.
         steps: training steps, instead of a time or as well as one.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image as Picture
-from serving import phantoms, serving
+from serving import phantoms, serving, serving_labelled
 
 from landmarklabel.store.tokens import Tokens
 
@@ -21,10 +21,7 @@ def material(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(material, tmp_path_factory):
     """Five of the eight cases are labelled, so there is a shape to propose."""
-    place = tmp_path_factory.mktemp("labels")
-    with serving(material) as server:
-        for image_id in sorted(material.truth)[:5]:
-            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+    with serving_labelled(material, 5, tmp_path_factory.mktemp("labels")) as server:
         yield server
 
 

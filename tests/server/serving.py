@@ -211,6 +211,15 @@ def serving(
         wait_until(lambda: not processes_of(material.study), 20, "the server and its children to end")
 
 
+@contextmanager
+def serving_labelled(material: Material, count: int, place: Path) -> Iterator[Server]:
+    """A server on whose study the first cases are labelled as they are; the label files are written to ``place``."""
+    with serving(material) as server:
+        for image_id in sorted(material.truth)[:count]:
+            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+        yield server
+
+
 def _answers(server: Server, ready: int) -> bool:
     code = server.process.poll()
     assert code is None, f"the server ended with {code}:\n{tail(server)}"

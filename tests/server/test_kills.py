@@ -97,12 +97,14 @@ def test_killed_servers_lose_nothing(material):
             threads = [threading.Thread(target=people.submit, args=(server.url, 2 * round_number + i)) for i in range(2)]
             wanted = people.count + 2
             [t.start() for t in threads]
-            wait_until(lambda wanted=wanted: people.count >= wanted, 60, "two acknowledged submissions", 0.01)
-            people.edit_one("c5")  # once a round: a second one might replace the first, unseen by anybody
-            time.sleep(rng.random() * 0.2)  # where in a save the kill falls is left to chance
-            os.killpg(server.process.pid, signal.SIGKILL)
-            people.stop.set()
-            [t.join() for t in threads]
+            try:
+                wait_until(lambda wanted=wanted: people.count >= wanted, 60, "two acknowledged submissions", 0.01)
+                people.edit_one("c5")  # once a round: a second one might replace the first, unseen by anybody
+                time.sleep(rng.random() * 0.2)  # where in a save the kill falls is left to chance
+                os.killpg(server.process.pid, signal.SIGKILL)
+            finally:
+                people.stop.set()
+                [t.join() for t in threads]
             people.stop.clear()
         people.edit_one("c6")  # while no server runs: the last word
         study = Study(material.study, material.task)

@@ -118,6 +118,17 @@ def test_serve_says_one_line_and_of_monai_label_nothing(material):
         assert said().count("\n") == 1
 
 
+def test_the_browser_is_opened_at_the_front_end(material, tmp_path, monkeypatch):
+    """By what ``BROWSER`` names, as everywhere; here a program that writes the address down."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\n', encoding="utf-8")
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    with started("serve", material, "--open") as (_, url, _said):
+        wait_until(lambda: seen.exists() and seen.read_text(encoding="utf-8").endswith("\n"), 20, "the browser")
+        assert seen.read_text(encoding="utf-8") == f"{url}/annotate/\n"
+
+
 def test_the_other_entrance_says_it_too(material):
     label(material)
     publish_a_model(material)

@@ -41,10 +41,30 @@ def material(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(material, tmp_path_factory):
     """A running server; five of the eight cases are labelled."""
-    from serving import serving
+    from serving import serving_labelled
 
-    place = tmp_path_factory.mktemp("labels")
-    with serving(material) as server:
-        for image_id in sorted(material.truth)[:5]:
-            server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
+    with serving_labelled(material, 5, tmp_path_factory.mktemp("labels")) as server:
         yield server
+
+
+@pytest.fixture()
+def example(tmp_path):
+    """The panel with a head whose points are proposed, and no server."""
+    import qt_harness
+
+    qt_harness.install()
+    slicer.mrmlScene.Clear(False)
+    panel, window = qt_harness.example(tmp_path)
+    yield panel
+    panel.close()
+    window.close()
+
+
+@pytest.fixture()
+def logic(server, tmp_path):
+    """An annotator at the running server."""
+    from annotators import connected
+
+    logic = connected(server, tmp_path)
+    yield logic
+    logic.close()

@@ -1,4 +1,4 @@
-"""Batches into a folder, and folders for GPA: read back by Slicer's MRML and by pandas."""
+"""Batches into a folder: read back by Slicer's MRML and by pandas."""
 
 from __future__ import annotations
 
@@ -13,85 +13,15 @@ import numpy as np
 import pandas
 import pytest
 import slicer
+from batch_material import NAMES, POINTS, TASK, Counting, Fake, files_below, in_slicer, put, ras
 from LandmarkLabelLib import batch_folder as batch
-from LandmarkLabelLib.batch import export_gpa, images_in, predict_files
+from LandmarkLabelLib.batch import images_in, predict_files
 from LandmarkLabelLib.batch_folder import COLUMNS, markups_text, safe_name
 from LandmarkLabelLib.client import Client, Refused, Unreachable
-from LandmarkLabelLib.markups import DEFINED, MISSING, UNDEFINED
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, Task, WireError
+from LandmarkLabelLib.wire import ACCEPTED, PLACED, PREDICTED, Point, WireError
 from serving import serving
 
 from landmarklabel.io.markups import read_markups
-from landmarklabel.landmarks import LandmarkTask
-
-NAMES = ("nasion", "sella", "menton", "=cmd|' /C calc'!A1")
-TASK = Task("head", NAMES, 3, {}, ())
-POINTS = [
-    Point("nasion", PREDICTED, (1.25, -2.5, 3.0), 0.75, flagged=True),
-    Point("sella", ABSENT),
-    Point("menton", UNSET),
-    Point(NAMES[3], PREDICTED, (-4.0, 5.0, 6.5)),
-]
-
-
-class Counting(Client):
-    """Writes down the files it asks for."""
-
-    def __init__(self, url: str):
-        super().__init__(url)
-        self.asked: list[str] = []
-
-    def predict_file(self, model, path, task):
-        self.asked.append(path.name)
-        return super().predict_file(model, path, task)
-
-
-class Fake:
-    """A server that says what a test wants: ``answers`` by file name; exceptions are raised, those of a list one by one."""
-
-    def __init__(self, version: int = 3, **answers):
-        self.version, self.answers, self.asked, self.down = version, answers, [], None
-
-    def info(self) -> dict:
-        if self.down is not None:
-            raise self.down
-        return {"models": {"scn": {"version": self.version}}}
-
-    def predict_file(self, model: str, path: Path, task: Task) -> dict:
-        self.asked.append(path)
-        path.read_bytes()
-        answer = self.answers.get(path.stem, POINTS)
-        if isinstance(answer, list) and answer and not isinstance(answer[0], Point):
-            answer = answer.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return {"points": answer, "origin": "model", "version": self.version}
-
-
-def put(folder: Path, *names: str) -> list[tuple[str, Path]]:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / f"{name}.nrrd").write_bytes(name.encode())
-    return [(name, folder / f"{name}.nrrd") for name in names]
-
-
-def in_slicer(scene, path: Path):
-    """The list that Slicer reads from a file."""
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
-    storage = scene.AddNode(slicer.vtkMRMLMarkupsJsonStorageNode())
-    storage.SetFileName(str(path))
-    assert storage.ReadData(node) == 1
-    return node
-
-
-def ras(node, index: int) -> list[float]:
-    position = [0.0] * 3
-    node.GetNthControlPointPositionWorld(index, position)
-    return position
-
-
-def files_below(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(autouse=True)
@@ -408,87 +338,6 @@ def test_no_cell_is_run_by_a_spreadsheet(tmp_path):
     assert pandas.read_csv(out / "failures.csv")["reason"][0] == "'=HYPERLINK(1)\r'=2;'-3"
 
 
-# --- a server's answers ----------------------------------------------------------------------------------------------
-
-
-def test_a_lost_answer_is_asked_for_once_more(tmp_path):
-    lost = Unreachable("http://x does not answer (ReadTimeout)")
-    client = Fake(a=[lost, POINTS], b=[lost, lost], c=[WireError("the answer is no revision")])
-    files = put(tmp_path / "in", "a", "b", "c", "d")
-    summary = predict_files(client, "scn", TASK, files, tmp_path / "out")
-    assert summary.predicted == ["a", "d"] and not summary.ended_by  # the server answers: it was the file
-    assert summary.failed == [("b", f"{lost} (tried twice)"), ("c", "the answer is no revision")]
-    assert [p.stem for p in client.asked] == ["a", "a", "b", "b", "c", "d"]
-
-
-def test_a_server_that_refuses_everything_is_not_sent_all_files(tmp_path):
-    client = Fake(b=Refused("no valid token"))
-    files = put(tmp_path / "in", "a", "b", "c", "d")
-
-    def withdrawn(done: int, *_: object) -> None:
-        client.down = Refused("no valid token") if done == 1 else None
-
-    summary = predict_files(client, "scn", TASK, files, tmp_path / "out", withdrawn)
-    why = "not asked for: no valid token"
-    assert summary.failed == [("b", "no valid token"), ("c", why), ("d", why)] and summary.ended_by == "no valid token"
-    assert [p.stem for p in client.asked] == ["a", "b"]
-
-
-def test_a_model_that_says_nothing_leaves_no_files(tmp_path):
-    client = Fake(a=[[Point(n) for n in NAMES]])
-    summary = predict_files(client, "scn", TASK, put(tmp_path / "in", "a"), tmp_path / "out")
-    assert summary.failed == [("a", "the model 'scn' says nothing yet: train it first")]
-    assert not (tmp_path / "out" / "a.mrk.json").exists()
-
-
-def test_a_full_disk_ends_it_and_a_table_that_is_open_elsewhere_does_not(tmp_path, monkeypatch):
-    files, out, real = put(tmp_path / "in", "a", "b", "c"), tmp_path / "out", batch.write_file
-
-    def write(path: Path, text: str) -> None:
-        if path.name == "b.mrk.json":
-            raise OSError(28, "No space left on device")
-        if path.name == "predictions.csv":
-            raise PermissionError(13, "Permission denied")
-        real(path, text)
-
-    monkeypatch.setattr(batch, "write_file", write)
-    summary = predict_files(Fake(), "scn", TASK, files, out)
-    why = f"{out / 'b.mrk.json'} cannot be written (No space left on device)"
-    assert summary.predicted == ["a"] and summary.failed == [("b", why), ("c", f"not asked for: {why}")]
-    assert summary.ended_by == why and summary.trouble == [f"{out / 'predictions.csv'} cannot be written (Permission denied)"]
-    monkeypatch.setattr(batch, "write_file", real)
-    summary = predict_files(Fake(), "scn", TASK, files, out)
-    assert (summary.kept, summary.predicted) == (["a"], ["b", "c"]) and not summary.trouble
-    assert set(pandas.read_csv(out / "predictions.csv")["image"]) == {"a", "b", "c"}
-
-
-def test_the_table_says_what_the_server_said(tmp_path):
-    points = [Point("nasion", PREDICTED, (1.23456, -2.0, 3.0), 0.012345, True, "px"), *POINTS[1:3]]
-    points.append(Point(NAMES[3], PREDICTED, (0.0, 0.0, 0.0), None, False, "px"))
-    predict_files(Fake(a=points), "scn", TASK, put(tmp_path / "in", "a"), tmp_path / "out")
-    rows = (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert rows == [
-        ",".join(COLUMNS),
-        "a,nasion,predicted,1.2346,-2.0,3.0,px,0.0123,true",
-        "a,sella,absent,,,,px,,false",
-        "a,menton,unset,,,,px,,false",
-        f"a,'{NAMES[3]},predicted,0.0,0.0,0.0,px,,false",
-    ]
-
-
-def test_slicer_reads_states_and_expected_errors(tmp_path, scene):
-    predict_files(Fake(), "scn", TASK, put(tmp_path / "in", "a"), tmp_path / "out")
-    node = in_slicer(scene, tmp_path / "out" / "a.mrk.json")
-    assert [node.GetNthControlPointLabel(i) for i in range(4)] == list(NAMES)
-    assert [node.GetNthControlPointPositionStatus(i) for i in range(4)] == [DEFINED, MISSING, UNDEFINED, DEFINED]
-    assert [node.GetNthControlPointDescription(i) for i in range(4)] == ["predicted", "absent", "", "predicted"]
-    assert ras(node, 0) == [-1.25, 2.5, 3.0] and ras(node, 3) == [4.0, -5.0, 6.5]
-    values = node.GetMeasurement("expected_error_mm").GetControlPointValues()
-    assert [values.GetValue(i) for i in range(4)] == [0.75, -1, -1, -1]
-    back = read_markups(tmp_path / "out" / "a.mrk.json", LandmarkTask("head", NAMES, 3))
-    assert [s.value for s in back.status] == [p.state for p in POINTS] and back.expected_error_mm[0] == 0.75
-
-
 def test_images_of_a_folder(tmp_path):
     for name in ("b.nii.gz", "a.PNG", "c.NRRD", "skull.seg.nrrd", "._a.png", ".png", "notes.txt", "d.mrk.json"):
         (tmp_path / name).write_bytes(b"")
@@ -496,73 +345,3 @@ def test_images_of_a_folder(tmp_path):
     assert images_in(tmp_path) == [("a", tmp_path / "a.PNG"), ("b", tmp_path / "b.nii.gz"), ("c", tmp_path / "c.NRRD")]
     with pytest.raises(ValueError, match=r"nothere cannot be read \(No such file or directory\)$"):
         images_in(tmp_path / "nothere")
-
-
-# --- GPA -------------------------------------------------------------------------------------------------------------
-
-
-def specimen(seed: int, *states: str) -> list[Point]:
-    places = np.random.default_rng(seed).uniform(-50, 50, (len(NAMES), 3))
-    states = states or (PLACED,) * len(NAMES)
-    rows = zip(NAMES, states, places.tolist(), strict=True)
-    return [Point(n, s, tuple(p) if s not in (UNSET, ABSENT) else None) for n, s, p in rows]
-
-
-def as_gpa_reads(folder: Path) -> tuple[list[str], np.ndarray]:
-    """Names and (landmarks, 3, specimens): files by name, only numbers of points compared, coordinates as they stand there."""
-    paths = sorted(folder.glob("*.mrk.json"))
-    tables = [pandas.DataFrame.from_dict(pandas.read_json(p)["markups"][0]["controlPoints"]) for p in paths]
-    assert len({len(t) for t in tables}) == 1 and all((t["positionStatus"] == "defined").all() for t in tables)
-    assert all((t["description"] != "Semi").all() for t in tables)
-    return [p.name for p in paths], np.stack([np.array(t["position"].tolist()) for t in tables], axis=2)
-
-
-def test_gpa_gets_complete_specimens_in_one_order(tmp_path, scene):
-    cases = [
-        ("mouse 1", specimen(1)[::-1]),
-        ("mouse 2", specimen(2, PLACED, ACCEPTED, PLACED, ACCEPTED)),
-        ("mouse 3", specimen(3, PLACED, ABSENT, UNSET, PLACED)),
-        ("mouse 4", specimen(4, PLACED, PLACED, PREDICTED, PLACED)),
-        ("mouse 5", specimen(5)[:3]),
-        ("../mouse 1", specimen(6)),
-        ("mouse 1", specimen(7)),
-    ]
-    lacking = export_gpa(cases, TASK, tmp_path / "gpa")
-    assert lacking == [
-        "mouse 3: sella is absent, menton is unset",
-        "mouse 4: menton is only predicted",
-        f"mouse 5: {NAMES[3]} is unset",
-    ]
-    names, read = as_gpa_reads(tmp_path / "gpa")
-    assert names == sorted(["mouse 1.mrk.json", "mouse 1_2.mrk.json", "mouse 2.mrk.json", "__mouse 1.mrk.json"])
-    seeds = {"mouse 1.mrk.json": 1, "mouse 1_2.mrk.json": 7, "mouse 2.mrk.json": 2, "__mouse 1.mrk.json": 6}
-    for i, name in enumerate(names):
-        expected = np.array([p.position for p in specimen(seeds[name])])
-        np.testing.assert_allclose(read[:, :, i], expected, atol=1e-6)
-        node = in_slicer(scene, tmp_path / "gpa" / name)
-        assert [node.GetNthControlPointLabel(k) for k in range(4)] == list(NAMES)
-        np.testing.assert_allclose([ras(node, k) for k in range(4)], expected * (-1, -1, 1), atol=1e-9)
-
-
-def test_gpa_without_some_landmarks_and_with_predictions(tmp_path):
-    cases = [("a", specimen(1, PREDICTED, ABSENT, ACCEPTED, PLACED)), ("b", specimen(2, PLACED, PLACED, UNSET, PLACED))]
-    assert export_gpa(cases, TASK, tmp_path / "one", ["sella", "menton"]) == ["a: nasion is only predicted"]
-    assert export_gpa(cases, TASK, tmp_path / "two", ["sella", "menton"], predicted=True) == []
-    assert as_gpa_reads(tmp_path / "two")[1].shape == (2, 3, 2)
-    assert export_gpa(cases, TASK, tmp_path / "three", ["menton"], predicted=True) == ["a: sella is absent"]
-
-
-def test_gpa_is_refused_what_it_would_mix_up(tmp_path):
-    with pytest.raises(ValueError, match=r"^the task 'head' has no landmark 'Sella' to leave out$"):
-        export_gpa([], TASK, tmp_path / "gpa", ["Sella"])
-    with pytest.raises(ValueError, match=r"^all landmarks are left out: nothing to compare is left$"):
-        export_gpa([], TASK, tmp_path / "gpa", NAMES)
-    assert not (tmp_path / "gpa").exists()
-    assert export_gpa([("a", specimen(1))], TASK, tmp_path / "gpa") == []
-    with pytest.raises(ValueError, match=r"gpa has a.mrk.json, which GPA would take for a specimen: choose an empty folder$"):
-        export_gpa([("b", specimen(2))], TASK, tmp_path / "gpa")
-
-
-def test_no_infinite_number_is_written():
-    with pytest.raises(ValueError):
-        markups_text([Point("nasion", PREDICTED, (float("nan"), 0.0, 0.0))])

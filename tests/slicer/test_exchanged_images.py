@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 
 import SimpleITK as sitk
+from annotators import connected, settle
 from LandmarkLabelLib.client import Refused
 from LandmarkLabelLib.connecting import AWAY
 from LandmarkLabelLib.outbox import REFUSED
 from LandmarkLabelLib.wire import PLACED
 from serving import phantoms, serving
-from test_logic import connected, settle
 
 CHANGED = "the image was changed since you opened it; open it again and look at the points"
 

@@ -15,15 +15,6 @@ import vtk  # noqa: E402
 from LandmarkLabelLib.wire import ACCEPTED, PREDICTED  # noqa: E402
 
 
-@pytest.fixture()
-def example(tmp_path):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.example(tmp_path)
-    yield panel
-    panel.close()
-    window.close()
-
-
 @pytest.mark.parametrize("how", ["hardened", "centred"])
 def test_nothing_is_sent_of_an_image_that_was_put_elsewhere_until_it_is_loaded_again(example, tmp_path, how):
     path = tmp_path / "example.png"

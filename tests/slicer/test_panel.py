@@ -60,15 +60,6 @@ def test_a_case_through_the_buttons(server, material, tmp_path):
     window.close()
 
 
-@pytest.fixture()
-def example(tmp_path):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.example(tmp_path)
-    yield panel
-    panel.close()
-    window.close()
-
-
 def test_an_accepted_point_that_is_dragged_goes_back(example):
     session, node = example.logic.session, example.node.node
     was = session.point("nasion")

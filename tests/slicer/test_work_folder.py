@@ -88,6 +88,15 @@ def test_of_one_case_in_both_the_second_waits_until_the_first_is_sent(tmp_path):
     assert Sessions(first / "sessions").load("one", TASK).point("a") == other.point("a")
 
 
+def test_of_one_case_in_two_others_one_comes_after_the_other(tmp_path):
+    first = folder_of(tmp_path, "http://a")
+    second, third = (first.with_name(f"{first.name}-{n}") for n in (2, 3))
+    one, other = kept(second, "one", 1), kept(third, "one", 9)
+    own_folder(tmp_path, "http://a")
+    assert Sessions(first / "sessions").load("one", TASK).point("a") == one.point("a")
+    assert Sessions(third / "sessions").load("one", TASK).point("a") == other.point("a")
+
+
 def test_what_waits_for_another_name_of_a_server_is_counted_by_cases(tmp_path):
     for place in ("http://localhost:8000", "study /data/heads"):
         own_folder(tmp_path, place)

@@ -11,8 +11,8 @@ from landmarklabel.errors import UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX
 
 OWN, REVISIONS, FINAL = ".landmarklabel", "revisions.sqlite", "labels/final"
-_REMADE = {"cache", "incoming", "sessions", "app", "lock", "leases.json", "trainings.json", "replaced"}
-_OF_NO_USE_ELSEWHERE = {"login_key"}
+# Or of no use elsewhere.
+_REMADE = {"cache", "incoming", "sessions", "app", "lock", "leases.json", "trainings.json", "replaced", "login_key"}
 _MAY_BE_ELSEWHERE = (OWN, "labels", FINAL)  # a study uses these wherever a link leads to
 
 
@@ -51,7 +51,7 @@ class _Look:
     def is_made_again(self, name: str) -> bool:
         folder, _, last = name.rpartition("/")
         if folder == OWN:
-            return last in _REMADE | _OF_NO_USE_ELSEWHERE or last.startswith(REVISIONS) or last.endswith(".lock")
+            return last in _REMADE or last.startswith(REVISIONS) or last.endswith(".lock")
         if folder == FINAL:
             label = last.endswith(MARKUPS_SUFFIX) or (last.startswith(".") and MARKUPS_SUFFIX in last)
             return label and last not in self.kept_labels

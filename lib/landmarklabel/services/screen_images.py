@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from landmarklabel.geometry import ImageGeometry, SlicePlane
-
-DARK_PERCENTILE, BRIGHT_PERCENTILE = 0.5, 99.5  # of an image whose values are not the screen's own
+from landmarklabel.report.configuration import CONFIG
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def window_of(pixels: np.ndarray) -> tuple[float, float]:
     """The values that are shown black and white at first: all of an image with 8 bits, else all but the outermost."""
     if pixels.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = np.percentile(pixels, [DARK_PERCENTILE, BRIGHT_PERCENTILE])
+    low, high = np.percentile(pixels, [CONFIG.black_percentile, CONFIG.white_percentile])
     return float(low), float(max(high, low + 1e-6))
 
 

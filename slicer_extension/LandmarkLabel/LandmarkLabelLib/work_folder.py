@@ -69,10 +69,10 @@ def _take_over(base: Path, place: str) -> None:
     All of a case of which something waits there already stays until that has been sent: one would be taken for the other.
     """
     first = folder_of(base, place)
-    own = _waiting(first)
     for number, folder in _folders(base, place):
         if number == 1 or folder in _HELD or not folder.is_dir():
             continue
+        own = _waiting(first)  # with what the folder before has brought
         with suppress(LocalServerError, OSError), hold(folder / LOCK, "taken"):
             for name in (*SENT, SESSIONS):
                 (first / name).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ import { KEYS, say } from "./texts";
 import { View2D } from "./view2d";
 import { isByPerson, type Position } from "./wire";
 import type { Annotation } from "./annotation";
-import type { Unsent, Work } from "./work";
+import type { Unsent } from "./delivery";
+import type { Work } from "./work";
 
 const NUDGE = 0.1; // of a sample of the image
 

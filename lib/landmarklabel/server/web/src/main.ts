@@ -50,6 +50,7 @@ async function begin(): Promise<void> {
   let who: Who;
   try {
     who = await api.who();
+    if (work === null) await build(who);
   } catch (error) {
     if (error instanceof LoggedOut) login(say("loginHelp"));
     else if (error instanceof Unreachable) {
@@ -63,17 +64,19 @@ async function begin(): Promise<void> {
     return;
   }
   show(null);
-  if (work === null) {
-    const task = await api.task();
-    storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
-    tabs(storage);
-    document.title = `${task.name} · ${say("title")}`;
-    work = new Work(api, storage, task, changed);
-    work.who = who;
-    app = new App(work, () => void logout());
-    place.replaceChildren(app.element);
-  }
-  await work.start(who);
+  await work?.start(who);
+}
+
+/** The page, for this study and this person. */
+async function build(who: Who): Promise<void> {
+  const task = await api.task();
+  storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
+  tabs(storage);
+  document.title = `${task.name} · ${say("title")}`;
+  work = new Work(api, storage, task, changed);
+  work.who = who;
+  app = new App(work, () => void logout());
+  place.replaceChildren(app.element);
 }
 
 function changed(): void {

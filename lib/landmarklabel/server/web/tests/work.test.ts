@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { ConflictError, LoggedOut, Refused, Unreachable, type Api, type Submission } from "../src/api";
+import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Submission } from "../src/api";
 import { Storage } from "../src/storage";
 import { Work } from "../src/work";
 import { proposed, TASK } from "./example";
@@ -238,6 +238,7 @@ it("sends a case once however often the button is pressed", async () => {
   await Promise.all([work.submit("first"), work.submit("first"), work.submit("first")]);
   await work.submit("first"); // of the next case, which nobody has touched: that is meant
   expect(server.of("one").length).toBe(1);
+  expect([work.conflict, work.unsent()]).toEqual([null, []]); // nor does it meet itself
 });
 
 it("keeps that a drag was taken back, and puts nothing where there is no image", async () => {
@@ -260,9 +261,12 @@ it("drafts the case that is left, and not the one that opens", async () => {
 
 it("does not write over a draft that it could not read", async () => {
   const work = await begun("two");
-  server.fail = new Unreachable("gone");
+  work.api.draft = async () => {
+    throw new Busy("the server's disk is full");
+  };
   await work.openCase("one");
   expect(work.open?.image).toBe("two");
+  expect(work.message).toBe("the server's disk is full");
 });
 
 it("writes nothing once another tab has taken over", async () => {

@@ -1,0 +1,340 @@
+/** What the server is to have: the open case kept and sent, two versions of it, and what has not arrived.
+ *
+ * Nothing leaves this browser before the server has acknowledged it.
+ */
+
+import { differences, Annotation } from "./annotation";
+import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
+import { newKey, StorageFault, type Entry, type Storage } from "./storage";
+import { say } from "./texts";
+import { isByPerson, type Frame, type Point, type Position, type Revision, type Task } from "./wire";
+
+const DRAFT_MS = 3_000; // after an edit, until the server gets a draft of it
+
+export type ServerState = "connected" | "away" | "logged out";
+
+export interface Unsent {
+  readonly image: string;
+  readonly repeat: boolean;
+  readonly why: string;
+  readonly entry: Entry | null; // null where the case was changed and not submitted
+}
+
+export abstract class Delivery {
+  who: Who = { name: "", roles: [] };
+  server: ServerState = "connected";
+  open: Annotation | null = null;
+  frame: Frame | null = null;
+  conflict: Revision | null = null;
+  message = "";
+  trouble = ""; // what stays until it is mended
+  isActive = true; // false while another tab has taken over
+  busy = 0;
+
+  protected readonly clientId: string;
+  protected asked = 0; // so that an old answer does not undo a newer change
+  protected submitted: { open: Annotation; edits: number } | null = null; // until it has arrived or met something
+  protected lastSaved = ""; // said once more when the next case opens
+  private delivering: Promise<void> | null = null;
+  private drafting: Promise<void> = Promise.resolve(); // one draft after the other, and a submission after them
+  private draftTimer: ReturnType<typeof setTimeout> | undefined;
+  private advanceBy: string | null = null; // strategy by which the next case opens after this delivery
+  private thenNext: { key: string; strategy: string } | null = null;
+
+  constructor(
+    readonly api: Api,
+    readonly storage: Storage,
+    readonly task: Task,
+    readonly changed: () => void,
+  ) {
+    this.clientId = storage.setting("client") || newKey();
+    storage.set("client", this.clientId);
+  }
+
+  abstract nextCase(strategy: string): Promise<void>;
+  abstract openCase(image: string, repeat?: boolean): Promise<void>;
+
+  get author(): string {
+    return this.who.name || this.storage.setting("author");
+  }
+
+  /** Whose drafts these are: the server knows whoever has logged in; without a login they are this browser's. */
+  protected get draftsOf(): string {
+    return this.who.name ? "" : this.clientId;
+  }
+
+  isInside(position: Position): boolean {
+    if (this.frame === null) return true;
+    const index = this.frame.toIndex.map((row) => row.reduce((sum, f, i) => sum + f * (position[i] ?? (i === row.length - 1 ? 1 : 0)), 0));
+    return index.every((v, axis) => v >= -0.5 && v <= (this.frame?.size[axis] ?? 0) - 0.5);
+  }
+
+  protected edited(message: string): void {
+    this.keep();
+    this.tell(message);
+    clearTimeout(this.draftTimer);
+    const { open } = this;
+    if (open !== null) this.draftTimer = setTimeout(() => void this.sendDraft(open), DRAFT_MS);
+  }
+
+  // --- keeping and sending ----------------------------------------------------------------------------------------------
+
+  protected keep(): void {
+    const open = this.open;
+    if (open !== null) this.keepSafely(() => this.storage.keepCase(open.kept()));
+  }
+
+  /** Write into the browser, unless another tab works on; a full one is said. */
+  protected keepSafely(write: () => void): void {
+    if (!this.isActive) return;
+    try {
+      write();
+    } catch (error) {
+      if (!(error instanceof StorageFault)) throw error;
+      this.trouble = say("cannotKeep", { why: error.message });
+    }
+  }
+
+  protected sendDraft(of: Annotation): Promise<void> {
+    this.drafting = this.drafting.then(() => this.draft(of));
+    return this.drafting;
+  }
+
+  private async draft(of: Annotation): Promise<void> {
+    const { image, points, baseRevision, repeat, pixels, edits } = of;
+    const isSubmitted = this.waiting().some((e) => e.image === image && e.repeat === repeat && e.edits >= edits);
+    if (!this.isActive || !of.isUnsent || edits === of.drafted || isSubmitted || this.server !== "connected") return;
+    try {
+      await this.api.keepDraft({ image, points, baseRevision, author: this.draftsOf, repeat, pixels }, edits);
+      of.drafted = edits;
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  private async dropDraft(image: string, repeat: boolean): Promise<void> {
+    await this.api.dropDraft(image, this.draftsOf, repeat).catch(() => undefined); // one that stays is told by its base revision
+  }
+
+  /** Keep the case for delivery, and send it. */
+  async submit(strategy: string): Promise<void> {
+    const open = this.open;
+    if (open === null) return;
+    if (this.conflict !== null) {
+      this.tell(say("conflictFirst"));
+      return;
+    }
+    if (!this.isActive || (this.submitted?.open === open && this.submitted.edits === open.edits)) return; // pressed twice
+    const { image, points, baseRevision, repeat, edits } = open;
+    const pixels = this.frame?.pixels ?? open.pixels;
+    const outside = points.filter((p) => isByPerson(p) && p.position !== null && !this.isInside(p.position)).map((p) => p.name);
+    if (outside.length) {
+      this.tell(outsideText(outside));
+      return;
+    }
+    const entry: Entry = { image, points, baseRevision, repeat, pixels, edits, author: this.author, key: newKey(), state: "waits", why: "" };
+    this.keepSafely(() => this.storage.put(entry));
+    clearTimeout(this.draftTimer);
+    this.submitted = { open, edits };
+    this.thenNext = { key: entry.key, strategy };
+    this.tell(say("sent", { case: image }));
+    await this.deliver(entry);
+  }
+
+  waiting(): Entry[] {
+    return this.storage.entries().filter((e) => e.state === "waits");
+  }
+
+  /** All that the server does not have, but for the open case's own changes. */
+  unsent(): Unsent[] {
+    const entries = this.storage.entries();
+    const of = (e: Entry): Unsent => ({ image: e.image, repeat: e.repeat, why: e.why || say("waits"), entry: e });
+    const changed = this.storage
+      .unsent()
+      .filter((k) => !(this.open?.image === k.image && this.open.repeat === k.repeat))
+      .filter((k) => !entries.some((e) => e.image === k.image && e.repeat === k.repeat));
+    return [...entries.map(of), ...changed.map((k) => ({ image: k.image, repeat: k.repeat, why: say("changedOnly"), entry: null }))];
+  }
+
+  /** Send what waits, oldest first; one delivery at a time. `extra` is sent even where the browser could not keep it. */
+  async deliver(extra: Entry | null = null): Promise<void> {
+    while (this.delivering !== null) await this.delivering;
+    this.delivering = this.sendAll(extra);
+    try {
+      await this.delivering;
+    } finally {
+      this.delivering = null;
+      this.changed();
+    }
+    const strategy = this.advanceBy;
+    this.advanceBy = null;
+    if (strategy !== null) await this.nextCase(strategy);
+  }
+
+  private async sendAll(extra: Entry | null): Promise<void> {
+    const waiting = this.waiting();
+    if (extra !== null && !waiting.some((e) => e.key === extra.key)) waiting.push(extra);
+    for (const entry of waiting) {
+      if (!this.isActive || this.server === "logged out") return;
+      if (!(await this.send(entry))) return;
+    }
+  }
+
+  /** False where the server cannot be asked now: it and the rest wait. */
+  private async send(entry: Entry): Promise<boolean> {
+    this.busy++;
+    this.changed();
+    try {
+      await this.drafting; // one that came later would outlive what is submitted now
+      const revision = await this.api.save({ ...entry, baseRevision: this.baseOf(entry) }, this.task);
+      this.server = "connected";
+      this.arrived(entry, revision);
+      return true;
+    } catch (error) {
+      if (error instanceof ConflictError) this.meet(entry, error.current);
+      else if (error instanceof Refused) this.refuse(entry, error.message);
+      else {
+        this.failed(error);
+        return false;
+      }
+      return true;
+    } finally {
+      this.busy--;
+      this.changed();
+    }
+  }
+
+  /** What was submitted on top of one that has arrived since starts from its revision. */
+  private baseOf(entry: Entry): number {
+    const kept = this.storage.loadCase(entry.image, entry.repeat);
+    return Math.max(entry.baseRevision, kept !== null && kept.delivered > 0 && kept.delivered < entry.edits ? kept.baseRevision : 0);
+  }
+
+  private arrived(entry: Entry, revision: number): void {
+    const isOpen = this.isOpen(entry);
+    const annotation = isOpen ? this.open : this.kept(entry);
+    if (annotation !== null) {
+      annotation.acknowledged(entry.edits, revision);
+      annotation.pixels = entry.pixels;
+      if (annotation.isUnsent || isOpen) this.keepSafely(() => this.storage.keepCase(annotation.kept()));
+      else this.storage.dropCase(entry.image, entry.repeat);
+    }
+    for (const other of this.storage.entries()) // what was refused before counts no more
+      if (other.image === entry.image && other.repeat === entry.repeat && other.key <= entry.key) this.storage.forget(other.key);
+    if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
+    this.lastSaved = say("saved", { case: entry.image, n: revision });
+    this.tell(this.lastSaved);
+    if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
+    if (this.thenNext?.key === entry.key) {
+      this.advanceBy = isOpen && this.open?.isUnsent === false ? this.thenNext.strategy : null;
+      this.thenNext = null;
+    }
+  }
+
+  private kept(entry: Entry): Annotation | null {
+    const kept = this.storage.loadCase(entry.image, entry.repeat);
+    return kept === null ? null : Annotation.of(kept, this.task);
+  }
+
+  protected isOpen(what: { image: string; repeat: boolean }): boolean {
+    return this.open !== null && this.open.image === what.image && this.open.repeat === what.repeat;
+  }
+
+  private meet(entry: Entry, current: Revision): void {
+    const who = current.author || say("somebody");
+    const why = say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length });
+    if (this.isOpen(entry)) {
+      this.conflict = current;
+      this.thenNext = this.submitted = null;
+    }
+    this.keepSafely(() => this.storage.put({ ...entry, state: "conflict", why }));
+  }
+
+  private refuse(entry: Entry, why: string): void {
+    this.trouble = say("refused", { case: entry.image, why });
+    this.thenNext = this.submitted = null;
+    this.keepSafely(() => this.storage.put({ ...entry, state: "refused", why }));
+  }
+
+  // --- two versions of one case ------------------------------------------------------------------------------------------
+
+  differing(): readonly Point[] {
+    return this.open !== null && this.conflict !== null ? differences(this.open.points, this.conflict.points) : [];
+  }
+
+  takeTheirs(name: string | null): void {
+    const { open, conflict } = this;
+    if (open === null || conflict === null) return;
+    this.asked++;
+    if (name !== null) {
+      open.replaceAll(conflict.points.filter((p) => p.name === name), "take");
+      this.edited(say("tookPoint", { name }));
+      return;
+    }
+    open.replaceAll(conflict.points, "take");
+    open.acknowledged(open.edits, conflict.revision);
+    void this.dropDraft(open.image, open.repeat);
+    this.settle();
+    this.edited(say("tookAll", { n: conflict.revision }));
+  }
+
+  async submitMine(strategy: string): Promise<void> {
+    const { open, conflict } = this;
+    if (open === null || conflict === null) return;
+    open.baseRevision = conflict.revision;
+    this.settle();
+    await this.submit(strategy);
+  }
+
+  private settle(): void {
+    this.conflict = null;
+    for (const entry of this.storage.entries()) if (entry.state === "conflict" && this.isOpen(entry)) this.storage.forget(entry.key);
+  }
+
+  // --- what the server does not have --------------------------------------------------------------------------------------
+
+  async sendAgain(what: Unsent): Promise<void> {
+    if (what.entry === null) return this.openCase(what.image, what.repeat);
+    this.storage.put({ ...what.entry, state: "waits", why: "" });
+    this.trouble = "";
+    await this.deliver();
+  }
+
+  async discard(what: Unsent): Promise<void> {
+    const kept = this.storage.loadCase(what.image, what.repeat);
+    if (what.entry !== null) this.storage.forget(what.entry.key);
+    // The case's own state goes too, unless it is open or holds more than was submitted.
+    if (what.entry === null || (!this.isOpen(what) && kept !== null && kept.edits <= what.entry.edits))
+      this.storage.dropCase(what.image, what.repeat);
+    this.trouble = "";
+    this.tell(say("discarded", { case: what.image }));
+    await this.dropDraft(what.image, what.repeat);
+  }
+
+  /** Another tab works on: nothing is written from here any more. */
+  deactivate(): void {
+    this.isActive = false;
+    clearTimeout(this.draftTimer);
+    this.changed();
+  }
+
+  tell(message: string): void {
+    this.message = message;
+    this.changed();
+  }
+
+  protected failed(error: unknown): void {
+    if (error instanceof LoggedOut) this.server = "logged out";
+    else if (error instanceof Unreachable) {
+      this.server = error instanceof Busy ? this.server : "away";
+      this.message = error instanceof Busy ? error.message : say("away");
+    } else if (error instanceof Error) this.message = error instanceof Refused ? error.message : say("unexpected", { why: error.message });
+    this.changed();
+  }
+}
+
+const SHOWN_NAMES = 3; // of those outside of the image
+
+export function outsideText(names: readonly string[]): string {
+  return say("outsideAll", { names: names.slice(0, SHOWN_NAMES).join(", ") + (names.length > SHOWN_NAMES ? " …" : "") });
+}
