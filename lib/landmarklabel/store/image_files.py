@@ -57,14 +57,14 @@ class Listing:
     @staticmethod
     def of(folder: Path) -> Listing:
         """Look at everything in the folder; one bad name or file leaves out itself only."""
-        found: dict[str, list[Path]] = {}
+        found: dict[str, list[Path]] = {}  # what an entry is comes with its name: nothing is asked of each file
         looked, refused = time.time_ns(), {}
         changed = {folder: folder.stat().st_mtime_ns}
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             if entry.name.startswith(".") or entry.name == "labels":
                 continue
             path, image_id = folder / entry.name, None
-            if _leaves(path, folder):
+            if entry.is_symlink() and _leaves(path, folder):
                 refused[entry.name] = f"{entry.name} is left out: it is a link out of the study; put the image itself here"
                 continue
             if entry.is_dir():
@@ -80,7 +80,7 @@ class Listing:
                 found.setdefault(image_id, []).append(path)
         images = {}
         for image_id, paths in sorted(found.items()):
-            fault = _fault(image_id, paths)
+            fault = _fault(image_id, paths, paths[0] in changed)
             if fault:
                 refused[image_id] = fault
             else:
@@ -241,7 +241,7 @@ class ImageFolder:
                     delete(leftover)
 
 
-def _fault(image_id: str, paths: list[Path]) -> str:
+def _fault(image_id: str, paths: list[Path], is_folder: bool) -> str:
     names = [path.name for path in paths]
     if len(paths) > 1:
         return f"{' and '.join(names)} are left out: they would all be image {image_id!r}; rename or remove all but one"
@@ -249,7 +249,7 @@ def _fault(image_id: str, paths: list[Path]) -> str:
         check_image_id(image_id)
     except UsageError as error:
         return f"{names[0]} is left out: {error}"
-    if paths[0].is_dir() and any(_leaves(p, paths[0]) for p in paths[0].iterdir()):
+    if is_folder and any(_leaves(p, paths[0]) for p in paths[0].iterdir()):
         return f"{names[0]} is left out: files in it are links out of the folder; put the files themselves there"
     return ""
 
