@@ -73,6 +73,7 @@ def serve(studies: Mapping[str, ServerSettings], config: Mapping[str, Any], open
         config: of uvicorn: ``host``, ``port``, ``ssl_certfile``, ``ssl_keyfile``, ``root_path``.
         open_browser: open the browser front end of the first study when the server answers.
     """
+    gc.disable()  # while all is loaded there is nothing to find; a tenth of the start
     from landmarklabel.server.app import create_app, policy_of, side_by_side
     from landmarklabel.server.application import Application
 
@@ -114,6 +115,7 @@ def look_after(server: uvicorn.Server, line: Callable[[int], str], leave: Iterab
     """
     sys.setswitchinterval(LIMITS.switch_s)
     gc.freeze()  # what is loaded by now stays: looking through all of it for garbage held every request up for 0.2 s
+    gc.enable()
     _end_soon_after_a_signal(server, leave)
     threading.Thread(target=_announce, args=(server, line), name="announce", daemon=True).start()
 
