@@ -73,6 +73,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /landmarks/images/{image_id}/pixels": (USER, SMALL),
     "GET /landmarks/images/{image_id}/frame": (USER, SMALL),
     "GET /landmarks/images/{image_id}/picture": (USER, SMALL),
+    "GET /landmarks/images/{image_id}/voxels": (USER, SMALL),
     "GET /landmarks/images/{image_id}/draft": (ANNOTATOR, SMALL),
     "PUT /landmarks/images/{image_id}/draft": (ANNOTATOR, TEXT),
     "DELETE /landmarks/images/{image_id}/draft": (ANNOTATOR, SMALL),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from fastapi import APIRouter, Query
@@ -15,12 +16,14 @@ from landmarklabel.server.application import Application
 from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.services.descriptions import describe, image_unit
 from landmarklabel.services.screen_images import frame_of, png_of, window_of
+from landmarklabel.services.screen_volumes import ScreenVolumes
 from landmarklabel.store.pixels import stamp
 
 
 def add_picture_routes(router: APIRouter, application: Application) -> None:
-    """``frame`` and ``picture`` of an image."""
+    """``frame``, ``picture`` and ``voxels`` of an image."""
     study, dims = application.study, application.task.dims
+    volumes = ScreenVolumes(study.cache_dir / "volumes")
 
     def read(image_id: str) -> Image:
         path = study.image_path(image_id)
@@ -35,20 +38,43 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
     def frame(image_id: str) -> dict[str, Any]:
         """``to_mm``: rows from sample numbers and 1 to LPS mm; ``to_index``: the way back. ``pixels``: as of ``…/pixels``."""
         path = study.image_path(image_id)
-        image = read(image_id)
-        found = frame_of(image.geometry, describe(path, dims).plane)
-        low, high = window_of(image.pixels)
+        if dims == 3:
+            volume = volumes.of(path, lambda: read(image_id))
+            grey: dict[str, Any] = {"window": volume.window, "range": volume.range, "voxels": [volume.slope, volume.intercept]}
+        else:
+            pixels = read(image_id).pixels
+            grey = {"window": window_of(pixels), "range": (float(pixels.min()), float(pixels.max()))}
+        about = describe(path, dims)
+        found = frame_of(about.geometry, about.plane)
         return {
             "image": image_id,
             "size": list(found.size),
             "to_mm": found.to_mm.tolist(),
             "to_index": found.to_index.tolist(),
             "unit": image_unit(path),
-            "window": [low, high],
-            "range": [float(image.pixels.min()), float(image.pixels.max())],
+            **grey,
             "pixels": study.pixels_of(image_id),
             "changed": image_id in study.verify([image_id]),
         }
+
+    @router.get(
+        "/landmarks/images/{image_id}/voxels", tags=["Landmarks"], summary="A volume, or part of one, at full or less resolution"
+    )
+    @in_threads_of_its_own
+    def voxels(
+        image_id: str,
+        first: str = Query("0,0,0", description="x,y,z of the first sample"),
+        size: str = Query("", description="Samples along x,y,z before averaging; all without it"),
+        step: str = Query("1,1,1", description="Of so many samples along x,y,z the mean is sent"),
+    ) -> Response:
+        """Little-endian int16, x fastest; a value is ``voxels[0] * sample + voxels[1]``, as of ``…/frame``."""
+        if dims != 3:
+            raise NotFound("a 2D image has no voxels: ask for its picture")
+        volume = volumes.of(study.image_path(image_id), lambda: read(image_id))
+        whole = volume.samples.shape[::-1]
+        piece = volume.piece(_three(first, "first"), _three(size, "size") if size else whole, _three(step, "step"))
+        shape = ",".join(str(n) for n in piece.shape[::-1])
+        return Response(piece.tobytes(), media_type="application/octet-stream", headers={"landmarklabel-size": shape})
 
     @router.get("/landmarks/images/{image_id}/picture", tags=["Landmarks"], summary="A 2D image as PNG")
     @in_threads_of_its_own
@@ -58,10 +84,18 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
         high: float | None = Query(None, description="Value that is shown white"),
     ) -> Response:
         if dims != 2:
-            raise NotFound("a volume has no picture: ask for its slices")
+            raise NotFound("a volume has no picture: ask for its voxels")
         image = read(image_id)
         first, last = window_of(image.pixels)
         first, last = first if low is None else low, last if high is None else high
         if not (math.isfinite(first) and math.isfinite(last) and first < last):
             raise UsageError(f"low {first:g} must be below high {last:g}, and both numbers")
         return Response(png_of(image.pixels, first, last), media_type="image/png")
+
+
+def _three(text: str, what: str) -> tuple[int, int, int]:
+    """Three whole numbers, ``x,y,z``. Raises UsageError."""
+    found = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", text, re.ASCII)
+    if found is None:
+        raise UsageError(f"{what} {text[:40]!r} must be three whole numbers, as in 0,0,0")
+    return int(found[1]), int(found[2]), int(found[3])

@@ -1,6 +1,7 @@
 /** The server over HTTP. Every call either answers or throws one of the errors below. */
 
 import { WireError, frame, given, list, object, points, revision, rows, suggestion, task, text, number } from "./wire";
+import type { Triple } from "./volume";
 import type { CaseRow, Frame, Point, Revision, Suggestion, Task } from "./wire";
 
 const CONTRACT = "1"; // as the server's guard has it
@@ -114,6 +115,13 @@ export class Api {
   async picture(image: string, low: number, high: number): Promise<Blob> {
     const where = `${this.caseAt(image, "picture")}?low=${low}&high=${high}`;
     return (await this.fetch("GET", where, undefined, ANSWER_MS)).blob();
+  }
+
+  /** Samples of a volume, x fastest. */
+  async voxels(image: string, first: Triple, size: Triple, step: Triple): Promise<Int16Array> {
+    const where = `${this.caseAt(image, "voxels")}?first=${first.join(",")}&size=${size.join(",")}&step=${step.join(",")}`;
+    const answer = await this.fetch("GET", where, undefined, ANSWER_MS);
+    return new Int16Array(await answer.arrayBuffer()); // every browser's computer is little-endian, as the answer is
   }
 
   async predict(model: string, image: string, all: readonly Point[], of: Task): Promise<Suggestion> {

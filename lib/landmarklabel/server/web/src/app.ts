@@ -4,7 +4,9 @@ import { button, choice, make, put } from "./dom";
 import { bindKeys } from "./keys";
 import { LandmarkTable } from "./table";
 import { KEYS, say } from "./texts";
+import type { CaseView, Picture, ViewEvents } from "./view";
 import { View2D } from "./view2d";
+import { View3D } from "./view3d";
 import { isByPerson, type Position } from "./wire";
 import type { Annotation } from "./annotation";
 import type { Unsent } from "./delivery";
@@ -14,7 +16,7 @@ const NUDGE = 0.1; // of a sample of the image
 
 export class App {
   readonly element = make("div", { class: "app" });
-  private readonly view: View2D;
+  private readonly view: CaseView;
   private readonly table: LandmarkTable;
   private readonly status = make("span", { class: "status" });
   private readonly caseLabel = make("strong", { class: "case" });
@@ -38,7 +40,7 @@ export class App {
   private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.strategy.value()));
   private readonly keys = make("dialog", { class: "keys" });
   private shownCase: Annotation | null = null;
-  private shownPicture: Blob | null = null;
+  private shownPicture: Picture | null = null;
   private discardAsked = "";
   private isDue = false;
 
@@ -46,12 +48,13 @@ export class App {
     private readonly work: Work,
     logout: () => void,
   ) {
-    this.view = new View2D({
+    const events: ViewEvents = {
       place: (name, position, isFinal) => this.isShown && this.work.place(name, position, isFinal),
       cancelled: () => this.isShown && this.work.takeMoveBack(),
       select: (name) => this.select(name, false),
       clicked: (position) => this.clicked(position),
-    });
+    };
+    this.view = work.task.dims === 3 ? new View3D(events) : new View2D(events);
     this.table = new LandmarkTable((name) => this.select(name));
     this.message.setAttribute("role", "status");
     this.trouble.setAttribute("role", "alert");
@@ -202,6 +205,7 @@ export class App {
       zoom: (factor: number) => this.view.zoomBy(factor),
       fit: () => this.view.fit(),
       invert: () => this.view.invert(),
+      scroll: (slices: number) => this.view.scroll(slices),
       alone: (isAlone: boolean) => this.view.alone(isAlone),
       stopPlacing: () => this.stopPlacing(),
       help: () => this.keys.showModal(),

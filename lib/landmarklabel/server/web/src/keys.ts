@@ -16,13 +16,14 @@ export interface Actions {
   zoom(factor: number): void;
   fit(): void;
   invert(): void;
+  scroll(slices: number): void;
   alone(isAlone: boolean): void;
   stopPlacing(): void;
   help(): void;
 }
 
 const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const REPEATED = new Set([...Object.keys(ARROWS), "z", "Z", "y", "Y", "+", "-", "=", "Tab"]);
+const REPEATED = new Set([...Object.keys(ARROWS), "z", "Z", "y", "Y", "+", "-", "=", "Tab", "PageUp", "PageDown"]);
 const COARSE = 10; // with Shift
 
 export function bindKeys(actions: Actions, target: Document = document): void {
@@ -67,6 +68,8 @@ function act(event: KeyboardEvent, actions: Actions): boolean {
     x: actions.absent,
     u: actions.unlock,
     i: actions.invert,
+    PageUp: () => actions.scroll(-1),
+    PageDown: () => actions.scroll(1),
     h: () => actions.alone(true),
     "+": () => actions.zoom(1.25),
     "=": () => actions.zoom(1.25),

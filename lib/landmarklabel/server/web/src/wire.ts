@@ -32,6 +32,7 @@ export interface Frame {
   readonly unit: string;
   readonly window: readonly [number, number];
   readonly range: readonly [number, number];
+  readonly voxels: readonly [number, number]; // of a volume: a value is the first times the sample as sent, plus the second
   readonly pixels: string;
   readonly changed: boolean;
 }
@@ -150,6 +151,7 @@ export function frame(value: unknown): Frame {
     unit: content["unit"] === "px" ? "px" : "mm",
     window: pair("window"),
     range: pair("range"),
+    voxels: "voxels" in content ? pair("voxels") : [1, 0],
     pixels: text(content["pixels"]),
     changed: content["changed"] === true,
   };

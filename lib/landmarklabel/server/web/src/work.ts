@@ -5,13 +5,15 @@ import { Refused, type Who } from "./api";
 import { Delivery, outsideText } from "./delivery";
 import { StorageFault } from "./storage";
 import { say } from "./texts";
-import { type CaseRow, type Position, type Revision } from "./wire";
+import type { Picture } from "./view";
+import { Volume } from "./volume";
+import type { CaseRow, Frame, Position, Revision } from "./wire";
 
 const AGAIN_MS = 5_000; // until what waits is sent again
 const ALIVE_MS = 2_000; // between two looks for a server that does not answer
 
 export class Work extends Delivery {
-  picture: Blob | null = null;
+  picture: Picture | null = null;
   history: readonly Revision[] = [];
   cases: readonly CaseRow[] = [];
   training: Record<string, unknown> = {};
@@ -165,13 +167,9 @@ export class Work extends Delivery {
   }
 
   private async fetchImage(annotation: Annotation): Promise<void> {
-    if (this.task.dims !== 2) {
-      this.trouble = say("volumesLater");
-      return;
-    }
     try {
       const frame = await this.api.frame(annotation.image); // before the image: one exchanged in between is refused later
-      const picture = await this.api.picture(annotation.image, ...frame.window);
+      const picture = await this.fetchPicture(annotation.image, frame);
       if (this.open !== annotation) return;
       if (frame.changed || (frame.pixels && annotation.pixels && frame.pixels !== annotation.pixels)) this.trouble = say("otherImage");
       annotation.pixels ||= frame.pixels; // of points that were placed on another image this is said until they are submitted
@@ -184,6 +182,11 @@ export class Work extends Delivery {
     } finally {
       this.changed();
     }
+  }
+
+  private fetchPicture(image: string, frame: Frame): Promise<Picture> {
+    if (this.task.dims === 2) return this.api.picture(image, ...frame.window);
+    return Volume.of(frame, (first, size, step) => this.api.voxels(image, first, size, step));
   }
 
   /** Another case opens: of this one, only what the server does not have is needed. */

@@ -12,6 +12,7 @@ const FRAME: Frame = {
   unit: "px",
   window: [0, 255],
   range: [0, 255],
+  voxels: [1, 0],
   pixels: "hash",
   changed: false,
 };

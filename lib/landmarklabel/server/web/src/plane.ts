@@ -1,0 +1,384 @@
+/** One picture on the screen with points on it: pan, zoom, dragging, a loupe. What the picture is, its subclasses know. */
+
+import type { ViewEvents } from "./view";
+import type { Point, Position } from "./wire";
+
+const MOST_ZOOM = 32; // screen pixels for one of the image
+const LEAST_SHARE = 0.5; // of the fitting zoom
+const LOUPE_ZOOM = 4; // times the zoom of the view
+const LOUPE_PX = 180;
+const GRAB_PX = 14; // from a point, within which it is grabbed
+const NAMED = 24; // points, up to which all have their name beside them; of more, those that are selected, flagged or under the mouse
+const ON_SLICE = 0.501; // slices that a point may lie off the one that is shown and be grabbed there
+const SHOWN_SLICES = 4; // off the slice, within which a point is still drawn, faintly
+export const SVG = "http://www.w3.org/2000/svg";
+
+/** Zoom in screen pixels for one unit of the picture's scale, and where its upper left corner is on the screen. */
+interface Look {
+  zoom: number;
+  x: number;
+  y: number;
+}
+
+/** A place in the picture, in samples from the middle of the first; `depth` is how many slices it lies behind or before the one that is shown. */
+export interface Place {
+  readonly x: number;
+  readonly y: number;
+  readonly depth: number;
+}
+
+/** What a hand is doing: `off` is how far the mouse was from the point that it grabbed. */
+interface Drag {
+  readonly kind: "point" | "pan" | "window";
+  readonly name: string;
+  readonly id: number;
+  readonly from: [number, number];
+  readonly off: [number, number];
+  readonly look: Look;
+  readonly window: readonly [number, number];
+  moved: boolean;
+}
+
+/** Shares of the picture's grey values that are shown black and white. */
+export type Window = readonly [number, number];
+
+export abstract class Plane {
+  readonly element = document.createElement("div");
+  isPlacing = false;
+  private look: Look = { zoom: 1, x: 0, y: 0 };
+  protected readonly svg = document.createElementNS(SVG, "svg");
+  protected readonly behind = document.createElementNS(SVG, "g"); // what a subclass draws under the points
+  protected canGrab = true;
+  private readonly marks = document.createElementNS(SVG, "g");
+  private readonly loupe = document.createElement("canvas");
+  private points: readonly Point[] = [];
+  private others: readonly Point[] = []; // of another version
+  private selected: string | null = null;
+  private hovered: string | null = null;
+  private isAlone = false; // whether only the selected point is drawn
+  private drag: Drag | null = null;
+  private isDue = false;
+  private isFitted = true;
+  private extent: [number, number] = [0, 0]; // of the element
+
+  constructor(
+    protected readonly events: ViewEvents,
+    protected readonly picture: HTMLElement,
+  ) {
+    this.element.className = "plane";
+    this.svg.append(this.behind, this.marks);
+    this.svg.setAttribute("role", "img");
+    picture.classList.add("picture");
+    this.loupe.className = "loupe";
+    this.loupe.width = this.loupe.height = LOUPE_PX;
+    this.loupe.hidden = true;
+    this.element.append(picture, this.svg, this.loupe);
+    this.element.addEventListener("pointerdown", (e) => this.down(e));
+    this.element.addEventListener("pointermove", (e) => this.move(e));
+    this.element.addEventListener("pointerup", (e) => this.up(e));
+    this.element.addEventListener("pointercancel", () => this.letGo());
+    this.element.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
+    this.element.addEventListener("contextmenu", (e) => e.preventDefault());
+    this.element.addEventListener("dblclick", () => this.fit());
+    new ResizeObserver(() => this.resized()).observe(this.element);
+  }
+
+  /** Whether there is a picture. */
+  protected abstract get isReady(): boolean;
+  /** Samples across and down. */
+  protected abstract get size(): readonly [number, number];
+  /** Screen pixels of one sample across and down at zoom 1. */
+  protected abstract get scale(): readonly [number, number];
+  /** mm, or pixels where there are none, of one screen pixel at zoom 1. */
+  protected abstract get unitsPerPixel(): number;
+  protected abstract toPlace(position: Position): Place;
+  /** `like`: a position that keeps its distance from the slice; null for one on the slice. */
+  protected abstract toPosition(x: number, y: number, like: Position | null): number[];
+  /** Draw a part of the picture, in samples from its corner, into all of a square. */
+  protected abstract paint(context: CanvasRenderingContext2D, x: number, y: number, width: number, height: number, side: number): void;
+  protected abstract get window(): Window;
+  protected abstract setWindow(window: Window): void;
+  /** A click beside all points, while nothing is being placed. */
+  protected pressed(_x: number, _y: number): void {}
+  protected turned(event: WheelEvent): void {
+    this.zoomBy(Math.exp(-event.deltaY / 400), this.at(event));
+  }
+
+  letGo(): void {
+    const { drag } = this;
+    this.drag = null;
+    this.loupe.hidden = true;
+    if (drag?.kind === "point" && drag.moved) this.events.cancelled();
+  }
+
+  setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void {
+    this.points = points;
+    this.others = others;
+    this.selected = selected;
+    this.draw();
+  }
+
+  fit(): void {
+    const [width, height] = this.size;
+    const [across, down] = this.scale;
+    const { clientWidth, clientHeight } = this.element;
+    const zoom = this.fitting;
+    this.lookFrom(zoom, (clientWidth - zoom * width * across) / 2, (clientHeight - zoom * height * down) / 2, true);
+  }
+
+  /** Zoom by a factor around a place on the screen, the middle by default. */
+  zoomBy(factor: number, at: [number, number] = [this.element.clientWidth / 2, this.element.clientHeight / 2]): void {
+    const most = MOST_ZOOM / Math.min(...this.scale);
+    const zoom = Math.min(most, Math.max(LEAST_SHARE * this.fitting, this.look.zoom * factor));
+    const ratio = zoom / this.look.zoom;
+    this.lookFrom(zoom, at[0] - (at[0] - this.look.x) * ratio, at[1] - (at[1] - this.look.y) * ratio);
+  }
+
+  alone(isAlone: boolean): void {
+    this.isAlone = isAlone;
+    this.draw();
+  }
+
+  /** Bring a point into view, without changing anything where it is well inside already. */
+  reveal(position: Position): void {
+    const [x, y] = this.toScreen(position);
+    const { clientWidth, clientHeight } = this.element;
+    const margin = 0.1 * Math.min(clientWidth, clientHeight);
+    const inside = x >= margin && y >= margin && x <= clientWidth - margin && y <= clientHeight - margin;
+    if (inside) return;
+    this.shift(clientWidth / 2 - x, clientHeight / 2 - y);
+  }
+
+  nudged(position: Position, dx: number, dy: number): Position {
+    const { x, y } = this.toPlace(position);
+    return this.toPosition(x + dx, y + dy, position);
+  }
+
+  /** What is in the middle stays there when the element changes its size. */
+  private resized(): void {
+    const { clientWidth, clientHeight } = this.element;
+    const [dx, dy] = [(clientWidth - this.extent[0]) / 2, (clientHeight - this.extent[1]) / 2];
+    this.extent = [clientWidth, clientHeight];
+    if (this.isFitted) this.fit();
+    else this.shift(dx, dy);
+  }
+
+  private shift(dx: number, dy: number): void {
+    this.lookFrom(this.look.zoom, this.look.x + dx, this.look.y + dy);
+  }
+
+  /** The corner lies on a whole pixel of the screen: browsers draw the picture there, and the points must lie as it does. */
+  private lookFrom(zoom: number, x: number, y: number, isFitted = false): void {
+    const { left, top } = this.element.getBoundingClientRect();
+    const whole = (v: number, from: number): number => Math.round((from + v) * devicePixelRatio) / devicePixelRatio - from;
+    this.look = { zoom, x: whole(x, left), y: whole(y, top) };
+    this.isFitted = isFitted;
+    this.draw();
+  }
+
+  // --- where things are -------------------------------------------------------------------------------------------------
+
+  private get fitting(): number {
+    const [width, height] = this.size;
+    const [across, down] = this.scale;
+    return Math.max(1e-3, Math.min(this.element.clientWidth / (width * across), this.element.clientHeight / (height * down)));
+  }
+
+  /** A sample is a rectangle on the screen; its middle is where the sample lies. */
+  protected toScreen(position: Position): [number, number] {
+    const { x, y } = this.toPlace(position);
+    return this.onScreen(x, y);
+  }
+
+  protected onScreen(x: number, y: number): [number, number] {
+    const [across, down] = this.scale;
+    return [this.look.x + this.look.zoom * across * (x + 0.5), this.look.y + this.look.zoom * down * (y + 0.5)];
+  }
+
+  /** In samples from the middle of the first. */
+  private fromScreen(x: number, y: number): [number, number] {
+    const [across, down] = this.scale;
+    return [(x - this.look.x) / (this.look.zoom * across) - 0.5, (y - this.look.y) / (this.look.zoom * down) - 0.5];
+  }
+
+  private at(event: MouseEvent): [number, number] {
+    const box = this.element.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  // --- the mouse, a pen, a finger -----------------------------------------------------------------------------------------
+
+  private down(event: PointerEvent): void {
+    if (!this.isReady || this.drag !== null || event.target instanceof HTMLButtonElement) return;
+    const at = this.at(event);
+    const point = event.button === 0 && !this.isPlacing ? this.nearest(at) : null;
+    const kind = event.button === 2 ? "window" : point !== null && this.canGrab ? "point" : "pan";
+    const { name, off } = point ?? { name: "", off: [0, 0] };
+    this.drag = { kind, name, off, id: event.pointerId, from: at, look: { ...this.look }, window: this.window, moved: false };
+    this.element.setPointerCapture(event.pointerId);
+    if (name) this.events.select(name);
+  }
+
+  private move(event: PointerEvent): void {
+    const drag = this.drag;
+    if (drag === null || drag.id !== event.pointerId) {
+      this.hover(this.isPlacing ? null : (this.nearest(this.at(event))?.name ?? null));
+      return;
+    }
+    const at = this.at(event);
+    const [dx, dy] = [at[0] - drag.from[0], at[1] - drag.from[1]];
+    drag.moved ||= Math.hypot(dx, dy) >= 2; // else a click that trembles would shift a point
+    if (!drag.moved) return;
+    if (drag.kind === "pan") {
+      this.shift(drag.look.x + dx - this.look.x, drag.look.y + dy - this.look.y);
+    } else if (drag.kind === "window") {
+      const width = Math.max(0.02, drag.window[1] - drag.window[0] + dx / 300);
+      const middle = (drag.window[0] + drag.window[1]) / 2 + dy / 300;
+      this.setWindow([middle - width / 2, middle + width / 2]);
+    } else {
+      const held: [number, number] = [at[0] - drag.off[0], at[1] - drag.off[1]];
+      this.events.place(drag.name, this.moved(drag.name, held), false);
+      this.showLoupe(held);
+    }
+  }
+
+  private hover(name: string | null): void {
+    if (name === this.hovered) return;
+    this.hovered = name;
+    this.element.classList.toggle("grabs", name !== null);
+    this.draw();
+  }
+
+  private up(event: PointerEvent): void {
+    const drag = this.drag;
+    if (drag === null || drag.id !== event.pointerId) return;
+    this.drag = null;
+    this.loupe.hidden = true;
+    const at = this.at(event);
+    if (drag.kind === "point" && drag.moved) this.events.place(drag.name, this.moved(drag.name, [at[0] - drag.off[0], at[1] - drag.off[1]]), true);
+    if (drag.kind === "pan" && !drag.moved && event.button === 0) {
+      const [x, y] = this.fromScreen(...at);
+      if (this.isPlacing && this.canGrab) this.events.clicked(this.toPosition(x, y, null));
+      else if (!drag.name) this.pressed(x, y);
+    }
+    this.draw();
+  }
+
+  /** Where a point is when a hand has brought it to a place on the screen: as far from the slice as it was. */
+  private moved(name: string, at: [number, number]): number[] {
+    return this.toPosition(...this.fromScreen(...at), this.points.find((p) => p.name === name)?.position ?? null);
+  }
+
+  /** The point to grab at a place on the screen, and how far off it is: the selected one before others, else the nearest. */
+  private nearest(at: [number, number]): { name: string; off: [number, number] } | null {
+    let best: { name: string; off: [number, number] } | null = null;
+    let least = GRAB_PX;
+    for (const point of this.points) {
+      if (point.position === null || (this.isAlone && point.name !== this.selected)) continue;
+      const place = this.toPlace(point.position);
+      if (Math.abs(place.depth) > ON_SLICE) continue;
+      const [x, y] = this.onScreen(place.x, place.y);
+      const off = Math.hypot(x - at[0], y - at[1]) - (point.name === this.selected ? 4 : 0);
+      if (off < least) {
+        best = { name: point.name, off: [at[0] - x, at[1] - y] };
+        least = off;
+      }
+    }
+    return best;
+  }
+
+  private wheel(event: WheelEvent): void {
+    event.preventDefault();
+    if (this.drag === null) this.turned(event); // what is dragged stays where it is
+  }
+
+  // --- drawing ------------------------------------------------------------------------------------------------------------
+
+  /** Draw what has changed, once before the screen is drawn however often it changes. */
+  protected draw(): void {
+    if (this.isDue) return;
+    this.isDue = true;
+    requestAnimationFrame(() => {
+      this.isDue = false;
+      this.drawNow();
+    });
+  }
+
+  protected drawNow(): void {
+    const { zoom, x, y } = this.look;
+    const [width, height] = this.size;
+    const [across, down] = this.scale;
+    const { style } = this.picture;
+    style.width = `${width}px`;
+    style.height = `${height}px`;
+    style.transform = `translate(${x}px, ${y}px) scale(${zoom * across}, ${zoom * down})`;
+    style.imageRendering = zoom * Math.min(across, down) >= 3 ? "pixelated" : "auto";
+    this.marks.replaceChildren(...(this.isReady ? this.drawn() : []));
+  }
+
+  private drawn(): SVGElement[] {
+    const near = (p: Point): boolean => p.position !== null && Math.abs(this.toPlace(p.position).depth) < SHOWN_SLICES;
+    const shown = this.points.filter((p) => near(p) && (!this.isAlone || p.name === this.selected));
+    const named = shown.length <= NAMED;
+    const marks = this.others.filter(near).map((p) => this.mark(p, "other", false));
+    const order = [...shown].sort((a, b) => Number(a.name === this.selected) - Number(b.name === this.selected)); // on top: the selected one
+    return [...marks, ...order.map((p) => this.mark(p, p.state, named || p.flagged || p.name === this.selected || p.name === this.hovered))];
+  }
+
+  /** State is told by shape as well as by colour: proposed is a ring, placed a cross in a ring, accepted a disc. */
+  private mark(point: Point, kind: string, isNamed: boolean): SVGElement {
+    const group = document.createElementNS(SVG, "g");
+    const place = this.toPlace(point.position ?? []);
+    const [x, y] = this.onScreen(place.x, place.y);
+    const away = Math.abs(place.depth) > ON_SLICE;
+    group.setAttribute("transform", `translate(${x} ${y})`);
+    const said = [kind, point.name === this.selected && "selected", point.flagged && "flagged", away && "away"];
+    group.setAttribute("class", ["mark", ...said.filter(Boolean)].join(" "));
+    group.dataset["name"] = point.name;
+    const parts: SVGElement[] = [];
+    if (point.error !== null && kind === "predicted" && (point.name === this.selected || point.flagged)) {
+      const radius = (point.error * this.look.zoom) / this.unitsPerPixel;
+      if (radius > 7) parts.push(shape("circle", { r: radius, class: "error" }));
+    }
+    if (kind === "other") parts.push(shape("path", { d: "M0-7 7 0 0 7-7 0Z" }));
+    else parts.push(shape("circle", { r: 6 }));
+    if (kind === "placed") parts.push(shape("path", { d: "M-6 0H6M0-6V6" }));
+    if (kind === "predicted") parts.push(shape("circle", { r: 1.2, class: "dot" }));
+    if (kind === "accepted") parts.push(shape("path", { d: "M-2.5 0-.5 2.2 3-2.4", class: "tick" }));
+    if (point.name === this.selected) parts.push(shape("path", { d: "M-16 0h7M9 0h7M0-16v7M0 9v7", class: "cross" }));
+    group.append(...parts);
+    if (isNamed) {
+      const label = shape("text", { x: 10, y: -8 });
+      label.textContent = point.flagged ? `${point.name} ?` : point.name;
+      group.append(label);
+    }
+    return group;
+  }
+
+  private showLoupe([x, y]: [number, number]): void {
+    const context = this.loupe.getContext("2d");
+    if (context === null) return;
+    const [across, down] = this.scale.map((s) => s * this.look.zoom) as [number, number];
+    const [i, j] = [(x - this.look.x) / across, (y - this.look.y) / down];
+    const [width, height] = [LOUPE_PX / (across * LOUPE_ZOOM), LOUPE_PX / (down * LOUPE_ZOOM)];
+    context.imageSmoothingEnabled = across * LOUPE_ZOOM < 3;
+    context.clearRect(0, 0, LOUPE_PX, LOUPE_PX);
+    this.paint(context, i - width / 2, j - height / 2, width, height, LOUPE_PX);
+    context.strokeStyle = "#ffb000";
+    const half = LOUPE_PX / 2;
+    for (const [x0, y0, x1, y1] of [[0, half, half - 6, half], [half + 6, half, LOUPE_PX, half], [half, 0, half, half - 6], [half, half + 6, half, LOUPE_PX]] as const) {
+      context.beginPath();
+      context.moveTo(x0, y0);
+      context.lineTo(x1, y1);
+      context.stroke();
+    }
+    this.loupe.classList.toggle("right", x < this.element.clientWidth / 2); // away from the hand
+    this.loupe.hidden = false;
+  }
+}
+
+export function shape(kind: string, attributes: Record<string, string | number>): SVGElement {
+  const made = document.createElementNS(SVG, kind);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+  return made;
+}
