@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Any
@@ -18,18 +19,15 @@ from landmarklabel.services.descriptions import describe, image_unit
 from landmarklabel.services.screen_images import frame_of, png_of, window_of
 from landmarklabel.services.screen_volumes import ScreenVolumes
 from landmarklabel.store.pixels import stamp
+from landmarklabel.store.study import Study
 
 
 def add_picture_routes(router: APIRouter, application: Application) -> None:
     """``frame``, ``picture`` and ``voxels`` of an image."""
     study, dims = application.study, application.task.dims
     volumes = ScreenVolumes(study.cache_dir / "volumes")
-
-    def read(image_id: str) -> Image:
-        path = study.image_path(image_id)
-        before, image = stamp(path), read_image(path, dims)
-        study.note_pixels(image_id, image, before)
-        return image
+    read = functools.partial(_read, study)
+    _add_voxels_route(router, study, volumes)
 
     @router.get(
         "/landmarks/images/{image_id}/frame", tags=["Landmarks"], summary="Where an image lies, and its grey values' range"
@@ -57,25 +55,6 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
             "changed": image_id in study.verify([image_id]),
         }
 
-    @router.get(
-        "/landmarks/images/{image_id}/voxels", tags=["Landmarks"], summary="A volume, or part of one, at full or less resolution"
-    )
-    @in_threads_of_its_own
-    def voxels(
-        image_id: str,
-        first: str = Query("0,0,0", description="x,y,z of the first sample"),
-        size: str = Query("", description="Samples along x,y,z before averaging; all without it"),
-        step: str = Query("1,1,1", description="Of so many samples along x,y,z the mean is sent"),
-    ) -> Response:
-        """Little-endian int16, x fastest; a value is ``voxels[0] * sample + voxels[1]``, as of ``…/frame``."""
-        if dims != 3:
-            raise NotFound("a 2D image has no voxels: ask for its picture")
-        volume = volumes.of(study.image_path(image_id), lambda: read(image_id))
-        whole = volume.samples.shape[::-1]
-        piece = volume.piece(_three(first, "first"), _three(size, "size") if size else whole, _three(step, "step"))
-        shape = ",".join(str(n) for n in piece.shape[::-1])
-        return Response(piece.tobytes(), media_type="application/octet-stream", headers={"landmarklabel-size": shape})
-
     @router.get("/landmarks/images/{image_id}/picture", tags=["Landmarks"], summary="A 2D image as PNG")
     @in_threads_of_its_own
     def picture(
@@ -91,6 +70,34 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
         if not (math.isfinite(first) and math.isfinite(last) and first < last):
             raise UsageError(f"low {first:g} must be below high {last:g}, and both numbers")
         return Response(png_of(image.pixels, first, last), media_type="image/png")
+
+
+def _read(study: Study, image_id: str) -> Image:
+    path = study.image_path(image_id)
+    before, image = stamp(path), read_image(path, study.task.dims)
+    study.note_pixels(image_id, image, before)
+    return image
+
+
+def _add_voxels_route(router: APIRouter, study: Study, volumes: ScreenVolumes) -> None:
+    @router.get(
+        "/landmarks/images/{image_id}/voxels", tags=["Landmarks"], summary="A volume, or part of one, at full or less resolution"
+    )
+    @in_threads_of_its_own
+    def voxels(
+        image_id: str,
+        first: str = Query("0,0,0", description="x,y,z of the first sample"),
+        size: str = Query("", description="Samples along x,y,z before averaging; all without it"),
+        step: str = Query("1,1,1", description="Of so many samples along x,y,z the mean is sent"),
+    ) -> Response:
+        """Little-endian int16, x fastest; a value is ``voxels[0] * sample + voxels[1]``, as of ``…/frame``."""
+        if study.task.dims != 3:
+            raise NotFound("a 2D image has no voxels: ask for its picture")
+        volume = volumes.of(study.image_path(image_id), lambda: _read(study, image_id))
+        whole = volume.samples.shape[::-1]
+        piece = volume.piece(_three(first, "first"), _three(size, "size") if size else whole, _three(step, "step"))
+        shape = ",".join(str(n) for n in piece.shape[::-1])
+        return Response(piece.tobytes(), media_type="application/octet-stream", headers={"landmarklabel-size": shape})
 
 
 def _three(text: str, what: str) -> tuple[int, int, int]:
