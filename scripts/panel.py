@@ -48,7 +48,7 @@ def _refresh(qt_harness, runs: Path, times: int = 100) -> dict:
         spent.append(time.perf_counter() - started)
     panel.close()
     window.close()
-    return _quantiles(spent)
+    return quantiles(spent)
 
 
 def _slow_translation(text: str) -> str:
@@ -106,10 +106,11 @@ def _corrections(qt, qt_harness, data: Path, runs: Path) -> dict:
                 follow.append(time.perf_counter() - started)
         panel.close()
         window.close()
-    return {"correction_ms": _quantiles(follow), "jump_ms": _quantiles(jump), "pause_ms": _quantiles(pauses)}
+    return {"correction_ms": quantiles(follow), "jump_ms": quantiles(jump), "pause_ms": quantiles(pauses)}
 
 
-def _quantiles(seconds: list[float]) -> dict:
+def quantiles(seconds: list[float]) -> dict:
+    """Median, 95th percentile and most, in ms."""
     values = np.percentile(1000 * np.array(seconds), [50, 95, 100]).round(2).tolist()
     return {"n": len(seconds), **dict(zip(("p50", "p95", "max"), values, strict=True))}
 

@@ -54,11 +54,12 @@ def main() -> int:
 def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import accuracy
     import active
+    import browser
     import interaction
     import panel
     import reliability
 
-    return {f.__name__: f for module in (accuracy, active, interaction, panel, reliability) for f in module.EXPERIMENTS}
+    return {f.__name__: f for module in (accuracy, active, browser, interaction, panel, reliability) for f in module.EXPERIMENTS}
 
 
 if __name__ == "__main__":

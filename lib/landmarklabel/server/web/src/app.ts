@@ -7,7 +7,7 @@ import { KEYS, say } from "./texts";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { View2D } from "./view2d";
 import { View3D } from "./view3d";
-import { isByPerson, type Position } from "./wire";
+import { isByPerson, type CaseRow, type Position, type Revision } from "./wire";
 import type { Annotation } from "./annotation";
 import type { Unsent } from "./delivery";
 import type { Work } from "./work";
@@ -41,6 +41,8 @@ export class App {
   private readonly keys = make("dialog", { class: "keys" });
   private shownCase: Annotation | null = null;
   private shownPicture: Picture | null = null;
+  private shownCases: readonly CaseRow[] | null = null;
+  private shownHistory: readonly Revision[] | null = null;
   private discardAsked = "";
   private isDue = false;
 
@@ -349,16 +351,26 @@ export class App {
     const { work } = this;
     this.strategy.set(Object.keys(work.strategies).map((name) => [name, name]), work.storage.setting("strategy") || "first");
     this.model.set(work.models.map((name) => [name, name]), work.model);
-    const state = (row: (typeof work.cases)[number]): string =>
-      row.revision ? say(row.labelled ? "labelledBy" : "inWorkBy", { who: row.author || say("somebody") }) : say("toDo");
-    this.caseChoice.set([["", "…"], ...work.cases.map((row): [string, string] => [row.image, `${row.image}: ${state(row)}`])], work.open?.image ?? "");
-    const placed = (points: readonly { position: unknown }[]): number => points.filter((p) => p.position !== null).length;
-    this.revisionChoice.set(
-      work.history.map((r) => [String(r.revision), say("revision", { n: r.revision, who: r.author || say("somebody"), k: placed(r.points) })]),
-      String(work.history.at(-1)?.revision ?? ""),
-    );
+    if (work.cases !== this.shownCases) this.listCases(work.cases);
+    this.caseChoice.choose(work.open?.image ?? "");
+    if (work.history !== this.shownHistory) this.listRevisions(work.history);
     this.showUnsent(work.unsent());
     put(this.trainingText, this.training());
+  }
+
+  private listCases(cases: readonly CaseRow[]): void {
+    this.shownCases = cases; // thousands: made anew only when they have changed
+    const state = (row: CaseRow): string => (row.revision ? say(row.labelled ? "labelledBy" : "inWorkBy", { who: row.author || say("somebody") }) : say("toDo"));
+    this.caseChoice.set([["", "…"], ...cases.map((row): [string, string] => [row.image, `${row.image}: ${state(row)}`])], "");
+  }
+
+  private listRevisions(history: readonly Revision[]): void {
+    this.shownHistory = history;
+    const placed = (points: readonly { position: unknown }[]): number => points.filter((p) => p.position !== null).length;
+    this.revisionChoice.set(
+      history.map((r) => [String(r.revision), say("revision", { n: r.revision, who: r.author || say("somebody"), k: placed(r.points) })]),
+      String(history.at(-1)?.revision ?? ""),
+    );
   }
 
   private showUnsent(unsent: readonly Unsent[]): void {

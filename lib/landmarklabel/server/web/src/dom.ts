@@ -22,7 +22,7 @@ export function button(text: string, key: string, act: () => void): HTMLButtonEl
 }
 
 /** A drop-down list; `set` replaces what it offers and keeps the choice where it is still there. */
-export function choice(label: string, changed: (value: string) => void): { element: HTMLElement; set(options: readonly (readonly [string, string])[], value: string): void; value(): string } {
+export function choice(label: string, changed: (value: string) => void): { element: HTMLElement; set(options: readonly (readonly [string, string])[], value: string): void; choose(value: string): void; value(): string } {
   const select = make("select");
   select.addEventListener("change", () => changed(select.value));
   let shown = "";
@@ -35,6 +35,9 @@ export function choice(label: string, changed: (value: string) => void): { eleme
         select.replaceChildren(...options.map(([id, text]) => new Option(text, id)));
       }
       if (select.value !== value && options.some(([id]) => id === value)) select.value = value;
+    },
+    choose(value) {
+      if (select.value !== value) select.value = value;
     },
     value: () => select.value,
   };

@@ -115,7 +115,7 @@ export abstract class Plane {
     this.points = points;
     this.others = others;
     this.selected = selected;
-    this.draw();
+    this.drawNow(); // the page calls this before the screen is drawn: the frame after would be a frame too late
   }
 
   fit(): void {
