@@ -152,12 +152,15 @@ def _openings(page, case: str = "") -> dict:
 def many_annotators(data: Path, runs: Path) -> dict:
     """16 annotators at once over HTTP on radiographs: how long every kind of call takes."""
     from landmarklabel.cli.client import running_server
+    from landmarklabel.store.tokens import Tokens
     from landmarklabel.tasks import SHIPPED
 
     shutil.rmtree(runs, ignore_errors=True)
     study, spent, lock = _crowded(data, runs), defaultdict(list), threading.Lock()
     with running_server(study, SHIPPED / "hand_xray.json", runs / "server.log") as url, ThreadPoolExecutor(PEOPLE) as pool:
-        list(pool.map(lambda name: _annotate(url, name, spent, lock), [f"person{n:02d}" for n in range(PEOPLE)]))
+        tokens = Tokens(study)
+        people = {name: tokens.new(name, "annotator") for name in (f"person{n:02d}" for n in range(PEOPLE))}
+        list(pool.map(lambda who: _annotate(url, *who, spent, lock), people.items()))
     return {"people": PEOPLE, "pause_s": PAUSE_S, "calls_ms": {what: quantiles(times) for what, times in sorted(spent.items())}}
 
 
@@ -175,9 +178,10 @@ def _crowded(data: Path, runs: Path) -> Path:
     return runs / "study"
 
 
-def _annotate(url: str, name: str, spent: dict, lock: threading.Lock) -> None:
+def _annotate(url: str, name: str, token: str, spent: dict, lock: threading.Lock) -> None:
     """What the page asks for while somebody works through some cases."""
     rng, session = random.Random(name), requests.Session()
+    session.headers["Authorization"] = f"Bearer {token}"
 
     def call(what: str, method: str, path: str, **more) -> requests.Response:
         time.sleep(PAUSE_S * 2 * rng.random())

@@ -114,6 +114,39 @@ def panel() -> str:
     )
 
 
+def browser() -> str:
+    found = result("browser_latency")
+    flat, deep = found["2d_37_points"], found["3d_100_points"]
+    large = deep["first_image_ms_512x512x300"]
+    rows = [
+        ["2D, 37 points: a move of a point until the others are drawn elsewhere", *_quantiles(flat["drag_ms"])],
+        ["3D, 100 points: the same", *_quantiles(deep["drag_ms"])],
+        ["2D: a case chosen until its image is shown", *_quantiles(flat["first_image_ms"])],
+        ["512 × 512 × 300 samples, compressed: the same, for the first time", f"{large['first_time']} ms", "", ""],
+        ["again", f"{large['again']} ms", "", ""],
+    ]
+    data = "hand radiographs and phantoms, ten labelled cases each and no model; Chromium without a GPU beside the server"
+    return table(["Page for annotating", "median", "95th percentile", "longest"], rows) + about(data, "browser_latency")
+
+
+def many_annotators() -> str:
+    found = result("many_annotators")
+    rows = [[what, times["n"], *_quantiles(times)] for what, times in found["calls_ms"].items()]
+    data = f"{found['people']} people at once over HTTP on hand radiographs, a call each about every {found['pause_s']} s"
+    return table(["Call", "times", "median", "95th percentile", "longest"], rows) + about(data, "many_annotators")
+
+
+def next_case() -> str:
+    found = result("next_case_latency")
+    rows = [[number, times["n"], *_quantiles(times)] for number, times in enumerate(found["rounds"], 1)]
+    data = "four annotators without a pause on 40 phantoms, while a training begins and the server is killed twice"
+    return table(["Round", "next cases", "median", "95th percentile", "longest"], rows) + about(data, "next_case_latency")
+
+
+def _quantiles(times: dict) -> list[str]:
+    return [f"{times[q]:.0f} ms" for q in ("p50", "p95", "max")]
+
+
 def wheel() -> str:
     rows = []
     for python, found in sorted(result("wheel")["environments"].items(), key=lambda one: [int(n) for n in one[0].split(".")]):
@@ -128,4 +161,4 @@ def wheel() -> str:
     return table(header, rows) + about("synthetic cases; fresh environments outside of the checkout", "wheel", note=note)
 
 
-SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel, wheel)
+SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel, browser, many_annotators, next_case, wheel)

@@ -141,6 +141,39 @@ def test_what_was_done_is_there_after_the_tab_was_closed_and_the_server_killed(t
         assert points_of(server, "phantom00")[name][0] == "placed"
 
 
+def test_a_page_that_stays_open_saves_into_no_other_study_at_its_address(tmp_path, person):
+    here, other = phantoms(tmp_path / "here", 2), phantoms(tmp_path / "other", 2)
+    name = here.task.names[0]
+    with serving(here) as server:
+        ann, port = person(server.url), int(server.url.rpartition(":")[2])
+        open_case(ann, "phantom00")
+        ann.places(name, ann.on_screen(40, 50))
+    with serving(other, port=port) as server:
+        ann.press("Submit and next")
+        ann.sees("Another study is at this address now.")
+        assert server.get("/landmarks/images/phantom00")["revision"] == 0
+    with serving(here, port=port) as server:
+        ann.sees("phantom00 is saved as revision 1")
+        assert points_of(server, "phantom00")[name][0] == "placed"
+
+
+def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitted(tmp_path, person):
+    material = phantoms(tmp_path, 2)
+    with serving(material) as server:
+        ann = person(server.url)
+        open_case(ann, "phantom00")
+        ann.press("Submit and next")
+        ann.sees("nothing to submit yet: place, accept or call absent at least one point")
+        ann.select(material.task.names[0])
+        ann.press("Place")
+        ann.page.mouse.dblclick(*ann.on_screen(40, 50))
+        ann.page.keyboard.press("Escape")
+        ann.press("Submit and next")
+        ann.sees("phantom00 is saved as revision 1")
+        placed = [n for n, (status, _) in points_of(server, "phantom00").items() if status == "placed"]
+        assert placed == [material.task.names[0]]
+
+
 def test_a_second_tab_takes_over_and_the_first_writes_no_more(server, person):
     ann = person(server.url)
     open_case(ann, "phantom06")

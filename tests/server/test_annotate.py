@@ -17,7 +17,7 @@ from serving import Material, phantoms, serving
 from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.io.files import write_json
 from landmarklabel.server import annotate
-from landmarklabel.server.browser_login import COOKIE, BrowserLogins
+from landmarklabel.server.browser_login import BrowserLogins
 from landmarklabel.store.tokens import Tokens
 
 CONTRACT = {"landmarklabel-contract": "1"}
@@ -73,7 +73,10 @@ def test_no_other_file_can_be_asked_for(server, name):
 def test_a_login_is_a_cookie_that_scripts_cannot_read_and_other_sites_cannot_send(server, token):
     answer = requests.post(f"{server.url}/annotate/login", json={"token": token}, timeout=30)
     said = answer.headers["set-cookie"]
-    assert said.startswith(f"{COOKIE}=") and "HttpOnly" in said and "SameSite=strict" in said and "Path=/;" in said
+    named = (
+        f"landmarklabel-{server.get('/landmarks/study', headers=bearer(token))['id'][:8]}="  # one for every study of a computer
+    )
+    assert said.startswith(named) and "HttpOnly" in said and "SameSite=strict" in said and "Path=/;" in said
     assert f"Max-Age={answer.json()['seconds']}" in said and token not in said
 
 
@@ -82,7 +85,7 @@ def test_whoever_has_logged_in_is_known_by_name_until_they_log_out(server, brows
     assert (who["name"], who["roles"]) == ("ann", ["user", "annotator"])
     assert browser.post(f"{server.url}/train/scn", json={}, timeout=30).status_code == 403
     out = browser.delete(f"{server.url}/annotate/login", timeout=30)
-    assert out.status_code == 200 and COOKIE not in browser.cookies
+    assert out.status_code == 200 and not list(browser.cookies)
     answer = browser.get(f"{server.url}/landmarks/task", timeout=30)
     assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"  # no browser asks for a password
 
@@ -92,6 +95,24 @@ def test_what_is_no_token_lets_nobody_in(server, given):
     answer = requests.post(f"{server.url}/annotate/login", json=given, timeout=30)
     assert answer.status_code == 401 and "set-cookie" not in answer.headers
     assert answer.json()["detail"] == "this is no token of this server, or it has expired"
+
+
+def bearer(token: str) -> dict:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_what_was_made_for_another_study_at_this_address_is_not_taken(server, browser):
+    """A page that stays open says for which study it speaks."""
+    own = browser.get(f"{server.url}/landmarks/study", timeout=30).json()["id"]
+    assert browser.get(f"{server.url}/landmarks/task", headers={"LandmarkLabel-Study": own}, timeout=30).status_code == 200
+    answer = browser.put(
+        f"{server.url}/landmarks/images/phantom00",
+        json={"landmarks": [], "base_revision": 0},
+        headers={"LandmarkLabel-Study": "0" * 32},
+        timeout=30,
+    )
+    said = "another study is at this address now than the one that this page was opened with"
+    assert (answer.status_code, answer.json()["detail"]) == (421, said)
 
 
 def test_another_sites_page_is_not_answered_though_the_browser_has_a_login(server, browser):
@@ -105,7 +126,7 @@ def test_a_login_ends_with_its_time_with_its_token_and_with_the_key(tmp_path):
     tokens, now = Tokens(tmp_path), [1000.0]
     token = tokens.new("ann", "reviewer")
     logins = BrowserLogins(tmp_path, tokens, clock=lambda: now[0])
-    cookie = f"{COOKIE}={logins.cookie_for(token)}; other=1"
+    cookie = f"{logins.cookie}={logins.cookie_for(token)}; other=1"
     assert logins.caller_of(cookie).name == "ann"
     assert BrowserLogins(tmp_path, tokens, clock=lambda: now[0]).caller_of(cookie).name == "ann"  # after a restart
     now[0] += 12 * 3600 - 1
@@ -115,7 +136,7 @@ def test_a_login_ends_with_its_time_with_its_token_and_with_the_key(tmp_path):
     now[0] = 1000.0
     tokens.new("ann", "reviewer")  # the earlier one ends
     assert logins.caller_of(cookie) is None
-    cookie = f"{COOKIE}={logins.cookie_for(tokens.new('bob', 'annotator'))}"
+    cookie = f"{logins.cookie}={logins.cookie_for(tokens.new('bob', 'annotator'))}"
     (tmp_path / ".landmarklabel" / "login_key").unlink()
     assert logins.caller_of(cookie) is None
 
@@ -127,7 +148,7 @@ def test_a_cookie_that_was_changed_is_nobodys(tmp_path, change):
     tokens = Tokens(tmp_path)
     logins = BrowserLogins(tmp_path, tokens)
     value = logins.cookie_for(tokens.new("ann", "admin"))
-    assert logins.caller_of(f"{COOKIE}={change(value)}") is None
+    assert logins.caller_of(f"{logins.cookie}={change(value)}") is None
 
 
 def test_the_key_is_its_owners_and_goes_into_no_backup(tmp_path):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import mimetypes
-import uuid
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from landmarklabel.errors import NotFound
-from landmarklabel.io.files import atomic_write
-from landmarklabel.io.locks import locked
 from landmarklabel.server.bodies import Body
-from landmarklabel.server.browser_login import COOKIE, BrowserLogins
+from landmarklabel.server.browser_login import BrowserLogins
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import checked
 
@@ -26,12 +23,12 @@ POLICY = (
 NOT_BUILT = "the browser front end was not built when this program was installed: python scripts/dev.py setup builds it"
 
 
-def add_annotate_routes(router: APIRouter, logins: BrowserLogins, study: Path) -> None:
-    """The page, its files, login and logout; and an id by which a browser tells the study in this folder from others."""
+def add_annotate_routes(router: APIRouter, logins: BrowserLogins) -> None:
+    """The page, its files, login and logout; and the study's id."""
 
     @router.get("/landmarks/study", tags=["Landmarks"], summary="An id of the study, the same for ever")
-    def study_id() -> dict:
-        return {"id": _id_of(study)}
+    def which() -> dict:
+        return {"id": logins.study_id}
 
     @router.get("/annotate/", tags=["Annotate"], summary="The browser front end", response_class=HTMLResponse)
     def page() -> Response:
@@ -48,24 +45,14 @@ def add_annotate_routes(router: APIRouter, logins: BrowserLogins, study: Path) -
         if value is None:
             return JSONResponse({"detail": "this is no token of this server, or it has expired"}, 401)
         answer = JSONResponse({"seconds": LIMITS.login_s})
-        answer.set_cookie(COOKIE, value, max_age=LIMITS.login_s, httponly=True, **_where(request))
+        answer.set_cookie(logins.cookie, value, max_age=LIMITS.login_s, httponly=True, **_where(request))
         return answer
 
     @router.delete("/annotate/login", tags=["Annotate"], summary="Log out: removes the cookie")
     def logout(request: Request) -> Response:
         answer = JSONResponse({})
-        answer.delete_cookie(COOKIE, httponly=True, **_where(request))
+        answer.delete_cookie(logins.cookie, httponly=True, **_where(request))
         return answer
-
-
-def _id_of(study: Path) -> str:
-    """Made when it is needed first. Raises Busy, OSError."""
-    file = study / ".landmarklabel" / "id"
-    if not file.exists():
-        with locked(file.with_suffix(".lock"), what="the id of the study"):
-            if not file.exists():
-                atomic_write(file, uuid.uuid4().hex)
-    return file.read_text(encoding="ascii").strip()
 
 
 def _where(request: Request) -> dict:

@@ -51,7 +51,7 @@ def create_app(application: Application, policy: Policy, lifespan: Any = None) -
     router = APIRouter(responses={"4XX": _REFUSAL}, route_class=JsonRoute)
     add_routes(router, application, policy, tokens)
     logins = BrowserLogins(application.study.folder, tokens, policy.identity)
-    add_annotate_routes(router, logins, application.study.folder)
+    add_annotate_routes(router, logins)
     add_picture_routes(router, application)
     add_draft_routes(router, application)
     add_background_routes(router, application)

@@ -6,6 +6,7 @@ the key that signs it. Where Keycloak knows who people are, the cookie is Keyclo
 
 from __future__ import annotations
 
+import functools
 import hmac
 import os
 import secrets
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import jwt
 
+from landmarklabel.errors import Busy
 from landmarklabel.io.locks import locked
 from landmarklabel.services.callers import ROLES, Caller
 from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.study_id import study_id
 from landmarklabel.store.tokens import Tokens
 
-COOKIE = "landmarklabel"
+_COOKIE = "landmarklabel-{}"  # with the study's id: a browser sends its cookies to every port of a computer
 _FOR, _ALGORITHM = "annotate", "HS256"  # what the cookie is for; how it is signed
 
 
@@ -42,8 +45,18 @@ class BrowserLogins:
         identity: Callable[[str], Caller | None] | None = None,
         clock: Callable[[], float] = time.time,
     ):
-        self._file = folder / ".landmarklabel" / "login_key"
+        self._folder, self._file = folder, folder / ".landmarklabel" / "login_key"
         self.tokens, self.identity, self.clock = tokens, identity, clock
+
+    @functools.cached_property
+    def study_id(self) -> str:
+        """Of the study. Raises OSError, Busy."""
+        return study_id(self._folder)
+
+    @property
+    def cookie(self) -> str:
+        """The cookie's name."""
+        return _COOKIE.format(self.study_id[:8])
 
     def cookie_for(self, token: str) -> str | None:
         """What a browser keeps instead of a token; None for one that lets nobody in. Raises OSError, Busy for the key."""
@@ -57,7 +70,10 @@ class BrowserLogins:
 
     def caller_of(self, header: str) -> Caller | None:
         """Whoever a ``Cookie`` header says; None for nobody, also after its end."""
-        value = _cookie(header)
+        try:
+            value = _value_of(self.cookie, header)
+        except (OSError, Busy):  # the study is not there, so nobody has logged in to it
+            return None
         if not value:
             return None
         if self.identity is not None:
@@ -90,10 +106,10 @@ class BrowserLogins:
         return self._file.read_text(encoding="ascii").strip()
 
 
-def _cookie(header: str) -> str:
-    """Our cookie in a ``Cookie`` header; empty where it is not there."""
+def _value_of(name: str, header: str) -> str:
+    """A cookie of a ``Cookie`` header; empty where it is not there."""
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found is not None else ""

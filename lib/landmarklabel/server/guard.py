@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hmac
 import ipaddress
 import json
 import re
@@ -27,9 +28,10 @@ from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.tokens import Closed, Tokens
 
 CONTRACT = 1  # what clients and this server say to each other; a change that an older client cannot use makes it 2
+STUDY_HEADER = "landmarklabel-study"  # of a page that was opened on a study: its id
 CONTRACT_HEADER = "landmarklabel-contract"  # of a client that says which one it speaks; MONAI Label's own say nothing
 _ONCE = frozenset(  # programs differ on which of two counts
-    ("host", "origin", "authorization", "cookie", "content-length", "content-type", CONTRACT_HEADER)
+    ("host", "origin", "authorization", "cookie", "content-length", "content-type", CONTRACT_HEADER, STUDY_HEADER)
 )
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
@@ -125,6 +127,7 @@ class Guard:
             await self.app(scope, request.receive, request.send)  # a browser asks what pages of this origin may send
             return
         _check_contract(request.header(CONTRACT_HEADER))  # first: a newer client may ask for what is not here yet
+        await self._check_study(request.header(STUDY_HEADER))
         request.route = self._route(scope)
         role, most = ROUTES[request.route]
         if request.route in FROM_ANYWHERE:
@@ -137,6 +140,11 @@ class Guard:
         _check_query(scope)
         request.limit(most or self.policy.most_upload)
         await self.app(scope, request.receive, request.send)
+
+    async def _check_study(self, meant: str) -> None:
+        """A page stays open while another study comes to its address: what was made for one is not saved in the other."""
+        if meant and not hmac.compare_digest(meant.encode(), (await asyncio.to_thread(lambda: self.logins.study_id)).encode()):
+            raise Refused(421, "another study is at this address now than the one that this page was opened with")
 
     def _route(self, scope) -> str:
         for route in self.routes:

@@ -1,5 +1,6 @@
 /** The server over HTTP. Every call either answers or throws one of the errors below. */
 
+import { say } from "./texts";
 import { WireError, frame, given, list, object, points, revision, rows, suggestion, task, text, number } from "./wire";
 import type { Triple } from "./volume";
 import type { CaseRow, Frame, Point, Revision, Suggestion, Task } from "./wire";
@@ -42,6 +43,8 @@ export interface Submission {
 }
 
 export class Api {
+  studyId = ""; // once it is known, nothing is said to another study at the same address
+
   /** `root` is the address of the study: the page's own, less `annotate/`. */
   constructor(readonly root: URL) {}
 
@@ -60,7 +63,8 @@ export class Api {
 
   /** An id of the study, which is the same for ever. */
   async study(): Promise<string> {
-    return text(object(await this.json("GET", "landmarks/study"), "the answer")["id"]);
+    this.studyId = text(object(await this.json("GET", "landmarks/study"), "the answer")["id"]);
+    return this.studyId;
   }
 
   async task(): Promise<Task> {
@@ -196,6 +200,7 @@ export class Api {
 
   private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false): Promise<Response> {
     const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT };
+    if (this.studyId) headers["landmarklabel-study"] = this.studyId;
     const isForm = body instanceof URLSearchParams;
     if (body !== undefined && !isForm) headers["content-type"] = "application/json";
     let answer: Response;
@@ -214,6 +219,7 @@ export class Api {
     }
     if (answer.ok || (mayConflict && answer.status === 409)) return answer;
     const why = await reason(answer);
+    if (answer.status === 421) throw new Busy(say("otherStudy"));
     if (answer.status === 401) throw new LoggedOut(why);
     if (answer.status >= 500 || answer.status === 408 || answer.status === 429) throw new Busy(why);
     throw new Refused(why);

@@ -30,9 +30,9 @@ export class App {
   private readonly unsentRows = make("div", { class: "rows" });
   private readonly empty = make("div", { class: "empty" }, make("h2", { text: say("noCase") }), make("p", { text: say("noCaseHelp") }));
   private readonly trainingText = make("p");
-  private readonly strategy = choice(say("strategy"), (value) => this.work.storage.set("strategy", value));
+  private readonly strategy = choice(say("strategy"), (value) => this.work.keepSetting("strategy", value));
   private readonly model = choice(say("model"), (value) => (this.work.model = value));
-  private readonly caseChoice = choice(say("openCase"), (value) => void this.work.openCase(value));
+  private readonly caseChoice = choice(say("openCase"), (value) => void (value && this.work.openCase(value)));
   private readonly revisionChoice = choice(say("revisions"), () => undefined);
   private readonly author = make("input");
   private readonly minutes = make("input");
@@ -90,6 +90,7 @@ export class App {
       button("−", "-", () => this.view.zoomBy(0.8)),
       button(say("fitButton"), "0", () => this.view.fit()),
       button(say("invertButton"), "I", () => this.view.invert()),
+      button(say("contrastButton"), "C", () => this.view.resetWindow()),
       button(say("keysButton"), "?", () => this.keys.showModal()),
     );
     return make("section", { class: "viewer" }, this.view.element, tools, this.empty);
@@ -148,7 +149,7 @@ export class App {
     this.author.value = this.work.author;
     this.author.disabled = this.work.who.name !== "";
     this.author.title = say("authorHelp");
-    this.author.addEventListener("change", () => this.work.storage.set("author", this.author.value.trim()));
+    this.author.addEventListener("change", () => this.work.setAuthor(this.author.value.trim()));
     this.minutes.type = "number";
     this.minutes.min = "0.1";
     this.minutes.value = "10";
@@ -201,7 +202,10 @@ export class App {
       unlock: () => this.withSelected((name) => this.work.unlock(name)),
       undo: () => this.work.undo(),
       redo: () => this.work.redo(),
-      submit: () => void this.work.submit(this.strategy.value()),
+      submit: () => {
+        if (!this.view.isDragging) void this.work.submit(this.strategy.value()); // else where a hand happens to be
+      },
+      resetWindow: () => this.view.resetWindow(),
       nudge: (dx: number, dy: number) => this.nudge(dx * NUDGE, dy * NUDGE),
       neighbour: (step: 1 | -1) => this.select(this.table.neighbour(step)),
       zoom: (factor: number) => this.view.zoomBy(factor),
@@ -223,7 +227,7 @@ export class App {
   }
 
   /** A flagged point first, then the one the server would ask about, then the most doubtful. */
-  private nextDoubtful(): void {
+  private nextDoubtful(places = true): void {
     const open = this.work.open;
     if (open === null) return;
     const left = open.doubtful();
@@ -232,7 +236,7 @@ export class App {
     if (name === null) this.work.tell(say("allLookedAt"));
     else {
       this.select(name);
-      if (open.point(name).position === null) this.startPlacing();
+      if (places && open.point(name).position === null) this.startPlacing();
     }
   }
 
@@ -245,7 +249,7 @@ export class App {
     const before = this.work.open?.points;
     this.stopPlacing();
     act(name);
-    if (forward && this.work.open?.points !== before && this.work.open?.doubtful().length) this.nextDoubtful();
+    if (forward && this.work.open?.points !== before && this.work.open?.doubtful().length) this.nextDoubtful(false); // a click that was meant to look around places nothing
   }
 
   private startPlacing(): void {

@@ -35,6 +35,7 @@ export abstract class Delivery {
   protected asked = 0; // so that an old answer does not undo a newer change
   protected submitted: { open: Annotation; edits: number } | null = null; // until it has arrived or met something
   protected lastSaved = ""; // said once more when the next case opens
+  private typedAuthor = "";
   private delivering: Promise<void> | null = null;
   private drafting: Promise<void> = Promise.resolve(); // one draft after the other, and a submission after them
   private draftTimer: ReturnType<typeof setTimeout> | undefined;
@@ -55,7 +56,17 @@ export abstract class Delivery {
   abstract openCase(image: string, repeat?: boolean): Promise<void>;
 
   get author(): string {
-    return this.who.name || this.storage.setting("author");
+    return this.who.name || this.typedAuthor || this.storage.setting("author");
+  }
+
+  setAuthor(name: string): void {
+    this.typedAuthor = name; // also where the browser has no space for it
+    this.keepSetting("author", name);
+  }
+
+  keepSetting(name: string, value: string): void {
+    this.keepSafely(() => this.storage.set(name, value));
+    this.changed();
   }
 
   /** Whose drafts these are: the server knows whoever has logged in; without a login they are this browser's. */
@@ -122,6 +133,10 @@ export abstract class Delivery {
     if (open === null) return;
     if (this.conflict !== null) {
       this.tell(say("conflictFirst"));
+      return;
+    }
+    if (open.baseRevision === 0 && !open.points.some(isByPerson)) {
+      this.tell(say("nothingStated"));
       return;
     }
     if (!this.isActive || (this.submitted?.open === open && this.submitted.edits === open.edits)) return; // pressed twice
@@ -245,6 +260,7 @@ export abstract class Delivery {
     const why = say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length });
     if (this.isOpen(entry)) {
       this.conflict = current;
+      this.message = "";
       this.thenNext = this.submitted = null;
     }
     this.keepSafely(() => this.storage.put({ ...entry, state: "conflict", why }));
@@ -252,6 +268,7 @@ export abstract class Delivery {
 
   private refuse(entry: Entry, why: string): void {
     this.trouble = say("refused", { case: entry.image, why });
+    this.message = "";
     this.thenNext = this.submitted = null;
     this.keepSafely(() => this.storage.put({ ...entry, state: "refused", why }));
   }
@@ -267,6 +284,10 @@ export abstract class Delivery {
     if (open === null || conflict === null) return;
     this.asked++;
     if (name !== null) {
+      if (!this.differing().some((p) => p.name === name)) {
+        this.tell(say("nothingDiffers", { name }));
+        return;
+      }
       open.replaceAll(conflict.points.filter((p) => p.name === name), "take");
       this.edited(say("tookPoint", { name }));
       return;
@@ -295,7 +316,7 @@ export abstract class Delivery {
 
   async sendAgain(what: Unsent): Promise<void> {
     if (what.entry === null) return this.openCase(what.image, what.repeat);
-    this.storage.put({ ...what.entry, state: "waits", why: "" });
+    this.storage.put({ ...what.entry, author: this.author, state: "waits", why: "" });
     this.trouble = "";
     await this.deliver();
   }

@@ -16,6 +16,7 @@ export interface Actions {
   zoom(factor: number): void;
   fit(): void;
   invert(): void;
+  resetWindow(): void;
   scroll(slices: number): void;
   alone(isAlone: boolean): void;
   stopPlacing(): void;
@@ -32,6 +33,7 @@ export function bindKeys(actions: Actions, target: Document = document): void {
     if (event.repeat && !REPEATED.has(event.key)) return; // a key that is held down submits once
     if (act(event, actions)) event.preventDefault();
   });
+  target.defaultView?.addEventListener("blur", () => actions.alone(false)); // a key let go elsewhere is not heard of
   target.addEventListener("keyup", (event) => {
     if (event.key.toLowerCase() === "h") actions.alone(false);
   });
@@ -68,6 +70,7 @@ function act(event: KeyboardEvent, actions: Actions): boolean {
     x: actions.absent,
     u: actions.unlock,
     i: actions.invert,
+    c: actions.resetWindow,
     PageUp: () => actions.scroll(-1),
     PageDown: () => actions.scroll(1),
     h: () => actions.alone(true),

@@ -1,5 +1,6 @@
 /** Begins: who is here, a login where one is needed, then the page. */
 
+import type { Annotation } from "./annotation";
 import { Api, LoggedOut, Unreachable, type Who } from "./api";
 import { App } from "./app";
 import { button, make, put } from "./dom";
@@ -15,6 +16,7 @@ const place = document.getElementById("app") ?? document.body;
 let storage: Storage | null = null;
 let work: Work | null = null;
 let app: App | null = null;
+let givenUp: Annotation | null = null; // the case that another press of Log out gives up
 let cover: HTMLElement | null = null;
 
 /** Something in front of everything else; the page behind it stays as it is. */
@@ -69,6 +71,7 @@ async function begin(): Promise<void> {
 
 /** The page, for this study and this person. */
 async function build(who: Who): Promise<void> {
+  if (!hasStorage()) throw new Error(say("noStorage"));
   const task = await api.task();
   storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
   tabs(storage);
@@ -77,6 +80,14 @@ async function build(who: Who): Promise<void> {
   work.who = who;
   app = new App(work, () => void logout());
   place.replaceChildren(app.element);
+}
+
+function hasStorage(): boolean {
+  try {
+    return Boolean(globalThis.localStorage);
+  } catch {
+    return false;
+  }
 }
 
 function changed(): void {
@@ -88,6 +99,16 @@ function changed(): void {
 async function logout(): Promise<void> {
   if (work === null) return;
   await work.deliver();
+  const { open } = work;
+  if (open?.isUnsent === true && !work.waiting().some((e) => e.image === open.image)) {
+    if (givenUp !== open) {
+      givenUp = open;
+      work.tell(say("logoutOpen", { case: open.image }));
+      return;
+    }
+    await work.discard({ image: open.image, repeat: open.repeat, why: "", entry: null });
+    open.delivered = open.edits;
+  }
   const waiting = work.unsent().length + (work.open?.isUnsent ? 1 : 0);
   if (waiting) {
     work.tell(say("logoutWaits", { n: waiting }));

@@ -10,6 +10,7 @@ const LOUPE_PX = 180;
 const GRAB_PX = 14; // from a point, within which it is grabbed
 const NAMED = 24; // points, up to which all have their name beside them; of more, those that are selected, flagged or under the mouse
 const ON_SLICE = 0.501; // slices that a point may lie off the one that is shown and be grabbed there
+const DOUBLE_CLICK_MS = 400;
 const SHOWN_SLICES = 4; // off the slice, within which a point is still drawn, faintly
 export const SVG = "http://www.w3.org/2000/svg";
 
@@ -59,6 +60,7 @@ export abstract class Plane {
   private drag: Drag | null = null;
   private isDue = false;
   private isFitted = true;
+  private lastClick = -Infinity; // that placed a landmark
   private extent: [number, number] = [0, 0]; // of the element
 
   constructor(
@@ -79,7 +81,9 @@ export abstract class Plane {
     this.element.addEventListener("pointercancel", () => this.letGo());
     this.element.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
     this.element.addEventListener("contextmenu", (e) => e.preventDefault());
-    this.element.addEventListener("dblclick", () => this.fit());
+    this.element.addEventListener("dblclick", () => {
+      if (performance.now() - this.lastClick > DOUBLE_CLICK_MS && !this.isPlacing) this.fit();
+    });
     new ResizeObserver(() => this.resized()).observe(this.element);
   }
 
@@ -111,6 +115,14 @@ export abstract class Plane {
     if (drag?.kind === "point" && drag.moved) this.events.cancelled();
   }
 
+  get isDragging(): boolean {
+    return this.drag !== null;
+  }
+
+  resetWindow(): void {
+    this.setWindow([0, 1]);
+  }
+
   setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void {
     this.points = points;
     this.others = others;
@@ -119,6 +131,8 @@ export abstract class Plane {
   }
 
   fit(): void {
+    this.isFitted = true;
+    if (!this.isVisible) return; // when it is shown again
     const [width, height] = this.size;
     const [across, down] = this.scale;
     const { clientWidth, clientHeight } = this.element;
@@ -128,7 +142,8 @@ export abstract class Plane {
 
   /** Zoom by a factor around a place on the screen, the middle by default. */
   zoomBy(factor: number, at: [number, number] = [this.element.clientWidth / 2, this.element.clientHeight / 2]): void {
-    const most = MOST_ZOOM / Math.min(...this.scale);
+    if (!this.isVisible) return;
+    const most = Math.max(MOST_ZOOM / Math.min(...this.scale), this.fitting); // of a tiny image all fits at more
     const zoom = Math.min(most, Math.max(LEAST_SHARE * this.fitting, this.look.zoom * factor));
     const ratio = zoom / this.look.zoom;
     this.lookFrom(zoom, at[0] - (at[0] - this.look.x) * ratio, at[1] - (at[1] - this.look.y) * ratio);
@@ -141,6 +156,7 @@ export abstract class Plane {
 
   /** Bring a point into view, without changing anything where it is well inside already. */
   reveal(position: Position): void {
+    if (!this.isVisible) return;
     const [x, y] = this.toScreen(position);
     const { clientWidth, clientHeight } = this.element;
     const margin = 0.1 * Math.min(clientWidth, clientHeight);
@@ -156,11 +172,16 @@ export abstract class Plane {
 
   /** What is in the middle stays there when the element changes its size. */
   private resized(): void {
+    if (!this.isVisible) return;
     const { clientWidth, clientHeight } = this.element;
     const [dx, dy] = [(clientWidth - this.extent[0]) / 2, (clientHeight - this.extent[1]) / 2];
     this.extent = [clientWidth, clientHeight];
     if (this.isFitted) this.fit();
     else this.shift(dx, dy);
+  }
+
+  private get isVisible(): boolean {
+    return this.element.clientWidth > 0;
   }
 
   private shift(dx: number, dy: number): void {
@@ -258,8 +279,11 @@ export abstract class Plane {
     if (drag.kind === "point" && drag.moved) this.events.place(drag.name, this.moved(drag.name, [at[0] - drag.off[0], at[1] - drag.off[1]]), true);
     if (drag.kind === "pan" && !drag.moved && event.button === 0) {
       const [x, y] = this.fromScreen(...at);
-      if (this.isPlacing && this.canGrab) this.events.clicked(this.toPosition(x, y, null));
-      else if (!drag.name) this.pressed(x, y);
+      const isSecond = performance.now() - this.lastClick < DOUBLE_CLICK_MS; // one landmark, not the next one at the same place
+      if (this.isPlacing && this.canGrab) {
+        this.lastClick = performance.now();
+        if (!isSecond) this.events.clicked(this.toPosition(x, y, null));
+      } else if (!drag.name) this.pressed(x, y);
     }
     this.draw();
   }

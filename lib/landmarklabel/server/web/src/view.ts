@@ -27,6 +27,10 @@ export interface CaseView {
   fit(): void;
   zoomBy(factor: number): void;
   invert(): void;
+  /** Brightness and contrast as at first. */
+  resetWindow(): void;
+  /** Whether a hand holds a point or the picture. */
+  readonly isDragging: boolean;
   /** Draw only the selected point. */
   alone(isAlone: boolean): void;
   /** Bring a point into view. */

@@ -64,12 +64,17 @@ export class View2D extends Plane implements CaseView {
   }
 
   protected get scale(): readonly [number, number] {
-    return [1, 1];
+    const [across, down] = this.spacing;
+    return [1, down / across];
   }
 
   protected get unitsPerPixel(): number {
-    const [first] = this.frame?.toIndex ?? [];
-    return first === undefined ? 1 : 1 / Math.hypot(...first.slice(0, -1));
+    return this.spacing[0];
+  }
+
+  private get spacing(): readonly [number, number] {
+    const along = (axis: number): number => Math.hypot(...(this.frame?.toMm ?? []).map((row) => row[axis] ?? 0)) || 1;
+    return [along(0), along(1)];
   }
 
   protected toPlace(position: Position): Place {

@@ -1,12 +1,13 @@
 /** A volume with its points: three planes through one place, linked, and a projection. */
 
-import { button, make } from "./dom";
+import { button, make, put } from "./dom";
 import { Plane, shape, type Place, type Window } from "./plane";
 import { say, type TextName } from "./texts";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { brightest, greysFor, paintSamples, paintSlice, triple, Volume, type Axis, type Cut, type Grid } from "./volume";
 import { apply, type Frame, type Point, type Position } from "./wire";
 
+const WHEEL_PX = 50; // that the wheel turns for a slice
 const BLOCK_WAIT_MS = 150; // after the last move, until the samples around it are fetched
 
 /** What all planes of a volume share. */
@@ -56,6 +57,7 @@ class SlicePlane extends Plane {
   private readonly lines = shape("path", { class: "crosshair" });
   private readonly letters: SVGElement[];
   private painted = "";
+  private wheeled = 0; // pixels, towards the next slice
 
   constructor(
     events: ViewEvents,
@@ -174,8 +176,15 @@ class SlicePlane extends Plane {
   }
 
   protected override turned(event: WheelEvent): void {
-    if (event.ctrlKey) super.turned(event);
-    else if (event.deltaY !== 0) this.scroll(Math.sign(event.deltaY));
+    if (event.ctrlKey) {
+      super.turned(event);
+      return;
+    }
+    const by = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY : Math.sign(event.deltaY) * WHEEL_PX;
+    this.wheeled += Math.max(-WHEEL_PX, Math.min(WHEEL_PX, by)); // a touch pad sends many small turns
+    if (Math.abs(this.wheeled) < WHEEL_PX) return;
+    this.scroll(Math.sign(this.wheeled));
+    this.wheeled = 0;
   }
 
   protected override drawNow(): void {
@@ -306,7 +315,8 @@ export class View3D implements CaseView {
     this.planes = [...this.slices, new Projection(events, links)];
     this.active = this.slices[0] as SlicePlane;
     for (const plane of this.planes) {
-      plane.element.append(button(say("enlargeButton"), "", () => this.enlarge(plane)));
+      const enlarge = button(say("enlargeButton"), "", () => put(enlarge, say(this.enlarge(plane) ? "allPlanesButton" : "enlargeButton")));
+      plane.element.append(enlarge);
       this.element.append(plane.element);
     }
   }
@@ -356,6 +366,14 @@ export class View3D implements CaseView {
     this.setWindow(this.shared.window, !this.shared.isInverted);
   }
 
+  resetWindow(): void {
+    this.setWindow([0, 1], this.shared.isInverted);
+  }
+
+  get isDragging(): boolean {
+    return this.planes.some((plane) => plane.isDragging);
+  }
+
   alone(isAlone: boolean): void {
     for (const plane of this.planes) plane.alone(isAlone);
   }
@@ -400,9 +418,10 @@ export class View3D implements CaseView {
   }
 
   /** One plane over the whole view, or all four again. */
-  private enlarge(plane: SlicePlane): void {
+  private enlarge(plane: SlicePlane): boolean {
     const isAlone = this.element.classList.toggle("one");
     for (const each of this.planes) each.element.hidden = isAlone && each !== plane;
+    return isAlone;
   }
 }
 
