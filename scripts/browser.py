@@ -197,13 +197,16 @@ def _annotate(url: str, name: str, token: str, spent: dict, lock: threading.Lock
         case = call("next case", "POST", "/activelearning/adaptive", json={"client_id": name}).json()["id"]
         at = f"/landmarks/images/{case}"
         call("history", "GET", f"{at}/history")
-        call("frame", "GET", f"{at}/frame")
+        size = call("frame", "GET", f"{at}/frame").json()["size"]
         call("image", "GET", f"{at}/picture")
         call("list of cases", "GET", "/landmarks/images")
-        call("infer", "POST", f"/infer/scn?image={case}&output=json", data={"params": "{}"})
-        points, fixed = call("case", "GET", at).json()["landmarks"], {}
+        proposed = call("infer", "POST", f"/infer/scn?image={case}&output=json", data={"params": "{}"}).json()["landmarks"]
+        call("case", "GET", at)
+        fixed: dict[str, list[float]] = {}
         for number in range(6):
-            fixed = {row["name"]: [200.0 + 10 * k, 250.0 + 7 * number] for k, row in enumerate(points[: number + 1])}
+            moved = [v + rng.gauss(0, 10) for v in proposed[number]["position"]]  # by some pixels
+            where = [min(max(v, 0.0), n - 1.0) for v, n in zip(moved, size, strict=True)]
+            fixed = {**fixed, proposed[number]["name"]: where}
             call("others follow", "POST", f"{at}/update", json={"fixed": fixed, "absent": [], "model": "scn"})
         rows = [{"name": n, "status": "placed", "position": p} for n, p in fixed.items()]
         body = {"landmarks": rows, "base_revision": 0, "author": name}

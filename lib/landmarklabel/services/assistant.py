@@ -27,6 +27,7 @@ from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.services.configuration import AssistantConfig
+from landmarklabel.services.descriptions import describe
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
@@ -84,7 +85,8 @@ class Assistant:
         self._open: dict[tuple[str, str], Case] = {}  # oldest first
         self._evidence: dict[tuple[str, str, int], CachedEvidence] = {}  # likewise
         self._labels: _Labels | None = None
-        self._prior: tuple[list[tuple[ImageGeometry, LandmarkSet]], ShapePrior | None] | None = None
+        self._template: _Template | None = None
+        self._learning = threading.Lock()  # held while a template is learned
 
     def inference_lock(self) -> threading.Lock:
         """Held by whoever runs the networks: one pass at a time bounds memory, and two at once would disturb each other."""
@@ -163,12 +165,10 @@ class Assistant:
 
     def _without_model(self, path: Path, given: Given) -> Answer:
         task, geometry = self.study.task, read_geometry(path, self.study.task.dims)
-        labelled = self._labelled_geometries()
+        template = self._newest_template()
+        labelled, prior = template.cases, template.prior
         if not labelled:
             return Answer(suggest(task, geometry, None, None, Calibration(), given.fixed, given.absent), "none")
-        if self._prior is None or self._prior[0] is not labelled:
-            self._prior = labelled, learn_prior(labelled)
-        prior = self._prior[1]
         if prior is not None:
             return Answer(suggest(task, geometry, prior, None, Calibration(), given.fixed, given.absent), "template")
         landmarks = template_landmarks(task, geometry, labelled)
@@ -178,6 +178,26 @@ class Assistant:
             landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
         nowhere = np.full((len(task), task.dims), np.nan)
         return Answer(Suggestion(landmarks, np.zeros(len(task), bool), nowhere, None, None), "template")
+
+    def _newest_template(self) -> _Template:
+        """Learned from the labelled cases as they are; where that takes a while, from those just before, and anew meanwhile."""
+        labelled, known = self._labelled_geometries(), self._template
+        if known is not None and known.cases is labelled:
+            return known
+        if known is None or known.seconds <= self.config.quick_learning_s:
+            return self._learned(labelled)
+        if not self._learning.locked():  # one at a time, and nobody waits: with many annotators a case is saved every second
+            threading.Thread(target=self._learned, args=(labelled,), name="template", daemon=True).start()
+        return known
+
+    def _learned(self, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template:
+        with self._learning:
+            known = self._template
+            if known is None or known.cases is not labelled:
+                started = time.monotonic()
+                prior = learn_prior(labelled) if labelled else None
+                self._template = known = _Template(labelled, prior, time.monotonic() - started)
+            return known
 
     def _key(self, path: Path, model: Localizer) -> tuple[str, str, int]:
         return *_file_state(path), id(model)
@@ -216,7 +236,7 @@ class Assistant:
             cases = []
             for image_id, landmarks in list(labels.items())[: config.max_shapes]:
                 try:
-                    cases.append((read_geometry(self.study.image_path(image_id), self.study.task.dims), landmarks))
+                    cases.append((describe(self.study.image_path(image_id), self.study.task.dims).geometry, landmarks))
                 except FaultsError:
                     continue  # an image that was damaged later must not stop inference on another
             self._labels = known = _Labels(state, cases, now)
@@ -230,6 +250,15 @@ class _Labels:
     state: Any
     cases: list[tuple[ImageGeometry, LandmarkSet]]
     made_at: float
+
+
+@dataclass(frozen=True)
+class _Template:
+    """What is proposed without a model: learned from these cases, in so many seconds."""
+
+    cases: list[tuple[ImageGeometry, LandmarkSet]]
+    prior: ShapePrior | None
+    seconds: float
 
 
 def _file_state(path: Path) -> tuple[str, str]:
