@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.networks.precision import choose_device
 from landmarklabel.services.configuration import AssistantConfig
 from landmarklabel.services.descriptions import describe
+from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
@@ -186,18 +187,27 @@ class Assistant:
             return known
         if known is None or known.seconds <= self.config.quick_learning_s:
             return self._learned(labelled)
-        if not self._learning.locked():  # one at a time, and nobody waits: with many annotators a case is saved every second
-            threading.Thread(target=self._learned, args=(labelled,), name="template", daemon=True).start()
+        if self._learning.acquire(blocking=False):  # one at a time, and nobody waits: of many annotators one saves every second
+            threading.Thread(target=self._learn_beside, args=(labelled,), name="template", daemon=True).start()
         return known
 
     def _learned(self, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template:
         with self._learning:
             known = self._template
             if known is None or known.cases is not labelled:
-                started = time.monotonic()
-                prior = learn_prior(labelled) if labelled else None
-                self._template = known = _Template(labelled, prior, time.monotonic() - started)
+                self._template = known = _template_of(labelled)
             return known
+
+    def _learn_beside(self, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> None:
+        """In a thread that has been given the lock."""
+        try:
+            self._template = _template_of(labelled)
+        except Exception as error:  # the answers are those of the cases before; the next label tries again
+            log_internal_error(error)
+            if self._template is not None:
+                self._template = replace(self._template, cases=labelled)
+        finally:
+            self._learning.release()
 
     def _key(self, path: Path, model: Localizer) -> tuple[str, str, int]:
         return *_file_state(path), id(model)
@@ -259,6 +269,12 @@ class _Template:
     cases: list[tuple[ImageGeometry, LandmarkSet]]
     prior: ShapePrior | None
     seconds: float
+
+
+def _template_of(labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template:
+    started = time.monotonic()
+    prior = learn_prior(labelled) if labelled else None
+    return _Template(labelled, prior, time.monotonic() - started)
 
 
 def _file_state(path: Path) -> tuple[str, str]:

@@ -58,6 +58,7 @@ class ScreenVolume:
             raise UsageError(
                 f"from {_listed(first)} to {_listed(last)} by {_listed(step)}: the volume is {_listed(whole)} samples"
             )
+        step = [min(s, e - f) for f, e, s in zip(first, last, step, strict=True)]  # a larger one says the same and takes memory
         count = np.prod([-(-(e - f) // s) for f, e, s in zip(first, last, step, strict=True)])
         if count > LIMITS.samples_sent:
             raise UsageError(f"{count} samples at once; at most {LIMITS.samples_sent} are sent: ask for fewer, or a larger step")
@@ -142,10 +143,15 @@ def _averaged(samples: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
     """The mean of every block of ``step`` samples; a block at the end is filled up with the last sample."""
     if step == (1, 1, 1):
         return np.ascontiguousarray(samples)
+    slabs = [samples[z : z + step[0]] for z in range(0, len(samples), step[0])]  # one at a time: all of it may be gigabytes
+    return np.concatenate([_slab(slab, step) for slab in slabs])
+
+
+def _slab(samples: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
     missing = [-n % s for n, s in zip(samples.shape, step, strict=True)]
     if any(missing):
         samples = np.pad(samples, [(0, m) for m in missing], mode="edge")
-    total = np.zeros([n // s for n, s in zip(samples.shape, step, strict=True)], np.int32)
+    total = np.zeros([n // s for n, s in zip(samples.shape, step, strict=True)], np.int64)
     for at in np.ndindex(step):
         total += samples[tuple(slice(a, None, s) for a, s in zip(at, step, strict=True))]
     made: np.ndarray = np.round(total / np.prod(step)).astype("<i2")

@@ -49,7 +49,7 @@ export abstract class Delivery {
     readonly changed: () => void,
   ) {
     this.clientId = storage.setting("client") || newKey();
-    storage.set("client", this.clientId);
+    this.keepSetting("client", this.clientId);
   }
 
   abstract nextCase(strategy: string): Promise<void>;

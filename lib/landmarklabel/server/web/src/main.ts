@@ -16,7 +16,7 @@ const place = document.getElementById("app") ?? document.body;
 let storage: Storage | null = null;
 let work: Work | null = null;
 let app: App | null = null;
-let givenUp: Annotation | null = null; // the case that another press of Log out gives up
+let givenUp: { open: Annotation; edits: number } | null = null; // what another press of Log out gives up
 let cover: HTMLElement | null = null;
 
 /** Something in front of everything else; the page behind it stays as it is. */
@@ -100,19 +100,19 @@ async function logout(): Promise<void> {
   if (work === null) return;
   await work.deliver();
   const { open } = work;
-  if (open?.isUnsent === true && !work.waiting().some((e) => e.image === open.image)) {
-    if (givenUp !== open) {
-      givenUp = open;
+  const waiting = work.unsent().length;
+  if (waiting) {
+    work.tell(say("logoutWaits", { n: waiting }));
+    return;
+  }
+  if (open?.isUnsent === true) {
+    if (givenUp?.open !== open || givenUp.edits !== open.edits) {
+      givenUp = { open, edits: open.edits };
       work.tell(say("logoutOpen", { case: open.image }));
       return;
     }
     await work.discard({ image: open.image, repeat: open.repeat, why: "", entry: null });
     open.delivered = open.edits;
-  }
-  const waiting = work.unsent().length + (work.open?.isUnsent ? 1 : 0);
-  if (waiting) {
-    work.tell(say("logoutWaits", { n: waiting }));
-    return;
   }
   await api.logout();
   storage?.clear();

@@ -11,6 +11,7 @@ const GRAB_PX = 14; // from a point, within which it is grabbed
 const NAMED = 24; // points, up to which all have their name beside them; of more, those that are selected, flagged or under the mouse
 const ON_SLICE = 0.501; // slices that a point may lie off the one that is shown and be grabbed there
 const DOUBLE_CLICK_MS = 400;
+const DOUBLE_CLICK_PX = 6;
 const SHOWN_SLICES = 4; // off the slice, within which a point is still drawn, faintly
 export const SVG = "http://www.w3.org/2000/svg";
 
@@ -61,6 +62,7 @@ export abstract class Plane {
   private isDue = false;
   private isFitted = true;
   private lastClick = -Infinity; // that placed a landmark
+  private clickedAt: [number, number] = [-1000, -1000];
   private extent: [number, number] = [0, 0]; // of the element
 
   constructor(
@@ -79,6 +81,7 @@ export abstract class Plane {
     this.element.addEventListener("pointermove", (e) => this.move(e));
     this.element.addEventListener("pointerup", (e) => this.up(e));
     this.element.addEventListener("pointercancel", () => this.letGo());
+    this.element.addEventListener("lostpointercapture", () => this.letGo()); // after a release there is nothing to let go
     this.element.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
     this.element.addEventListener("contextmenu", (e) => e.preventDefault());
     this.element.addEventListener("dblclick", () => {
@@ -279,9 +282,11 @@ export abstract class Plane {
     if (drag.kind === "point" && drag.moved) this.events.place(drag.name, this.moved(drag.name, [at[0] - drag.off[0], at[1] - drag.off[1]]), true);
     if (drag.kind === "pan" && !drag.moved && event.button === 0) {
       const [x, y] = this.fromScreen(...at);
-      const isSecond = performance.now() - this.lastClick < DOUBLE_CLICK_MS; // one landmark, not the next one at the same place
+      const isThere = Math.hypot(at[0] - this.clickedAt[0], at[1] - this.clickedAt[1]) < DOUBLE_CLICK_PX;
+      const isSecond = isThere && performance.now() - this.lastClick < DOUBLE_CLICK_MS; // not the next landmark at the same place
       if (this.isPlacing && this.canGrab) {
         this.lastClick = performance.now();
+        this.clickedAt = at;
         if (!isSecond) this.events.clicked(this.toPosition(x, y, null));
       } else if (!drag.name) this.pressed(x, y);
     }

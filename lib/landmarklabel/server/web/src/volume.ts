@@ -57,12 +57,14 @@ export class Volume {
 
   /** Fetch the samples around a place, unless they are there; `onBlock` is called when they have come. */
   async look(index: Position): Promise<void> {
+    this.asked = ""; // what was asked for before is wanted no more
     if (this.isWhole || (this.block !== null && holds(this.block, index, this.size))) return;
     const size = triple(this.size.map((n) => Math.min(n, BLOCK)));
     const first = triple(this.size.map((n, axis) => Math.min(Math.max(0, Math.round(index[axis] ?? 0) - BLOCK / 2), n - (size[axis] ?? 0))));
     const mark = (this.asked = String(first));
     const samples = await this.fetch(first, size, [1, 1, 1]).catch(() => null); // the coarse picture stays
     if (samples === null || mark !== this.asked) return;
+    if (samples.length !== size[0] * size[1] * size[2]) return; // of an image that was exchanged meanwhile
     this.block = grid(samples, size, first, [1, 1, 1]);
     this.onBlock();
   }

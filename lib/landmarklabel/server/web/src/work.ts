@@ -61,6 +61,9 @@ export class Work extends Delivery {
         await this.fetchMissingImage();
         await this.deliver();
       }
+    } else if (this.open !== null && this.picture === null && !this.busy && now - this.lastTry >= AGAIN_MS) {
+      this.lastTry = now;
+      await this.fetchMissingImage(); // the server was there and could not send it
     } else if (this.waiting().length && now - this.lastTry >= AGAIN_MS) {
       this.lastTry = now;
       await this.deliver();
