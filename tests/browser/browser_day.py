@@ -139,7 +139,7 @@ class Day:
         return Plane(self.who, "axial") if self.is_3d else Plane(self.who, "")
 
     def _somewhere(self, like: np.ndarray | None = None) -> tuple[tuple[float, float], np.ndarray, float]:
-        """A place on the screen inside of the image, where that is in LPS mm, and mm of a screen pixel: from where the page has the picture.
+        """A place on the screen inside of the image, where that is in LPS mm, and mm of a screen pixel.
 
         ``like``: a position whose slice is kept, in a volume.
         """
