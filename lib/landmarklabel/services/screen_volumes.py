@@ -151,9 +151,13 @@ def _slab(samples: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
     missing = [-n % s for n, s in zip(samples.shape, step, strict=True)]
     if any(missing):
         samples = np.pad(samples, [(0, m) for m in missing], mode="edge")
-    total = np.zeros([n // s for n, s in zip(samples.shape, step, strict=True)], np.int64)
-    for at in np.ndindex(step):
-        total += samples[tuple(slice(a, None, s) for a, s in zip(at, step, strict=True))]
+    total = samples
+    for axis, count in enumerate(step):  # one axis after the other: as many sums as steps, not as their product
+        along = np.moveaxis(total, axis, 0)
+        summed = along[::count].astype(np.int64)
+        for at in range(1, count):
+            summed += along[at::count]
+        total = np.moveaxis(summed, 0, axis)
     made: np.ndarray = np.round(total / np.prod(step)).astype("<i2")
     return made
 
