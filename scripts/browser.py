@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from experiment import hand_split, landmarklabel
+from experiment import few_hands, hand_split, landmarklabel
 from panel import quantiles
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -53,28 +53,13 @@ def browser_latency(data: Path, runs: Path) -> dict:
     from landmarklabel.tasks import SHIPPED
 
     shutil.rmtree(runs, ignore_errors=True)
-    hands, volumes = _hands(data, runs / "hands"), runs / "volumes"
+    (hands, _), volumes = few_hands(data, runs / "hands"), runs / "volumes"
     _volumes(volumes, phantom_task(3, 100))
     with _page(hands, SHIPPED / "hand_xray.json") as page:
         flat = {"drag_ms": _drags(page, ".view"), "first_image_ms": _openings(page)}
     with _page(volumes, volumes.parent / "task.json") as page:
         deep = {"drag_ms": _drags(page, ".plane >> nth=0"), "first_image_ms_512x512x300": _openings(page, "volume")}
     return {"2d_37_points": flat, "3d_100_points": deep}
-
-
-def _hands(data: Path, folder: Path) -> Path:
-    """Fifteen radiographs, ten of them labelled; no model, so that the shape moves the others."""
-    source, ids = data / "hand_xray", hand_split(data, "train")[:15]
-    (folder / "images").mkdir(parents=True)
-    for image_id in ids:
-        shutil.copy(next((source / "images").glob(f"{image_id}.*")), folder / "images")
-    listed = folder / "labelled.txt"
-    listed.write_text("\n".join(ids[:10]) + "\n", encoding="utf-8")
-    words = ("--task", "hand_xray", "--images", folder / "images", "--table", source / "landmarks.csv")
-    landmarklabel("import", folder / "study", *words, "--only", listed)
-    for path in (folder / "images").iterdir():
-        shutil.copy(path, folder / "study")
-    return folder / "study"
 
 
 def _volumes(study: Path, task) -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import platform
 import queue
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -123,6 +124,21 @@ def import_hands(data: Path, runs: Path) -> Path:
     source, study = data / "hand_xray", runs / "study"
     landmarklabel("import", study, "--task", "hand_xray", "--images", source / "images", "--table", source / "landmarks.csv")
     return study
+
+
+def few_hands(data: Path, folder: Path, count: int = 15, labelled: int = 10) -> tuple[Path, list[str]]:
+    """A study of so many radiographs, the first of them labelled, and no model, so that the shape moves the others; their ids."""
+    source, ids = data / "hand_xray", hand_split(data, "train")[:count]
+    (folder / "images").mkdir(parents=True)
+    for image_id in ids:
+        shutil.copy(next((source / "images").glob(f"{image_id}.*")), folder / "images")
+    listed = folder / "labelled.txt"
+    listed.write_text("\n".join(ids[:labelled]) + "\n", encoding="utf-8")
+    words = ("--task", "hand_xray", "--images", folder / "images", "--table", source / "landmarks.csv")
+    landmarklabel("import", folder / "study", *words, "--only", listed)
+    for path in (folder / "images").iterdir():
+        shutil.copy(path, folder / "study")
+    return folder / "study", ids
 
 
 def import_mouse(data: Path, runs: Path) -> tuple[Path, dict[str, Path]]:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from experiment import hand_split, landmarklabel
+from experiment import few_hands
 
 TR_S, CASES = 150e-6, 3000
 TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -66,19 +66,10 @@ def _corrections(qt, qt_harness, data: Path, runs: Path) -> dict:
     from landmarklabel.io.tables import read_table
     from landmarklabel.tasks import SHIPPED, resolve_task
 
-    task, source = resolve_task("hand_xray"), data / "hand_xray"
-    ids, truth = hand_split(data, "train")[:15], read_table(source / "landmarks.csv", task)
-    (runs / "images").mkdir(parents=True)
-    for image_id in ids:
-        shutil.copy(next((source / "images").glob(f"{image_id}.*")), runs / "images")
-    listed = runs / "labelled.txt"
-    listed.write_text("\n".join(ids[:10]) + "\n", encoding="utf-8")
-    words = ("--task", "hand_xray", "--images", runs / "images", "--table", source / "landmarks.csv")
-    landmarklabel("import", runs / "study", *words, "--only", listed)
-    for path in (runs / "images").iterdir():
-        shutil.copy(path, runs / "study")
+    task = resolve_task("hand_xray")
+    truth, (study, ids) = read_table(data / "hand_xray" / "landmarks.csv", task), few_hands(data, runs)
     follow, jump, pauses, hold = [], [], [], ctypes.PyDLL(None).usleep  # which keeps Python's lock
-    with running_server(runs / "study", SHIPPED / "hand_xray.json", runs / "server.log") as url:
+    with running_server(study, SHIPPED / "hand_xray.json", runs / "server.log") as url:
         panel, window = qt_harness.open_panel(runs / "panel")
         panel.ui.url.setText(url)
         qt_harness.press(panel, "connectButton")
