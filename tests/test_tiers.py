@@ -110,6 +110,12 @@ def test_no_test_is_skipped_without_a_reason(file):
             assert said, f"{name} says nothing in line {node.lineno}"
 
 
+def test_no_two_files_have_one_name():
+    """pytest imports a test file by its name alone: of two it would run only one, and fail."""
+    names = [Path(file).name for file in FILES]
+    assert sorted(names) == sorted(set(names))
+
+
 # --- the fast tier ---------------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # serving.py: the real server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator:
-    """A browser that downloads nothing and asks nobody."""
+    """A browser that downloads nothing and asks nobody.
+
+    Decision: one for a file, not for the session. Playwright's loop runs in the thread of the tests until it is closed, and no
+    other file's ``asyncio.run`` would work beside it.
+    """
     from playwright.sync_api import sync_playwright
 
     from landmarklabel.server.annotate import BUILT
