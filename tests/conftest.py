@@ -17,13 +17,23 @@ def pytest_addoption(parser):
     parser.addoption("--record-durations", action="store_true", help="write what the files take to tests/durations.json")
 
 
-def pytest_configure(config):
-    """Of several workers each keeps to its own share of the cores, and so do the servers it starts."""
+def keep_to_a_share_of_the_cores() -> None:
+    """Of several workers each keeps to its own, and so do the servers it starts.
+
+    This is the first thing a worker does: PyTorch, once it is loaded, has a thread for every core it saw, and on the share they
+    would wait for each other (a test of 2 s took 75).
+    """
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: count])
-    if config.getoption("--record-durations") and not worker:
+
+
+keep_to_a_share_of_the_cores()
+
+
+def pytest_configure(config):
+    if config.getoption("--record-durations") and "PYTEST_XDIST_WORKER" not in os.environ:
         config.pluginmanager.register(Recorder())
 
 

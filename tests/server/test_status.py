@@ -38,7 +38,7 @@ def page(tmp_path_factory):
         leases.take("bob", ["c100"], min)
         watch = PoolMonitor(study)
         watch.start()
-        wait_until(lambda: len(watch.pictures) == 120, 60, "the pictures", 0.1)
+        wait_until(lambda: len(watch.pictures) == 120, 300, "the pictures", 0.1)
         watch.stop()
         yield StatusPage(study, watch, leases, dict, dict)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landmarklabel.configuration import Configuration, number
-from landmarklabel.data.procrustes import RobustFitConfig, Similarity, fit_robustly, fit_similarity, rms_size, rotation_angle
+from landmarklabel.data.procrustes import RobustFitConfig, Similarity, fit_robustly, fit_stack, rms_size, rotation_angles
 from landmarklabel.landmarks import LandmarkSet
 
 
@@ -19,6 +19,7 @@ class MeanShapeConfig(Configuration):
     max_angle: float = number(0.6, 0, 3.2)  # radians from the mean orientation that an upright case keeps within
     min_share_beyond: float = number(0.2, 0, 1)  # of the cases beyond it: then no orientation is expected
     min_cases: int = number(3, 1)  # whose orientations are compared
+    compared: int = number(300, 1)  # cases among which the central orientation is looked for: every pair is compared
     max_spread: float = number(0.12, 0)  # of cases around the mean shape, for their orientation to mean anything
     min_spread: float = number(0.03, 0)  # stated where few cases are known
     min_cases_for_spread: int = number(5, 1)
@@ -78,32 +79,31 @@ def learn_mean_shape(labelled: Sequence[LandmarkSet], config: MeanShapeConfig | 
         mean = (mean - np.nanmean(mean, axis=0)) * (size / rms_size(mean))
     central = _central_rotation(rotations, config)
     mean, aligned = mean @ central.T, aligned @ central.T
-    angles = np.array([rotation_angle(r @ central.T) for r in rotations])
+    angles = rotation_angles(rotations @ central.T)
     beyond = len(angles) >= config.min_cases and (angles > config.max_angle).mean() >= config.min_share_beyond
     medians = [np.nanmedian(np.linalg.norm(x - mean, axis=1)) / size for x in aligned if np.isfinite(x).any()]
     spread = float(np.percentile(medians, 95)) if len(medians) >= config.min_cases_for_spread else 0.0
     return MeanShape(mean, bool(beyond) and spread <= config.max_spread, max(spread, config.min_spread))
 
 
-def _align_all(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+def _align_all(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(m, n, d) shapes moved onto the mean, and the rotations of those that have enough landmarks for one."""
-    aligned, rotations = np.full_like(shapes, np.nan), []
-    for i, shape in enumerate(shapes):
-        both = np.isfinite(shape).all(1) & np.isfinite(mean).all(1)
-        if both.sum() > shape.shape[1]:
-            weights = np.ones(int(both.sum()))
-            aligned[i] = fit_similarity(shape[both], mean[both], weights).apply(shape)
-            rotations.append(fit_similarity(mean[both], shape[both], weights).rotation)
-    return aligned, rotations
+    enough = (np.isfinite(shapes).all(2) & np.isfinite(mean).all(1)).sum(1) > mean.shape[1]
+    aligned = np.full_like(shapes, np.nan)
+    matrix, offset = fit_stack(shapes[enough], mean)
+    aligned[enough] = shapes[enough] @ np.swapaxes(matrix, 1, 2) + offset[:, None]
+    scale = np.abs(np.linalg.det(matrix)) ** (1 / mean.shape[1])
+    return aligned, np.swapaxes(matrix, 1, 2) / scale[:, None, None]
 
 
-def _central_rotation(rotations: Sequence[np.ndarray], config: MeanShapeConfig) -> np.ndarray:
+def _central_rotation(rotations: np.ndarray, config: MeanShapeConfig) -> np.ndarray:
     """The rotation nearest to all others: which case the alignment started from must not matter."""
     if len(rotations) < config.min_cases:
-        return np.eye(len(rotations[0])) if rotations else np.eye(0)
-    distance = [np.median([rotation_angle(a @ b.T) for b in rotations]) for a in rotations]
-    near = [b for b in rotations if rotation_angle(rotations[int(np.argmin(distance))] @ b.T) <= config.max_angle]
-    u, _, vt = np.linalg.svd(np.sum(near, axis=0))
+        return np.eye(rotations.shape[1]) if len(rotations) else np.eye(0)
+    some = rotations[:: -(-len(rotations) // config.compared)]
+    angles = rotation_angles(np.einsum("aij,bkj->abik", some, some))
+    near = some[angles[int(np.argmin(np.median(angles, axis=1)))] <= config.max_angle]
+    u, _, vt = np.linalg.svd(near.sum(0))
     central: np.ndarray = u @ vt
     return central
 

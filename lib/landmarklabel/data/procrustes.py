@@ -82,21 +82,82 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray) 
     return Similarity(matrix, b - matrix @ a)
 
 
-def align_stack(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(m, n, d) configurations, each moved onto one (n, d) by its own least-squares similarity; NaN rows take no part.
+def fit_stack(points: np.ndarray, mean: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The similarities that move (m, n, d) configurations onto one (n, d), each by weighted least squares, all at once.
 
-    Source: Umeyama 1991, as ``fit_similarity``, all at once.
+    Args:
+        points, mean: mm; NaN rows take no part.
+        weights: (m, n) of the points; equal when None.
+
+    Returns:
+        (m, d, d) matrices and (m, d) offsets: ``target = source @ matrix.T + offset``.
+
+    Source: Umeyama 1991, as ``fit_similarity``.
     """
     both = np.isfinite(points).all(2) & np.isfinite(mean).all(1)
-    weight = both / np.maximum(both.sum(1, keepdims=True), 1)
-    centre = weight @ np.nan_to_num(mean)
-    x = np.where(both[..., None], points - (weight[:, None] @ np.nan_to_num(points)), 0.0)
-    y = np.where(both[..., None], mean - centre[:, None], 0.0)
-    left, right, trace = optimal_rotation(np.einsum("mni,mnj->mij", y, x))
-    scale = trace / np.maximum((x**2).sum((1, 2)), 1e-12)
-    moved: np.ndarray = scale[:, None, None] * x @ np.swapaxes(left @ right, 1, 2) + centre[:, None]
-    moved[~both] = np.nan
+    weight = both * (1.0 if weights is None else weights)
+    weight = weight / np.maximum(weight.sum(1, keepdims=True), 1e-12)
+    target = np.nan_to_num(mean)
+    centre, own_centre = weight @ target, (weight[:, None] @ np.nan_to_num(points))[:, 0]
+    x = np.where(both[..., None], points - own_centre[:, None], 0.0)
+    y = np.where(both[..., None], target - centre[:, None], 0.0)
+    left, right, trace = optimal_rotation(np.einsum("mn,mni,mnj->mij", weight, y, x))
+    scale = trace / np.maximum(np.einsum("mn,mnd,mnd->m", weight, x, x), 1e-12)
+    matrix = scale[:, None, None] * left @ right
+    return matrix, centre - np.einsum("mij,mj->mi", matrix, own_centre)
+
+
+def align_stack(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(m, n, d) configurations, each moved onto one (n, d) as ``fit_stack`` says; what takes no part is NaN."""
+    matrix, offset = fit_stack(points, mean)
+    moved: np.ndarray = points @ np.swapaxes(matrix, 1, 2) + offset[:, None]
+    moved[~(np.isfinite(points).all(2) & np.isfinite(mean).all(1))] = np.nan
     return moved
+
+
+def agreeing_points(
+    points: np.ndarray, mean: np.ndarray, config: RobustFitConfig | None = None, seed: int = 0
+) -> np.ndarray:
+    """(m, n) whether a point of (m, n, d) configurations agrees with most others of its own on where the (n, d) mean lies.
+
+    As ``fit_robustly``, the other way round and all at once. Minimal samples are tried only for configurations that least
+    squares leaves with a point beyond the tolerance.
+
+    Source: Fischler 1981.
+    """
+    config = config or RobustFitConfig()
+    tolerance = config.tolerance * rms_size(mean)
+    residual = _residuals(points, mean, fit_stack(points, mean))
+    doubtful = (residual > tolerance).any(1)
+    residual[doubtful] = _by_stack_samples(points[doubtful], mean, tolerance, config.samples, np.random.default_rng(seed))
+    agreeing: np.ndarray = residual <= tolerance
+    return agreeing
+
+
+def _residuals(points: np.ndarray, mean: np.ndarray, fit: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    matrix, offset = fit
+    residual: np.ndarray = np.linalg.norm(points @ np.swapaxes(matrix, 1, 2) + offset[:, None] - mean, axis=2)
+    return residual
+
+
+def _by_stack_samples(
+    points: np.ndarray, mean: np.ndarray, tolerance: float, samples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(m, n) residuals of the minimal sample's fit that most points of a configuration agree with."""
+    best = _residuals(points, mean, fit_stack(points, mean))
+    cost, known = _cost(best, tolerance), np.flatnonzero(np.isfinite(mean).all(1))
+    for _ in range(samples if len(points) else 0):
+        pick = rng.choice(known, mean.shape[1], replace=False)
+        residual = _residuals(points, mean, fit_stack(points[:, pick], mean[pick]))
+        now = _cost(residual, tolerance)
+        better = (now < cost) & np.isfinite(points[:, pick]).all((1, 2))
+        best[better], cost[better] = residual[better], now[better]
+    return best
+
+
+def _cost(residual: np.ndarray, tolerance: float) -> np.ndarray:
+    cost: np.ndarray = np.nansum(np.minimum((residual / tolerance) ** 2, 1), axis=1)
+    return cost
 
 
 def fit_robustly(
@@ -167,6 +228,13 @@ def rms_size(shape: np.ndarray) -> float:
 
 def rotation_angle(rotation: np.ndarray) -> float:
     """Radians, not negative, of a rotation matrix in 2D or 3D."""
-    if len(rotation) == 2:
-        return float(abs(np.arctan2(rotation[1, 0], rotation[0, 0])))
-    return float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    return float(rotation_angles(rotation))
+
+
+def rotation_angles(rotations: np.ndarray) -> np.ndarray:
+    """Radians, not negative, of (…, d, d) rotation matrices in 2D or 3D."""
+    if rotations.shape[-1] == 2:
+        flat: np.ndarray = np.abs(np.arctan2(rotations[..., 1, 0], rotations[..., 0, 0]))
+        return flat
+    angles: np.ndarray = np.arccos(np.clip((np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2, -1, 1))
+    return angles

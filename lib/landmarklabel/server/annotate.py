@@ -72,6 +72,6 @@ def _file(name: str) -> Response:
     if path is None:
         raise NotFound(NOT_BUILT if not _files() else "the front end has no such file")
     kind, _ = mimetypes.guess_type(name)
-    kept = "no-cache" if name == "index.html" else "private, max-age=31536000"  # the others have their content's hash in the name
+    kept = "no-cache" if name.endswith(".html") else "private, max-age=31536000"  # others have a hash in the name
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": kept}
     return Response(path.read_bytes(), media_type=kind or "application/octet-stream", headers=headers)

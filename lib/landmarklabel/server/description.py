@@ -34,6 +34,7 @@ SAVE = _object(
         "key": _KEY,
         "pixels": {**_TEXT, "description": "hash of the pixels the points were placed on: refused where the image has changed"},
         "repeat": {"type": "boolean", "description": "a second reading: it changes no label"},
+        "checked": {"type": "array", "items": _TEXT, "description": "names of points that were looked at again and are right"},
     },
     "landmarks",
 )

@@ -24,13 +24,15 @@ from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, wr
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.keycloak import Keycloak
+from landmarklabel.server.quality import add_quality_routes
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.server.uploads import received_image
-from landmarklabel.server.wire import from_wire, given_points, to_wire
+from landmarklabel.server.wire import checked_points, from_wire, given_points, to_wire
 from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.quality import CHECK
 from landmarklabel.services.request_values import checked, device_of, flag_of, form_object, key_of, revision_of, text_of
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import Revision
@@ -99,6 +101,7 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
         _add_keycloak_routes(router, policy.identity)
     _add_whoami_route(router)
     _add_landmark_routes(router, application)
+    add_quality_routes(router, application.study)
     _add_save_route(router, application)
 
 
@@ -203,16 +206,17 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             again = study.save_repeat(image_id, landmarks, author=author, key=key, pixels=pixels)
             _forget_draft(application, author, image_id, repeat=True)
             return {**revision_to_wire(study, image_id, again), "repeat": True}
-        base = revision_of(body, required=True)
+        base, looked_at = revision_of(body, required=True), checked_points(body, landmarks)
         try:
             revision = application.store.submit(
                 image_id,
                 landmarks,
                 author,
-                source="landmarks api",
+                source=CHECK if looked_at else "landmarks api",
                 base_revision=base,
                 key=key,
                 pixels=text_of(body, "pixels") or None,
+                checked=looked_at,
             )
         except Conflict as error:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))

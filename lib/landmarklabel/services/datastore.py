@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import zipfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -148,6 +149,7 @@ class StudyDatastore:
         base_revision: int | None,
         key: str | None,
         pixels: str | None = None,
+        checked: Collection[str] = (),
     ) -> Revision:
         """Save a case. One that leaves a labelled case without anything a person stated is a removal, and needs that right.
 
@@ -166,7 +168,7 @@ class StudyDatastore:
                 base_revision = head.number if head is not None else 0
         who = caller().name or author
         return self.study.save(
-            image_id, landmarks, author=who, source=source, base_revision=base_revision, key=key, pixels=pixels
+            image_id, landmarks, author=who, source=source, base_revision=base_revision, key=key, pixels=pixels, checked=checked
         )
 
     def check_places(self, image_id: str, landmarks: LandmarkSet) -> None:

@@ -27,6 +27,7 @@ class ServerLimits(Configuration):
     near_mm: float = number(2.0, 0)  # of a proposal that needs no click; in the unit of the study
     refresh_s: int = number(15, 0)  # of the status page
     page_cases: int = number(50, 0)  # on a page
+    cases_drawn: int = number(300, 1)  # over one another in shape space; more hide one another
     requests_at_once: int = number(8, 0)  # computed for in threads
     block_bytes: int = number(2**20, 0)  # read at a time
     backup_rounds: int = number(5, 1)  # a backup looks for changed files so often; one that always changes would never end

@@ -58,10 +58,25 @@ def task_of(body: dict, task: LandmarkTask) -> LandmarkTask:
     return LandmarkTask(task.name, tuple(entry["name"] for entry in body["landmarks"]), dims=body["dims"])
 
 
+def checked_of(body: dict, renames: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Which points somebody looked at again and left where they were, under today's names."""
+    today, names = dict(renames), []
+    for name in body.get("checked", ()):
+        while name in today:
+            name = today[name]
+        names.append(name)
+    return names
+
+
 def same_landmarks(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -> bool:
     """Whether two sets of one task state the same: equal statuses, positions within ``tolerance_mm`` on every axis."""
-    close = np.isclose(a.positions_mm, b.positions_mm, rtol=0, atol=tolerance_mm, equal_nan=True)
-    return a.status == b.status and bool(close.all())
+    return a.status == b.status and all(same_points(a, b, tolerance_mm).values())
+
+
+def same_points(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -> dict[str, bool]:
+    """Of each landmark, whether two sets of one task have it at the same place, or both at none."""
+    close = np.isclose(a.positions_mm, b.positions_mm, rtol=0, atol=tolerance_mm, equal_nan=True).all(axis=1)
+    return dict(zip(a.task.names, close.tolist(), strict=True))
 
 
 def placed_where_moved(edited: LandmarkSet, before: LandmarkSet) -> LandmarkSet:

@@ -7,7 +7,7 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of
+from landmarklabel.store.revision_json import body_of, checked_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -202,10 +202,12 @@ class Study(Opened):
         key: str | None = None,
         pixels: str | None = None,
         made: str = "",
+        checked: Collection[str] = (),
     ) -> Revision:
         """Append a revision and show it in ``labels/final``; a hand-made change of that file is kept as a revision before it.
 
-        Without a ``base_revision``, a revision that met such a change says so (``unseen``); ``made``: when, in another program.
+        Without a ``base_revision``, a revision that met such a change says so (``unseen``); ``made``: when, in another program;
+        ``checked``: names of points that somebody looked at again and says are right.
 
         Raises:
             NotFound: no such image.
@@ -219,6 +221,7 @@ class Study(Opened):
         dump_markups(landmarks)  # raises before anything is saved
         made_on = self._checked_pixels(image_id, pixels, key)
         body = body_of(landmarks) | made_on | ({"made": made} if made else {})
+        body |= {"checked": sorted(checked)} if checked else {}
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
             self._newest.not_changed(image_id)
@@ -250,6 +253,16 @@ class Study(Opened):
         old = self.revisions.get(image_id, number)
         body = body_of(self.read(old)) | {key: old.body[key] for key in ("pixels",) if key in old.body}
         return self._commit(image_id, body, author=author, source=f"restored revision {number}")
+
+    def checked(self, image_id: str) -> dict[str, Revision]:
+        """Landmarks that somebody looked at again and said are right, and that have not been moved since; with that revision."""
+        history = self.history(image_id)
+        found: dict[str, Revision] = {}
+        for revision in history:
+            if names := checked_of(revision.body, self._record.renames):
+                same = same_points(self.read(revision), self.read(history[-1]))
+                found |= {name: revision for name in names if same.get(name)}
+        return found
 
     def history(self, image_id: str) -> list[Revision]:
         """All revisions of an image, oldest first; also of an image that was removed."""

@@ -8,6 +8,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content policy allows no script and no style in the page itself
     modulePreload: { polyfill: false },
     target: "es2022",
+    rollupOptions: { input: ["index.html", "quality.html"] },
   },
   test: { environment: "jsdom", include: ["tests/**/*.test.ts"] },
 });

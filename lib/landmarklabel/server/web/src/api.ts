@@ -1,9 +1,9 @@
 /** The server over HTTP. Every call either answers or throws one of the errors below. */
 
 import { say } from "./texts";
-import { WireError, frame, given, list, object, points, revision, rows, suggestion, task, text, number } from "./wire";
+import { WireError, frame, given, list, object, points, quality, revision, rows, suggestion, task, text, number } from "./wire";
 import type { Triple } from "./volume";
-import type { CaseRow, Frame, Point, Revision, Suggestion, Task } from "./wire";
+import type { CaseRow, Frame, Point, Quality, QualityRow, Revision, Suggestion, Task } from "./wire";
 
 const CONTRACT = "1"; // as the server's guard has it
 const ANSWER_MS = 60_000; // that an answer may take
@@ -180,6 +180,21 @@ export class Api {
 
   async dropDraft(image: string, author: string, repeat: boolean): Promise<void> {
     await this.json("DELETE", `${this.caseAt(image, "draft")}?author=${encodeURIComponent(author)}&repeat=${repeat}`);
+  }
+
+  /** A page of the points by how far they lie from where the others expect them. */
+  async quality(page: number, alsoChecked: boolean): Promise<Quality> {
+    return quality(await this.json("GET", `landmarks/quality?page=${page}&also_checked=${alsoChecked}`));
+  }
+
+  /** Somebody has looked at a point and leaves it where it is. Throws Refused where the case was changed since it was listed. */
+  async sayRight(row: QualityRow, author: string): Promise<void> {
+    const newest = object(await this.json("GET", this.caseAt(row.image)), "the answer");
+    if (newest["changed"] === true) throw new Refused(say("otherImage"));
+    const body = { landmarks: newest["landmarks"], base_revision: row.revision, author, checked: [row.landmark] };
+    const pixels = text(newest["pixels"]);
+    const saved = await this.fetch("PUT", this.caseAt(row.image), pixels ? { ...body, pixels } : body, SAVE_MS, true);
+    if (saved.status === 409) throw new Refused(say("changedSince", { case: row.image }));
   }
 
   async train(model: string, minutes: number): Promise<void> {

@@ -160,6 +160,8 @@ export class App {
       const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
       if (chosen !== undefined) this.work.restore(chosen);
     });
+    const quality = make("a", { text: say("qualityLink") });
+    quality.href = "./quality.html";
     const details = make(
       "details",
       { class: "more" },
@@ -170,6 +172,7 @@ export class App {
       this.caseChoice.element,
       this.revisionChoice.element,
       make("div", { class: "buttons" }, restore),
+      quality,
       make("h2", { text: say("training") }),
       this.trainingText,
       make("label", { class: "field" }, make("span", { text: say("minutes") }), this.minutes),
@@ -216,6 +219,11 @@ export class App {
       stopPlacing: () => this.stopPlacing(),
       help: () => this.keys.showModal(),
     };
+  }
+
+  /** Select a landmark, and show its place. */
+  goTo(name: string): void {
+    this.select(name);
   }
 
   private select(name: string | null, jumps = true): void {

@@ -4,6 +4,7 @@ import type { Annotation } from "./annotation";
 import { Api, LoggedOut, Unreachable, type Who } from "./api";
 import { App } from "./app";
 import { button, make, put } from "./dom";
+import { askedBy } from "./link";
 import { Storage } from "./storage";
 import { OneTab } from "./tabs";
 import { say } from "./texts";
@@ -66,7 +67,17 @@ async function begin(): Promise<void> {
     return;
   }
   show(null);
-  await work?.start(who);
+  await work?.start(who, askedBy(location.hash)?.image);
+  await openAsked();
+}
+
+/** Open the case that the address asks for, at its landmark; the address then asks no more. */
+async function openAsked(): Promise<void> {
+  const asked = askedBy(location.hash);
+  if (asked === null || work === null) return;
+  history.replaceState(null, "", location.pathname);
+  if (work.open?.image !== asked.image || work.open.repeat) await work.openCase(asked.image);
+  if (work.open?.image === asked.image && work.task.landmarks.some((l) => l.name === asked.landmark)) app?.goTo(asked.landmark);
 }
 
 /** The page, for this study and this person. */
@@ -128,5 +139,6 @@ function tabs(of: Storage): void {
   one.claim();
 }
 
+addEventListener("hashchange", () => void openAsked());
 void begin();
 setInterval(() => void work?.tick(), TICK_MS);

@@ -58,6 +58,36 @@ export interface CaseRow {
   readonly labelled: boolean;
 }
 
+/** A point of a case, and how far it lies from where the case's other points expect it. */
+export interface QualityRow {
+  readonly image: string;
+  readonly landmark: string;
+  readonly revision: number; // in which the point lies there
+  readonly timesMedian: number;
+  readonly off: number; // in the unit of the study
+  readonly checked: { readonly author: string; readonly created: string } | null;
+}
+
+type Places = readonly (Position | null)[];
+
+/** Cases laid over one another; null for what a case lacks. */
+export interface Shape {
+  readonly names: readonly string[];
+  readonly typical: Places;
+  readonly cases: readonly Places[];
+  readonly listed: ReadonlyMap<string, { readonly points: Places; readonly expected: Places }>;
+}
+
+export interface Quality {
+  readonly cases: number;
+  readonly points: number;
+  readonly page: number;
+  readonly pages: number;
+  readonly unit: string;
+  readonly rows: readonly QualityRow[];
+  readonly shape: Shape | null; // null where there are too few cases
+}
+
 /** The answer is not what this program expects: another program, or a page to log in to a network. */
 export class WireError extends Error {}
 
@@ -164,6 +194,44 @@ export function revision(value: unknown, of: Task): Revision {
     author: text(content["author"]),
     created: text(content["created"]),
     points: points(content["landmarks"], of),
+  };
+}
+
+export function quality(value: unknown): Quality {
+  const content = object(value, "the answer");
+  return {
+    cases: number(content["cases"]),
+    points: number(content["points"]),
+    page: number(content["page"]),
+    pages: number(content["pages"]),
+    unit: content["unit"] === "px" ? "px" : "mm",
+    rows: list(content["rows"], "the points").map((one) => {
+      const row = object(one, "a point");
+      const checked = row["checked"] ? object(row["checked"], "a check") : null;
+      return {
+        image: text(row["image"]),
+        landmark: text(row["landmark"]),
+        revision: number(row["revision"]),
+        timesMedian: number(row["times_median"]),
+        off: number(row["off"]),
+        checked: checked && { author: text(checked["author"]), created: text(checked["created"]) },
+      };
+    }),
+    shape: content["shape"] ? shape(object(content["shape"], "the shape")) : null,
+  };
+}
+
+function shape(content: Json): Shape {
+  const places = (value: unknown): Places => list(value, "the points of a case").map(position);
+  const listed = Object.entries(object(content["listed"], "the listed cases")).map(([image, value]) => {
+    const one = object(value, "a listed case");
+    return [image, { points: places(one["points"]), expected: places(one["expected"]) }] as const;
+  });
+  return {
+    names: list(content["names"], "the names").map(text),
+    typical: places(content["typical"]),
+    cases: list(content["cases"], "the cases").map(places),
+    listed: new Map(listed),
   };
 }
 

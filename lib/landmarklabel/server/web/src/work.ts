@@ -28,8 +28,8 @@ export class Work extends Delivery {
   private goneText = ""; // what the case that opens has and the task has not
   private lastTry = 0; // of sending again, or of looking for the server
 
-  /** Begin: what the server offers, what waits is sent, the case that was open opens again. */
-  async start(who: Who): Promise<void> {
+  /** Begin: what the server offers, what waits is sent, the case that was open opens again, unless another is asked for. */
+  async start(who: Who, asked = ""): Promise<void> {
     this.who = who;
     this.server = "connected";
     await this.doing(async () => {
@@ -42,6 +42,7 @@ export class Work extends Delivery {
     });
     await this.deliver();
     const opened = this.storage.opened();
+    if (asked) return; // whoever asked for it opens it
     if (this.open === null && opened !== null) await this.openCase(opened.image, opened.repeat);
     else await this.fetchMissingImage();
   }

@@ -1,0 +1,148 @@
+/** The page for a second look at the labels: which points lie least where the others expect them, and what people say of them. */
+
+import { Api, LoggedOut, type Who } from "./api";
+import { button, make, put } from "./dom";
+import { linkTo } from "./link";
+import { ShapeView } from "./shape";
+import { Storage } from "./storage";
+import { say } from "./texts";
+import type { Quality, QualityRow } from "./wire";
+
+class QualityPage {
+  readonly element = make("div", { class: "quality" });
+  private readonly shape = new ShapeView();
+  private readonly summary = make("p");
+  private readonly trouble = make("p", { class: "trouble" });
+  private readonly message = make("p", { class: "message" });
+  private readonly rows = make("tbody");
+  private readonly pages = make("span", { class: "progress" });
+  private readonly alsoChecked = make("input");
+  private readonly before = button(say("previousPage"), "", () => void this.load(this.found.page - 1));
+  private readonly after = button(say("nextPage"), "", () => void this.load(this.found.page + 1));
+  private found: Quality = { cases: 0, points: 0, page: 1, pages: 1, unit: "mm", rows: [], shape: null };
+  private chosen: QualityRow | null = null;
+  private asked = 0; // so that a list that was asked for earlier does not replace a later one
+
+  constructor(
+    private readonly api: Api,
+    private readonly author: string,
+  ) {
+    this.trouble.setAttribute("role", "alert");
+    this.message.setAttribute("role", "status");
+    this.alsoChecked.type = "checkbox";
+    this.alsoChecked.addEventListener("change", () => void this.load(1));
+    const head = ["case", "landmark", "timesMedian", "off"] as const;
+    const titles = head.map((name) => make("th", { text: say(`column_${name}`), title: say(`about_${name}`) }));
+    const table = make("table", { class: "points" }, make("thead", {}, make("tr", {}, ...titles, make("th", { text: say("column_answer") }))), this.rows);
+    this.element.append(
+      this.shape.element,
+      make(
+        "aside",
+        { class: "panel" },
+        make("div", { class: "head" }, make("h1", { text: say("qualityTitle") }), link("./", say("annotateLink"))),
+        this.summary,
+        this.trouble,
+        this.message,
+        make("label", { class: "check" }, this.alsoChecked, say("alsoChecked")),
+        make("div", { class: "table" }, table),
+        make("div", { class: "head" }, this.before, this.pages, this.after),
+        make("div", { class: "head" }, link("../landmarks/quality/table", say("tableLink"), true), link("../landmarks/quality/specimens", say("specimensLink"), true)),
+      ),
+    );
+  }
+
+  async load(page: number): Promise<void> {
+    const asked = ++this.asked;
+    await this.doing(async () => {
+      const found = await this.api.quality(page, this.alsoChecked.checked);
+      if (asked !== this.asked) return;
+      this.found = found;
+      this.chosen = found.rows.find((r) => r.image === this.chosen?.image && r.landmark === this.chosen.landmark) ?? found.rows[0] ?? null;
+      this.show();
+    });
+  }
+
+  private show(): void {
+    const { cases, points, page, pages, rows, shape, unit } = this.found;
+    put(this.summary, shape === null ? say("tooFewCases") : say("qualitySummary", { cases, points }));
+    put(this.pages, say("pageOf", { n: page, of: pages }));
+    this.before.disabled = page <= 1;
+    this.after.disabled = page >= pages;
+    this.rows.replaceChildren(...rows.map((row) => this.row(row, unit)));
+    this.shape.show(shape, this.chosen);
+  }
+
+  private row(row: QualityRow, unit: string): HTMLElement {
+    const choose = button(row.image, "", () => this.choose(row));
+    choose.classList.add("case");
+    const mend = link(linkTo(row), say("openCaseLink"));
+    mend.title = say("openCaseHelp");
+    const right = button(say("rightButton"), "", () => void this.say(row, right));
+    right.title = say("rightHelp");
+    const said = row.checked === null ? right : make("span", { text: say("saidRight", { who: row.checked.author || say("somebody") }) });
+    const made = make(
+      "tr",
+      {},
+      make("td", {}, choose),
+      make("td", { class: "name", text: row.landmark }),
+      make("td", { class: "number", text: `${row.timesMedian.toFixed(1)} ×` }),
+      make("td", { class: "number", text: `${row.off.toFixed(row.off < 10 ? 1 : 0)} ${unit}` }),
+      make("td", { class: "answer" }, mend, said),
+    );
+    made.classList.toggle("selected", row === this.chosen);
+    return made;
+  }
+
+  private choose(row: QualityRow): void {
+    this.chosen = row;
+    const at = this.found.rows.indexOf(row);
+    [...this.rows.children].forEach((one, i) => one.classList.toggle("selected", i === at));
+    this.shape.show(this.found.shape, row);
+  }
+
+  /** A person has looked: the point is right where it is. It becomes a revision, and leaves the list. */
+  private async say(row: QualityRow, pressed: HTMLButtonElement): Promise<void> {
+    pressed.disabled = true;
+    await this.doing(async () => {
+      await this.api.sayRight(row, this.author);
+      put(this.message, say("saidRightOf", { case: row.image, landmark: row.landmark }));
+    });
+    await this.load(this.found.page);
+  }
+
+  private async doing(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+      put(this.trouble, "");
+    } catch (error) {
+      if (error instanceof LoggedOut) location.assign("./"); // where people log in
+      else put(this.trouble, error instanceof Error ? error.message : String(error));
+    }
+  }
+}
+
+function link(to: string, text: string, isFile = false): HTMLAnchorElement {
+  const made = make("a", { text });
+  made.href = to;
+  if (isFile) made.download = "";
+  return made;
+}
+
+async function begin(): Promise<void> {
+  const api = new Api(new URL("../", location.href));
+  const place = document.getElementById("app") ?? document.body;
+  try {
+    const who: Who = await api.who();
+    const task = await api.task();
+    const storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
+    document.title = `${task.name} · ${say("qualityTitle")}`;
+    const page = new QualityPage(api, who.name || storage.setting("author"));
+    place.replaceChildren(page.element);
+    await page.load(1);
+  } catch (error) {
+    if (error instanceof LoggedOut) location.assign("./");
+    else place.replaceChildren(make("p", { class: "trouble", text: error instanceof Error ? error.message : String(error) }));
+  }
+}
+
+void begin();
