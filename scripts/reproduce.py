@@ -57,9 +57,11 @@ def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import browser
     import interaction
     import panel
+    import quality
     import reliability
 
-    return {f.__name__: f for module in (accuracy, active, browser, interaction, panel, reliability) for f in module.EXPERIMENTS}
+    modules = (accuracy, active, browser, interaction, panel, quality, reliability)
+    return {f.__name__: f for module in modules for f in module.EXPERIMENTS}
 
 
 if __name__ == "__main__":

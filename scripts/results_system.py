@@ -161,4 +161,21 @@ def wheel() -> str:
     return table(header, rows) + about("synthetic cases; fresh environments outside of the checkout", "wheel", note=note)
 
 
-SYSTEM_BLOCKS = (update_latency, speed, annotators, soak, fuzzing, panel, browser, many_annotators, next_case, wheel)
+def planted_slips() -> str:
+    found = result("planted_slips")
+    words = {"2x": "slip of 2 × the readers' spread", "4x": "of 4 ×", "8x": "of 8 ×", "swap": "two names swapped"}
+    rows = [
+        [text, *(f"{found[data][kind]['among_first_share']:.0%}" for data in ("cephalograms", "hands"))]
+        for kind, text in words.items()
+    ]
+    first = f"{found['first']:.0%}"
+    note = "Nobody has read the hands twice: a spread of 0.5 % of the hand's length is assumed there."
+    header = [f"Planted in 10 of {found['cases']} cases; found among the first {first} of the points", "cephalograms", "hands"]
+    each = found["cephalograms"]["8x"]["planted"]
+    data = f"published labels of cephalograms (19 landmarks) and hand radiographs (37), {each} of each kind"
+    return table(header, rows) + about(data, "planted_slips", note=note)
+
+
+SYSTEM_BLOCKS = (
+    *(update_latency, speed, annotators, soak, fuzzing, panel, browser, many_annotators, next_case, planted_slips, wheel),
+)
