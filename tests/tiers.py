@@ -95,6 +95,7 @@ _RELEASE_BY_FILE = {
         "test_release_check_collects_what_the_table_names_and_every_test_is_run_by_one_command": "slow: it looks at all",
     },
     "tests/api/test_import.py": {
+        "test_a_script_that_uses_it_is_checked_by_its_types": "a type check of the whole package, as the next",
         "test_the_public_interface_is_fully_typed": "a type check of the whole package; tests/architecture has another",
     },
     "tests/server/test_responsive.py": {
@@ -110,6 +111,7 @@ _RELEASE_BY_FILE = {
         "test_without_time_it_says_call_again": "an experiment's program",
     },
     "tests/server/test_stock_client.py": {
+        "test_the_other_method_is_trained_and_answers_beside_it": "a training, as of the first method",
         "*[hands]": "as on the phantoms; tests/slicer has a round with a server on these radiographs",
     },
     "tests/inference/test_export.py": {
@@ -117,6 +119,7 @@ _RELEASE_BY_FILE = {
         "test_monai_verifies_the_networks_input_and_output[votes-3D]": "as with absent landmarks",
         "test_monai_runs_the_bundle_and_finds_what_the_localizer_finds[votes-3D]": "as with absent landmarks",
         "test_monai_verifies_the_metadata[scn-2D]": "as with absent landmarks",
+        "test_monai_runs_the_bundle_and_finds_what_the_localizer_finds[scn-2D]": "as with absent landmarks",
         "test_monai_verifies_the_networks_input_and_output[scn-2D]": "as with absent landmarks",
     },
     "tests/cli/test_mouse.py": {
@@ -125,7 +128,9 @@ _RELEASE_BY_FILE = {
     "tests/slicer/test_local_server.py": {
         "test_a_whole_installation_from_a_copy_of_the_repository": "downloads half a gigabyte; the other tests install less",
     },
-    "tests/slicer/test_day.py": {"test_a_day_with_mishaps[mouse_skull-15-0]": "as on radiographs"},
+    "tests/slicer/test_day.py": {
+        "test_a_day_with_mishaps": "a minute for each seed; the other tests of tests/slicer have every mishap by itself",
+    },
     "tests/slicer/test_end_to_end.py": {"test_a_round_on_real_images[mouse_skull-5]": "as on the hands"},
     "tests/cli/test_demo.py": {
         "test_a_half_whose_server_dies_leaves_the_other_half_and_its_report": "the demo a second time",

@@ -153,7 +153,7 @@ def _add_landmark_routes(router: APIRouter, application: Application) -> None:
 
     @router.get("/landmarks/images", tags=["Landmarks"], summary="All images and how far they are")
     def images() -> dict:
-        changed, heads, stated = study.verify(seconds=LIMITS.verify_s), study.revisions.heads(), study.labelled()
+        changed, heads, stated = study.verify(seconds=LIMITS.verify_s), study.heads(), study.labelled()
         return {"images": [_listed(i, heads.get(i), stated.get(i), i in changed) for i in study.images()]}
 
     @router.get("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Newest revision of an image")

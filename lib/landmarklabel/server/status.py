@@ -18,6 +18,7 @@ from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
+from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
 _ORDER = ("look", "held", "to do", "labelled")  # what asks for work comes first
@@ -54,9 +55,10 @@ class StatusPage:
     def content(self) -> dict:
         """What the page shows, as plain data."""
         self.study.verify(seconds=0.5)
-        heads, labelled, held = self.study.revisions.heads(), self.study.labelled(), self.leases.held()
+        heads, labelled, held = self.study.heads(), self.study.labelled(), self.leases.held()
         changed = self.study.changed()
-        cases = [self._case(i, heads.get(i), i in labelled, held.get(i), i in changed) for i in self.study.images()]
+        images = self.study.images()
+        kinds = {i: _kind(heads.get(i), i in labelled, i in held, i in changed) for i in images}
         order = sorted((heads[i].created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.monitor.observed()
@@ -65,29 +67,30 @@ class StatusPage:
         curve = [(n, error) for n, error, _ in in_order]
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
-        cases.sort(key=lambda case: (_ORDER.index(case["kind"]), case["image"]))
         return {
             "unit": study_unit(self.study),
             "task": self.study.task.name,
-            "cases": cases,
-            "annotators": _annotators(self.study, heads),
+            "cases": [(i, kind) for kind in _ORDER for i, of in kinds.items() if of == kind],  # sorted by id within a kind
+            "heads": heads,
+            "held": held,
+            "changed": changed,
+            "annotators": [[a or "nobody named", n, k, _minute(last)] for a, n, k, last in self.study.revisions.authors()],
             "curve": curve,
             "per_landmark": _per_landmark(self.study.task.names, off),
             "no_click_needed": float((off[known] <= LIMITS.near_mm).mean()) if known.any() else None,
             "observers": self._observers(labelled),
             "advice": self._advice(in_order),
-            "next": self._next([i for i in self.study.images() if i not in labelled and i not in held]),
+            "next": self._next([i for i in images if i not in labelled and i not in held]),
             "training": self.training(),
             "answers": self.answers(),
         }
 
-    def _case(self, image_id: str, head, labelled: bool, lease: dict | None, changed: bool) -> dict:
-        kind = "labelled" if labelled else "held" if lease else "to do"
+    def _case(self, c: dict, image_id: str, kind: str) -> dict:
+        head, lease = c["heads"].get(image_id), c["held"].get(image_id)
         state = "in somebody's hands" if kind == "held" else kind
-        if changed:
-            kind, state = "look", "changed since it was labelled"
-        elif labelled and head.body.get("unseen"):
-            kind, state = "look", f"revisions {head.body['unseen']} and {head.number} were made at the same time"
+        if kind == "look":
+            together = f"revisions {head.body.get('unseen')} and {head.number} were made at the same time"
+            state = "changed since it was labelled" if image_id in c["changed"] else together
         seen = self.monitor.assessments.get(image_id)
         return {
             "image": image_id,
@@ -106,7 +109,7 @@ class StatusPage:
     def _observers(self, labelled: dict) -> tuple[ObserverError, ObserverError]:
         readings = []
         for image_id, further in self.study.repeats().items():
-            head = self.study.revisions.head(image_id)
+            head = self.study.heads().get(image_id)
             if image_id in labelled and head is not None:
                 second = self.study.read(further[0])
                 readings.append((head.author, labelled[image_id], further[0].author, second))
@@ -120,7 +123,7 @@ class StatusPage:
 
     def _page(self, c: dict, number: int) -> str:
         page = Page(f"LandmarkLabel: {c['task']}", refresh_s=LIMITS.refresh_s)
-        done = sum(case["state"] == "labelled" for case in c["cases"])
+        done = sum(kind == "labelled" for _, kind in c["cases"])
         share, unit = c["no_click_needed"], c["unit"]
         numbers = [
             ("cases labelled", f"{done} of {len(c['cases'])}", ""),
@@ -159,7 +162,8 @@ class StatusPage:
         """One page of the cases: those that ask for work first, with their pictures and points."""
         pages = max(1, -(-len(c["cases"]) // LIMITS.page_cases))
         number = min(max(number, 1), pages)
-        shown = c["cases"][(number - 1) * LIMITS.page_cases : number * LIMITS.page_cases]
+        part = c["cases"][(number - 1) * LIMITS.page_cases : number * LIMITS.page_cases]
+        shown = [self._case(c, image_id, kind) for image_id, kind in part]
         page.section("Cases" if pages == 1 else f"Cases, page {number} of {pages}")
         page.text(
             "First those that ask for a look, then those in hands, to do, and labelled. Revisions: how often a case was saved. "
@@ -185,19 +189,14 @@ class StatusPage:
         page.table(header, rows, marked, {x["image"]: _address(x["image"]) for x in shown})
 
 
+def _kind(head: Revision | None, labelled: bool, held: bool, changed: bool) -> str:
+    if changed or (labelled and head is not None and head.body.get("unseen")):
+        return "look"
+    return "labelled" if labelled else "held" if held else "to do"
+
+
 def _address(image_id: str) -> str:
     return f"images/{quote(image_id, safe='')}/history"
-
-
-def _annotators(study: Study, heads: dict) -> list[list]:
-    by: dict[str, list] = {}
-    for image_id in heads:
-        for revision in study.history(image_id):
-            row = by.setdefault(revision.author or "nobody named", [set(), 0, ""])
-            row[0].add(image_id)
-            row[1] += 1
-            row[2] = max(row[2], revision.created)
-    return [[author, len(cases), count, _minute(last)] for author, (cases, count, last) in sorted(by.items())]
 
 
 def _minute(created: str) -> str:

@@ -57,6 +57,11 @@ class NewestLabels:
         stated, images, changed = self._stated(), self.images.listed().images, self._seen_to_be_changed()
         return {i: landmarks for i, landmarks in stated.items() if i in images and i not in changed}
 
+    def heads(self) -> Mapping[str, Revision]:
+        """The newest revision of every image, further readings too; those that are damaged are left out."""
+        self._stated()
+        return self._last_read.heads
+
     def changed(self) -> frozenset[str]:
         """Images whose pixels are no longer those that their newest label was made on."""
         self._stated()
@@ -92,7 +97,7 @@ class NewestLabels:
         old = any("pixels" not in heads[i].body for i in labels)
         notes = self.revisions.changes(what=PIXELS_NOTED) if old else []
         noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
-        stated = {i: landmarks for i, landmarks in labels.items() if landmarks.by_person.any()}
+        stated = {i: x for i, x in labels.items() if (i in last.stated if last.labels.get(i) is x else x.by_person.any())}
         made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
         read = _Read(latest, heads, labels, stated, {i: value for i, value in made_on.items() if value})
         with self._publishing:

@@ -215,6 +215,13 @@ class RevisionStore:
         self.damaged = damaged
         return {r.image_id: r for r in sorted(revisions, key=lambda r: r.image_id)}
 
+    def authors(self) -> list[tuple[str, int, int, str]]:
+        """Of every author, sorted: name, on how many images, how many revisions, and when the last was made."""
+        images, last = func.count(_rows.c.image_id.distinct()), func.max(_rows.c.created)
+        query = select(_rows.c.author, images, func.count(), last).group_by(_rows.c.author).order_by(_rows.c.author)
+        with self._reading() as connection:
+            return [(author, cases, count, when) for author, cases, count, when in connection.execute(query)]
+
     def newer_heads(self, known: Mapping[str, Revision]) -> dict[str, Revision]:
         """As ``heads``, given an earlier answer: only what has a newer revision is read; the same objects otherwise."""
         if not known:

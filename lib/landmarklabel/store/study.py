@@ -7,7 +7,7 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -245,7 +245,7 @@ class Study(Opened):
 
     def repeats(self) -> dict[str, list[Revision]]:
         """Image id to its further readings, oldest first."""
-        found = [i for i in self.revisions.heads() if i.endswith(REPEAT)]
+        found = [i for i in self.heads() if i.endswith(REPEAT)]
         return {i.removesuffix(REPEAT): self.revisions.history(i) for i in found}
 
     def restore(self, image_id: str, number: int, *, author: str) -> Revision:
@@ -253,6 +253,10 @@ class Study(Opened):
         old = self.revisions.get(image_id, number)
         body = body_of(self.read(old)) | {key: old.body[key] for key in ("pixels",) if key in old.body}
         return self._commit(image_id, body, author=author, source=f"restored revision {number}")
+
+    def heads(self) -> Mapping[str, Revision]:
+        """The newest revision of every image, sorted by id, as ``RevisionStore.heads``; only what is new is read."""
+        return self._newest.heads()
 
     def checked(self, image_id: str) -> dict[str, Revision]:
         """Landmarks that somebody looked at again and said are right, and that have not been moved since; with that revision."""
