@@ -47,7 +47,7 @@ def page(tmp_path_factory):
 
 
 def cases(html: str) -> list[tuple[str, str]]:
-    return re.findall(r'<td><a href="images/(\w+)/history">\w+</a></td><td>([^<]*)</td>', html)
+    return re.findall(r'<td><a href="\.\./annotate/#case=(\w+)">\w+</a></td><td>([^<]*)</td>', html)
 
 
 def test_what_asks_for_work_comes_first(page):
@@ -55,7 +55,7 @@ def test_what_asks_for_work_comes_first(page):
     assert len(shown) == 120 and [len(cases(page.html(n))) for n in (1, 2, 3)] == [50, 50, 20]
     assert shown[0] == ("c033", "changed since it was labelled") and shown[1] == ("c100", "in somebody&#x27;s hands")
     assert [state for _, state in shown[2:]] == ["to do"] * 49 + ["labelled"] * 69
-    assert '<tr class="marked"><td><a href="images/c033/history">' in page.html()
+    assert '<tr class="marked"><td><a href="../annotate/#case=c033">' in page.html()
 
 
 def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
@@ -70,6 +70,14 @@ def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
 def test_pages_lead_to_each_other_and_there_is_no_page_beyond(page):
     assert '<p>Page <a href="?page=1">1</a> <b>2</b> <a href="?page=3">3</a></p>' in page.html(2)
     assert cases(page.html(99)) == cases(page.html(3)) and cases(page.html(0)) == cases(page.html(1))
+
+
+def test_only_some_cases_are_shown_where_that_is_asked(page):
+    assert [len(cases(page.html(1, kind))) for kind in ("look", "held", "to do", "labelled")] == [1, 1, 49, 50]
+    assert cases(page.html(2, "labelled"))[0] == ("c051", "labelled")  # c033 is to be looked at
+    html = page.html(2, "labelled")
+    assert 'Show: <a href="?page=1">all (120)</a>' in html and "<b>labelled (69)</b>" in html
+    assert '<a href="?show=labelled&amp;page=1">1</a>' in html
 
 
 def test_points_lie_on_their_picture(page):

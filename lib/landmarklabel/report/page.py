@@ -99,10 +99,10 @@ class Page:
         ]
         self._blocks.append("<dl>\n" + "\n".join(tiles) + "\n</dl>")
 
-    def links(self, places: Mapping[str, str], here: str) -> None:
-        """Links side by side, by their texts; ``here`` is the one that one has followed."""
+    def links(self, places: Mapping[str, str], here: str = "", before: str = "Page") -> None:
+        """Links side by side after a word, by their texts; ``here`` is the one that one has followed."""
         parts = [f"<b>{escape(t)}</b>" if t == here else f'<a href="{escape(to)}">{escape(t)}</a>' for t, to in places.items()]
-        self._blocks.append(f"<p>Page {' '.join(parts)}</p>")
+        self._blocks.append(f"<p>{escape(before)} {' '.join(parts)}</p>")
 
     def html_block(self, html: str) -> None:
         """HTML that a function of this package has made, unescaped."""

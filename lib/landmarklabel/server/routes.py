@@ -50,6 +50,16 @@ class Output(str, Enum):
     all = "all"
 
 
+class Show(str, Enum):
+    """Which cases the status page lists."""
+
+    all = ""
+    look = "look"
+    held = "held"
+    to_do = "to do"
+    labelled = "labelled"
+
+
 def add_routes(router: APIRouter, application: Application, policy: Policy, tokens: Tokens) -> None:
     """All that this program has beside MONAI Label's addresses, and those of these where its own clients send more."""
 
@@ -92,8 +102,12 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
     )
 
     @router.get("/landmarks/", tags=["Landmarks"], summary="A page to look at", response_class=HTMLResponse)
-    def status(page: int = Query(1, ge=1, le=10**6, description="Which 50 of the cases")) -> HTMLResponse:
-        return HTMLResponse(shown.html(page), headers={"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"})
+    def status(
+        page: int = Query(1, ge=1, le=10**6, description="Which 50 of the cases"),
+        show: Show = Query(Show.all, description="Only cases of this kind"),
+    ) -> HTMLResponse:
+        headers = {"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"}
+        return HTMLResponse(shown.html(page, show.value), headers=headers)
 
     if policy.identity is None:
         _add_login_routes(router, tokens)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
 _ORDER = ("look", "held", "to do", "labelled")  # what asks for work comes first
+_FILTERS = {"": "all", "look": "to look at", "held": "in hands", "to do": "to do", "labelled": "labelled"}
 
 
 class StatusPage:
@@ -44,13 +46,18 @@ class StatusPage:
         self.study, self.monitor, self.leases, self.training, self.answers = study, monitor, leases, training, answers
         self._made: tuple[float, dict] = (0.0, {})
 
-    def html(self, number: int = 1) -> str:
-        """The page, of what was looked up last or is looked up anew; ``number``: which ``PAGE_OF`` of its cases."""
+    def html(self, number: int = 1, show: str = "") -> str:
+        """The page, of what was looked up last or is looked up anew.
+
+        Args:
+            number: which ``page_cases`` of its cases.
+            show: only cases of this kind; all when empty.
+        """
         made, content = self._made
         if time.monotonic() - made > LIMITS.refresh_s / 3 or not content:
             content = self.content()
             self._made = time.monotonic(), content
-        return self._page(content, number)
+        return self._page(content, number, show)
 
     def content(self) -> dict:
         """What the page shows, as plain data."""
@@ -121,7 +128,7 @@ class StatusPage:
         choice = adaptive(self.monitor.pool(free), np.random.default_rng(len(free)))
         return choice.image_id, choice.reason
 
-    def _page(self, c: dict, number: int) -> str:
+    def _page(self, c: dict, number: int, show: str) -> str:
         page = Page(f"LandmarkLabel: {c['task']}", refresh_s=LIMITS.refresh_s)
         done = sum(kind == "labelled" for _, kind in c["cases"])
         share, unit = c["no_click_needed"], c["unit"]
@@ -132,12 +139,13 @@ class StatusPage:
         ]
         page.numbers(numbers)
         advice: Advice = c["advice"]
+        page.links({"Annotate": "../annotate/", "Quality of the labels": "../annotate/quality.html"}, before="")
         page.text(advice.text[0].upper() + advice.text[1:] + ".")
         if c["next"]:
             page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")
         for model, stats in c["training"].items():
             page.text(f"Model {model}: {c['answers'].get(model, 'template answers')}; {_training(stats)}.")
-        self._cases(page, c, number)
+        self._cases(page, c, number, show)
         if c["curve"]:
             from landmarklabel.report import pictures  # matplotlib is loaded where somebody looks
 
@@ -158,20 +166,24 @@ class StatusPage:
         page.table(["annotator", "cases", "revisions", "last"], c["annotators"])
         return page.html()
 
-    def _cases(self, page: Page, c: dict, number: int) -> None:
+    def _cases(self, page: Page, c: dict, number: int, show: str) -> None:
         """One page of the cases: those that ask for work first, with their pictures and points."""
-        pages = max(1, -(-len(c["cases"]) // LIMITS.page_cases))
+        cases = [(i, kind) for i, kind in c["cases"] if show in ("", kind)]
+        pages = max(1, -(-len(cases) // LIMITS.page_cases))
         number = min(max(number, 1), pages)
-        part = c["cases"][(number - 1) * LIMITS.page_cases : number * LIMITS.page_cases]
+        part = cases[(number - 1) * LIMITS.page_cases : number * LIMITS.page_cases]
         shown = [self._case(c, image_id, kind) for image_id, kind in part]
         page.section("Cases" if pages == 1 else f"Cases, page {number} of {pages}")
         page.text(
             "First those that ask for a look, then those in hands, to do, and labelled. Revisions: how often a case was saved. "
             "Expected error: what the newest model expected of its proposal before a person looked, mean of the landmarks, in % "
-            "of the size of what they outline. A case's name leads to its revisions."
+            "of the size of what they outline. A case's name opens it for annotating."
         )
+        counts = Counter(kind for _, kind in c["cases"])
+        names = {kind: f"{_FILTERS[kind]} ({counts[kind] if kind else len(c['cases'])})" for kind in _FILTERS}
+        page.links({names[kind]: _query(kind, 1) for kind in _FILTERS}, names[show], "Show:")
         if pages > 1:
-            page.links({str(n): f"?page={n}" for n in range(1, pages + 1)}, str(number))
+            page.links({str(n): _query(show, n) for n in range(1, pages + 1)}, str(number))
         stamps = []
         for case in shown:
             if (picture := self.monitor.pictures.get(case["image"])) is not None:
@@ -196,7 +208,11 @@ def _kind(head: Revision | None, labelled: bool, held: bool, changed: bool) -> s
 
 
 def _address(image_id: str) -> str:
-    return f"images/{quote(image_id, safe='')}/history"
+    return f"../annotate/#case={quote(image_id, safe='')}"
+
+
+def _query(show: str, number: int) -> str:
+    return f"?{urlencode({'show': show, 'page': number} if show else {'page': number})}"
 
 
 def _minute(created: str) -> str:

@@ -1,6 +1,6 @@
 /** The page: the image on the left, the panel on the right; buttons and keys. What they do is in `work`. */
 
-import { button, choice, make, put } from "./dom";
+import { button, choice, link, make, put } from "./dom";
 import { bindKeys } from "./keys";
 import { LandmarkTable } from "./table";
 import { KEYS, say } from "./texts";
@@ -160,8 +160,7 @@ export class App {
       const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
       if (chosen !== undefined) this.work.restore(chosen);
     });
-    const quality = make("a", { text: say("qualityLink") });
-    quality.href = "./quality.html";
+    const pages = [link("./quality.html", say("qualityLink")), link("../landmarks/", say("statusLink"))];
     const details = make(
       "details",
       { class: "more" },
@@ -172,7 +171,7 @@ export class App {
       this.caseChoice.element,
       this.revisionChoice.element,
       make("div", { class: "buttons" }, restore),
-      quality,
+      make("div", { class: "head" }, ...pages),
       make("h2", { text: say("training") }),
       this.trainingText,
       make("label", { class: "field" }, make("span", { text: say("minutes") }), this.minutes),

@@ -21,6 +21,14 @@ export function button(text: string, key: string, act: () => void): HTMLButtonEl
   return made;
 }
 
+/** A link to another page, or to a file to keep. */
+export function link(to: string, text: string, isFile = false): HTMLAnchorElement {
+  const made = make("a", { text });
+  made.href = to;
+  if (isFile) made.download = "";
+  return made;
+}
+
 /** A drop-down list; `set` replaces what it offers and keeps the choice where it is still there. */
 export function choice(label: string, changed: (value: string) => void): { element: HTMLElement; set(options: readonly (readonly [string, string])[], value: string): void; choose(value: string): void; value(): string } {
   const select = make("select");

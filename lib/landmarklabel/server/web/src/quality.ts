@@ -1,7 +1,7 @@
 /** The page for a second look at the labels: which points lie least where the others expect them, and what people say of them. */
 
 import { Api, LoggedOut, type Who } from "./api";
-import { button, make, put } from "./dom";
+import { button, link, make, put } from "./dom";
 import { linkTo } from "./link";
 import { ShapeView } from "./shape";
 import { Storage } from "./storage";
@@ -119,13 +119,6 @@ class QualityPage {
       else put(this.trouble, error instanceof Error ? error.message : String(error));
     }
   }
-}
-
-function link(to: string, text: string, isFile = false): HTMLAnchorElement {
-  const made = make("a", { text });
-  made.href = to;
-  if (isFile) made.download = "";
-  return made;
 }
 
 async function begin(): Promise<void> {

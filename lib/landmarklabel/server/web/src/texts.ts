@@ -149,6 +149,7 @@ export const TEXTS = {
   qualityTitle: "Quality of the labels",
   qualityLink: "Quality of the labels",
   annotateLink: "Annotate",
+  statusLink: "Status of the study",
   qualitySummary: "{points} points of {cases} cases. First those that lie least where the other points of their case expect them.",
   tooFewCases: "There are too few labelled cases to say where points are expected: label at least eight.",
   shapeLabel: "All cases laid over one another",
