@@ -29,6 +29,7 @@ def test_every_reader_has_a_first_page():
 
 
 def test_pictures_one_table_and_limits():
-    assert TEXT.count("![") == 1
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)
+    assert len(pictures) == 2 and all((ROOT / picture).is_file() for picture in pictures)
     assert TEXT.count("<!-- results:") == 1
     assert "\n## Limits\n" in TEXT and "not a medical device" in TEXT
