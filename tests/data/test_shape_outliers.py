@@ -78,6 +78,45 @@ def test_points_that_cases_lack_have_no_score_and_keep_nobody_from_one():
     assert np.isnan(score_shapes(labelled(without)).score[:, 3]).all()
 
 
+def alike(dims: int) -> np.ndarray:
+    return np.tile(PLACES[:, :dims], (20, 1, 1))
+
+
+def on_a_line() -> np.ndarray:
+    shapes = alike(2)
+    shapes[..., 1] = 0
+    return shapes
+
+
+def with_a_case_in_one_point() -> np.ndarray:
+    shapes = cases(20, 2)
+    shapes[4] = shapes[4, 0]
+    return shapes
+
+
+def mirrored() -> np.ndarray:
+    shapes = cases(20, 2)
+    shapes[3, :, 0] *= -1
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("shapes", "odd"),
+    [(alike(2), None), (alike(3), None), (on_a_line(), None), (with_a_case_in_one_point(), 4), (mirrored(), 3)],
+    ids=["alike 2D", "alike 3D", "on a line", "a case in one point", "a mirrored case"],
+)
+def test_shapes_that_nobody_would_expect_are_scored_all_the_same(shapes, odd):
+    scores = score_shapes(labelled(shapes))
+    assert np.isfinite(scores.score).all() and np.isfinite(scores.off_mm).all()
+    assert {o.image_id for o in shape_outliers(labelled(shapes))} == ({f"case{odd:03d}"} if odd else set())
+
+
+def test_where_cases_are_copies_a_point_that_is_not_stands_out():
+    shapes = alike(2)
+    shapes[3, 2] += 5
+    assert [(o.image_id, o.name) for o in shape_outliers(labelled(shapes))] == [("case003", "c")]
+
+
 @pytest.mark.parametrize("count", [0, 7])
 def test_few_cases_say_nothing(count):
     assert score_shapes(labelled(cases(count, 2))) is None and shape_outliers(labelled(cases(count, 2))) == []

@@ -57,6 +57,9 @@ class RobustFitConfig(Configuration):
     reweightings: int = number(15, 0, 1000)  # reweighted fits afterwards
 
 
+_LEAST_SCALE = 0.1  # of the sizes' ratio: least squares would shrink a mirrored configuration to a point
+
+
 def optimal_rotation(cross: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rotations (no reflection) that maximise ``trace(R' cross)``, for cross-covariances (…, d, d) of target and source.
 
@@ -102,7 +105,9 @@ def fit_stack(points: np.ndarray, mean: np.ndarray, weights: np.ndarray | None =
     x = np.where(both[..., None], points - own_centre[:, None], 0.0)
     y = np.where(both[..., None], target - centre[:, None], 0.0)
     left, right, trace = optimal_rotation(np.einsum("mn,mni,mnj->mij", weight, y, x))
-    scale = trace / np.maximum(np.einsum("mn,mnd,mnd->m", weight, x, x), 1e-12)
+    own_size, size = np.einsum("mn,mnd,mnd->m", weight, x, x), np.einsum("mn,mnd,mnd->m", weight, y, y)
+    own_size = np.maximum(own_size, 1e-12)
+    scale = np.maximum(trace / own_size, np.maximum(_LEAST_SCALE * np.sqrt(size / own_size), 1e-12))
     matrix = scale[:, None, None] * left @ right
     return matrix, centre - np.einsum("mij,mj->mi", matrix, own_centre)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from landmarklabel.configuration import Configuration, number
 from landmarklabel.data.mean_shape import learn_mean_shape
-from landmarklabel.data.procrustes import agreeing_points, fit_stack
+from landmarklabel.data.procrustes import agreeing_points, fit_stack, rms_size
 from landmarklabel.landmarks import LandmarkSet
 
 
@@ -23,6 +23,8 @@ class OutlierConfig(Configuration):
     passes: int = number(2, 1)  # what the first finds wrong, the second neither aligns by nor believes
     sweeps: int = number(5, 1)  # over the points that a case lacks, each put where the others expect it
     folds: int = number(10, 2)  # what is expected of a case is learned from those of the other folds
+    precision: float = number(1e-3, 0)  # of the shape's size: nobody places points more exactly, however alike the cases are
+    least_median: float = number(0.1, 0)  # of the distances: that of a normal distribution is above 1
     factor: float = number(8.0, 1)  # times as improbable as in half of the cases
     min_share: float = number(0.05, 0)  # of the shape's size: what is nearer is no slip, however exact the other cases are
 
@@ -82,7 +84,7 @@ def score_shapes(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | No
     if len(sets) < config.min_cases:
         return None
     shape = learn_mean_shape(list(sets.values()))
-    if not shape.usable:
+    if not shape.usable or not shape.size > 0:
         return None
     points = np.stack([x.positions_mm for x in sets.values()])
     counts, used = agreeing_points(points, shape.points), np.isfinite(points).all(2).any(0)
@@ -143,22 +145,22 @@ def _given_the_others(aligned: np.ndarray, wrong: np.ndarray, config: OutlierCon
     """
     cases, landmarks, _ = aligned.shape
     typical = np.nanmedian(aligned, axis=0)
-    rest, poses = aligned - typical, _poses(typical)
+    rest, poses, floor = aligned - typical, _poses(typical), (config.precision * rms_size(typical)) ** 2
     robust = 1.4826 * np.nanmedian(np.abs(rest), axis=0)  # the standard deviation of a normal distribution with this median
     bound = config.clip * np.maximum(robust, np.median(robust))
     out = wrong | ~np.isfinite(rest).all(2)
     believed = np.where(out[..., None], 0.0, np.clip(rest, -bound, bound))
     for _ in range(config.sweeps if out.any() else 0):
-        precision = _precision(believed.reshape(cases, -1), poses)
+        precision = _precision(believed.reshape(cases, -1), poses, floor)
         for k in np.flatnonzero(out.any(0)):
             off, _ = _off(believed[:, k], believed, precision, k)
             believed[out[:, k], k] -= off[out[:, k]]
     off, distance = np.empty(rest.shape), np.empty(rest.shape[:2])
     for fold in np.array_split(np.arange(cases), min(config.folds, cases)):
-        precision = _precision(np.delete(believed, fold, axis=0).reshape(cases - len(fold), -1), poses)
+        precision = _precision(np.delete(believed, fold, axis=0).reshape(cases - len(fold), -1), poses, floor)
         for k in range(landmarks):
             off[fold, k], distance[fold, k] = _off(rest[fold, k], believed[fold], precision, k)
-    return off, distance / np.nanmedian(distance, axis=0)
+    return off, distance / np.maximum(np.nanmedian(distance, axis=0), config.least_median)
 
 
 def _off(own: np.ndarray, believed: np.ndarray, precision: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,11 +172,12 @@ def _off(own: np.ndarray, believed: np.ndarray, precision: np.ndarray, k: int) -
     return off, np.sqrt(np.einsum("nd,nd->n", pull, off))
 
 
-def _precision(rows: np.ndarray, poses: np.ndarray) -> np.ndarray:
+def _precision(rows: np.ndarray, poses: np.ndarray, floor: float) -> np.ndarray:
     """(p, p) inverse covariance of (n, p) rows about 0; changes of pose count as equally probable, however large.
 
-    The covariance is drawn towards equal variances, as there may be fewer rows than columns. Without the poses a point would
-    be expected where it lies: a case that was aligned by least squares tells each of its points from the others.
+    The covariance is drawn towards equal variances, as there may be fewer rows than columns; no variance is below ``floor``.
+    Without the poses a point would be expected where it lies: a case that was aligned by least squares tells each of its points
+    from the others.
 
     Source: Ledoit 2004, A well-conditioned estimator for large-dimensional covariance matrices, section 3.3, for the covariance.
     """
@@ -185,7 +188,7 @@ def _precision(rows: np.ndarray, poses: np.ndarray) -> np.ndarray:
     apart = ((covariance - mean * np.eye(p)) ** 2).sum() / p
     noise = (((rows**2).sum(1) ** 2).mean() - (covariance**2).sum()) / (n * p)
     share = min(noise / apart, 1.0) if apart > 0 else 1.0
-    inverse = np.linalg.inv(share * mean * np.eye(p) + (1 - share) * covariance)
+    inverse = np.linalg.inv((share * mean + floor) * np.eye(p) + (1 - share) * covariance)
     along = inverse @ poses
     precision: np.ndarray = inverse - along @ np.linalg.solve(poses.T @ along, along.T)
     return precision
