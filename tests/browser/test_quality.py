@@ -108,6 +108,8 @@ def test_a_point_that_was_moved_meanwhile_is_not_called_right(material, person):
         sent = {"landmarks": newest["landmarks"], "base_revision": newest["revision"], "author": "ann"}
         assert server.http("PUT", f"/landmarks/images/{case}", json=sent).status_code == 200
         bob.page.get_by_role("button", name="Right", exact=True).first.click()
+        again = "() => document.querySelector('.points tbody button:not(:disabled)')"
+        bob.page.wait_for_function(again)  # the list has come again, and the reason is still there
         bob.sees(f"{case} was saved meanwhile: look at its points again")
         assert server.get(f"/landmarks/images/{case}")["revision"] == 2
 

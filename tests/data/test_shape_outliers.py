@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from landmarklabel.data.shape_outliers import OutlierConfig, score_shapes, shape_outliers, worst_first
+from landmarklabel.data.shape_outliers import OutlierConfig, score_shapes, shape_outliers, swapped_with, worst_first
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -45,7 +45,7 @@ def labelled(shapes: np.ndarray) -> dict[str, LandmarkSet]:
 def test_a_point_is_expected_where_those_that_move_with_it_say(dims):
     """c is 4 mm beside its usual place in two cases; in one d has gone along, and only in the other it is odd."""
     scores = score_shapes(labelled(cases(100, dims, {0: {"c": 4}, 1: {"c": 4, "d": 4}})))
-    assert set(worst_first(scores.score)[:2]) == {(0, 2), (0, 3)} and scores.score[0, 2] > 5 > 3 > scores.score[1, 2]
+    assert set(worst_first(scores.score)[:2]) == {(0, 2), (0, 3)} and scores.score[0, 2] > 4 > 3 > scores.score[1, 2]
     assert scores.off_mm[0, 2] == pytest.approx(4, abs=0.5) and scores.off_mm[1, 2] < 0.8
 
 
@@ -64,6 +64,16 @@ def test_swapped_names_stand_out_and_nothing_else_does():
     assert {(o.image_id, o.name) for o in found} == {("case007", "a"), ("case007", "f")}
     assert all(o.off_mm > 50 > 5 > o.typical_mm for o in found)
     assert shape_outliers(labelled(cases(30, 3))) == []
+
+
+def test_of_two_swapped_names_each_is_told_the_other():
+    shapes = cases(30, 2)
+    shapes[7, [0, 5]] = shapes[7, [5, 0]]
+    shapes[9, 2] += 25
+    scores = score_shapes(labelled(shapes))
+    assert (swapped_with(scores, 7, 0), swapped_with(scores, 7, 5), swapped_with(scores, 9, 2)) == (5, 0, None)
+    told = [(i, k) for i in range(30) for k in range(6) if swapped_with(scores, i, k) is not None]
+    assert told == [(7, 0), (7, 5)]
 
 
 def test_points_that_cases_lack_have_no_score_and_keep_nobody_from_one():
@@ -107,7 +117,7 @@ def mirrored() -> np.ndarray:
 )
 def test_shapes_that_nobody_would_expect_are_scored_all_the_same(shapes, odd):
     scores = score_shapes(labelled(shapes))
-    assert np.isfinite(scores.score).all() and np.isfinite(scores.off_mm).all()
+    assert np.isfinite(scores.score).all() and (scores.off_mm < 20 * np.median(scores.size_mm)).all()
     assert {o.image_id for o in shape_outliers(labelled(shapes))} == ({f"case{odd:03d}"} if odd else set())
 
 
@@ -115,6 +125,27 @@ def test_where_cases_are_copies_a_point_that_is_not_stands_out():
     shapes = alike(2)
     shapes[3, 2] += 5
     assert [(o.image_id, o.name) for o in shape_outliers(labelled(shapes))] == [("case003", "c")]
+
+
+def test_a_point_is_odd_though_its_companion_is_missing():
+    """c and d move together; without d the others still tell how far c is off, if less surely."""
+    shapes = cases(60, 2, {0: {"c": 6}, 1: {"c": 6}})
+    shapes[1, 3] = np.nan
+    scores = score_shapes(labelled(shapes))
+    assert scores.off_mm[:2, 2] == pytest.approx(6, abs=0.5) and scores.score[0, 2] > scores.score[1, 2] > 3
+
+
+def test_a_landmark_that_few_cases_have_says_nothing_yet():
+    shapes = cases(60, 2)
+    shapes[2:, 4] = np.nan
+    shapes[0, 4] += 30
+    scores = score_shapes(labelled(shapes))
+    assert np.isnan(scores.score[:, 4]).all() and np.nanmax(scores.score[0]) < 4
+    shapes = cases(60, 2)
+    shapes[10:, 4] = np.nan
+    shapes[0, 4] += 30
+    scores = score_shapes(labelled(shapes))
+    assert worst_first(scores.score)[0] == (0, 4) and np.nanmax(scores.score[0, :4]) < 4
 
 
 @pytest.mark.parametrize("count", [0, 7])

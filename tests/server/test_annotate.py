@@ -58,8 +58,10 @@ def test_the_page_is_open_and_runs_only_its_own_files(server):
     assert "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:" in policy
     assert "unsafe" not in policy
     names = [path.name for path in annotate.BUILT.iterdir()]
-    assert all(name in answer.text for name in names if name.endswith((".js", ".css")))
-    assert "http" not in answer.text  # nothing from elsewhere
+    pages = [path.read_text(encoding="utf-8") for path in sorted(annotate.BUILT.glob("*.html"))]
+    assert answer.text in pages and len(pages) == 2
+    assert all(any(name in page for page in pages) for name in names if name.endswith((".js", ".css")))
+    assert all("http" not in page for page in pages)  # nothing from elsewhere
     for name in names:
         part = requests.get(f"{server.url}/annotate/{name}", timeout=30)
         assert part.status_code == 200 and part.content == (annotate.BUILT / name).read_bytes()

@@ -63,6 +63,16 @@ def test_what_is_called_right_leaves_the_list_until_it_is_moved(study):
     assert study.checked("case03") == {} and first(quality) == ("case03", "b")
 
 
+def test_a_point_moved_there_and_back_is_looked_at_again(study):
+    call_right(study, "case03", "b")
+    head = study.labels("case03")
+    moved = head.positions_mm.copy()
+    moved[1] += 2
+    study.save("case03", LandmarkSet(study.task, moved, head.status), author="ann")
+    study.save("case03", head, author="ann")
+    assert study.checked("case03") == {}
+
+
 def test_a_name_given_later_keeps_what_was_said(study):
     call_right(study, "case03", "b")
     after = change_names(study, renamed(read_record(study.folder), "b", "wrist"), author="ann", what="rename")
@@ -88,7 +98,7 @@ def test_the_table_has_every_point_and_who_called_it_right(study):
     call_right(study, "case03", "b", "=cmd")
     rows = list(csv.DictReader(StudyQuality(study).table().splitlines()))
     assert len(rows) == 99 and (rows[0]["id"], rows[0]["landmark"], rows[0]["checked_by"]) == ("case03", "b", "'=cmd")
-    assert float(rows[0]["off_mm"]) == pytest.approx(20, abs=2)
+    assert float(rows[0]["off"]) == pytest.approx(20, abs=2) and rows[0]["unit"] == "px"
     assert [float(r["times_median"]) for r in rows] == sorted((float(r["times_median"]) for r in rows), reverse=True)
 
 

@@ -309,7 +309,7 @@ examples:
 
 
 def _serve(verbs: Verbs) -> None:
-    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to 3D Slicer and other MONAI Label clients", epilog=_SERVE)
+    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to browsers, 3D Slicer and MONAI Label clients", epilog=_SERVE)
     several = "study folder; given again, each is served below its name, and their trainings take turns"
     verb.add_argument("--studies", required=True, action="append", metavar="STUDY", help=several)
     _add_task(verb)
@@ -377,4 +377,4 @@ def _demo(verbs: Verbs) -> None:
     verb = _verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
     verb.add_argument("--out", default="landmarklabel-demo", metavar="DIR", help="where the study and the report go")
     verb.add_argument("--minutes", type=float, default=6.0, metavar="M", help="time in all; trainings fill what is left of it")
-    verb.add_argument("--keep", action="store_true", help="leave the server running for 3D Slicer")
+    verb.add_argument("--keep", action="store_true", help="leave the server running for the browser and 3D Slicer")

@@ -12,6 +12,9 @@ from landmarklabel.data.procrustes import RobustFitConfig, Similarity, fit_robus
 from landmarklabel.landmarks import LandmarkSet
 
 
+_COMPARED = 300  # cases among which the central orientation is looked for: every pair is compared
+
+
 @dataclass(frozen=True)
 class MeanShapeConfig(Configuration):
     """When a study counts as one whose cases come in any orientation. Chosen on the mouse skulls and the hand radiographs."""
@@ -19,7 +22,6 @@ class MeanShapeConfig(Configuration):
     max_angle: float = number(0.6, 0, 3.2)  # radians from the mean orientation that an upright case keeps within
     min_share_beyond: float = number(0.2, 0, 1)  # of the cases beyond it: then no orientation is expected
     min_cases: int = number(3, 1)  # whose orientations are compared
-    compared: int = number(300, 1)  # cases among which the central orientation is looked for: every pair is compared
     max_spread: float = number(0.12, 0)  # of cases around the mean shape, for their orientation to mean anything
     min_spread: float = number(0.03, 0)  # stated where few cases are known
     min_cases_for_spread: int = number(5, 1)
@@ -100,7 +102,7 @@ def _central_rotation(rotations: np.ndarray, config: MeanShapeConfig) -> np.ndar
     """The rotation nearest to all others: which case the alignment started from must not matter."""
     if len(rotations) < config.min_cases:
         return np.eye(rotations.shape[1]) if len(rotations) else np.eye(0)
-    some = rotations[:: -(-len(rotations) // config.compared)]
+    some = rotations[:: -(-len(rotations) // _COMPARED)]
     angles = rotation_angles(np.einsum("aij,bkj->abik", some, some))
     near = some[angles[int(np.argmin(np.median(angles, axis=1)))] <= config.max_angle]
     u, _, vt = np.linalg.svd(near.sum(0))

@@ -57,7 +57,7 @@ class RobustFitConfig(Configuration):
     reweightings: int = number(15, 0, 1000)  # reweighted fits afterwards
 
 
-_LEAST_SCALE = 0.1  # of the sizes' ratio: least squares would shrink a mirrored configuration to a point
+_SCALES = 10.0  # between the usual scale and any: least squares would shrink a mirrored configuration to a point
 
 
 def optimal_rotation(cross: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +107,8 @@ def fit_stack(points: np.ndarray, mean: np.ndarray, weights: np.ndarray | None =
     left, right, trace = optimal_rotation(np.einsum("mn,mni,mnj->mij", weight, y, x))
     own_size, size = np.einsum("mn,mnd,mnd->m", weight, x, x), np.einsum("mn,mnd,mnd->m", weight, y, y)
     own_size = np.maximum(own_size, 1e-12)
-    scale = np.maximum(trace / own_size, np.maximum(_LEAST_SCALE * np.sqrt(size / own_size), 1e-12))
+    usual = max(float(np.median(np.sqrt(size / own_size))), 1e-12) if len(own_size) else 1.0
+    scale = np.clip(trace / own_size, usual / _SCALES, usual * _SCALES)
     matrix = scale[:, None, None] * left @ right
     return matrix, centre - np.einsum("mij,mj->mi", matrix, own_centre)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,12 +20,14 @@ class OutlierConfig(Configuration):
 
     min_cases: int = number(8, 2)  # with fewer there is no typical place
     clip: float = number(4.0, 1)  # robust standard deviations beyond which a point says no more about how points vary together
-    passes: int = number(2, 1)  # what the first finds wrong, the second neither aligns by nor believes
+    passes: int = number(4, 1)  # each finds one more point of a case wrong, which the next neither aligns by nor believes
     sweeps: int = number(5, 1)  # over the points that a case lacks, each put where the others expect it
     folds: int = number(10, 2)  # what is expected of a case is learned from those of the other folds
     precision: float = number(1e-3, 0)  # of the shape's size: nobody places points more exactly, however alike the cases are
     least_median: float = number(0.1, 0)  # of the distances: that of a normal distribution is above 1
-    factor: float = number(8.0, 1)  # times as improbable as in half of the cases
+    factor: float = number(8.0, 1)  # times as far off as in half of the cases, given how points vary together
+    swap_score: float = number(3.0, 1)  # times the median, from which a point may be one of two swapped ones
+    swap_share: float = number(0.35, 0, 1)  # of how far it is off, within which each of the two lies at the other's place
     min_share: float = number(0.05, 0)  # of the shape's size: what is nearer is no slip, however exact the other cases are
 
 
@@ -41,7 +43,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class ShapeScores:
-    """How far every point of n cases lies from where the case's other points expect it; NaN where a case lacks the point.
+    """How far every point of n cases lies from where the case's other points expect it; NaN where nothing can be said.
 
     Args:
         image_ids: of the n cases.
@@ -51,7 +53,7 @@ class ShapeScores:
         expected: (n, k, d) mm, there too: where the others expect each point.
         score: (n, k) Mahalanobis distance from there, in units of its median over the cases.
         off_mm: (n, k) mm from there.
-        size_mm: (n,) root mean square distance of a case's points from their centre.
+        size_mm: (n,) the mean shape's size in the scale of each case.
     """
 
     image_ids: tuple[str, ...]
@@ -87,15 +89,23 @@ def score_shapes(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | No
     if not shape.usable or not shape.size > 0:
         return None
     points = np.stack([x.positions_mm for x in sets.values()])
-    counts, used = agreeing_points(points, shape.points), np.isfinite(points).all(2).any(0)
+    known = np.isfinite(points).all(2)
+    counts, used = agreeing_points(points, shape.points), known.sum(0) >= config.min_cases
+    if used.sum() < shape.points.shape[1] + 2:
+        return None
     wrong = np.zeros(counts.shape, bool)
     off, score = np.full(points.shape, np.nan), np.full(counts.shape, np.nan)
     for _ in range(config.passes):
         matrix, offset = fit_stack(points, shape.points, counts)
         aligned = points @ np.swapaxes(matrix, 1, 2) + offset[:, None]
         off[:, used], score[:, used] = _given_the_others(aligned[:, used], wrong[:, used], config)
-        wrong = score > config.factor
-        counts = np.where(wrong.all(1, keepdims=True), counts, ~wrong)
+        more = _worst_of_each(np.where(wrong, np.nan, score), config.factor)
+        more[(known & used & ~wrong).sum(1) <= shape.points.shape[1] + 1] = False  # the rest has to tell where the case lies
+        if not more.any():
+            break
+        wrong |= more
+        left = counts & ~wrong
+        counts = np.where((left.sum(1) > shape.points.shape[1])[:, None], left, counts)
     back = np.linalg.inv(matrix)
     off_here = off @ np.swapaxes(back, 1, 2)
     size = shape.size * np.abs(np.linalg.det(back)) ** (1 / aligned.shape[2])
@@ -104,6 +114,13 @@ def score_shapes(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | No
         tuple(sets), first.task.names, _medians(aligned), aligned, aligned - off,
         score, np.linalg.norm(off_here, axis=2), size,
     )  # fmt: skip
+
+
+def _worst_of_each(score: np.ndarray, factor: float) -> np.ndarray:
+    """(n, k) the highest score of each case, where it is above the factor: the others may only look wrong because of it."""
+    score = np.where(np.isfinite(score), score, 0.0)
+    found: np.ndarray = (score > factor) & (np.arange(score.shape[1]) == score.argmax(1)[:, None])
+    return found
 
 
 def shape_outliers(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | None = None) -> list[Outlier]:
@@ -133,64 +150,131 @@ def worst_first(score: np.ndarray) -> Sequence[tuple[int, int]]:
     return list(zip(cases.tolist(), landmarks.tolist(), strict=True))
 
 
+def swapped_with(scores: ShapeScores, case: int, landmark: int, config: OutlierConfig | None = None) -> int | None:
+    """The landmark whose place a point lies at while that one lies at its place, or None: two names were swapped."""
+    config = config or OutlierConfig()
+    here, wanted = scores.aligned[case], scores.expected[case]
+    apart = np.linalg.norm(here[landmark] - wanted[landmark])
+    if not scores.score[case, landmark] > config.swap_score:
+        return None
+    near = config.swap_share * apart
+    to_other, from_other = np.linalg.norm(here[landmark] - wanted, axis=1), np.linalg.norm(here - wanted[landmark], axis=1)
+    both = np.where((to_other < near) & (from_other < near), to_other + from_other, np.inf)
+    both[landmark] = np.inf
+    other = int(np.argmin(both))
+    return other if np.isfinite(both[other]) else None
+
+
 def _given_the_others(aligned: np.ndarray, wrong: np.ndarray, config: OutlierConfig) -> tuple[np.ndarray, np.ndarray]:
-    """How far every point lies from where its case's others expect it; NaN where there is none.
+    """How far every point lies from where its case's others expect it; NaN where a case lacks it.
 
     Args:
         aligned: (n, k, d) cases laid over one another.
-        wrong: (n, k) points that say nothing of others; they, and those that lack, count as lying where they are expected.
+        wrong: (n, k) points that say nothing of others.
 
     Returns:
         (n, k, d), and (n, k) as a Mahalanobis distance, in units of its median over the cases.
     """
-    cases, landmarks, _ = aligned.shape
+    cases, _, _ = aligned.shape
     typical = np.nanmedian(aligned, axis=0)
-    rest, poses, floor = aligned - typical, _poses(typical), (config.precision * rms_size(typical)) ** 2
+    rest, poses = aligned - typical, _poses(typical)
     robust = 1.4826 * np.nanmedian(np.abs(rest), axis=0)  # the standard deviation of a normal distribution with this median
     bound = config.clip * np.maximum(robust, np.median(robust))
-    out = wrong | ~np.isfinite(rest).all(2)
-    believed = np.where(out[..., None], 0.0, np.clip(rest, -bound, bound))
-    for _ in range(config.sweeps if out.any() else 0):
-        precision = _precision(believed.reshape(cases, -1), poses, floor)
-        for k in np.flatnonzero(out.any(0)):
-            off, _ = _off(believed[:, k], believed, precision, k)
-            believed[out[:, k], k] -= off[out[:, k]]
-    off, distance = np.empty(rest.shape), np.empty(rest.shape[:2])
+    present = np.isfinite(rest).all(2)
+    believed = Believed(np.clip(rest, -bound, bound), present & ~wrong, (config.precision * rms_size(typical)) ** 2)
+    believed.fill_in(config.sweeps)
+    off, distance = np.full(rest.shape, np.nan), np.full(rest.shape[:2], np.nan)
     for fold in np.array_split(np.arange(cases), min(config.folds, cases)):
-        precision = _precision(np.delete(believed, fold, axis=0).reshape(cases - len(fold), -1), poses, floor)
-        for k in range(landmarks):
-            off[fold, k], distance[fold, k] = _off(rest[fold, k], believed[fold], precision, k)
+        covariance = believed.covariance(np.setdiff1d(np.arange(cases), fold))
+        for members, known in believed.patterns(fold):
+            for asked in [None, *np.flatnonzero(~known)]:  # those that are believed, then each that is there and is not
+                some = members if asked is None else members[present[members, asked]]
+                use = known if asked is None else known | (np.arange(len(known)) == asked)
+                if len(some) and known.sum() > aligned.shape[2]:
+                    wanted = np.flatnonzero(use) if asked is None else [asked]
+                    flat = np.repeat(use, aligned.shape[2])
+                    precision = _precision(covariance[np.ix_(flat, flat)], poses[flat])
+                    values = np.where(known[:, None], believed.values[some], rest[some])[:, use]
+                    for k in wanted:
+                        place = int(use[:k].sum())
+                        off[some, k], distance[some, k] = _off(rest[some, k], values, precision, place)
     return off, distance / np.maximum(np.nanmedian(distance, axis=0), config.least_median)
 
 
-def _off(own: np.ndarray, believed: np.ndarray, precision: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of landmark k, which lies at ``own``: (n, d) from its mean given where the others are, (n,) how improbable that is."""
-    cases, _, dims = believed.shape
-    mine = slice(k * dims, (k + 1) * dims)
-    pull = believed.reshape(cases, -1) @ precision[:, mine] + (own - believed[:, k]) @ precision[mine, mine]
-    off = pull @ np.linalg.inv(precision[mine, mine])
-    return off, np.sqrt(np.einsum("nd,nd->n", pull, off))
+class Believed:
+    """What is believed of cases laid over one another, as deviations from the medians; what is not known follows the others.
 
+    Args:
+        values: (n, k, d).
+        known: (n, k) which of them are believed.
+        floor: the least variance of a coordinate.
 
-def _precision(rows: np.ndarray, poses: np.ndarray, floor: float) -> np.ndarray:
-    """(p, p) inverse covariance of (n, p) rows about 0; changes of pose count as equally probable, however large.
-
-    The covariance is drawn towards equal variances, as there may be fewer rows than columns; no variance is below ``floor``.
-    Without the poses a point would be expected where it lies: a case that was aligned by least squares tells each of its points
-    from the others.
-
-    Source: Ledoit 2004, A well-conditioned estimator for large-dimensional covariance matrices, section 3.3, for the covariance.
+    Source: Dempster 1977, for the covariance with values that are not known.
     """
-    n, p = rows.shape
-    rows = rows - rows.mean(0)
-    covariance = rows.T @ rows / n
-    mean = np.trace(covariance) / p
-    apart = ((covariance - mean * np.eye(p)) ** 2).sum() / p
-    noise = (((rows**2).sum(1) ** 2).mean() - (covariance**2).sum()) / (n * p)
-    share = min(noise / apart, 1.0) if apart > 0 else 1.0
-    inverse = np.linalg.inv((share * mean + floor) * np.eye(p) + (1 - share) * covariance)
+
+    def __init__(self, values: np.ndarray, known: np.ndarray, floor: float):
+        self.values, self.known, self.floor = np.where(known[..., None], values, 0.0), known, floor
+        self._unsure: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # cases, coordinates, and the covariance of these
+
+    def patterns(self, cases: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The cases, grouped by which of their points are believed: (m,) cases, (k,) which."""
+        patterns, of = np.unique(self.known[cases], axis=0, return_inverse=True)
+        for group, pattern in enumerate(patterns):
+            yield cases[of.ravel() == group], pattern
+
+    def fill_in(self, sweeps: int) -> None:
+        """Put what is not believed where the rest of its case expects it."""
+        cases, _, dims = self.values.shape
+        everybody = np.arange(cases)
+        for _ in range(sweeps if not self.known.all() else 0):
+            covariance, unsure = self.covariance(everybody), []
+            flat = self.values.reshape(cases, -1).copy()
+            for members, pattern in self.patterns(everybody):
+                seen = np.repeat(pattern, dims)
+                if seen.any() and not seen.all():
+                    gain = np.linalg.solve(covariance[np.ix_(seen, seen)], covariance[np.ix_(seen, ~seen)])
+                    flat[np.ix_(members, ~seen)] = flat[np.ix_(members, seen)] @ gain
+                    rest = covariance[np.ix_(~seen, ~seen)] - covariance[np.ix_(~seen, seen)] @ gain
+                    unsure.append((members, ~seen, rest))
+            self.values, self._unsure = flat.reshape(self.values.shape), unsure
+
+    def covariance(self, cases: np.ndarray) -> np.ndarray:
+        """(p, p) covariance about the medians, drawn towards equal variances: there may be fewer cases than coordinates.
+
+        Source: Ledoit 2004, A well-conditioned estimator for large-dimensional covariance matrices, section 3.3.
+        """
+        rows = self.values[cases].reshape(len(cases), -1)
+        n, p = rows.shape
+        covariance = rows.T @ rows
+        for members, coordinates, rest in self._unsure:
+            covariance[np.ix_(coordinates, coordinates)] += np.isin(members, cases).sum() * rest
+        covariance /= n
+        mean = np.trace(covariance) / p
+        apart = ((covariance - mean * np.eye(p)) ** 2).sum() / p
+        noise = max(((rows**2).sum(1) ** 2).mean() - (covariance**2).sum(), 0.0) / (n * p)
+        share = min(noise / apart, 1.0) if apart > 0 else 1.0
+        out: np.ndarray = (share * mean + self.floor) * np.eye(p) + (1 - share) * covariance
+        return out
+
+
+def _off(own: np.ndarray, values: np.ndarray, precision: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of landmark k, which lies at ``own``: (n, d) from its mean given where the others are, (n,) how improbable that is."""
+    cases, _, dims = values.shape
+    mine = slice(k * dims, (k + 1) * dims)
+    pull = values.reshape(cases, -1) @ precision[:, mine] + (own - values[:, k]) @ precision[mine, mine]
+    off = pull @ np.linalg.inv(precision[mine, mine])
+    return off, np.sqrt(np.maximum(np.einsum("nd,nd->n", pull, off), 0.0))
+
+
+def _precision(covariance: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """The inverse of a (p, p) covariance for which changes of pose are equally probable, however large.
+
+    Without them a point would be expected where it lies: a case that was aligned by least squares tells each of its points
+    from the others.
+    """
+    inverse = np.linalg.inv(covariance)
     along = inverse @ poses
-    precision: np.ndarray = inverse - along @ np.linalg.solve(poses.T @ along, along.T)
+    precision: np.ndarray = inverse - along @ np.linalg.lstsq(poses.T @ along, along.T, rcond=None)[0]
     return precision
 
 

@@ -69,7 +69,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /landmarks/study": (USER, SMALL),
     "GET /landmarks/quality": (USER, SMALL),
     "GET /landmarks/quality/table": (USER, SMALL),
-    "GET /landmarks/quality/specimens": (USER, SMALL),
+    "GET /landmarks/quality/specimens": (REVIEWER, SMALL),  # all labels at once, as the whole data set
     "GET /landmarks/images": (USER, SMALL),
     "GET /landmarks/images/{image_id}": (USER, SMALL),
     "PUT /landmarks/images/{image_id}": (ANNOTATOR, TEXT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 
 from fastapi import APIRouter, Query, Response
 
@@ -23,7 +24,7 @@ def add_quality_routes(router: APIRouter, study: Study) -> None:
     @router.get("/landmarks/quality", tags=["Landmarks"], summary="Points by how far they lie from where the others expect them")
     @in_threads_of_its_own
     def points(page: int = PAGE, also_checked: bool = ALSO_CHECKED) -> dict:
-        """``times_median``: as improbable as this many times the landmark's median over the cases; ``off``: in the study's unit.
+        """``times_median``: how far off, in units of the landmark's median over the cases; ``off``: in the study's unit.
 
         ``shape`` has the cases laid over one another.
         """
@@ -39,7 +40,7 @@ def add_quality_routes(router: APIRouter, study: Study) -> None:
     def specimens(leave_out: list[str] = LEAVE_OUT) -> Response:
         """A Markups file for each case that has all landmarks; ``left_out.txt`` names the others and what they lack."""
         file = io.BytesIO()
-        quality.write_specimens(file, [checked(name, "leave_out") for name in leave_out])
+        quality.write_specimens(file, [unicodedata.normalize("NFC", checked(name, "leave_out")) for name in leave_out])
         return _file(file.getvalue(), "application/zip", "specimens.zip")
 
 

@@ -214,13 +214,16 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
     def save(image_id: str, background: BackgroundTasks, body: Body):
         landmarks = from_wire(body.get("landmarks"), study.task, study.plane_of(image_id))
         key, author = key_of(body), caller().name or text_of(body, "author")
+        looked_at = checked_points(body, landmarks)
         if flag_of(body, "repeat"):
+            if looked_at:
+                raise UsageError("checked: a second reading calls no point of the first right")
             application.store.check_places(image_id, landmarks)
             pixels = text_of(body, "pixels") or None
             again = study.save_repeat(image_id, landmarks, author=author, key=key, pixels=pixels)
             _forget_draft(application, author, image_id, repeat=True)
             return {**revision_to_wire(study, image_id, again), "repeat": True}
-        base, looked_at = revision_of(body, required=True), checked_points(body, landmarks)
+        base = revision_of(body, required=True)
         try:
             revision = application.store.submit(
                 image_id,
@@ -236,7 +239,8 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             current = revision_to_wire(study, image_id, study.revisions.head(image_id))
             yours = {"base_revision": base, "landmarks": to_wire(landmarks, study.plane_of(image_id))}
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
-        _forget_draft(application, author, image_id, repeat=False)
+        if not looked_at:  # what the person has begun on this case elsewhere is still theirs
+            _forget_draft(application, author, image_id, repeat=False)
         background.add_task(afterwards, application.saved)
         return revision_to_wire(study, image_id, revision)
 

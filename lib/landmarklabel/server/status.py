@@ -18,6 +18,7 @@ from landmarklabel.report.thumbnails import sheet, thumbnail_html
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
+from landmarklabel.services.quality import CHECK
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
@@ -45,6 +46,7 @@ class StatusPage:
     ):
         self.study, self.monitor, self.leases, self.training, self.answers = study, monitor, leases, training, answers
         self._made: tuple[float, dict] = (0.0, {})
+        self._placed: dict[tuple[str, int], Revision] = {}
 
     def html(self, number: int = 1, show: str = "") -> str:
         """The page, of what was looked up last or is looked up anew.
@@ -66,7 +68,7 @@ class StatusPage:
         changed = self.study.changed()
         images = self.study.images()
         kinds = {i: _kind(heads.get(i), i in labelled, i in held, i in changed) for i in images}
-        order = sorted((heads[i].created, i) for i in labelled if i in heads)
+        order = sorted((self._placed_in(heads[i]).created, i) for i in labelled if i in heads)
         number = {i: n for n, (_, i) in enumerate(order)}
         observed = self.monitor.observed()
         measured = {i: off for i, (_, off) in observed.items() if i in number and np.isfinite(off).any()}
@@ -109,6 +111,15 @@ class StatusPage:
             "expected": None if seen is None else seen[1].expected_error,
         }
 
+    def _placed_in(self, head: Revision) -> Revision:
+        """The revision whose author placed the points: one by which somebody only called points right is not."""
+        if head.source != CHECK:
+            return head
+        if (head.image_id, head.number) not in self._placed:
+            placed = [r for r in self.study.history(head.image_id) if r.source != CHECK and r.number < head.number]
+            self._placed[head.image_id, head.number] = placed[-1] if placed else head
+        return self._placed[head.image_id, head.number]
+
     def _advice(self, observed: list[tuple[int, float, str]]) -> Advice:
         counts, errors, ids = zip(*observed, strict=True) if observed else ((), (), ())
         return advise(counts, errors, [is_validation(i) for i in ids], study_unit(self.study))
@@ -118,6 +129,7 @@ class StatusPage:
         for image_id, further in self.study.repeats().items():
             head = self.study.heads().get(image_id)
             if image_id in labelled and head is not None:
+                head = self._placed_in(head)
                 second = self.study.read(further[0])
                 readings.append((head.author, labelled[image_id], further[0].author, second))
         return observer_errors(readings, len(self.study.task))

@@ -17,7 +17,7 @@ from landmarklabel.data.shape_outliers import shape_outliers
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.revisions import RevisionStore
 
 
@@ -88,12 +88,22 @@ def unlabelled_landmarks(labelled: Mapping[str, LandmarkSet], task: LandmarkTask
     return [name for name, known in zip(task.names, stated, strict=True) if not known]
 
 
+def stated(labelled: Mapping[str, LandmarkSet]) -> dict[str, LandmarkSet]:
+    """Labels without what no person has stated: a proposal that nobody looked at is no label."""
+    found = {}
+    for image_id, landmarks in labelled.items():
+        by_person = landmarks.by_person
+        status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
+        positions = np.where(by_person[:, None], landmarks.positions_mm, np.nan)
+        found[image_id] = LandmarkSet(landmarks.task, positions, status)
+    return found
+
+
 def odd_shapes(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Description]) -> list[str]:
-    """A text for each point that lies far from where the other cases have it."""
+    """A text for each point of a person that lies far from where the other points of its case expect it."""
     out = []
-    for o in shape_outliers(labelled):
+    for o in shape_outliers(stated(labelled)):
         unit = images[o.image_id].unit if o.image_id in images else "mm"
-        out.append(
-            f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from its usual place (half of the cases: {o.typical_mm:.1f})"
-        )
+        usual = f"half of the cases: {o.typical_mm:.1f}"
+        out.append(f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from where its others expect it ({usual})")
     return out

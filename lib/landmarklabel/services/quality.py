@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from landmarklabel.data.shape_outliers import ShapeScores, score_shapes, worst_first
+from landmarklabel.data.shape_outliers import ShapeScores, score_shapes, swapped_with, worst_first
 from landmarklabel.errors import UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.services.checkup import stated
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.revision_json import same_landmarks
@@ -77,13 +78,16 @@ class StudyQuality:
     def table(self) -> str:
         """All points as CSV, the least expected first."""
         found = self._look()
-        rows: list[list[object]] = [["id", "landmark", "times_median", "off_mm", "checked_by", "checked"]]
+        rows: list[list[object]] = [["id", "landmark", "times_median", "off", "unit", "swapped_with", "checked_by", "checked"]]
+        unit = study_unit(self.study)
         if (scores := found.scores) is not None:
             for i, k in worst_first(scores.score):
                 check = found.checked.get(scores.image_ids[i], {}).get(scores.names[k])
                 said = [check.author, check.created] if check else ["", ""]
                 numbers = [round(float(scores.score[i, k]), 3), round(float(scores.off_mm[i, k]), 3)]
-                rows.append([scores.image_ids[i], scores.names[k], *numbers, *said])
+                other = swapped_with(scores, i, k)
+                swap = "" if other is None else scores.names[other]
+                rows.append([scores.image_ids[i], scores.names[k], *numbers, unit, swap, *said])
         return table_text(rows)
 
     def write_specimens(self, file: BinaryIO, leave_out: Collection[str] = ()) -> None:
@@ -121,7 +125,7 @@ class StudyQuality:
             labelled, before = self.study.labelled(), self._found
             if before is not None and before.row == row and before.labelled.keys() == labelled.keys():
                 return before
-            scores = before.scores if before is not None and _same(before.labelled, labelled) else score_shapes(_stated(labelled))
+            scores = before.scores if before is not None and _same(before.labelled, labelled) else score_shapes(stated(labelled))
             checks = {c.subject for c in self.study.revisions.changes(what=CHECK)} & labelled.keys()
             checked = {i: self.study.checked(i) for i in checks}
             self._found = _Looked(row, labelled, scores, checked, numbers)
@@ -133,9 +137,10 @@ class StudyQuality:
         return {
             "image": image_id,
             "landmark": name,
-            "revision": found.numbers[image_id],
+            "revision": found.numbers.get(image_id, 0),  # one that is labelled just now: its Right is refused
             "times_median": round(float(scores.score[i, k]), 2),
             "off": round(float(scores.off_mm[i, k]), 3),
+            "swapped_with": None if (other := swapped_with(scores, i, k)) is None else scores.names[other],
             "checked": {"author": check.author, "created": check.created} if check else None,
         }
 
@@ -143,17 +148,6 @@ class StudyQuality:
 def _same(before: dict[str, LandmarkSet], labelled: dict[str, LandmarkSet]) -> bool:
     """Whether no point was moved, added or removed."""
     return before.keys() == labelled.keys() and all(x is before[i] or same_landmarks(x, before[i]) for i, x in labelled.items())
-
-
-def _stated(labelled: dict[str, LandmarkSet]) -> dict[str, LandmarkSet]:
-    """Without what no person has stated: a proposal that nobody looked at is no label."""
-    found = {}
-    for image_id, landmarks in labelled.items():
-        by_person = landmarks.by_person
-        status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
-        positions = np.where(by_person[:, None], landmarks.positions_mm, np.nan)
-        found[image_id] = LandmarkSet(landmarks.task, positions, status)
-    return found
 
 
 def _shape(scores: ShapeScores, shown: list[int]) -> dict:

@@ -260,12 +260,15 @@ class Study(Opened):
 
     def checked(self, image_id: str) -> dict[str, Revision]:
         """Landmarks that somebody looked at again and said are right, and that have not been moved since; with that revision."""
-        history = self.history(image_id)
         found: dict[str, Revision] = {}
-        for revision in history:
-            if names := checked_of(revision.body, self._record.renames):
-                same = same_points(self.read(revision), self.read(history[-1]))
-                found |= {name: revision for name in names if same.get(name)}
+        before: Revision | None = None
+        for revision in self.history(image_id):
+            if before is not None:
+                same = same_points(self.read(before), self.read(revision))
+                other_image = before.body.get("pixels") != revision.body.get("pixels")
+                found = {name: by for name, by in found.items() if same.get(name) and not other_image}
+            found |= dict.fromkeys(checked_of(revision.body, self._record.renames), revision)
+            before = revision
         return found
 
     def history(self, image_id: str) -> list[Revision]:

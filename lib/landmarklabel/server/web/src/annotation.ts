@@ -102,7 +102,7 @@ export class Annotation {
   /** Agree with everything that has a position, but for some landmarks. */
   acceptAll(but: readonly string[] = []): void {
     const left = this.points.filter((p) => p.position !== null && p.state !== "accepted" && !but.includes(p.name));
-    this.change("acceptAll", left.map((p) => ({ ...p, state: "accepted" as const, flagged: false })));
+    this.change("acceptAll", left.map((p) => ({ ...p, state: "accepted" as const })));
   }
 
   /** An accepted point may be moved again; an absent one may be placed again. */

@@ -2,6 +2,7 @@
 
 import { button, choice, link, make, put } from "./dom";
 import { bindKeys } from "./keys";
+import type { Asked } from "./link";
 import { LandmarkTable } from "./table";
 import { KEYS, say } from "./texts";
 import type { CaseView, Picture, ViewEvents } from "./view";
@@ -24,6 +25,7 @@ export class App {
   private readonly progress = make("span", { class: "progress" });
   private readonly message = make("p", { class: "message" });
   private readonly trouble = make("p", { class: "trouble" });
+  private readonly back = make("p");
   private readonly conflict = make("section", { class: "conflict" });
   private readonly conflictText = make("p");
   private readonly unsent = make("section", { class: "unsent" });
@@ -39,6 +41,7 @@ export class App {
   private readonly ofCase: HTMLButtonElement[] = [];
   private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.strategy.value()));
   private readonly keys = make("dialog", { class: "keys" });
+  private asked: Asked | null = null; // from another page, until its image is shown
   private shownCase: Annotation | null = null;
   private shownPicture: Picture | null = null;
   private shownCases: readonly CaseRow[] | null = null;
@@ -126,12 +129,17 @@ export class App {
       button(say("submitMineButton"), "", () => void this.work.submitMine(this.strategy.value())),
     );
     this.unsent.append(make("h2", { text: say("unsentTitle") }), this.unsentRows);
+    const back = link("./quality.html", say("backToQuality"));
+    this.back.append(back);
+    this.back.hidden = true;
     const server = make("div", { class: "server" }, this.status);
     if (this.work.who.name) server.append(button(say("logoutButton"), "", logout));
     return make(
       "aside",
       { class: "panel" },
       server,
+      ...(this.work.who.name ? [] : [this.nameField()]),
+      this.back,
       make("div", { class: "head" }, this.caseLabel, this.progress),
       this.reason,
       this.trouble,
@@ -145,11 +153,15 @@ export class App {
     );
   }
 
-  private more(): HTMLElement {
+  /** Who is at the page, where no login says so. */
+  private nameField(): HTMLElement {
     this.author.value = this.work.author;
-    this.author.disabled = this.work.who.name !== "";
     this.author.title = say("authorHelp");
     this.author.addEventListener("change", () => this.work.setAuthor(this.author.value.trim()));
+    return make("label", { class: "field" }, make("span", { text: say("author") }), this.author);
+  }
+
+  private more(): HTMLElement {
     this.minutes.type = "number";
     this.minutes.min = "0.1";
     this.minutes.value = "10";
@@ -165,7 +177,6 @@ export class App {
       "details",
       { class: "more" },
       make("summary", { text: "…" }),
-      make("label", { class: "field" }, make("span", { text: say("author") }), this.author),
       this.strategy.element,
       this.model.element,
       this.caseChoice.element,
@@ -220,9 +231,26 @@ export class App {
     };
   }
 
-  /** Select a landmark, and show its place. */
-  goTo(name: string): void {
-    this.select(name);
+  /** Select a landmark that was asked for from the page of the labels' quality, show its place, and offer the way back. */
+  goTo(asked: Asked): void {
+    this.back.hidden = !asked.landmark;
+    this.asked = asked;
+    this.refresh();
+  }
+
+  /** Another case is about to open: what the hand has not let go of is where it was. */
+  letGo(): void {
+    this.view.letGo();
+  }
+
+  /** Once the image of the case is there. */
+  private goToAsked(): void {
+    const { asked, work } = this;
+    if (asked === null || this.shownCase === null || this.shownPicture === null || work.open !== this.shownCase) return;
+    this.asked = null;
+    if (asked.image !== this.shownCase.image || !asked.landmark) return;
+    if (work.task.landmarks.some((l) => l.name === asked.landmark)) this.select(asked.landmark);
+    else work.tell(say("noSuchLandmark", { name: asked.landmark }));
   }
 
   private select(name: string | null, jumps = true): void {
@@ -324,8 +352,8 @@ export class App {
     }
     if (work.picture !== this.shownPicture) {
       this.shownPicture = work.picture;
-      void this.view.show(work.picture, work.frame, open?.image ?? "");
-    }
+      void Promise.resolve(this.view.show(work.picture, work.frame, open?.image ?? "")).then(() => this.goToAsked());
+    } else this.goToAsked();
     this.element.classList.toggle("busy", work.busy > 0);
     this.element.classList.toggle("placing", this.view.isPlacing);
     this.empty.hidden = open !== null;

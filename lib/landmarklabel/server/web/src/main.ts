@@ -75,9 +75,13 @@ async function begin(): Promise<void> {
 async function openAsked(): Promise<void> {
   const asked = askedBy(location.hash);
   if (asked === null || work === null) return;
-  history.replaceState(null, "", location.pathname);
-  if (work.open?.image !== asked.image || work.open.repeat) await work.openCase(asked.image);
-  if (work.open?.image === asked.image && work.task.landmarks.some((l) => l.name === asked.landmark)) app?.goTo(asked.landmark);
+  if (work.open?.image !== asked.image || work.open.repeat) {
+    app?.letGo();
+    await work.openCase(asked.image);
+  }
+  if (work.open?.image !== asked.image) return; // a page that is loaded again asks again
+  history.replaceState(null, "", location.pathname + location.search);
+  app?.goTo(asked);
 }
 
 /** The page, for this study and this person. */

@@ -17,8 +17,8 @@ class QualityPage {
   private readonly rows = make("tbody");
   private readonly pages = make("span", { class: "progress" });
   private readonly alsoChecked = make("input");
-  private readonly before = button(say("previousPage"), "", () => void this.load(this.found.page - 1));
-  private readonly after = button(say("nextPage"), "", () => void this.load(this.found.page + 1));
+  private readonly before = button(say("previousPage"), "", () => void this.turnTo(this.found.page - 1));
+  private readonly after = button(say("nextPage"), "", () => void this.turnTo(this.found.page + 1));
   private found: Quality = { cases: 0, points: 0, page: 1, pages: 1, unit: "mm", rows: [], shape: null };
   private chosen: QualityRow | null = null;
   private asked = 0; // so that a list that was asked for earlier does not replace a later one
@@ -30,7 +30,7 @@ class QualityPage {
     this.trouble.setAttribute("role", "alert");
     this.message.setAttribute("role", "status");
     this.alsoChecked.type = "checkbox";
-    this.alsoChecked.addEventListener("change", () => void this.load(1));
+    this.alsoChecked.addEventListener("change", () => void this.turnTo(1));
     const head = ["case", "landmark", "timesMedian", "off"] as const;
     const titles = head.map((name) => make("th", { text: say(`column_${name}`), title: say(`about_${name}`) }));
     const table = make("table", { class: "points" }, make("thead", {}, make("tr", {}, ...titles, make("th", { text: say("column_answer") }))), this.rows);
@@ -49,6 +49,12 @@ class QualityPage {
         make("div", { class: "head" }, link("../landmarks/quality/table", say("tableLink"), true), link("../landmarks/quality/specimens", say("specimensLink"), true)),
       ),
     );
+  }
+
+  private async turnTo(page: number): Promise<void> {
+    put(this.trouble, "");
+    put(this.message, "");
+    await this.load(page);
   }
 
   async load(page: number): Promise<void> {
@@ -77,14 +83,16 @@ class QualityPage {
     choose.classList.add("case");
     const mend = link(linkTo(row), say("openCaseLink"));
     mend.title = say("openCaseHelp");
-    const right = button(say("rightButton"), "", () => void this.say(row, right));
+    const right = button(say("rightButton"), "", () => void this.say(row));
     right.title = say("rightHelp");
     const said = row.checked === null ? right : make("span", { text: say("saidRight", { who: row.checked.author || say("somebody") }) });
+    const name = make("td", { class: "name", text: row.landmark });
+    if (row.swappedWith) name.append(make("span", { class: "swapped", text: say("swappedWith", { name: row.swappedWith }) }));
     const made = make(
       "tr",
       {},
       make("td", {}, choose),
-      make("td", { class: "name", text: row.landmark }),
+      name,
       make("td", { class: "number", text: `${row.timesMedian.toFixed(1)} ×` }),
       make("td", { class: "number", text: `${row.off.toFixed(row.off < 10 ? 1 : 0)} ${unit}` }),
       make("td", { class: "answer" }, mend, said),
@@ -101,19 +109,20 @@ class QualityPage {
   }
 
   /** A person has looked: the point is right where it is. It becomes a revision, and leaves the list. */
-  private async say(row: QualityRow, pressed: HTMLButtonElement): Promise<void> {
-    pressed.disabled = true;
+  private async say(row: QualityRow): Promise<void> {
+    for (const one of this.rows.querySelectorAll("button:not(.case)")) (one as HTMLButtonElement).disabled = true; // until the list is new
+    put(this.message, "");
+    put(this.trouble, "");
     await this.doing(async () => {
       await this.api.sayRight(row, this.author);
       put(this.message, say("saidRightOf", { case: row.image, landmark: row.landmark }));
     });
-    await this.load(this.found.page);
+    await this.load(this.found.page); // what was refused stays readable
   }
 
   private async doing(act: () => Promise<void>): Promise<void> {
     try {
       await act();
-      put(this.trouble, "");
     } catch (error) {
       if (error instanceof LoggedOut) location.assign("./"); // where people log in
       else put(this.trouble, error instanceof Error ? error.message : String(error));

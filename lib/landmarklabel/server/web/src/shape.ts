@@ -6,6 +6,7 @@ import type { Position, QualityRow, Shape } from "./wire";
 
 const SIZE = 600; // of the drawing, in its own units
 const MARGIN = 30;
+const LONGEST = 30; // characters of a name beside its point
 // Which two axes of LPS a drawing shows, right and down; where the second is up, it is turned.
 const PLANES: readonly { name: TextName; axes: readonly [number, number]; isUp: boolean }[] = [
   { name: "planeCoronal", axes: [0, 2], isUp: true },
@@ -21,7 +22,7 @@ export class ShapeView {
   private shown: { shape: Shape; row: QualityRow | null } | null = null;
 
   constructor() {
-    this.element.append(this.svg, this.tools);
+    this.element.append(this.svg, make("p", { class: "legend", text: say("shapeLegend") }), this.tools);
   }
 
   show(shape: Shape | null, row: QualityRow | null): void {
@@ -34,7 +35,7 @@ export class ShapeView {
     this.tools.replaceChildren();
     if (this.shown === null) return;
     const { shape, row } = this.shown;
-    const at = this.drawing(shape);
+    const at = this.drawing(shape, row);
     const dots = shape.cases.flatMap((one) => one.map((p) => (p === null ? "" : `M${at(p).join(" ")}h0`))).join("");
     this.svg.append(element("path", { class: "dots", d: dots }));
     shape.typical.forEach((p, k) => {
@@ -69,19 +70,20 @@ export class ShapeView {
       element("path", { class: "expected", d: `M${u - 8} ${v}h16M${u} ${v - 8}v16` }),
       element("circle", { class: "outlier", cx: x, cy: y, r: 8 }),
     );
-    const name = element("text", { x: Math.min(x + 12, SIZE - 8 * row.landmark.length), y: Math.max(y - 8, 14) });
-    name.textContent = row.landmark;
+    const isLeft = x < SIZE / 2;
+    const name = element("text", { x: isLeft ? x + 12 : x - 12, y: Math.max(y - 8, 14), "text-anchor": isLeft ? "start" : "end" });
+    name.textContent = row.landmark.length > LONGEST ? `${row.landmark.slice(0, LONGEST)}…` : row.landmark;
     this.svg.append(name);
   }
 
-  /** From mm to the drawing: everything that is drawn fits. */
-  private drawing(shape: Shape): (p: Position) => [number, number] {
+  /** From mm to the drawing: the chosen case and the typical places fit. */
+  private drawing(shape: Shape, row: QualityRow | null): (p: Position) => [number, number] {
     const chosen = this.isDeep(shape) ? PLANES[this.plane] : undefined;
     const [a, b] = chosen?.axes ?? [0, 1];
     const sign = chosen?.isUp ? -1 : 1;
     const flat = (p: Position): [number, number] => [p[a] ?? 0, sign * (p[b] ?? 0)];
-    const listed = [...shape.listed.values()].map((one) => one.points);
-    const all = [...shape.cases, ...listed, shape.typical].flat().filter((p): p is Position => p !== null).map(flat);
+    const one = row === null ? undefined : shape.listed.get(row.image); // others may lie anywhere
+    const all = [shape.typical, one?.points ?? [], one?.expected ?? []].flat().filter((p): p is Position => p !== null).map(flat);
     const [left, right] = range(all.map(([x]) => x));
     const [top, bottom] = range(all.map(([, y]) => y));
     const scale = (SIZE - 2 * MARGIN) / Math.max(right - left, bottom - top, 1e-9);

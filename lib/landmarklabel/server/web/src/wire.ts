@@ -65,6 +65,7 @@ export interface QualityRow {
   readonly revision: number; // in which the point lies there
   readonly timesMedian: number;
   readonly off: number; // in the unit of the study
+  readonly swappedWith: string; // empty, or whose place this point lies at, and that one at its
   readonly checked: { readonly author: string; readonly created: string } | null;
 }
 
@@ -149,8 +150,8 @@ export const rows = (all: readonly Point[]): object[] =>
 
 /** What a person has said, as the server takes it for a suggestion. */
 export function given(all: readonly Point[]): { fixed: Record<string, Position>; absent: string[] } {
-  const fixed: Record<string, Position> = {};
-  for (const p of all) if ((p.state === "placed" || p.state === "accepted") && p.position) fixed[p.name] = p.position;
+  const said = all.filter((p) => p.state === "placed" || p.state === "accepted");
+  const fixed: Record<string, Position> = Object.fromEntries(said.flatMap((p) => (p.position ? [[p.name, p.position]] : [])));
   return { fixed, absent: all.filter((p) => p.state === "absent").map((p) => p.name) };
 }
 
@@ -214,6 +215,7 @@ export function quality(value: unknown): Quality {
         revision: number(row["revision"]),
         timesMedian: number(row["times_median"]),
         off: number(row["off"]),
+        swappedWith: text(row["swapped_with"]),
         checked: checked && { author: text(checked["author"]), created: text(checked["created"]) },
       };
     }),

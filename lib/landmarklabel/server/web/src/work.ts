@@ -293,8 +293,10 @@ export class Work extends Delivery {
     const open = this.open;
     if (open === null) return;
     const outside = open.points.filter((p) => p.position !== null && !this.isInside(p.position)).map((p) => p.name);
-    open.acceptAll(outside);
-    this.edited(outside.length ? outsideText(outside) : say("acceptedAll"));
+    const flagged = open.points.filter((p) => p.flagged && p.state !== "accepted").map((p) => p.name);
+    open.acceptAll([...outside, ...flagged]);
+    const doubt = flagged.length ? say("acceptedAllBut", { names: flagged.join(", ") }) : say("acceptedAll");
+    this.edited(outside.length ? outsideText(outside) : doubt);
   }
 
   markAbsent(name: string): boolean {
