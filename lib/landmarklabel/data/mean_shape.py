@@ -11,7 +11,6 @@ from landmarklabel.configuration import Configuration, number
 from landmarklabel.data.procrustes import RobustFitConfig, Similarity, fit_robustly, fit_stack, rms_size, rotation_angles
 from landmarklabel.landmarks import LandmarkSet
 
-
 _COMPARED = 300  # cases among which the central orientation is looked for: every pair is compared
 
 
