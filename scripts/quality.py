@@ -50,17 +50,21 @@ def _hands(data: Path) -> tuple[tuple[tuple[str, ...], dict[str, np.ndarray]], f
 
 
 def _ranks(names: tuple[str, ...], points: dict[str, np.ndarray], spread: np.ndarray) -> dict:
-    from landmarklabel.data.shape_outliers import score_shapes, worst_first
+    from landmarklabel.data.shape_outliers import score_shapes, shape_outliers, worst_first
     from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
     task, kinds = LandmarkTask("planted", names, 2), {}
     for kind in (*(f"{n}x" for n in SLIPS), "swap"):
-        rng, places = np.random.default_rng(0), []
+        rng, places, told, false, points_seen = np.random.default_rng(0), [], 0, 0, 0
         for _ in range(ROUNDS):
             chosen = rng.choice(sorted(points), CASES, replace=False)
             shapes = {i: points[i].copy() for i in chosen}
             planted = {i: _plant(shapes[i], kind, spread, rng) for i in chosen[: round(PLANTED * CASES)]}
-            scores = score_shapes({i: LandmarkSet.of_positions(task, x, Status.PLACED) for i, x in shapes.items()})
+            labelled = {i: LandmarkSet.of_positions(task, x, Status.PLACED) for i, x in shapes.items()}
+            scores, outliers = score_shapes(labelled), {(o.image_id, names.index(o.name)) for o in shape_outliers(labelled)}
+            told += sum(any((i, k) in outliers for k in wrong) for i, wrong in planted.items())
+            false += sum(i not in planted for i, _ in outliers)
+            points_seen += (CASES - len(planted)) * len(names)
             order = worst_first(scores.score)
             place = {at: n / len(order) for n, at in enumerate(order)}
             row = {i: n for n, i in enumerate(scores.image_ids)}
@@ -70,6 +74,8 @@ def _ranks(names: tuple[str, ...], points: dict[str, np.ndarray], spread: np.nda
             "among_first_share": round(float(np.mean(np.array(places) < FIRST)), 4),
             "median_place_share": round(float(np.median(places)), 4),
             "latest_place_share": round(float(np.max(places)), 4),
+            "told_by_doctor_share": round(told / len(places), 4),
+            "falsely_told_per_10000": round(1e4 * false / points_seen, 1),
         }
     return {"landmarks": len(names), "of_cases": len(points), **kinds}
 

@@ -164,13 +164,16 @@ def wheel() -> str:
 def planted_slips() -> str:
     found = result("planted_slips")
     words = {"2x": "slip of 2 × the readers' spread", "4x": "of 4 ×", "8x": "of 8 ×", "swap": "two names swapped"}
+    shares = ("among_first_share", "told_by_doctor_share")
     rows = [
-        [text, *(f"{found[data][kind]['among_first_share']:.0%}" for data in ("cephalograms", "hands"))]
+        [text, *(f"{found[data][kind][share]:.1%}" for share in shares for data in ("cephalograms", "hands"))]
         for kind, text in words.items()
     ]
     first = f"{found['first']:.0%}"
     note = "Nobody has read the hands twice: a spread of 0.5 % of the hand's length is assumed there."
-    header = [f"Planted in 10 of {found['cases']} cases; found among the first {first} of the points", "cephalograms", "hands"]
+    where = ("cephalograms", "hands")
+    heads = [f"{data}: {what}" for what in (f"among the first {first} of the points", "told by `doctor`") for data in where]
+    header = [f"Planted in 10 of {found['cases']} cases", *heads]
     each = found["cephalograms"]["8x"]["planted"]
     data = f"published labels of cephalograms (19 landmarks) and hand radiographs (37), {each} of each kind"
     return table(header, rows) + about(data, "planted_slips", note=note)

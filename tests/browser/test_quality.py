@@ -114,6 +114,31 @@ def test_a_point_that_was_moved_meanwhile_is_not_called_right(material, person):
         assert server.get(f"/landmarks/images/{case}")["revision"] == 2
 
 
+def test_a_link_that_opens_another_case_during_a_drag_moves_nothing(material, person):
+    names = material.task.names
+    with serving(material) as server:
+        bob = person(server.url)
+        bob.page.goto("about:blank")
+        bob.page.goto(f"{server.url}/annotate/#case=phantom01&landmark={names[3]}")
+        bob.wait_for_image("phantom01")
+        bob.page.locator(f'.mark.selected[data-name="{names[3]}"]').wait_for(state="attached")
+        bob.press("Unlock")
+        before = bob.mark(names[3])
+        bob.page.mouse.move(*before)
+        bob.page.mouse.down()
+        bob.page.mouse.move(before[0] + 40, before[1], steps=4)
+        moved = "([name, x]) => document.querySelector(`.mark[data-name='${name}'] > circle`).getBoundingClientRect().x > x + 20"
+        bob.page.wait_for_function(moved, arg=[names[3], before[0]])
+        bob.page.evaluate(f"location.hash = '#case=phantom02&landmark={names[5]}'")
+        bob.wait_for_image("phantom02")
+        bob.page.mouse.up()
+        bob.page.evaluate("location.hash = '#case=phantom01&landmark='")
+        bob.wait_for_image("phantom01")
+        assert np.allclose(bob.mark(names[3]), before, atol=1)
+        bob.page.evaluate("location.hash = '#case=phantom01&landmark=nobody'")
+        bob.sees("the task has no landmark nobody any more")
+
+
 def test_with_few_cases_the_page_says_so(tmp_path, person):
     with serving(phantoms(tmp_path, 3)) as server:
         bob = person(server.url)

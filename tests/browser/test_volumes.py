@@ -142,6 +142,28 @@ def test_a_drag_in_one_plane_leaves_the_depth_and_the_other_planes_follow(lying,
     assert (index[1] - (size[1] - 1) / 2) * scale[1] == pytest.approx(8, abs=1.0)
 
 
+def test_a_link_to_a_point_opens_its_case_with_all_planes_at_it(lying, person):
+    server, material, spots = lying
+    case, name = "b_flipped", material.task.names[7]
+    size, spacing, direction = LYING[case]
+    geometry = ImageGeometry(size, np.array(spacing), np.array([-31.0, 12.5, 70.0]), direction)
+    place = [geometry.index_to_world(spots[case][7].astype(float)).tolist()]
+    body = {"landmarks": [{"name": name, "status": "placed", "position": place[0]}]}
+    body["base_revision"] = server.get(f"/landmarks/images/{case}")["revision"]
+    assert server.http("PUT", f"/landmarks/images/{case}", json=body).status_code == 200
+    who = person(server.url)
+    who.page.goto("about:blank")
+    who.page.goto(f"{server.url}/annotate/#case={case}&landmark={name}")
+    who.wait_for_image(case)
+    planes = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axes of this volume that they cut
+    for plane, axis in planes.items():
+        at = Plane(who, plane)
+        wanted = [at.at.element_handle(), int(spots[case][7][axis])]
+        who.page.wait_for_function("([p, n]) => Number(p.dataset.slice) === n", arg=wanted, timeout=20_000)
+        assert "away" not in at.at.locator(f'.mark[data-name="{name}"]').get_attribute("class")
+    assert who.page.locator(".landmarks .row.selected .name").inner_text() == name
+
+
 def open_case(who, case: str) -> None:
     who.page.locator("details.more").evaluate("d => d.open = true")
     who.page.get_by_label("Open a case").select_option(case)

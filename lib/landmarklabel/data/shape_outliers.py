@@ -181,7 +181,7 @@ def _given_the_others(aligned: np.ndarray, wrong: np.ndarray, config: OutlierCon
     robust = 1.4826 * np.nanmedian(np.abs(rest), axis=0)  # the standard deviation of a normal distribution with this median
     bound = config.clip * np.maximum(robust, np.median(robust))
     present = np.isfinite(rest).all(2)
-    believed = Believed(np.clip(rest, -bound, bound), present & ~wrong, (config.precision * rms_size(typical)) ** 2)
+    believed = _Believed(np.clip(rest, -bound, bound), present & ~wrong, (config.precision * rms_size(typical)) ** 2)
     believed.fill_in(config.sweeps)
     off, distance = np.full(rest.shape, np.nan), np.full(rest.shape[:2], np.nan)
     for fold in np.array_split(np.arange(cases), min(config.folds, cases)):
@@ -201,7 +201,7 @@ def _given_the_others(aligned: np.ndarray, wrong: np.ndarray, config: OutlierCon
     return off, distance / np.maximum(np.nanmedian(distance, axis=0), config.least_median)
 
 
-class Believed:
+class _Believed:
     """What is believed of cases laid over one another, as deviations from the medians; what is not known follows the others.
 
     Args:

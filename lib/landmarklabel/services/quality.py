@@ -107,7 +107,7 @@ class StudyQuality:
         own = LandmarkTask(task.name, tuple(task.names[k] for k in kept), dims=task.dims)
         missing = []
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for image_id, landmarks in self._look().labelled.items():
+            for image_id, landmarks in self.study.labelled().items():
                 status = tuple(landmarks.status[k] for k in kept)
                 lacking = [name for name, s in zip(own.names, status, strict=True) if s not in (Status.PLACED, Status.ACCEPTED)]
                 if lacking:

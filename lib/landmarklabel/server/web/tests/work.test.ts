@@ -311,3 +311,15 @@ it("refuses a point outside of the image where the person looks", async () => {
   expect(work.place("a", [99.4, -0.5])).toBe(true);
   expect(work.open?.edits).toBe(1);
 });
+
+describe("accept all", () => {
+  it("leaves what contradicts the others to a person, and says which", async () => {
+    const work = await begun("one");
+    work.open?.propose([proposed("a", 1), proposed("b", 2, { flagged: true }), proposed("c", 3), proposed("d", 4)], null);
+    work.acceptAll();
+    expect(work.open?.points.map((p) => p.state)).toEqual(["accepted", "predicted", "accepted", "accepted"]);
+    expect([work.open?.point("b").flagged, work.message]).toEqual([true, "accepted, but for what contradicts the others: b. Look at each (N)"]);
+    work.accept("b");
+    expect(work.open?.point("b").state).toBe("accepted");
+  });
+});
