@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import requests
-from planes import Plane, axes_of
+from planes import Plane, axes_of, middle_of
 from serving import Material, Server, serving
 
 from landmarklabel.store.tokens import Tokens
@@ -164,8 +164,7 @@ class Day:
         return tuple(at), geometry.index_to_world(index), float(max(geometry.spacing[list(axes[:2])] / scale))
 
     def _mark(self, name: str) -> tuple[float, float]:
-        box = self.plane.at.locator(f'.mark:not(.other)[data-name="{name}"] > circle').last.bounding_box()
-        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        return middle_of(self.plane.at, f'.mark:not(.other)[data-name="{name}"] > circle')
 
     def settle(self) -> None:
         """Until what was asked for is drawn."""

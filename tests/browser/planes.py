@@ -8,6 +8,16 @@ import numpy as np
 from PIL import Image as Picture
 
 
+def middle_of(view, selector: str) -> tuple[float, float]:
+    """The middle of something drawn in a view, in pixels of the screen; at one moment, as marks are drawn anew all the time."""
+    view.locator(selector).last.wait_for(state="attached", timeout=20_000)
+    where = """(view, selector) => {
+        const box = [...view.querySelectorAll(selector)].at(-1).getBoundingClientRect();
+        return [box.x + box.width / 2, box.y + box.height / 2];
+    }"""
+    return tuple(view.evaluate(where, selector))
+
+
 class Plane:
     """A plane of a volume on somebody's screen, or, without a name, a 2D image."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image as Picture
+from planes import middle_of
 from serving import phantoms, serving, serving_labelled
 
 from landmarklabel.store.tokens import Tokens
@@ -195,8 +196,7 @@ def test_two_people_meet_in_one_case_and_see_both_versions(server, material, per
     bob.sees("is saved as revision 1")
     ann.press("Submit and next")
     ann.sees("somebody saved revision 1 meanwhile: 1 points differ, drawn as diamonds")
-    diamond = ann.page.locator(f'.mark.other[data-name="{name}"] > path').first.bounding_box()
-    shown = (diamond["x"] + diamond["width"] / 2, diamond["y"] + diamond["height"] / 2)
+    shown = middle_of(ann.page.locator(".view"), f'.mark.other[data-name="{name}"] > path')
     assert np.allclose(shown, ann.on_screen(60, 50), atol=1.5)
     ann.press("Submit mine")
     ann.sees("is saved as revision 2")

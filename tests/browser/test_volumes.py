@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planes import Plane, axes_of
+from planes import Plane, axes_of, middle_of
 from scipy.spatial.transform import Rotation
 from serving import Material, serving
 from tests.thoroughness import times
@@ -102,9 +102,7 @@ def position(server, case: str, name: str) -> np.ndarray:
 
 
 def mark_in(plane: Plane, name: str) -> tuple[float, float]:
-    """Where a point is drawn in a plane, in pixels of the screen."""
-    box = plane.at.locator(f'.mark[data-name="{name}"] > circle').last.bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return middle_of(plane.at, f'.mark[data-name="{name}"] > circle')
 
 
 def test_a_drag_in_one_plane_leaves_the_depth_and_the_other_planes_follow(lying, person):
@@ -131,7 +129,7 @@ def test_a_drag_in_one_plane_leaves_the_depth_and_the_other_planes_follow(lying,
     who.drag(start, (start[0] + 30, start[1] + 8))
     who.page.wait_for_function("([p, n]) => Number(p.dataset.slice) !== n", arg=[coronal.at.element_handle(), before])
     moved = mark_in(coronal, name)  # drawn there in full: the plane has gone to the point
-    assert "away" not in coronal.at.locator(f'.mark[data-name="{name}"]').get_attribute("class")
+    coronal.at.locator(f'.mark:not(.away)[data-name="{name}"]').wait_for(state="attached", timeout=20_000)
     who.drag(moved, (moved[0], moved[1] - 20))
     who.page.keyboard.up("h")
     up = coronal.scale()[1]
@@ -160,7 +158,7 @@ def test_a_link_to_a_point_opens_its_case_with_all_planes_at_it(lying, person):
         at = Plane(who, plane)
         wanted = [at.at.element_handle(), int(spots[case][7][axis])]
         who.page.wait_for_function("([p, n]) => Number(p.dataset.slice) === n", arg=wanted, timeout=20_000)
-        assert "away" not in at.at.locator(f'.mark[data-name="{name}"]').get_attribute("class")
+        at.at.locator(f'.mark:not(.away)[data-name="{name}"]').wait_for(state="attached", timeout=20_000)
     assert who.page.locator(".landmarks .row.selected .name").inner_text() == name
 
 

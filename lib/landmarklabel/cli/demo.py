@@ -181,7 +181,7 @@ def _conclude(out: Path, played: list[Played], failed: dict[str, str], clock: Cl
     for p in played:
         print(f"  {p.plan.dims}D: {_serve_command(out, p.plan)}")
     print(
-        "then annotate in the browser at http://127.0.0.1:8000/annotate/ (2D so far), or in 3D Slicer with the module\n"
+        "then annotate in the browser at http://127.0.0.1:8000/annotate/, or in 3D Slicer with the module\n"
         "LandmarkLabel (or MONAI Label) and the server http://127.0.0.1:8000; http://127.0.0.1:8000/landmarks/ shows the state"
     )
 
