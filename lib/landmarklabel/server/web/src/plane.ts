@@ -71,7 +71,6 @@ export abstract class Plane {
   ) {
     this.element.className = "plane";
     this.svg.append(this.behind, this.marks);
-    this.svg.setAttribute("role", "img");
     picture.classList.add("picture");
     this.loupe.className = "loupe";
     this.loupe.width = this.loupe.height = LOUPE_PX;

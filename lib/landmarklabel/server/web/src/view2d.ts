@@ -15,6 +15,7 @@ export class View2D extends Plane implements CaseView {
     super(events, document.createElement("img"));
     this.element.classList.add("view");
     this.image.draggable = false;
+    this.name("");
     this.svg.prepend(this.filter());
   }
 
@@ -27,8 +28,7 @@ export class View2D extends Plane implements CaseView {
     const blob = picture instanceof Blob ? picture : null;
     this.frame = frame;
     this.url = blob === null ? "" : URL.createObjectURL(blob);
-    this.svg.setAttribute("aria-label", label);
-    this.image.alt = label;
+    this.name(label);
     this.image.hidden = blob === null;
     delete this.element.dataset["shown"];
     if (blob === null) {
@@ -45,6 +45,14 @@ export class View2D extends Plane implements CaseView {
     this.fit();
     this.drawNow();
     this.element.dataset["shown"] = label;
+  }
+
+  /** For screen readers; without a name there is nothing to see. */
+  private name(label: string): void {
+    if (label) this.svg.setAttribute("role", "img");
+    else this.svg.removeAttribute("role");
+    this.svg.setAttribute("aria-label", label);
+    this.image.alt = label;
   }
 
   invert(): void {
