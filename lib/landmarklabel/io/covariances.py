@@ -1,4 +1,4 @@
-"""How far off points may be, and in which directions, in a Slicer landmark file: measurements with one value per control point."""
+"""How far off points may be in which directions, in a Slicer landmark file: measurements with a value per control point."""
 
 from __future__ import annotations
 

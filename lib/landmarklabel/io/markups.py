@@ -287,7 +287,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
 
     Points of a 2D task lie on ``plane``, where the image is one slice of a volume, or else at z = 0.
 
-    Expected errors, the radii of 95 % regions and covariances are measurements with one value per control point, -1 where not known;
+    Expected errors, radii of 95 % regions and covariances are measurements with one value per control point, -1 where not known;
     ``model`` is their description, the only free text that Slicer writes back when it saves the file again.
 
     Raises:
