@@ -31,7 +31,7 @@ class Kind:
             (2,) one list of two, and () a single point.
         dimension: ``length``, ``angle``, or "" where it depends on the measurements it is made of.
         dims: numbers of dimensions in which it is defined.
-        signed_in: those of them in which ``positive_towards`` may give it a sign.
+        signed_in: those of them in which ``positive_towards`` or ``negative_towards`` may give it a sign.
     """
 
     layout: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -76,6 +76,7 @@ class Measurement:
         kind: a key of ``KINDS``.
         points: in the order of the kind's layout; empty for a ratio or a sum.
         towards: point on the side where the value is positive (``positive_towards`` in files); None for no sign.
+        away: it is negative there instead (``negative_towards``), for what has landmarks on its other side only.
         of: names of the measurements that a ratio or a sum is made of.
         weights: one for each of ``of``; of a sum only.
         percent: a ratio times 100.
@@ -90,6 +91,7 @@ class Measurement:
     kind: str
     points: tuple[Point, ...] = ()
     towards: Point | None = None
+    away: bool = False
     of: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     percent: bool = False
@@ -127,7 +129,7 @@ class Measurement:
             lists = [[rest.pop(0) for _ in range(n)] for n in counts or (1,)]
             out[key] = lists if len(counts) > 1 else lists[0] if counts else lists[0][0]
         if self.towards is not None:
-            out["positive_towards"] = _written(self.towards)
+            out[_SIDES[self.away]] = _written(self.towards)
         if self.of:
             out["of"] = dict(zip(self.of, self.weights, strict=True)) if self.kind == "sum" else list(self.of)
         out |= {key: value for key in ("percent", "definition") if (value := getattr(self, key))}
@@ -150,18 +152,22 @@ class Measurement:
         points: list[Point] = []
         for key, counts in KINDS[kind].layout:
             points += _read_points(content.get(key), counts, key, faults)
-        side = "positive_towards"
-        towards = _read_points(content[side], (), side, faults) if side in content else []
+        sides = [side for side in _SIDES if side in content and side in known]
+        if len(sides) > 1:
+            faults.append(f"{_SIDES[0]!r} and {_SIDES[1]!r} exclude each other")
+        towards = [point for side in sides for point in _read_points(content[side], (), side, faults)]
         of, weights = _read_of(content.get("of"), kind, faults)
         norm = _read_norm(content["norm"], faults) if "norm" in content else None
         percent, definition = content.get("percent", False), content.get("definition", "")
         if faults:
             raise TaskError(called(name), [*_text_faults("name", name, _LONGEST_NAME), *faults])
-        return Measurement(name, kind, tuple(points), next(iter(towards), None), of, weights, percent, definition, norm)
+        towards_one, away = next(iter(towards), None), _SIDES[1] in sides
+        return Measurement(name, kind, tuple(points), towards_one, away, of, weights, percent, definition, norm)
 
 
 _KEYS = ("name", "kind", "definition", "norm")
-_SIGNED = {name: ("positive_towards",) for name, kind in KINDS.items() if kind.signed_in}
+_SIDES = ("positive_towards", "negative_towards")
+_SIGNED = {name: _SIDES for name, kind in KINDS.items() if kind.signed_in}
 _MORE_KEYS = {"ratio": ("of", "percent"), "sum": ("of",), **_SIGNED}
 
 
@@ -224,6 +230,8 @@ def _content_faults(m: Measurement) -> list[str]:
         faults.append(f"a {m.kind} has {sum(kind.lists)} points, each {_POINT}")
     if m.towards is not None and not (kind.signed_in and _is_point(m.towards)):
         faults.append(f"'positive_towards' must be {_POINT}" if kind.signed_in else f"a {m.kind} has no 'positive_towards'")
+    if not isinstance(m.away, bool) or (m.away and m.towards is None):
+        faults.append(f"'away' {shown(m.away)} must be true or false, and needs a point")
     if not isinstance(m.percent, bool) or (m.percent and m.kind != "ratio"):
         faults.append(f"'percent' {shown(m.percent)} must be true or false, and is of a ratio only")
     faults += _of_faults(m)
@@ -269,7 +277,7 @@ def _repetitions(m: Measurement) -> list[str]:
             faults.append("two points that must differ are the same")
     reference = _reference_of_side(m)
     if m.towards is not None and frozenset(m.towards) in map(frozenset, reference):
-        faults.append("the point of 'positive_towards' lies on what it is a side of")
+        faults.append("the point that gives the sign lies on what it is to be beside")
     return faults
 
 

@@ -106,5 +106,5 @@ def _dims_faults(m: Measurement, dims: object) -> list[str]:
     if dims not in kind.dims:
         return [f"a {m.kind} is defined in {kind.dims[0]}D, the task is {dims}D"]
     if m.towards is not None and dims not in kind.signed_in:
-        return [f"'positive_towards' of a {m.kind} is defined in {kind.signed_in[0]}D, the task is {dims}D"]
+        return [f"the sign of a {m.kind} is defined in {kind.signed_in[0]}D, the task is {dims}D"]
     return []
