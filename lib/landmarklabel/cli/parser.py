@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _simulate, _export, _model)
+    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _measure, _simulate, _export, _model)
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
     return parser
@@ -261,6 +261,19 @@ def _evaluate(verbs: Verbs) -> None:
     )
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
+
+
+def _measure(verbs: Verbs) -> None:
+    about = "lengths, angles and indices of the landmarks of many cases, as the task defines them, with 95 % intervals"
+    verb = _verb(verbs, "measure", "measure", "measure", about)
+    where = "a folder of predictions or label files, a study, or a table (see import)"
+    verb.add_argument("landmarks", metavar="PREDICTIONS", help=where)
+    _add_task(verb)
+    verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
+    verb.add_argument("--out", metavar="measurements.csv", help="the table; printed without it")
+    readers = "how far the people who labelled a study, or the annotators of a table, agree on each measurement, instead"
+    verb.add_argument("--readers", action="store_true", help=readers)
+    verb.add_argument("--report", metavar="report.html", help="with --readers: a page with a plot for each measurement")
 
 
 def _simulate(verbs: Verbs) -> None:

@@ -52,7 +52,18 @@ def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics
     _presence(page, task, pairs, metrics)
     _reliability(page, expected, errors, unit)
     _regions(page, radii, errors, unit)
+    _measurements(page, metrics.get("measurements", {}))
     page.write(path)
+
+
+def _measurements(page: Page, measured: Mapping[str, Mapping]) -> None:
+    if not measured:
+        return
+    page.section("Measurements")
+    page.text("Bias: mean of predicted less true. Held: how many of the 95 % intervals hold the true value.")
+    keys = ("unit", "n", "mean_absolute_error", "median_absolute_error", "bias", "coverage_95")
+    header = ["measurement", "unit", "cases", "mean absolute error", "median", "bias", "held (%)"]
+    page.table(header, [[name, *(of[key] for key in keys)] for name, of in measured.items()])
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,19 @@ def per_landmark(metrics: Mapping) -> Figure:
     return figure
 
 
+def bland_altman(means: np.ndarray, differences: np.ndarray, lines: Sequence[float], what: str) -> Figure:
+    """Differences of two readers (n,) against their means (n,), and lines across: bias and limits of agreement."""
+    figure, ax = _chart(7.2, 3.2, f"mean of both readers: {what}", "difference")
+    ax.scatter(means, differences, s=14, color=FIRST, alpha=0.7, lw=0)
+    for value in lines:
+        if np.isfinite(value):
+            ax.axhline(value, color=INK, lw=1, ls="--")
+            ax.annotate(
+                f"{value:.2f}", (1, value), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center"
+            )
+    return figure
+
+
 def learning_curve(
     points: Sequence[tuple[int, float | None, float | None]],
     labels: tuple[str, str] = ("before learning from these cases", "after"),

@@ -9,6 +9,7 @@ from typing import Any
 from landmarklabel.errors import StudyError, listed
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
+from landmarklabel.services.measuring import measurement_errors
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def compare(
     pairs = {i: (predicted[i], truth[i]) for i in used}
     metrics = summarize(list(pairs.values()), unit=unit_of(task, map(unit, used)))
     metrics["training_images"] = known
+    if task.measurements:
+        metrics["measurements"] = measurement_errors(pairs, unit)
     missing = sorted(i for i, x in truth.items() if x.defined.any() and i not in predicted)
     return Comparison(pairs, metrics, _remarks(len(predicted) - len(both), known, missing, include_training))
 

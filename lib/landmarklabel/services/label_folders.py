@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkFileError, StudyError
+from landmarklabel.errors import LandmarkFileError, StudyError, UsageError
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
@@ -51,6 +51,37 @@ def is_study_folder(place: Path) -> bool:
 def images_beside(place: Path, images: str | Path | None = None) -> dict[str, Path]:
     """The images that were named, or those of a study; none elsewhere."""
     return find_images([images or place]).paths if images or is_study_folder(place) else {}
+
+
+def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, dict[str, LandmarkSet]]:
+    """Landmarks by reader and image id: of a long table with a column of readers, or of everybody who has labelled in a study.
+
+    Of a study, each person's last revision of a case counts; a second reading by the same person is called ``NAME, second``.
+
+    Raises:
+        UsageError: a folder or table that names no readers. LandmarkFileError.
+    """
+    place = Path(place)
+    if place.is_file() and is_long(first_row(place), task.dims):
+        return read_long_table(place, task)[0]
+    if not is_study_folder(place):
+        raise UsageError(f"{place} names no readers: give a study, or a table with a column annotator")
+    from landmarklabel.store.study import Study
+
+    found: dict[str, dict[str, LandmarkSet]] = {}
+    study = Study(place, task)
+    try:
+        for image_id in study.labelled():
+            for revision in study.history(image_id):
+                found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision)
+        for image_id, further in study.repeats().items():
+            for revision in further:
+                who = revision.author or "nobody named"
+                name = f"{who}, second" if image_id in found.get(who, {}) else who
+                found.setdefault(name, {})[image_id] = study.read(revision)
+    finally:
+        study.close()
+    return found
 
 
 def read_many(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:

@@ -1,0 +1,83 @@
+"""``measure``: what a task measures, of many cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.io.files import atomic_write
+from landmarklabel.io.prediction_folder import read_notes
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.measurements import Measured
+from landmarklabel.services.descriptions import unit_lookup
+from landmarklabel.services.label_folders import images_beside, read_many, read_readers
+from landmarklabel.services.measuring import agreement_text, agreements, measured_cases, measurements_text
+from landmarklabel.store.study_task import check_same_task
+from landmarklabel.tasks import resolve_study_task
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Write the measurements of every case, or how far readers agree on them."""
+    place = Path(args.landmarks)
+    task = resolve_study_task(args.task, place)
+    check_same_task(place, task, exactly=True)
+    if not task.measurements:
+        raise UsageError(
+            f'task {task.name!r} measures nothing: name distances, angles and indices under "measurements" in its file'
+        )
+    images = images_beside(place, args.images)
+    unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
+    if args.readers:
+        _readers(args, task, place, images, unit)
+        return
+    sets, remarks = read_many(place, task, images)
+    sets = {i: x for i, x in sorted(sets.items()) if x.defined.any()}
+    if not sets:
+        raise StudyError(f"no case of {place} has landmarks")
+    cases = measured_cases(sets, unit)
+    for text in remarks:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    text = measurements_text(cases)
+    if args.out:
+        atomic_write(args.out, text)
+        print(f"{args.out}: {len(cases)} cases, {len(task.measurements)} measurements each")
+        print(_summary(task, list(cases.values())))
+    else:
+        print(text, end="")
+
+
+def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict, unit) -> None:
+    by_reader = read_readers(place, task, images)
+    found = agreements(task, by_reader, next((unit(i) for sets in by_reader.values() for i in sets), "mm"))
+    if not found:
+        raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
+    text = agreement_text(found)
+    if args.out:
+        atomic_write(args.out, text)
+        print(f"{args.out}: {len(by_reader)} readers, {len(found)} pairs of readers and measurements")
+    else:
+        print(text, end="")
+    if args.report:
+        from landmarklabel.report.agreement import write_agreement
+
+        write_agreement(args.report, task, found)
+        print(f"report: {args.report}", file=sys.stderr)
+
+
+def _summary(task: LandmarkTask, cases: list[list[Measured]]) -> str:
+    """A line for each measurement: how many cases have it, mean and standard deviation over them, and what is usual."""
+    lines = []
+    for k, m in enumerate(task.measurements):
+        there = [c[k] for c in cases if c[k].available]
+        if not there:
+            lines.append(f"  {m.name}: not available in any case ({cases[0][k].reason})")
+            continue
+        numbers = np.array([x.value for x in there])
+        spread = f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else ""
+        norm = f", usual {there[0].norm.mean:g}" if there[0].norm else ""
+        lines.append(f"  {m.name}: {numbers.mean():.2f}{spread} {there[0].unit} ({len(there)} cases{norm})")
+    return "\n".join(lines)
