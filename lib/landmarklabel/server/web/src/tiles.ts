@@ -99,6 +99,7 @@ export class Tiles {
     const least = this.levelFor(on);
     if (least === null) return;
     const shown = [...this.kept.values()].filter(({ tile }) => tile.step >= least).sort((a, b) => b.tile.step - a.tile.step);
+    context.imageSmoothingQuality = "medium"; // "low" would miss single samples where several fall into a pixel
     for (const { tile, picture } of shown) {
       const [x0, y0, x1, y1] = this.edges(tile, on);
       if (x1 <= 0 || y1 <= 0 || x0 >= on.canvas[0] || y0 >= on.canvas[1]) continue;

@@ -165,6 +165,7 @@ export class View2D extends Plane implements CaseView {
     this.drop(coming);
     if (isSame(layer.window, window)) return;
     const next: Coming = (this.coming = { window, request: new AbortController(), layer: null });
+    this.noteResolution();
     const made = await flat
       .whole(window, next.request.signal)
       .then((blob) => this.layerOf(flat, blob, window, true))
@@ -225,8 +226,13 @@ export class View2D extends Plane implements CaseView {
       this.put(next);
     }
     this.paintTiles(view);
-    const isFull = this.layer !== null && (this.layer.tiles === null || this.layer.tiles.isComplete);
-    this.element.dataset["resolution"] = isFull && this.coming === null ? "full" : "screen";
+    this.noteResolution();
+  }
+
+  /** Whether all that is visible is as sharp as it can be, in the greys that are wanted. */
+  private noteResolution(): void {
+    const isSharp = this.layer !== null && (this.layer.tiles === null || this.layer.tiles.isComplete);
+    this.element.dataset["resolution"] = isSharp && this.coming === null ? "full" : "screen";
   }
 
   private placing(): Placing {
