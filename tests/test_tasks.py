@@ -13,7 +13,7 @@ from landmarklabel.tasks import SHIPPED, resolve_models, resolve_task
 OWN = LandmarkTask("own", ("a", "b"), 2)
 
 
-@pytest.mark.parametrize(("name", "count", "dims"), [("hand_xray", 37, 2), ("mouse_skull", 45, 3)])
+@pytest.mark.parametrize(("name", "count", "dims"), [("cephalogram", 19, 2), ("hand_xray", 37, 2), ("mouse_skull", 45, 3)])
 def test_shipped_tasks(name, count, dims):
     task = resolve_task(name)
     assert task.name == name and len(task) == count and task.dims == dims
@@ -21,7 +21,7 @@ def test_shipped_tasks(name, count, dims):
 
 
 def test_every_shipped_file_is_a_task_of_its_name():
-    assert [resolve_task(p.stem).name for p in sorted(SHIPPED.glob("*.json"))] == ["hand_xray", "mouse_skull"]
+    assert [resolve_task(p.stem).name for p in sorted(SHIPPED.glob("*.json"))] == ["cephalogram", "hand_xray", "mouse_skull"]
 
 
 def test_the_wrist_is_50_mm_wide():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
@@ -16,7 +15,9 @@ import numpy.typing as npt
 
 from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
 from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults
+from landmarklabel.measurement_definitions import Measurement, composed
 from landmarklabel.task_faults import task_faults
+from landmarklabel.task_measurements import read_measurements
 from landmarklabel.task_pictures import embedded
 
 if TYPE_CHECKING:
@@ -54,10 +55,6 @@ class ScaleRule:
     mm: float
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
-
-
 @dataclass(frozen=True)
 class LandmarkTask:
     """Which landmarks, in which order, in which number of dimensions.
@@ -70,6 +67,7 @@ class LandmarkTask:
         mirror_pairs: pairs of names that swap when the image is mirrored.
         scale: optional rule that turns image units into millimetres.
         pictures: name to a small picture of where the point is, as a data URI (see ``task_pictures``).
+        measurements: what is measured between the landmarks; ``measurements.measure`` does it.
 
     Raises:
         TaskError: listing every fault.
@@ -82,15 +80,16 @@ class LandmarkTask:
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     scale: ScaleRule | None = None
     pictures: Mapping[str, str] = field(default_factory=dict, repr=False)
+    measurements: tuple[Measurement, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if all(isinstance(name, str) for name in self.names):  # ü is one character or two; for people it is one name
-            object.__setattr__(self, "names", tuple(_composed(name) for name in self.names))
-            object.__setattr__(self, "definitions", {_composed(k): v for k, v in self.definitions.items()})
-            object.__setattr__(self, "pictures", {_composed(k): v for k, v in self.pictures.items()})
-            object.__setattr__(self, "mirror_pairs", tuple((_composed(a), _composed(b)) for a, b in self.mirror_pairs))
+            object.__setattr__(self, "names", tuple(composed(name) for name in self.names))
+            object.__setattr__(self, "definitions", {composed(k): v for k, v in self.definitions.items()})
+            object.__setattr__(self, "pictures", {composed(k): v for k, v in self.pictures.items()})
+            object.__setattr__(self, "mirror_pairs", tuple((composed(a), composed(b)) for a, b in self.mirror_pairs))
             if self.scale:
-                object.__setattr__(self, "scale", replace(self.scale, a=_composed(self.scale.a), b=_composed(self.scale.b)))
+                object.__setattr__(self, "scale", replace(self.scale, a=composed(self.scale.a), b=composed(self.scale.b)))
         faults = task_faults(self)
         if faults:
             raise TaskError(f"task {str(self.name)[:80]!r}", faults)
@@ -128,14 +127,14 @@ class LandmarkTask:
             out["mirror_pairs"] = [list(pair) for pair in self.mirror_pairs]
         known = {"definition": self.definitions, "image": self.pictures if pictures else {}}
         out["landmarks"] = [{"name": n, **{key: of[n] for key, of in known.items() if n in of}} for n in self.names]
-        return out
+        return out | ({"measurements": [m.to_json() for m in self.measurements]} if self.measurements else {})
 
     @staticmethod
     def from_json(content: object, what: str = "task") -> LandmarkTask:
         """Parse the content of a task file; every fault is listed in one TaskError."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise TaskError(what, [f'not a task file (no "format": "{FORMAT}")'])
-        known = {"format", "version", "name", "dims", "scale", "mirror_pairs", "landmarks"}
+        known = {"format", "version", "name", "dims", "scale", "mirror_pairs", "landmarks", "measurements"}
         faults = [f"unknown key {key!r}; known: {', '.join(sorted(known))}" for key in content if key not in known]
         if content.get("version") != 1:
             faults.append(f"version {content.get('version')!r} is not supported; this program reads version 1")
@@ -154,18 +153,24 @@ class LandmarkTask:
             raise TaskError(
                 what, ['"scale" must be {"from": name, "to": name, "mm": number}, "mirror_pairs" a list of pairs']
             ) from None
+        names = tuple(x["name"] for x in landmarks)
+        measurements, faults = read_measurements(content.get("measurements", []), map(composed, names), dims)
         try:
-            return LandmarkTask(
+            task = LandmarkTask(
                 name=name,
-                names=tuple(x["name"] for x in landmarks),
+                names=names,
                 dims=dims,
                 definitions={str(x["name"]): str(x["definition"]) for x in landmarks if x.get("definition")},
                 mirror_pairs=pairs,
                 scale=rule,
                 pictures={str(x["name"]): x["image"] for x in landmarks if "image" in x},
+                measurements=measurements,
             )
         except FaultsError as error:
-            raise TaskError(what, error.faults) from None
+            faults = [*error.faults, *faults]
+        if faults:
+            raise TaskError(what, faults)
+        return task
 
     @staticmethod
     def load(path: str | Path) -> LandmarkTask:

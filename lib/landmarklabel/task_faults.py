@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landmarklabel.task_measurements import reference_faults
 from landmarklabel.task_pictures import picture_faults
 
 if TYPE_CHECKING:
@@ -44,4 +45,5 @@ def task_faults(task: LandmarkTask) -> list[str]:
             faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
         if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
             faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
-    return faults + picture_faults(task.pictures, task.names)
+    faults += picture_faults(task.pictures, task.names)
+    return faults + reference_faults(task.measurements, task.names, task.dims)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from serving import phantoms, serving
 from landmarklabel.io.markups import parse_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.study import Study
+from landmarklabel.store.tokens import Tokens
 
 SLIP_PX = 25  # on images of 96 by 128
 
@@ -38,6 +40,11 @@ def first_row(page) -> tuple[str, str]:
     row = page.locator(".points tbody tr").first
     row.wait_for(timeout=20_000)
     return row.locator(".case").inner_text(), row.locator(".name").inner_text()
+
+
+def log_in(who, token: str) -> None:
+    who.page.get_by_label("Token").fill(token)
+    who.press("Log in")
 
 
 def test_a_slip_comes_first_is_mended_and_what_is_right_leaves_the_list(material, person):
@@ -144,3 +151,96 @@ def test_with_few_cases_the_page_says_so(tmp_path, person):
         bob = person(server.url)
         bob.page.goto(f"{server.url}/annotate/quality.html")
         bob.sees("too few labelled cases")
+
+
+def test_an_answer_outlives_an_ended_login_and_leads_back_to_the_page(material, person):
+    tokens = Tokens(material.study)
+    token = tokens.new("ann", "annotator")
+    with serving(material) as server:
+        ann = person(server.url)
+        ann.page.goto(f"{server.url}/annotate/quality.html")
+        log_in(ann, token)
+        case, name = first_row(ann.page)
+        token = tokens.new("ann", "annotator")  # the earlier one has ended, and the login with it
+        ann.page.get_by_role("button", name="Right", exact=True).first.click()
+        log_in(ann, token)
+        ann.sees(f"{case}: {name} is right where it is")
+        assert first_row(ann.page) != (case, name) and "quality.html" in ann.page.url
+        bearer = {"Authorization": f"Bearer {token}"}
+        newest = server.http("GET", f"/landmarks/images/{case}", headers=bearer).json()
+        assert (newest["revision"], newest["author"], newest["source"]) == (2, "ann", "quality check")
+
+        token = tokens.new("ann", "annotator")
+        ann.page.get_by_role("link", name="Open").first.click()
+        case = parse_qs(urlsplit(ann.page.url).fragment)["case"][0]
+        log_in(ann, token)
+        assert ann.wait_for_image(case) == case
+
+
+def test_an_answer_is_kept_while_the_server_is_away_and_sent_once(material, person):
+    with serving(material) as server:
+        bob = person(server.url)
+        bob.page.goto(f"{server.url}/annotate/quality.html")
+        case, name = first_row(bob.page)
+        put = lambda route: route.abort() if route.request.method == "PUT" else route.continue_()  # noqa: E731
+        bob.page.route("**/landmarks/images/*", put)
+        bob.page.get_by_role("button", name="Right", exact=True).first.click()
+        bob.sees("It is kept in this browser")
+        assert server.get(f"/landmarks/images/{case}")["revision"] == 1
+        bob.page.unroute("**/landmarks/images/*")
+        bob.page.reload()
+        bob.sees(f"{case}: {name} is right where it is")
+        bob.page.reload()
+        first_row(bob.page)
+        assert server.get(f"/landmarks/images/{case}")["revision"] == 2
+
+
+def test_what_was_called_right_is_taken_back_and_nobody_who_has_the_case_open_is_held_up(material, person):
+    with serving(material) as server:
+        ann, bob = person(server.url), person(server.url)
+        bob.page.goto(f"{server.url}/annotate/quality.html")
+        case, name = first_row(bob.page)
+        ann.page.goto("about:blank")
+        ann.page.goto(f"{server.url}/annotate/#case={case}&landmark={name}")
+        ann.wait_for_image(case)
+        bob.page.get_by_role("button", name="Right", exact=True).first.click()
+        bob.sees(f"{case}: {name} is right where it is")
+        assert bob.page.evaluate("document.activeElement.innerText") == "Right"  # of the next point
+        bob.page.get_by_label("also those that somebody has called right").check()
+        bob.press("Take back")
+        bob.sees(f"{case}: {name} has to be looked at again")
+        bob.page.get_by_label("also those that somebody has called right").uncheck()
+        bob.sees("95 points of 12 cases")
+        assert first_row(bob.page) == (case, name)
+
+        ann.press("Unlock")
+        at = ann.mark(name)
+        ann.drag(at, (at[0] + 12, at[1]))
+        ann.press("Submit and next")
+        ann.sees(f"{case} is saved as revision 4")
+        assert server.get(f"/landmarks/images/{case}")["source"] == "landmarks api"
+
+
+def test_a_second_reading_begins_without_the_first_and_changes_no_label(material, person):
+    names = material.task.names
+    with serving(material) as server:
+        ann = person(server.url)
+        ann.page.goto("about:blank")
+        ann.page.goto(f"{server.url}/annotate/#case=phantom03")
+        ann.wait_for_image("phantom03")
+        before = server.get("/landmarks/images/phantom03")
+        ann.page.locator("summary").click()
+        ann.press("Second reading")
+        ann.sees("phantom03 (second reading)")
+        ann.wait_for_image("phantom03")
+        assert ann.page.locator(".mark").count() == 0
+        for name, at in zip(names, material.truth["phantom03"].positions_mm, strict=True):
+            ann.select(name)  # which brings its proposal into view
+            ann.places(name, ann.on_screen(*at))
+        ann.press("Submit and next")
+        ann.sees("phantom03 is saved")
+        assert server.get("/landmarks/images/phantom03") == before
+    study = Study(material.study, material.task)
+    (again,) = study.repeats()["phantom03"]
+    assert np.allclose(study.read(again).positions_mm, material.truth["phantom03"].positions_mm, atol=1)
+    study.close()

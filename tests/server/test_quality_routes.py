@@ -52,6 +52,16 @@ def test_what_cannot_be_called_right_is_refused_in_words(served, checked, said):
     _, url, held = served
     answer = check(url, held["bob"], "phantom01", checked)
     assert answer.status_code in (400, 422) and said in answer.text
+    answer = check(url, held["bob"], "phantom01", [], unchecked=checked)
+    assert answer.status_code in (400, 422) and said in answer.text
+    assert newest(url, held["bob"], "phantom01")["revision"] == 1
+
+
+def test_nothing_is_called_right_and_taken_back_at_once(served):
+    material, url, held = served
+    name = material.task.names[0]
+    answer = check(url, held["bob"], "phantom01", [name], unchecked=[name])
+    assert f"'{name}' is both checked and unchecked" in answer.text
     assert newest(url, held["bob"], "phantom01")["revision"] == 1
 
 

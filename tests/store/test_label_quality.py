@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from landmarklabel.data.shape_outliers import score_shapes
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import Conflict, UsageError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.quality import CHECK, StudyQuality
 from landmarklabel.store.study import Study
@@ -43,8 +43,8 @@ def first(quality: StudyQuality, also_checked: bool = False) -> tuple[str, str]:
     return row["image"], row["landmark"]
 
 
-def call_right(study: Study, image_id: str, name: str, author: str = "bob") -> None:
-    study.save(image_id, study.labels(image_id), author=author, source=CHECK, checked=[name])
+def call_right(study: Study, image_id: str, name: str, author: str = "bob", is_right: bool = True) -> None:
+    study.save(image_id, study.labels(image_id), author=author, source=CHECK, checked={name: is_right})
 
 
 def test_what_is_called_right_leaves_the_list_until_it_is_moved(study):
@@ -61,6 +61,40 @@ def test_what_is_called_right_leaves_the_list_until_it_is_moved(study):
     other[1, 1] += 5  # b is moved: somebody has to look again
     study.save("case03", LandmarkSet(study.task, other, head.status), author="ann")
     assert study.checked("case03") == {} and first(quality) == ("case03", "b")
+
+
+def test_what_was_called_right_can_be_taken_back_and_said_again(study):
+    quality = StudyQuality(study)
+    call_right(study, "case03", "b")
+    call_right(study, "case03", "e")
+    call_right(study, "case03", "b", "carl", is_right=False)
+    assert study.checked("case03").keys() == {"e"} and first(quality) == ("case03", "b")
+    call_right(study, "case03", "b", "carl")
+    assert {name: r.author for name, r in study.checked("case03").items()} == {"e": "bob", "b": "carl"}
+
+
+def test_whoever_has_the_case_open_submits_over_what_only_called_points_right(study):
+    head, base = study.labels("case03"), study.history("case03")[-1].number
+    call_right(study, "case03", "b")
+    call_right(study, "case03", "b", is_right=False)
+    mine = head.positions_mm.copy()
+    mine[4] += 3
+    saved = study.save("case03", LandmarkSet(study.task, mine, head.status), author="ann", base_revision=base, key="mine")
+    assert saved.number == base + 3
+    assert study.save("case03", LandmarkSet(study.task, mine, head.status), author="ann", base_revision=base, key="mine") == saved
+
+
+@pytest.mark.parametrize("how", ["moved", "moved and called right", "called right on a revision that moved"])
+def test_a_point_that_was_moved_meanwhile_is_a_conflict_whatever_else_was_said(study, how):
+    head, base = study.labels("case03"), study.history("case03")[-1].number
+    other = head.positions_mm.copy()
+    other[4] += 3
+    said = {"b": True} if how == "moved and called right" else None
+    study.save("case03", LandmarkSet(study.task, other, head.status), author="ann", checked=said)
+    if how == "called right on a revision that moved":
+        call_right(study, "case03", "b")
+    with pytest.raises(Conflict):
+        study.save("case03", head, author="carl", base_revision=base)
 
 
 def test_a_point_moved_there_and_back_is_looked_at_again(study):

@@ -14,6 +14,7 @@ import numpy as np
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
+from landmarklabel.cli.surfaces import stated_surfaces
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
@@ -47,7 +48,9 @@ def import_study(args: argparse.Namespace) -> None:
     task = resolve_study_task(args.task, args.study, url=args.store)
     check_same_task(args.study, task)
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as unpacked:
-        _import_found(args, task, _images(args, Path(unpacked)))
+        found = _images(args, Path(unpacked))
+        remarks = stated_surfaces(found, args, Path(unpacked))
+        _import_found(args, task, found, remarks)
 
 
 def _images(args: argparse.Namespace, unpacked: Path) -> Found:
@@ -65,7 +68,7 @@ def _images(args: argparse.Namespace, unpacked: Path) -> Found:
     raise UsageError("import needs --images DIR, or --monailabel DIR or --cl-detection DIR, which bring their images along")
 
 
-def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found) -> None:
+def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, remarks: dict[str, list[str]]) -> None:
     images, place = found.paths, args.images or args.monailabel or args.cl_detection
     labels = read_labels(args, task, images)
     if args.only:
@@ -82,7 +85,7 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found) ->
     if args.preview:
         _preview(args, task, images, labels, homeless)
         return
-    study, account = Study(args.study, task, args.store), _Account()
+    study, account = Study(args.study, task, args.store), _Account(remarks=remarks)
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
         _import_one(study, image_id, path, labels, account, args)

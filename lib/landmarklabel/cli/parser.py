@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS
 from landmarklabel.networks.presets import presets
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -144,6 +145,7 @@ def _import(verbs: Verbs) -> None:
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     _add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel and --cl-detection)")
+    _add_surface(verb)
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one per image")
@@ -237,7 +239,15 @@ def _predict(verbs: Verbs) -> None:
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
+    _add_surface(verb)
     _add_device(verb)
+
+
+def _add_surface(verb: argparse.ArgumentParser) -> None:
+    units = f"unit of surfaces (PLY, STL, OBJ, VTP, VTK), which their files do not state: {', '.join(SURFACE_UNITS)}"
+    verb.add_argument("--mesh-unit", choices=list(SURFACE_UNITS), metavar="UNIT", help=units)
+    frames = "frame of surfaces whose files do not state it as Slicer's do: LPS (default) or RAS"
+    verb.add_argument("--mesh-frame", choices=SURFACE_FRAMES, metavar="FRAME", help=frames)
 
 
 def _evaluate(verbs: Verbs) -> None:

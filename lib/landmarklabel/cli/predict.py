@@ -6,10 +6,15 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from landmarklabel.cli.progress import followed
-from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError
+from landmarklabel.cli.surfaces import onto_surface, stated_surfaces
+from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
+from landmarklabel.io.folders import Found as Images
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
 from landmarklabel.io.markups import read_markups
@@ -21,13 +26,20 @@ from landmarklabel.store.study_task import check_same_task
 
 def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
-    from landmarklabel.inference.model_folder import load_model
-    from landmarklabel.inference.model_record import read_record
-    from landmarklabel.networks.precision import choose_device
     from landmarklabel.training.loop import use_all_cores
 
     use_all_cores()
-    found = find_images(args.images)
+    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place:
+        found = find_images(args.images)
+        remarks = stated_surfaces(found, args, Path(place))
+        return _predict_found(args, found, remarks)
+
+
+def _predict_found(args: argparse.Namespace, found: Images, remarks: dict[str, list[str]]) -> int:
+    from landmarklabel.inference.model_folder import load_model
+    from landmarklabel.inference.model_record import read_record
+    from landmarklabel.networks.precision import choose_device
+
     images = found.paths
     for name, why in found.left_out.items():
         print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
@@ -38,7 +50,7 @@ def predict(args: argparse.Namespace) -> int:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
     failed: list[str] = []
-    kept: list[str] = []
+    kept: list[str] = [f"{listed(ids)}: {text}" for text, ids in remarks.items()]
     with PredictionFolder(args.out, _hash(record)) as folder:
         folder.check(TABLE)
         folder.check(LONG_TABLE)
@@ -75,7 +87,11 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
     if found is Found.CHANGED:
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
-        folder.write(image_id, pixels, model.predict(image), model.preset.key, plane)
+        landmarks, moved = onto_surface(path, model.predict(image))
+        folder.write(image_id, pixels, landmarks, model.preset.key, plane)
+        if np.isfinite(moved).any():
+            where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"
+            kept.append(f"{image_id}: points put onto the nearest place of the surface ({where})")
     folder.tell(image_id, image.unit, pixels in (record.get("train_pixels") or ()))
     return read_markups(target, model.task, plane)
 

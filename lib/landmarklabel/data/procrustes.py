@@ -121,9 +121,7 @@ def align_stack(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return moved
 
 
-def agreeing_points(
-    points: np.ndarray, mean: np.ndarray, config: RobustFitConfig | None = None, seed: int = 0
-) -> np.ndarray:
+def agreeing_points(points: np.ndarray, mean: np.ndarray, config: RobustFitConfig | None = None, seed: int = 0) -> np.ndarray:
     """(m, n) whether a point of (m, n, d) configurations agrees with most others of its own on where the (n, d) mean lies.
 
     As ``fit_robustly``, the other way round and all at once. Minimal samples are tried only for configurations that least

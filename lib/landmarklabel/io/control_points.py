@@ -30,6 +30,7 @@ class ControlPoint:
     status: Status
     expected_error_mm: float = math.nan
     radius95_mm: float = math.nan
+    covariance_mm2: np.ndarray | None = None
 
 
 def landmark_set(
@@ -56,11 +57,14 @@ def landmark_set(
     positions = [(p.position or (math.nan,) * 3)[: task.dims] for p in in_order]
     errors = np.array([p.expected_error_mm for p in in_order])
     radii = np.array([p.radius95_mm for p in in_order])
+    unknown = np.full((task.dims, task.dims), np.nan)
+    spread = [c if (c := p.covariance_mm2) is not None and c.shape == unknown.shape else unknown for p in in_order]
     return LandmarkSet(
         task,
         np.array(positions),
         tuple(p.status for p in in_order),
         errors,
+        covariance_mm2=np.array(spread) if np.isfinite(spread).any() else None,
         radius95_mm=radii if np.isfinite(radii).any() else None,
     )
 

@@ -18,7 +18,11 @@ from landmarklabel.portability import sync_file, sync_to_disk
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES)  # beside other files, or in folders: a study keeps a copy of another kind
+SURFACE_SUFFIXES = (".ply", ".stl", ".obj", ".vtp", ".vtk")
+SURFACE_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}  # in mm: their files do not state one
+SURFACE_FRAMES = ("LPS", "RAS")
+# Beside other files, in folders, or surfaces: a study keeps a copy of another kind.
+ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES, *SURFACE_SUFFIXES)
 MARKUPS_SUFFIX, FCSV_SUFFIX = ".mrk.json", ".fcsv"
 _NO_IMAGES = (MARKUPS_SUFFIX, FCSV_SUFFIX, ".json", ".csv", ".txt")
 _PLUGIN_SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9._-]{0,19}")
@@ -44,6 +48,11 @@ def image_suffix(path: str | Path) -> str | None:
     """The image extension of a file name, also of those that a study does not keep, or None when it is no image name."""
     name = Path(path).name.lower()
     return next((s for s in (*IMAGE_SUFFIXES, *ALSO_READ, *plugin_readers()) if name.endswith(s) and len(name) > len(s)), None)
+
+
+def is_surface(path: str | Path) -> bool:
+    """Whether a file's name is that of a surface."""
+    return image_suffix(path) in SURFACE_SUFFIXES
 
 
 @cache

@@ -13,6 +13,7 @@ from landmarklabel.io.files import (
     FCSV_SUFFIX,
     IMAGE_SUFFIXES,
     MARKUPS_SUFFIX,
+    SURFACE_SUFFIXES,
     image_id_of,
     image_suffix,
     is_dicom_folder,
@@ -65,7 +66,7 @@ def find_images(places: Iterable[str | Path]) -> Found:
 
 def _look_into(folder: Path, found: Found) -> None:
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in _NOT_WORTH_A_WORD]
-    named = [p for p in inside if image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS, *plugin_readers())]
+    named = [p for p in inside if image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS, *SURFACE_SUFFIXES, *plugin_readers())]
     images = [p for p in named if p.is_file() or not p.exists() or p.is_fifo()]  # what is no file is refused when it is read
     folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
     dicom = [p for p in inside if p.is_file() and p not in images and looks_like_dicom(p)]
@@ -113,7 +114,7 @@ def _why_no_image(path: Path) -> str:
     name = path.name.lower()
     if name.endswith(_DATA):
         return "data without a header that names it"
-    return f"no image format that is read ({' '.join((*IMAGE_SUFFIXES, *_HEADERS, *plugin_readers()))}, DICOM)"
+    return f"no image format that is read ({' '.join((*IMAGE_SUFFIXES, *_HEADERS, *SURFACE_SUFFIXES, *plugin_readers()))}, DICOM)"
 
 
 def find_label_files(folder: str | Path) -> Found:

@@ -20,7 +20,15 @@ import SimpleITK as sitk
 from landmarklabel.errors import FaultsError, ImageRejected
 from landmarklabel.geometry import ImageGeometry, SlicePlane
 from landmarklabel.io.dicom_series import read_series
-from landmarklabel.io.files import ALSO_READ, DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix, looks_like_dicom, plugin_readers
+from landmarklabel.io.files import (
+    ALSO_READ,
+    DICOM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    image_suffix,
+    is_surface,
+    looks_like_dicom,
+    plugin_readers,
+)
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.image_headers import (
     FiniteMask,
@@ -36,6 +44,7 @@ from landmarklabel.io.memory import memory_faults
 from landmarklabel.io.nifti_header import parse_nifti
 from landmarklabel.io.plugin_images import is_read_by_plugin, read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults
+from landmarklabel.io.surfaces import distance_volume, read_surface, volume_geometry
 
 _FORMATS = {
     ".nii.gz": (parse_nifti, "NiftiImageIO"),
@@ -102,6 +111,9 @@ def describe_image(path: str | Path, dims: int | None = None, limits: Limits = L
     """
     if is_read_by_plugin(path):
         return _by_plugin(Path(path), dims, limits)[1]
+    if is_surface(path):
+        with _rejecting(Path(path)):
+            return _of_surface(Path(path), volume_geometry(read_surface(path)), dims)
     return _check(path, dims, limits, with_data=False)[1]
 
 
@@ -127,6 +139,11 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
     """
     if is_read_by_plugin(path):
         return _by_plugin(Path(path), dims, limits)[0]
+    if is_surface(path):
+        with _rejecting(Path(path)):
+            volume = distance_volume(read_surface(path))
+            _of_surface(Path(path), volume.geometry, dims)
+            return volume
     source, about = _check(path, dims, limits, with_data=True)
     with _rejecting(source.path):
         pixels = with_finite_values(grey_values(decoded(source), source), source)
@@ -199,6 +216,12 @@ def _by_plugin(path: Path, dims: int | None, limits: Limits) -> tuple[Image, Des
             raise ImageRejected(path.name, faults)
         about = _described(image.geometry, image.unit, (), dims)
         return Image(about.geometry, image.pixels.reshape(about.geometry.size[::-1]), image.unit), about
+
+
+def _of_surface(path: Path, geometry: ImageGeometry, dims: int | None) -> Description:
+    if faults := _dims_faults(geometry.size, dims):
+        raise ImageRejected(path.name, faults)
+    return _described(geometry, "mm", ("a surface, read as a volume of the distances from it",), dims)
 
 
 def _check_file(path: Path, dims: int | None, limits: Limits, with_data: bool) -> tuple[Cleared, Description]:

@@ -21,6 +21,7 @@ import numpy as np
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.control_points import ControlPoint, landmark_set
+from landmarklabel.io.covariances import covariance_measurements, covariances_of
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import coordinate_faults, decode, number_or_text, read_limited, shown
@@ -78,7 +79,9 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, pl
     if len(points) > LIMITS.points:
         raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {LIMITS.points}"])
     flip = _flip_to_lps(markup, faults)
-    values = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
+    lengths = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
+    spread = covariances_of(markup.get("measurements"), len(points), flip, faults)
+    values = [(*v, c) for v, c in zip(lengths, spread, strict=True)]
     rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
     return landmark_set([r for r in rows if r], task, what, faults, plane)
 
@@ -284,7 +287,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
 
     Points of a 2D task lie on ``plane``, where the image is one slice of a volume, or else at z = 0.
 
-    Expected errors and the radii of 95 % regions are measurements with one value per control point, -1 where it is not known;
+    Expected errors, radii of 95 % regions and covariances are measurements with one value per control point, -1 where not known;
     ``model`` is their description, the only free text that Slicer writes back when it saves the file again.
 
     Raises:
@@ -294,6 +297,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
     if landmarks.radius95_mm is not None:
         measurements.append(_measurement(RADIUS95, landmarks.radius95_mm, model))
     measurements = [m for m in measurements if model or max(m["controlPointValues"]) > UNKNOWN_ERROR]
+    measurements += covariance_measurements(landmarks.covariance_mm2, model)
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
     markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
     markup["lastUsedControlPointNumber"] = len(landmarks.task)

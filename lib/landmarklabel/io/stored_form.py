@@ -1,8 +1,8 @@
 """The form in which a study keeps an image: one file that every program reads alike, or a folder of DICOM files.
 
-Most files are kept as they are. A header with its data beside it becomes one file, and so does what only a plugin reads. A lone
-DICOM file gets a folder. A picture that its EXIF orientation turns is stored upright, because some programs heed that and some do
-not.
+Most files are kept as they are. A header with its data beside it becomes one file, and so does what only a plugin reads, and a
+surface. A lone DICOM file gets a folder. A picture that its EXIF orientation turns is stored upright, because some programs heed
+that and some do not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from landmarklabel.io.files import DICOM_SUFFIXES, IMAGE_SUFFIXES, atomic_write, image_suffix, is_dicom_folder, looks_like_dicom
+from landmarklabel.io.files import (
+    DICOM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    atomic_write,
+    image_suffix,
+    is_dicom_folder,
+    is_surface,
+    looks_like_dicom,
+)
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.plugin_images import is_read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
@@ -27,7 +35,7 @@ def stored_suffix(path: Path) -> str | None:
         return ""
     if suffix in RASTERS and _turn(path) > 1:
         return ".png"
-    if is_read_by_plugin(path):
+    if is_read_by_plugin(path) or is_surface(path):
         return ".nrrd"
     return None if suffix is None else _ONE_FILE.get(suffix, suffix)
 

@@ -63,7 +63,7 @@ _HEAD = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-{refresh}<title>{title}</title>
+<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
@@ -76,11 +76,10 @@ class Page:
 
     Args:
         title: of the page and its first heading.
-        refresh_s: the browser loads it again after so many seconds.
     """
 
-    def __init__(self, title: str, refresh_s: int | None = None):
-        self.title, self.refresh_s = title, refresh_s
+    def __init__(self, title: str):
+        self.title = title
         self._blocks: list[str] = []
 
     def section(self, title: str) -> None:
@@ -151,8 +150,7 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        again = f'<meta http-equiv="refresh" content="{int(self.refresh_s)}">\n' if self.refresh_s else ""
-        head = _HEAD.format(title=escape(self.title), style=_STYLE, refresh=again)
+        head = _HEAD.format(title=escape(self.title), style=_STYLE)
         return head + "\n".join(self._blocks) + "\n</body>\n</html>\n"
 
     def write(self, path: str | Path) -> None:

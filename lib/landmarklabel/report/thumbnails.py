@@ -80,8 +80,9 @@ def thumbnail_html(
     points = "" if landmarks is None else "".join(_points(thumbnail, landmarks, radius))
     data = base64.b64encode(thumbnail.jpeg).decode()
     text = f'<a href="{escape(href)}">{escape(caption)}</a>' if href else escape(caption)
+    label = f'role="img" aria-label="{escape(caption)}"'
     return (
-        f'<figure class="stamp{" marked" if marked else ""}"><svg viewBox="0 0 {width} {height}" role="img">'
+        f'<figure class="stamp{" marked" if marked else ""}"><svg viewBox="0 0 {width} {height}" {label}>'
         f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{data}"/>{points}</svg>'
         f"<figcaption>{text}</figcaption></figure>"
     )

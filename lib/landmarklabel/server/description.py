@@ -35,6 +35,7 @@ SAVE = _object(
         "pixels": {**_TEXT, "description": "hash of the pixels the points were placed on: refused where the image has changed"},
         "repeat": {"type": "boolean", "description": "a second reading: it changes no label"},
         "checked": {"type": "array", "items": _TEXT, "description": "names of points that were looked at again and are right"},
+        "unchecked": {"type": "array", "items": _TEXT, "description": "names of points of which that is taken back"},
     },
     "landmarks",
 )

@@ -56,7 +56,7 @@ class StatusPage:
             show: only cases of this kind; all when empty.
         """
         made, content = self._made
-        if time.monotonic() - made > LIMITS.refresh_s / 3 or not content:
+        if time.monotonic() - made > LIMITS.status_s or not content:
             content = self.content()
             self._made = time.monotonic(), content
         return self._page(content, number, show)
@@ -77,6 +77,7 @@ class StatusPage:
         off = np.stack([off for _, off in observed.values()]) if observed else np.full((0, len(self.study.task)), np.nan)
         known = np.isfinite(off)
         return {
+            "made": time.strftime("%H:%M:%S UTC", time.gmtime()),
             "unit": study_unit(self.study),
             "task": self.study.task.name,
             "cases": [(i, kind) for kind in _ORDER for i, of in kinds.items() if of == kind],  # sorted by id within a kind
@@ -141,7 +142,7 @@ class StatusPage:
         return choice.image_id, choice.reason
 
     def _page(self, c: dict, number: int, show: str) -> str:
-        page = Page(f"LandmarkLabel: {c['task']}", refresh_s=LIMITS.refresh_s)
+        page = Page(f"LandmarkLabel: {c['task']}")
         done = sum(kind == "labelled" for _, kind in c["cases"])
         share, unit = c["no_click_needed"], c["unit"]
         numbers = [
@@ -151,7 +152,12 @@ class StatusPage:
         ]
         page.numbers(numbers)
         advice: Advice = c["advice"]
-        page.links({"Annotate": "../annotate/", "Quality of the labels": "../annotate/quality.html"}, before="")
+        places = {
+            "Annotate": "../annotate/",
+            "Quality of the labels": "../annotate/quality.html",
+            "Load again": _query(show, number),
+        }
+        page.links(places, before=f"As of {c['made']}.")
         page.text(advice.text[0].upper() + advice.text[1:] + ".")
         if c["next"]:
             page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")

@@ -133,15 +133,23 @@ def given_points(params: dict, task: LandmarkTask, plane: SlicePlane | None = No
     return Given({n: position_of(p, task.dims, plane) for n, p in fixed.items()}, list(dict.fromkeys(absent)))
 
 
-def checked_points(content: dict, landmarks: LandmarkSet) -> list[str]:
-    """``checked`` of a save: points that were looked at again and are right. Raises LandmarkFileError for what nobody stated."""
-    names = content.get("checked", [])
-    if not isinstance(names, list) or len(names) > 10 * len(landmarks.task):
-        raise LandmarkFileError("checked", ["must be a list of names"])
+def checked_points(content: dict, landmarks: LandmarkSet) -> dict[str, bool]:
+    """``checked`` and ``unchecked`` of a save: points that were looked at again and are right, or that is taken back.
+
+    Raises LandmarkFileError for what nobody stated.
+    """
     stated = {name for name, by_person in zip(landmarks.task.names, landmarks.by_person, strict=True) if by_person}
-    if unknown := [str(n)[:80] for n in names if not isinstance(n, str) or n not in stated]:
-        raise LandmarkFileError("checked", [f"no person has stated {n!r}, so it cannot be right" for n in unknown[:10]])
-    return sorted(set(names))
+    found: dict[str, bool] = {}
+    for key, is_right in (("checked", True), ("unchecked", False)):
+        names = content.get(key, [])
+        if not isinstance(names, list) or len(names) > 10 * len(landmarks.task):
+            raise LandmarkFileError(key, ["must be a list of names"])
+        if unknown := [str(n)[:80] for n in names if not isinstance(n, str) or n not in stated]:
+            raise LandmarkFileError(key, [f"no person has stated {n!r}, so it cannot be right" for n in unknown[:10]])
+        if both := sorted(set(names) & found.keys()):
+            raise LandmarkFileError(key, [f"{both[0][:80]!r} is both checked and unchecked"])
+        found |= dict.fromkeys(names, is_right)
+    return found
 
 
 def suggestion_to_wire(suggestion: Suggestion, plane: SlicePlane | None = None) -> list[dict]:

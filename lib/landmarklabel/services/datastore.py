@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -149,7 +149,7 @@ class StudyDatastore:
         base_revision: int | None,
         key: str | None,
         pixels: str | None = None,
-        checked: Collection[str] = (),
+        checked: Mapping[str, bool] | None = None,
     ) -> Revision:
         """Save a case. One that leaves a labelled case without anything a person stated is a removal, and needs that right.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -58,14 +58,32 @@ def task_of(body: dict, task: LandmarkTask) -> LandmarkTask:
     return LandmarkTask(task.name, tuple(entry["name"] for entry in body["landmarks"]), dims=body["dims"])
 
 
-def checked_of(body: dict, renames: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """Which points somebody looked at again and left where they were, under today's names."""
-    today, names = dict(renames), []
-    for name in body.get("checked", ()):
-        while name in today:
-            name = today[name]
-        names.append(name)
-    return names
+def checks_of(checked: Mapping[str, bool]) -> dict:
+    """The part of a body that says which points somebody looked at again: those that are right, and where that is taken back."""
+    parts = {"checked": True, "unchecked": False}
+    names = {key: sorted(name for name, is_right in checked.items() if is_right is wanted) for key, wanted in parts.items()}
+    return {key: found for key, found in names.items() if found}
+
+
+def is_check(body: dict) -> bool:
+    """Whether a revision was made to call points right, or to take that back."""
+    return "checked" in body or "unchecked" in body
+
+
+def checked_of(body: dict, renames: Sequence[tuple[str, str]] = ()) -> dict[str, bool]:
+    """Of the points that somebody looked at again, under today's names, whether they are right or that is taken back."""
+    today, found = dict(renames), {}
+    for key, is_right in (("checked", True), ("unchecked", False)):
+        for name in body.get(key, ()):
+            while name in today:
+                name = today[name]
+            found[name] = is_right
+    return found
+
+
+def same_body(a: dict, b: dict) -> bool:
+    """Whether two bodies state the same of the same image."""
+    return all(a.get(key) == b.get(key) for key in ("task", "landmarks", "pixels"))
 
 
 def same_landmarks(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -> bool:

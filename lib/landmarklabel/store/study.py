@@ -7,7 +7,7 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of, checked_of, same_points
+from landmarklabel.store.revision_json import body_of, checked_of, checks_of, is_check, same_body, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -202,16 +202,16 @@ class Study(Opened):
         key: str | None = None,
         pixels: str | None = None,
         made: str = "",
-        checked: Collection[str] = (),
+        checked: Mapping[str, bool] | None = None,
     ) -> Revision:
         """Append a revision and show it in ``labels/final``; a hand-made change of that file is kept as a revision before it.
 
         Without a ``base_revision``, a revision that met such a change says so (``unseen``); ``made``: when, in another program;
-        ``checked``: names of points that somebody looked at again and says are right.
+        ``checked``: points that somebody looked at again: whether they are right where they are, or that is taken back.
 
         Raises:
             NotFound: no such image.
-            Conflict: ``base_revision`` is not the newest.
+            Conflict: ``base_revision`` is not the newest, and a later one did more than call points right.
             KeyReused: the key was used for something else.
             StudyError: landmarks of another task, or the image is not the one whose ``pixels`` hash is given any more.
             StoreFault: the disk or database refused. Busy: in use for too long.
@@ -221,7 +221,7 @@ class Study(Opened):
         dump_markups(landmarks)  # raises before anything is saved
         made_on = self._checked_pixels(image_id, pixels, key)
         body = body_of(landmarks) | made_on | ({"made": made} if made else {})
-        body |= {"checked": sorted(checked)} if checked else {}
+        body |= checks_of(checked or {})
         revision = self._commit(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
         if made_on and revision.body.get("pixels") == made_on["pixels"]:
             self._newest.not_changed(image_id)
@@ -267,7 +267,9 @@ class Study(Opened):
                 same = same_points(self.read(before), self.read(revision))
                 other_image = before.body.get("pixels") != revision.body.get("pixels")
                 found = {name: by for name, by in found.items() if same.get(name) and not other_image}
-            found |= dict.fromkeys(checked_of(revision.body, self._record.renames), revision)
+            said = checked_of(revision.body, self._record.renames)
+            found = {name: by for name, by in found.items() if said.get(name, True)}
+            found |= {name: revision for name, is_right in said.items() if is_right}
             before = revision
         return found
 
@@ -343,12 +345,23 @@ class Study(Opened):
         self.image_path(image_id)
         with self._lock():
             found, edit = self._files.take_in_edit(image_id)
-            if edit is not None and base_revision is None:
+            if base_revision is not None:
+                base_revision = self._past_checks(image_id, base_revision)
+            elif edit is not None:
                 body = body | {"unseen": edit.number}
             revision = self.revisions.save(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
             with file_faults(f"revision {revision.number} of {image_id} is saved, but its label file"):
                 self._files.show(image_id, found)
         return revision
+
+    def _past_checks(self, image_id: str, base: int) -> int:
+        """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those."""
+        history = self.history(image_id)
+        seen = next((r for r in history if r.number == base), None)
+        later = [r for r in history if r.number > base]
+        if seen is None or not all(is_check(r.body) and same_body(seen.body, r.body) for r in later):
+            return base
+        return history[-1].number
 
     @property
     def _lock_file(self) -> Path:

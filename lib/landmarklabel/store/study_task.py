@@ -237,16 +237,19 @@ def renamed(record: StudyRecord, old: str, new: str) -> StudyRecord:
         pictures={name(n): uri for n, uri in task.pictures.items()},
         mirror_pairs=tuple((name(a), name(b)) for a, b in task.mirror_pairs),
         scale=task.scale and ScaleRule(name(task.scale.a), name(task.scale.b), task.scale.mm),
+        measurements=tuple(m.renamed(name) for m in task.measurements),
     )
     return replace(record, task=changed, renames=(*record.renames, (old, new)))
 
 
 def without(record: StudyRecord, dropped: str) -> StudyRecord:
-    """The record without one landmark. Raises TaskError; StudyError for one that the scale rule needs."""
+    """The record without one landmark. Raises TaskError; StudyError for one that the scale rule or a measurement needs."""
     task = record.task
     task.index(dropped)
     if task.scale and dropped in (task.scale.a, task.scale.b):
         raise StudyError(f"{dropped!r} is one end of the task's scale rule; change that rule first")
+    if needing := [m.name for m in task.measurements if dropped in m.landmarks]:
+        raise StudyError(f"{dropped!r} is needed by the task's measurements {_listed(needing)}; change those first")
     changed = replace(
         task,
         names=tuple(n for n in task.names if n != dropped),

@@ -4,7 +4,7 @@ import { say } from "./texts";
 import { WireError, frame, given, list, object, points, quality, revision, rows, suggestion, task, text, number } from "./wire";
 import type { Part } from "./tiles";
 import type { Triple } from "./volume";
-import type { CaseRow, Frame, Point, Quality, QualityRow, Revision, Suggestion, Task } from "./wire";
+import type { CaseRow, Frame, Point, Quality, Revision, Suggestion, Task } from "./wire";
 
 const CONTRACT = "1"; // as the server's guard has it
 const ANSWER_MS = 60_000; // that an answer may take
@@ -41,6 +41,16 @@ export interface Submission {
   readonly key: string;
   readonly repeat: boolean;
   readonly pixels: string;
+}
+
+/** What somebody says of a point on the page of the labels' quality: it is right where it is, or that is taken back. */
+export interface Answer {
+  readonly image: string;
+  readonly landmark: string;
+  readonly revision: number; // that was looked at
+  readonly author: string;
+  readonly isRight: boolean;
+  readonly key: string;
 }
 
 export class Api {
@@ -191,14 +201,15 @@ export class Api {
     return quality(await this.json("GET", `landmarks/quality?page=${page}&also_checked=${alsoChecked}`));
   }
 
-  /** Somebody has looked at a point and leaves it where it is. Throws Refused where the case was changed since it was listed. */
-  async sayRight(row: QualityRow, author: string): Promise<void> {
-    const newest = object(await this.json("GET", this.caseAt(row.image)), "the answer");
+  /** Somebody has looked at a point again. Throws Refused where the case was changed since it was listed. */
+  async answer(what: Answer): Promise<void> {
+    const newest = object(await this.json("GET", this.caseAt(what.image)), "the answer");
     if (newest["changed"] === true) throw new Refused(say("otherImage"));
-    const body = { landmarks: newest["landmarks"], base_revision: row.revision, author, checked: [row.landmark] };
+    const said = { [what.isRight ? "checked" : "unchecked"]: [what.landmark] };
+    const body = { landmarks: newest["landmarks"], base_revision: what.revision, author: what.author, key: what.key, ...said };
     const pixels = text(newest["pixels"]);
-    const saved = await this.fetch("PUT", this.caseAt(row.image), pixels ? { ...body, pixels } : body, SAVE_MS, true);
-    if (saved.status === 409) throw new Refused(say("changedSince", { case: row.image }));
+    const saved = await this.fetch("PUT", this.caseAt(what.image), pixels ? { ...body, pixels } : body, SAVE_MS, true);
+    if (saved.status === 409) throw new Refused(say("changedSince", { case: what.image }));
   }
 
   async train(model: string, minutes: number): Promise<void> {

@@ -172,6 +172,12 @@ export class App {
       const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
       if (chosen !== undefined) this.work.restore(chosen);
     });
+    const again = button(say("readAgainButton"), "", () => {
+      const { open } = this.work;
+      if (open !== null) void this.work.openCase(open.image, true);
+    });
+    again.title = say("readAgainHelp");
+    this.ofCase.push(again);
     const pages = [link("./quality.html", say("qualityLink")), link("../landmarks/", say("statusLink"))];
     const details = make(
       "details",
@@ -181,7 +187,7 @@ export class App {
       this.model.element,
       this.caseChoice.element,
       this.revisionChoice.element,
-      make("div", { class: "buttons" }, restore),
+      make("div", { class: "buttons" }, restore, again),
       make("div", { class: "head" }, ...pages),
       make("h2", { text: say("training") }),
       this.trainingText,

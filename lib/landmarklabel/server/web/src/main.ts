@@ -4,7 +4,7 @@ import type { Annotation } from "./annotation";
 import { Api, LoggedOut, Unreachable, type Who } from "./api";
 import { App } from "./app";
 import { button, make, put } from "./dom";
-import { askedBy } from "./link";
+import { askedBy, pageAfterLogin } from "./link";
 import { Storage } from "./storage";
 import { OneTab } from "./tabs";
 import { say } from "./texts";
@@ -66,6 +66,11 @@ async function begin(): Promise<void> {
     location.reload(); // somebody else has logged in: what the one before has done waits for that one
     return;
   }
+  const after = pageAfterLogin(location.hash);
+  if (after !== null) {
+    location.replace(after);
+    return;
+  }
   show(null);
   await work?.start(who, askedBy(location.hash)?.image);
   await openAsked();
@@ -118,6 +123,11 @@ async function logout(): Promise<void> {
   const waiting = work.unsent().length;
   if (waiting) {
     work.tell(say("logoutWaits", { n: waiting }));
+    return;
+  }
+  const answers = storage?.answers().length ?? 0;
+  if (answers) {
+    work.tell(say("logoutAnswers", { n: answers }));
     return;
   }
   if (open?.isUnsent === true) {

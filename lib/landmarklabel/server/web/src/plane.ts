@@ -73,7 +73,6 @@ export abstract class Plane {
   ) {
     this.element.className = "plane";
     this.svg.append(this.behind, this.marks);
-    this.svg.setAttribute("role", "img");
     picture.classList.add("picture");
     this.element.append(picture, this.svg, this.loupe.element);
     this.element.addEventListener("pointerdown", (e) => this.down(e));

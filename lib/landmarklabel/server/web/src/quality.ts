@@ -1,10 +1,10 @@
 /** The page for a second look at the labels: which points lie least where the others expect them, and what people say of them. */
 
-import { Api, LoggedOut, type Who } from "./api";
+import { Api, LoggedOut, Refused, Unreachable, type Who } from "./api";
 import { button, link, make, put } from "./dom";
-import { linkTo } from "./link";
+import { linkTo, LOGIN_FOR_QUALITY } from "./link";
 import { ShapeView } from "./shape";
-import { Storage } from "./storage";
+import { newKey, Storage } from "./storage";
 import { say } from "./texts";
 import type { Quality, QualityRow } from "./wire";
 
@@ -25,6 +25,7 @@ class QualityPage {
 
   constructor(
     private readonly api: Api,
+    private readonly storage: Storage,
     private readonly author: string,
   ) {
     this.trouble.setAttribute("role", "alert");
@@ -83,9 +84,10 @@ class QualityPage {
     choose.classList.add("case");
     const mend = link(linkTo(row), say("openCaseLink"));
     mend.title = say("openCaseHelp");
-    const right = button(say("rightButton"), "", () => void this.say(row));
-    right.title = say("rightHelp");
-    const said = row.checked === null ? right : make("span", { text: say("saidRight", { who: row.checked.author || say("somebody") }) });
+    const isRight = row.checked === null;
+    const right = button(say(isRight ? "rightButton" : "takeBackButton"), "", () => void this.say(row, isRight));
+    right.title = say(isRight ? "rightHelp" : "takeBackHelp");
+    const said = row.checked === null ? [right] : [make("span", { text: say("saidRight", { who: row.checked.author || say("somebody") }) }), right];
     const name = make("td", { class: "name", text: row.landmark });
     if (row.swappedWith) name.append(make("span", { class: "swapped", text: say("swappedWith", { name: row.swappedWith }) }));
     const made = make(
@@ -95,7 +97,7 @@ class QualityPage {
       name,
       make("td", { class: "number", text: `${row.timesMedian.toFixed(1)} ×` }),
       make("td", { class: "number", text: `${row.off.toFixed(row.off < 10 ? 1 : 0)} ${unit}` }),
-      make("td", { class: "answer" }, mend, said),
+      make("td", { class: "answer" }, mend, ...said),
     );
     made.classList.toggle("selected", row === this.chosen);
     return made;
@@ -108,24 +110,46 @@ class QualityPage {
     this.shape.show(this.found.shape, row);
   }
 
-  /** A person has looked: the point is right where it is. It becomes a revision, and leaves the list. */
-  private async say(row: QualityRow): Promise<void> {
+  /** A person has looked: the point is right where it is, or not after all. It becomes a revision, and the list is made anew. */
+  private async say(row: QualityRow, isRight: boolean): Promise<void> {
+    const at = this.found.rows.indexOf(row);
     for (const one of this.rows.querySelectorAll("button:not(.case)")) (one as HTMLButtonElement).disabled = true; // until the list is new
     put(this.message, "");
     put(this.trouble, "");
-    await this.doing(async () => {
-      await this.api.sayRight(row, this.author);
-      put(this.message, say("saidRightOf", { case: row.image, landmark: row.landmark }));
-    });
-    await this.load(this.found.page); // what was refused stays readable
+    const { image, landmark, revision } = row;
+    await this.doing(async () => this.storage.putAnswer({ image, landmark, revision, author: this.author, isRight, key: newKey() }));
+    if (await this.deliver()) await this.load(this.found.page); // what was refused stays readable
+    else this.show();
+    this.rows.children[Math.min(at, this.rows.children.length - 1)]?.querySelector<HTMLButtonElement>(".answer button")?.focus();
   }
 
-  private async doing(act: () => Promise<void>): Promise<void> {
+  /** Send the answers that are kept; one stays until the server has it or has refused it, whatever becomes of the login. */
+  async deliver(): Promise<boolean> {
+    return this.doing(async () => {
+      for (const answer of this.storage.answers()) {
+        const about = { case: answer.image, landmark: answer.landmark };
+        try {
+          await this.api.answer(answer);
+          put(this.message, say(answer.isRight ? "saidRightOf" : "takenBackOf", about));
+        } catch (error) {
+          if (error instanceof Unreachable) throw new Unreachable(say("answersWait", { why: error.message }));
+          if (!(error instanceof Refused)) throw error;
+          put(this.trouble, say("answerRefused", { ...about, why: error.message }));
+        }
+        this.storage.forgetAnswer(answer.key);
+      }
+    });
+  }
+
+  /** Whether it went well; what did not is told. */
+  private async doing(act: () => Promise<void>): Promise<boolean> {
     try {
       await act();
+      return true;
     } catch (error) {
-      if (error instanceof LoggedOut) location.assign("./"); // where people log in
+      if (error instanceof LoggedOut) location.assign(LOGIN_FOR_QUALITY);
       else put(this.trouble, error instanceof Error ? error.message : String(error));
+      return false;
     }
   }
 }
@@ -138,11 +162,12 @@ async function begin(): Promise<void> {
     const task = await api.task();
     const storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
     document.title = `${task.name} · ${say("qualityTitle")}`;
-    const page = new QualityPage(api, who.name || storage.setting("author"));
+    const page = new QualityPage(api, storage, who.name || storage.setting("author"));
     place.replaceChildren(page.element);
+    await page.deliver();
     await page.load(1);
   } catch (error) {
-    if (error instanceof LoggedOut) location.assign("./");
+    if (error instanceof LoggedOut) location.replace(LOGIN_FOR_QUALITY);
     else place.replaceChildren(make("p", { class: "trouble", text: error instanceof Error ? error.message : String(error) }));
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Kept } from "./annotation";
-import type { Submission } from "./api";
+import type { Answer, Submission } from "./api";
 import { isByPerson, object, text, number, list, type Point, type State } from "./wire";
 
 export type EntryState = "waits" | "refused" | "conflict";
@@ -76,6 +76,29 @@ export class Storage {
 
   forget(key: string): void {
     this.store.removeItem(this.name(`out ${key}`));
+  }
+
+  /** Answers on the page of the labels' quality that the server does not have yet, oldest first. */
+  answers(): Answer[] {
+    return this.all("answer ")
+      .filter((found) => found !== null && text(found["image"]) !== "" && text(found["key"]) !== "")
+      .map((found) => ({
+        image: text(found?.["image"]),
+        landmark: text(found?.["landmark"]),
+        revision: number(found?.["revision"]),
+        author: text(found?.["author"]),
+        isRight: found?.["isRight"] === true,
+        key: text(found?.["key"]),
+      }))
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  putAnswer(answer: Answer): void {
+    this.write(`answer ${answer.key}`, answer);
+  }
+
+  forgetAnswer(key: string): void {
+    this.store.removeItem(this.name(`answer ${key}`));
   }
 
   setting(name: string): string {

@@ -20,6 +20,7 @@ export class LandmarkTable {
 
   constructor(private readonly select: (name: string) => void) {
     this.rows.setAttribute("role", "listbox");
+    this.rows.tabIndex = this.about.tabIndex = 0; // what scrolls is reached by the keyboard
     this.rows.setAttribute("aria-label", say("landmarks"));
     this.filter.set([["all", say("filterAll")], ["todo", say("filterToDo")], ["doubtful", say("filterDoubtful")]], "all");
     this.element.append(this.filter.element, this.rows, this.about);

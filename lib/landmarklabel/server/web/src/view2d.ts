@@ -46,6 +46,7 @@ export class View2D extends Plane implements CaseView {
     super(events, make("div"));
     this.element.classList.add("view");
     this.picture.after(this.canvas);
+    this.name("");
     this.svg.prepend(this.filter());
   }
 
@@ -54,8 +55,7 @@ export class View2D extends Plane implements CaseView {
     this.drop(this.coming);
     this.flat = flat;
     this.frame = frame;
-    this.label = label;
-    this.svg.setAttribute("aria-label", label);
+    this.name(label);
     delete this.element.dataset["shown"];
     this.put(null);
     if (flat === null) {
@@ -72,6 +72,14 @@ export class View2D extends Plane implements CaseView {
     this.fit();
     this.drawNow();
     this.element.dataset["shown"] = label;
+  }
+
+  /** For screen readers; without a name there is nothing to see. */
+  private name(label: string): void {
+    if (label) this.svg.setAttribute("role", "img");
+    else this.svg.removeAttribute("role");
+    this.svg.setAttribute("aria-label", label);
+    this.label = label;
   }
 
   invert(): void {

@@ -73,6 +73,7 @@ class SlicePlane extends Plane {
       return made;
     });
     this.behind.append(this.lines, ...this.letters);
+    this.svg.setAttribute("role", "img");
     this.svg.setAttribute("aria-label", say(orientation.name));
     this.element.append(make("span", { class: "plane-name", text: say(orientation.name) }));
     this.element.addEventListener("pointerenter", () => this.links.entered(this));

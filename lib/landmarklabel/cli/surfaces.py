@@ -1,0 +1,45 @@
+"""Surfaces among the images that a verb is given: their unit, and points put back onto them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from landmarklabel.io.files import is_surface
+from landmarklabel.io.folders import Found
+from landmarklabel.io.surface_formats import with_stated_units
+from landmarklabel.io.surfaces import read_surface
+from landmarklabel.landmarks import LandmarkSet
+
+
+def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> dict[str, list[str]]:
+    """Write the surfaces that were found to ``place``, with the unit that was given, and name them in ``found`` instead.
+
+    Returns:
+        what a person should know of how they were read, and of which images.
+    """
+    found.paths, failed, remarks = with_stated_units(found.paths, args.mesh_unit, args.mesh_frame, place)
+    found.left_out |= failed
+    by_text: dict[str, list[str]] = {}
+    for image_id, texts in remarks.items():
+        for text in texts:
+            by_text.setdefault(text, []).append(image_id)
+    return by_text
+
+
+def onto_surface(path: Path, landmarks: LandmarkSet) -> tuple[LandmarkSet, npt.NDArray[np.float64]]:
+    """Landmarks of an image put onto the nearest point of its surface, and how far (n,) mm each moved.
+
+    Of an image that is no surface nothing moves, and the distances are NaN, as those of absent points are.
+    """
+    moved = np.full(len(landmarks), np.nan)
+    there = landmarks.defined
+    if not is_surface(path) or not there.any():
+        return landmarks, moved
+    positions = landmarks.positions_mm.copy()
+    positions[there], moved[there] = read_surface(path).nearest(positions[there])
+    return replace(landmarks, positions_mm=positions), moved

@@ -1,0 +1,175 @@
+"""Surfaces of other programs: PLY, STL, OBJ, VTP and VTK files, read by VTK (the extra ``mesh``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landmarklabel.errors import ImageRejected, MissingPackage, UsageError
+from landmarklabel.io.files import SURFACE_UNITS, is_surface
+from landmarklabel.io.surfaces import CONFIG, STATED, Surface, read_surface, states_unit, write_surface
+
+_TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
+_MOST_BYTES = 4 * 2**30
+_HEAD_BYTES = 4096  # within which programs state the frame
+_READERS = {
+    ".ply": "vtkPLYReader",
+    ".stl": "vtkSTLReader",
+    ".obj": "vtkOBJReader",
+    ".vtp": "vtkXMLPolyDataReader",
+    ".vtk": "vtkDataSetReader",
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A surface with its unit and frame, and what a person should know of how its file was read, one sentence each."""
+
+    surface: Surface
+    remarks: tuple[str, ...] = ()
+
+
+def with_stated_units(
+    images: Mapping[str, Path], unit: str | None, frame: str | None, place: Path
+) -> tuple[dict[str, Path], dict[str, str], dict[str, list[str]]]:
+    """The images, with every surface that states no unit written anew to ``place`` as one that does.
+
+    Args:
+        images: id to file.
+        unit: of surfaces that state none; None where nobody has said it.
+        frame: LPS or RAS of surfaces that state none; as Slicer does it, LPS, when None.
+        place: an empty folder.
+
+    Returns:
+        the images that can be read; of the others, why not; of the surfaces, what a person should know.
+
+    Raises:
+        UsageError: surfaces that state no unit, and no unit.
+    """
+    bare = {i: p for i, p in images.items() if is_surface(p) and not states_unit(p)}
+    if bare and unit is None:
+        first = next(iter(bare.values())).name
+        raise UsageError(f"{first} is a surface, and its file states no unit: say it with --mesh-unit {', '.join(SURFACE_UNITS)}")
+    out, failed, remarks = dict(images), {}, {}
+    for image_id, path in bare.items():
+        try:
+            made = convert(path, str(unit), frame)
+        except ImageRejected as error:
+            failed[image_id] = str(error)
+            del out[image_id]
+            continue
+        out[image_id] = place / f"{image_id}{STATED}"
+        write_surface(out[image_id], made.surface)
+        remarks[image_id] = list(made.remarks)
+    return out, failed, remarks
+
+
+def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
+    """Read a surface of another program.
+
+    Its triangles are turned to face outwards where that can be told; polygons are cut into triangles, lines and points left out.
+
+    Args:
+        path: PLY, STL, OBJ, VTP or VTK.
+        unit: of its coordinates, of ``files.SURFACE_UNITS``.
+        frame: LPS or RAS where the file states none; LPS when None.
+
+    Raises:
+        ImageRejected: no surface, damaged, too large or without extent.
+        MissingPackage: VTK is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageRejected(path.name, ["no such file"])
+    if not 0 < path.stat().st_size <= _MOST_BYTES:
+        raise ImageRejected(path.name, [f"{path.stat().st_size} bytes; allowed are 1 to {_MOST_BYTES}"])
+    if states_unit(path):
+        return Converted(read_surface(path))
+    data, remarks = _read(path)
+    vertices, faces = _oriented(data, path.name)
+    stated = _stated_frame(path)
+    if stated and frame and stated != frame:
+        remarks.append(f"its file states {stated}, which counts; --mesh-frame {frame} does not")
+    vertices = vertices * (
+        SURFACE_UNITS[unit] * _TO_LPS[stated or frame or "LPS"]
+    )  # two mirrored axes turn no triangle inside out
+    return Converted(Surface(vertices, faces), tuple(remarks))
+
+
+def _read(path: Path) -> tuple[Any, list[str]]:
+    vtk = _vtk()
+    reader = getattr(vtk, _READERS[path.suffix.lower()])()
+    said = vtk.vtkStringOutputWindow()
+    before = vtk.vtkOutputWindow.GetInstance()
+    vtk.vtkOutputWindow.SetInstance(said)
+    try:
+        reader.SetFileName(str(path))
+        reader.Update()
+        data = reader.GetOutput()
+    finally:
+        vtk.vtkOutputWindow.SetInstance(before)
+    if data is None or not data.IsA("vtkPolyData") or not data.GetNumberOfPolys() + data.GetNumberOfStrips():
+        why = re.sub(r"\s+", " ", said.GetOutput().rpartition("): ")[2]).strip()[:150]
+        raise ImageRejected(path.name, [f"no surface in it{f' ({why})' if why else ''}"])
+    remarks = []
+    drawn = data.GetPointData(), data.GetCellData()
+    if any(of.GetScalars() or of.GetTCoords() for of in drawn) or _names_texture(path):
+        remarks.append("colours and textures are not looked at")
+    if data.GetNumberOfLines():
+        remarks.append("lines in it are left out")
+    return data, remarks
+
+
+def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) and triangles (m, 3), points at one place joined, facing outwards where that can be told."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    vtk = _vtk()
+    triangles, joined, turned = vtk.vtkTriangleFilter(), vtk.vtkCleanPolyData(), vtk.vtkPolyDataNormals()
+    triangles.PassLinesOff()
+    triangles.PassVertsOff()
+    joined.SetTolerance(0)
+    turned.ConsistencyOn()
+    turned.AutoOrientNormalsOn()
+    turned.SplittingOff()
+    for step in (triangles, joined, turned):
+        step.SetInputData(data)
+        step.Update()
+        data = step.GetOutput()
+    count = data.GetNumberOfPolys()
+    if not 0 < count <= CONFIG.most_triangles:
+        raise ImageRejected(name, [f"{count} triangles; allowed are 1 to {CONFIG.most_triangles}"])
+    faces = vtk_to_numpy(data.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
+    vertices = vtk_to_numpy(data.GetPoints().GetData()).astype(np.float64)
+    if not np.isfinite(vertices[faces]).all():
+        raise ImageRejected(name, ["a point is not a number"])
+    used, numbers = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], numbers.reshape(-1, 3)
+    if not np.ptp(vertices, axis=0).max() > 0:
+        raise ImageRejected(name, ["all its points lie at one place"])
+    return vertices, faces
+
+
+def _stated_frame(path: Path) -> str | None:
+    """LPS or RAS, as Slicer writes it into the beginning of PLY, OBJ, VTK and STL files and into the fields of VTP."""
+    with path.open("rb") as file:
+        found = re.search(rb"SPACE=(LPS|RAS)", file.read(_HEAD_BYTES))
+    return found[1].decode() if found else None
+
+
+def _names_texture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return bool(re.search(rb"(^|\n)(mtllib|comment TextureFile)\b", file.read(_HEAD_BYTES)))
+
+
+def _vtk() -> Any:
+    try:
+        import vtk
+    except ImportError:
+        raise MissingPackage("reading surfaces of other programs needs VTK, which is not installed: pip install vtk") from None
+    return vtk
