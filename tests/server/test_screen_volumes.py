@@ -16,7 +16,7 @@ from serving import Material, serving
 from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
-from landmarklabel.services import screen_volumes
+from landmarklabel.services import screen_copies
 from landmarklabel.services.limits import ServerLimits
 from landmarklabel.services.screen_volumes import ScreenVolume, ScreenVolumes
 
@@ -124,7 +124,7 @@ def test_a_copy_is_made_once_and_the_oldest_go_when_there_are_too_many(tmp_path,
         return int(volumes.of(paths[n], lambda: read(paths[n])).samples[0, 0, 0])
 
     room = 2 * (2 * int(np.prod(SHAPE)) + 200)  # for two copies and their heads
-    monkeypatch.setattr(screen_volumes, "LIMITS", ServerLimits(volume_copies_bytes=room))
+    monkeypatch.setattr(screen_copies, "LIMITS", ServerLimits(screen_copies_bytes=room))
     assert [look(0), look(0), look(1), look(0)] == [0, 0, 1, 0] and made == ["0.nrrd", "1.nrrd"]
     assert look(2) == 2
     assert len(list((tmp_path / "copies").glob("*.npy"))) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from typing import Any
 
@@ -16,7 +15,8 @@ from landmarklabel.io.images import read_image
 from landmarklabel.server.application import Application
 from landmarklabel.server.threads import in_threads_of_its_own
 from landmarklabel.services.descriptions import describe, image_unit
-from landmarklabel.services.screen_images import frame_of, png_of, window_of
+from landmarklabel.services.screen_images import frame_of, png_of
+from landmarklabel.services.screen_pictures import ScreenPictures
 from landmarklabel.services.screen_volumes import ScreenVolumes
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
@@ -25,9 +25,9 @@ from landmarklabel.store.study import Study
 def add_picture_routes(router: APIRouter, application: Application) -> None:
     """``frame``, ``picture`` and ``voxels`` of an image."""
     study, dims = application.study, application.task.dims
-    volumes = ScreenVolumes(study.cache_dir / "volumes")
-    read = functools.partial(_read, study)
+    volumes, pictures = ScreenVolumes(study.cache_dir / "volumes"), ScreenPictures(study.cache_dir / "pictures")
     _add_voxels_route(router, study, volumes)
+    _add_picture_route(router, study, pictures)
 
     @router.get(
         "/landmarks/images/{image_id}/frame", tags=["Landmarks"], summary="Where an image lies, and its grey values' range"
@@ -35,13 +35,13 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
     @in_threads_of_its_own
     def frame(image_id: str) -> dict[str, Any]:
         """``to_mm``: rows from sample numbers and 1 to LPS mm; ``to_index``: the way back. ``pixels``: as of ``…/pixels``."""
-        path = study.image_path(image_id)
+        path, read = study.image_path(image_id), functools.partial(_read, study, image_id)
         if dims == 3:
-            volume = volumes.of(path, lambda: read(image_id))
+            volume = volumes.of(path, read)
             grey: dict[str, Any] = {"window": volume.window, "range": volume.range, "voxels": [volume.slope, volume.intercept]}
         else:
-            pixels = read(image_id).pixels
-            grey = {"window": window_of(pixels), "range": (float(pixels.min()), float(pixels.max()))}
+            shown = pictures.of(path, read)
+            grey = {"window": shown.window, "range": shown.range}
         about = describe(path, dims)
         found = frame_of(about.geometry, about.plane)
         return {
@@ -55,28 +55,34 @@ def add_picture_routes(router: APIRouter, application: Application) -> None:
             "changed": image_id in study.verify([image_id]),
         }
 
-    @router.get("/landmarks/images/{image_id}/picture", tags=["Landmarks"], summary="A 2D image as PNG")
-    @in_threads_of_its_own
-    def picture(
-        image_id: str,
-        low: float | None = Query(None, description="Value that is shown black"),
-        high: float | None = Query(None, description="Value that is shown white"),
-    ) -> Response:
-        if dims != 2:
-            raise NotFound("a volume has no picture: ask for its voxels")
-        image = read(image_id)
-        first, last = window_of(image.pixels)
-        first, last = first if low is None else low, last if high is None else high
-        if not (math.isfinite(first) and math.isfinite(last) and first < last):
-            raise UsageError(f"low {first:g} must be below high {last:g}, and both numbers")
-        return Response(png_of(image.pixels, first, last), media_type="image/png")
-
 
 def _read(study: Study, image_id: str) -> Image:
     path = study.image_path(image_id)
     before, image = stamp(path), read_image(path, study.task.dims)
     study.note_pixels(image_id, image, before)
     return image
+
+
+def _add_picture_route(router: APIRouter, study: Study, pictures: ScreenPictures) -> None:
+    @router.get("/landmarks/images/{image_id}/picture", tags=["Landmarks"], summary="A 2D image, or part of one, as PNG")
+    @in_threads_of_its_own
+    def picture(
+        image_id: str,
+        low: float | None = Query(None, description="Value that is shown black"),
+        high: float | None = Query(None, description="Value that is shown white"),
+        first: str = Query("0,0", description="x,y of the first sample"),
+        size: str = Query("", description="Samples along x,y before averaging; all without it"),
+        step: str = Query("", description="Of so many samples along x and y the mean is sent; without it as few as can be sent"),
+    ) -> Response:
+        """The header ``landmarklabel-step`` says with which step it was made."""
+        if study.task.dims != 2:
+            raise NotFound("a volume has no picture: ask for its voxels")
+        shown = pictures.of(study.image_path(image_id), functools.partial(_read, study, image_id))
+        black, white = shown.window
+        window = black if low is None else low, white if high is None else high
+        by = _numbers(step, "step", 1)[0] if step else None
+        greys, made = shown.part(window, _numbers(first, "first", 2), _numbers(size, "size", 2) if size else None, by)
+        return Response(png_of(greys), media_type="image/png", headers={"landmarklabel-step": str(made)})
 
 
 def _add_voxels_route(router: APIRouter, study: Study, volumes: ScreenVolumes) -> None:
@@ -93,16 +99,16 @@ def _add_voxels_route(router: APIRouter, study: Study, volumes: ScreenVolumes) -
         """Little-endian int16, x fastest; a value is ``voxels[0] * sample + voxels[1]``, as of ``…/frame``."""
         if study.task.dims != 3:
             raise NotFound("a 2D image has no voxels: ask for its picture")
-        volume = volumes.of(study.image_path(image_id), lambda: _read(study, image_id))
+        volume = volumes.of(study.image_path(image_id), functools.partial(_read, study, image_id))
         whole = volume.samples.shape[::-1]
-        piece = volume.piece(_three(first, "first"), _three(size, "size") if size else whole, _three(step, "step"))
+        piece = volume.piece(_numbers(first, "first", 3), _numbers(size, "size", 3) if size else whole, _numbers(step, "step", 3))
         shape = ",".join(str(n) for n in piece.shape[::-1])
         return Response(piece.tobytes(), media_type="application/octet-stream", headers={"landmarklabel-size": shape})
 
 
-def _three(text: str, what: str) -> tuple[int, int, int]:
-    """Three whole numbers, ``x,y,z``. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", text, re.ASCII)
-    if found is None:
-        raise UsageError(f"{what} {text[:40]!r} must be three whole numbers, as in 0,0,0")
-    return int(found[1]), int(found[2]), int(found[3])
+def _numbers(text: str, what: str, count: int) -> tuple[int, ...]:
+    """So many whole numbers, as in ``x,y,z``. Raises UsageError."""
+    if re.fullmatch(r"\d{1,6}" + r",\d{1,6}" * (count - 1), text, re.ASCII) is None:
+        wanted = {1: "a whole number", 2: "two whole numbers, as in 0,0", 3: "three whole numbers, as in 0,0,0"}[count]
+        raise UsageError(f"{what} {text[:40]!r} must be {wanted}")
+    return tuple(int(n) for n in text.split(","))

@@ -34,7 +34,8 @@ class ServerLimits(Configuration):
     name_bytes: int = number(200, 0)  # of a sent file's name, which a session keeps
     text_characters: int = number(200, 0)  # of a text
     samples_sent: int = number(2**25, 1)  # of a volume in one answer: 64 MiB
-    volume_copies_bytes: int = number(8 * 2**30, 0)  # of volumes as screens show them, on the study's disk
+    picture_samples: int = number(2**24, 1)  # of a 2D image in one picture: 64 MiB in a browser; Safari on tablets draws no more
+    screen_copies_bytes: int = number(8 * 2**30, 0)  # of volumes and large images as screens show them, on the study's disk
     login_s: int = number(12 * 3600, 60)  # that a login of a browser lasts: a working day
     drafts: int = number(2000, 1)  # of one person in a study
     draft_s: int = number(90 * 24 * 3600, 3600)  # that a draft is kept which nobody has gone on with

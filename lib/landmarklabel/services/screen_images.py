@@ -49,11 +49,16 @@ def window_of(pixels: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def png_of(pixels: np.ndarray, low: float, high: float) -> bytes:
-    """(height, width) grey values as a PNG with 8 bits; ``low`` is black, ``high`` white."""
-    if pixels.dtype != np.uint8 or (low, high) != (0.0, 255.0):
-        share = np.clip((pixels.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
-        pixels = np.round(255 * share).astype(np.uint8)
+def greys_of(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values as 8 bits; ``low`` is black, ``high`` white."""
+    if values.dtype == np.uint8 and (low, high) == (0.0, 255.0):
+        return values
+    share = np.clip((values.astype(np.float64) - low) / max(high - low, 1e-6), 0, 1)
+    return np.round(255 * share).astype(np.uint8)
+
+
+def png_of(greys: np.ndarray) -> bytes:
+    """(height, width) greys of 8 bits as a PNG."""
     out = io.BytesIO()
-    Picture.fromarray(np.ascontiguousarray(pixels)).save(out, "png", compress_level=1)  # quicker than the network
+    Picture.fromarray(np.ascontiguousarray(greys)).save(out, "png", compress_level=1)  # quicker than the network
     return out.getvalue()

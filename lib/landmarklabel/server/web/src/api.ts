@@ -2,6 +2,7 @@
 
 import { say } from "./texts";
 import { WireError, frame, given, list, object, points, quality, revision, rows, suggestion, task, text, number } from "./wire";
+import type { Part } from "./tiles";
 import type { Triple } from "./volume";
 import type { CaseRow, Frame, Point, Quality, Revision, Suggestion, Task } from "./wire";
 
@@ -126,9 +127,12 @@ export class Api {
     return frame(await this.json("GET", this.caseAt(image, "frame")));
   }
 
-  async picture(image: string, low: number, high: number): Promise<Blob> {
-    const where = `${this.caseAt(image, "picture")}?low=${low}&high=${high}`;
-    return (await this.fetch("GET", where, undefined, ANSWER_MS)).blob();
+  /** All of a 2D image, or a part of it, with the step that it was averaged by. */
+  async picture(image: string, low: number, high: number, part: Part | null, signal: AbortSignal | null): Promise<{ blob: Blob; step: number }> {
+    const which = part && `&first=${part.first.join(",")}&size=${part.size.join(",")}&step=${part.step}`;
+    const where = `${this.caseAt(image, "picture")}?low=${low}&high=${high}${which ?? ""}`;
+    const answer = await this.fetch("GET", where, undefined, ANSWER_MS, false, signal);
+    return { blob: await answer.blob(), step: Number(answer.headers.get("landmarklabel-step")) || 1 };
   }
 
   /** Samples of a volume, x fastest. */
@@ -224,7 +228,7 @@ export class Api {
     return parsed(await this.fetch(method, path, body, ANSWER_MS));
   }
 
-  private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false): Promise<Response> {
+  private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false, signal: AbortSignal | null = null): Promise<Response> {
     const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT };
     if (this.studyId) headers["landmarklabel-study"] = this.studyId;
     const isForm = body instanceof URLSearchParams;
@@ -238,7 +242,7 @@ export class Api {
         credentials: "same-origin",
         redirect: "error",
         cache: "no-store",
-        signal: AbortSignal.timeout(ms),
+        signal: AbortSignal.any([AbortSignal.timeout(ms), ...(signal ? [signal] : [])]),
       });
     } catch (error) {
       throw new Unreachable(error instanceof Error ? error.message : String(error));

@@ -1,19 +1,20 @@
 /** One picture on the screen with points on it: pan, zoom, dragging, a loupe. What the picture is, its subclasses know. */
 
+import { Loupe, type Paint } from "./loupe";
+import { SVG, mark } from "./marks";
 import type { ViewEvents } from "./view";
 import type { Point, Position } from "./wire";
 
 const MOST_ZOOM = 32; // screen pixels for one of the image
 const LEAST_SHARE = 0.5; // of the fitting zoom
-const LOUPE_ZOOM = 4; // times the zoom of the view
-const LOUPE_PX = 180;
 const GRAB_PX = 14; // from a point, within which it is grabbed
 const NAMED = 24; // points, up to which all have their name beside them; of more, those that are selected, flagged or under the mouse
 const ON_SLICE = 0.501; // slices that a point may lie off the one that is shown and be grabbed there
 const DOUBLE_CLICK_MS = 400;
 const DOUBLE_CLICK_PX = 6;
 const SHOWN_SLICES = 4; // off the slice, within which a point is still drawn, faintly
-export const SVG = "http://www.w3.org/2000/svg";
+const WINDOW_PX = 300; // of the hand, by which the window moves by its own width
+const WIDTH_PX = 100; // by which it becomes e times as wide
 
 /** Zoom in screen pixels for one unit of the picture's scale, and where its upper left corner is on the screen. */
 interface Look {
@@ -37,11 +38,11 @@ interface Drag {
   readonly from: [number, number];
   readonly off: [number, number];
   readonly look: Look;
-  readonly window: readonly [number, number];
+  readonly window: Window;
   moved: boolean;
 }
 
-/** Shares of the picture's grey values that are shown black and white. */
+/** Shares of the grey values between those that are black and white at first; what is shown black and white now. */
 export type Window = readonly [number, number];
 
 export abstract class Plane {
@@ -52,7 +53,8 @@ export abstract class Plane {
   protected readonly behind = document.createElementNS(SVG, "g"); // what a subclass draws under the points
   protected canGrab = true;
   private readonly marks = document.createElementNS(SVG, "g");
-  private readonly loupe = document.createElement("canvas");
+  private readonly loupe = new Loupe();
+  private held: [number, number] | null = null; // the place on the screen that the loupe shows
   private points: readonly Point[] = [];
   private others: readonly Point[] = []; // of another version
   private selected: string | null = null;
@@ -72,10 +74,7 @@ export abstract class Plane {
     this.element.className = "plane";
     this.svg.append(this.behind, this.marks);
     picture.classList.add("picture");
-    this.loupe.className = "loupe";
-    this.loupe.width = this.loupe.height = LOUPE_PX;
-    this.loupe.hidden = true;
-    this.element.append(picture, this.svg, this.loupe);
+    this.element.append(picture, this.svg, this.loupe.element);
     this.element.addEventListener("pointerdown", (e) => this.down(e));
     this.element.addEventListener("pointermove", (e) => this.move(e));
     this.element.addEventListener("pointerup", (e) => this.up(e));
@@ -100,10 +99,15 @@ export abstract class Plane {
   protected abstract toPlace(position: Position): Place;
   /** `like`: a position that keeps its distance from the slice; null for one on the slice. */
   protected abstract toPosition(x: number, y: number, like: Position | null): number[];
-  /** Draw a part of the picture, in samples from its corner, into all of a square. */
-  protected abstract paint(context: CanvasRenderingContext2D, x: number, y: number, width: number, height: number, side: number): void;
+  protected abstract paint(...how: Parameters<Paint>): void;
   protected abstract get window(): Window;
   protected abstract setWindow(window: Window): void;
+  /** The narrowest window that a hand can set. */
+  protected get leastWindow(): number {
+    return 0.02;
+  }
+  /** The hand that changed the window has let it go. */
+  protected windowKept(): void {}
   /** A click beside all points, while nothing is being placed. */
   protected pressed(_x: number, _y: number): void {}
   protected turned(event: WheelEvent): void {
@@ -112,9 +116,10 @@ export abstract class Plane {
 
   letGo(): void {
     const { drag } = this;
-    this.drag = null;
-    this.loupe.hidden = true;
+    this.drag = this.held = null;
+    this.loupe.hide();
     if (drag?.kind === "point" && drag.moved) this.events.cancelled();
+    if (drag?.kind === "window" && drag.moved) this.windowKept();
   }
 
   get isDragging(): boolean {
@@ -255,13 +260,14 @@ export abstract class Plane {
     if (drag.kind === "pan") {
       this.shift(drag.look.x + dx - this.look.x, drag.look.y + dy - this.look.y);
     } else if (drag.kind === "window") {
-      const width = Math.max(0.02, drag.window[1] - drag.window[0] + dx / 300);
-      const middle = (drag.window[0] + drag.window[1]) / 2 + dy / 300;
+      const before = drag.window[1] - drag.window[0];
+      const width = Math.max(this.leastWindow, before * Math.exp(dx / WIDTH_PX));
+      const middle = (drag.window[0] + drag.window[1]) / 2 + (before * dy) / WINDOW_PX; // a narrow one is moved by less
       this.setWindow([middle - width / 2, middle + width / 2]);
     } else {
-      const held: [number, number] = [at[0] - drag.off[0], at[1] - drag.off[1]];
-      this.events.place(drag.name, this.moved(drag.name, held), false);
-      this.showLoupe(held);
+      this.held = [at[0] - drag.off[0], at[1] - drag.off[1]];
+      this.events.place(drag.name, this.moved(drag.name, this.held), false);
+      this.draw();
     }
   }
 
@@ -275,8 +281,8 @@ export abstract class Plane {
   private up(event: PointerEvent): void {
     const drag = this.drag;
     if (drag === null || drag.id !== event.pointerId) return;
-    this.drag = null;
-    this.loupe.hidden = true;
+    this.drag = this.held = null;
+    this.loupe.hide();
     const at = this.at(event);
     if (drag.kind === "point" && drag.moved) this.events.place(drag.name, this.moved(drag.name, [at[0] - drag.off[0], at[1] - drag.off[1]]), true);
     if (drag.kind === "pan" && !drag.moved && event.button === 0) {
@@ -289,6 +295,7 @@ export abstract class Plane {
         if (!isSecond) this.events.clicked(this.toPosition(x, y, null));
       } else if (!drag.name) this.pressed(x, y);
     }
+    if (drag.kind === "window" && drag.moved) this.windowKept();
     this.draw();
   }
 
@@ -342,6 +349,7 @@ export abstract class Plane {
     style.transform = `translate(${x}px, ${y}px) scale(${zoom * across}, ${zoom * down})`;
     style.imageRendering = zoom * Math.min(across, down) >= 3 ? "pixelated" : "auto";
     this.marks.replaceChildren(...(this.isReady ? this.drawn() : []));
+    if (this.held !== null) this.showLoupe(this.held);
   }
 
   private drawn(): SVGElement[] {
@@ -353,60 +361,16 @@ export abstract class Plane {
     return [...marks, ...order.map((p) => this.mark(p, p.state, named || p.flagged || p.name === this.selected || p.name === this.hovered))];
   }
 
-  /** State is told by shape as well as by colour: proposed is a ring, placed a cross in a ring, accepted a disc. */
   private mark(point: Point, kind: string, isNamed: boolean): SVGElement {
-    const group = document.createElementNS(SVG, "g");
     const place = this.toPlace(point.position ?? []);
-    const [x, y] = this.onScreen(place.x, place.y);
-    const away = Math.abs(place.depth) > ON_SLICE;
-    group.setAttribute("transform", `translate(${x} ${y})`);
-    const said = [kind, point.name === this.selected && "selected", point.flagged && "flagged", away && "away"];
-    group.setAttribute("class", ["mark", ...said.filter(Boolean)].join(" "));
-    group.dataset["name"] = point.name;
-    const parts: SVGElement[] = [];
-    if (point.error !== null && kind === "predicted" && (point.name === this.selected || point.flagged)) {
-      const radius = (point.error * this.look.zoom) / this.unitsPerPixel;
-      if (radius > 7) parts.push(shape("circle", { r: radius, class: "error" }));
-    }
-    if (kind === "other") parts.push(shape("path", { d: "M0-7 7 0 0 7-7 0Z" }));
-    else parts.push(shape("circle", { r: 6 }));
-    if (kind === "placed") parts.push(shape("path", { d: "M-6 0H6M0-6V6" }));
-    if (kind === "predicted") parts.push(shape("circle", { r: 1.2, class: "dot" }));
-    if (kind === "accepted") parts.push(shape("path", { d: "M-2.5 0-.5 2.2 3-2.4", class: "tick" }));
-    if (point.name === this.selected) parts.push(shape("path", { d: "M-16 0h7M9 0h7M0-16v7M0 9v7", class: "cross" }));
-    group.append(...parts);
-    if (isNamed) {
-      const label = shape("text", { x: 10, y: -8 });
-      label.textContent = point.flagged ? `${point.name} ?` : point.name;
-      group.append(label);
-    }
-    return group;
+    const isAway = Math.abs(place.depth) > ON_SLICE;
+    const error = ((point.error ?? 0) * this.look.zoom) / this.unitsPerPixel;
+    return mark(point, { at: this.onScreen(place.x, place.y), kind, isSelected: point.name === this.selected, isNamed, isAway, error });
   }
 
   private showLoupe([x, y]: [number, number]): void {
-    const context = this.loupe.getContext("2d");
-    if (context === null) return;
     const [across, down] = this.scale.map((s) => s * this.look.zoom) as [number, number];
-    const [i, j] = [(x - this.look.x) / across, (y - this.look.y) / down];
-    const [width, height] = [LOUPE_PX / (across * LOUPE_ZOOM), LOUPE_PX / (down * LOUPE_ZOOM)];
-    context.imageSmoothingEnabled = across * LOUPE_ZOOM < 3;
-    context.clearRect(0, 0, LOUPE_PX, LOUPE_PX);
-    this.paint(context, i - width / 2, j - height / 2, width, height, LOUPE_PX);
-    context.strokeStyle = "#ffb000";
-    const half = LOUPE_PX / 2;
-    for (const [x0, y0, x1, y1] of [[0, half, half - 6, half], [half + 6, half, LOUPE_PX, half], [half, 0, half, half - 6], [half, half + 6, half, LOUPE_PX]] as const) {
-      context.beginPath();
-      context.moveTo(x0, y0);
-      context.lineTo(x1, y1);
-      context.stroke();
-    }
-    this.loupe.classList.toggle("right", x < this.element.clientWidth / 2); // away from the hand
-    this.loupe.hidden = false;
+    const isRight = x < this.element.clientWidth / 2; // away from the hand
+    this.loupe.show((x - this.look.x) / across, (y - this.look.y) / down, across, down, isRight, (...how) => this.paint(...how));
   }
-}
-
-export function shape(kind: string, attributes: Record<string, string | number>): SVGElement {
-  const made = document.createElementNS(SVG, kind);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  return made;
 }

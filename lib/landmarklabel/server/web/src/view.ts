@@ -1,9 +1,10 @@
 /** What the page asks of whatever shows a case: one image, or a volume in several planes. */
 
+import type { Flat } from "./flat";
 import type { Frame, Point, Position } from "./wire";
 import type { Volume } from "./volume";
 
-export type Picture = Blob | Volume;
+export type Picture = Flat | Volume;
 
 export interface ViewEvents {
   /** A point was moved; the answer is whether it may be there. */

@@ -1,7 +1,8 @@
 /** A volume with its points: three planes through one place, linked, and a projection. */
 
 import { button, make, put } from "./dom";
-import { Plane, shape, type Place, type Window } from "./plane";
+import { shape } from "./marks";
+import { Plane, type Place, type Window } from "./plane";
 import { say, type TextName } from "./texts";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { brightest, greysFor, paintSamples, paintSlice, triple, Volume, type Axis, type Cut, type Grid } from "./volume";

@@ -3,6 +3,7 @@
 import { Annotation, type Kept, type What } from "./annotation";
 import { Refused, type Who } from "./api";
 import { Delivery, outsideText } from "./delivery";
+import { Flat } from "./flat";
 import { StorageFault } from "./storage";
 import { say } from "./texts";
 import type { Picture } from "./view";
@@ -189,7 +190,7 @@ export class Work extends Delivery {
   }
 
   private fetchPicture(image: string, frame: Frame): Promise<Picture> {
-    if (this.task.dims === 2) return this.api.picture(image, ...frame.window);
+    if (this.task.dims === 2) return Flat.of(frame, (low, high, part, signal) => this.api.picture(image, low, high, part, signal));
     return Volume.of(frame, (first, size, step) => this.api.voxels(image, first, size, step));
   }
 

@@ -64,7 +64,7 @@ class Server {
       nextCase: async () => (this.check(), this.next.length ? { image: this.next.shift() ?? "", reason: "", repeat: false } : null),
       history: async (image: string) => (this.check(), this.of(image)),
       frame: async () => (this.check(), FRAME),
-      picture: async () => (this.check(), new Blob()),
+      picture: async () => (this.check(), { blob: new Blob(), step: 1 }),
       predict: async () => (this.check(), { points: [], next: null, origin: "none", secondPass: false }),
       update: async (_: string, __: string, all: readonly Point[]) => (this.check(), { points: all, next: null, origin: "model", secondPass: false }),
       save: (what: Submission) => this.save(what),
