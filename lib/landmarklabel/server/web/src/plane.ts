@@ -161,10 +161,12 @@ export abstract class Plane {
     this.draw();
   }
 
-  /** Bring a point into view, without changing anything where it is well inside already. */
+  /** Bring a point into view, or the nearest place of the picture; nothing moves where that is well inside, or all is shown. */
   reveal(position: Position): void {
-    if (!this.isVisible) return;
-    const [x, y] = this.toScreen(position);
+    if (!this.isVisible || this.isFitted) return;
+    const [width, height] = this.size;
+    const place = this.toPlace(position);
+    const [x, y] = this.onScreen(Math.min(Math.max(place.x, 0), width - 1), Math.min(Math.max(place.y, 0), height - 1));
     const { clientWidth, clientHeight } = this.element;
     const margin = 0.1 * Math.min(clientWidth, clientHeight);
     const inside = x >= margin && y >= margin && x <= clientWidth - margin && y <= clientHeight - margin;
