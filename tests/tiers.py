@@ -36,6 +36,7 @@ FAST = (
     "tests/test_configuration.py",
     "tests/test_geometry.py",
     "tests/test_landmarks.py",
+    "tests/test_measurements.py",
     "tests/test_metrics.py",
     "tests/test_tasks.py",
     "tests/test_tiers.py",

@@ -328,7 +328,8 @@ def degenerate(program: Program, i: int, found: Evaluation) -> str:
     for group in program.groups if texts else ():
         for points in group.points[group.at == i]:
             p = found.points[points]
-            vanishing = _vanishing(p, _needed(group.kind, group.signed, p))
+            with np.errstate(all="ignore"):
+                vanishing = _vanishing(p, _needed(group.kind, group.signed, p))
             if vanishing.any():
                 return texts[int(vanishing.argmax())]
     if program.lengths[i] and program.scale is not None and not found.in_image_units[program.scale] > 0:

@@ -186,16 +186,16 @@ def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) 
     covariance, known = _covariances(program, landmarks)
     variance = (np.einsum("mud,ude->mue", found.derivatives, covariance) * found.derivatives).sum((1, 2))
     unknown = program.uses & ~known
-    without = unknown.any(1)
-    sd = np.sqrt(np.where(without | ~(variance > 0), np.nan, variance))
+    exact = ~(program.uses & covariance.any((1, 2))).any(1)  # all its points, as far as is known
+    sd = np.sqrt(np.where(unknown.any(1) | exact, np.nan, np.maximum(variance, 0)))
     reasons = [""] * m
     for i in np.flatnonzero(np.isnan(sd)):
-        if without[i]:
+        if unknown[i].any():
             reasons[i] = f"it is not known how far off {_listed(program, unknown[i], landmarks)} may be"
-        elif not np.isfinite(variance[i]):
-            reasons[i] = "it is at the end of its range, where there is no first-order interval"
-        else:
+        elif exact[i]:
             reasons[i] = "its points were placed by a person, whose error is not known"
+        else:
+            reasons[i] = "it is at the end of its range, where there is no first-order interval"
     return sd, reasons
 
 

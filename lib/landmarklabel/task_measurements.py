@@ -60,7 +60,8 @@ def reference_faults(
         faults += [f"{called(m.name)}: {fault}" for fault in [*unknown, *_dims_faults(m, dims)]]
     ordered, rest = in_order(given)
     if rest:
-        faults.append(f"measurements {listed([repr(m.name) for m in rest])} refer to each other in a circle")
+        circle = f"s {listed([repr(m.name) for m in rest])} refer to each other in a circle"
+        faults.append("measurement" + (circle if len(rest) > 1 else f" {shown(rest[0].name)} refers to itself"))
     of_one = dimensions(ordered)
     for m in ordered:
         there = {of_one[name] for name in m.of if name in of_one}
