@@ -283,7 +283,7 @@ def _slopes(kind: str, p: FloatArray) -> FloatArray:
     moves = step[:, None, None] * np.eye(k * d).reshape(k * d, 1, k, d)
     ahead, behind = _raw(kind, np.stack([p + moves, p - moves]))
     change = _turned(ahead - behind) if kind in ("angle", "line_angle") else ahead - behind
-    slopes = (change / (2 * step)).T.reshape(m, k, d)
+    slopes: FloatArray = (change / (2 * step)).T.reshape(m, k, d)
     slopes[_at_end(kind, d, raw, lengths)] = np.nan
     return slopes
 
@@ -316,7 +316,8 @@ def _needed(kind: str, signed: bool, p: FloatArray) -> FloatArray:
 
 def _vanishing(p: FloatArray, lengths: FloatArray) -> BoolArray:
     """(…, c) which of the lengths between points (…, k, d) are zero, as far as coordinates tell."""
-    return lengths <= RELATIVE_TOLERANCE * np.abs(p).max((-1, -2))[..., None]
+    vanishing: BoolArray = lengths <= RELATIVE_TOLERANCE * np.abs(p).max((-1, -2))[..., None]
+    return vanishing
 
 
 def degenerate(program: Program, i: int, found: Evaluation) -> str:
@@ -343,8 +344,8 @@ def _reasons_of(m: Measurement) -> list[str]:
     for a, b in _LINES.get(m.kind, ()):
         texts.append(f"the line through {names[a]} and {names[b]} has no direction: both are at one place")
     if m.kind in _PLANE:
-        a, b, c = (names[k] for k in _PLANE[m.kind])
-        texts.append(f"{a}, {b} and {c} lie on one line, so there is no plane through them")
+        one, two, three = (names[k] for k in _PLANE[m.kind])
+        texts.append(f"{one}, {two} and {three} lie on one line, so there is no plane through them")
     if m.towards is not None:
         what = "plane" if len(_SIDE_OF[m.kind]) == 3 else "line"
         through = ", ".join(names[k] for k in _SIDE_OF[m.kind])

@@ -54,6 +54,7 @@ class ShapeScores:
         score: (n, k) Mahalanobis distance from there, in units of its median over the cases.
         off_mm: (n, k) mm from there.
         size_mm: (n,) the mean shape's size in the scale of each case.
+        expected_mm: (n, k, d) mm, as ``expected`` in each case's own frame.
     """
 
     image_ids: tuple[str, ...]
@@ -64,6 +65,7 @@ class ShapeScores:
     score: np.ndarray
     off_mm: np.ndarray
     size_mm: np.ndarray
+    expected_mm: np.ndarray
 
 
 def score_shapes(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | None = None) -> ShapeScores | None:
@@ -112,7 +114,7 @@ def score_shapes(labelled: Mapping[str, LandmarkSet], config: OutlierConfig | No
     first = next(iter(sets.values()))
     return ShapeScores(
         tuple(sets), first.task.names, _medians(aligned), aligned, aligned - off,
-        score, np.linalg.norm(off_here, axis=2), size,
+        score, np.linalg.norm(off_here, axis=2), size, points - off_here,
     )  # fmt: skip
 
 

@@ -81,6 +81,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "PUT /landmarks/images/{image_id}/draft": (ANNOTATOR, TEXT),
     "DELETE /landmarks/images/{image_id}/draft": (ANNOTATOR, SMALL),
     "POST /landmarks/images/{image_id}/update": (USER, TEXT),
+    "POST /landmarks/images/{image_id}/measurements": (USER, TEXT),
     "GET /landmarks/images/{image_id}/history": (USER, SMALL),
 }
 

@@ -11,10 +11,11 @@ _KEY = {**_TEXT, "minLength": 1, "description": "the same again under one key ad
 _POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3, "description": "LPS mm"}
 _BASE = {"type": "integer", "minimum": 0, "description": "revision the edit started from, 0 for none"}
 _DEVICE = {"type": "string", "enum": list(DEVICES)}
+_OF_ROW = {"name": _TEXT, "status": {"type": "string", "enum": [s.value for s in Status]}, "position": _POSITION}
 _ROW = {
     "type": "object",
     "required": ["name", "status", "position"],  # the last one of those that have one
-    "properties": {"name": _TEXT, "status": {"type": "string", "enum": [s.value for s in Status]}, "position": _POSITION},
+    "properties": _OF_ROW,
 }
 _POINTS = {
     "fixed": {"type": "object", "additionalProperties": _POSITION},
@@ -52,6 +53,8 @@ DRAFT = _object(
     "base_revision",
 )
 UPDATE = _object({**_POINTS, "model": _TEXT})
+_WITH_COVARIANCE = {**_ROW, "properties": {**_OF_ROW, "covariance": {"type": "array", "items": {"type": "array"}}}}
+MEASURE = _object({"landmarks": {"type": "array", "items": _WITH_COVARIANCE}}, "landmarks")
 TRAIN = _object(
     {
         "minutes": {"type": "number", "minimum": 0},

@@ -24,6 +24,7 @@ from landmarklabel.server.description import ASK, INFER, SAVE, UPDATE, takes, wr
 from landmarklabel.server.guard import Policy
 from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.keycloak import Keycloak
+from landmarklabel.server.measuring import add_measurement_route
 from landmarklabel.server.quality import add_quality_routes
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.threads import in_threads_of_its_own
@@ -117,6 +118,7 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
     _add_landmark_routes(router, application)
     add_quality_routes(router, application.study)
     _add_save_route(router, application)
+    add_measurement_route(router, application.study)
 
 
 def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:

@@ -53,8 +53,9 @@ def measurement_errors(
         unit: of an image's distances, by its id.
 
     Returns:
-        by measurement: ``unit``; ``n`` cases where both are available; ``mean_absolute_error``, ``median_absolute_error``, ``bias``
-        and ``sd`` of predicted less true; ``n_with_interval``; ``coverage_95`` in percent of those; None where there is nothing.
+        by measurement: ``unit``; ``n`` cases where both are available; ``mean_absolute_error`` and ``median_absolute_error``;
+        ``bias`` and ``sd`` of predicted less true; ``n_with_interval``; ``coverage_95`` in percent of those. None where there is
+        nothing to state.
     """
     out: dict[str, dict[str, Any]] = {}
     predicted = measured_cases({i: p for i, (p, _) in pairs.items()}, unit)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from landmarklabel.data.shape_outliers import ShapeScores, score_shapes, swapped_with, worst_first
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import ImageRejected, UsageError
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.tables import table_text
@@ -140,9 +140,18 @@ class StudyQuality:
             "revision": found.numbers.get(image_id, 0),  # one that is labelled just now: its Right is refused
             "times_median": round(float(scores.score[i, k]), 2),
             "off": round(float(scores.off_mm[i, k]), 3),
+            "expected": self._lifted(image_id, scores.expected_mm[i, k]),
             "swapped_with": None if (other := swapped_with(scores, i, k)) is None else scores.names[other],
             "checked": {"author": check.author, "created": check.created} if check else None,
         }
+
+    def _lifted(self, image_id: str, position_mm: np.ndarray) -> list[float]:
+        """On the slice, where a 2D image is one of a volume."""
+        try:
+            plane = self.study.plane_of(image_id)
+        except ImageRejected:
+            plane = None
+        return np.round(position_mm if plane is None else plane.lift(position_mm), 3).tolist()
 
 
 def _same(before: dict[str, LandmarkSet], labelled: dict[str, LandmarkSet]) -> bool:

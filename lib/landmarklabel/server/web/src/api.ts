@@ -1,10 +1,10 @@
 /** The server over HTTP. Every call either answers or throws one of the errors below. */
 
 import { say } from "./texts";
-import { WireError, frame, given, list, object, points, quality, revision, rows, suggestion, task, text, number } from "./wire";
+import { WireError, frame, given, list, measured, object, points, quality, revision, rows, suggestion, task, text, number } from "./wire";
 import type { Part } from "./tiles";
 import type { Triple } from "./volume";
-import type { CaseRow, Frame, Point, Quality, Revision, Suggestion, Task } from "./wire";
+import type { CaseRow, Frame, Measured, Point, Quality, Revision, Suggestion, Task } from "./wire";
 
 const CONTRACT = "1"; // as the server's guard has it
 const ANSWER_MS = 60_000; // that an answer may take
@@ -150,6 +150,12 @@ export class Api {
 
   async update(model: string, image: string, all: readonly Point[], of: Task): Promise<Suggestion> {
     return suggestion(await this.json("POST", this.caseAt(image, "update"), { ...given(all), model }), of);
+  }
+
+  /** What points measure; of those that the server proposed it knows how far off they may be. */
+  async measure(image: string, all: readonly Point[], of: Task): Promise<Measured[]> {
+    const told = rows(all).map((row, i) => ({ ...row, ...(all[i]?.state === "predicted" && all[i]?.covariance ? { covariance: all[i]?.covariance } : {}) }));
+    return measured(await this.json("POST", this.caseAt(image, "measurements"), { landmarks: told }), of);
   }
 
   /** The new revision's number. Throws ConflictError with the other version. */

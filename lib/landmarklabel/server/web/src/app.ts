@@ -3,12 +3,13 @@
 import { button, choice, link, make, put } from "./dom";
 import { bindKeys } from "./keys";
 import type { Asked } from "./link";
+import { Measurements } from "./measurements";
 import { LandmarkTable } from "./table";
 import { KEYS, say } from "./texts";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { View2D } from "./view2d";
 import { View3D } from "./view3d";
-import { isByPerson, type CaseRow, type Position, type Revision } from "./wire";
+import { isByPerson, type CaseRow, type Point, type Position, type Revision } from "./wire";
 import type { Annotation } from "./annotation";
 import type { Unsent } from "./delivery";
 import type { Work } from "./work";
@@ -42,6 +43,8 @@ export class App {
   private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.strategy.value()));
   private readonly keys = make("dialog", { class: "keys" });
   private asked: Asked | null = null; // from another page, until its image is shown
+  private beside: Asked | null = null; // the last of these, for where its landmark is expected
+  private readonly measurements: Measurements;
   private shownCase: Annotation | null = null;
   private shownPicture: Picture | null = null;
   private shownCases: readonly CaseRow[] | null = null;
@@ -60,6 +63,8 @@ export class App {
       clicked: (position) => this.clicked(position),
     };
     this.view = work.task.dims === 3 ? new View3D(events) : new View2D(events);
+    const ask = (image: string, points: readonly Point[]) => work.api.measure(image, points, work.task);
+    this.measurements = new Measurements(ask, () => this.refresh());
     this.table = new LandmarkTable((name) => this.select(name));
     this.message.setAttribute("role", "status");
     this.trouble.setAttribute("role", "alert");
@@ -148,6 +153,7 @@ export class App {
       this.conflict,
       points,
       this.table.element,
+      ...(this.work.task.measurements.length ? [this.measurements.element] : []),
       this.unsent,
       this.more(),
     );
@@ -240,7 +246,7 @@ export class App {
   /** Select a landmark that was asked for from the page of the labels' quality, show its place, and offer the way back. */
   goTo(asked: Asked): void {
     this.back.hidden = !asked.landmark;
-    this.asked = asked;
+    this.asked = this.beside = asked;
     this.refresh();
   }
 
@@ -371,6 +377,12 @@ export class App {
     this.conflict.hidden = work.conflict === null;
     if (work.conflict !== null)
       put(this.conflictText, say("conflict", { who: work.conflict.author || say("somebody"), n: work.conflict.revision, k: theirs.length }));
+    const beside = this.beside;
+    this.view.setDrawn({
+      lines: this.measurements.lines(work.task, open?.points ?? []),
+      expected: beside !== null && beside.image === open?.image && !open.repeat ? beside.expected : null,
+    });
+    if (open !== null && work.task.measurements.length) this.measurements.show(open.image, open.points);
     this.view.setPoints(open?.points ?? [], theirs, this.table.selected);
     this.table.show(work.task.landmarks, open?.points ?? [], theirs.map((p) => p.name), work.frame?.unit ?? "mm");
     this.element.dataset["case"] = open?.image ?? "";

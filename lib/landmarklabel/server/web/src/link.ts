@@ -3,10 +3,11 @@
 export interface Asked {
   readonly image: string;
   readonly landmark: string;
+  readonly expected: readonly number[] | null; // where the other points of the case expect the landmark
 }
 
-export const linkTo = (asked: Asked): string =>
-  `./#case=${encodeURIComponent(asked.image)}&landmark=${encodeURIComponent(asked.landmark)}`;
+export const linkTo = ({ image, landmark, expected }: Asked): string =>
+  `./#${new URLSearchParams({ case: image, landmark, ...(expected === null ? {} : { expected: expected.join(",") }) }).toString()}`;
 
 /** Where somebody who has to log in for the page of the labels' quality goes to: it leads back there. */
 export const LOGIN_FOR_QUALITY = "./#then=quality";
@@ -19,5 +20,7 @@ export const pageAfterLogin = (hash: string): string | null =>
 export function askedBy(hash: string): Asked | null {
   const found = new URLSearchParams(hash.replace(/^#/, ""));
   const image = found.get("case");
-  return image ? { image, landmark: found.get("landmark") ?? "" } : null;
+  const numbers = (found.get("expected") ?? "").split(",").map(Number);
+  const expected = (numbers.length === 2 || numbers.length === 3) && numbers.every(Number.isFinite) ? numbers : null;
+  return image ? { image, landmark: found.get("landmark") ?? "", expected } : null;
 }

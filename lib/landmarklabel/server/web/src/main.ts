@@ -140,6 +140,7 @@ async function logout(): Promise<void> {
     open.delivered = open.edits;
   }
   await api.logout();
+  work.deactivate(); // nothing is written once this browser is empty
   storage?.clear();
   location.reload();
 }

@@ -1,8 +1,8 @@
 /** One picture on the screen with points on it: pan, zoom, dragging, a loupe. What the picture is, its subclasses know. */
 
 import { Loupe, type Paint } from "./loupe";
-import { SVG, mark } from "./marks";
-import type { ViewEvents } from "./view";
+import { SVG, mark, shape } from "./marks";
+import type { Drawn, ViewEvents } from "./view";
 import type { Point, Position } from "./wire";
 
 const MOST_ZOOM = 32; // screen pixels for one of the image
@@ -57,6 +57,7 @@ export abstract class Plane {
   private held: [number, number] | null = null; // the place on the screen that the loupe shows
   private points: readonly Point[] = [];
   private others: readonly Point[] = []; // of another version
+  private beside: Drawn = { lines: [], expected: null };
   private selected: string | null = null;
   private hovered: string | null = null;
   private isAlone = false; // whether only the selected point is drawn
@@ -128,6 +129,11 @@ export abstract class Plane {
 
   resetWindow(): void {
     this.setWindow([0, 1]);
+  }
+
+  /** Drawn with the points, which the page sets right afterwards. */
+  setDrawn(drawn: Drawn): void {
+    this.beside = drawn;
   }
 
   setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void {
@@ -360,7 +366,17 @@ export abstract class Plane {
     const named = shown.length <= NAMED;
     const marks = this.others.filter(near).map((p) => this.mark(p, "other", false));
     const order = [...shown].sort((a, b) => Number(a.name === this.selected) - Number(b.name === this.selected)); // on top: the selected one
-    return [...marks, ...order.map((p) => this.mark(p, p.state, named || p.flagged || p.name === this.selected || p.name === this.hovered))];
+    return [...this.drawnBeside(), ...marks, ...order.map((p) => this.mark(p, p.state, named || p.flagged || p.name === this.selected || p.name === this.hovered))];
+  }
+
+  private drawnBeside(): SVGElement[] {
+    const at = (position: Position): string => {
+      const { x, y } = this.toPlace(position);
+      return this.onScreen(x, y).join(" ");
+    };
+    const { lines, expected } = this.beside;
+    const drawn = lines.map(([from, to]) => shape("path", { d: `M${at(from)}L${at(to)}`, class: "measure" }));
+    return expected === null ? drawn : [...drawn, shape("path", { d: `M${at(expected)}m-9 -9l18 18m0 -18l-18 18`, class: "expected-here" })];
   }
 
   private mark(point: Point, kind: string, isNamed: boolean): SVGElement {

@@ -177,7 +177,8 @@ function readPoints(value: unknown): Point[] {
     const numbers = Array.isArray(row["position"]) ? (row["position"] as unknown[]) : [];
     const position = numbers.length >= 2 && numbers.every((v) => typeof v === "number") ? (numbers as number[]) : null;
     const error = typeof row["error"] === "number" ? row["error"] : null;
-    const point = { name: text(row["name"]), state, position, error, flagged: row["flagged"] === true };
+    const spread = Array.isArray(row["covariance"]) ? { covariance: row["covariance"] as number[][] } : {}; // the server looks at it
+    const point = { name: text(row["name"]), state, position, error, flagged: row["flagged"] === true, ...spread };
     return isByPerson(point) || position !== null ? point : { ...point, state: "unset" as const };
   });
 }

@@ -106,6 +106,10 @@ export const TEXTS = {
   what_predict: "prediction",
   what_restore: "restore a revision",
   what_take: "take the other version",
+  // what the points measure
+  measurements: "Measurements",
+  drawMeasurement: "Press to draw it on the image.",
+  interval: "95 % interval, from how far off the points may be",
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",

@@ -16,11 +16,18 @@ export interface ViewEvents {
   clicked(position: Position): void;
 }
 
+export interface Drawn {
+  readonly lines: readonly (readonly [Position, Position])[];
+  readonly expected: Position | null;
+}
+
 export interface CaseView {
   readonly element: HTMLElement;
   isPlacing: boolean;
   /** Show an image; null takes it away. */
   show(picture: Picture | null, frame: Frame | null, label: string): Promise<void>;
+  /** Lines of a measurement, and the place where the other points expect a landmark. */
+  setDrawn(drawn: Drawn): void;
   setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void;
   /** Whatever a hand is doing belongs to nothing any more. */
   letGo(): void;

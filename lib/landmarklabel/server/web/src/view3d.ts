@@ -4,7 +4,7 @@ import { button, make, put } from "./dom";
 import { shape } from "./marks";
 import { Plane, type Place, type Window } from "./plane";
 import { say, type TextName } from "./texts";
-import type { CaseView, Picture, ViewEvents } from "./view";
+import type { CaseView, Drawn, Picture, ViewEvents } from "./view";
 import { brightest, greysFor, paintSamples, paintSlice, triple, Volume, type Axis, type Cut, type Grid } from "./volume";
 import { apply, type Frame, type Point, type Position } from "./wire";
 
@@ -346,6 +346,10 @@ export class View3D implements CaseView {
     } else this.repaint();
     this.element.classList.toggle("ready", volume !== null);
     return Promise.resolve();
+  }
+
+  setDrawn(drawn: Drawn): void {
+    for (const plane of this.planes) plane.setDrawn(drawn);
   }
 
   setPoints(points: readonly Point[], others: readonly Point[], selected: string | null): void {

@@ -10,6 +10,7 @@ export interface Point {
   readonly position: Position | null;
   readonly error: number | null;
   readonly flagged: boolean;
+  readonly covariance?: readonly (readonly number[])[]; // of where it may be, as the server said with a proposal
 }
 
 export interface Landmark {
@@ -18,7 +19,28 @@ export interface Landmark {
   readonly image: string; // a data URL, or empty
 }
 
+/** A measurement of the task: the lines that are drawn for it, each between two points that are means of landmarks. */
+export interface MeasurementOf {
+  readonly name: string;
+  readonly definition: string;
+  readonly lines: readonly (readonly [readonly string[], readonly string[]])[];
+}
+
+/** What the points of a case measure. */
+export interface Measured {
+  readonly name: string;
+  readonly definition: string;
+  readonly value: number | null;
+  readonly unit: string;
+  readonly low: number | null; // ends of the 95 % interval
+  readonly high: number | null;
+  readonly reason: string; // why there is no value
+  readonly intervalReason: string; // why there is no interval
+  readonly norm: { readonly mean: number; readonly sd: number | null; readonly source: string } | null;
+}
+
 export interface Task {
+  readonly measurements: readonly MeasurementOf[];
   readonly name: string;
   readonly dims: number;
   readonly landmarks: readonly Landmark[];
@@ -65,6 +87,7 @@ export interface QualityRow {
   readonly revision: number; // in which the point lies there
   readonly timesMedian: number;
   readonly off: number; // in the unit of the study
+  readonly expected: Position | null; // where the others expect it
   readonly swappedWith: string; // empty, or whose place this point lies at, and that one at its
   readonly checked: { readonly author: string; readonly created: string } | null;
 }
@@ -137,6 +160,7 @@ export function points(value: unknown, task: Task): Point[] {
       position: place,
       error: typeof error === "number" ? error : null,
       flagged: row["flagged"] === true,
+      ...(place !== null && row["covariance"] ? { covariance: matrix(row["covariance"]) } : {}),
     });
   }
   return task.landmarks.map((l) => byName.get(l.name) ?? unset(l.name));
@@ -163,7 +187,46 @@ export function task(value: unknown): Task {
     return { name: text(row["name"]), definition: text(row["definition"]), image: image.startsWith("data:") ? image : "" };
   });
   if (!landmarks.length || landmarks.some((l) => !l.name)) throw new WireError("the task has no landmarks");
-  return { name: text(content["name"]), dims: number(content["dims"]) === 3 ? 3 : 2, landmarks };
+  const measurements = list(content["measurements"] ?? [], "the measurements").map((one) => object(one, "a measurement"));
+  const drawn = measurements.map((m) => ({ name: text(m["name"]), definition: text(m["definition"]), lines: linesOf(m, measurements) }));
+  return { name: text(content["name"]), dims: number(content["dims"]) === 3 ? 3 : 2, landmarks, measurements: drawn };
+}
+
+type Line = readonly [readonly string[], readonly string[]];
+
+/** The lines of a measurement, and of those that it is made of. */
+function linesOf(m: Json, all: readonly Json[], depth = 0): Line[] {
+  const names = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : [text(value)]);
+  const ends = (value: unknown): Line[] => {
+    const points = Array.isArray(value) ? value.map(names) : [];
+    return points.slice(1).map((point, i): Line => [points[i] ?? [], point]);
+  };
+  const own = [m["points"], m["line"], m["plane"]].flatMap(ends);
+  const pairs = Array.isArray(m["lines"]) ? m["lines"].flatMap(ends) : [];
+  const of = Array.isArray(m["of"]) ? m["of"].map(text) : m["of"] ? Object.keys(object(m["of"], "the parts")) : [];
+  const parts = depth < 20 ? all.filter((other) => of.includes(text(other["name"]))) : [];
+  return [...own, ...pairs, ...parts.flatMap((part) => linesOf(part, all, depth + 1))];
+}
+
+const numberOrNull = (value: unknown): number | null => (typeof value === "number" && Number.isFinite(value) ? value : null);
+
+export function measured(value: unknown, of: Task): Measured[] {
+  const content = object(value, "the answer");
+  return list(content["measurements"], "the measurements").map((one) => {
+    const row = object(one, "a measurement");
+    const norm = row["norm"] ? object(row["norm"], "a norm") : null;
+    return {
+      name: text(row["name"]),
+      definition: of.measurements.find((m) => m.name === row["name"])?.definition ?? "",
+      value: numberOrNull(row["value"]),
+      unit: text(row["unit"]),
+      low: numberOrNull(row["low"]),
+      high: numberOrNull(row["high"]),
+      reason: text(row["reason"]),
+      intervalReason: text(row["interval_reason"]),
+      norm: norm && { mean: number(norm["mean"]), sd: numberOrNull(norm["sd"]), source: text(norm["source"]) },
+    };
+  });
 }
 
 const matrix = (value: unknown): number[][] =>
@@ -215,6 +278,7 @@ export function quality(value: unknown): Quality {
         revision: number(row["revision"]),
         timesMedian: number(row["times_median"]),
         off: number(row["off"]),
+        expected: position(row["expected"]),
         swappedWith: text(row["swapped_with"]),
         checked: checked && { author: text(checked["author"]), created: text(checked["created"]) },
       };

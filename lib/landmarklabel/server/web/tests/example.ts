@@ -4,6 +4,7 @@ import type { Point, Task } from "../src/wire";
 export const TASK: Task = {
   name: "t",
   dims: 2,
+  measurements: [],
   landmarks: ["a", "b", "c", "d"].map((name) => ({ name, definition: "", image: "" })),
 };
 
