@@ -300,6 +300,7 @@ def _is_number(value: object) -> bool:
 
 
 def called(name: object) -> str:
+    """A measurement as a message calls it."""
     return f"measurement {shown(name)}"
 
 
