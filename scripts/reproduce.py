@@ -56,11 +56,12 @@ def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import active
     import browser
     import interaction
+    import measurements
     import panel
     import quality
     import reliability
 
-    modules = (accuracy, active, browser, interaction, panel, quality, reliability)
+    modules = (accuracy, active, browser, interaction, measurements, panel, quality, reliability)
     return {f.__name__: f for module in modules for f in module.EXPERIMENTS}
 
 

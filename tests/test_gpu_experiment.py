@@ -15,6 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "scripts" / "results" / "gpu.json"  # of a GPU
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import gpu_data  # noqa: E402
@@ -50,6 +51,7 @@ def ended(process):
 
 
 def test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself(bare):
+    before = RESULT.read_bytes()
     first = bare("--device", "cpu")
     for line in first.stdout:
         if "train_device" in line:
@@ -74,7 +76,7 @@ def test_a_killed_run_goes_on_where_it_was_and_the_cpu_agrees_with_itself(bare):
     assert all(found["checks"].values()) and found["predictions"]["device"]["product"]["points"] == 16
     assert found["predictions"]["reference"]["fp32"]["predictions_a_second"] > 0
     assert found["training"]["device"]["peak_gib"]["host"] > 0.1
-    assert not (ROOT / "scripts" / "results" / "gpu.json").exists(), "the CPU against itself is no result"
+    assert RESULT.read_bytes() == before, "the CPU against itself is no result"
 
     code, output, _ = ended(bare("--device", "cpu"))  # all is done: nothing runs again
     assert code == 0 and "…" not in output

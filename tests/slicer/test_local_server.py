@@ -215,8 +215,8 @@ def test_what_is_left_out_of_the_environment():
 def test_a_whole_installation_from_a_copy_of_the_repository(tmp_path):
     """With the Python and the packages that anybody would get."""
     copy, server = tmp_path / "Kopie ä", LocalServer(tmp_path / "own", os.environ)
-    for name in ("lib", "apps"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("lib", "apps", "scripts"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules"))
     for name in ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     server.install(copy)

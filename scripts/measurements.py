@@ -1,0 +1,162 @@
+"""How exact measurements are: angles of cephalograms against the two readers, and landmarks on surfaces of mouse skulls."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from experiment import cross_validate, landmarklabel
+
+MINUTES = 12.0  # of training on cephalograms
+FOLD_MINUTES = 8.0  # of training on surfaces
+LEVEL = 0.95
+HALVES = 200  # random halves of the test cases: one gives the factor by which intervals are widened, the other is measured
+READERS = ("junior", "senior")
+
+
+def cephalogram_angles(data: Path, runs: Path) -> dict:
+    """Angles and distances of ISBI 2015 (150 to train, test1): error, readers' disagreement, and whether intervals hold."""
+    from landmarklabel.services.measuring import agreements
+    from landmarklabel.tasks import resolve_task
+
+    task, source = resolve_task("cephalogram"), data / "ceph_isbi2015"
+    with (source / "cases.csv").open(encoding="utf-8", newline="") as file:
+        split = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    read = _readers(source / "landmarks.csv", task)
+    for part in ("train", "test1"):
+        if not (runs / part).is_dir():
+            _study(task, source / "images", {i: p for i, p in read.items() if split.get(i) == part}, runs / part)
+    model, predictions = runs / "model", runs / "predictions"
+    if not (model / "model.json").exists():
+        landmarklabel("train", runs / "train", "--model", "scn", "--task", "cephalogram", "--out", model, "--minutes", MINUTES)
+    landmarklabel("predict", model, runs / "test1" / "images", "--out", predictions)
+    found = _measured(task, predictions, runs / "test1")
+    by_reader = {who: {i: _set(task, p[who]) for i, p in read.items() if split.get(i) == "test1"} for who in READERS}
+    for a in agreements(task, by_reader):
+        found[a.measurement] |= {
+            "readers_mean_absolute_difference": float(np.abs(a.differences).mean()),
+            "readers_bias": a.bias,
+            "readers_icc": a.icc,
+        }
+    return {"minutes": MINUTES, "cases": sum(s == "test1" for s in split.values()), "measurements": found}
+
+
+def _readers(table: Path, task) -> dict[str, dict[str, np.ndarray]]:
+    """Image id to reader to (19, 2) pixels, of the images that both have read."""
+    found: dict = defaultdict(lambda: defaultdict(dict))
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["annotator"] in READERS:
+                found[row["id"]][row["annotator"]][row["label"]] = [float(row["x"]), float(row["y"])]
+    whole = {i: r for i, r in found.items() if all(len(r[who]) == len(task) for who in READERS)}
+    return {i: {who: np.array([r[who][name] for name in sorted(r[who])]) for who in READERS} for i, r in whole.items()}
+
+
+def _set(task, points):
+    from landmarklabel.landmarks import LandmarkSet
+
+    return LandmarkSet.of_positions(task, points)
+
+
+def _study(task, images: Path, read: dict[str, dict[str, np.ndarray]], place: Path) -> None:
+    """A folder of links to the images, a table with the mean of both readers, and a study of them."""
+    (place / "images").mkdir(parents=True)
+    header = ["id", *(f"{name}_{axis}" for name in task.names for axis in "xy")]
+    rows = [[i, *np.mean([p[who] for who in READERS], axis=0).ravel().round(3)] for i, p in sorted(read.items())]
+    for image_id in read:
+        (file,) = images.glob(f"{image_id}.*")
+        (place / "images" / file.name).symlink_to(file)
+    with (place / "points.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    landmarklabel("import", place, "--task", "cephalogram", "--images", place / "images", "--table", place / "points.csv")
+
+
+def _measured(task, predictions: Path, study: Path) -> dict[str, dict]:
+    """By measurement: errors, coverage of the intervals as they are, and after widening by what other cases ask for."""
+    from landmarklabel.services.label_folders import read_label_folder, read_many
+    from landmarklabel.services.measuring import measured_cases, measurement_errors
+
+    truth, _ = read_many(study, task, {})
+    predicted = read_label_folder(predictions, task, {})
+    pairs = {i: (predicted[i], truth[i]) for i in sorted(predicted) if i in truth}
+    out = measurement_errors(pairs, lambda _: "px")
+    cases = measured_cases({i: p for i, (p, _) in pairs.items()}, lambda _: "px")
+    true = measured_cases({i: t for i, (_, t) in pairs.items()}, lambda _: "px")
+    rng = np.random.default_rng(0)
+    for k, m in enumerate(task.measurements):
+        sd = np.array([cases[i][k].sd for i in pairs])
+        off = np.array([cases[i][k].value - true[i][k].value for i in pairs])
+        z = np.abs(off / sd)[np.isfinite(off / sd)]
+        held, factors = [], []
+        for _ in range(HALVES):
+            order = rng.permutation(len(z))
+            one, other = z[order[: len(z) // 2]], z[order[len(z) // 2 :]]
+            factor = np.quantile(one, min(1.0, LEVEL * (1 + 1 / len(one))), method="higher")
+            held.append((other <= factor).mean())
+            factors.append(factor)
+        out[m.name] |= {"coverage_after_halves": float(100 * np.mean(held)), "half_width_in_sd": float(np.median(factors))}
+    return out
+
+
+def mouse_surfaces(data: Path, runs: Path) -> dict:
+    """Isosurfaces of the 20 mouse skulls, turned at random: 5-fold error of the landmarks, and how far they moved onto them."""
+    from landmarklabel.io.markups import read_markups
+    from landmarklabel.io.surfaces import write_surface
+    from landmarklabel.tasks import resolve_task
+
+    task, source, meshes = resolve_task("mouse_skull"), data / "mouse_ct", runs / "meshes"
+    meshes.mkdir(exist_ok=True)
+    for number, path in enumerate(sorted((source / "images").iterdir())):
+        image_id = path.name.split(".")[0]
+        if (meshes / f"{image_id}.ply").exists():
+            continue
+        surface, turn = _isosurface(path, number)
+        points = read_markups(source / "landmarks" / f"{image_id}.mrk.json", task)
+        _write_turned(task, points, turn, meshes / f"{image_id}.mrk.json")
+        write_surface(meshes / f"{image_id}.ply", surface)
+    if not (runs / "study" / "labels").is_dir():
+        landmarklabel("import", runs / "study", "--task", "mouse_skull", "--images", meshes, "--markups", meshes)
+    images = {p.stem: p for p in sorted(meshes.glob("*.ply"))}
+    return {"minutes_a_fold": FOLD_MINUTES, **cross_validate(runs / "study", "mouse_skull", images, ("scn",), FOLD_MINUTES, runs)}
+
+
+def _isosurface(path: Path, seed: int):
+    """The bone's surface at Otsu's threshold, turned at random: a surface and (3, 3) the turn."""
+    import SimpleITK as sitk
+    import vtk
+    from scipy.spatial.transform import Rotation
+    from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+    from landmarklabel.io.surfaces import Surface
+
+    image = sitk.ReadImage(str(path))
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(image)
+    smooth = sitk.SmoothingRecursiveGaussian(sitk.Cast(image, sitk.sitkFloat32), 0.1)
+    grid = vtk.vtkImageData()
+    grid.SetDimensions(image.GetSize())
+    grid.SetSpacing(image.GetSpacing())
+    grid.SetOrigin(image.GetOrigin())
+    grid.GetPointData().SetScalars(numpy_to_vtk(sitk.GetArrayFromImage(smooth).ravel()))
+    contour = vtk.vtkFlyingEdges3D()
+    contour.SetInputData(grid)
+    contour.SetValue(0, otsu.GetThreshold())
+    contour.ComputeScalarsOff()
+    contour.Update()
+    found = contour.GetOutput()
+    turn = Rotation.random(random_state=seed).as_matrix()
+    vertices = vtk_to_numpy(found.GetPoints().GetData()).astype(np.float64) @ turn.T
+    return Surface(vertices, vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)), turn
+
+
+def _write_turned(task, points, turn: np.ndarray, path: Path) -> None:
+    from dataclasses import replace
+
+    from landmarklabel.io.markups import write_markups
+
+    write_markups(path, replace(points, positions_mm=points.positions_mm @ turn.T))
+
+
+EXPERIMENTS = (cephalogram_angles, mouse_surfaces)
