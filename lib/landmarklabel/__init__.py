@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from landmarklabel.io.image_array import Image
     from landmarklabel.io.images import read_image
     from landmarklabel.landmarks import Landmark, LandmarkSet, LandmarkTask, Status
+    from landmarklabel.measurements import Measured, measure
     from landmarklabel.store.study import Study
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "LandmarkLabelError",
     "LandmarkSet",
     "LandmarkTask",
+    "Measured",
     "Model",
     "Status",
     "Study",
@@ -45,6 +47,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "measure",
     "read_image",
     "read_landmarks",
     "train",
@@ -58,6 +61,7 @@ _HOMES = {
     "io.image_array": ("Image",),
     "io.images": ("read_image",),
     "landmarks": ("Landmark", "LandmarkSet", "LandmarkTask", "Status"),
+    "measurements": ("Measured", "measure"),
     "store.study": ("Study",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -50,6 +50,21 @@ def measure(args: argparse.Namespace) -> None:
         print(text, end="")
 
 
+def shapes(args: argparse.Namespace) -> None:
+    """Write the tables for geometric morphometrics."""
+    from landmarklabel.services.morphometrics import SIZES, write_shapes
+
+    place = Path(args.landmarks)
+    task = resolve_study_task(args.task, place)
+    check_same_task(place, task, exactly=True)
+    sets, remarks = read_many(place, task, images_beside(place))
+    for text in remarks:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    whole, lacking = write_shapes(Path(args.out), task, {i: x for i, x in sets.items() if x.defined.any()}, args.leave_out)
+    rest = f"; {lacking} lack landmarks, see left_out.csv" if lacking else ""
+    print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
+
+
 def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict, unit) -> None:
     by_reader = read_readers(place, task, images)
     found = agreements(task, by_reader, next((unit(i) for sets in by_reader.values() for i in sets), "mm"))

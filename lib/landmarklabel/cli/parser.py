@@ -10,45 +10,12 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from landmarklabel import __version__
+from landmarklabel.cli.help_texts import EXAMPLE, LAYOUTS, NAMES, PREDICTIONS
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS
 from landmarklabel.networks.presets import presets
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-_EXAMPLE = """\
-from a folder of images to a served model:
-  landmarklabel task new hand --names names.txt --dims 2 --out hand.json
-  landmarklabel import STUDY --task hand.json --images scans/ --table points.csv
-  landmarklabel train STUDY --model scn --minutes 30 --out model/
-  landmarklabel predict model/ new_scans/ --out predictions/
-  landmarklabel evaluate predictions/ truth.csv --task hand.json --images new_scans/ --report report.html
-  landmarklabel serve --studies STUDY
-"""
-
-_NAMES = 'where names differ: JSON {"name in the files": "landmark of the task", "to leave out": null}'
-_LAYOUTS = """\
-layouts, at most one of:
-  --table    rows id,x0,y0[,z0],x1,… (LPS mm; pixels for pictures), with or without a header;
-             or rows id,label,x,y[,z][,annotator], one row per point
-  --markups  one <image id>.mrk.json or .fcsv per image
-  --isbi     <image id>.txt: a row x,y (pixels) per landmark, lines with a single number after them are ignored;
-             --annotators both keeps each folder's points as a revision of that author before the mean
-  --voxels   <image id>.txt, .nii.txt or .nii.gz.txt: a row "z y x" (2D: "x y") per landmark, indices from 0
-  --masks    an image of label values per image; centroid: a landmark per label, labels ascending or as "label N" in the
-             task's definitions; extremes: per label the outermost samples towards -x +x -y +y [-z +z] of LPS
-"""
-
-_PREDICTIONS = """\
-in --out:
-  <id>.mrk.json        the landmarks of one image, for 3D Slicer. A file that was changed by hand since is kept and said; one
-                       that predict did not write is never overwritten.
-  predictions.csv      a row for each image of this call: id, then position (LPS mm), status and expected error (mm) of each
-                       landmark; pixels for pictures without spacing. Names that a spreadsheet would run as a formula
-                       (= + - @ first) begin with an apostrophe.
-  predictions_long.csv the same with a row for each point: id,landmark,x,y,z,status,expected_error
-  .predictions.jsonl   of which model and pixels each file is; a stopped call goes on from there
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,12 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "landmarklabel",
         description="Find anatomical landmarks in medical images and learn from the people who correct them.",
-        epilog=_EXAMPLE,
+        epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"landmarklabel {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    data, models = (_task, _import, _study), (_train, _publish, _predict, _evaluate, _measure, _simulate, _export, _model)
+    data, models = (
+        (_task, _import, _study),
+        (_train, _publish, _predict, _evaluate, _measure, _shapes, _simulate, _export, _model),
+    )
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
     return parser
@@ -140,7 +110,7 @@ def _import(verbs: Verbs) -> None:
         "import_study",
         "import_study",
         "copy images and their landmarks into a study folder",
-        epilog=_LAYOUTS,
+        epilog=LAYOUTS,
     )
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     _add_task(verb)
@@ -156,7 +126,7 @@ def _import(verbs: Verbs) -> None:
     labels.add_argument("--monailabel", metavar="DIR", help="a MONAI Label datastore: images, and labels of all its annotators")
     about = "a CL-Detection challenge: all images in one .mha stack, all points in one .json"
     labels.add_argument("--cl-detection", metavar="DIR", help=about)
-    verb.add_argument("--names", metavar="MAP.json", help=_NAMES)
+    verb.add_argument("--names", metavar="MAP.json", help=NAMES)
     whose = "mean (default) or both (the mean and each); of --isbi also first, second; of long tables names: ann1,ann2"
     verb.add_argument("--annotators", metavar="WHOSE", help=whose)
     verb.add_argument("--rule", choices=("centroid", "extremes"), help="of --masks: how a label becomes landmarks")
@@ -235,7 +205,7 @@ def _list_models(verb: argparse.ArgumentParser) -> None:
 
 def _predict(verbs: Verbs) -> None:
     about = "find the landmarks of images; what this model predicted of the same pixels before is kept"
-    verb = _verb(verbs, "predict", "predict", "predict", about, epilog=_PREDICTIONS)
+    verb = _verb(verbs, "predict", "predict", "predict", about, epilog=PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
@@ -274,6 +244,18 @@ def _measure(verbs: Verbs) -> None:
     readers = "how far the people who labelled a study, or the annotators of a table, agree on each measurement, instead"
     verb.add_argument("--readers", action="store_true", help=readers)
     verb.add_argument("--report", metavar="report.html", help="with --readers: a page with a plot for each measurement")
+
+
+def _shapes(verbs: Verbs) -> None:
+    about = "tables for geometric morphometrics: coordinates, Procrustes-aligned coordinates and centroid sizes, and a TPS file"
+    verb = _verb(verbs, "shapes", "measure", "shapes", about)
+    where = "a study, a folder of predictions or label files, or a table (see import)"
+    verb.add_argument("landmarks", metavar="LANDMARKS", help=where)
+    _add_task(verb)
+    verb.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet, or empty")
+    verb.add_argument(
+        "--leave-out", action="append", default=[], metavar="NAME", help="a landmark that no table gets; repeatable"
+    )
 
 
 def _simulate(verbs: Verbs) -> None:

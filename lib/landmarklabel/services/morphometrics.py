@@ -1,0 +1,90 @@
+"""Tables for geometric morphometrics: what geomorph, MorphoJ and SlicerMorph read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from landmarklabel.data.generalized_procrustes import generalized_procrustes
+from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.io.files import atomic_write
+from landmarklabel.io.tables import table_text
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+
+COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
+    "coordinates.csv",
+    "aligned.csv",
+    "centroid_sizes.csv",
+    "specimens.tps",
+    "left_out.csv",
+)
+_FEWEST = 2  # specimens that can be laid over one another
+
+
+def write_shapes(
+    folder: Path, task: LandmarkTask, sets: Mapping[str, LandmarkSet], leave_out: Collection[str] = ()
+) -> tuple[int, int]:
+    """Write the tables into a folder.
+
+    ``coordinates.csv`` has every landmark of every specimen with what is known of it (predicted, placed, accepted, absent);
+    ``aligned.csv`` and ``centroid_sizes.csv`` the specimens that have all landmarks, after generalized Procrustes analysis;
+    ``specimens.tps`` these as they were, for geomorph's ``readland.tps``; ``left_out.csv`` the others and what they lack.
+
+    Args:
+        folder: not there yet, or empty.
+        task: of all sets.
+        sets: specimen to landmarks.
+        leave_out: names of landmarks that no table gets.
+
+    Returns:
+        how many specimens are complete, and how many are not.
+
+    Raises:
+        UsageError: a landmark that the task has not, none left, or a folder with something in it. StudyError: too few specimens.
+    """
+    if unknown := sorted(set(leave_out) - set(task.names)):
+        raise UsageError(f"task {task.name!r} has no landmark {unknown[0][:80]!r} to leave out")
+    kept = [k for k, name in enumerate(task.names) if name not in leave_out]
+    if len(kept) <= task.dims:
+        raise UsageError(f"{len(kept)} landmarks are left, which make no shape")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and not empty: give another --out")
+    names = [task.names[k] for k in kept]
+    whole = {i: x.positions_mm[kept] for i, x in sorted(sets.items()) if x.defined[kept].all()}
+    lacking = {
+        i: [n for n, k in zip(names, kept, strict=True) if not x.defined[k]] for i, x in sorted(sets.items()) if i not in whole
+    }
+    if len(whole) < _FEWEST:
+        raise StudyError(
+            f"{len(whole)} specimens have all {len(names)} landmarks: it takes two; --leave-out NAME does without a landmark"
+        )
+    shapes = generalized_procrustes(np.stack(list(whole.values())))
+    axes = "xyz"[: task.dims]
+    rows: dict[str, list[list[object]]] = {
+        COORDINATES: [["id", "landmark", *axes, "status"]],
+        ALIGNED: [["id", *(f"{n}_{a}" for n in names for a in axes)]],
+        SIZES: [["id", "centroid_size", "predicted", "placed", "accepted"]],
+        LEFT_OUT: [["id", "lacks"]],
+    }
+    rows[LEFT_OUT] += [[i, "; ".join(missing)] for i, missing in lacking.items()]
+    for image_id, landmarks in sorted(sets.items()):
+        for k in kept:
+            place = landmarks.positions_mm[k].tolist() if landmarks.defined[k] else [""] * task.dims
+            rows[COORDINATES].append([image_id, task.names[k], *place, landmarks.status[k].value])
+    for image_id, points, size in zip(whole, shapes.points, shapes.sizes, strict=True):
+        status = [sets[image_id].status[k].value for k in kept]
+        rows[ALIGNED].append([image_id, *points.ravel().tolist()])
+        rows[SIZES].append([image_id, float(size), *(status.count(s) for s in ("predicted", "placed", "accepted"))])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in rows.items():
+        atomic_write(folder / name, table_text(table))
+    atomic_write(folder / TPS, "".join(_tps(image_id, points) for image_id, points in whole.items()))
+    return len(whole), len(lacking)
+
+
+def _tps(image_id: str, points: np.ndarray) -> str:
+    head = "LM" if points.shape[1] == 2 else "LM3"
+    lines = "\n".join(" ".join(f"{v:.6f}" for v in point) for point in points)
+    return f"{head}={len(points)}\n{lines}\nID={image_id}\n"

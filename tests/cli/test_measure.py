@@ -1,0 +1,183 @@
+"""``measure`` and ``shapes``: tables that other programs read, readers compared, errors in words."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pandas
+import pytest
+import SimpleITK as sitk
+
+from landmarklabel.cli import main
+from landmarklabel.io.markups import write_markups
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.measurements import measure
+from landmarklabel.services.measuring import agreements, intraclass_correlation, measurement_errors
+from landmarklabel.store.study import Study
+
+NAMES = ("a", "b", "c")
+MEASURED = [
+    {"name": "length", "kind": "distance", "points": ["a", "b"], "norm": {"mean": 40, "sd": 2, "source": "a book"}},
+    {"name": "opening", "kind": "angle", "points": ["a", "b", "c"]},
+]
+
+
+def a_task(dims: int = 3) -> LandmarkTask:
+    landmarks = [{"name": n} for n in NAMES]
+    content = {"format": "landmarklabel-task", "version": 1, "name": "t", "dims": dims, "landmarks": landmarks}
+    return LandmarkTask.from_json(content | {"measurements": MEASURED})
+
+
+@pytest.fixture()
+def place(tmp_path):
+    """A task file, and six predictions with covariances, of the last of which c is absent."""
+    task, rng = a_task(), np.random.default_rng(0)
+    (tmp_path / "task.json").write_text(json.dumps(task.to_json()))
+    (tmp_path / "predictions").mkdir()
+    for number in range(6):
+        points, status = rng.normal(size=(3, 3)) * 3 + [[0, 0, 0], [40, 0, 0], [40, 30, 0]], [Status.PREDICTED] * 3
+        covariance = np.stack([np.diag([1.0, 2, 3])] * 3)
+        if number == 5:
+            points[2], status[2], covariance[2] = np.nan, Status.ABSENT, np.nan
+        made = LandmarkSet(task, points, tuple(status), np.ones(3), covariance_mm2=covariance)
+        write_markups(tmp_path / "predictions" / f"case{number}.mrk.json", made)
+    return tmp_path
+
+
+def test_a_table_has_every_measurement_of_every_case_with_its_interval(place, capsys):
+    out = place / "measurements.csv"
+    assert main(["measure", str(place / "predictions"), "--task", str(place / "task.json"), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "6 cases, 2 measurements each" in said and "usual 40" in said and "mm (6 cases" in said and "° (5 cases" in said
+    rows = pandas.read_csv(out)
+    assert (
+        list(rows.columns) == ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
+        and len(rows) == 12
+    )
+    first = rows.iloc[0]
+    assert (first["id"], first["measurement"], first["unit"], first["norm_mean"], first["norm_sd"]) == (
+        "case0",
+        "length",
+        "mm",
+        40,
+        2,
+    )
+    assert first["low"] < first["value"] < first["high"] and first["high"] - first["low"] == pytest.approx(
+        2 * 1.96 * 2**0.5, rel=0.1
+    )
+    last = rows.iloc[-1]
+    assert np.isnan(last["value"]) and last["note"] == "c is absent"
+
+
+def test_a_task_that_measures_nothing_says_how(place, capsys):
+    content = a_task().to_json()
+    del content["measurements"]
+    (place / "bare.json").write_text(json.dumps(content))
+    assert main(["measure", str(place / "predictions"), "--task", str(place / "bare.json")]) == 2
+    assert 'name distances, angles and indices under "measurements" in its file' in capsys.readouterr().err
+    assert main(["measure", str(place / "predictions"), "--task", str(place / "task.json"), "--readers"]) == 2
+    assert "names no readers: give a study, or a table with a column annotator" in capsys.readouterr().err
+
+
+def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
+    task, rng = a_task(2), np.random.default_rng(0)
+    (tmp_path / "task.json").write_text(json.dumps(task.to_json()))
+    true = rng.normal(size=(20, 3, 2)) * 3 + [[10, 10], [50, 10], [50, 40]]
+    read = {"ann": true, "bob": true + [[0, 0], [1, 0], [0, 0]]}  # bob's b lies 1 to the right
+    rows = [["id", "label", "x", "y", "annotator"]]
+    study = Study(tmp_path / "study", task)
+    for number in range(20):
+        sitk.WriteImage(sitk.Image(80, 60, sitk.sitkUInt8), str(tmp_path / "study" / f"i{number:02d}.png"))
+    for who, points in read.items():
+        for number in range(20):
+            rows += [[f"i{number:02d}", n, *p, who] for n, p in zip(NAMES, points[number], strict=True)]
+            study.save(f"i{number:02d}", LandmarkSet.of_positions(task, points[number]), author=who)
+    study.close()
+    with (tmp_path / "readers.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    for place in ("readers.csv", "study"):
+        out, report = tmp_path / "agreement.csv", tmp_path / f"{place}.html"
+        words = ["measure", tmp_path / place, "--task", tmp_path / "task.json", "--readers", "--out", out, "--report", report]
+        assert main([str(w) for w in words]) == 0
+        found = pandas.read_csv(out)
+        length = np.linalg.norm(read["ann"][:, 0] - read["ann"][:, 1], axis=1) - np.linalg.norm(
+            read["bob"][:, 0] - read["bob"][:, 1], axis=1
+        )
+        row = found.iloc[0]
+        assert (row["measurement"], row["reader"], row["other_reader"], row["cases"]) == ("length", "ann", "bob", 20)
+        assert row["bias"] == pytest.approx(length.mean(), abs=1e-3) and 0.7 < row["icc"] < 1
+        assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * length.std(ddof=1), abs=1e-3)
+        page = report.read_text(encoding="utf-8")
+        assert page.count("<img") == 2 and "length: ann less bob, 20 cases" in page
+
+
+def test_the_intraclass_correlation_is_that_of_the_textbook():
+    # Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(2,1) is 0.29
+    readings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert intraclass_correlation(readings) == pytest.approx(0.29, abs=0.005)
+    assert np.isnan(intraclass_correlation([[1, 1], [2, 2]]))
+
+
+def test_a_reader_who_is_always_off_does_not_agree_however_alike_the_order():
+    task, rng = a_task(2), np.random.default_rng(0)
+    points = rng.normal(size=(30, 3, 2)) + [[0, 0], [40, 0], [40, 30]]
+    longer = points + [[0, 0], [20, 0], [20, 0]]
+    by_reader = {
+        who: {str(i): LandmarkSet.of_positions(task, p) for i, p in enumerate(of)} for who, of in (("x", points), ("y", longer))
+    }
+    length = agreements(task, by_reader)[0]
+    assert length.bias == pytest.approx(-20, abs=0.1) and length.icc < 0.1
+
+
+def test_coverage_counts_the_intervals_that_hold_the_truth():
+    task, rng = a_task(3), np.random.default_rng(0)
+    true = np.array([[0, 0, 0], [40, 0, 0], [40, 30, 0.0]])
+    pairs = {}
+    for number in range(2000):
+        noise = rng.normal(size=(3, 3)) * [1.0, 0.5, 2]
+        covariance = np.stack([np.diag([1.0, 0.25, 4])] * 3)
+        predicted = LandmarkSet(task, true + noise, (Status.PREDICTED,) * 3, covariance_mm2=covariance)
+        pairs[str(number)] = predicted, LandmarkSet.of_positions(task, true)
+    found = measurement_errors(pairs, lambda _: "mm")
+    for name in ("length", "opening"):
+        assert found[name]["coverage_95"] == pytest.approx(95, abs=1.5) and found[name]["n_with_interval"] == 2000
+    assert found["length"]["mean_absolute_error"] == pytest.approx(2**0.5 * (2 / np.pi) ** 0.5, rel=0.05)
+    assert measure(pairs["0"][1])[0].value == 40
+
+
+def test_shapes_are_tables_that_say_what_was_predicted_and_what_is_left_out(place, capsys):
+    out = place / "shapes"
+    words = ["shapes", str(place / "predictions"), "--task", str(place / "task.json"), "--out", str(out)]
+    assert main(words) == 2  # three landmarks of a volume without one make no shape
+    assert "3 landmarks are left, which make no shape" in capsys.readouterr().err
+
+
+def test_shapes_of_a_study(tmp_path, capsys):
+    task, rng = LandmarkTask("t", tuple("abcde"), 2), np.random.default_rng(0)
+    (tmp_path / "task.json").write_text(json.dumps(task.to_json()))
+    shape, labels = np.array([[0, 0], [10, 0], [10, 5], [0, 5], [4, 9.0]]), tmp_path / "labels"
+    labels.mkdir()
+    for number in range(5):
+        points, status = shape * (number + 1) + rng.normal(size=(5, 2)) * 0.1, [Status.PLACED] * 4 + [Status.ACCEPTED]
+        if number == 4:
+            points[4], status[4] = np.nan, Status.ABSENT
+        write_markups(labels / f"s{number}.mrk.json", LandmarkSet(task, points, tuple(status)))
+    words = ["shapes", str(labels), "--task", str(tmp_path / "task.json"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "4 specimens laid over one another" in (said := capsys.readouterr().out) and "1 lack landmarks" in said
+    sizes = pandas.read_csv(tmp_path / "out" / "centroid_sizes.csv")
+    assert np.allclose(sizes["centroid_size"] / sizes["centroid_size"][0], [1, 2, 3, 4], rtol=0.05)
+    assert list(sizes.loc[0, ["predicted", "placed", "accepted"]]) == [0, 4, 1]
+    aligned = pandas.read_csv(tmp_path / "out" / "aligned.csv")
+    assert aligned.shape == (4, 11) and np.allclose((aligned.iloc[:, 1:] ** 2).sum(axis=1), 1)
+    assert np.ptp(aligned.iloc[:, 1:].to_numpy(), axis=0).max() < 0.05
+    assert pandas.read_csv(tmp_path / "out" / "left_out.csv").to_numpy().tolist() == [["s4", "e"]]
+    tps = (tmp_path / "out" / "specimens.tps").read_text().splitlines()
+    assert tps[0] == "LM=5" and tps[6] == "ID=s0" and len(tps) == 28
+    assert len(pandas.read_csv(tmp_path / "out" / "coordinates.csv")) == 25
+    assert main(words) == 2
+    assert "is there already, and not empty" in capsys.readouterr().err
+    assert main([*words[:-1], str(tmp_path / "more"), "--leave-out", "nobody"]) == 2
+    assert "task 't' has no landmark 'nobody' to leave out" in capsys.readouterr().err
