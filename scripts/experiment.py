@@ -73,10 +73,12 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
         listed.write_text("\n".join(held) + "\n", encoding="utf-8")
         core = cores.get()
         try:
-            trained = folder / f"model{fold}"
+            trained, own = folder / f"model{fold}", folder / f"study{fold}"
             if not (trained / "model.json").exists():
+                if not own.exists():
+                    shutil.copytree(study, own)  # in one study, one training of a model runs at a time
                 landmarklabel(
-                    "train", study, "--task", task, "--model", model, "--minutes", minutes, "--seed", fold,
+                    "train", own, "--task", task, "--model", model, "--minutes", minutes, "--seed", fold,
                     "--valid", listed, "--out", trained, "--resume", core=core,
                 )  # fmt: skip
             landmarklabel("predict", trained, *[images[i] for i in held], "--out", folder / "predictions", core=core)

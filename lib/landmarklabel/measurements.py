@@ -7,9 +7,9 @@ also where it is made of others, so that what a sum's parts have in common count
 the points' coordinates, and exact rules for ratios, sums and the scale. The covariances of different landmarks are taken to be
 zero, since only each landmark's own is known.
 
-Decision: a point by a person (placed, accepted) without a covariance adds nothing to an interval. What the person's own error is,
-nobody knows; a measurement all of whose points are such has a value and no interval. A predicted point without covariance takes
-the interval of every measurement that needs it, because leaving it out would call it exact.
+Decision: a point by a person (placed, accepted) adds nothing to an interval. What the person's own error is, nobody knows; a
+measurement all of whose points are such has a value and no interval, and one of which some are says what it leaves out. A
+predicted point without covariance takes the interval of every measurement that needs it: leaving it out would call it exact.
 
 Limit: near the end of its range (a distance or an angle in 3D within about two standard deviations of 0) a measurement is not
 linear, and a first-order interval holds less than 95 %; ``sampled_interval`` does not have this limit.
@@ -48,7 +48,7 @@ class Measured:
         low, high: ends of the 95 % interval, in ``unit``; NaN where there is none.
         sd: standard uncertainty, in ``unit``; NaN where there is no interval.
         reason: why there is no value, in words; empty where there is one.
-        interval_reason: why there is no interval although there is a value; empty where there is one or none was asked for.
+        interval_reason: why there is no interval although there is a value, or what the interval leaves out.
         norm: what is usual; None where the task does not say it, or says it in mm and the value is in px.
     """
 
@@ -170,12 +170,16 @@ def _program(task: LandmarkTask, measurements: tuple[Measurement, ...]) -> Progr
 
 
 def _covariances(program: Program, landmarks: LandmarkSet) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """(u, d, d) of the landmarks that are used, zero where unknown; and (u,) whether what they add to an interval is known."""
+    """(u, d, d) of the landmarks that are used, and (u,) whether what they add to an interval is known.
+
+    Zero for a person's points: a covariance that stands beside one is the model's, of where it was.
+    """
     n, d = len(program.used), landmarks.task.dims
     given = landmarks.covariance_mm2
     covariance = np.full((n, d, d), np.nan) if given is None else given[program.used]
-    finite = np.isfinite(covariance).all((1, 2))
-    return np.where(finite[:, None, None], covariance, 0.0), finite | landmarks.by_person[program.used]
+    by_person = landmarks.by_person[program.used]
+    used = np.isfinite(covariance).all((1, 2)) & ~by_person
+    return np.where(used[:, None, None], covariance, 0.0), used | by_person
 
 
 def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) -> tuple[FloatArray, list[str]]:
@@ -196,6 +200,9 @@ def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) 
             reasons[i] = "its points were placed by a person, whose error is not known"
         else:
             reasons[i] = "it is at the end of its range, where there is no first-order interval"
+    placed = program.uses & landmarks.by_person[program.used]
+    for i in np.flatnonzero(np.isfinite(sd) & placed.any(1)):
+        reasons[i] = f"without the error of whoever placed {_listed(program, placed[i], landmarks)}"
     return sd, reasons
 
 

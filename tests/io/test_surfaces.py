@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def test_every_format_gives_the_same_surface_in_mm(tmp_path, suffix, unit, mm):
     path = written(sphere(), tmp_path / f"ball{suffix}")
     middle, radius = centre_and_radius(convert(path, unit).surface)
     assert np.allclose(middle, np.array([5, -7, 30]) * mm, rtol=1e-5) and radius == pytest.approx(10 * mm, rel=1e-4)
+
+
+@pytest.mark.parametrize("binary", ["ascii", "binary", "appended"])
+def test_a_frame_in_a_field_of_a_vtp_file_counts_as_slicer_writes_it(tmp_path, binary):
+    data, frame = sphere(), vtk.vtkStringArray()
+    frame.SetName("SPACE")
+    frame.InsertNextValue("RAS")
+    data.GetFieldData().AddArray(frame)
+    writer = vtk.vtkXMLPolyDataWriter()
+    writer.SetFileName(str(tmp_path / "ball.vtp"))
+    writer.SetInputData(data)
+    {"ascii": writer.SetDataModeToAscii, "binary": writer.SetDataModeToBinary, "appended": writer.SetDataModeToAppended}[binary]()
+    writer.Write()
+    made = convert(tmp_path / "ball.vtp", "mm")
+    assert np.allclose(centre_and_radius(made.surface)[0], [-5, 7, 30], atol=1e-4)
 
 
 @pytest.mark.parametrize(("suffix", "header"), [(".ply", "SPACE=RAS"), (".stl", "SPACE=RAS"), (".vtk", "SPACE=RAS")])
@@ -159,6 +175,20 @@ def test_tiny_and_large_ones_have_as_many_samples(tmp_path, size):
     write_surface(tmp_path / "own.ply", convert(path, "mm").surface)
     about = describe_image(tmp_path / "own.ply", 3)
     assert max(about.geometry.size) == CONFIG.samples + 2 * CONFIG.margin + 1 and about.unit == "mm"
+
+
+@pytest.mark.parametrize(("count", "works"), [(300, True), (60_000, False)])
+def test_long_thin_triangles_take_no_memory_that_is_not_there(count, works):
+    angle = np.linspace(0, np.pi, count + 1)
+    rim = np.stack([np.cos(angle), np.sin(angle), 0.3 * np.sin(7 * angle)], 1) * 100
+    fan = Surface(np.vstack([[[0, 0, 0]], rim]), np.array([[0, k + 1, k + 2] for k in range(count)]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if works:
+        assert distance_volume(fan).pixels.max() == 255
+    else:
+        with pytest.raises(ImageRejected, match="too many and too long to be sampled"):
+            distance_volume(fan, replace(CONFIG, most_points=100_000))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 1500  # MiB
 
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])

@@ -29,6 +29,8 @@ def measure(args: argparse.Namespace) -> None:
         raise UsageError(
             f'task {task.name!r} measures nothing: name distances, angles and indices under "measurements" in its file'
         )
+    if args.report and not args.readers:
+        raise UsageError("--report belongs to --readers; a report of predictions is made by landmarklabel evaluate --report")
     images = images_beside(place, args.images)
     unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
     if args.readers:
@@ -57,17 +59,23 @@ def shapes(args: argparse.Namespace) -> None:
     place = Path(args.landmarks)
     task = resolve_study_task(args.task, place)
     check_same_task(place, task, exactly=True)
-    sets, remarks = read_many(place, task, images_beside(place))
+    images = images_beside(place)
+    sets, remarks = read_many(place, task, images)
     for text in remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    whole, lacking = write_shapes(Path(args.out), task, {i: x for i, x in sets.items() if x.defined.any()}, args.leave_out)
+    unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
+    there = {i: x for i, x in sets.items() if x.defined.any()}
+    whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out)
     rest = f"; {lacking} lack landmarks, see left_out.csv" if lacking else ""
     print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
 
 
 def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict, unit) -> None:
     by_reader = read_readers(place, task, images)
-    found = agreements(task, by_reader, next((unit(i) for sets in by_reader.values() for i in sets), "mm"))
+    units = {unit(i) for sets in by_reader.values() for i in sets}
+    if len(units) > 1 and task.scale is None:
+        raise UsageError(f"some images of {place} state their spacing and some do not: their lengths cannot be compared")
+    found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
     text = agreement_text(found)
@@ -90,9 +98,9 @@ def _summary(task: LandmarkTask, cases: list[list[Measured]]) -> str:
         there = [c[k] for c in cases if c[k].available]
         if not there:
             lines.append(f"  {m.name}: not available in any case ({cases[0][k].reason})")
-            continue
-        numbers = np.array([x.value for x in there])
-        spread = f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else ""
-        norm = f", usual {there[0].norm.mean:g}" if there[0].norm else ""
-        lines.append(f"  {m.name}: {numbers.mean():.2f}{spread} {there[0].unit} ({len(there)} cases{norm})")
+        for unit in sorted({x.unit for x in there}):  # of images that state their spacing, and of those that do not
+            numbers = np.array([x.value for x in there if x.unit == unit])
+            spread = f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else ""
+            norm = f", usual {m.norm.mean:g}" if m.norm and any(x.norm for x in there if x.unit == unit) else ""
+            lines.append(f"  {m.name}: {numbers.mean():.2f}{spread} {unit} ({len(numbers)} cases{norm})")
     return "\n".join(lines)

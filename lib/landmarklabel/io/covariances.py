@@ -19,7 +19,7 @@ def _names(dims: int) -> list[tuple[str, int, int]]:
 
 
 def covariance_measurements(covariance_mm2: npt.NDArray[np.float64] | None, description: str) -> list[dict]:
-    """Measurements for (n, d, d) covariances, in the axes of the positions; none where no covariance is known."""
+    """Measurements for (n, d, d) covariances along the axes of LPS, or of a 2D task's image; none where none is known."""
     if covariance_mm2 is None or not (known := _is_known(covariance_mm2)).any():
         return []
     out = []
@@ -36,13 +36,14 @@ def _is_known(covariance_mm2: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     )
 
 
-def covariances_of(measurements: object, n: int, flip: float, faults: list[str]) -> list[npt.NDArray[np.float64] | None]:
+def covariances_of(measurements: object, n: int, faults: list[str]) -> list[npt.NDArray[np.float64] | None]:
     """The (d, d) covariance of each of n control points in LPS, None where the file knows none.
+
+    A program that saves the positions in RAS keeps these numbers as they are: they do not turn with the file's frame.
 
     Args:
         measurements: of the list of points, as the file has them.
         n: control points.
-        flip: 1, or -1 where the file's x and y are those of RAS.
         faults: gets a text for what is wrong.
     """
     found: dict[str, list] = {}
@@ -64,8 +65,7 @@ def covariances_of(measurements: object, n: int, flip: float, faults: list[str])
         if not isinstance(values, list) or len(values) != n or not all(_is_number(v) for v in values):
             faults.append(f"{name} {shown(values)} must be a list of {n} numbers, one per control point")
             return [None] * n
-        sign = flip if (i < 2) != (j < 2) else 1.0
-        matrix[:, i, j] = matrix[:, j, i] = sign * np.array(values, np.float64)
+        matrix[:, i, j] = matrix[:, j, i] = np.array(values, np.float64)
     known = (matrix[:, range(dims), range(dims)] >= 0).all(1)
     wrong = [k + 1 for k in np.flatnonzero(known) if np.linalg.eigvalsh(matrix[k])[0] < -1e-6 * np.trace(matrix[k])]
     if wrong:

@@ -80,7 +80,7 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, pl
         raise LandmarkFileError(what, [*faults, f"{len(points)} control points; allowed are 1 to {LIMITS.points}"])
     flip = _flip_to_lps(markup, faults)
     lengths = zip(*(_measured(markup, name, len(points), faults) for name in (EXPECTED_ERROR, RADIUS95)), strict=True)
-    spread = covariances_of(markup.get("measurements"), len(points), flip, faults)
+    spread = covariances_of(markup.get("measurements"), len(points), faults)
     values = [(*v, c) for v, c in zip(lengths, spread, strict=True)]
     rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
     return landmark_set([r for r in rows if r], task, what, faults, plane)

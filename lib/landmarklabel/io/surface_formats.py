@@ -91,8 +91,8 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
     if states_unit(path):
         return Converted(read_surface(path))
     data, remarks = _read(path)
+    stated = _stated_frame(path, data)
     vertices, faces = _oriented(data, path.name)
-    stated = _stated_frame(path)
     if stated and frame and stated != frame:
         remarks.append(f"its file states {stated}, which counts; --mesh-frame {frame} does not")
     vertices = vertices * (
@@ -155,8 +155,11 @@ def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return vertices, faces
 
 
-def _stated_frame(path: Path) -> str | None:
-    """LPS or RAS, as Slicer writes it into the beginning of PLY, OBJ, VTK and STL files and into the fields of VTP."""
+def _stated_frame(path: Path, data: Any) -> str | None:
+    """LPS or RAS, as Slicer writes it into a field of VTP and VTK files and into the beginning of PLY, OBJ and STL files."""
+    field = data.GetFieldData().GetAbstractArray("SPACE")
+    if field is not None and field.GetNumberOfValues() and str(field.GetVariantValue(0).ToString()) in _TO_LPS:
+        return str(field.GetVariantValue(0).ToString())
     with path.open("rb") as file:
         found = re.search(rb"SPACE=(LPS|RAS)", file.read(_HEAD_BYTES))
     return found[1].decode() if found else None

@@ -43,6 +43,7 @@ _HEADER = (
     "element face {m}\nproperty list uchar int vertex_indices\nend_header\n"
 )
 _READ = re.compile(re.escape(_HEADER).replace(r"\{n\}", r"(\d{1,9})").replace(r"\{m\}", r"(\d{1,9})").encode())
+_AT_ONCE = 2_000_000  # samples of triangles that are made before those at one place become one: 100 MB
 _FACE = np.dtype([("n", "u1"), ("v", "<i4", 3)])
 
 
@@ -218,18 +219,29 @@ def _sampled(surface: Surface, step: float, most: int) -> tuple[FloatArray, Floa
         raise ImageRejected("surface", ["no triangle has an area"])
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
     parts = np.maximum(1, np.ceil(longest / step)).astype(int)
+    low, total = corners.min((0, 1)), 0
     points, normals = [], []
     for n in np.unique(parts):
-        chosen = parts == n
         i, j = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
         share = np.stack([i, j, n - i - j], -1)[i + j <= n] / n if n > 1 else np.full((1, 3), 1 / 3)
-        made = np.einsum("sk,mkd->msd", share, corners[chosen]).reshape(-1, 3)
-        points.append(made)
-        normals.append(np.repeat(normal[chosen], len(share), axis=0))
+        which = np.flatnonzero(parts == n)
+        for some in np.array_split(which, -(-len(which) * len(share) // _AT_ONCE)):
+            made = np.einsum("sk,mkd->msd", share, corners[some]).reshape(-1, 3)
+            kept = _one_a_cell(made, low, step / 2)
+            points.append(made[kept])
+            normals.append(normal[some][kept // len(share)])
+            total += len(kept)
+            if total > 2 * most:  # of long triangles beside one another: before they take all memory
+                raise ImageRejected("surface", [f"its triangles are too many and too long to be sampled at {most} places"])
     all_points, all_normals = np.concatenate(points), np.concatenate(normals)
-    cell = np.floor((all_points - all_points.min(0)) / (step / 2)).astype(np.int64)
-    _, kept = np.unique(cell @ np.array([1, 2**20, 2**40]), return_index=True)
-    kept.sort()
+    kept = _one_a_cell(all_points, low, step / 2)
     if len(kept) > most:
         raise ImageRejected("surface", [f"too fine to be sampled: {len(kept)} places; allowed are {most}"])
     return all_points[kept], all_normals[kept]
+
+
+def _one_a_cell(points: FloatArray, low: FloatArray, side: float) -> npt.NDArray[np.int64]:
+    """Numbers of the points (n, 3), in order, of which each is the first in its cube of a grid."""
+    cell = np.floor((points - low) / side).astype(np.int64)
+    _, kept = np.unique(cell @ np.array([1, 2**20, 2**40]), return_index=True)
+    return np.sort(kept)

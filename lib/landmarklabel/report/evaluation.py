@@ -60,9 +60,9 @@ def _measurements(page: Page, measured: Mapping[str, Mapping]) -> None:
     if not measured:
         return
     page.section("Measurements")
-    page.text("Bias: mean of predicted less true. Held: how many of the 95 % intervals hold the true value.")
-    keys = ("unit", "n", "mean_absolute_error", "median_absolute_error", "bias", "coverage_95")
-    header = ["measurement", "unit", "cases", "mean absolute error", "median", "bias", "held (%)"]
+    page.text("Bias: mean of predicted less true. Coverage: how many of the 95 % intervals hold the true value.")
+    keys = ("unit", "n", "mean_absolute_error", "median_absolute_error", "bias", "n_with_interval", "coverage_95")
+    header = ["measurement", "unit", "cases", "mean absolute error", "median", "bias", "with interval", "coverage (%)"]
     page.table(header, [[name, *(of[key] for key in keys)] for name, of in measured.items()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, StudyError, UsageError
@@ -12,6 +12,8 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
+from landmarklabel.store.revision_json import is_check
+from landmarklabel.store.revisions import Revision
 
 
 def read_label_folder(
@@ -56,7 +58,9 @@ def images_beside(place: Path, images: str | Path | None = None) -> dict[str, Pa
 def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, dict[str, LandmarkSet]]:
     """Landmarks by reader and image id: of a long table with a column of readers, or of everybody who has labelled in a study.
 
-    Of a study, each person's last revision of a case counts; a second reading by the same person is called ``NAME, second``.
+    Of a study only independent readings count: what was imported of each person, otherwise the revisions of the one who labelled
+    the case first, until somebody else changes it; and second readings, by the same person called ``NAME, second``. Whoever
+    corrects, restores or calls right what another has placed has not read the case alone.
 
     Raises:
         UsageError: a folder or table that names no readers. LandmarkFileError.
@@ -72,7 +76,7 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     study = Study(place, task)
     try:
         for image_id in study.labelled():
-            for revision in study.history(image_id):
+            for revision in _independent(study.history(image_id)):
                 found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision)
         for image_id, further in study.repeats().items():
             for revision in further:
@@ -82,6 +86,22 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     finally:
         study.close()
     return found
+
+
+def _independent(history: Sequence[Revision]) -> Iterator[Revision]:
+    """The revisions of a case that somebody made without another's points before their eyes, oldest first."""
+    first = None
+    for revision in history:
+        if is_check(revision.body) or revision.source.startswith("restored"):
+            continue
+        if revision.source == "import":
+            yield revision
+            first = first or "\0"  # whoever goes on sees what was imported
+        elif first in (None, revision.author):
+            first = revision.author
+            yield revision
+        else:
+            return
 
 
 def read_many(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:

@@ -58,8 +58,9 @@ def measurement_errors(
         nothing to state.
     """
     out: dict[str, dict[str, Any]] = {}
-    predicted = measured_cases({i: p for i, (p, _) in pairs.items()}, unit)
-    true = measured_cases({i: t for i, (_, t) in pairs.items()}, unit)
+    one = "px" if any(unit(i) == "px" for i in pairs) else "mm"  # as of point errors: no length in px is called mm
+    predicted = measured_cases({i: p for i, (p, _) in pairs.items()}, lambda _: one)
+    true = measured_cases({i: t for i, (_, t) in pairs.items()}, lambda _: one)
     for k, m in enumerate(next(iter(predicted.values()), [])):
         found = [predicted[i][k] for i in pairs]
         off = np.array([_difference(f.value, true[i][k].value, f.unit) for f, i in zip(found, pairs, strict=True)])

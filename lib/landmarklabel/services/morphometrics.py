@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ _FEWEST = 2  # specimens that can be laid over one another
 
 
 def write_shapes(
-    folder: Path, task: LandmarkTask, sets: Mapping[str, LandmarkSet], leave_out: Collection[str] = ()
+    folder: Path, task: LandmarkTask, sets: Mapping[str, LandmarkSet], unit: Callable[[str], str], leave_out: Collection[str] = ()
 ) -> tuple[int, int]:
     """Write the tables into a folder.
 
@@ -36,6 +36,7 @@ def write_shapes(
         folder: not there yet, or empty.
         task: of all sets.
         sets: specimen to landmarks.
+        unit: of an image's distances, by its id; centroid sizes are in mm where the task has a scale rule.
         leave_out: names of landmarks that no table gets.
 
     Returns:
@@ -65,7 +66,7 @@ def write_shapes(
     rows: dict[str, list[list[object]]] = {
         COORDINATES: [["id", "landmark", *axes, "status"]],
         ALIGNED: [["id", *(f"{n}_{a}" for n in names for a in axes)]],
-        SIZES: [["id", "centroid_size", "predicted", "placed", "accepted"]],
+        SIZES: [["id", "centroid_size", "unit", "predicted", "placed", "accepted"]],
         LEFT_OUT: [["id", "lacks"]],
     }
     rows[LEFT_OUT] += [[i, "; ".join(missing)] for i, missing in lacking.items()]
@@ -76,7 +77,16 @@ def write_shapes(
     for image_id, points, size in zip(whole, shapes.points, shapes.sizes, strict=True):
         status = [sets[image_id].status[k].value for k in kept]
         rows[ALIGNED].append([image_id, *points.ravel().tolist()])
-        rows[SIZES].append([image_id, float(size), *(status.count(s) for s in ("predicted", "placed", "accepted"))])
+        landmarks = sets[image_id]
+        size_unit = "mm" if task.scale else unit(image_id)
+        rows[SIZES].append(
+            [
+                image_id,
+                float(size * landmarks.scaled_to_mm()),
+                size_unit,
+                *(status.count(s) for s in ("predicted", "placed", "accepted")),
+            ]
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in rows.items():
         atomic_write(folder / name, table_text(table))

@@ -51,6 +51,8 @@ export interface Answer {
   readonly author: string;
   readonly isRight: boolean;
   readonly key: string;
+  readonly landmarks: readonly unknown[]; // empty until they are known: the same is sent again under the same key
+  readonly pixels: string;
 }
 
 export class Api {
@@ -207,14 +209,18 @@ export class Api {
     return quality(await this.json("GET", `landmarks/quality?page=${page}&also_checked=${alsoChecked}`));
   }
 
+  /** What an answer says right: the points as they are now, under which it is sent however often. Throws Refused. */
+  async labelOf(image: string): Promise<Pick<Answer, "landmarks" | "pixels">> {
+    const newest = object(await this.json("GET", this.caseAt(image)), "the answer");
+    if (newest["changed"] === true) throw new Refused(say("otherImage"));
+    return { landmarks: list(newest["landmarks"], "the landmarks"), pixels: text(newest["pixels"]) };
+  }
+
   /** Somebody has looked at a point again. Throws Refused where the case was changed since it was listed. */
   async answer(what: Answer): Promise<void> {
-    const newest = object(await this.json("GET", this.caseAt(what.image)), "the answer");
-    if (newest["changed"] === true) throw new Refused(say("otherImage"));
     const said = { [what.isRight ? "checked" : "unchecked"]: [what.landmark] };
-    const body = { landmarks: newest["landmarks"], base_revision: what.revision, author: what.author, key: what.key, ...said };
-    const pixels = text(newest["pixels"]);
-    const saved = await this.fetch("PUT", this.caseAt(what.image), pixels ? { ...body, pixels } : body, SAVE_MS, true);
+    const body = { landmarks: what.landmarks, base_revision: what.revision, author: what.author, key: what.key, ...said };
+    const saved = await this.fetch("PUT", this.caseAt(what.image), what.pixels ? { ...body, pixels: what.pixels } : body, SAVE_MS, true);
     if (saved.status === 409) throw new Refused(say("changedSince", { case: what.image }));
   }
 
@@ -248,7 +254,7 @@ export class Api {
         credentials: "same-origin",
         redirect: "error",
         cache: "no-store",
-        signal: AbortSignal.any([AbortSignal.timeout(ms), ...(signal ? [signal] : [])]),
+        signal: signal === null ? AbortSignal.timeout(ms) : AbortSignal.any([AbortSignal.timeout(ms), signal]),
       });
     } catch (error) {
       throw new Unreachable(error instanceof Error ? error.message : String(error));

@@ -382,7 +382,7 @@ export class App {
       lines: this.measurements.lines(work.task, open?.points ?? []),
       expected: beside !== null && beside.image === open?.image && !open.repeat ? beside.expected : null,
     });
-    if (open !== null && work.task.measurements.length) this.measurements.show(open.image, open.points);
+    if (open !== null && work.task.measurements.length) this.measurements.show(open.image, open.repeat, open.points);
     this.view.setPoints(open?.points ?? [], theirs, this.table.selected);
     this.table.show(work.task.landmarks, open?.points ?? [], theirs.map((p) => p.name), work.frame?.unit ?? "mm");
     this.element.dataset["case"] = open?.image ?? "";

@@ -11,23 +11,29 @@ export class Measurements {
   selected = ""; // the measurement that is drawn on the image
   private readonly rows = make("tbody");
   private asked: readonly Point[] | null = null; // the points whose measurements are shown, or on their way
-  private waiting: { image: string; points: readonly Point[] } | null = null;
+  private waiting: { of: string; image: string; points: readonly Point[] } | null = null;
   private isAsking = false;
+  private shown = ""; // whose values the rows are
 
   /** `chosen` is called when another measurement, or none, is to be drawn. */
   constructor(
     private readonly ask: Ask,
     private readonly chosen: () => void,
   ) {
+    const heads = (["name", "value", "interval", "usual"] as const).map((of) => make("th", { text: say(`measured_${of}`) }));
     this.element.open = true;
-    this.element.append(make("summary", { text: say("measurements") }), make("div", { class: "table" }, make("table", { class: "values" }, this.rows)));
+    this.element.append(make("summary", { text: say("measurements") }), make("div", { class: "table" }, make("table", { class: "values" }, make("thead", {}, make("tr", {}, ...heads)), this.rows)));
   }
 
   /** Show what these points measure, as soon as the server has said so; the newest points are asked about last. */
-  show(image: string, points: readonly Point[]): void {
+  show(image: string, isAgain: boolean, points: readonly Point[]): void {
     if (points === this.asked) return;
+    const of = `${isAgain ? "again" : "once"} ${image}`;
+    if (of !== this.shown) this.rows.replaceChildren(); // of another case, or of its first reading, nothing stays
+    this.shown = of;
+    this.element.classList.add("old"); // until the answer is there
     this.asked = points;
-    this.waiting = { image, points };
+    this.waiting = { of, image, points };
     if (!this.isAsking) void this.askOn();
   }
 
@@ -49,14 +55,14 @@ export class Measurements {
   private async askOn(): Promise<void> {
     this.isAsking = true;
     while (this.waiting !== null) {
-      const { image, points } = this.waiting;
+      const { of, image, points } = this.waiting;
       this.waiting = null;
       try {
-        this.draw(await this.ask(image, points), points === this.asked);
+        const answer = await this.ask(image, points);
+        if (of === this.shown) this.draw(answer, points === this.asked);
       } catch {
         if (this.waiting === null) {
-          this.asked = null; // asked again with the next change
-          this.element.classList.add("old"); // the page says elsewhere that the server is away
+          this.asked = null; // asked again with the next change; the page says elsewhere that the server is away
         }
       }
     }
@@ -77,9 +83,14 @@ export class Measurements {
       this.chosen();
     });
     const why = m.value === null ? m.reason : m.intervalReason;
-    const value = make("td", { class: "number", text: m.value === null ? "–" : `${m.value.toFixed(1)}${unit(m.unit)}`, title: why });
+    if (m.value === null) {
+      const cell = make("td", { class: "why", text: why });
+      cell.colSpan = 3;
+      return make("tr", {}, make("td", {}, name), cell);
+    }
+    const value = make("td", { class: "number", text: `${m.value.toFixed(1)}${unit(m.unit)}`, title: why });
     const interval = m.low === null || m.high === null ? "" : `${m.low.toFixed(1)} … ${m.high.toFixed(1)}`;
-    const about = make("td", { class: "number", text: interval, title: interval ? say("interval") : why });
+    const about = make("td", { class: "number", text: interval, title: [interval && say("interval"), why].filter(Boolean).join(": ") });
     const norm = m.norm === null ? "" : m.norm.sd === null ? `${m.norm.mean}` : `${m.norm.mean} ± ${m.norm.sd}`;
     return make("tr", {}, make("td", {}, name), value, about, make("td", { class: "number", text: norm, title: m.norm?.source ?? "" }));
   }

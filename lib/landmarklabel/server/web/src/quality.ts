@@ -117,7 +117,7 @@ class QualityPage {
     put(this.message, "");
     put(this.trouble, "");
     const { image, landmark, revision } = row;
-    await this.doing(async () => this.storage.putAnswer({ image, landmark, revision, author: this.author, isRight, key: newKey() }));
+    await this.doing(async () => this.storage.putAnswer({ image, landmark, revision, author: this.author, isRight, key: newKey(), landmarks: [], pixels: "" }));
     if (await this.deliver()) await this.load(this.found.page); // what was refused stays readable
     else this.show();
     this.rows.children[Math.min(at, this.rows.children.length - 1)]?.querySelector<HTMLButtonElement>(".answer button")?.focus();
@@ -126,9 +126,11 @@ class QualityPage {
   /** Send the answers that are kept; one stays until the server has it or has refused it, whatever becomes of the login. */
   async deliver(): Promise<boolean> {
     return this.doing(async () => {
-      for (const answer of this.storage.answers()) {
-        const about = { case: answer.image, landmark: answer.landmark };
+      for (const kept of this.storage.answers()) {
+        const about = { case: kept.image, landmark: kept.landmark };
+        let answer = kept;
         try {
+          if (!kept.landmarks.length) this.storage.putAnswer((answer = { ...kept, ...(await this.api.labelOf(kept.image)) }));
           await this.api.answer(answer);
           put(this.message, say(answer.isRight ? "saidRightOf" : "takenBackOf", about));
         } catch (error) {

@@ -89,6 +89,8 @@ export class Storage {
         author: text(found?.["author"]),
         isRight: found?.["isRight"] === true,
         key: text(found?.["key"]),
+        landmarks: Array.isArray(found?.["landmarks"]) ? (found["landmarks"] as unknown[]) : [],
+        pixels: text(found?.["pixels"]),
       }))
       .sort((a, b) => (a.key < b.key ? -1 : 1));
   }

@@ -109,6 +109,10 @@ export const TEXTS = {
   // what the points measure
   measurements: "Measurements",
   drawMeasurement: "Press to draw it on the image.",
+  measured_name: "Measurement",
+  measured_value: "Value",
+  measured_interval: "95 % interval",
+  measured_usual: "Usual ± SD",
   interval: "95 % interval, from how far off the points may be",
   // sending
   sent: "{case} is sent",

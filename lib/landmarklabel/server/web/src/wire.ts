@@ -195,7 +195,9 @@ export function task(value: unknown): Task {
 type Line = readonly [readonly string[], readonly string[]];
 
 /** The lines of a measurement, and of those that it is made of. */
-function linesOf(m: Json, all: readonly Json[], depth = 0): Line[] {
+function linesOf(m: Json, all: readonly Json[], seen = new Set<unknown>()): Line[] {
+  if (seen.has(m["name"])) return []; // each part once, in however many others it is
+  seen.add(m["name"]);
   const names = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : [text(value)]);
   const ends = (value: unknown): Line[] => {
     const points = Array.isArray(value) ? value.map(names) : [];
@@ -204,8 +206,8 @@ function linesOf(m: Json, all: readonly Json[], depth = 0): Line[] {
   const own = [m["points"], m["line"], m["plane"]].flatMap(ends);
   const pairs = Array.isArray(m["lines"]) ? m["lines"].flatMap(ends) : [];
   const of = Array.isArray(m["of"]) ? m["of"].map(text) : m["of"] ? Object.keys(object(m["of"], "the parts")) : [];
-  const parts = depth < 20 ? all.filter((other) => of.includes(text(other["name"]))) : [];
-  return [...own, ...pairs, ...parts.flatMap((part) => linesOf(part, all, depth + 1))];
+  const parts = all.filter((other) => of.includes(text(other["name"])));
+  return [...own, ...pairs, ...parts.flatMap((part) => linesOf(part, all, seen))];
 }
 
 const numberOrNull = (value: unknown): number | null => (typeof value === "number" && Number.isFinite(value) ? value : null);
