@@ -1,134 +1,43 @@
-"""What the points measure, as the panel's table has it, against a real server: live, with intervals, reasons and a drawing."""
+"""What the points measure, as the panel's table has it, against a real server: live, with intervals and reasons."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from dataclasses import replace
-from html import unescape
 
-import numpy as np
 import pytest
 import qt_harness
-from qt_harness import cut, idle, press, wait_for
-from serving import phantoms, serving, serving_labelled
+from qt_harness import idle, press, wait_for
+from serving import serving
 
 qt = qt_harness.install()
 
-import slicer  # noqa: E402
 from LandmarkLabelLib.client import NoRoute, Refused, Unreachable  # noqa: E402
 from LandmarkLabelLib.markups import flipped  # noqa: E402
-from LandmarkLabelLib.measured import Measured, Measurement  # noqa: E402
-from LandmarkLabelLib.scene_nodes import of_class  # noqa: E402
+from LandmarkLabelLib.measured import Measured  # noqa: E402
 from LandmarkLabelLib.session import Session  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PREDICTED  # noqa: E402
-
-from landmarklabel.io.files import write_json  # noqa: E402
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status  # noqa: E402
-from landmarklabel.measurements import measure  # noqa: E402
-
-NAME, VALUE, INTERVAL, USUAL = range(4)
-DEFINITION = "From the first <b> to the fourth & back."
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("measured"), 5)
-
-
-def study_of(folder, count: int):
-    """A study whose task measures a length, an angle at a mean of two points, and a ratio."""
-    made = phantoms(folder, count, n_landmarks=8)
-    names = made.task.names
-    length = {"name": "length", "kind": "distance", "points": [names[0], names[3]], "definition": DEFINITION}
-    opening = {"name": "opening", "kind": "angle", "points": [names[1], names[0], [names[2], names[3]]]}
-    opening["norm"] = {"mean": 31.5, "sd": 2, "source": "a book"}
-    width = {"name": "width", "kind": "distance", "points": [names[4], names[5]]}
-    content = made.task.to_json() | {
-        "measurements": [length, opening, width, {"name": "index", "kind": "ratio", "of": ["length", "width"]}]
-    }
-    write_json(made.task_file, content)
-    return replace(made, task=LandmarkTask.from_json(content))
+from measured_study import (  # noqa: E402
+    DEFINITION,
+    INTERVAL,
+    NAME,
+    USUAL,
+    VALUE,
+    drag_to,
+    expected,
+    hint,
+    is_grey,
+    let_go,
+    opened,
+    study_of,
+    table,
+    wait_current,
+)
 
 
-@pytest.fixture(scope="module")
-def measuring_server(measured, tmp_path_factory):
-    with serving_labelled(measured, 3, tmp_path_factory.mktemp("labels")) as server:
-        yield server
-
-
-def opened(server, folder, image_id: str):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.open_panel(folder)
-    panel.ui.url.setText(server.url)
-    press(panel, "connectButton")
-    idle(panel)
-    panel.logic.open_case(image_id)
-    idle(panel)
-    return panel, window
-
-
-@pytest.fixture()
-def panel(measured, measuring_server, tmp_path):
-    panel, window = opened(measuring_server, tmp_path / "panel", sorted(measured.truth)[3])
-    yield panel
-    panel.close()
-    window.close()
-
-
-def table(panel) -> list[list[str]]:
-    """Texts of the rows, also of columns for which a narrow panel has no room."""
-    ui = panel.ui.measurements
-    return [[ui.item(row, column).text() for column in range(4)] for row in range(ui.rowCount())]
-
-
-def hint(panel, row: int, column: int) -> str:
-    return unescape(re.sub("<[^>]*>", " ", panel.ui.measurements.item(row, column).toolTip())).strip()
-
-
-def is_grey(panel, row: int = 0) -> bool:
-    return panel.ui.measurements.item(row, VALUE).data(qt.Qt.ForegroundRole) is not None
-
-
-def wait_current(panel) -> None:
-    """Until the values are those of the points on screen, and shown."""
-    wait_for(panel, lambda: panel.logic.measuring.of(panel.logic.session)[1] and not panel._due, "measurements")
-
-
-def expected(task: LandmarkTask, points) -> list[list[str]]:
-    """The library's own, of the points on screen, written as the panel does."""
-    d = task.dims
-    places = np.array([p.position[:d] if p.position else [np.nan] * d for p in points])
-    unknown = [[np.nan] * d] * d
-    spread = np.array([p.covariance if p.covariance and p.state == PREDICTED else unknown for p in points])
-    status = tuple(Status(p.state) for p in points)
-    out = []
-    for m in measure(LandmarkSet(task, places, status, covariance_mm2=spread, unit="px")):
-        digits, unit = (1 if m.unit else 2), {"px": " px", "°": "°", "": ""}[m.unit]
-        value = f"{m.value:.{digits}f}{unit}" if m.available else "–"
-        interval = f"{m.low:.{digits}f} … {m.high:.{digits}f}" if m.available and np.isfinite(m.low) else ""
-        out.append([m.name, value, interval, f"{m.norm.mean:g} ± {m.norm.sd:g}" if m.norm else ""])
-    return out
-
-
-def drag_to(panel, name: str, *places: tuple[float, float]) -> None:
-    """Grabbed and moved; not let go."""
-    node = panel.node.node
-    node.InvokeEvent(node.PointStartInteractionEvent)
-    for place in places:
-        node.SetNthControlPointPositionWorld(panel.node.index(name), *flipped((*place, 0.0)))
-
-
-def let_go(panel) -> None:
-    panel.node.node.InvokeEvent(panel.node.node.PointEndInteractionEvent)
-
-
-def drawn(kind: str) -> list:
-    return of_class(slicer.mrmlScene, f"vtkMRMLMarkups{kind}Node")
-
-
-def test_after_predicting_values_and_intervals_are_the_librarys(panel, measured):
+def test_after_predicting_values_and_intervals_are_the_librarys(measuring_panel, measured):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -141,7 +50,8 @@ def test_after_predicting_values_and_intervals_are_the_librarys(panel, measured)
     )
 
 
-def test_values_change_while_a_point_is_dragged_and_it_need_not_be_let_go(panel, measured):
+def test_values_change_while_a_point_is_dragged_and_it_need_not_be_let_go(measuring_panel, measured):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -159,7 +69,8 @@ def test_values_change_while_a_point_is_dragged_and_it_need_not_be_let_go(panel,
     assert table(panel) == expected(measured.task, panel.logic.session.points)  # the others have followed
 
 
-def test_a_point_that_is_absent_is_the_reason_and_undo_brings_the_interval_back(panel, measured):
+def test_a_point_that_is_absent_is_the_reason_and_undo_brings_the_interval_back(measuring_panel, measured):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -176,7 +87,8 @@ def test_a_point_that_is_absent_is_the_reason_and_undo_brings_the_interval_back(
     assert table(panel) == before and before[0][INTERVAL]
 
 
-def test_an_accepted_point_adds_nothing_and_points_by_a_person_alone_have_no_interval(panel, measured):
+def test_an_accepted_point_adds_nothing_and_points_by_a_person_alone_have_no_interval(measuring_panel, measured):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     name = measured.task.names[0]
@@ -191,7 +103,10 @@ def test_an_accepted_point_adds_nothing_and_points_by_a_person_alone_have_no_int
     assert hint(panel, 0, INTERVAL) == "no interval: its points were placed by a person, whose error is not known"
 
 
-def test_an_answer_on_its_way_is_of_the_past_and_shown_as_that_and_the_newest_points_are_asked_last(panel, measured, monkeypatch):
+def test_an_answer_on_its_way_is_of_the_past_and_shown_as_that_and_the_newest_points_are_asked_last(
+    measuring_panel, measured, monkeypatch
+):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -225,7 +140,8 @@ def test_an_answer_on_its_way_is_of_the_past_and_shown_as_that_and_the_newest_po
     idle(panel)
 
 
-def test_an_answer_of_a_case_that_is_closed_is_dropped(panel, measured, monkeypatch):
+def test_an_answer_of_a_case_that_is_closed_is_dropped(measuring_panel, measured, monkeypatch):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     real, gate, ended = panel.logic.client.measure, threading.Event(), []
@@ -253,7 +169,8 @@ def test_an_answer_of_a_case_that_is_closed_is_dropped(panel, measured, monkeypa
     assert table(panel) == expected(measured.task, panel.logic.session.points) and table(panel)[0][VALUE] != "999.0 px"
 
 
-def test_the_others_follow_before_anything_is_measured(panel, measured, monkeypatch):
+def test_the_others_follow_before_anything_is_measured(measuring_panel, measured, monkeypatch):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -321,7 +238,8 @@ def test_where_nothing_is_measured_there_is_no_section(server, material, tmp_pat
     window.close()
 
 
-def test_an_older_server_hides_the_section_and_nothing_is_said(panel, measured, server):
+def test_an_older_server_hides_the_section_and_nothing_is_said(measuring_panel, measured, server):
+    panel = measuring_panel
     wait_current(panel)
     assert not panel.ui.measurementsSection.isHidden()
     said, trouble = panel.ui.message.text(), panel.ui.trouble.text()
@@ -341,61 +259,8 @@ def test_an_older_server_hides_the_section_and_nothing_is_said(panel, measured, 
     assert asked == [] and (panel.ui.message.text(), panel.ui.trouble.text()) == (said, trouble) and panel.logic.online
 
 
-def test_the_selected_measurement_is_drawn_and_follows_and_goes(panel, measured, tmp_path):
-    press(panel, "predictButton")
-    idle(panel)
-    wait_current(panel)
-    ui, session, names = panel.ui.measurements, panel.logic.session, measured.task.names
-    click(ui, 0)
-    (line,) = drawn("Line")
-    assert ends(line) == [session.point(names[0]).position, session.point(names[3]).position]
-    assert not line.GetSaveWithScene() and line.GetHideFromEditors() and not line.GetDisplayNode().GetPropertiesLabelVisibility()
-    drag_to(panel, names[0], (33.0, 44.0))
-    panel.tick()
-    assert ends(line)[0] == (33.0, 44.0, 0.0) and panel.node.is_dragging
-    let_go(panel)
-    idle(panel)
-    click(ui, 1)
-    assert drawn("Line") == []
-    (angle,) = drawn("Angle")
-    mean = np.mean([session.point(n).position for n in names[2:4]], axis=0)
-    assert np.allclose(ends(angle), [session.point(names[1]).position, session.point(names[0]).position, mean])
-    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
-    assert slicer.mrmlScene.Commit() and "<MarkupsAngle" not in (tmp_path / "scene.mrml").read_text(encoding="utf-8")
-    click(ui, 1)  # once more
-    assert drawn("Angle") == [] and len(ui.selectionModel().selectedRows()) == 0
-    click(ui, 3)  # of others: it is no line
-    assert drawn("Line") == [] == drawn("Angle")
-    click(ui, 0)
-    panel.logic.mark_absent(names[3])
-    panel.tick()
-    assert drawn("Line") == []
-    press(panel, "undoButton")
-    panel.tick()
-    assert len(drawn("Line")) == 1
-    panel.logic.session = None  # the case closes
-    panel.refresh()
-    assert drawn("Line") == [] and panel.ui.measurementsSection.isHidden()
-
-
-def click(ui, row: int) -> None:
-    """With the mouse."""
-    from PySide6.QtTest import QTest
-
-    place = ui.visualItemRect(ui.item(row, NAME)).center()
-    QTest.mouseClick(ui.viewport(), qt.Qt.LeftButton, qt.Qt.NoModifier, place)
-
-
-def ends(node) -> list[tuple]:
-    found = []
-    for i in range(node.GetNumberOfControlPoints()):
-        world = [0.0, 0.0, 0.0]
-        node.GetNthControlPointPositionWorld(i, world)
-        found.append(tuple(flipped(world)))
-    return found
-
-
-def test_how_far_off_a_proposal_may_be_survives_the_session_file_and_undo(panel, measured, measuring_server, tmp_path):
+def test_how_far_off_a_proposal_may_be_survives_the_session_file_and_undo(measuring_panel, measured, measuring_server, tmp_path):
+    panel = measuring_panel
     press(panel, "predictButton")
     idle(panel)
     wait_current(panel)
@@ -419,47 +284,4 @@ def test_how_far_off_a_proposal_may_be_survives_the_session_file_and_undo(panel,
     wait_current(reopened)
     assert table(reopened) == before and before[0][INTERVAL]
     reopened.close()
-    window.close()
-
-
-@pytest.mark.parametrize("width", [340, 380, 700])
-def test_names_are_whole_and_a_panel_that_is_wide_enough_has_every_column(measured, measuring_server, tmp_path, width):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.open_panel(tmp_path / "panel", width)
-    panel.ui.url.setText(measuring_server.url)
-    press(panel, "connectButton")
-    idle(panel)
-    panel.logic.open_case(sorted(measured.truth)[3])
-    idle(panel)
-    press(panel, "predictButton")
-    idle(panel)
-    wait_current(panel)
-    ui = panel.ui.measurements
-    assert cut(window) == []
-    assert not ui.isColumnHidden(VALUE) and (width < 700 or not ui.isColumnHidden(USUAL))
-    long = "angle between the line from nasion to sella and the line from menton to the lower border of the mandible"
-    first = replace(panel.logic.task.measurements[0], name=long)
-    panel.logic.task = replace(panel.logic.task, measurements=(first, *panel.logic.task.measurements[1:]))
-    panel.logic.session.task = panel.logic.task
-    panel.refresh()
-    qt.application.processEvents()
-    assert ui.isColumnHidden(INTERVAL) and not ui.isColumnHidden(VALUE)
-    lines = ui.fontMetrics().boundingRect(0, 0, ui.columnWidth(NAME) - 8, 9999, qt.Qt.TextWordWrap, long).height()
-    assert ui.rowHeight(0) >= lines > ui.fontMetrics().height()
-    panel.close()
-    window.close()
-
-
-def test_before_the_first_answer_names_are_there_and_every_text_passes_translation(tmp_path):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.example(tmp_path, translate=lambda text: f"«{text}»")
-    panel.logic.task = replace(panel.logic.task, measurements=(Measurement("depth", "", "distance", (("nasion",), ("sella",))),))
-    panel.logic.session.task = panel.logic.task
-    panel.logic.measuring.is_offered = True
-    panel.refresh()
-    ui = panel.ui.measurements
-    assert table(panel) == [["depth", "–", "", ""]] and hint(panel, 0, VALUE) == "«not measured yet»" and is_grey(panel)
-    assert all(ui.horizontalHeaderItem(column).text().startswith("«") for column in range(4))
-    assert "«Select it to see it on the image.»" in hint(panel, 0, NAME)
-    panel.close()
     window.close()

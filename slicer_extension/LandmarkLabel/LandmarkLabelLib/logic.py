@@ -99,7 +99,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
                 self._send_again_at = None
                 self.deliver()
         count = self.worker.drain()
-        self.measuring.look(self.session, self.online)  # last: what a correction asks for is on its way before
+        if not count:  # else what has arrived is shown first
+            self.measuring.look(self.session, self.online)
         return count
 
     def close(self) -> None:

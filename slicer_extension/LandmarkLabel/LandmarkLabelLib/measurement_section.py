@@ -34,10 +34,13 @@ class MeasurementSection(Section):
         self._cells: list[list] = []  # row by row
         self._widths: dict[int, int] = {}  # the most that a column has needed: it does not shrink while a point is dragged
         self._widest_name, self._room, self._is_visible, self._just_selected = 0, 0, False, False
+        self._italic = qt.QFont(table.property("font"))
+        self._italic.setItalic(True)
         table.setColumnCount(len(self._headers))
         table.setHorizontalHeaderLabels(self._headers)
         header = table.horizontalHeader()
         header.setStretchLastSection(False)
+        header.setHighlightSections(False)  # bold letters are wider
         header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
         for column in (VALUE, INTERVAL, USUAL):
             header.setSectionResizeMode(column, qt.QHeaderView.Fixed)  # to what ``_fit`` finds
@@ -108,6 +111,7 @@ class MeasurementSection(Section):
         if before[1:] != (is_current,):
             for cell in cells[VALUE:]:
                 cell.setData(qt.Qt.ForegroundRole, None if is_current else self._grey())
+                cell.setData(qt.Qt.FontRole, None if is_current else self._italic)  # in the selected row, grey is not seen
         if before[:1] == (measured,):
             return
         texts, hints = (value_of(measured), interval_of(measured), usual_of(measured)), self._hints(row, measured)
