@@ -60,6 +60,34 @@ def example(tmp_path):
     window.close()
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A study whose task measures something."""
+    from measured_study import study_of
+
+    return study_of(tmp_path_factory.mktemp("measured"), 5)
+
+
+@pytest.fixture(scope="module")
+def measuring_server(measured, tmp_path_factory):
+    """A running server of it; three of the five cases are labelled."""
+    from serving import serving_labelled
+
+    with serving_labelled(measured, 3, tmp_path_factory.mktemp("labels")) as server:
+        yield server
+
+
+@pytest.fixture()
+def measuring_panel(measured, measuring_server, tmp_path):
+    """The panel with a case of it nobody has labelled."""
+    from measured_study import opened
+
+    panel, window = opened(measuring_server, tmp_path / "panel", sorted(measured.truth)[3])
+    yield panel
+    panel.close()
+    window.close()
+
+
 @pytest.fixture()
 def logic(server, tmp_path):
     """An annotator at the running server."""

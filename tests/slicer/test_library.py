@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from LandmarkLabelLib import options
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
+from LandmarkLabelLib.measured import parse_measured, parse_measurements, places_of
 from LandmarkLabelLib.options import Options, local_image
 from LandmarkLabelLib.session import Session, Sessions
 from LandmarkLabelLib.shape import propagate
@@ -24,6 +25,7 @@ from LandmarkLabelLib.wire import (
     merged,
     parse_points,
     parse_task,
+    to_measured_rows,
     to_rows,
 )
 
@@ -57,6 +59,45 @@ def test_both_ends_of_the_wire_agree():
     back = from_wire(to_rows(read), task)
     assert back.status == sent.status
     np.testing.assert_array_equal(back.positions_mm, sent.positions_mm)
+
+
+def test_how_far_off_a_point_may_be_is_said_of_proposals_only():
+    spread = np.diag([1.0, 4.0, 9.0])
+    task = phantom_task(3)
+    status = [Status.PREDICTED, Status.PLACED] + [Status.PREDICTED] * (len(task) - 2)
+    covariance = np.broadcast_to(spread, (len(task), 3, 3)).copy()
+    covariance[2] = np.nan  # not known
+    sent = LandmarkSet(task, np.arange(3.0 * len(task)).reshape(-1, 3), tuple(status), covariance_mm2=covariance)
+    read = parse_points(json.loads(json.dumps(to_wire(sent))), parse_task(task.to_json()))
+    assert [p.covariance is not None for p in read] == [True, False, False] + [True] * (len(task) - 3)
+    read[3] = replace(read[3], state=ACCEPTED)
+    rows = to_measured_rows(read)
+    assert [i for i, row in enumerate(rows) if "covariance" not in row] == [1, 2, 3] and rows[0]["covariance"] == spread.tolist()
+    assert all("covariance" not in row for row in to_rows(read))  # of a submission
+    for wrong in ([[1.0, 0.0]], "text", [[1, 2, 3]] * 2, [[float("inf")] * 3] * 3, [[True] * 3] * 3, 7):
+        row = {"name": "a", "status": "predicted", "position": [1, 2, 3], "covariance": wrong}
+        assert parse_points([row], TASK)[0].covariance is None
+
+
+def test_measurements_of_a_task_and_of_an_answer_are_read_as_far_as_they_can_be():
+    wrong = [7, {"kind": "distance"}, {"name": "far", "kind": "distance", "points": ["a", "nobody"]}, {"name": "odd", "kind": []}]
+    line = {"name": "line", "kind": "distance", "points": ["a", ["b", "c"]], "definition": "A to the middle of B and C."}
+    other = {"name": "other", "kind": "distance_to_line", "point": "a", "line": ["b", "c"]}
+    found = parse_measurements([*wrong, line, other], NAMES)
+    assert [(m.name, m.kind, m.points) for m in found] == [
+        *(("far", "", ()), ("odd", "", ())),
+        *(("line", "distance", (("a",), ("b", "c"))), ("other", "", ())),
+    ]
+    assert parse_measurements({"name": "line"}, NAMES) == () == parse_measurements(None, NAMES)
+    places = {"a": (0.0, 0.0, 0.0), "b": (2.0, 0.0, 4.0), "c": (4.0, 2.0, 0.0)}
+    assert places_of(found[2], places) == [(0.0, 0.0, 0.0), (3.0, 1.0, 2.0)] and places_of(found[3], places) == []
+    assert places_of(found[2], {**places, "c": None}) == []
+    rows = [{"name": "other", "value": "7"}, {"name": "line", "value": 3, "low": 2.5, "high": None, "norm": "x"}]
+    far, _, told, rest = parse_measured(rows, found)
+    assert (far.value, told.value, told.low, told.high, told.usual, rest.value) == (None, 3.0, None, None, None, None)
+    for bad in (None, {}, [7]):
+        with pytest.raises(ValueError):
+            parse_measured(bad, found)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import requests
 
+from .measured import Measured, parse_measured
 from .sending import SentFile, name_of
 from .trust import Trust, certificate_of, described, session_with
-from .wire import Point, Task, WireError, given, parse_points, parse_task, to_rows
+from .wire import Point, Task, WireError, given, parse_points, parse_task, to_measured_rows, to_rows
 
 CONNECT_S, ANSWER_S, NETWORK_S = 4.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
 ALIVE_S = 2.0  # within which a server says that it is there
+MEASURE_S = 10.0  # within which it says what points measure
 CONTRACT = 1  # the version of what this client and a server say to each other
+# What is said of an address that the server does not have: its own words, or those of what stands before it.
+NO_ROUTE = ("there is nothing at this address", "Not Found", "Method Not Allowed", "the server answered 404")
 MOST_BYTES, MOST_IMAGE_BYTES = 64 * 2**20, 8 * 2**30
 
 
@@ -29,6 +33,10 @@ class Busy(Unreachable):
 
 class Refused(Exception):
     """The server answered, and said no; the text is its reason."""
+
+
+class NoRoute(Refused):
+    """The server is older than this question."""
 
 
 class NotAllowed(Refused):
@@ -184,6 +192,14 @@ class Client:
         body = {**given(points), "model": model}
         return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
 
+    def measure(self, image_id: str, points: list[Point], task: Task) -> tuple[Measured, ...]:
+        """What the points measure, in the task's order. Raises NoRoute where the server is older than that."""
+        path, body = f"/landmarks/images/{_safe(image_id)}/measurements", {"landmarks": to_measured_rows(points)}
+        try:
+            return parse_measured(self._call("POST", path, MEASURE_S, json=body).get("measurements"), task.measurements)
+        except ValueError as error:
+            raise WireError(f"{path}: {error}") from None
+
     def save(
         self,
         image_id: str,
@@ -266,6 +282,8 @@ class Client:
             raise NotAllowed(_detail(answer), answer.status_code)
         if answer.status_code in (408, 429):
             raise Busy(_detail(answer))
+        if answer.status_code in (404, 405) and _detail(answer) in NO_ROUTE:
+            raise NoRoute(_detail(answer))
         if answer.status_code >= 400 and not (allow_conflict and answer.status_code == 409):
             raise Refused(_detail(answer))
         return answer

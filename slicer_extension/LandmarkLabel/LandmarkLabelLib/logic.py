@@ -10,6 +10,7 @@ from pathlib import Path
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, Connecting
 from .fetching import Fetching
+from .measuring import Measuring
 from .options import Options
 from .outbox import Entry, Outbox, newest_for
 from .review import Review
@@ -56,6 +57,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
+        self.measuring = Measuring(self.client, self.worker, on_update, self._failed, translate)
         self.task: Task | None = None
         self.models: dict = {}
         self.strategies: list[str] = []
@@ -96,7 +98,10 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             if self._send_again_at is not None and now >= self._send_again_at and not self.worker.waits(SEND):
                 self._send_again_at = None
                 self.deliver()
-        return self.worker.drain()
+        count = self.worker.drain()
+        if not count:  # else what has arrived is shown first
+            self.measuring.look(self.session, self.online)
+        return count
 
     def close(self) -> None:
         """Keep the state and end the background."""

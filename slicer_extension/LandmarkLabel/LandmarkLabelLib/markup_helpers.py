@@ -1,4 +1,4 @@
-"""Lists of points that only show something: somebody else's version of a case, and a ring around the selected landmark."""
+"""Markups that only show something: somebody else's version of a case, a ring around the selected landmark, a measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from .markups import flipped
 from .scene_nodes import HELPER
 from .wire import Point
 
-THEIRS_COLOUR, RING_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2)  # red, green, blue
+# Red, green, blue.
+THEIRS_COLOUR, RING_COLOUR, MEASURED_COLOUR = (0.85, 0.2, 0.85), (1.0, 0.95, 0.2), (0.1, 0.8, 0.9)
 
 
 class OtherVersion:
@@ -69,9 +70,38 @@ class Ring:
             self._node.SetNthControlPointPositionWorld(0, *flipped(position))
 
 
-def _helper(scene, name: str, colour: tuple, glyph: str):
-    """A list that shows something, is not saved with the scene and stays out of lists to edit."""
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+class Drawn:
+    """The selected measurement: a line between two points, or an angle at the second of three."""
+
+    def __init__(self, scene):
+        self.scene, self._node = scene, None
+
+    def show(self, name: str, places: Sequence[tuple]) -> None:
+        """Between these places in LPS mm; none take it away. Slicer's own label is not: the task may measure otherwise."""
+        kind = {2: "vtkMRMLMarkupsLineNode", 3: "vtkMRMLMarkupsAngleNode"}.get(len(places), "")
+        if self._node is not None and (self._node.GetScene() is None or self._node.GetClassName() != kind):
+            _remove(self.scene, self._node)
+            self._node = None
+        if not kind:
+            return
+        if self._node is None:
+            self._node = _helper(self.scene, name, MEASURED_COLOUR, "Cross2D", kind)
+            self._node.GetDisplayNode().SetPointLabelsVisibility(False)
+            self._node.GetDisplayNode().SetPropertiesLabelVisibility(False)
+            for place in places:
+                self._node.AddControlPoint(vtk.vtkVector3d(*flipped(place)), "")
+            self._node.SetLocked(True)
+        self._node.SetName(name)
+        for i, place in enumerate(places):
+            world = [0.0, 0.0, 0.0]
+            self._node.GetNthControlPointPositionWorld(i, world)
+            if tuple(world) != flipped(place):
+                self._node.SetNthControlPointPositionWorld(i, *flipped(place))
+
+
+def _helper(scene, name: str, colour: tuple, glyph: str, kind: str = "vtkMRMLMarkupsFiducialNode"):
+    """Markups that show something, are not saved with the scene and stay out of lists to edit."""
+    node = scene.AddNewNodeByClass(kind, name)
     node.SetAttribute(HELPER, "1")
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)

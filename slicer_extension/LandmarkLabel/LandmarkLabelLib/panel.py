@@ -20,6 +20,7 @@ from .local_server import LocalServer
 from .logic import LandmarkLogic
 from .markup_helpers import OtherVersion, Ring
 from .markups import LandmarkNode
+from .measurement_section import MeasurementSection
 from .options import Options, address_of
 from .outbox import Entry
 from .panel_view import PanelView, why_elsewhere
@@ -72,7 +73,7 @@ class LandmarkPanel(PanelView, UnsentList):
         parts = self.ui, translate, self.options, self._on
         self.training, self.review = TrainSection(*parts), ReviewSection(*parts)
         self.batch, self.local = BatchSection(*parts, self.scene), LocalSection(*parts, self, self._local_server)
-        self.choices = OptionsSection(*parts, self.scene)
+        self.choices, self.measurements = OptionsSection(*parts, self.scene), MeasurementSection(*parts, self.scene)
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
         self._connect(self.timer.timeout, self.tick)
@@ -95,6 +96,7 @@ class LandmarkPanel(PanelView, UnsentList):
         self.local.close()
         self.batch.close()
         self.choices.close()
+        self.measurements.close()
         if self.logic is not None:
             self.logic.close()
 
@@ -342,7 +344,7 @@ class LandmarkPanel(PanelView, UnsentList):
             self._show_image()
         self._show_server()
         self._show_case()
-        for section in (self.training, self.review, self.batch, self.local, self.choices):
+        for section in (self.training, self.review, self.batch, self.local, self.choices, self.measurements):
             section.refresh(logic)
         if session is not None:
             self._show_points()

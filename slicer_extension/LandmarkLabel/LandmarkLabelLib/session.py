@@ -14,7 +14,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, STATES, UNSET, WITH_POSITION, Point, Task, is_position, merged
+from .wire import (
+    ABSENT,
+    ACCEPTED,
+    PLACED,
+    PREDICTED,
+    STATES,
+    UNSET,
+    WITH_POSITION,
+    Point,
+    Task,
+    covariance_of,
+    is_position,
+    merged,
+)
 
 MOST_UNDO = 100
 VISIBLE = 0.003  # of the shape's extent: moves below it are not counted
@@ -306,7 +319,8 @@ def _point(row: dict) -> Point:
     if error is not None and not (type(error) in (int, float) and math.isfinite(error)):
         raise ValueError(f"{error} is no distance")
     place = tuple(float(v) for v in position) if position is not None else None
-    return Point(str(row["name"]), state, place, error, bool(row["flagged"]), "px" if row["unit"] == "px" else "mm")
+    unit, covariance = "px" if row["unit"] == "px" else "mm", covariance_of(row.get("covariance"))  # earlier files have none
+    return Point(str(row["name"]), state, place, error, bool(row["flagged"]), unit, covariance)
 
 
 def _extent(points: Sequence[Point]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def propagate(template: Sequence[Point], points: Sequence[Point]) -> list[Point]
     out = list(points)
     for i, position in zip(free, found):
         old = points[i]
-        out[i] = Point(old.name, old.state, tuple(float(v) for v in position), old.expected_error_mm, old.flagged)
+        out[i] = replace(old, position=tuple(float(v) for v in position))
     return out
 
 

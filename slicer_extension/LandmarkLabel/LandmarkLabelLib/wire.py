@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from .measured import Measurement, parse_measurements
+
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0  # of a list in Markups: its measurement, and where none is stated
 MOST_PICTURE_CHARACTERS = 2**20  # of a landmark, in base64
 UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT = "unset", "predicted", "placed", "accepted", "absent"
@@ -24,7 +26,10 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class Point:
-    """One landmark: ``position`` (x, y, z) LPS mm or None, ``expected_error_mm`` or None; ``unit``: mm, or px without spacing."""
+    """One landmark: ``position`` (x, y, z) LPS mm or None, ``expected_error_mm`` or None; ``unit``: mm, or px without spacing.
+
+    ``covariance``: of a proposal, in squares of the unit, as the server has sent it.
+    """
 
     name: str
     state: str = UNSET
@@ -32,6 +37,7 @@ class Point:
     expected_error_mm: float | None = None
     flagged: bool = False
     unit: str = "mm"
+    covariance: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def by_person(self) -> bool:
@@ -41,7 +47,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be found: names in order, definitions, pairs of left and right; ``pictures``: name to (type, content)."""
+    """What is to be found: names in order, definitions, pairs of left and right; ``pictures``: name to (type, content);
+    ``measurements``: what is measured between the landmarks."""
 
     name: str
     names: tuple[str, ...]
@@ -49,6 +56,7 @@ class Task:
     definitions: dict
     mirror_pairs: tuple[tuple[str, str], ...]
     pictures: dict = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
 
 
 def parse_task(content: object) -> Task:
@@ -60,12 +68,12 @@ def parse_task(content: object) -> Task:
         pictures = {str(x["name"]): picture for x in landmarks if (picture := _picture(x.get("image"))) is not None}
         pairs = tuple((str(a), str(b)) for a, b in content.get("mirror_pairs", []))
         dims = int(content["dims"])
-        name = str(content["name"])
+        name, measurements = str(content["name"]), parse_measurements(content.get("measurements"), names)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WireError(f"the server's task cannot be read ({error!r}): is it a LandmarkLabel server?") from None
     if not names or len(set(names)) != len(names) or dims not in (2, 3):
         raise WireError(f"the server's task {name!r} has {len(names)} names in {dims} dimensions, which is no task")
-    return Task(name, names, dims, definitions, pairs, pictures)
+    return Task(name, names, dims, definitions, pairs, pictures, measurements)
 
 
 def _picture(uri: object) -> tuple[str, bytes] | None:
@@ -104,7 +112,18 @@ def _point(row: object, task: Task, unit: str) -> Point:
     if not is_position(position, task.dims):
         raise WireError(f"{name!r} is {state} at {str(position)[:80]}, which is no position in {task.dims}D")
     error = _number(row.get("expected_error_mm"))
-    return Point(name, state, lifted(position), error, bool(row.get("flagged", False)), unit)
+    covariance = covariance_of(row.get("covariance"), (task.dims,)) if state == PREDICTED else None
+    return Point(name, state, lifted(position), error, bool(row.get("flagged", False)), unit, covariance)
+
+
+def covariance_of(value: object, sizes: Sequence[int] = (2, 3)) -> tuple[tuple[float, ...], ...] | None:
+    """Rows of finite numbers, as many as columns, in one of these sizes; None for anything else."""
+    n = len(value) if isinstance(value, (list, tuple)) else 0
+    if n not in sizes or not all(isinstance(row, (list, tuple)) and len(row) == n for row in value):
+        return None
+    if not all(type(v) in (int, float) and math.isfinite(v) for row in value for v in row):
+        return None
+    return tuple(tuple(float(v) for v in row) for row in value)
 
 
 def is_position(value: object, dims: int) -> bool:
@@ -129,6 +148,12 @@ def _number(value: object) -> float | None:
 def to_rows(points: Sequence[Point]) -> list[dict]:
     """``landmarks`` of a submission. Three numbers in 2D too: an image may be a slice of a volume, on which its points lie."""
     return [{"name": p.name, "status": p.state, "position": list(p.position) if p.position else None} for p in points]
+
+
+def to_measured_rows(points: Sequence[Point]) -> list[dict]:
+    """``landmarks`` of a question for measurements: how far off a point may be is only known of proposals."""
+    known = [p.covariance if p.state == PREDICTED else None for p in points]
+    return [row if c is None else {**row, "covariance": [list(r) for r in c]} for row, c in zip(to_rows(points), known)]
 
 
 def given(points: Sequence[Point]) -> dict:

@@ -9,10 +9,11 @@ import queue
 import threading
 from collections.abc import Callable
 
-# The lanes: the case that opens, points that follow, submissions, images, what the study is, uploads, many images, and the
-# question whether the server is there, for which nobody waits.
+# The lanes: the case that opens, points that follow, submissions, images, what the study is, uploads, many images; and those
+# for which nobody waits: whether the server is there, and what the points measure.
 CASE, FOLLOW, SEND, IMAGE, STUDY, UPLOAD, BATCH = "case", "follow", "send", "image", "study", "upload", "batch"
-ALIVE = "alive"
+ALIVE, MEASURE = "alive", "measure"
+UNWAITED = (ALIVE, MEASURE)
 
 
 class Worker:
@@ -25,7 +26,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """A job that somebody waits for is waiting, running, or has a result nobody has fetched."""
-        return any(lane.open for name, lane in self._lanes.items() if name != ALIVE)
+        return any(lane.open for name, lane in self._lanes.items() if name not in UNWAITED)
 
     @property
     def at_work(self) -> bool:
