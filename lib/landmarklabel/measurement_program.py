@@ -316,8 +316,7 @@ def _needed(kind: str, signed: bool, p: FloatArray) -> FloatArray:
 
 def _vanishing(p: FloatArray, lengths: FloatArray) -> BoolArray:
     """(…, c) which of the lengths between points (…, k, d) are zero, as far as coordinates tell."""
-    vanishing: BoolArray = lengths <= RELATIVE_TOLERANCE * np.abs(p).max((-1, -2))[..., None]
-    return vanishing
+    return np.asarray(lengths <= RELATIVE_TOLERANCE * np.abs(p).max((-1, -2))[..., None])
 
 
 def degenerate(program: Program, i: int, found: Evaluation) -> str:

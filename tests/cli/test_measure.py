@@ -93,7 +93,12 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
     for who, points in read.items():
         for number in range(20):
             rows += [[f"i{number:02d}", n, *p, who] for n, p in zip(NAMES, points[number], strict=True)]
-            study.save(f"i{number:02d}", LandmarkSet.of_positions(task, points[number]), author=who)
+            study.save(f"i{number:02d}", LandmarkSet.of_positions(task, points[number]), author=who, source="import")
+    for number in range(20):  # whoever calls a point right, or mends one, has not read the case alone
+        label = study.labels(f"i{number:02d}")
+        study.save(f"i{number:02d}", label, author="carl", source="quality check", checked={"a": True})
+        moved = LandmarkSet.of_positions(task, label.positions_mm + [[0, 0], [0, 0], [2, 0]])
+        study.save(f"i{number:02d}", moved, author="dora")
     study.close()
     with (tmp_path / "readers.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -106,6 +111,7 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
             read["bob"][:, 0] - read["bob"][:, 1], axis=1
         )
         row = found.iloc[0]
+        assert len(found) == 2  # one pair of readers, two measurements
         assert (row["measurement"], row["reader"], row["other_reader"], row["cases"]) == ("length", "ann", "bob", 20)
         assert row["bias"] == pytest.approx(length.mean(), abs=1e-3) and 0.7 < row["icc"] < 1
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * length.std(ddof=1), abs=1e-3)

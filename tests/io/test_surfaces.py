@@ -177,18 +177,15 @@ def test_tiny_and_large_ones_have_as_many_samples(tmp_path, size):
     assert max(about.geometry.size) == CONFIG.samples + 2 * CONFIG.margin + 1 and about.unit == "mm"
 
 
-@pytest.mark.parametrize(("count", "works"), [(300, True), (60_000, False)])
-def test_long_thin_triangles_take_no_memory_that_is_not_there(count, works):
-    angle = np.linspace(0, np.pi, count + 1)
+def test_long_thin_triangles_take_no_memory_that_is_not_there():
+    angle = np.linspace(0, np.pi, 5001)
     rim = np.stack([np.cos(angle), np.sin(angle), 0.3 * np.sin(7 * angle)], 1) * 100
-    fan = Surface(np.vstack([[[0, 0, 0]], rim]), np.array([[0, k + 1, k + 2] for k in range(count)]))
+    fan = Surface(np.vstack([[[0, 0, 0]], rim]), np.array([[0, k + 1, k + 2] for k in range(5000)]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if works:
-        assert distance_volume(fan).pixels.max() == 255
-    else:
-        with pytest.raises(ImageRejected, match="too many and too long to be sampled"):
-            distance_volume(fan, replace(CONFIG, most_points=100_000))
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 1500  # MiB
+    assert distance_volume(fan).pixels.max() == 255
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 1200  # MiB; all samples at once take 2000
+    with pytest.raises(ImageRejected, match="too many and too long to be sampled at 5000 places"):
+        distance_volume(fan, replace(CONFIG, most_points=5000))
 
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
