@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from serving import phantoms, serving
 
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.io.files import write_json
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
 
@@ -23,6 +26,14 @@ def faults(page) -> list[str]:
 def server(tmp_path_factory):
     """Twelve labelled cases and two that are not; in one two names are swapped."""
     made = phantoms(tmp_path_factory.mktemp("pages"), 14, n_landmarks=8)
+    names = made.task.names
+    measured = [
+        {"name": "length", "kind": "distance", "points": list(names[:2]), "norm": {"mean": 30, "sd": 2, "source": "a book"}},
+        {"name": "opening", "kind": "angle", "points": list(names[:3])},
+    ]
+    content = made.task.to_json() | {"measurements": measured}
+    write_json(made.task_file, content)
+    made = replace(made, task=LandmarkTask.from_json(content))
     study = Study(made.study, made.task)
     for number, (image_id, truth) in enumerate(made.truth.items()):
         points = truth.positions_mm.copy()
@@ -45,7 +56,7 @@ def test_the_page_for_annotating_has_no_fault_in_any_state(server, person, schem
     ann.press("Predict")
     ann.sees("expected error")
     ann.press("Accept")
-    ann.page.locator("summary").click()
+    ann.page.locator(".more summary").click()
     assert faults(ann.page) == []
     case = "phantom03"
     ann.page.evaluate(f"location.hash = '#case={case}'")

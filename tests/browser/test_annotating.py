@@ -32,11 +32,11 @@ def points_of(server, image_id: str) -> dict[str, tuple[str, list[float] | None]
 
 def test_a_case_from_the_first_press_to_the_next_case(server, material, person):
     ann = person(server.url)
-    ann.page.locator("summary").click()
+    ann.page.locator(".more summary").click()
     assert ann.page.title() == f"{material.task.name} · LandmarkLabel"
     ann.page.get_by_label("Your name").fill("Ann")
     ann.page.get_by_label("Your name").blur()
-    ann.page.locator("summary").click()
+    ann.page.locator(".more summary").click()
     ann.press("Next case")
     case = ann.wait_for_image()
     assert case == sorted(material.truth)[5]

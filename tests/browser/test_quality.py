@@ -51,7 +51,7 @@ def test_a_slip_comes_first_is_mended_and_what_is_right_leaves_the_list(material
     slip, task = material.task.names[2], material.task
     with serving(material) as server:
         bob = person(server.url)
-        bob.page.locator("summary").click()
+        bob.page.locator(".more summary").click()
         bob.page.get_by_label("Your name").fill("Bob")
         bob.page.get_by_label("Your name").blur()
         bob.page.get_by_role("link", name="Quality of the labels").click()
@@ -246,7 +246,7 @@ def test_a_second_reading_begins_without_the_first_and_changes_no_label(material
         ann.page.goto(f"{server.url}/annotate/#case=phantom03")
         ann.wait_for_image("phantom03")
         before = server.get("/landmarks/images/phantom03")
-        ann.page.locator("summary").click()
+        ann.page.locator(".more summary").click()
         ann.press("Second reading")
         ann.sees("phantom03 (second reading)")
         ann.wait_for_image("phantom03")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -142,3 +143,27 @@ def test_a_copy_that_was_cut_off_is_made_again(tmp_path):
     (tmp_path / "copies" / copy.with_suffix(".json").name).write_bytes(gzip.compress(b"other"))
     assert np.array_equal(volumes.of(path, lambda: read_image(path, 3)).samples, first)
     assert copies(tmp_path / "copies") == {".npy", ".json"}
+
+
+def test_a_copy_that_is_there_waits_for_no_other_that_is_made(tmp_path):
+    files = [tmp_path / "there.nrrd", tmp_path / "slow.nrrd"]
+    for path in files:
+        sitk.WriteImage(sitk.GetImageFromArray(KINDS["int16"](np.random.default_rng(0))), str(path))
+    copies, begun, go_on = ScreenVolumes(tmp_path / "copies"), threading.Event(), threading.Event()
+    copies.of(files[0], lambda: read_image(files[0], 3))
+
+    def slow():
+        begun.set()
+        go_on.wait(60)
+        return read_image(files[1], 3)
+
+    other = threading.Thread(target=copies.of, args=(files[1], slow))
+    other.start()
+    assert begun.wait(30)
+    found: list[object] = []
+    asker = threading.Thread(target=lambda: found.append(copies.of(files[0], lambda: pytest.fail("it is there"))))
+    asker.start()
+    asker.join(20)
+    go_on.set()
+    other.join(60)
+    assert len(found) == 1

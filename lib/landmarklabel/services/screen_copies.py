@@ -49,6 +49,8 @@ class ScreenCopies(ABC, Generic[Copy]):
         """
         name = hashlib.sha256(f"{path.name}\n{stamp(path)}".encode()).hexdigest()[:32]
         samples, about = self._folder / f"{name}.npy", self._folder / f"{name}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return self._load(samples, about)  # one that is there waits for no other that is made
         with self._making:  # of two who open a case at once, one makes it
             with suppress(OSError, ValueError, KeyError, TypeError):
                 return self._load(samples, about)
