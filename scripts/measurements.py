@@ -18,7 +18,7 @@ READERS = ("junior", "senior")
 
 def cephalogram_angles(data: Path, runs: Path) -> dict:
     """Angles and distances of ISBI 2015 (150 to train, test1): error, readers' disagreement, and whether intervals hold."""
-    from landmarklabel.services.measuring import agreements
+    from landmarklabel.agreement import agreements
     from landmarklabel.tasks import resolve_task
 
     task, source = resolve_task("cephalogram"), data / "ceph_isbi2015"

@@ -190,7 +190,9 @@ def angles() -> str:
         rows.append([name, *(f"{m[key]:.2f}" for key in numbers), *coverage])
     header = ["Angle", "model: mean absolute error, °", "two readers: mean absolute difference, °", "readers' ICC"]
     header += ["truth inside of the 95 % interval", "after widening or narrowing by a factor from the other half"]
-    data = f"ISBI 2015, trained {found['minutes']:.0f} minutes on 150 images, {found['cases']} of test1; truth: mean of both readers"
+    data = (
+        f"ISBI 2015, trained {found['minutes']:.0f} minutes on 150 images, {found['cases']} of test1; truth: mean of both readers"
+    )
     note = "The two cores are slow, and other programs ran beside."
     return table(header, rows) + about(data, "cephalogram_angles", note=note)
 

@@ -31,6 +31,7 @@ LEVELS = {
     "measurements": 1,
     "measurement_program": 1,
     "task_measurements": 1,
+    "agreement": 1,
     "display": 1,
     "geometry": 1,
     "metrics": 1,

@@ -10,11 +10,12 @@ import pandas
 import pytest
 import SimpleITK as sitk
 
+from landmarklabel.agreement import agreements, intraclass_correlation
 from landmarklabel.cli import main
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.measurements import measure
-from landmarklabel.services.measuring import agreements, intraclass_correlation, measurement_errors
+from landmarklabel.services.measuring import measurement_errors
 from landmarklabel.store.study import Study
 
 NAMES = ("a", "b", "c")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landmarklabel.agreement import agreements
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.files import atomic_write
 from landmarklabel.io.prediction_folder import read_notes
@@ -15,7 +16,7 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.label_folders import images_beside, read_many, read_readers
-from landmarklabel.services.measuring import agreement_text, agreements, measured_cases, measurements_text
+from landmarklabel.services.measuring import agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 

@@ -190,11 +190,17 @@ def _parsed(content: bytes) -> dict[str, list[dict]]:
 
 
 def _is_as_written(path: Path) -> bool:
-    """Whether a markups file is to the byte what ``predict`` makes of its content, and no point of it is a person's."""
+    """Whether a markups file is to the byte what ``predict`` makes of its content, and no point of it is a person's.
+
+    But for covariances: those of a 2D image cannot be read without its task.
+    """
     try:
-        content = path.read_text(encoding="utf-8")
-        landmarks = read_markups(path)
-        description = json.loads(content)["markups"][0]["measurements"][0]["description"]
+        document = json.loads(path.read_text(encoding="utf-8"))
+        (markup,) = document["markups"]
+        markup["measurements"] = [m for m in markup["measurements"] if not m["name"].startswith("covariance_")]
+        content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        landmarks = replace(read_markups(path), covariance_mm2=None)
+        description = markup["measurements"][0]["description"]
         said = set(landmarks.status) <= {Status.PREDICTED, Status.ABSENT, Status.UNSET}
         unknown = replace(landmarks, radius95_mm=np.full(len(landmarks.task), np.nan))  # all of them unknown is read as none
         written = content in (dump_markups(landmarks, description), dump_markups(unknown, description))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from landmarklabel.agreement import Agreement
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.report import pictures
 from landmarklabel.report.page import Page
-from landmarklabel.services.measuring import Agreement
 
 
 def write_agreement(path: str | Path, task: LandmarkTask, found: Sequence[Agreement]) -> None:
