@@ -35,7 +35,9 @@ HELP = {
     "--max-upload-mb --origins --allow-outside --device --store",
     "doctor": "--json",
     "demo": "--out --minutes --keep",
-    "": "task import train predict evaluate serve doctor demo --version",
+    "measure": "PREDICTIONS --task --images --out --readers --report",
+    "shapes": "LANDMARKS --task --out --leave-out",
+    "": "task import train predict evaluate measure shapes serve doctor demo --version",
 }
 
 

@@ -234,7 +234,7 @@ def _evaluate(verbs: Verbs) -> None:
 
 
 def _measure(verbs: Verbs) -> None:
-    about = "lengths, angles and indices of the landmarks of many cases, as the task defines them, with 95 % intervals"
+    about = "lengths, angles and indices of the landmarks of many cases, as the task defines them, and how exact they are"
     verb = _verb(verbs, "measure", "measure", "measure", about)
     where = "a folder of predictions or label files, a study, or a table (see import)"
     verb.add_argument("landmarks", metavar="PREDICTIONS", help=where)

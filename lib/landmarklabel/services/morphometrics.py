@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
     "specimens.tps",
     "left_out.csv",
 )
+Table = list[list[object]]
 _FEWEST = 2  # specimens that can be laid over one another
 
 
@@ -61,37 +62,40 @@ def write_shapes(
         raise StudyError(
             f"{len(whole)} specimens have all {len(names)} landmarks: it takes two; --leave-out NAME does without a landmark"
         )
-    shapes = generalized_procrustes(np.stack(list(whole.values())))
-    axes = "xyz"[: task.dims]
-    rows: dict[str, list[list[object]]] = {
-        COORDINATES: [["id", "landmark", *axes, "status"]],
-        ALIGNED: [["id", *(f"{n}_{a}" for n in names for a in axes)]],
-        SIZES: [["id", "centroid_size", "unit", "predicted", "placed", "accepted"]],
-        LEFT_OUT: [["id", "lacks"]],
+    tables: dict[str, Table] = {
+        COORDINATES: _coordinates(task, sets, kept),
+        **_aligned(task, {i: sets[i] for i in whole}, kept, unit),
+        LEFT_OUT: [["id", "lacks"], *([i, "; ".join(missing)] for i, missing in lacking.items())],
     }
-    rows[LEFT_OUT] += [[i, "; ".join(missing)] for i, missing in lacking.items()]
-    for image_id, landmarks in sorted(sets.items()):
-        for k in kept:
-            place = landmarks.positions_mm[k].tolist() if landmarks.defined[k] else [""] * task.dims
-            rows[COORDINATES].append([image_id, task.names[k], *place, landmarks.status[k].value])
-    for image_id, points, size in zip(whole, shapes.points, shapes.sizes, strict=True):
-        status = [sets[image_id].status[k].value for k in kept]
-        rows[ALIGNED].append([image_id, *points.ravel().tolist()])
-        landmarks = sets[image_id]
-        size_unit = "mm" if task.scale else unit(image_id)
-        rows[SIZES].append(
-            [
-                image_id,
-                float(size * landmarks.scaled_to_mm()),
-                size_unit,
-                *(status.count(s) for s in ("predicted", "placed", "accepted")),
-            ]
-        )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in rows.items():
+    for name, table in tables.items():
         atomic_write(folder / name, table_text(table))
     atomic_write(folder / TPS, "".join(_tps(image_id, points) for image_id, points in whole.items()))
     return len(whole), len(lacking)
+
+
+def _coordinates(task: LandmarkTask, sets: Mapping[str, LandmarkSet], kept: Sequence[int]) -> Table:
+    rows: Table = [["id", "landmark", *"xyz"[: task.dims], "status"]]
+    for image_id, landmarks in sorted(sets.items()):
+        for k in kept:
+            place = landmarks.positions_mm[k].tolist() if landmarks.defined[k] else [""] * task.dims
+            rows.append([image_id, task.names[k], *place, landmarks.status[k].value])
+    return rows
+
+
+def _aligned(
+    task: LandmarkTask, sets: Mapping[str, LandmarkSet], kept: Sequence[int], unit: Callable[[str], str]
+) -> dict[str, Table]:
+    """The complete specimens after generalized Procrustes analysis, and their sizes before."""
+    shapes = generalized_procrustes(np.stack([x.positions_mm[kept] for x in sets.values()]))
+    aligned: Table = [["id", *(f"{task.names[k]}_{axis}" for k in kept for axis in "xyz"[: task.dims])]]
+    sizes: Table = [["id", "centroid_size", "unit", "predicted", "placed", "accepted"]]
+    for (image_id, landmarks), points, size in zip(sets.items(), shapes.points, shapes.sizes, strict=True):
+        status = [landmarks.status[k].value for k in kept]
+        counts = [status.count(s) for s in ("predicted", "placed", "accepted")]
+        aligned.append([image_id, *points.ravel().tolist()])
+        sizes.append([image_id, float(size * landmarks.scaled_to_mm()), "mm" if task.scale else unit(image_id), *counts])
+    return {ALIGNED: aligned, SIZES: sizes}
 
 
 def _tps(image_id: str, points: np.ndarray) -> str:
