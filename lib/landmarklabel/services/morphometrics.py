@@ -62,10 +62,12 @@ def write_shapes(
         raise StudyError(
             f"{len(whole)} specimens have all {len(names)} landmarks: it takes two; --leave-out NAME does without a landmark"
         )
+    left_out: Table = [["id", "lacks"]]
+    left_out += [[i, "; ".join(missing)] for i, missing in lacking.items()]
     tables: dict[str, Table] = {
         COORDINATES: _coordinates(task, sets, kept),
         **_aligned(task, {i: sets[i] for i in whole}, kept, unit),
-        LEFT_OUT: [["id", "lacks"], *([i, "; ".join(missing)] for i, missing in lacking.items())],
+        LEFT_OUT: left_out,
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
