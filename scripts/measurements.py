@@ -62,14 +62,15 @@ def _set(task, points):
 
 def _study(task, images: Path, read: dict[str, dict[str, np.ndarray]], place: Path) -> None:
     """A folder of links to the images, a table with the mean of both readers, and a study of them."""
+    from landmarklabel.io.tables import table_text
+
     (place / "images").mkdir(parents=True)
     header = ["id", *(f"{name}_{axis}" for name in task.names for axis in "xy")]
     rows = [[i, *np.mean([p[who] for who in READERS], axis=0).ravel().round(3)] for i, p in sorted(read.items())]
     for image_id in read:
         (file,) = images.glob(f"{image_id}.*")
         (place / "images" / file.name).symlink_to(file)
-    with (place / "points.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+    (place / "points.csv").write_text(table_text([header, *rows]), encoding="utf-8")
     landmarklabel("import", place, "--task", "cephalogram", "--images", place / "images", "--table", place / "points.csv")
 
 

@@ -130,6 +130,19 @@ _RELEASE_BY_FILE = {
     "tests/slicer/test_local_server.py": {
         "test_a_whole_installation_from_a_copy_of_the_repository": "downloads half a gigabyte; the other tests install less",
     },
+    "tests/training/test_fit_presets.py": {
+        "test_every_preset_trains_predicts_and_is_read_back[scn:payer2016-2D]": "as the presets of our own",
+        "test_every_preset_trains_predicts_and_is_read_back[scn:payer2019-2D]": "as the presets of our own",
+        "test_every_preset_trains_predicts_and_is_read_back[scn:payer2019-3D]": "as the presets of our own",
+        "test_every_preset_trains_predicts_and_is_read_back[global_local:noothout2020-3D]": "as in 2D",
+        "test_a_thin_volume_is_no_problem_for_a_preset[scn:payer2019]": "as of the presets of our own",
+        "test_a_thin_volume_is_no_problem_for_a_preset[global_local:noothout2020]": "as of the presets of our own",
+    },
+    "tests/io/test_surfaces.py": {"test_a_study_keeps_a_surface_as_a_volume_that_simpleitk_reads": "volumes at full size"},
+    "tests/slicer/test_panel_measurements.py": {
+        "test_while_the_server_is_away_the_last_values_are_grey_and_it_is_asked_again": "it waits for time limits",
+        "test_after_predicting_values_and_intervals_are_the_librarys": "as while a point is dragged",
+    },
     "tests/slicer/test_day.py": {
         "test_a_day_with_mishaps": "a minute for each seed; the other tests of tests/slicer have every mishap by itself",
     },

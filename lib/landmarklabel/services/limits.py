@@ -25,7 +25,7 @@ class ServerLimits(Configuration):
     end_s: float = number(7.0, 0)  # after which the process ends whatever it does: a network pass in a thread cannot be stopped
     switch_s: float = number(0.001, 0)  # a thread that computes gives way to the event loop so soon; Python's own 0.005 add up
     near_mm: float = number(2.0, 0)  # of a proposal that needs no click; in the unit of the study
-    status_s: float = number(5, 0)  # within which everybody is shown the status page that was made for the first
+    status_s: float = number(5.0, 0)  # within which everybody is shown the status page that was made for the first
     page_cases: int = number(50, 0)  # on a page
     cases_drawn: int = number(300, 1)  # over one another in shape space; more hide one another
     requests_at_once: int = number(8, 0)  # computed for in threads
