@@ -95,6 +95,9 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
         for number in range(20):
             rows += [[f"i{number:02d}", n, *p, who] for n, p in zip(NAMES, points[number], strict=True)]
             study.save(f"i{number:02d}", LandmarkSet.of_positions(task, points[number]), author=who, source="import")
+    for number in range(20):  # the mean of both, as import --annotators both adds it, is no reader
+        mean = LandmarkSet.of_positions(task, np.mean([points[number] for points in read.values()], axis=0))
+        study.save(f"i{number:02d}", mean, author="import", source="import")
     for number in range(20):  # whoever calls a point right, or mends one, has not read the case alone
         label = study.labels(f"i{number:02d}")
         study.save(f"i{number:02d}", label, author="carl", source="quality check", checked={"a": True})

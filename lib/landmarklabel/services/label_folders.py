@@ -90,10 +90,12 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 
 def _independent(history: Sequence[Revision]) -> Iterator[Revision]:
     """The revisions of a case that somebody made without another's points before their eyes, oldest first."""
-    first = None
+    first, apart = None, any(r.source == "import" != r.author for r in history)
     for revision in history:
         if is_check(revision.body) or revision.source.startswith("restored"):
             continue
+        if apart and revision.source == "import" == revision.author:
+            continue  # the mean of the readers that were imported one by one
         if revision.source == "import":
             yield revision
             first = first or "\0"  # whoever goes on sees what was imported
