@@ -24,8 +24,10 @@ def test_the_pipeline_ends_in_a_server():
 
 def test_every_reader_has_a_first_page():
     rows = TEXT[TEXT.index("| If you are") :].split("\n\n")[0].splitlines()[2:]
-    assert len(rows) == 5 and all("](docs/" in row for row in rows)
-    assert all(word in " ".join(rows) for word in ("clinician", "researcher", "operator", "developer"))
+    assert len(rows) == 6 and all("](docs/" in row for row in rows)
+    assert all(
+        word in " ".join(rows) for word in ("clinician", "researcher", "orthodontist", "operator", "MONAI Label", "developer")
+    )
 
 
 def test_pictures_one_table_and_limits():

@@ -195,10 +195,13 @@ def _is_as_written(path: Path) -> bool:
     But for covariances: those of a 2D image cannot be read without its task.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+        if text != _dumped(document):  # saved by another program
+            return False
         (markup,) = document["markups"]
         markup["measurements"] = [m for m in markup["measurements"] if not m["name"].startswith("covariance_")]
-        content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        content = _dumped(document)
         landmarks = replace(read_markups(path), covariance_mm2=None)
         description = markup["measurements"][0]["description"]
         said = set(landmarks.status) <= {Status.PREDICTED, Status.ABSENT, Status.UNSET}
@@ -207,6 +210,10 @@ def _is_as_written(path: Path) -> bool:
         return said and written and bool(description) and not path.is_symlink()
     except (LandmarkLabelError, OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def _dumped(document: dict) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _sha256(path: Path) -> str:
