@@ -242,10 +242,9 @@ class LandmarkSet:
         expected_error_mm: (n,) float64, NaN where unknown.
         covariance_mm2: (n, dims, dims) float64 or None.
         presence: (n,) float64 probability that the landmark is in the image, or None.
-        radius95_mm: (n,) float64 longest half axis of the region that holds the landmark in 95 % of cases, NaN where
-            unknown, or None.
-        unit: of the distances: ``mm``, or ``px`` where a model was told that the image states no spacing. Files do not keep it,
-            and ``==`` does not look at it.
+        radius95_mm: (n,) float64 longest half axis of each 95 % region, NaN where unknown, or None.
+        interval_factors: by measurement, what its interval is multiplied by, as a model has learned it (see ``measurements``).
+        unit: of the distances: ``mm``, or ``px`` where the image states no spacing; neither in files nor looked at by ``==``.
 
     Raises:
         FaultsError: shapes or the NaN rule broken.
@@ -258,6 +257,7 @@ class LandmarkSet:
     covariance_mm2: FloatArray | None = None
     presence: FloatArray | None = None
     radius95_mm: FloatArray | None = None
+    interval_factors: Mapping[str, float] = field(default_factory=dict)
     unit: str = field(default="mm", compare=False)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,10 @@ Decision: a point by a person (placed, accepted) adds nothing to an interval. Wh
 measurement all of whose points are such has a value and no interval, and one of which some are says what it leaves out. A
 predicted point without covariance takes the interval of every measurement that needs it: leaving it out would call it exact.
 
+Errors of neighbouring landmarks go together, so first-order intervals of what lies between them are too wide (or, for a sum of
+them, too narrow). A trained model has learned by how much for each measurement of its task (``interval_factors`` of its landmark
+sets: split conformal prediction, Vovk 2005, section 2.2), and intervals of its predictions are multiplied by that.
+
 Limit: near the end of its range (a distance or an angle in 3D within about two standard deviations of 0) a measurement is not
 linear, and a first-order interval holds less than 95 %; ``sampled_interval`` does not have this limit.
 """
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NORMAL_95 = 1.959963984540054  # half width of the 95 % interval of a standard normal variable
+NORMAL_95 = 1.959963984540054  # half width of the 95 % interval of a standard normal variable
 _UNITS = {"angle": "°", "ratio": "", "percentage": "%"}  # of a length: mm or px
 _SAMPLES = 10_000  # JCGM 101:2008, 7.2.1 asks for 10^4/(1 - p); a twentieth of that tells an interval's ends to 2 % of its width
 
@@ -46,7 +50,7 @@ class Measured:
         value: in ``unit``; NaN where it is not available.
         unit: ``mm`` or ``px`` (lengths), ``°``, ``%``, or "" (a ratio).
         low, high: ends of the 95 % interval, in ``unit``; NaN where there is none.
-        sd: standard uncertainty, in ``unit``; NaN where there is no interval.
+        sd: standard uncertainty, in ``unit``, such that the interval is 1.96 times it to both sides; NaN where there is none.
         reason: why there is no value, in words; empty where there is one.
         interval_reason: why there is no interval although there is a value, or what the interval leaves out.
         norm: what is usual; None where the task does not say it, or says it in mm and the value is in px.
@@ -84,12 +88,13 @@ def measure(landmarks: LandmarkSet, with_intervals: bool = True) -> list[Measure
     found = evaluated(program, landmarks.positions_mm[program.used], with_derivatives=with_intervals)
     reasons = _reasons(program, landmarks, found)
     sd, no_interval = _uncertainties(program, landmarks, found)
+    sd = sd * [landmarks.interval_factors.get(m.name, 1.0) for m in task.measurements]
     unit = "mm" if task.scale else landmarks.unit
     out = []
     for i, m in enumerate(task.measurements):
         dimension, value = program.dimensions[i], float(found.values[i])
         least, most = program.ranges[i]
-        half = _NORMAL_95 * float(sd[i])
+        half = NORMAL_95 * float(sd[i])
         out.append(
             Measured(
                 name=m.name,

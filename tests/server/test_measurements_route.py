@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import requests
 from serving import phantoms, serving
+from tests.inference.saved_models import untrained
 
+from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.measurements import measure
+from landmarklabel.training.publishing import Decision, ModelRegistry
 
 EYE = [[4.0, 1.0], [1.0, 2.0]]
 
@@ -89,7 +92,22 @@ def test_what_is_no_covariance_is_refused_in_words(served, covariance, said):
 
 def test_unknown_parts_and_images_are_refused_in_words(served):
     made, server = served
-    assert "unknown keys model; allowed is landmarks" in ask(server, rows(made), model="scn").text
+    assert "unknown keys kind; allowed are landmarks and model" in ask(server, rows(made), kind="scn").text
     assert "must be a list" in ask(server, "all").text
     answer = server.http("POST", "/landmarks/images/nobody/measurements", json={"landmarks": rows(made)})
     assert answer.status_code == 404
+
+
+def test_intervals_are_as_wide_as_the_model_has_learned(served, tmp_path):
+    made, server = served
+    plain = ask(server, rows(made, EYE)).json()["measurements"]
+    model = untrained()
+    model.calibrate(replace(model.calibration, interval_factors={"length": 0.5}))
+    save_model(tmp_path / "model", model, {})
+    ModelRegistry(made.study / ".landmarklabel" / "models" / "scn").publish_copy(tmp_path / "model", Decision(True, "a test"))
+    for more in ({}, {"model": "scn"}):  # the first one when none is named
+        length, opening = ask(server, rows(made, EYE), **more).json()["measurements"]
+        assert length["high"] - length["value"] == pytest.approx((plain[0]["high"] - plain[0]["value"]) / 2)
+        assert opening == plain[1]  # no factor was learned for it
+    refused = ask(server, rows(made, EYE), model="nobody")
+    assert refused.status_code == 404 and "there is no model 'nobody'; served are scn" in refused.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -24,8 +25,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.io.images import read_image
-from landmarklabel.io.markups import read_markups
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.io.markups import read_markups, write_markups
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 qt_harness.install()  # the volumes module's logic
 GRIDS = times(100, in_full=1000)  # in which all readers must agree
@@ -74,6 +75,21 @@ def test_the_scene_saves_what_the_server_reads(scene, tmp_path):
     assert back.expected_error_mm[0] == 1.5 and np.isnan(back.expected_error_mm[1:]).all()
     written = json.loads((tmp_path / "case.mrk.json").read_text(encoding="utf-8"))["markups"][0]
     assert written["coordinateSystem"] == "LPS" and written["fixedNumberOfControlPoints"]
+
+
+def test_slicer_keeps_how_far_off_points_and_measurements_may_be(scene, tmp_path):
+    task = LandmarkTask("head", ("a", "b"), 3)
+    spread = np.array([np.diag([1.0, 2.0, 3.0]), np.full((3, 3), np.nan)])
+    made = LandmarkSet(task, [[1, 2, 3], [4, 5, 6]], (Status.PREDICTED,) * 2, covariance_mm2=spread)
+    factors = {"SNA": 0.625, "a length": 1.5}
+    write_markups(tmp_path / "case.mrk.json", replace(made, interval_factors=factors), "a model")
+    storage, node = (scene.AddNode(of()) for of in (slicer.vtkMRMLMarkupsJsonStorageNode, slicer.vtkMRMLMarkupsFiducialNode))
+    for name in ("case", "again"):
+        storage.SetFileName(str(tmp_path / f"{name}.mrk.json"))
+        assert (storage.ReadData(node) if name == "case" else storage.WriteData(node)) == 1
+    back = read_markups(tmp_path / "again.mrk.json", task)
+    np.testing.assert_allclose(back.covariance_mm2, spread)
+    assert back.interval_factors == factors
 
 
 def test_a_transformed_list_still_gives_world_positions(scene):

@@ -112,10 +112,10 @@ def test_an_answer_on_its_way_is_of_the_past_and_shown_as_that_and_the_newest_po
     wait_current(panel)
     real, gate, asked = panel.logic.client.measure, threading.Event(), []
 
-    def slow(image_id, points, task):
+    def slow(model, image_id, points, task):
         asked.append(list(points))
         gate.wait(30)
-        return real(image_id, points, task)
+        return real(model, image_id, points, task)
 
     monkeypatch.setattr(panel.logic.client, "measure", slow)
     was = table(panel)
@@ -147,12 +147,12 @@ def test_an_answer_of_a_case_that_is_closed_is_dropped(measuring_panel, measured
     real, gate, ended = panel.logic.client.measure, threading.Event(), []
     mine = panel.logic.session.image_id
 
-    def slow(image_id, points, task):
+    def slow(model, image_id, points, task):
         if image_id == mine:
             gate.wait(30)
             ended.append(image_id)
             return [Measured(m.name, 999.0, "px") for m in task.measurements]
-        return real(image_id, points, task)
+        return real(model, image_id, points, task)
 
     wait_current(panel)
     monkeypatch.setattr(panel.logic.client, "measure", slow)
@@ -246,7 +246,7 @@ def test_an_older_server_hides_the_section_and_nothing_is_said(measuring_panel, 
     with pytest.raises(NoRoute):  # what the server says of a route that it does not have
         panel.logic.client._call("POST", f"/landmarks/images/{sorted(measured.truth)[3]}/no_such_route", json={})
     with pytest.raises(Refused) as caught:  # and of a case
-        panel.logic.client.measure("nobody", panel.logic.session.points, panel.logic.task)
+        panel.logic.client.measure("", "nobody", panel.logic.session.points, panel.logic.task)
     assert not isinstance(caught.value, NoRoute)
     panel.logic.client.measure = lambda *_: raised(NoRoute("Not Found"))
     panel.logic.session.mark_absent(measured.task.names[0])

@@ -6,15 +6,18 @@ cases of the same kind, whatever the network does. Source: Vovk 2005, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import gammaincinv
 
+from landmarklabel.agreement import difference
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import CalibrationConfig
 from landmarklabel.inference.evidence import Evidence, blend_presence
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.measurements import NORMAL_95, measure
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Calibration:
         log_spread_range: log spreads of the validation cases; beyond them nothing is known, so spreads are cut off there.
         case_factor: what all regions have to be scaled by to hold all landmarks of a case at once, or None.
         level: of the regions.
+        interval_factors: by name of a measurement, what its first-order 95 % interval has to be multiplied by.
     """
 
     intercept: float | None = None
@@ -50,6 +54,7 @@ class Calibration:
     log_spread_range: tuple[float, float] = (-99.0, 99.0)
     fine_presence_weight: float = 0.5
     level: float = 0.95
+    interval_factors: Mapping[str, float] = field(default_factory=dict)
 
     def predicted_absent(self, evidence: Evidence) -> np.ndarray:
         """(n,) bool: the networks say that the landmark is not in the image."""
@@ -144,6 +149,27 @@ def _scores(calibration: Calibration, evidence: Evidence, truth_mm: np.ndarray) 
     shape = _scaled_covariance(evidence, calibration.expected_error_mm(evidence))
     squared = np.einsum("ni,ni->n", offset, np.linalg.solve(shape, offset[..., None])[..., 0])
     return np.where(np.isfinite(truth_mm).all(1), np.sqrt(np.maximum(squared, 0)), np.nan)
+
+
+def fit_interval_factors(predicted: Sequence[LandmarkSet], truth: Sequence[LandmarkSet], level: float) -> dict[str, float]:
+    """What first-order intervals of measurements have to be multiplied by to hold the truth at ``level``.
+
+    Args:
+        predicted: of validation cases, without factors.
+        truth: of the same.
+        level: of the intervals.
+
+    Returns:
+        by name of those measurements that enough cases have; source: Vovk 2005, section 2.2.
+    """
+    pairs = [(measure(p), measure(t, with_intervals=False)) for p, t in zip(predicted, truth, strict=True)]
+    factors = {}
+    for found in zip(*([*zip(p, t, strict=True)] for p, t in pairs), strict=True):
+        widths = [(difference(p.value, t.value, p.unit), NORMAL_95 * p.sd) for p, t in found if p.sd > 0]
+        off = np.array([abs(error) / half for error, half in widths])
+        if np.isfinite(off).sum() >= cases_needed(level):
+            factors[found[0][0].name] = conformal_quantile(off, level)
+    return factors
 
 
 def fit_calibration(

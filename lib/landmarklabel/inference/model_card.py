@@ -94,4 +94,6 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
         return ["- Too few validation points: it states no expected errors."]
     if not calibration.get("quantiles"):
         return ["- It states expected errors but no 95 % regions: those need 19 validation cases."]
-    return [f"- Expected errors and regions rest on {calibration.get('cases')} validation cases."]
+    said = [f"- Expected errors and regions rest on {calibration.get('cases')} validation cases."]
+    factors = calibration.get("interval_factors")
+    return [*said, f"- So do the intervals of {len(factors)} measurements."] if factors else said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def record_of(model: Localizer, weights_sha256: str, more: Mapping[str, Any]) ->
         "weights_sha256": weights_sha256,
         "grid": to_json(networks.grid),
         "crops": _renamed(to_json(networks.crops), _CROP_KEYS) if networks.crops else None,
-        "calibration": _renamed(to_json(model.calibration), _CALIBRATION_KEYS),
+        "calibration": _calibration_to_json(model.calibration),
         "pose": _mean_shape_to_json(model.alignment_shape),
         "prior": _prior_to_json(model.prior),
         "untaught": list(model.never_labelled),
@@ -176,6 +177,8 @@ class ModelRecord:
         if plan is not None and not (1 <= plan.scales <= 8 and 1 <= plan.rounds <= 4):  # a network is built for them
             raise ValueError(f"{plan.scales} scales and {plan.rounds} rounds of crops")
         calibration = {**_renamed_back(content["calibration"], _CALIBRATION_KEYS), "level": config.calibration.level}
+        if not all(0 < factor < math.inf for factor in calibration.get("interval_factors", {}).values()):
+            raise ValueError("a factor of an interval that is not positive")
         return cls(
             task=task,
             preset=preset,
@@ -217,6 +220,12 @@ def _check_preset(preset: Preset, key: object, dims: int) -> None:
     for widths in (w for table in tables for w in table.values()):
         if len(widths) > LIMITS.network_levels or not all(1 <= w <= LIMITS.network_width for w in widths):
             raise ValueError(f"a network of widths {widths}")
+
+
+def _calibration_to_json(calibration: Calibration) -> dict[str, Any]:
+    """Without factors where the task measures nothing, as of earlier versions."""
+    content = _renamed(to_json(calibration), _CALIBRATION_KEYS)
+    return content if calibration.interval_factors else {k: v for k, v in content.items() if k != "interval_factors"}
 
 
 def _renamed(content: dict[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def suggest(
         positions[i], covariance[i] = p, 0.0
     positions[known.without_detection] = np.nan
     landmarks = _landmarks(task, known, positions, evidence, expected, covariance, radius95)
+    landmarks = replace(landmarks, interval_factors={} if evidence is None else calibration.interval_factors)
     free = np.flatnonzero(landmarks.defined & ~known.by_person)
     following = None if shape_fit is None else next_landmark(shape_fit, free)
     flagged = (flagged & ~known.settled) | np.isin(np.arange(n), slips)

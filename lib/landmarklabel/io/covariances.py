@@ -1,8 +1,12 @@
-"""How far off points may be in which directions, in a Slicer landmark file: measurements with a value per control point."""
+"""How far off points may be in which directions, in a Slicer landmark file: measurements with a value per control point.
+
+And by how much the intervals of a task's measurements are wider or narrower than these say: measurements with one value.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +15,7 @@ from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import shown
 
 _AXES = "xyz"
+_FACTOR = "interval_factor "  # and the name of what the task measures
 UNKNOWN = -1.0  # on the diagonal: no variance is negative
 
 
@@ -71,6 +76,25 @@ def covariances_of(measurements: object, n: int, faults: list[str]) -> list[npt.
     if wrong:
         faults.append(f"the covariance of point {wrong[0]} is none: it has a negative variance in some direction")
     return [matrix[k] if known[k] else None for k in range(n)]
+
+
+def factor_measurements(factors: Mapping[str, float], description: str) -> list[dict]:
+    """Measurements for ``LandmarkSet.interval_factors``."""
+    return [{"name": f"{_FACTOR}{n}", "value": float(v), "units": "", "description": description} for n, v in factors.items()]
+
+
+def factors_of(measurements: object, faults: list[str]) -> dict[str, float]:
+    """``LandmarkSet.interval_factors`` of a file's measurements; ``faults`` gets a text for what is wrong."""
+    found: dict[str, float] = {}
+    for m in measurements if isinstance(measurements, list) else []:
+        name = m.get("name") if isinstance(m, dict) else None
+        if not isinstance(name, str) or not name.startswith(_FACTOR):
+            continue
+        if _is_number(m.get("value")) and m["value"] > 0:
+            found[name.removeprefix(_FACTOR)] = float(m["value"])
+        else:
+            faults.append(f"{shown(name)} {shown(m.get('value'))} must be a positive number")
+    return found
 
 
 def _is_number(value: object) -> bool:

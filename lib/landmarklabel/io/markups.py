@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.control_points import ControlPoint, landmark_set
-from landmarklabel.io.covariances import covariance_measurements, covariances_of
+from landmarklabel.io.covariances import covariance_measurements, covariances_of, factor_measurements, factors_of
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.tables import coordinate_faults, decode, number_or_text, read_limited, shown
@@ -83,7 +84,8 @@ def parse_markups(content: str | bytes, task: LandmarkTask | None, what: str, pl
     spread = covariances_of(markup.get("measurements"), len(points), faults)
     values = [(*v, c) for v, c in zip(lengths, spread, strict=True)]
     rows = [_json_point(p, i, flip, v, faults) for i, (p, v) in enumerate(zip(points, values, strict=True), 1)]
-    return landmark_set([r for r in rows if r], task, what, faults, plane)
+    factors = factors_of(markup.get("measurements"), faults)
+    return replace(landmark_set([r for r in rows if r], task, what, faults, plane), interval_factors=factors)
 
 
 def _text(content: str | bytes, what: str, separators: str) -> str:
@@ -298,6 +300,7 @@ def dump_markups(landmarks: LandmarkSet, model: str = "", plane: SlicePlane | No
         measurements.append(_measurement(RADIUS95, landmarks.radius95_mm, model))
     measurements = [m for m in measurements if model or max(m["controlPointValues"]) > UNKNOWN_ERROR]
     measurements += covariance_measurements(landmarks.covariance_mm2, model)
+    measurements += factor_measurements(landmarks.interval_factors, model)
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
     markup |= {"fixedNumberOfControlPoints": True, "labelFormat": "%N-%d"}
     markup["lastUsedControlPointNumber"] = len(landmarks.task)

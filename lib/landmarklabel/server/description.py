@@ -54,7 +54,7 @@ DRAFT = _object(
 )
 UPDATE = _object({**_POINTS, "model": _TEXT})
 _WITH_COVARIANCE = {**_ROW, "properties": {**_OF_ROW, "covariance": {"type": "array", "items": {"type": "array"}}}}
-MEASURE = _object({"landmarks": {"type": "array", "items": _WITH_COVARIANCE}}, "landmarks")
+MEASURE = _object({"landmarks": {"type": "array", "items": _WITH_COVARIANCE}, "model": _TEXT}, "landmarks")
 TRAIN = _object(
     {
         "minutes": {"type": "number", "minimum": 0},

@@ -10,26 +10,32 @@ from fastapi import APIRouter
 from landmarklabel.errors import LandmarkFileError, UsageError
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.measurements import Measured, measure
+from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import MEASURE, takes
 from landmarklabel.server.wire import from_wire
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.request_values import is_finite
-from landmarklabel.store.study import Study
 
 
-def add_measurement_route(router: APIRouter, study: Study) -> None:
+def add_measurement_route(router: APIRouter, application: Application) -> None:
     """``POST /landmarks/images/{id}/measurements``."""
+    study = application.study
     where, summary = "/landmarks/images/{image_id}/measurements", "What points measure, with 95 % intervals"
 
     @router.post(where, tags=["Landmarks"], summary=summary, openapi_extra=takes(MEASURE))
     def measurements(image_id: str, body: Body) -> dict:
-        """The task's measurements in its order; null where a value or an interval is not available, and why. Nothing is kept."""
-        if unknown := sorted(set(body) - {"landmarks"}):
-            raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed is landmarks")
+        """The task's measurements in its order; null where a value or an interval is not available, and why.
+
+        ``model``: which one proposed the points, the first when not said; it knows how wide intervals are. Nothing is kept.
+        """
+        if unknown := sorted(set(body) - {"landmarks", "model"}):
+            raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are landmarks and model")
+        factors = application.model(body.get("model")).interval_factors
         path, rows = study.image_path(image_id), body.get("landmarks")
         landmarks = from_wire(rows, study.task, study.plane_of(image_id))
-        known = replace(landmarks, unit=image_unit(path), covariance_mm2=_covariances(rows, landmarks))
+        spread = _covariances(rows, landmarks)
+        known = replace(landmarks, unit=image_unit(path), covariance_mm2=spread, interval_factors=factors)
         return {"image": image_id, "measurements": [_to_wire(m) for m in measure(known)]}
 
 

@@ -118,7 +118,7 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
     _add_landmark_routes(router, application)
     add_quality_routes(router, application.study)
     _add_save_route(router, application)
-    add_measurement_route(router, application.study)
+    add_measurement_route(router, application)
 
 
 def _add_login_routes(router: APIRouter, tokens: Tokens) -> None:

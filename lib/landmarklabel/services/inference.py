@@ -6,12 +6,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.model_record import read_record
+from landmarklabel.inference.model_record import ModelRecord, read_record
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.networks.presets import Preset
@@ -60,6 +61,12 @@ class ServedModel:
         live = self.registry.live()
         return live / "model.safetensors" if live else None
 
+    @property
+    def interval_factors(self) -> Mapping[str, float]:
+        """Of the live model, as ``LandmarkSet.interval_factors``; none without a model. It is not loaded for this."""
+        live = self.registry.live()
+        return _interval_factors(live) if live else {}
+
     def info(self) -> dict[str, Any]:
         """What clients are told of it; the first five keys are MONAI Label's."""
         task, state = self.study.task, what_answers(self.study, self.registry)
@@ -97,6 +104,11 @@ class ServedModel:
         """That of the model behind an answer; the plain one without a model."""
         model = self.assistant.model() if answer.origin == "model" else None
         return model.calibration if model else Calibration()
+
+
+@lru_cache(maxsize=8)  # a version's folder does not change
+def _interval_factors(model: Path) -> Mapping[str, float]:
+    return ModelRecord.of(read_record(model), model).calibration.interval_factors
 
 
 def prediction_tag(store: StudyDatastore, tag: str) -> str:

@@ -17,6 +17,7 @@ from landmarklabel.inference.calibration import (
     Calibration,
     choose_fine_presence_weight,
     fit_calibration,
+    fit_interval_factors,
     fit_regions,
     presence_threshold,
 )
@@ -68,8 +69,8 @@ def calibrate_and_validate(
     times as long as its training: after ``ends_at`` (see ``InTime``) it looks once.
 
     The same cases calibrate and measure. Three numbers that move positions or presence are chosen on them: the presence
-    threshold, the weight of the fine network's presence, and the inflation of the shape prior; then expected errors and regions
-    are fitted to them. So the metrics are slightly optimistic. Raises Cancelled.
+    threshold, the weight of the fine network's presence, and the inflation of the shape prior; then expected errors,
+    regions and intervals are fitted to them. So the metrics are slightly optimistic. Raises Cancelled.
     """
     if not valid:
         return {}
@@ -85,7 +86,7 @@ def calibrate_and_validate(
 
 
 def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Learn the model's presence threshold, expected errors and regions from labelled cases it was not trained on.
+    """Learn the model's presence threshold, expected errors, regions and intervals from labelled cases it was not trained on.
 
     Args:
         model: gets another calibration.
@@ -118,7 +119,10 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
         plain = min((replace(plain, prior_inflation=inflation) for inflation in config.prior_inflations), key=mean_error)
     found = final_evidence(plain)
     fitted = fit_regions(fit_calibration(found, truth, states, config), found, truth)
-    model.calibrate(replace(fitted, prior_inflation=plain.prior_inflation, fine_presence_weight=weight))
+    fitted = replace(fitted, prior_inflation=plain.prior_inflation, fine_presence_weight=weight)
+    model.calibrate(fitted)
+    predicted = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(blended, valid, strict=True)]
+    model.calibrate(replace(fitted, interval_factors=fit_interval_factors(predicted, [_labels(c) for c in valid], config.level)))
     return blended
 
 

@@ -192,9 +192,10 @@ class Client:
         body = {**given(points), "model": model}
         return self._suggestion(self._call("POST", f"/landmarks/images/{_safe(image_id)}/update", json=body), task)
 
-    def measure(self, image_id: str, points: list[Point], task: Task) -> tuple[Measured, ...]:
+    def measure(self, model: str, image_id: str, points: list[Point], task: Task) -> tuple[Measured, ...]:
         """What the points measure, in the task's order. Raises NoRoute where the server is older than that."""
         path, body = f"/landmarks/images/{_safe(image_id)}/measurements", {"landmarks": to_measured_rows(points)}
+        body = {**body, "model": model} if model else body
         try:
             return parse_measured(self._call("POST", path, MEASURE_S, json=body).get("measurements"), task.measurements)
         except ValueError as error:

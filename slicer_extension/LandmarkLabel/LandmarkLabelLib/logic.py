@@ -100,7 +100,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
                 self.deliver()
         count = self.worker.drain()
         if not count:  # else what has arrived is shown first
-            self.measuring.look(self.session, self.online)
+            self.measuring.look(self.session, self.online, self.model)
         return count
 
     def close(self) -> None:

@@ -55,8 +55,8 @@ class Measuring:
             return tuple(Measured(m.name, reason=self._not_yet) for m in session.task.measurements), False
         return self.rows, self._answered is session.points
 
-    def look(self, session: Session | None, online: bool) -> None:
-        """Ask where there is something to ask; called again and again."""
+    def look(self, session: Session | None, online: bool, model: str = "") -> None:
+        """Ask where there is something to ask, and say which model is chosen; called again and again."""
         if session is not self._session:
             self._session, self.rows, self._asked, self._answered, self._not_before = session, (), None, None, 0.0
             self.worker.give_up(MEASURE)  # of the case before
@@ -69,9 +69,9 @@ class Measuring:
             return
         if (now := time.monotonic()) >= self._not_before:
             self._not_before = now + EVERY_S
-            self._ask(session, session.points)
+            self._ask(session, session.points, model)
 
-    def _ask(self, session: Session, points: list[Point]) -> None:
+    def _ask(self, session: Session, points: list[Point], model: str) -> None:
         self._asked = points
 
         def done(rows: tuple[Measured, ...]) -> None:
@@ -93,4 +93,4 @@ class Measuring:
                 self.is_offered, self._answered = True, points
             self.changed()
 
-        self.worker.submit(lambda: self.client.measure(session.image_id, points, session.task), done, lost, MEASURE)
+        self.worker.submit(lambda: self.client.measure(model, session.image_id, points, session.task), done, lost, MEASURE)

@@ -155,9 +155,9 @@ export class Api {
   }
 
   /** What points measure; of those that the server proposed it knows how far off they may be. */
-  async measure(image: string, all: readonly Point[], of: Task): Promise<Measured[]> {
+  async measure(model: string, image: string, all: readonly Point[], of: Task): Promise<Measured[]> {
     const told = rows(all).map((row, i) => ({ ...row, ...(all[i]?.state === "predicted" && all[i]?.covariance ? { covariance: all[i]?.covariance } : {}) }));
-    return measured(await this.json("POST", this.caseAt(image, "measurements"), { landmarks: told }), of);
+    return measured(await this.json("POST", this.caseAt(image, "measurements"), { landmarks: told, ...(model ? { model } : {}) }), of);
   }
 
   /** The new revision's number. Throws ConflictError with the other version. */

@@ -63,7 +63,7 @@ export class App {
       clicked: (position) => this.clicked(position),
     };
     this.view = work.task.dims === 3 ? new View3D(events) : new View2D(events);
-    const ask = (image: string, points: readonly Point[]) => work.api.measure(image, points, work.task);
+    const ask = (image: string, points: readonly Point[]) => work.api.measure(work.model, image, points, work.task);
     this.measurements = new Measurements(ask, () => this.refresh());
     this.table = new LandmarkTable((name) => this.select(name));
     this.message.setAttribute("role", "status");
