@@ -14,7 +14,7 @@ import numpy as np
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
-from landmarklabel.cli.surfaces import stated_surfaces
+from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
 from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
@@ -34,6 +34,7 @@ from landmarklabel.tasks import resolve_study_task
 class _Account:
     """What became of everything that was seen."""
 
+    unreadable: list[str] = field(default_factory=list)  # surfaces
     refused: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)  # what is said, and of which images
@@ -49,8 +50,7 @@ def import_study(args: argparse.Namespace) -> None:
     check_same_task(args.study, task)
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as unpacked:
         found = _images(args, Path(unpacked))
-        remarks = stated_surfaces(found, args, Path(unpacked))
-        _import_found(args, task, found, remarks)
+        _import_found(args, task, found, stated_surfaces(found, args, Path(unpacked)))
 
 
 def _images(args: argparse.Namespace, unpacked: Path) -> Found:
@@ -68,37 +68,51 @@ def _images(args: argparse.Namespace, unpacked: Path) -> Found:
     raise UsageError("import needs --images DIR, or --monailabel DIR or --cl-detection DIR, which bring their images along")
 
 
-def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, remarks: dict[str, list[str]]) -> None:
+def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, surfaces: SurfacesRead) -> None:
     images, place = found.paths, args.images or args.monailabel or args.cl_detection
+    unreadable = surfaces.unreadable
     labels = read_labels(args, task, images)
     if args.only:
         wanted = set(read_ids(args.only))
-        if missing := sorted(wanted - set(images)):
+        if missing := sorted(wanted - set(images) - set(unreadable)):
             raise StudyError(f"--only names {len(missing)} images that are not in {place}, for example {missing[0]!r}")
         images = {i: p for i, p in images.items() if i in wanted}
+        unreadable = {i: why for i, why in unreadable.items() if i in wanted}
     _say(_left_out(found, labels, place))
     if not images:
-        raise StudyError(f"no images in {place}" + (", see above" if found.left_out else ""))
+        _say([*unreadable.values()])
+        raise StudyError(f"no images in {place}" + (", see above" if found.left_out or unreadable else ""))
     homeless = sorted(set(labels.of) - set(images)) if not args.only else []
     if args.complete:
         _check_complete(images, labels, homeless)
     if args.preview:
-        _preview(args, task, images, labels, homeless)
+        _preview(args, task, images, labels, homeless, [*unreadable.values()])
         return
-    study, account = Study(args.study, task, args.store), _Account(remarks=remarks)
+    study, account = Study(args.study, task, args.store), _Account(unreadable=[*unreadable.values()], remarks=surfaces.remarks)
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
         _import_one(study, image_id, path, labels, account, args)
     print(_summary(args.study, study, images, labels, account))
-    _say([*labels.remarks, *account.refused, *_grouped(account.remarks), *_remarks(args, study, homeless, labels, account)])
+    _say(
+        [
+            *labels.remarks,
+            *account.unreadable,
+            *account.refused,
+            *_grouped(account.remarks),
+            *_remarks(args, study, homeless, labels, account),
+        ]
+    )
     study.close()
-    if account.refused or account.corrected:
-        what = [f"{len(account.refused)} of {len(images)} images"] if account.refused else []
+    refused = len(account.refused) + len(unreadable)
+    if refused or account.corrected:
+        what = [f"{refused} of {len(images) + len(unreadable)} images"] if refused else []
         what += [f"the landmarks of {len(account.corrected)} images"] if account.corrected else []
         raise StudyError(f"{' and '.join(what)} were not imported, see above")
 
 
-def _preview(args: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str]) -> None:
+def _preview(
+    args: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str], unreadable: list[str]
+) -> None:
     from landmarklabel.report.contact_sheet import write_contact_sheet
 
     def seen(image_id: str) -> tuple[LandmarkSet | None, str]:
@@ -114,11 +128,11 @@ def _preview(args: argparse.Namespace, task: LandmarkTask, images: dict, labels:
         return given[-1].points, ""
 
     remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else [])]
-    faults = write_contact_sheet(args.preview, task, followed(images, "preview"), seen, remarks)
+    faults = unreadable + write_contact_sheet(args.preview, task, followed(images, "preview"), seen, remarks)
     _say([*remarks, *faults])
     print(f"{args.preview}: {len(images)} images; nothing was imported")
     if faults:
-        raise StudyError(f"{len(faults)} of {len(images)} images would not be imported, see above")
+        raise StudyError(f"{len(faults)} of {len(images) + len(unreadable)} images would not be imported, see above")
 
 
 def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account: _Account, args: argparse.Namespace) -> None:

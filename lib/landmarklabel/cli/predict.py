@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.cli.progress import followed
-from landmarklabel.cli.surfaces import onto_surface, stated_surfaces
+from landmarklabel.cli.surfaces import SurfacesRead, onto_surface, stated_surfaces
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
 from landmarklabel.io.folders import Found as Images
 from landmarklabel.io.folders import find_images
@@ -31,11 +31,10 @@ def predict(args: argparse.Namespace) -> int:
     use_all_cores()
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place:
         found = find_images(args.images)
-        remarks = stated_surfaces(found, args, Path(place))
-        return _predict_found(args, found, remarks)
+        return _predict_found(args, found, stated_surfaces(found, args, Path(place)))
 
 
-def _predict_found(args: argparse.Namespace, found: Images, remarks: dict[str, list[str]]) -> int:
+def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> int:
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.precision import choose_device
@@ -44,13 +43,15 @@ def _predict_found(args: argparse.Namespace, found: Images, remarks: dict[str, l
     for name, why in found.left_out.items():
         print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
     if not images:
+        for text in surfaces.unreadable.values():
+            print(f"landmarklabel: {text}", file=sys.stderr)
         raise StudyError(f"no images in {', '.join(args.images)}")
     record, model = read_record(args.model), load_model(args.model, device=choose_device(args.device))
     for place in args.images:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
-    failed: list[str] = []
-    kept: list[str] = [f"{listed(ids)}: {text}" for text, ids in remarks.items()]
+    failed: list[str] = [*surfaces.unreadable.values()]
+    kept: list[str] = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
     with PredictionFolder(args.out, _hash(record)) as folder:
         folder.check(TABLE)
         folder.check(LONG_TABLE)
@@ -66,7 +67,7 @@ def _predict_found(args: argparse.Namespace, found: Images, remarks: dict[str, l
     for text in [*kept, *failed]:
         print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
     if failed:
-        raise StudyError(f"{len(failed)} of {len(images)} images could not be predicted, see above")
+        raise StudyError(f"{len(failed)} of {len(images) + len(surfaces.unreadable)} images could not be predicted, see above")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,27 @@ from landmarklabel.io.surfaces import read_surface
 from landmarklabel.landmarks import LandmarkSet
 
 
-def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> dict[str, list[str]]:
-    """Write the surfaces that were found to ``place``, with the unit that was given, and name them in ``found`` instead.
+@dataclass
+class SurfacesRead:
+    """How the surfaces among the images were read.
 
-    Returns:
-        what a person should know of how they were read, and of which images.
+    Args:
+        remarks: what a person should know, and of which images.
+        unreadable: image id to why its surface could not be read; it is an image no more.
     """
+
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> SurfacesRead:
+    """Write the surfaces that were found to ``place``, with the unit that was given, and name them in ``found`` instead."""
     found.paths, failed, remarks = with_stated_units(found.paths, args.mesh_unit, args.mesh_frame, place)
-    found.left_out |= failed
-    by_text: dict[str, list[str]] = {}
+    read = SurfacesRead(unreadable=failed)
     for image_id, texts in remarks.items():
         for text in texts:
-            by_text.setdefault(text, []).append(image_id)
-    return by_text
+            read.remarks.setdefault(text, []).append(image_id)
+    return read
 
 
 def onto_surface(path: Path, landmarks: LandmarkSet) -> tuple[LandmarkSet, npt.NDArray[np.float64]]:

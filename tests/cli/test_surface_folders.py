@@ -1,0 +1,62 @@
+"""Folders of surfaces of which one is damaged: the others are taken, the damaged one is named, and the command fails."""
+
+from __future__ import annotations
+
+import pytest
+from program import run
+from tests.inference.saved_models import untrained
+
+from landmarklabel.inference.model_folder import save_model
+from landmarklabel.io.files import write_json
+from landmarklabel.landmarks import LandmarkTask
+
+pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
+
+TETRAHEDRON = "v 0 0 0\nv 9 0 0\nv 0 9 0\nv 0 0 9\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n"
+DAMAGED = "v 0 0 0\nv 9 0 0\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    meshes = tmp_path / "meshes"
+    meshes.mkdir()
+    (meshes / "good.obj").write_text(TETRAHEDRON, encoding="utf-8")
+    (meshes / "bad.obj").write_text(DAMAGED, encoding="utf-8")
+    write_json(tmp_path / "task.json", LandmarkTask("one", ("tip",), 3).to_json())
+    return tmp_path
+
+
+def imported(folder, *more: object):
+    meshes = ("--images", folder / "meshes", "--mesh-unit", "mm")
+    return run("import", folder / "study", "--task", folder / "task.json", *meshes, *more)
+
+
+def test_import_takes_the_others_and_fails(folder):
+    done = imported(folder)
+    assert done.code == 2 and done.err.endswith("1 of 2 images were not imported, see above\n")
+    assert "bad.obj: no surface in it" in done.err and "study: 1 images, 0 labelled" in done.out
+    assert (folder / "study" / "good.nrrd").is_file() and not list((folder / "study").glob("bad*"))
+
+
+def test_a_preview_names_it_too(folder):
+    done = imported(folder, "--preview", folder / "sheet.html")
+    assert done.code == 2 and done.err.endswith("1 of 2 images would not be imported, see above\n")
+    assert "bad.obj: no surface in it" in done.err
+
+
+def test_what_was_not_chosen_is_no_fault(folder):
+    (folder / "ids.txt").write_text("good\n", encoding="utf-8")
+    done = imported(folder, "--only", folder / "ids.txt")
+    assert done.code == 0 and "bad.obj" not in done.err
+    (folder / "ids.txt").write_text("bad\n", encoding="utf-8")
+    assert "bad.obj: no surface in it" in (done := imported(folder, "--only", folder / "ids.txt")).err and done.code == 2
+
+
+def test_predict_fails(folder):
+    save_model(folder / "model", untrained(), {})
+    done = run("predict", folder / "model", folder / "meshes", "--mesh-unit", "mm", "--out", folder / "found")
+    assert done.code == 2 and done.err.endswith("2 of 2 images could not be predicted, see above\n")
+    assert "bad.obj: no surface in it" in done.err and "this task needs a 2D image" in done.err
+    (folder / "meshes" / "good.obj").unlink()
+    done = run("predict", folder / "model", folder / "meshes", "--mesh-unit", "mm", "--out", folder / "found")
+    assert done.code == 2 and "bad.obj: no surface in it" in done.err and "no images in" in done.err
