@@ -214,12 +214,15 @@ def cut(window) -> list[str]:
 
 
 def cut_cells(table) -> list[str]:
-    """Texts of a table that are wider than their column."""
-    found = []
+    """Texts of a table that are wider than their column, or, broken into lines, higher than their row."""
+    qt, found, metrics = sys.modules["qt"], [], table.fontMetrics()
     for column in range(table.columnCount()):
+        room = table.columnWidth(column) - 4
         for row in range(table.rowCount()):
             text = table.item(row, column).text() if not table.isColumnHidden(column) else ""
-            if text and table.fontMetrics().horizontalAdvance(text) > table.columnWidth(column) - 4:
+            flags = int(qt.Qt.TextWordWrap) if table.wordWrap() else 0
+            needed = metrics.boundingRect(0, 0, room, 10_000, flags, text)
+            if text and (needed.width() > room or needed.height() > table.rowHeight(row)):
                 found.append(text)
     return found
 

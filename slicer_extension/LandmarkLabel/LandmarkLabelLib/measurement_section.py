@@ -32,8 +32,10 @@ class MeasurementSection(Section):
         self.ui.measurementsSection.setVisible(False)
         self._shown: list[tuple] = []  # what each row shows
         self._cells: list[list] = []  # row by row
+        self._measured: Sequence[Measured] = ()
+        self._fits_later = False
         self._widths: dict[int, int] = {}  # the most that a column has needed: it does not shrink while a point is dragged
-        self._widest_name, self._room, self._is_visible, self._just_selected = 0, 0, False, False
+        self._widest_name, self._is_visible, self._just_selected = 0, False, False
         self._italic = qt.QFont(table.property("font"))
         self._italic.setItalic(True)
         table.setColumnCount(len(self._headers))
@@ -46,6 +48,7 @@ class MeasurementSection(Section):
             header.setSectionResizeMode(column, qt.QHeaderView.Fixed)  # to what ``_fit`` finds
         table.verticalHeader().setVisible(False)
         table.setTextElideMode(qt.Qt.ElideMiddle)  # of single words that no panel is wide enough for
+        header.sectionResized.connect(self._resized)
         table.itemSelectionChanged.connect(self._selected)
         table.cellClicked.connect(self._clicked)
 
@@ -61,6 +64,7 @@ class MeasurementSection(Section):
             self.ui.measurementsSection.setVisible(self._is_visible)
             if self.logic is not None:
                 self.logic.on_update()  # its width is known only once it is shown
+        self._measured = rows
         measurements = session.task.measurements if rows else ()
         if measurements is not self._measurements:
             self._start(measurements)
@@ -82,7 +86,8 @@ class MeasurementSection(Section):
             for column, cell in enumerate(self._cells[row]):
                 self.table.setItem(row, column, cell)
             self._cells[row][NAME].setText(measurement.name)
-        self._shown, self._widths, self._room = [()] * len(measurements), {}, 0
+        self._shown, self._widths = [()] * len(measurements), {}
+        self.table.resizeRowsToContents()
         measure = self.table.fontMetrics()
         self._widest_name = max([measure.horizontalAdvance(m.name) for m in measurements], default=0)
 
@@ -102,9 +107,18 @@ class MeasurementSection(Section):
         with_usual = with_interval and self._widths[INTERVAL] + self._widths[USUAL] <= room and any(map(usual_of, rows))
         self.table.setColumnHidden(INTERVAL, not with_interval)
         self.table.setColumnHidden(USUAL, not with_usual)
-        if room != self._room and min(room, self._room) < 0:
+
+    def _resized(self, column: int, *_) -> None:
+        """There is other room for names: the panel, or a scroll bar that Qt adds after the rows, has changed."""
+        if column == NAME and not self._fits_later:
+            self._fits_later = True
+            qt.QTimer.singleShot(0, self._fit_later)  # Qt is in the middle of it
+
+    def _fit_later(self) -> None:
+        self._fits_later = False
+        if self._measured:
+            self._fit(self._measured)
             self.table.resizeRowsToContents()
-        self._room = room
 
     def _write(self, row: int, measured: Measured, is_current: bool) -> None:
         cells, before, self._shown[row] = self._cells[row], self._shown[row], (measured, is_current)
