@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from annotators import DEADLINE_S, settle, truth_of
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
@@ -205,6 +207,29 @@ def test_undo_takes_back_the_correction_and_what_followed(logic, server, materia
     logic.undo()
     logic.undo()
     assert logic.session.points == before
+
+
+@pytest.mark.parametrize("asked", ["update", "predict"])
+def test_an_answer_does_not_call_a_point_absent_again_that_was_unlocked_meanwhile(logic, server, material, monkeypatch, asked):
+    first, second = material.task.names[:2]
+    logic.open_case(sorted(material.truth)[7])
+    settle(logic)
+    real, told, gate = getattr(logic.client, asked), [], threading.Event()
+
+    def slow(model, image_id, points, task):
+        told.append([p.name for p in points if p.state == ABSENT])
+        gate.wait(DEADLINE_S)
+        return real(model, image_id, points, task)
+
+    monkeypatch.setattr(logic.client, asked, slow)
+    logic.mark_absent(first)
+    logic.predict() if asked == "predict" else logic.correct(second, (20.0, 20.0, 0.0))
+    logic.unlock(first)
+    gate.set()
+    settle(logic)
+    assert told == [[first], []] and logic.session.point(first).state == PREDICTED
+    logic.correct(first, (30.0, 30.0, 0.0))
+    assert logic.session.point(first).state == PLACED
 
 
 def test_the_image_comes_from_the_server_or_from_this_computer(logic, server, material, tmp_path):

@@ -18,7 +18,7 @@ from .session import Session, Sessions
 from .shape import propagate
 from .submitting import Submitting
 from .training import Training
-from .wire import ABSENT, ACCEPTED, Point, Task, WireError
+from .wire import ABSENT, ACCEPTED, Point, Task, WireError, says_the_same
 from .work_folder import own_folder
 from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
@@ -200,6 +200,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         def done(answer: dict) -> None:
             if self.session is not session:
                 return  # another case is open by now
+            if not says_the_same(points, session.points):  # meanwhile a point was placed, or an absent one unlocked
+                self.predict()
+                return
             session.propose(answer["points"], "prediction", answer["next"])
             self.template = [p if p.position else old for p, old in zip(answer["points"], session.points)]
             origins = {"model": self._("predicted"), "template": self._("placed by the shape of the labelled cases")}
@@ -242,6 +245,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         def done(answer: dict) -> None:
             if self.session is not session or asked != self._asked:
                 return  # there is a newer correction, or another case
+            if not says_the_same(points, session.points):  # it would call a point absent again that was unlocked meanwhile
+                self._ask_to_follow()
+                return
             self._follow(answer["points"], answer["next"])
             if answer["second_pass"]:
                 self._ask_again_at = time.monotonic() + SECOND_PASS_S

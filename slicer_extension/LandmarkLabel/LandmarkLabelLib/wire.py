@@ -162,6 +162,12 @@ def given(points: Sequence[Point]) -> dict:
     return {"fixed": fixed, "absent": [p.name for p in points if p.state == ABSENT]}
 
 
+def says_the_same(one: Sequence[Point], other: Sequence[Point]) -> bool:
+    """Whether a person has spoken of the same points in both; where they are may differ."""
+    a, b = given(one), given(other)
+    return (list(a["fixed"]), a["absent"]) == (list(b["fixed"]), b["absent"])
+
+
 def merged(points: Sequence[Point], proposed: Sequence[Point]) -> list[Point]:
     """Proposals put in, except where a person has spoken: those points never change, but may be flagged."""
     return [_doubted(old, new) if old.by_person else replace(new) for old, new in zip(points, proposed)]

@@ -179,6 +179,13 @@ export function given(all: readonly Point[]): { fixed: Record<string, Position>;
   return { fixed, absent: all.filter((p) => p.state === "absent").map((p) => p.name) };
 }
 
+/** Whether a person has spoken of the same points in both; where they are may differ. */
+export function saysTheSame(one: readonly Point[], other: readonly Point[]): boolean {
+  const [a, b] = [given(one), given(other)];
+  const names = (of: typeof a): string => JSON.stringify([Object.keys(of.fixed), of.absent]);
+  return names(a) === names(b);
+}
+
 export function task(value: unknown): Task {
   const content = object(value, "the task");
   const landmarks = list(content["landmarks"], "the task's landmarks").map((one) => {

@@ -8,7 +8,7 @@ import { StorageFault } from "./storage";
 import { say } from "./texts";
 import type { Picture } from "./view";
 import { Volume } from "./volume";
-import type { CaseRow, Frame, Position, Revision } from "./wire";
+import { saysTheSame, type CaseRow, type Frame, type Point, type Position, type Revision, type Suggestion } from "./wire";
 
 const AGAIN_MS = 5_000; // until what waits is sent again
 const ALIVE_MS = 2_000; // between two looks for a server that does not answer
@@ -213,8 +213,12 @@ export class Work extends Delivery {
     }
     const asked = ++this.asked;
     await this.doing(async () => {
-      const answer = await this.api.predict(this.model, open.image, open.points, this.task);
-      if (this.open !== open || asked !== this.asked) return;
+      let told: readonly Point[], answer: Suggestion;
+      do {
+        told = open.points;
+        answer = await this.api.predict(this.model, open.image, told, this.task);
+        if (this.open !== open || asked !== this.asked) return;
+      } while (!saysTheSame(told, open.points)); // meanwhile something was unlocked, accepted or called absent
       open.propose(answer.points, answer.next);
       this.edited(say(answer.origin === "model" ? "predicted" : answer.origin === "template" ? "byTemplate" : "nothingKnown"));
     });
@@ -266,10 +270,14 @@ export class Work extends Delivery {
   private async askToFollow(): Promise<void> {
     const open = this.open;
     if (open === null || !this.model || this.server !== "connected") return;
-    const [asked, name] = [this.asked, this.placed];
+    const [asked, name, told] = [this.asked, this.placed, open.points];
     try {
-      const answer = await this.api.update(this.model, open.image, open.points, this.task);
+      const answer = await this.api.update(this.model, open.image, told, this.task);
       if (this.open !== open || asked !== this.asked) return;
+      if (!saysTheSame(told, open.points)) {
+        this.followAgain = true; // the answer is to what is no longer said: it would call an unlocked point absent again
+        return;
+      }
       const n = open.follow(answer.points, answer.next);
       this.edited(n && name ? say("moved", { name, n }) : this.message);
     } catch (error) {

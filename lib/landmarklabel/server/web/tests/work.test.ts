@@ -323,3 +323,38 @@ describe("accept all", () => {
     expect(work.open?.point("b").state).toBe("accepted");
   });
 });
+
+describe("an answer to what is no longer said", () => {
+  /** Answers wait until `go` is called; each is as the server's: absent stays absent. */
+  function waiting(work: Work, route: "update" | "predict"): { go: () => void; asked: () => number } {
+    const gates: (() => void)[] = [];
+    let asked = 0;
+    const answer = async (_: string, __: string, all: readonly Point[]) => {
+      asked++;
+      await new Promise<void>((done) => gates.push(done));
+      return { points: all.map((p) => (p.state === "absent" ? p : proposed(p.name, 5))), next: null, origin: "model", secondPass: false };
+    };
+    Object.assign(work.api, { [route]: answer });
+    return { go: () => gates.splice(0).forEach((open) => open()), asked: () => asked };
+  }
+  const turn = (): Promise<void> => new Promise((done) => setTimeout(done, 0));
+
+  it.each(["update", "predict"] as const)("does not call a point absent again that was unlocked meanwhile: %s", async (route) => {
+    const work = await begun("one");
+    const { go, asked } = waiting(work, route);
+    work.markAbsent("a");
+    if (route === "predict") void work.predict();
+    await turn();
+    work.unlock("a");
+    expect(work.open?.point("a").state).toBe("unset");
+    const before = asked();
+    go();
+    await turn();
+    expect(work.open?.point("a").state).toBe("unset");
+    expect(asked()).toBe(before + 1); // asked again, with what is said now
+    go();
+    await turn();
+    expect(work.open?.point("a").state).toBe("predicted");
+    expect(work.place("a", [5, 5])).toBe(true);
+  });
+});
