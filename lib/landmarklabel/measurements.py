@@ -13,7 +13,7 @@ predicted point without covariance takes the interval of every measurement that 
 
 Errors of neighbouring landmarks go together, so first-order intervals of what lies between them are too wide (or, for a sum of
 them, too narrow). A trained model has learned by how much for each measurement of its task (``interval_factors`` of its landmark
-sets: split conformal prediction, Vovk 2005, section 2.2), and intervals of its predictions are multiplied by that.
+sets, see ``inference.calibration.fit_interval_factors``), and intervals of its predictions are multiplied by that.
 
 Limit: near the end of its range (a distance or an angle in 3D within about two standard deviations of 0) a measurement is not
 linear, and a first-order interval holds less than 95 %; ``sampled_interval`` does not have this limit.

@@ -17,7 +17,9 @@ from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import CalibrationConfig
 from landmarklabel.inference.evidence import Evidence, blend_presence
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.measurements import NORMAL_95, measure
+from landmarklabel.measurements import NORMAL_95, Measured, measure
+
+_LEAST_SCALE = 1e-3  # of intervals: errors so small are none
 
 
 @dataclass(frozen=True)
@@ -154,22 +156,39 @@ def _scores(calibration: Calibration, evidence: Evidence, truth_mm: np.ndarray) 
 def fit_interval_factors(predicted: Sequence[LandmarkSet], truth: Sequence[LandmarkSet], level: float) -> dict[str, float]:
     """What first-order intervals of measurements have to be multiplied by to hold the truth at ``level``.
 
+    Each measurement has a scale, the root mean square of its errors in units of its intervals, shrunk towards that of all by how
+    much the scales differ beyond chance (empirical Bayes: Efron and Morris 1973). How far into the tail the level reaches is a
+    quantile of all errors in units of these scales. A quantile of each measurement by itself would be the second largest of some
+    thirty errors, and intervals would hold between 89 and 100 of 100 cases.
+
     Args:
         predicted: of validation cases, without factors.
         truth: of the same.
         level: of the intervals.
 
     Returns:
-        by name of those measurements that enough cases have; source: Vovk 2005, section 2.2.
+        by name of those measurements that enough cases have.
     """
     pairs = [(measure(p), measure(t, with_intervals=False)) for p, t in zip(predicted, truth, strict=True)]
-    factors = {}
-    for found in zip(*([*zip(p, t, strict=True)] for p, t in pairs), strict=True):
-        widths = [(difference(p.value, t.value, p.unit), NORMAL_95 * p.sd) for p, t in found if p.sd > 0]
-        off = np.array([abs(error) / half for error, half in widths])
-        if np.isfinite(off).sum() >= cases_needed(level):
-            factors[found[0][0].name] = conformal_quantile(off, level)
-    return factors
+    names = [m.name for m in pairs[0][0]] if pairs else []
+    off = np.array([[_in_half_widths(p, t) for p, t in zip(*pair, strict=True)] for pair in pairs]).reshape(len(pairs), -1)
+    enough = np.isfinite(off).sum(0) >= cases_needed(level)
+    if not enough.any():
+        return {}
+    off, names = off[:, enough], [name for name, e in zip(names, enough, strict=True) if e]
+    scale = np.log(np.maximum(np.sqrt(np.nanmean(off**2, axis=0)), _LEAST_SCALE))
+    by_chance = 1 / (2 * np.isfinite(off).sum(0))  # variance of the logarithm of a standard deviation
+    between = max(float(np.var(scale, ddof=1) - by_chance.mean()), 0.0) if len(scale) > 1 else 0.0
+    scale = np.exp(scale.mean() + between / (between + by_chance) * (scale - scale.mean()))
+    factors = scale * conformal_quantile((off / scale).ravel(), level)
+    return dict(zip(names, factors.tolist(), strict=True))
+
+
+def _in_half_widths(predicted: Measured, truth: Measured) -> float:
+    """How far off a measurement is, in units of half its interval's width; NaN where there is none."""
+    if not predicted.sd > 0:
+        return float("nan")
+    return float(abs(difference(predicted.value, truth.value, predicted.unit)) / (NORMAL_95 * predicted.sd))
 
 
 def fit_calibration(
