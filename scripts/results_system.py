@@ -186,10 +186,9 @@ def angles() -> str:
     for name in shown:
         m = found["measurements"][name]
         numbers = ("mean_absolute_error", "readers_mean_absolute_difference", "readers_icc")
-        coverage = [f"{m[key]:.1f}%" for key in ("coverage_95", "coverage_after_halves")]
-        rows.append([name, *(f"{m[key]:.2f}" for key in numbers), *coverage])
+        rows.append([name, *(f"{m[key]:.2f}" for key in numbers), f"{m['coverage_after_halves']:.1f}%"])
     header = ["Angle", "model: mean absolute error, °", "two readers: mean absolute difference, °", "readers' ICC"]
-    header += ["truth inside of the 95 % interval", "after widening or narrowing by a factor from the other half"]
+    header += ["truth inside of the 95 % interval, its factor from the other half of the cases"]
     data = (
         f"ISBI 2015, trained {found['minutes']:.0f} minutes on 150 images, {found['cases']} of test1; truth: mean of both readers"
     )
