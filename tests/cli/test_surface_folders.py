@@ -10,7 +10,7 @@ from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkTask
 
-pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
+vtk = pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
 
 TETRAHEDRON = "v 0 0 0\nv 9 0 0\nv 0 9 0\nv 0 0 9\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n"
 DAMAGED = "v 0 0 0\nv 9 0 0\n"
@@ -36,6 +36,19 @@ def test_import_takes_the_others_and_fails(folder):
     assert done.code == 2 and done.err.endswith("1 of 2 images were not imported, see above\n")
     assert "bad.obj: no surface in it" in done.err and "study: 1 images, 0 labelled" in done.out
     assert (folder / "study" / "good.nrrd").is_file() and not list((folder / "study").glob("bad*"))
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".vtk"])
+def test_half_a_file_on_which_vtk_breaks_off_takes_no_other_with_it(folder, suffix):
+    source, writer = vtk.vtkSphereSource(), {".ply": vtk.vtkPLYWriter, ".vtk": vtk.vtkPolyDataWriter}[suffix]()
+    whole = folder / f"whole{suffix}"
+    writer.SetFileName(str(whole))
+    writer.SetInputConnection(source.GetOutputPort())
+    writer.Write()
+    (folder / "meshes" / f"half{suffix}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = imported(folder)
+    assert done.code == 2 and done.err.endswith("2 of 3 images were not imported, see above\n")
+    assert f"half{suffix}: damaged: " in done.err and (folder / "study" / "good.nrrd").is_file()
 
 
 def test_a_preview_names_it_too(folder):

@@ -87,7 +87,7 @@ def test_a_landmark_file_keeps_them():
     assert [m.low for m in measure(read)] == pytest.approx([m.low for m in measure(made)])
 
 
-@pytest.mark.parametrize("value", [0, -1, True, "1", None, [1]])
+@pytest.mark.parametrize("value", [0, -1, True, "1", None, [1], 10**400])
 def test_what_is_no_factor_is_refused_in_words(value):
     file = json.loads(dump_markups(replace(cases(1, 0)[0][0], interval_factors={"width": 0.4})))
     file["markups"][0]["measurements"][-1]["value"] = value

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,8 @@ from landmarklabel.io.surfaces import CONFIG, STATED, Surface, read_surface, sta
 
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
 _MOST_BYTES = 4 * 2**30
+_REFUSED, _NO_VTK = 3, 4  # exit codes of the process that reads a file
+_CUT_OFF = b"Error reading"  # VTK's word for a file whose rest is missing, of which it shows what there is
 _HEAD_BYTES = 4096  # within which programs state the frame
 _READERS = {
     ".ply": "vtkPLYReader",
@@ -58,15 +63,48 @@ def with_stated_units(
     out, failed, remarks = dict(images), {}, {}
     for image_id, path in bare.items():
         try:
-            made = convert(path, str(unit), frame)
+            found = _convert_apart(path, str(unit), frame, place / f"{image_id}{STATED}")
         except ImageRejected as error:
             failed[image_id] = str(error)
             del out[image_id]
             continue
         out[image_id] = place / f"{image_id}{STATED}"
-        write_surface(out[image_id], made.surface)
-        remarks[image_id] = list(made.remarks)
+        remarks[image_id] = found
     return out, failed, remarks
+
+
+def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> list[str]:
+    """Convert a surface in a process of its own: VTK ends a process on some damaged files, and takes all memory on others.
+
+    Returns:
+        what a person should know. Raises as ``convert``.
+    """
+    words = [sys.executable, "-m", "landmarklabel.io.surface_formats", *map(str, (path, unit, frame or "", target))]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if _CUT_OFF in done.stderr:
+        target.unlink(missing_ok=True)
+        raise ImageRejected(path.name, ["damaged: it ends too early"])
+    if done.returncode == 0:
+        remarks: list[str] = json.loads(done.stdout)
+        return remarks
+    if done.returncode == _NO_VTK:
+        _vtk()
+    said = done.stderr.decode("utf-8", "replace").strip() if done.returncode == _REFUSED else ""
+    raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or "damaged: VTK broke off while it read the file"])
+
+
+def _convert_here(path: str, unit: str, frame: str, target: str) -> int:
+    """What the process of ``_convert_apart`` does."""
+    try:
+        made = convert(path, unit, frame or None)
+        write_surface(target, made.surface)
+    except MissingPackage:
+        return _NO_VTK
+    except (ImageRejected, MemoryError) as error:
+        sys.stderr.write(str(error) or "it needs more memory than there is")
+        return _REFUSED
+    sys.stdout.write(json.dumps(made.remarks))
+    return 0
 
 
 def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
@@ -114,7 +152,9 @@ def _read(path: Path) -> tuple[Any, list[str]]:
     finally:
         vtk.vtkOutputWindow.SetInstance(before)
     if data is None or not data.IsA("vtkPolyData") or not data.GetNumberOfPolys() + data.GetNumberOfStrips():
-        why = re.sub(r"\s+", " ", said.GetOutput().rpartition("): ")[2]).strip()[:150]
+        text = said.GetOutput()
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text  # of a binary file
+        why = re.sub(r"\s+", " ", text.rpartition("): ")[2]).strip()[:150]
         raise ImageRejected(path.name, [f"no surface in it{f' ({why})' if why else ''}"])
     remarks = []
     drawn = data.GetPointData(), data.GetCellData()
@@ -176,3 +216,7 @@ def _vtk() -> Any:
     except ImportError:
         raise MissingPackage("reading surfaces of other programs needs VTK, which is not installed: pip install vtk") from None
     return vtk
+
+
+if __name__ == "__main__":
+    sys.exit(_convert_here(*sys.argv[1:]))
