@@ -103,6 +103,7 @@ _RELEASE_BY_FILE = {
     "tests/server/test_responsive.py": {
         "test_info_is_quick_meanwhile[inference]": "as with a training beside it, which is harder",
     },
+    "tests/slicer/test_surface_files.py": {"": "volumes of surfaces, a minute; tests/io/test_surfaces.py has formats and frames"},
     "tests/test_readme_run.py": {"": "README's block with its trainings, ten minutes; tests/docs parses its commands"},
     "tests/api/test_python_docs.py": {
         "test_the_notebook_runs_and_its_model_finds_landmarks": "a training through the Python API, minutes on two cores",
