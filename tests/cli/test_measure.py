@@ -9,11 +9,14 @@ import numpy as np
 import pandas
 import pytest
 import SimpleITK as sitk
+from program import run
 
 from landmarklabel.agreement import agreements, intraclass_correlation
 from landmarklabel.cli import main
+from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.measurement_definitions import Measurement
 from landmarklabel.measurements import measure
 from landmarklabel.services.measuring import measurement_errors
 from landmarklabel.store.study import Study
@@ -191,3 +194,18 @@ def test_shapes_of_a_study(tmp_path, capsys):
     assert "is there already, and not empty" in capsys.readouterr().err
     assert main([*words[:-1], str(tmp_path / "more"), "--leave-out", "nobody"]) == 2
     assert "task 't' has no landmark 'nobody' to leave out" in capsys.readouterr().err
+
+
+def test_only_a_table_of_its_own_is_written_over(tmp_path):
+    task = LandmarkTask("pair", ("a", "b"), 2, measurements=(Measurement("ab", "distance", (("a",), ("b",))),))
+    write_json(tmp_path / "task.json", task.to_json())
+    points = tmp_path / "points.csv"
+    points.write_text("id,a_x,a_y,b_x,b_y\none,0,0,3,4\n", encoding="utf-8")
+    before = points.read_bytes()
+    words = ("measure", points, "--task", tmp_path / "task.json", "--out")
+    done = run(*words, points)
+    assert done.code == 2 and "is there already, and no table that measure wrote: give another name" in done.err
+    assert points.read_bytes() == before
+    assert "is a folder: give the name of a file" in run(*words, tmp_path).err
+    for _ in range(2):
+        assert run(*words, tmp_path / "out.csv").code == 0

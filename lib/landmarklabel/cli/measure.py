@@ -32,6 +32,8 @@ def measure(args: argparse.Namespace) -> None:
         )
     if args.report and not args.readers:
         raise UsageError("--report belongs to --readers; a report of predictions is made by landmarklabel evaluate --report")
+    if args.out:
+        _check_may_be_written(Path(args.out))
     images = images_beside(place, args.images)
     unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
     if args.readers:
@@ -51,6 +53,17 @@ def measure(args: argparse.Namespace) -> None:
         print(_summary(task, list(cases.values())))
     else:
         print(text, end="")
+
+
+def _check_may_be_written(out: Path) -> None:
+    """Only a table that ``measure`` itself wrote is written anew. Raises UsageError."""
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: give the name of a file")
+    if out.exists():
+        with out.open("rb") as file:
+            first = file.readline(200)
+        if not first.startswith((b"id,measurement,value", b"measurement,unit,reader")):
+            raise UsageError(f"--out {out} is there already, and no table that measure wrote: give another name")
 
 
 def shapes(args: argparse.Namespace) -> None:
