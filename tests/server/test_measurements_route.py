@@ -102,6 +102,7 @@ def test_intervals_are_as_wide_as_the_model_has_learned(served, tmp_path):
     made, server = served
     plain = ask(server, rows(made, EYE)).json()["measurements"]
     model = untrained()
+    model.task = made.task
     model.calibrate(replace(model.calibration, interval_factors={"length": 0.5}))
     save_model(tmp_path / "model", model, {})
     ModelRegistry(made.study / ".landmarklabel" / "models" / "scn").publish_copy(tmp_path / "model", Decision(True, "a test"))

@@ -34,7 +34,6 @@ from landmarklabel.tasks import resolve_study_task
 class _Account:
     """What became of everything that was seen."""
 
-    unreadable: list[str] = field(default_factory=list)  # surfaces
     refused: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)  # what is said, and of which images
@@ -88,7 +87,7 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, su
     if args.preview:
         _preview(args, task, images, labels, homeless, [*unreadable.values()])
         return
-    study, account = Study(args.study, task, args.store), _Account(unreadable=[*unreadable.values()], remarks=surfaces.remarks)
+    study, account = Study(args.study, task, args.store), _Account(remarks=surfaces.remarks)
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
         _import_one(study, image_id, path, labels, account, args)
@@ -96,7 +95,7 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, su
     _say(
         [
             *labels.remarks,
-            *account.unreadable,
+            *unreadable.values(),
             *account.refused,
             *_grouped(account.remarks),
             *_remarks(args, study, homeless, labels, account),

@@ -16,7 +16,7 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.label_folders import images_beside, read_many, read_readers
-from landmarklabel.services.measuring import agreement_text, measured_cases, measurements_text
+from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -59,10 +59,10 @@ def _check_may_be_written(out: Path) -> None:
     """Only a table that ``measure`` itself wrote is written anew. Raises UsageError."""
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: give the name of a file")
-    if out.exists():
+    if out.is_file():
         with out.open("rb") as file:
             first = file.readline(200)
-        if not first.startswith((b"id,measurement,value", b"measurement,unit,reader")):
+        if not first.startswith((",".join(COLUMNS[:3]).encode(), b"measurement,unit,reader")):
             raise UsageError(f"--out {out} is there already, and no table that measure wrote: give another name")
 
 

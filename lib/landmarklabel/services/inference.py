@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import LandmarkLabelError, UsageError
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.model_record import ModelRecord, read_record
 from landmarklabel.io.files import MARKUPS_SUFFIX
@@ -63,9 +63,12 @@ class ServedModel:
 
     @property
     def interval_factors(self) -> Mapping[str, float]:
-        """Of the live model, as ``LandmarkSet.interval_factors``; none without a model. It is not loaded for this."""
-        live = self.registry.live()
-        return _interval_factors(live) if live else {}
+        """Of the live model, as ``LandmarkSet.interval_factors``; none where the template answers. It is not loaded for this."""
+        try:
+            live = self.registry.live()
+            return _interval_factors(live, self.study.task.hash) if live else {}
+        except LandmarkLabelError:  # damaged
+            return {}
 
     def info(self) -> dict[str, Any]:
         """What clients are told of it; the first five keys are MONAI Label's."""
@@ -107,8 +110,9 @@ class ServedModel:
 
 
 @lru_cache(maxsize=8)  # a version's folder does not change
-def _interval_factors(model: Path) -> Mapping[str, float]:
-    return ModelRecord.of(read_record(model), model).calibration.interval_factors
+def _interval_factors(model: Path, task_hash: str) -> Mapping[str, float]:
+    record = ModelRecord.of(read_record(model), model)
+    return record.calibration.interval_factors if record.task.hash == task_hash else {}
 
 
 def prediction_tag(store: StudyDatastore, tag: str) -> str:

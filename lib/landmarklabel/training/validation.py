@@ -121,6 +121,8 @@ def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Eviden
     fitted = fit_regions(fit_calibration(found, truth, states, config), found, truth)
     fitted = replace(fitted, prior_inflation=plain.prior_inflation, fine_presence_weight=weight)
     model.calibrate(fitted)
+    if not model.task.measurements:
+        return blended
     predicted = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(blended, valid, strict=True)]
     model.calibrate(replace(fitted, interval_factors=fit_interval_factors(predicted, [_labels(c) for c in valid], config.level)))
     return blended
