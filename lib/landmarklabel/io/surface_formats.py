@@ -85,12 +85,17 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
         target.unlink(missing_ok=True)
         raise ImageRejected(path.name, ["damaged: it ends too early"])
     if done.returncode == 0:
-        remarks: list[str] = json.loads(done.stdout)
+        remarks: list[str] = json.loads(_remarks_of(target).read_text(encoding="utf-8"))
+        _remarks_of(target).unlink()
         return remarks
     if done.returncode == _NO_VTK:
         _vtk()
     said = done.stderr.decode("utf-8", "replace").strip() if done.returncode == _REFUSED else ""
     raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or "damaged: VTK broke off while it read the file"])
+
+
+def _remarks_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
 
 
 def _convert_here(path: str, unit: str, frame: str, target: str) -> int:
@@ -103,7 +108,7 @@ def _convert_here(path: str, unit: str, frame: str, target: str) -> int:
     except (ImageRejected, MemoryError) as error:
         sys.stderr.write(str(error) or "it needs more memory than there is")
         return _REFUSED
-    sys.stdout.write(json.dumps(made.remarks))
+    _remarks_of(Path(target)).write_text(json.dumps(made.remarks), encoding="utf-8")
     return 0
 
 

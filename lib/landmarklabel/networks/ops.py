@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -13,11 +13,20 @@ from torch import Tensor, nn
 from landmarklabel.errors import UsageError
 
 
+def bf16_is_sound(x: Tensor, kernel: Sequence[int]) -> bool:
+    """Whether a convolution of x (B, C, *spatial) with a kernel of these edges may run in bf16.
+
+    On a CPU, oneDNN's 3D convolution in bf16 leaves memory unwritten where an axis of x is below the kernel's edge: seen (torch
+    2.13, AVX512-BF16) as weights' gradients of 1e12 or nan, at depth 1 also in the output. ``tests/networks`` has the table.
+    """
+    return x.device.type != "cpu" or x.ndim < 5 or all(size >= edge for size, edge in zip(x.shape[2:], kernel, strict=True))
+
+
 class Conv3d(nn.Conv3d):
-    """Conv3d in fp32 where oneDNN's bf16 one has garbage for weight gradients: on a CPU, depths below the kernel's."""
+    """Conv3d that stays in fp32 where bf16 is not sound."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or self.groups > 1 or not 1 < x.shape[2] < self.kernel_size[0]:
+        if bf16_is_sound(x, self.kernel_size):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
@@ -60,7 +69,11 @@ def conv(
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Zero-padded convolution of (B, in, *spatial) with a given weight (out, in, *odd kernel): (B, out, *spatial)."""
     padding = [size // 2 for size in weight.shape[2:]]
-    return _pick(_CONVOLVE, weight.ndim - 2)(x, weight, bias, padding=padding)
+    function = _pick(_CONVOLVE, weight.ndim - 2)
+    if bf16_is_sound(x, weight.shape[2:]):
+        return function(x, weight, bias, padding=padding)
+    with torch.autocast("cpu", enabled=False):
+        return function(x.float(), weight.float(), None if bias is None else bias.float(), padding=padding)
 
 
 def avg_pool(dims: int, k: int) -> nn.AvgPool2d | nn.AvgPool3d:
