@@ -1,4 +1,4 @@
-"""Convolutions in bf16 are, to its rounding, those in fp32: however small the maps, in whatever layout, with and without batches."""
+"""Convolutions in bf16 are, to its rounding, those in fp32, however small the maps, in either layout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def passes(run, x, dims, *parameters):
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_convolution_is_the_same_on_maps_smaller_than_its_kernel(dims, kernel, layout):
-    """Where oneDNN's is not, memory is left unwritten: 1e12 and nan in weights' gradients of 3D maps, at depth 1 in the output."""
+    """Where oneDNN's is not, memory is left unwritten: weights' gradients of 1e12 and nan, at depth 1 also the output."""
     torch.manual_seed(0)
     edges = sorted({1, 2, kernel - 1, kernel})
     for shape, (inside, outside) in itertools.product(itertools.product(edges, repeat=dims), ((1, 32), (16, 5), (24, 24))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -16,6 +17,15 @@ sys.path = kept
 EXTENSION = Path(__file__).resolve().parents[2] / "slicer_extension"
 sys.path.insert(0, str(EXTENSION / "LandmarkLabel"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # serving.py: the real server
+
+
+@pytest.fixture(autouse=True)
+def errors_in_slots(monkeypatch):
+    """What Qt calls has no caller that an error could reach: Slicer would show a traceback, a test would pass."""
+    errors = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: errors.append("".join(format_exception(error))))
+    yield errors
+    assert not errors, errors[0]
 
 
 @pytest.fixture()

@@ -12,6 +12,7 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
     Args:
         base: Qt's own, QUiLoader.
     """
+    import shiboken6
     from PySide6 import QtCore, QtWidgets
 
     class Collapsible(QtWidgets.QWidget):
@@ -92,8 +93,14 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
             self._scene, self._nodes, self._tags = scene, [], []
             if scene is not None:
                 events = scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent
-                self._tags = [scene.AddObserver(event, lambda *_: self._list()) for event in events]
+                self._tags = [scene.AddObserver(event, lambda *_: self._changed()) for event in events]
                 self._list()
+
+        def _changed(self):
+            if shiboken6.isValid(self):
+                self._list()
+            else:  # the real one goes with its observers
+                self.setMRMLScene(None)
 
         def _list(self):
             found = self._scene.GetNodesByClass("vtkMRMLScalarVolumeNode")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import qt_harness
+import shiboken6
 from qt_harness import cut, idle, press
 
 qt = qt_harness.install()
@@ -24,6 +25,7 @@ from measured_study import (  # noqa: E402
     hint,
     is_grey,
     let_go,
+    opened,
     table,
     wait_current,
 )
@@ -125,3 +127,21 @@ def test_before_the_first_answer_names_are_there_and_every_text_passes_translati
     assert "«Select it to see it on the image.»" in hint(panel, 0, NAME)
     panel.close()
     window.close()
+
+
+def measured_now(panel) -> None:
+    press(panel, "predictButton")
+    idle(panel)
+    wait_current(panel)
+
+
+def test_a_table_that_is_gone_is_fitted_no_more(measured, measuring_server, tmp_path):
+    """The fitting waits until Qt is done; the panel may be closed and deleted first."""
+    panel, window = opened(measuring_server, tmp_path / "panel", sorted(measured.truth)[3])
+    measured_now(panel)
+    section = panel.measurements
+    window.resize(window.width() + 40, window.height())
+    section._resized(NAME)
+    shiboken6.delete(window)
+    qt.application.processEvents()  # an error of a call that came too late is seen by ``errors_in_slots``
+    panel.logic.close()

@@ -33,7 +33,9 @@ class MeasurementSection(Section):
         self._shown: list[tuple] = []  # what each row shows
         self._cells: list[list] = []  # row by row
         self._measured: Sequence[Measured] = ()
-        self._fits_later = False
+        self._later = qt.QTimer(table)  # of the table, and gone with it: a call that came later would find none
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._fit_again)
         self._widths: dict[int, int] = {}  # the most that a column has needed: it does not shrink while a point is dragged
         self._widest_name, self._is_visible, self._just_selected = 0, False, False
         self._italic = qt.QFont(table.property("font"))
@@ -53,7 +55,8 @@ class MeasurementSection(Section):
         table.cellClicked.connect(self._clicked)
 
     def close(self) -> None:
-        """Nothing is drawn any more."""
+        """Nothing is drawn any more, and nothing is due."""
+        self._later.stop()
         self.drawn.show("", ())
 
     def _show(self) -> None:
@@ -110,12 +113,10 @@ class MeasurementSection(Section):
 
     def _resized(self, column: int, *_) -> None:
         """There is other room for names: the panel, or a scroll bar that Qt adds after the rows, has changed."""
-        if column == NAME and not self._fits_later:
-            self._fits_later = True
-            qt.QTimer.singleShot(0, self._fit_later)  # Qt is in the middle of it
+        if column == NAME:
+            self._later.start(0)  # not now: Qt is in the middle of it
 
-    def _fit_later(self) -> None:
-        self._fits_later = False
+    def _fit_again(self) -> None:
         if self._measured:
             self._fit(self._measured)
             self.table.resizeRowsToContents()
