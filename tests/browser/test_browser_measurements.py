@@ -65,7 +65,7 @@ def test_values_follow_a_point_that_is_dragged_and_a_measurement_is_drawn_betwee
         assert np.allclose(ann.page.evaluate(ends), [abs(x1 - x0), abs(y1 - y0)], atol=2)
         ann.page.mouse.up()
         ann.page.get_by_role("button", name="length", exact=True).click()
-        assert ann.page.locator(".measure").count() == 0
+        ann.page.locator(".measure").wait_for(state="detached")
 
 
 def test_proposed_points_have_intervals_and_what_lacks_a_point_says_so(material, person):

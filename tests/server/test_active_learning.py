@@ -71,7 +71,7 @@ def test_labels_enough_start_a_training_whose_model_then_chooses(server, materia
     wait_until(lambda: server.stats().get("state") == "running", 60, "a training by itself", 0.3)
     server.http("DELETE", "/train/")
     wait_until(lambda: server.stats().get("state") != "running", 60, "it to stop", 0.3)
-    assert server.train({"max_epochs": 3})["state"] == "done"
+    assert server.train({"max_epochs": 8})["state"] == "done"
     shown = lambda: server.http("GET", "/landmarks/").text  # noqa: E731
     wait_until(lambda: "by uncertainty, highest at" in shown(), 90, "the model to look over the pool", 0.5)
     assert "by uncertainty, highest at" in ask(server.url, "joe", "uncertain")["reason"]
