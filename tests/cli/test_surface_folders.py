@@ -73,3 +73,20 @@ def test_predict_fails(folder):
     (folder / "meshes" / "good.obj").unlink()
     done = run("predict", folder / "model", folder / "meshes", "--mesh-unit", "mm", "--out", folder / "found")
     assert done.code == 2 and "bad.obj: no surface in it" in done.err and "no images in" in done.err
+
+
+def test_a_unit_that_landmarks_contradict_is_refused_with_the_one_that_fits(folder):
+    """In a preview, too; nothing of such a surface is kept."""
+    (folder / "meshes" / "bad.obj").unlink()
+    aside = TETRAHEDRON.replace("0", "1").replace("9", "10")
+    (folder / "meshes" / "good.obj").write_text(aside, encoding="utf-8")
+    write_json(folder / "task.json", LandmarkTask("corners", ("a", "b", "c"), 3).to_json())
+    (folder / "points.csv").write_text("image,a_x,a_y,a_z,b_x,b_y,b_z,c_x,c_y,c_z\ngood,10,1,1,1,10,1,1,1,10\n", encoding="utf-8")
+    words = ("import", folder / "study", "--task", folder / "task.json", "--images", folder / "meshes")
+    points = ("--table", folder / "points.csv")
+    for more in ((), ("--preview", folder / "sheet.html")):
+        done = run(*words, "--mesh-unit", "m", *points, *more)
+        assert done.code == 2 and "--mesh-unit mm" in done.err and "in mm instead of m" in done.err
+    assert not list((folder / "study").glob("good*"))
+    done = run(*words, "--mesh-unit", "mm", *points)
+    assert done.code == 0 and "1 images, 1 labelled" in done.out

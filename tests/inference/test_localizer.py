@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.inference.saved_models import untrained
 from torch import nn
 
 from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.data.procrustes import RobustFitConfig
+from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import OrientationSearchConfig
 from landmarklabel.inference.localizer import Localizer
@@ -128,3 +130,16 @@ def test_it_stops_looking_after_all_orientations():
     model = localizer(BallOracle(blind=100), alignment_shape=MeanShape(SHAPE - SHAPE.mean(0), arbitrary_orientation=True))
     assert np.isfinite(found(model, balls(40, SHAPE + 20.0))).all()
     assert model.networks.coarse_net.calls == OrientationSearchConfig().orientations
+
+
+@pytest.mark.parametrize("spacing_mm", [30.0, 1e6])
+def test_an_image_far_larger_than_the_trained_field_is_refused_before_it_is_sampled(spacing_mm):
+    """As with a unit that was said wrongly: its windows would have no end, or no memory would hold them."""
+    model = untrained()
+    model.networks.grid = replace(model.networks.grid, spacing_mm=1.0)
+    image = Image(ImageGeometry.identity((200, 300), spacing_mm), np.zeros((300, 200), np.float32))
+    with pytest.raises(
+        ImageRejected, match=r"scan: it measures .* mm, and this model was trained on fields of 64x96 mm: is its unit"
+    ):
+        model.predict(model.case("scan", image))
+    model.predict(model.case("scan", Image(ImageGeometry.identity((200, 300), 1.0), image.pixels)))

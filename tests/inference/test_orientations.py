@@ -124,6 +124,13 @@ def test_where_time_is_up_an_image_is_looked_at_once(left_s, looks_again):
     found = hurried.predict(discs(at))
     assert (model.networks.coarse_net.calls > 1) == looks_again
     assert (errors(found.positions_mm, at).max() < 1) == looks_again
+    assert hurried.in_haste == (not looks_again)
+
+
+def test_an_image_that_needs_one_look_is_not_looked_at_in_haste():
+    hurried = InTime(localizer(), time.monotonic() - 5, cases=1)
+    hurried.predict(discs(SHAPE + MIDDLE))
+    assert hurried.in_haste == 0
 
 
 def test_without_a_shape_prior_there_is_only_one_look():

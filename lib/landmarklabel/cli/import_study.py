@@ -19,8 +19,10 @@ from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, Usage
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
-from landmarklabel.io.images import describe_image
+from landmarklabel.io.images import Description, describe_image
 from landmarklabel.io.monailabel_datastore import read_datastore
+from landmarklabel.io.surface_check import check_on_surface
+from landmarklabel.io.surfaces import read_surface
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.revision_json import same_landmarks
@@ -85,12 +87,12 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, su
     if args.complete:
         _check_complete(images, labels, homeless)
     if args.preview:
-        _preview(args, task, images, labels, homeless, [*unreadable.values()])
+        _preview(args, task, images, labels, homeless, [*unreadable.values()], surfaces.units)
         return
     study, account = Study(args.study, task, args.store), _Account(remarks=surfaces.remarks)
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
-        _import_one(study, image_id, path, labels, account, args)
+        _import_one(study, image_id, path, labels, account, surfaces.units, args)
     print(_summary(args.study, study, images, labels, account))
     _say(
         [
@@ -110,7 +112,13 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, su
 
 
 def _preview(
-    args: argparse.Namespace, task: LandmarkTask, images: dict, labels: Labels, homeless: list[str], unreadable: list[str]
+    args: argparse.Namespace,
+    task: LandmarkTask,
+    images: dict,
+    labels: Labels,
+    homeless: list[str],
+    unreadable: list[str],
+    units: dict[str, str],
 ) -> None:
     from landmarklabel.report.contact_sheet import write_contact_sheet
 
@@ -120,8 +128,7 @@ def _preview(
         if not given:
             return None, ""
         try:
-            for one in given:
-                check_inside(one.points, about.geometry, f"landmarks of {image_id}", args.allow_outside)
+            _check_places(image_id, images[image_id], given, about, units, args)
         except LandmarkLabelError as error:
             return given[-1].points, str(error)
         return given[-1].points, ""
@@ -134,12 +141,19 @@ def _preview(
         raise StudyError(f"{len(faults)} of {len(images) + len(unreadable)} images would not be imported, see above")
 
 
-def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account: _Account, args: argparse.Namespace) -> None:
+def _import_one(
+    study: Study,
+    image_id: str,
+    path: Path,
+    labels: Labels,
+    account: _Account,
+    units: dict[str, str],
+    args: argparse.Namespace,
+) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
-        for one in given:
-            check_inside(one.points, about.geometry, f"landmarks of {image_id}", args.allow_outside)
+        _check_places(image_id, path, given, about, units, args)
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
@@ -150,6 +164,19 @@ def _import_one(study: Study, image_id: str, path: Path, labels: Labels, account
             account.saved += saved
     except LandmarkLabelError as error:
         account.refused.append(str(error))
+
+
+def _check_places(
+    image_id: str, path: Path, given: list[Placed], about: Description, units: dict[str, str], args: argparse.Namespace
+) -> None:
+    """Raise LandmarkFileError where landmarks are not in their image, or off their surface because its unit was said wrongly."""
+    what = f"landmarks of {image_id}"
+    if image_id in units and given:
+        surface = read_surface(path)
+        for one in given:
+            check_on_surface(one.points, surface, what, units[image_id])
+    for one in given:
+        check_inside(one.points, about.geometry, what, args.allow_outside)
 
 
 def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:

@@ -62,6 +62,8 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
                 failed.append(str(error) + _what_stays(folder, image_id))
             except LandmarkLabelError as error:
                 failed.append(str(error))
+            except MemoryError:
+                failed.append(f"{image_id}: it needs more memory than there is" + _what_stays(folder, image_id))
         folder.write_tables(rows)
     print(f"{folder.folder}: {len(rows)} images")
     for text in [*kept, *failed]:
@@ -88,7 +90,7 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
     if found is Found.CHANGED:
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
-        landmarks, moved = onto_surface(path, model.predict(image))
+        landmarks, moved = onto_surface(path, model.predict(model.case(image_id, image)))
         folder.write(image_id, pixels, landmarks, model.preset.key, plane)
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"

@@ -23,16 +23,18 @@ class SurfacesRead:
     Args:
         remarks: what a person should know, and of which images.
         unreadable: image id to why its surface could not be read; it is an image no more.
+        units: of surfaces whose files state none, image id to the unit that was said.
     """
 
     remarks: dict[str, list[str]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> SurfacesRead:
     """Write the surfaces that were found to ``place``, with the unit that was given, and name them in ``found`` instead."""
     found.paths, failed, remarks = with_stated_units(found.paths, args.mesh_unit, args.mesh_frame, place)
-    read = SurfacesRead(unreadable=failed)
+    read = SurfacesRead(unreadable=failed, units=dict.fromkeys(remarks, args.mesh_unit))
     for image_id, texts in remarks.items():
         for text in texts:
             read.remarks.setdefault(text, []).append(image_id)

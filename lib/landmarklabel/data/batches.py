@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -69,6 +70,15 @@ class GridPlan:
         size = tuple(-(-max(s, minimum) // self.multiple) * self.multiple for s in covered)
         return centred_grid(geometry, spacing, size if self.spacing_mm is not None else self.size)
 
+    def count_windows(self, geometry: ImageGeometry) -> int:
+        """How many ``windows`` of the training size cover an image; counted without making them."""
+        return math.prod(self._tiles(self.grid(geometry), 1)[1])
+
+    def _tiles(self, whole: ImageGeometry, minimum: int) -> tuple[tuple[int, ...], list[int]]:
+        """Samples of a window along every axis, and how many windows, overlapping by half, there are."""
+        size = tuple(min(w, max(s, minimum)) for w, s in zip(whole.size, self.size, strict=True))
+        return size, [1 + -(-(w - s) // max(s // 2, 1)) for w, s in zip(whole.size, size, strict=True)]
+
     def windows(self, geometry: ImageGeometry, minimum: int = 1, most: float = 1.0) -> list[ImageGeometry]:
         """``grid``, or windows of the training size that overlap by half where it has over ``most`` times as many samples.
 
@@ -77,8 +87,7 @@ class GridPlan:
         whole = self.grid(geometry, minimum)
         if np.prod(whole.size) <= most * np.prod(self.size):
             return [whole]
-        size = tuple(min(w, max(s, minimum)) for w, s in zip(whole.size, self.size, strict=True))
-        counts = [1 + -(-(w - s) // max(s // 2, 1)) for w, s in zip(whole.size, size, strict=True)]
+        size, counts = self._tiles(whole, minimum)
         starts = [np.linspace(0, w - s, n).round() for w, s, n in zip(whole.size, size, counts, strict=True)]
         corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(size))
         spacing = float(whole.spacing[0])

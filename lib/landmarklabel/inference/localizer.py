@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from landmarklabel.data.cases import Case, grey_window
 from landmarklabel.data.mean_shape import MeanShape
+from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
@@ -117,16 +117,20 @@ class Localizer:
             return predict_in_any_orientation(self.networks, self.alignment_shape, case, count)
         return predict_upright(self.networks, case, count)
 
-    def assess(self, case: Case, seconds: float = math.inf) -> tuple[Evidence, ShapeFit | None]:
+    def assess(self, case: Case, may_take: Callable[[float], bool] = lambda _: True) -> tuple[Evidence, ShapeFit | None]:
         """All that the networks find in an image, looked at again where it does not look like the study's shape.
 
         Args:
             case: the image, as ``case`` prepares it.
-            seconds: for looking again; where it would take longer, by the time of the first look, there is no second one.
+            may_take: asked before it looks again, with the seconds that takes at most, by the time of the first look.
 
         Returns:
             The evidence, and the shape fitted to it (None without a shape prior), for ``suggest``.
+
+        Raises:
+            ImageRejected: far larger than what it was trained on, as with a wrong unit.
         """
+        self._check_extent(case)
         started = time.monotonic()
         evidence = self.detect(case)
         look_s = time.monotonic() - started
@@ -135,16 +139,33 @@ class Localizer:
         geometry = case.image.geometry
         shape_fit = self._fit(evidence, geometry)
         looks = len(candidate_orientations(geometry, self.config.orientation_search))
-        if self.alignment_shape is None and looks * look_s <= seconds:
+        if self.alignment_shape is None:
             evidence, shape_fit = search_orientations(
-                self.networks, self.prior, case, evidence, shape_fit, lambda found: self._fit(found, geometry)
+                self.networks,
+                self.prior,
+                case,
+                evidence,
+                shape_fit,
+                fit_shape=lambda found: self._fit(found, geometry),
+                may_look=lambda: may_take(looks * look_s),
             )
-        if look_s <= seconds and self.needs_second_pass(evidence, geometry, shape_fit):
+        if self.needs_second_pass(evidence, geometry, shape_fit) and may_take(look_s):
             found = self.second_pass(case, evidence, shape_fit)
             again = self._fit(found, geometry)
             if again.cost <= shape_fit.cost:
                 evidence, shape_fit = found, again
         return evidence, shape_fit
+
+    def _check_extent(self, case: Case) -> None:
+        grid, geometry, most = self.networks.grid, case.image.geometry, self.config.windows.most
+        if grid.spacing_mm is None or grid.count_windows(geometry) <= most:
+            return
+        low, high = geometry.bounds_mm
+        sides, known = ("x".join(f"{side:.3g}" for side in at) for at in (high - low, np.array(grid.size) * grid.spacing_mm))
+        reasons = (
+            f"it measures {sides} mm, and this model was trained on fields of {known} mm: is its unit or pixel spacing right?"
+        )
+        raise ImageRejected(case.image_id, [reasons])
 
     def needs_second_pass(self, evidence: Evidence, geometry: ImageGeometry, shape_fit: ShapeFit | None) -> bool:
         """Whether the networks have something further to look at: a pose not looked at yet, or landmarks without a candidate."""

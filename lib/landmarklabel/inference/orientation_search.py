@@ -22,7 +22,13 @@ FitShape = Callable[[Evidence], ShapeFit]
 
 
 def search_orientations(
-    networks: NetworkRunner, prior: ShapePrior, case: Case, evidence: Evidence, shape_fit: ShapeFit, fit_shape: FitShape
+    networks: NetworkRunner,
+    prior: ShapePrior,
+    case: Case,
+    evidence: Evidence,
+    shape_fit: ShapeFit,
+    fit_shape: FitShape,
+    may_look: Callable[[], bool],
 ) -> tuple[Evidence, ShapeFit]:
     """For studies of one orientation: look in the pose that was found, and from all directions, while that makes more sense.
 
@@ -31,6 +37,7 @@ def search_orientations(
         case: the image.
         evidence, shape_fit: of the first look.
         fit_shape: fits the shape to evidence.
+        may_look: asked once, before the first further look, and only where there would be one.
 
     Returns:
         The evidence whose shape fit costs least, and that fit.
@@ -47,8 +54,10 @@ def search_orientations(
             evidence, shape_fit = other, other_fit
         return better
 
-    for _ in range(2):
+    for look in range(2):
         if shape_fit.is_plausible and not is_far_from_expected(shape_fit.posterior.pose, expected_pose, config):
+            return evidence, shape_fit
+        if look == 0 and not may_look():
             return evidence, shape_fit
         if not keep_better(shape_fit.posterior.pose):
             break

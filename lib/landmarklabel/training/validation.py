@@ -35,16 +35,28 @@ class InTime:
         model: which.
         ends_at: ``time.monotonic()`` by which all cases shall be done; None for as long as it takes.
         cases: how many there are.
+
+    Attributes:
+        in_haste: how many cases it would have looked at again.
     """
 
     def __init__(self, model: Localizer, ends_at: float | None, cases: int):
-        self.model, self.ends_at, self._left = model, ends_at, cases
+        self.model, self.ends_at, self._left, self.in_haste = model, ends_at, cases, 0
 
     def assess(self, case: Case) -> tuple[Evidence, ShapeFit | None]:
         """As ``Localizer.assess``, with an equal part of the time that is left."""
         seconds = math.inf if self.ends_at is None else max(self.ends_at - time.monotonic(), 0.0) / max(self._left, 1)
         self._left -= 1
-        return self.model.assess(case, seconds)
+        refused = []
+
+        def may_take(needed_s: float) -> bool:
+            if needed_s > seconds:
+                refused.append(needed_s)
+            return needed_s <= seconds
+
+        found = self.model.assess(case, may_take)
+        self.in_haste += bool(refused)
+        return found
 
     def predict(self, case: Case) -> LandmarkSet:
         """As ``Localizer.predict``."""
@@ -66,7 +78,8 @@ def calibrate_and_validate(
     """Calibrate a model on validation cases, and its metrics on them; {} without cases.
 
     A model that has hardly been trained finds no image plausible and would look at each from all directions, which can take many
-    times as long as its training: after ``ends_at`` (see ``InTime``) it looks once.
+    times as long as its training: after ``ends_at`` (see ``InTime``) it looks once. ``in_haste`` of the metrics, where there are
+    such cases, is how many: a model that may take its time answers otherwise there.
 
     The same cases calibrate and measure. Three numbers that move positions or presence are chosen on them: the presence
     threshold, the weight of the fine network's presence, and the inflation of the shape prior; then expected errors,
@@ -82,7 +95,8 @@ def calibrate_and_validate(
     evidence = calibrate(model, valid, evidence)
     found = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
     pairs = [(landmarks, _labels(c)) for landmarks, c in zip(found, valid, strict=True)]
-    return summarize(pairs, unit=unit_of(model.task, (c.image.unit for c in valid)))
+    metrics = summarize(pairs, unit=unit_of(model.task, (c.image.unit for c in valid)))
+    return metrics | ({"in_haste": hurried.in_haste} if hurried.in_haste else {})
 
 
 def calibrate(model: Localizer, valid: Sequence[Case], evidence: Sequence[Evidence]) -> list[Evidence]:
