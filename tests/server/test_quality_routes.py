@@ -10,6 +10,7 @@ import requests
 from serving import phantoms, serving
 
 from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.services.label_folders import read_readers
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
 
@@ -98,3 +99,42 @@ def test_pages_beyond_the_last_and_landmarks_left_out(served):
     assert material.task.names[0] not in text and material.task.names[2] in text
     wrong = requests.get(f"{url}/landmarks/quality/specimens?leave_out=x", headers=held["eve"], timeout=30)
     assert wrong.status_code == 400 and "the task has no landmark 'x' to leave out" in wrong.text
+
+
+def save(url: str, who: dict, image_id: str, landmarks: list, base: int, **more) -> requests.Response:
+    body = {"landmarks": landmarks, "base_revision": base, **more}
+    return requests.put(f"{url}/landmarks/images/{image_id}", json=body, headers=who, timeout=30)
+
+
+def test_who_takes_back_a_check_has_seen_it(served):
+    """Else it would go without anybody having looked at it: the other points of the case were called right meanwhile."""
+    material, url, held = served
+    bob, eve, (first, second) = held["bob"], held["eve"], material.task.names[:2]
+    seen = newest(url, bob, "phantom04")
+    assert check(url, eve, "phantom04", [first]).status_code == 200
+    stale = save(url, bob, "phantom04", seen["landmarks"], seen["revision"], unchecked=[first])
+    assert stale.status_code == 409 and stale.json()["current"]["author"] == "eve"
+    assert Study(material.study, material.task).checked("phantom04")[first].author == "eve"
+    other = save(url, bob, "phantom04", seen["landmarks"], seen["revision"], unchecked=[second])  # nobody has said that
+    assert other.status_code == 200
+    assert check(url, bob, "phantom04", [], unchecked=[first]).status_code == 200
+    assert Study(material.study, material.task).checked("phantom04") == {}
+
+
+def test_a_labelling_that_calls_points_right_is_its_persons_reading(tmp_path):
+    """The first of a case, and one that moves a point beside the check; a check alone is not."""
+    made = phantoms(tmp_path, 2)
+    first, second = sorted(made.truth)
+    with serving(made) as server:
+        rows = [
+            {"name": n, "status": "placed", "position": list(p)}
+            for n, p in zip(made.task.names, made.truth[first].positions_mm, strict=True)
+        ]
+        save(server.url, {}, first, rows, 0, author="ann", checked=[made.task.names[0]]).raise_for_status()
+        save(server.url, {}, second, rows, 0, author="ann").raise_for_status()
+        moved = [rows[0] | {"position": [rows[0]["position"][0] + 1, *rows[0]["position"][1:]]}, *rows[1:]]
+        save(server.url, {}, second, moved, 1, author="ann", checked=[made.task.names[1]]).raise_for_status()
+        save(server.url, {}, first, rows, 1, author="bob", checked=[made.task.names[1]]).raise_for_status()
+    readers = read_readers(made.study, made.task, {})
+    assert {who: sorted(sets) for who, sets in readers.items()} == {"ann": [first, second]}
+    assert readers["ann"][second].positions_mm[0][0] == pytest.approx(made.truth[first].positions_mm[0][0] + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -20,6 +21,7 @@ from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.quality import CHECK
 from landmarklabel.store.leases import Leases
+from landmarklabel.store.revision_json import only_checks
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 
@@ -117,7 +119,8 @@ class StatusPage:
         if head.source != CHECK:
             return head
         if (head.image_id, head.number) not in self._placed:
-            placed = [r for r in self.study.history(head.image_id) if r.source != CHECK and r.number < head.number]
+            history = [None, *(r for r in self.study.history(head.image_id) if r.number <= head.number)]
+            placed = [r for b, r in pairwise(history) if r is not None and not only_checks(r.body, b.body if b else None)]
             self._placed[head.image_id, head.number] = placed[-1] if placed else head
         return self._placed[head.image_id, head.number]
 

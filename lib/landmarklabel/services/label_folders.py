@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkFileError, StudyError, UsageError
@@ -12,7 +13,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
-from landmarklabel.store.revision_json import is_check
+from landmarklabel.store.revision_json import only_checks
 from landmarklabel.store.revisions import Revision
 
 
@@ -91,8 +92,9 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 def _independent(history: Sequence[Revision]) -> Iterator[Revision]:
     """The revisions of a case that somebody made without another's points before their eyes, oldest first."""
     first, apart = None, any(r.source == "import" != r.author for r in history)
-    for revision in history:
-        if is_check(revision.body) or revision.source.startswith("restored"):
+    for before, revision in pairwise([None, *history]):
+        assert revision is not None  # only ``before`` may be
+        if only_checks(revision.body, before.body if before else None) or revision.source.startswith("restored"):
             continue
         if apart and revision.source == "import" == revision.author:
             continue  # the mean of the readers that were imported one by one

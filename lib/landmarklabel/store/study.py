@@ -7,7 +7,7 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of, checked_of, checks_of, is_check, same_body, same_points
+from landmarklabel.store.revision_json import body_of, checked_of, checks_of, only_checks, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -346,7 +346,7 @@ class Study(Opened):
         with self._lock():
             found, edit = self._files.take_in_edit(image_id)
             if base_revision is not None:
-                base_revision = self._past_checks(image_id, base_revision)
+                base_revision = self._past_checks(image_id, base_revision, body.get("unchecked", ()))
             elif edit is not None:
                 body = body | {"unseen": edit.number}
             revision = self.revisions.save(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
@@ -354,12 +354,18 @@ class Study(Opened):
                 self._files.show(image_id, found)
         return revision
 
-    def _past_checks(self, image_id: str, base: int) -> int:
-        """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those."""
+    def _past_checks(self, image_id: str, base: int, taken_back: Collection[str]) -> int:
+        """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those.
+
+        But whoever takes back that points are right has to have seen who said so.
+        """
         history = self.history(image_id)
         seen = next((r for r in history if r.number == base), None)
         later = [r for r in history if r.number > base]
-        if seen is None or not all(is_check(r.body) and same_body(seen.body, r.body) for r in later):
+        if seen is None or not all(only_checks(r.body, seen.body) for r in later):
+            return base
+        said = {name for r in later for name, is_right in checked_of(r.body, self._record.renames).items() if is_right}
+        if said & set(taken_back):
             return base
         return history[-1].number
 
