@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -14,7 +15,7 @@ from program import run
 from landmarklabel.agreement import agreements, intraclass_correlation
 from landmarklabel.cli import main
 from landmarklabel.io.files import write_json
-from landmarklabel.io.markups import write_markups
+from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.measurement_definitions import Measurement
 from landmarklabel.measurements import measure
@@ -209,3 +210,63 @@ def test_only_a_table_of_its_own_is_written_over(tmp_path):
     assert "is a folder: give the name of a file" in run(*words, tmp_path).err
     for _ in range(2):
         assert run(*words, tmp_path / "out.csv").code == 0
+
+
+def test_what_may_be_pixels_says_so(tmp_path, capsys):
+    """Of label files nobody knows whether their pictures state a spacing; the pictures tell."""
+    task = LandmarkTask("pair", ("a", "b", "c"), 2, measurements=(Measurement("ab", "distance", (("a",), ("b",))),))
+    write_json(tmp_path / "task.json", task.to_json())
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "pictures").mkdir()
+    for name, corner in (("first", 0.0), ("second", 1.0)):
+        at = np.array([[corner, 0], [30, 0], [30, 40]])
+        write_markups(tmp_path / "labels" / f"{name}.mrk.json", LandmarkSet.of_positions(task, at))
+    picture = sitk.Image(50, 50, sitk.sitkUInt8)
+    sitk.WriteImage(picture, str(tmp_path / "pictures" / "first.png"))
+    picture.SetSpacing((0.5, 0.5))
+    sitk.WriteImage(picture, str(tmp_path / "pictures" / "second.nrrd"))
+    words = ["measure", str(tmp_path / "labels"), "--task", str(tmp_path / "task.json")]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "the unit of 2 cases is not known (first, second)" in said.err and "name the images with --images" in said.err
+    assert said.out.count("px where the image states no spacing: it was not given") == 2
+    assert main([*words, "--images", str(tmp_path / "pictures")]) == 0
+    said = capsys.readouterr()
+    assert (
+        "first,ab,30.0,px" in said.out
+        and "second,ab,29.0,mm" in said.out
+        and "cases is not known" not in said.err
+        and "no spacing" not in said.out
+    )
+    words[0] = "shapes"
+    assert (
+        main([*words, "--out", str(tmp_path / "tables")]) == 0 and "the unit of 2 cases is not known" in capsys.readouterr().err
+    )
+    assert main([*words, "--out", str(tmp_path / "known"), "--images", str(tmp_path / "pictures")]) == 0
+    assert "some images state their spacing and some do not: see the column unit" in capsys.readouterr().err
+    assert list(pandas.read_csv(tmp_path / "known" / "centroid_sizes.csv")["unit"]) == ["px", "mm"]
+
+
+def test_a_specimen_whose_landmarks_lie_at_one_place_is_left_out(tmp_path, capsys):
+    task = LandmarkTask("t", tuple("abc"), 2)
+    write_json(tmp_path / "task.json", task.to_json())
+    (tmp_path / "labels").mkdir()
+    shape = np.array([[0, 0], [10, 0], [10, 5.0]])
+    for name, at in (("one", shape), ("other", shape + 1), ("none", np.full((3, 2), 7.1))):
+        write_markups(tmp_path / "labels" / f"{name}.mrk.json", LandmarkSet.of_positions(task, at))
+    words = ["shapes", str(tmp_path / "labels"), "--task", str(tmp_path / "task.json"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0 and "2 specimens" in (said := capsys.readouterr().out) and "1 lack landmarks or size" in said
+    left = pandas.read_csv(tmp_path / "out" / "left_out.csv").to_numpy().tolist()
+    assert left == [["none", "size: all its landmarks lie at one place"]]
+
+
+def test_an_interval_that_no_model_has_learned_says_so(place, capsys):
+    assert main(["measure", str(place / "predictions"), "--task", str(place / "task.json")]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    notes = {row["note"] for row in rows if row["low"]}
+    assert notes == {"the model has not learned how wide this interval has to be"}
+    learned = replace(read_markups(place / "predictions" / "case0.mrk.json", a_task()), interval_factors={"length": 1.5})
+    write_markups(place / "predictions" / "case0.mrk.json", learned)
+    assert main(["measure", str(place / "predictions"), "--task", str(place / "task.json")]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["note"] for row in rows][:2] == ["", "the model has not learned how wide this interval has to be"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.agreement import agreements
-from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.io.files import atomic_write
 from landmarklabel.io.prediction_folder import read_notes
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.measurements import Measured
-from landmarklabel.services.descriptions import unit_lookup
+from landmarklabel.services.descriptions import of_unknown_unit, unit_lookup
 from landmarklabel.services.label_folders import images_beside, read_many, read_readers
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
@@ -35,7 +35,8 @@ def measure(args: argparse.Namespace) -> None:
     if args.out:
         _check_may_be_written(Path(args.out))
     images = images_beside(place, args.images)
-    unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
+    notes = read_notes(place) if place.is_dir() else {}
+    unit = unit_lookup(notes, images)
     if args.readers:
         _readers(args, task, place, images, unit)
         return
@@ -46,13 +47,24 @@ def measure(args: argparse.Namespace) -> None:
     cases = measured_cases(sets, unit)
     for text in remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    text = measurements_text(cases)
+    without_image = of_unknown_unit(task, sets, notes, images)
+    _say_unknown(without_image)
+    text = measurements_text(cases, without_image)
     if args.out:
         atomic_write(args.out, text)
         print(f"{args.out}: {len(cases)} cases, {len(task.measurements)} measurements each")
         print(_summary(task, list(cases.values())))
     else:
         print(text, end="")
+
+
+def _say_unknown(without_image: list[str]) -> None:
+    if without_image:
+        print(
+            f"landmarklabel: the unit of {len(without_image)} cases is not known ({listed(without_image)}): their lengths are "
+            "called mm, and are px where the image states no spacing; name the images with --images",
+            file=sys.stderr,
+        )
 
 
 def _check_may_be_written(out: Path) -> None:
@@ -73,14 +85,18 @@ def shapes(args: argparse.Namespace) -> None:
     place = Path(args.landmarks)
     task = resolve_study_task(args.task, place)
     check_same_task(place, task, exactly=True)
-    images = images_beside(place)
+    images = images_beside(place, args.images)
     sets, remarks = read_many(place, task, images)
     for text in remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
-    unit = unit_lookup(read_notes(place) if place.is_dir() else {}, images)
+    notes = read_notes(place) if place.is_dir() else {}
+    unit = unit_lookup(notes, images)
     there = {i: x for i, x in sets.items() if x.defined.any()}
+    _say_unknown(of_unknown_unit(task, there, notes, images))
+    if task.scale is None and len({unit(i) for i in there}) > 1:
+        print(f"landmarklabel: some images state their spacing and some do not: see the column unit of {SIZES}", file=sys.stderr)
     whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out)
-    rest = f"; {lacking} lack landmarks, see left_out.csv" if lacking else ""
+    rest = f"; {lacking} lack landmarks or size, see left_out.csv" if lacking else ""
     print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
 
 
@@ -89,6 +105,8 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     units = {unit(i) for sets in by_reader.values() for i in sets}
     if len(units) > 1 and task.scale is None:
         raise UsageError(f"some images of {place} state their spacing and some do not: their lengths cannot be compared")
+    ids = sorted({i for sets in by_reader.values() for i in sets})
+    _say_unknown(of_unknown_unit(task, ids, read_notes(place) if place.is_dir() else {}, images))
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")

@@ -252,6 +252,7 @@ def _shapes(verbs: Verbs) -> None:
     where = "a study, a folder of predictions or label files, or a table (see import)"
     verb.add_argument("landmarks", metavar="LANDMARKS", help=where)
     _add_task(verb)
+    verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
     verb.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet, or empty")
     verb.add_argument(
         "--leave-out", action="append", default=[], metavar="NAME", help="a landmark that no table gets; repeatable"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.images import Description, describe_image
+from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.metrics import unit_of
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
@@ -45,6 +46,15 @@ def unit_lookup(notes: Mapping[str, Mapping[str, object]], images: Mapping[str, 
         return image_unit(images[image_id]) if image_id in images else "mm"
 
     return unit
+
+
+def of_unknown_unit(
+    task: LandmarkTask, ids: Iterable[str], notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path]
+) -> list[str]:
+    """Cases whose lengths ``unit_lookup`` calls mm although they may be px: pictures that nobody has given."""
+    if task.scale is not None or task.dims > 2:  # volumes state their spacing
+        return []
+    return [i for i in ids if i not in images and not notes.get(i, {}).get("unit")]
 
 
 def image_plane(path: str | Path, dims: int) -> SlicePlane | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,22 +14,40 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.measurements import Measured, measure
 
 COLUMNS = ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
+NOT_LEARNED = "the model has not learned how wide this interval has to be"
+UNKNOWN_UNIT = "px where the image states no spacing: it was not given"
 _DIGITS = 4  # after the point: a ten-thousandth of a degree or millimetre
 
 
 def measured_cases(sets: Mapping[str, LandmarkSet], unit: Callable[[str], str]) -> dict[str, list[Measured]]:
-    """The measurements of every case; ``unit``: of an image's distances, by its id."""
-    return {image_id: measure(replace(landmarks, unit=unit(image_id))) for image_id, landmarks in sets.items()}
+    """The measurements of every case; ``unit``: of an image's distances, by its id.
+
+    An interval whose width the model has not learned says so in ``interval_reason``.
+    """
+    found = {}
+    for image_id, landmarks in sets.items():
+        learned = landmarks.interval_factors
+        found[image_id] = [
+            m if m.interval_reason or not m.sd > 0 or m.name in learned else replace(m, interval_reason=NOT_LEARNED)
+            for m in measure(replace(landmarks, unit=unit(image_id)))
+        ]
+    return found
 
 
-def measurements_text(cases: Mapping[str, Sequence[Measured]]) -> str:
-    """A CSV table with a row for each measurement of each case; ``low`` and ``high`` are the ends of the 95 % interval."""
+def measurements_text(cases: Mapping[str, Sequence[Measured]], without_image: Collection[str] = ()) -> str:
+    """A CSV table with a row for each measurement of each case; ``low`` and ``high`` are the ends of the 95 % interval.
+
+    Args:
+        cases: image id to what was measured.
+        without_image: cases of which nobody knows whether their image states a spacing; the note of their lengths says so.
+    """
     rows: list[list[object]] = [list(COLUMNS)]
     for image_id, measured in cases.items():
         for m in measured:
             numbers = [_cell(m.value), m.unit, _cell(m.low), _cell(m.high)]
             norm = ["", ""] if m.norm is None else [m.norm.mean, "" if m.norm.sd is None else m.norm.sd]
-            rows.append([image_id, m.name, *numbers, *norm, m.reason or m.interval_reason])
+            notes = [m.reason or m.interval_reason, UNKNOWN_UNIT if image_id in without_image and m.unit == "mm" else ""]
+            rows.append([image_id, m.name, *numbers, *norm, "; ".join(filter(None, notes))])
     return table_text(rows)
 
 

@@ -21,6 +21,7 @@ COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
     "left_out.csv",
 )
 Table = list[list[object]]
+_ROUNDING = 1e-9  # of coordinates, relative to the largest
 _FEWEST = 2  # specimens that can be laid over one another
 
 
@@ -54,13 +55,14 @@ def write_shapes(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty: give another --out")
     names = [task.names[k] for k in kept]
-    whole = {i: x.positions_mm[kept] for i, x in sorted(sets.items()) if x.defined[kept].all()}
-    lacking = {
-        i: [n for n, k in zip(names, kept, strict=True) if not x.defined[k]] for i, x in sorted(sets.items()) if i not in whole
-    }
+    lacking = {i: [n for n, k in zip(names, kept, strict=True) if not x.defined[k]] for i, x in sorted(sets.items())}
+    lacking |= {i: ["size: all its landmarks lie at one place"] for i, x in sets.items() if not lacking[i] and _is_point(x, kept)}
+    lacking = {i: missing for i, missing in lacking.items() if missing}
+    whole = {i: x.positions_mm[kept] for i, x in sorted(sets.items()) if i not in lacking}
     if len(whole) < _FEWEST:
         raise StudyError(
-            f"{len(whole)} specimens have all {len(names)} landmarks: it takes two; --leave-out NAME does without a landmark"
+            f"{len(whole)} specimens have all {len(names)} landmarks, and a size: it takes two; "
+            "--leave-out NAME does without a landmark"
         )
     left_out: Table = [["id", "lacks"]]
     left_out += [[i, "; ".join(missing)] for i, missing in lacking.items()]
@@ -74,6 +76,12 @@ def write_shapes(
         atomic_write(folder / name, table_text(table))
     atomic_write(folder / TPS, "".join(_tps(image_id, points) for image_id, points in whole.items()))
     return len(whole), len(lacking)
+
+
+def _is_point(landmarks: LandmarkSet, kept: Sequence[int]) -> bool:
+    """Whether all landmarks lie at one place, within rounding: such a specimen has no shape."""
+    places = landmarks.positions_mm[kept]
+    return bool(np.ptp(places, axis=0).max() <= _ROUNDING * max(np.abs(places).max(), 1.0))
 
 
 def _coordinates(task: LandmarkTask, sets: Mapping[str, LandmarkSet], kept: Sequence[int]) -> Table:
