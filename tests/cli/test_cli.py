@@ -19,6 +19,7 @@ from program import END_S, IDS, NAMES, START_S, WRIST_MM, command, ok, run, writ
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.store.study import Study
+from landmarklabel.tasks import resolve_task
 
 CONTRACT = {"n_images", "n_landmarks", "mre_mm", "median_mm", "sd_mm", "sdr", "outliers", "per_landmark"}
 
@@ -64,6 +65,18 @@ def test_another_tasks_file_is_not_written_over(material, tmp_path):
     names.write_text("no task", encoding="utf-8")
     assert "is there already and is no task" in run("task", "new", "x", "--names", names, "--out", names).err
     assert names.read_text(encoding="utf-8") == "no task"
+
+
+def test_a_task_is_shown_as_tables_have_to_call_its_landmarks():
+    done = run("task", "show", "cephalogram")
+    names = [line.split("  ")[1] for line in done.out.splitlines()[1:20]]
+    assert (
+        done.code == 0
+        and done.out.startswith("cephalogram: 19 landmarks in 2D\n")
+        and tuple(names) == resolve_task("cephalogram").names
+    )
+    assert "\n  SNA  " in done.out and "usual 82, Steiner 1953" in done.out
+    assert "no task called 'nothing'" in run("task", "show", "nothing").err
 
 
 # --- import --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ HELP = {
     "doctor": "--json",
     "demo": "--out --minutes --keep",
     "measure": "PREDICTIONS --task --images --out --readers --report",
-    "shapes": "LANDMARKS --task --out --leave-out",
+    "shapes": "LANDMARKS --task --images --out --leave-out",
+    "task show": "TASK",
     "": "task import train predict evaluate measure shapes serve doctor demo --version",
 }
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("contract.json")
 NAMES = ("tip", "base", "left", "right")
 VERBS = (
-    *("task new", "import", "train", "publish", "predict", "evaluate", "measure", "shapes"),
+    *("task new", "task show", "import", "train", "publish", "predict", "evaluate", "measure", "shapes"),
     *("simulate clicks", "simulate labels", "export", "serve"),
     *("study status", "study rename-landmark", "study drop-landmark", "study keep-labels"),
     *("token new", "token list", "token remove", "backup", "restore", "setup-monailabel", "doctor", "demo"),

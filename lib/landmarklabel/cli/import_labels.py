@@ -17,6 +17,7 @@ from landmarklabel.cli.progress import followed
 from landmarklabel.errors import ImageRejected, LandmarkFileError, UsageError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.cl_detection import read_stack
+from landmarklabel.io.files import image_id_of
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.images import Description, slice_plane
 from landmarklabel.io.index_points import IndexPoints, mean_points, read_isbi, read_voxels, text_files
@@ -114,8 +115,9 @@ def _read(args: argparse.Namespace, names: NameMap, images: dict[str, Path], lon
         return _of_one({i: names.to_task(x, f"{args.table}, {i}") for i, x in sets.items()})
     if args.markups:
         found, sets = find_label_files(args.markups), read_markups_folder(args.markups, task, images, names)
-        beside = {path.name for path in images.values()} if Path(args.markups).resolve() == Path(args.images).resolve() else set()
-        left_out = [f"left out of {args.markups}: {n} ({why})" for n, why in found.left_out.items() if n not in beside]
+        one_folder = Path(args.markups).resolve() == Path(args.images).resolve()
+        no_labels = {n: why for n, why in found.left_out.items() if not (one_folder and image_id_of(n) in images)}
+        left_out = [f"left out of {args.markups}: {n} ({why})" for n, why in no_labels.items()]
         return Labels(_of_one(sets).of, left_out, files={path.name for path in found.paths.values()})
     if args.monailabel:
         return _monailabel(args.monailabel, names)

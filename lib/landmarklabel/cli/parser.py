@@ -85,7 +85,7 @@ def _add_store(verb: argparse.ArgumentParser) -> None:
 
 def _task(verbs: Verbs) -> None:
     task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
-    inner = task.add_subparsers(metavar="new", required=True)
+    inner = task.add_subparsers(metavar="new|show", required=True)
     new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
@@ -101,6 +101,8 @@ def _task(verbs: Verbs) -> None:
     )
     new.add_argument("--pictures", metavar="DIR", help="small pictures that show where a landmark is, NAME.png or NAME.jpg")
     new.add_argument("--out", required=True, metavar="TASK.json")
+    show = _verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")
+    show.add_argument("task", metavar="TASK", help="a task file, a study, or the name of a shipped task")
 
 
 def _import(verbs: Verbs) -> None:

@@ -1,4 +1,4 @@
-"""``task new``."""
+"""``task new`` and ``task show``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
+from landmarklabel.measurement_definitions import Measurement
 from landmarklabel.task_pictures import data_uri
+from landmarklabel.tasks import resolve_study_task, resolve_task
 
 
 def new_task(args: argparse.Namespace) -> None:
@@ -33,6 +35,30 @@ def new_task(args: argparse.Namespace) -> None:
     write_json(args.out, task.to_json())
     shown = f", {len(pictures)} with a picture" if pictures else ""
     print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
+
+
+def show_task(args: argparse.Namespace) -> None:
+    """Print a task: what its landmarks and measurements are called, as tables and files have to call them."""
+    place = Path(args.task)
+    task = resolve_study_task(None, place) if place.is_dir() else resolve_task(args.task)
+    print(f"{task.name}: {len(task)} landmarks in {task.dims}D")
+    wide = max(map(len, task.names))
+    for name in task.names:
+        print(f"  {name:{wide}}  {task.definitions.get(name, '')}".rstrip())
+    if task.scale:
+        print(f"scale: from {task.scale.a} to {task.scale.b} is {task.scale.mm:g} mm")
+    if task.measurements:
+        print(f"{len(task.measurements)} measurements")
+    wide = max((len(m.name) for m in task.measurements), default=0)
+    for m in task.measurements:
+        print(f"  {m.name:{wide}}  {'; '.join(filter(None, (m.kind, m.definition.rstrip('.'))))}{_usual(m)}")
+
+
+def _usual(measurement: Measurement) -> str:
+    norm = measurement.norm
+    if norm is None:
+        return ""
+    return f"; usual {norm.mean:g}" + (f" (standard deviation {norm.sd:g})" if norm.sd else "") + f", {norm.source}"
 
 
 def _check_out(out: Path, task: LandmarkTask) -> None:
