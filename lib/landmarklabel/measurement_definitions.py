@@ -58,6 +58,11 @@ KINDS = {
 }
 
 
+def with_article(kind: str) -> str:
+    """``an angle``, ``a distance``."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 @dataclass(frozen=True)
 class Norm:
     """What is usual, in the measurement's own unit (lengths in mm), with its standard deviation and where that is stated."""
@@ -227,9 +232,11 @@ def _content_faults(m: Measurement) -> list[str]:
         return [f"kind {shown(m.kind)} must be one of {', '.join(KINDS)}"]
     kind, faults = KINDS[m.kind], _text_faults("definition", m.definition, _LONGEST_TEXT, empty=True)
     if not isinstance(m.points, tuple) or len(m.points) != sum(kind.lists) or not all(map(_is_point, m.points)):
-        faults.append(f"a {m.kind} has {sum(kind.lists)} points, each {_POINT}")
+        faults.append(f"{with_article(m.kind)} has {sum(kind.lists)} points, each {_POINT}")
     if m.towards is not None and not (kind.signed_in and _is_point(m.towards)):
-        faults.append(f"'positive_towards' must be {_POINT}" if kind.signed_in else f"a {m.kind} has no 'positive_towards'")
+        faults.append(
+            f"'positive_towards' must be {_POINT}" if kind.signed_in else f"{with_article(m.kind)} has no 'positive_towards'"
+        )
     if not isinstance(m.away, bool) or (m.away and m.towards is None):
         faults.append(f"'away' {shown(m.away)} must be true or false, and needs a point")
     if not isinstance(m.percent, bool) or (m.percent and m.kind != "ratio"):
@@ -245,9 +252,9 @@ def _of_faults(m: Measurement) -> list[str]:
         return ["'of' must be names of measurements"]
     least, most = {"ratio": (2, 2), "sum": (1, MOST_MEASUREMENTS)}.get(m.kind, (0, 0))
     if not least <= len(m.of) <= most or len(set(map(composed, m.of))) < len(m.of):
-        return [f"'of' names {len(m.of)} measurements; a {m.kind} is of {least} to {most} different ones"]
+        return [f"'of' names {len(m.of)} measurements; {with_article(m.kind)} is of {least} to {most} different ones"]
     if len(m.weights) != (len(m.of) if m.kind == "sum" else 0):
-        return [f"{len(m.weights)} weights for {len(m.of)} measurements of a {m.kind}"]
+        return [f"{len(m.weights)} weights for {len(m.of)} measurements of {with_article(m.kind)}"]
     bad = [w for w in m.weights if not _is_number(w)]
     return [f"weight {shown(w)} must be a number of at most {_LARGEST_NUMBER:g}" for w in bad]
 

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from landmarklabel.errors import TaskError, listed
-from landmarklabel.measurement_definitions import KINDS, MOST_MEASUREMENTS, Measurement, called, composed, shown
+from landmarklabel.measurement_definitions import (
+    KINDS,
+    MOST_MEASUREMENTS,
+    Measurement,
+    called,
+    composed,
+    shown,
+    with_article,
+)
 
 
 def read_measurements(content: object, names: Iterable[object], dims: object) -> tuple[tuple[Measurement, ...], list[str]]:
@@ -105,7 +113,7 @@ def _dims_faults(m: Measurement, dims: object) -> list[str]:
     if dims not in (2, 3):
         return []
     if dims not in kind.dims:
-        return [f"a {m.kind} is defined in {kind.dims[0]}D, the task is {dims}D"]
+        return [f"{with_article(m.kind)} is defined in {kind.dims[0]}D, the task is {dims}D"]
     if m.towards is not None and dims not in kind.signed_in:
-        return [f"the sign of a {m.kind} is defined in {kind.signed_in[0]}D, the task is {dims}D"]
+        return [f"the sign of {with_article(m.kind)} is defined in {kind.signed_in[0]}D, the task is {dims}D"]
     return []

@@ -93,3 +93,10 @@ def test_what_is_no_factor_is_refused_in_words(value):
     file["markups"][0]["measurements"][-1]["value"] = value
     with pytest.raises(LandmarkFileError, match="'interval_factor width' .* must be a positive number"):
         parse_markups(json.dumps(file), TASK, "x")
+
+
+def test_a_factor_that_is_given_twice_is_refused():
+    file = json.loads(dump_markups(replace(cases(1, 0)[0][0], interval_factors={"width": 0.4})))
+    file["markups"][0]["measurements"] *= 2
+    with pytest.raises(LandmarkFileError, match="'interval_factor width' is given twice"):
+        parse_markups(json.dumps(file), TASK, "x")

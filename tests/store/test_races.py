@@ -233,14 +233,14 @@ def test_what_a_slow_reader_knew_before_takes_no_label_from_a_quicker_one(study,
     do, slow_read, go_on = study.revisions.newer_heads, threading.Event(), threading.Event()
     study.save("a", points(study.task, 1))
 
-    def of_the_slow_reader(known):
-        heads = do(known)
+    def of_the_slow_reader(*known):
+        heads = do(*known)
         slow_read.set()
         assert go_on.wait(30)
         return heads
 
-    def while_the_slow_reader_ends(known):
-        heads = do(known)
+    def while_the_slow_reader_ends(*known):
+        heads = do(*known)
         go_on.set()
         if threading.current_thread() is not slow:
             slow.join(30)

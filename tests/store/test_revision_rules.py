@@ -112,11 +112,11 @@ def test_of_what_is_saved_together_all_or_nothing_is_saved(store, bodies, author
 def test_newer_heads_are_read_anew_and_the_others_are_the_very_same(store):
     for image_id in "cab":
         store.save(image_id, {"v": 1})
-    known = store.newer_heads({})
+    known, row = store.newer_heads({}, 0), store.latest_row()
     assert known == store.heads() and list(known) == ["a", "b", "c"]
     store.save("b", {"v": 2})
     store.save("d", {"v": 1})
-    newer = store.newer_heads(known)
+    newer = store.newer_heads(known, row)
     assert newer == store.heads() and list(newer) == ["a", "b", "c", "d"]
     assert [newer[i] is known[i] for i in "abc"] == [True, False, True] and newer["b"].body == {"v": 2}
 
@@ -124,13 +124,14 @@ def test_newer_heads_are_read_anew_and_the_others_are_the_very_same(store):
 def test_a_newer_head_that_is_damaged_is_named_and_hides_no_other(store, url):
     store.save("a", {"v": 1})
     store.save("b", {"v": 1})
-    known = store.heads()
+    known, row = store.heads(), store.latest_row()
     for image_id in "ab":
         store.save(image_id, {"v": 2})
     execute(url, "UPDATE revisions SET body = '{}' WHERE image_id = 'a' AND number = 2")
-    assert list(store.newer_heads(known)) == ["b"]
+    assert list(store.newer_heads(known, row)) == ["b"]
     assert store.damaged == {"a": "revision 2 of a is damaged (not what was saved); restore a backup"}
     store.save("a", {"v": 3})
+    assert list(store.newer_heads({"b": known["b"]}, store.latest_row())) == ["a", "b"] and store.damaged == {}  # looked at again
     assert list(store.heads()) == ["a", "b"] and store.damaged == {}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from landmarklabel.io.prediction_folder import read_notes
+from landmarklabel.io.surface_formats import with_stated_units
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
@@ -37,7 +39,11 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.report:
         from landmarklabel.report.evaluation import write_evaluation
 
-        write_evaluation(args.report, task, done.pairs, done.metrics, images)
+        with tempfile.TemporaryDirectory(prefix="landmarklabel-") as stated:
+            shown, unreadable, _ = with_stated_units(images, args.mesh_unit, args.mesh_frame, Path(stated))
+            write_evaluation(args.report, task, done.pairs, done.metrics, shown)
+        for text in unreadable.values():
+            print(f"landmarklabel: no picture: {text}", file=sys.stderr)
     if args.json:
         print(json.dumps(done.metrics, allow_nan=False))
     else:

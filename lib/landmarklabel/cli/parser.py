@@ -228,6 +228,7 @@ def _evaluate(verbs: Verbs) -> None:
     verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
     _add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="the images, for the report's pictures (those of a study are found)")
+    _add_surface(verb)
     verb.add_argument(
         "--include-training", action="store_true", help="count images that the model was trained on as well; they are marked"
     )

@@ -89,7 +89,9 @@ def factors_of(measurements: object, faults: list[str]) -> dict[str, float]:
         name = m.get("name") if isinstance(m, dict) else None
         if not isinstance(name, str) or not name.startswith(_FACTOR):
             continue
-        if _is_number(m.get("value")) and m["value"] > 0:
+        if name.removeprefix(_FACTOR) in found:
+            faults.append(f"{shown(name)} is given twice")
+        elif _is_number(m.get("value")) and m["value"] > 0:
             found[name.removeprefix(_FACTOR)] = float(m["value"])
         else:
             faults.append(f"{shown(name)} {shown(m.get('value'))} must be a positive number")

@@ -159,7 +159,7 @@ def _read(path: Path) -> tuple[Any, list[str]]:
     if data is None or not data.IsA("vtkPolyData") or not data.GetNumberOfPolys() + data.GetNumberOfStrips():
         text = said.GetOutput()
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text  # of a binary file
-        why = re.sub(r"\s+", " ", text.rpartition("): ")[2]).strip()[:150]
+        why = re.sub(r"\s+", " ", re.sub(r"\(?0x[0-9a-f]+\)?", "", text.rpartition("): ")[2])).strip()[:150]
         raise ImageRejected(path.name, [f"no surface in it{f' ({why})' if why else ''}"])
     remarks = []
     drawn = data.GetPointData(), data.GetCellData()

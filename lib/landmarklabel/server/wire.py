@@ -109,7 +109,7 @@ def position_of(value: object, dims: int, plane: SlicePlane | None = None) -> np
     given = value if isinstance(value, list) and len(value) in {dims, 3} else [None]
     numbers = [v for v in given if isinstance(v, (int, float)) and not isinstance(v, bool) and is_finite(v) and abs(v) <= 1e6]
     if len(numbers) < len(given):
-        raise FaultsError("position", [f"position {str(value)[:80]} must be {dims} finite numbers (LPS mm)"])
+        raise FaultsError("position", [f"position {str(value)[:80]} must be {dims} finite numbers (LPS mm), none beyond 1e6"])
     if plane is None or len(numbers) < 3 or (plane.is_axial and numbers[2] == 0):  # as earlier versions sent points
         return np.array(numbers[:dims], np.float64)
     flat, off = plane.drop(np.array(numbers, np.float64))

@@ -91,7 +91,7 @@ class NewestLabels:
         latest, last = self.revisions.latest_row(), self._last_read
         if last.row == latest:  # asked at every poll of a server's clients
             return last.stated
-        heads = self.revisions.newer_heads(last.heads)
+        heads = self.revisions.newer_heads(last.heads, last.row)
         of_images = {i: head for i, head in heads.items() if not i.endswith(REPEAT)}
         labels = {i: last.labels[i] if last.heads.get(i) is head else self.read(head) for i, head in of_images.items()}
         old = any("pixels" not in heads[i].body for i in labels)

@@ -222,18 +222,30 @@ class RevisionStore:
         with self._reading() as connection:
             return [(author, cases, count, when) for author, cases, count, when in connection.execute(query)]
 
-    def newer_heads(self, known: Mapping[str, Revision]) -> dict[str, Revision]:
-        """As ``heads``, given an earlier answer: only what has a newer revision is read; the same objects otherwise."""
+    def newer_heads(self, known: Mapping[str, Revision], row: int) -> dict[str, Revision]:
+        """As ``heads``, given an earlier answer: only what has a newer revision is read; the same objects otherwise.
+
+        Args:
+            known: the earlier answer.
+            row: ``latest_row`` before that was given.
+        """
         if not known:
             return self.heads()
-        numbers, heads = self.numbers(), {}
-        for image_id in sorted(numbers):
-            old = known.get(image_id)
+        newer = select(_rows.c.image_id).where(_rows.c.id > row).distinct()
+        with self._reading() as connection:
+            ids = {image_id for (image_id,) in connection.execute(newer)} | self.damaged.keys()
+        heads = dict(known)
+        for image_id in ids:
             try:
-                heads[image_id] = old if old is not None and old.number == numbers[image_id] else self.head(image_id)
+                found, old = self.head(image_id), known.get(image_id)
             except StoreFault as error:
                 self.damaged = {**self.damaged, image_id: str(error)}
-        return {i: head for i, head in heads.items() if head is not None}
+                heads.pop(image_id, None)
+                continue
+            self.damaged = {i: why for i, why in self.damaged.items() if i != image_id}
+            if found is not None and (old is None or old.number != found.number):
+                heads[image_id] = found
+        return heads if heads.keys() == known.keys() else dict(sorted(heads.items()))
 
     def newest_body(self) -> dict | None:
         """The body of the newest revision of all; None where there is none. Raises StoreFault for a damaged one."""

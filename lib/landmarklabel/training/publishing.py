@@ -90,8 +90,12 @@ def decide(
         why = "none labelled, scale unknown, or the live model was trained on them"
         return Decision(True, f"{UNVALIDATED}: no validation case can be measured ({why})")
     if new < old:
-        return Decision(True, f"better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)
-    return Decision(False, f"not better on the same {len(valid)} validation cases: {new:.3f} against {old:.3f} {unit}", new, old)
+        return Decision(True, f"better on the same {_cases(valid)}: {new:.3f} against {old:.3f} {unit}", new, old)
+    return Decision(False, f"not better on the same {_cases(valid)}: {new:.3f} against {old:.3f} {unit}", new, old)
+
+
+def _cases(valid: Sequence[Case]) -> str:
+    return f"{len(valid)} validation case{'' if len(valid) == 1 else 's'}"
 
 
 def _unit(cases: Sequence[Case]) -> str:
@@ -106,7 +110,7 @@ def _decide_first(
 ) -> Decision:
     new, unit = capped_error_mm(candidate, valid), _unit([*valid, *(case for case, *_ in left_out)])
     old = capped_error_mm(template, valid) if template is not None else None
-    how = f"on {len(valid)} validation cases"
+    how = f"on {_cases(valid)}"
     if not valid and left_out:
         scores = [(_capped_errors_mm(model, case), _capped_errors_mm(mean, case)) for case, model, mean in left_out]
         models, templates = [value for s, _ in scores for value in s], [value for _, s in scores for value in s]
