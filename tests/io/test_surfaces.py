@@ -235,6 +235,21 @@ def test_what_is_no_surface_is_refused_in_words(tmp_path, make, said):
         convert(make(tmp_path), "mm")
 
 
+def test_a_stray_triangle_far_away_is_no_part_of_a_surface(tmp_path):
+    """It would make the samples so large that nothing of the surface is left; one beside it does no harm."""
+    for far, refused in ((1000.0, True), (60.0, False)):
+        joined, stray = vtk.vtkAppendPolyData(), with_triangles(SQUARE[:3] + far, [(0, 1, 2)])
+        joined.AddInputData(sphere())
+        joined.AddInputData(stray)
+        joined.Update()
+        path = written(joined.GetOutput(), tmp_path / f"{far:g}.vtp")
+        if not refused:
+            assert np.ptp(convert(path, "mm").surface.vertices) > 60
+            continue
+        with pytest.raises(ImageRejected, match="99 % of its points lie within 19.9, and single ones .* apart"):
+            convert(path, "mm")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

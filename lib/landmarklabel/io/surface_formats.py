@@ -195,8 +195,15 @@ def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ImageRejected(name, ["a point is not a number"])
     used, numbers = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], numbers.reshape(-1, 3)
-    if not np.ptp(vertices, axis=0).max() > 0:
+    extent = np.ptp(vertices, axis=0).max()
+    if not extent > 0:
         raise ImageRejected(name, ["all its points lie at one place"])
+    most_of_it = np.ptp(np.percentile(vertices, (0.5, 99.5), axis=0), axis=0).max()
+    if extent > CONFIG.most_outlying * most_of_it:
+        fault = (
+            f"99 % of its points lie within {most_of_it:.3g}, and single ones {extent:.3g} apart: remove what is not the surface"
+        )
+        raise ImageRejected(name, [fault])
     return vertices, faces
 
 

@@ -33,6 +33,7 @@ class SurfaceConfig(Configuration):
     margin: int = number(6, 1)  # samples around the surface, so that a landmark on its rim has a neighbourhood
     band: float = number(4.0, 1)  # samples from the surface within which grey values tell the distance
     most_triangles: int = number(20_000_000, 1)  # a scan at full resolution has five million
+    most_outlying: float = number(20.0, 1)  # times the extent of 99 % of the points: beyond, the rest is a slip of a scanner
     most_points: int = number(6_000_000, 1)  # sampled on a surface: what a kd-tree of a gigabyte holds
 
 
