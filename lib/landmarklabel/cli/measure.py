@@ -10,11 +10,11 @@ import numpy as np
 
 from landmarklabel.agreement import agreements
 from landmarklabel.errors import StudyError, UsageError, listed
-from landmarklabel.io.files import atomic_write
+from landmarklabel.io.files import atomic_write, check_empty, check_id
 from landmarklabel.io.prediction_folder import read_notes
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
-from landmarklabel.services.descriptions import of_unknown_unit, unit_lookup
+from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
 from landmarklabel.services.label_folders import images_beside, read_many, read_readers
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
@@ -32,6 +32,10 @@ def measure(args: argparse.Namespace) -> None:
         )
     if args.report and not args.readers:
         raise UsageError("--report belongs to --readers; a report of predictions is made by landmarklabel evaluate --report")
+    if args.slicer and args.readers:
+        raise UsageError("--slicer writes the measurements of cases; leave --readers out")
+    if args.slicer:
+        check_empty(Path(args.slicer), "--slicer")
     if args.out:
         _check_may_be_written(Path(args.out))
     images = images_beside(place, args.images)
@@ -47,6 +51,8 @@ def measure(args: argparse.Namespace) -> None:
     cases = measured_cases(sets, unit)
     for text in remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
+    if args.slicer:
+        _write_nodes(Path(args.slicer), task, sets, images)
     without_image = of_unknown_unit(task, sets, notes, images)
     _say_unknown(without_image)
     text = measurements_text(cases, without_image)
@@ -65,6 +71,20 @@ def _say_unknown(without_image: list[str]) -> None:
             "called mm, and are px where the image states no spacing; name the images with --images",
             file=sys.stderr,
         )
+
+
+def _write_nodes(folder: Path, task: LandmarkTask, sets: dict[str, LandmarkSet], images: dict[str, Path]) -> None:
+    from landmarklabel.io.measurement_markups import SLICER_TYPES, write_lines_and_angles
+
+    planes = {i: image_plane(images[i], task.dims) if i in images else None for i in sets}
+    files = sum(len(write_lines_and_angles(folder / check_id(i), landmarks, planes[i])) for i, landmarks in sets.items())
+    others = sum(m.kind not in SLICER_TYPES for m in task.measurements)
+    rest = (
+        f"; {others} of the {len(task.measurements)} measurements are neither distances nor angles between points"
+        if others
+        else ""
+    )
+    print(f"{folder}: {files} lines and angles{rest}", file=sys.stderr)
 
 
 def _check_may_be_written(out: Path) -> None:

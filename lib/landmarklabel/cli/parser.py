@@ -244,6 +244,8 @@ def _measure(verbs: Verbs) -> None:
     _add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
     verb.add_argument("--out", metavar="measurements.csv", help="the table; printed without it")
+    nodes = "also write distances and angles as Slicer's own lines and angles, DIR/ID/MEASUREMENT.mrk.json; a new or empty folder"
+    verb.add_argument("--slicer", metavar="DIR", help=nodes)
     readers = "how far the people who labelled a study, or the annotators of a table, agree on each measurement, instead"
     verb.add_argument("--readers", action="store_true", help=readers)
     verb.add_argument("--report", metavar="report.html", help="with --readers: a page with a plot for each measurement")

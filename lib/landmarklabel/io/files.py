@@ -163,3 +163,9 @@ def _end_of(name: str) -> str:
 def write_json(path: str | Path, content: object, *, durable: bool = True) -> None:
     """Write a file atomically as readable, strict JSON (no NaN); ``durable`` as for ``atomic_write``."""
     atomic_write(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable=durable)
+
+
+def check_empty(folder: Path, option: str) -> None:
+    """Raise UsageError where a folder that is to be filled has something in it already; ``option`` is how to give another."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and not empty: give another {option}")

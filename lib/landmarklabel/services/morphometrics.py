@@ -9,7 +9,7 @@ import numpy as np
 
 from landmarklabel.data.generalized_procrustes import generalized_procrustes
 from landmarklabel.errors import StudyError, UsageError
-from landmarklabel.io.files import atomic_write
+from landmarklabel.io.files import atomic_write, check_empty
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 
@@ -52,8 +52,7 @@ def write_shapes(
     kept = [k for k, name in enumerate(task.names) if name not in leave_out]
     if len(kept) <= task.dims:
         raise UsageError(f"{len(kept)} landmarks are left, which make no shape")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and not empty: give another --out")
+    check_empty(folder, "--out")
     names = [task.names[k] for k in kept]
     lacking = {i: [n for n, k in zip(names, kept, strict=True) if not x.defined[k]] for i, x in sorted(sets.items())}
     lacking |= {i: ["size: all its landmarks lie at one place"] for i, x in sets.items() if not lacking[i] and _is_point(x, kept)}
