@@ -125,6 +125,10 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * length.std(ddof=1), abs=1e-3)
         page = report.read_text(encoding="utf-8")
         assert page.count("<img") == 2 and "length: ann less bob, 20 cases" in page
+    capsys.readouterr()
+    assert main(["measure", str(tmp_path / "readers.csv"), "--task", str(tmp_path / "task.json")]) == 0
+    said = capsys.readouterr()
+    assert "readers.csv has 2 readers (ann, bob): of each case their mean is taken" in said.err and said.out.count("\n") == 41
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook():

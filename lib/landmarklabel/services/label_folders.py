@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkFileError, StudyError, UsageError
+from landmarklabel.errors import LandmarkFileError, StudyError, UsageError, listed
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
@@ -119,6 +119,11 @@ def read_many(place: str | Path, task: LandmarkTask, images: Mapping[str, Path])
         if not is_long(first_row(place), task.dims):
             return read_table(place, task), []
         by_reader, remarks = read_long_table(place, task)
+        if len(by_reader) > 1:
+            remarks = [
+                *remarks,
+                f"{place.name} has {len(by_reader)} readers ({listed(sorted(by_reader))}): of each case their mean is taken",
+            ]
         ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
         return {i: mean_of_readers([sets[i] for sets in by_reader.values() if i in sets]) for i in ids}, remarks
     if not place.exists():
