@@ -6,8 +6,8 @@
 Its libraries need another numpy than LandmarkLabel, so nothing of it is imported here. One mesh with landmarks is the template;
 of every other one: points of the surface on a grid, FPFH features, RANSAC over mutually nearest features (itk-fpfh, itk-ransac),
 iterative closest points, coherent point drift (cpdalp) that takes the template's landmarks along, and the nearest place of the
-mesh. The settings are ALPACA's defaults, as relative to the grid as its own are, except for fewer points (``GRID``): coherent
-point drift solves equations of as many unknowns as there are points, over and over.
+mesh. The settings are ALPACA's defaults, in steps of the grid where its own are, except for fewer points (``GRID``), since
+coherent point drift solves equations of as many unknowns, over and over. RANSAC draws without a seed: runs differ a little.
 
 Source: Porto, Rolfe and Maga 2021, Methods in Ecology and Evolution 12, p. 2129-2144.
 """

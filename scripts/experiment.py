@@ -11,6 +11,7 @@ import queue
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -57,7 +58,7 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
         Metrics by model; {"failed": why} of one that could not be trained.
     """
     failed: dict[str, str] = {}
-    ids, cores = sorted(images), queue.SimpleQueue()
+    ids, cores, one_writer = sorted(images), queue.SimpleQueue(), threading.Lock()  # of the folder of predictions
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
@@ -81,7 +82,8 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
                     "train", own, "--task", task, "--model", model, "--minutes", minutes, "--seed", fold,
                     "--valid", listed, "--out", trained, "--resume", core=core,
                 )  # fmt: skip
-            landmarklabel("predict", trained, *[images[i] for i in held], "--out", folder / "predictions", core=core)
+            with one_writer:
+                landmarklabel("predict", trained, *[images[i] for i in held], "--out", folder / "predictions", core=core)
         except subprocess.CalledProcessError as error:
             failed[model] = f"fold {fold}: {error.stderr.strip().splitlines()[-1]}"
         finally:

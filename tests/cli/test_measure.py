@@ -184,7 +184,7 @@ def test_shapes_of_a_study(tmp_path, capsys):
         write_markups(labels / f"s{number}.mrk.json", LandmarkSet(task, points, tuple(status)))
     words = ["shapes", str(labels), "--task", str(tmp_path / "task.json"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
-    assert "4 specimens laid over one another" in (said := capsys.readouterr().out) and "1 lack landmarks" in said
+    assert "4 specimens laid over one another" in (said := capsys.readouterr().out) and "left out, see left_out.csv: 1" in said
     sizes = pandas.read_csv(tmp_path / "out" / "centroid_sizes.csv")
     assert np.allclose(sizes["centroid_size"] / sizes["centroid_size"][0], [1, 2, 3, 4], rtol=0.05)
     assert list(sizes.loc[0, ["predicted", "placed", "accepted"]]) == [0, 4, 1]
@@ -259,7 +259,7 @@ def test_a_specimen_whose_landmarks_lie_at_one_place_is_left_out(tmp_path, capsy
     for name, at in (("one", shape), ("other", shape + 1), ("none", np.full((3, 2), 7.1))):
         write_markups(tmp_path / "labels" / f"{name}.mrk.json", LandmarkSet.of_positions(task, at))
     words = ["shapes", str(tmp_path / "labels"), "--task", str(tmp_path / "task.json"), "--out", str(tmp_path / "out")]
-    assert main(words) == 0 and "2 specimens" in (said := capsys.readouterr().out) and "1 lack landmarks or size" in said
+    assert main(words) == 0 and "2 specimens" in (said := capsys.readouterr().out) and "left out, see left_out.csv: 1" in said
     left = pandas.read_csv(tmp_path / "out" / "left_out.csv").to_numpy().tolist()
     assert left == [["none", "size: all its landmarks lie at one place"]]
 

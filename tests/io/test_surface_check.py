@@ -36,7 +36,7 @@ def test_the_unit_that_fits_is_named(unit, factor, wanted):
 
 
 def test_the_frame_that_fits_is_named():
-    with pytest.raises(LandmarkFileError, match="in the other frame, of LPS and RAS: see --mesh-frame"):
+    with pytest.raises(LandmarkFileError, match=r"in the other frame \(LPS or RAS\): see --mesh-frame"):
         check_on_surface(points(CORNERS), read_as(1, TO_RAS), "landmarks of x", "mm")
     with pytest.raises(LandmarkFileError, match="--mesh-unit mm, and in the other frame"):
         check_on_surface(points(CORNERS), read_as(10, TO_RAS), "landmarks of x", "cm")

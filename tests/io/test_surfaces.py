@@ -246,7 +246,7 @@ def test_a_stray_triangle_far_away_is_no_part_of_a_surface(tmp_path):
         if not refused:
             assert np.ptp(convert(path, "mm").surface.vertices) > 60
             continue
-        with pytest.raises(ImageRejected, match="99 % of its points lie within 19.9, and single ones .* apart"):
+        with pytest.raises(ImageRejected, match="99 % of its points lie in a box of side 19.9, single ones .* apart"):
             convert(path, "mm")
 
 

@@ -6,13 +6,16 @@ import csv
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 
 from landmarklabel.cli import main
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import write_markups
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.io.measurement_markups import write_lines_and_angles
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule
 from landmarklabel.measurement_definitions import Measurement
+from landmarklabel.services.descriptions import image_plane
 
 MEASURED = (
     Measurement("a / b", "distance", (("a",), ("b",))),
@@ -45,7 +48,7 @@ def test_slicers_own_nodes_measure_what_the_table_says(scene, tmp_path, dims, ca
     words = ["measure", str(tmp_path / "labels"), "--task", str(tmp_path / "task.json"), "--slicer", str(tmp_path / "nodes")]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "nodes: 8 lines and angles; 1 of the 4 measurements are neither distances nor angles between points" in said.err
+    assert "nodes: 8 lines and angles; Slicer has no node that measures the same as the other 1 of 4" in said.err
     rows = {(row["id"], row["measurement"]): row for row in csv.DictReader(said.out.splitlines())}
     files = {"a / b": "a _ b.mrk.json", "a : b": "a _ b 2.mrk.json", "opening": "opening.mrk.json"}
     for number in range(3):
@@ -65,3 +68,37 @@ def test_slicers_own_nodes_measure_what_the_table_says(scene, tmp_path, dims, ca
     )
     assert main(words) == 2 and "not empty: give another --slicer" in capsys.readouterr().err
     assert main([*words, "--readers"]) == 2 and "leave --readers out" in capsys.readouterr().err
+
+
+def test_lengths_of_a_scale_rule_are_left_out_as_slicer_would_measure_others(tmp_path, capsys):
+    scale = ScaleRule("a", "b", 50.0)
+    task = LandmarkTask("four", tuple("abcd"), 2, measurements=MEASURED, scale=scale)
+    write_json(tmp_path / "task.json", task.to_json())
+    (tmp_path / "labels").mkdir()
+    at = np.array([[0, 0], [10, 0], [10, 10], [10, 20.0]])
+    write_markups(tmp_path / "labels" / "case.mrk.json", LandmarkSet.of_positions(task, at))
+    words = ["measure", str(tmp_path / "labels"), "--task", str(tmp_path / "task.json"), "--slicer", str(tmp_path / "nodes")]
+    assert main(words) == 0 and "1 lines and angles; Slicer has no node" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "nodes" / "case").iterdir()] == ["opening.mrk.json"]
+
+
+def test_on_a_slice_of_a_volume_they_lie_where_the_slice_does(scene, tmp_path):
+    task = LandmarkTask("four", tuple("abcd"), 2, measurements=MEASURED)
+    volume = sitk.Image([40, 30, 1], sitk.sitkUInt8)
+    volume.SetOrigin((5, 6, 70))
+    volume.SetSpacing((2, 2, 3))
+    sitk.WriteImage(volume, str(tmp_path / "slice.nii.gz"))
+    plane = image_plane(tmp_path / "slice.nii.gz", 2)
+    found = LandmarkSet.of_positions(task, np.array([[10, 10], [40, 10], [40, 50], [20, 20.0]]))
+    write_lines_and_angles(tmp_path / "case", found, plane)
+    node = read_by_slicer(scene, tmp_path / "case" / "a _ b.mrk.json", "Line")
+    ends = [node.GetNthControlPointPosition(k) for k in range(2)]
+    assert np.allclose([[-x, -y, z] for x, y, z in ends], plane.lift(found.positions_mm[:2])) and ends[0][2] == pytest.approx(70)
+
+
+@pytest.mark.parametrize(("name", "file"), [("角" * 60, "角" * 33), ("con", "_con"), ("..", "measurement"), ("a/../b", "a_.._b")])
+def test_names_of_files_are_what_every_system_takes(tmp_path, name, file):
+    task = LandmarkTask("two", ("a", "b"), 2, measurements=(Measurement(name, "distance", (("a",), ("b",))),))
+    found = LandmarkSet.of_positions(task, np.array([[0, 0], [1, 1.0]]))
+    assert write_lines_and_angles(tmp_path / "case", found) == [f"{file}.mrk.json"]
+    assert [p.name for p in (tmp_path / "case").iterdir()] == [f"{file}.mrk.json"]

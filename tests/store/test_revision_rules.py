@@ -121,6 +121,15 @@ def test_newer_heads_are_read_anew_and_the_others_are_the_very_same(store):
     assert [newer[i] is known[i] for i in "abc"] == [True, False, True] and newer["b"].body == {"v": 2}
 
 
+def test_heads_of_a_database_that_was_put_back_are_those_it_has(store, url):
+    for image_id in "ab":
+        store.save(image_id, {"v": 1})
+    store.save("a", {"v": 2})
+    known, row = store.heads(), store.latest_row()
+    execute(url, "DELETE FROM revisions WHERE image_id = 'a' AND number = 2")
+    assert store.newer_heads(known, row)["a"].number == 1
+
+
 def test_a_newer_head_that_is_damaged_is_named_and_hides_no_other(store, url):
     store.save("a", {"v": 1})
     store.save("b", {"v": 1})

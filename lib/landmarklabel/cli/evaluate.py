@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from landmarklabel.io.prediction_folder import read_notes
-from landmarklabel.io.surface_formats import with_stated_units
+from landmarklabel.io.surface_formats import check_unit, with_stated_units
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
@@ -23,6 +23,8 @@ def evaluate(args: argparse.Namespace) -> None:
     task = resolve_study_task(args.task, place)
     check_same_task(place, task, exactly=True)
     images = images_beside(place, args.images)
+    if args.report:
+        check_unit(images, args.mesh_unit)
     truth, remarks = read_many(place, task, images)
     predicted, notes = read_label_folder(args.predictions, task, images), read_notes(args.predictions)
     done = compare(
@@ -40,7 +42,8 @@ def evaluate(args: argparse.Namespace) -> None:
         from landmarklabel.report.evaluation import write_evaluation
 
         with tempfile.TemporaryDirectory(prefix="landmarklabel-") as stated:
-            shown, unreadable, _ = with_stated_units(images, args.mesh_unit, args.mesh_frame, Path(stated))
+            compared = {i: path for i, path in images.items() if i in done.pairs}
+            shown, unreadable, _ = with_stated_units(compared, args.mesh_unit, args.mesh_frame, Path(stated))
             write_evaluation(args.report, task, done.pairs, done.metrics, shown)
         for text in unreadable.values():
             print(f"landmarklabel: no picture: {text}", file=sys.stderr)

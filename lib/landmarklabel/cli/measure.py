@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace) -> None:
     notes = read_notes(place) if place.is_dir() else {}
     unit = unit_lookup(notes, images)
     if args.readers:
-        _readers(args, task, place, images, unit)
+        _readers(args, task, place, images, notes)
         return
     sets, remarks = read_many(place, task, images)
     sets = {i: x for i, x in sorted(sets.items()) if x.defined.any()}
@@ -53,8 +53,9 @@ def measure(args: argparse.Namespace) -> None:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.slicer:
         _write_nodes(Path(args.slicer), task, sets, images)
-    without_image = of_unknown_unit(task, sets, notes, images)
-    _say_unknown(without_image)
+    lengths = any(m.unit == "mm" for case in cases.values() for m in case)
+    without_image = set(of_unknown_unit(task, sets, notes, images)) if lengths else set()
+    _say_unknown(sorted(without_image))
     text = measurements_text(cases, without_image)
     if args.out:
         atomic_write(args.out, text)
@@ -74,16 +75,14 @@ def _say_unknown(without_image: list[str]) -> None:
 
 
 def _write_nodes(folder: Path, task: LandmarkTask, sets: dict[str, LandmarkSet], images: dict[str, Path]) -> None:
-    from landmarklabel.io.measurement_markups import SLICER_TYPES, write_lines_and_angles
+    from landmarklabel.io.measurement_markups import slicer_type, write_lines_and_angles
 
+    for image_id in sets:
+        check_id(image_id)  # of all, before anything is written
     planes = {i: image_plane(images[i], task.dims) if i in images else None for i in sets}
-    files = sum(len(write_lines_and_angles(folder / check_id(i), landmarks, planes[i])) for i, landmarks in sets.items())
-    others = sum(m.kind not in SLICER_TYPES for m in task.measurements)
-    rest = (
-        f"; {others} of the {len(task.measurements)} measurements are neither distances nor angles between points"
-        if others
-        else ""
-    )
+    files = sum(len(write_lines_and_angles(folder / i, landmarks, planes[i])) for i, landmarks in sets.items())
+    others = sum(slicer_type(task, m) is None for m in task.measurements)
+    rest = f"; Slicer has no node that measures the same as the other {others} of {len(task.measurements)}" if others else ""
     print(f"{folder}: {files} lines and angles{rest}", file=sys.stderr)
 
 
@@ -116,17 +115,17 @@ def shapes(args: argparse.Namespace) -> None:
     if task.scale is None and len({unit(i) for i in there}) > 1:
         print(f"landmarklabel: some images state their spacing and some do not: see the column unit of {SIZES}", file=sys.stderr)
     whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out)
-    rest = f"; {lacking} lack landmarks or size, see left_out.csv" if lacking else ""
+    rest = f"; left out, see left_out.csv: {lacking}" if lacking else ""
     print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
 
 
-def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict, unit) -> None:
-    by_reader = read_readers(place, task, images)
+def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict[str, Path], notes: dict) -> None:
+    by_reader, unit = read_readers(place, task, images), unit_lookup(notes, images)
     units = {unit(i) for sets in by_reader.values() for i in sets}
     if len(units) > 1 and task.scale is None:
         raise UsageError(f"some images of {place} state their spacing and some do not: their lengths cannot be compared")
     ids = sorted({i for sets in by_reader.values() for i in sets})
-    _say_unknown(of_unknown_unit(task, ids, read_notes(place) if place.is_dir() else {}, images))
+    _say_unknown(of_unknown_unit(task, ids, notes, images))
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")

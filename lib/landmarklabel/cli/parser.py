@@ -84,7 +84,7 @@ def _add_store(verb: argparse.ArgumentParser) -> None:
 
 
 def _task(verbs: Verbs) -> None:
-    task = verbs.add_parser("task", help="make a task file: which landmarks, in which order")
+    task = verbs.add_parser("task", help="make a task file (which landmarks, in which order), or show a task")
     inner = task.add_subparsers(metavar="new|show", required=True)
     new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")

@@ -12,6 +12,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row
 from landmarklabel.landmarks import LandmarkTask, ScaleRule
 from landmarklabel.measurement_definitions import Measurement
+from landmarklabel.services.label_folders import is_study_folder
 from landmarklabel.task_pictures import data_uri
 from landmarklabel.tasks import resolve_study_task, resolve_task
 
@@ -40,7 +41,7 @@ def new_task(args: argparse.Namespace) -> None:
 def show_task(args: argparse.Namespace) -> None:
     """Print a task: what its landmarks and measurements are called, as tables and files have to call them."""
     place = Path(args.task)
-    task = resolve_study_task(None, place) if place.is_dir() else resolve_task(args.task)
+    task = resolve_study_task(None, place) if is_study_folder(place) else resolve_task(args.task)
     print(f"{task.name}: {len(task)} landmarks in {task.dims}D")
     wide = max(map(len, task.names))
     for name in task.names:

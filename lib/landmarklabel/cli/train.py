@@ -57,7 +57,7 @@ def train(args: argparse.Namespace) -> int:
     print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
     if hasty := done.metrics.get("in_haste"):
         of = f"{hasty} of the {done.metrics['n_images']} validation cases"
-        print(f"the time was up: the model looked only once at {of}, which predict does not; measure it with evaluate")
+        print(f"there was no time to search {of} as thoroughly as predict does: measure the model with evaluate")
     for text in done.remarks:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if done.decision:

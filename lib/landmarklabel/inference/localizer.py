@@ -111,7 +111,12 @@ class Localizer:
         )
 
     def detect(self, case: Case) -> Evidence:
-        """Run the networks once, with several candidates per landmark where there is a shape prior to choose between them."""
+        """Run the networks once, with several candidates per landmark where there is a shape prior to choose between them.
+
+        Raises:
+            ImageRejected: as ``check_extent``.
+        """
+        self.check_extent(case)
         count = 1 if self.prior is None else self.config.candidates.per_landmark
         if self.alignment_shape is not None:
             return predict_in_any_orientation(self.networks, self.alignment_shape, case, count)
@@ -128,9 +133,8 @@ class Localizer:
             The evidence, and the shape fitted to it (None without a shape prior), for ``suggest``.
 
         Raises:
-            ImageRejected: far larger than what it was trained on, as with a wrong unit.
+            ImageRejected: as ``check_extent``.
         """
-        self._check_extent(case)
         started = time.monotonic()
         evidence = self.detect(case)
         look_s = time.monotonic() - started
@@ -156,7 +160,8 @@ class Localizer:
                 evidence, shape_fit = found, again
         return evidence, shape_fit
 
-    def _check_extent(self, case: Case) -> None:
+    def check_extent(self, case: Case) -> None:
+        """Raise ImageRejected for an image far larger than those the model was trained on, as with a wrong unit."""
         grid, geometry, most = self.networks.grid, case.image.geometry, self.config.windows.most
         if grid.spacing_mm is None or grid.count_windows(geometry) <= most:
             return

@@ -13,15 +13,19 @@ from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import atomic_write
 from landmarklabel.io.markups import SCHEMA
 from landmarklabel.io.surfaces import FloatArray
-from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurement_definitions import Measurement
 
-SLICER_TYPES = {"distance": "Line", "angle": "Angle"}
+_TYPES = {"distance": "Line", "angle": "Angle"}
+_MOST_BYTES = 100  # of a file's name, in UTF-8
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*", re.IGNORECASE)  # by Windows, whatever the ending
 _NO_FILE_NAME = re.compile(r"[^\w .()'+-]+")
 
 
 def write_lines_and_angles(folder: Path, landmarks: LandmarkSet, plane: SlicePlane | None = None) -> list[str]:
     """Write a .mrk.json file for each distance and angle of a case whose points are all there; returns the files' names.
+
+    Distances of a task with a scale rule are left out: Slicer would measure what the image says, not what the rule makes of it.
 
     Args:
         folder: of the case; made where there is something to write.
@@ -30,15 +34,20 @@ def write_lines_and_angles(folder: Path, landmarks: LandmarkSet, plane: SlicePla
     """
     written: list[str] = []
     for measurement in landmarks.task.measurements:
-        kind = SLICER_TYPES.get(measurement.kind)
+        kind = slicer_type(landmarks.task, measurement)
         places = [] if kind is None else [_place(landmarks, point) for point in measurement.points]
         if kind is None or not np.isfinite(places).all():
             continue
         written.append(_file_name(measurement.name, written))
         folder.mkdir(parents=True, exist_ok=True)
         text = _text(kind, measurement, [_in_space(place, plane) for place in places])
-        atomic_write(folder / written[-1], text)
+        atomic_write(folder / written[-1], text, durable=False)
     return written
+
+
+def slicer_type(task: LandmarkTask, measurement: Measurement) -> str | None:
+    """The kind of Slicer's nodes that measures the same; None where there is none."""
+    return None if task.scale and measurement.kind == "distance" else _TYPES.get(measurement.kind)
 
 
 def _place(landmarks: LandmarkSet, point: Sequence[str]) -> FloatArray:
@@ -68,9 +77,10 @@ def _label(point: Sequence[str]) -> str:
 
 def _file_name(name: str, taken: Sequence[str]) -> str:
     """A measurement's name as a file's: what file systems refuse is left out, and no two are the same."""
-    stem = _NO_FILE_NAME.sub("_", name).strip(" .") or "measurement"
-    lower, number, found = {t.lower() for t in taken}, 1, f"{stem[:100]}.mrk.json"
+    stem = _NO_FILE_NAME.sub("_", name).encode()[:_MOST_BYTES].decode("utf-8", "ignore").strip(" .") or "measurement"
+    stem = f"_{stem}" if _RESERVED.fullmatch(stem.split(".")[0]) else stem
+    lower, number, found = {t.lower() for t in taken}, 1, f"{stem}.mrk.json"
     while found.lower() in lower:
         number += 1
-        found = f"{stem[:100]} {number}.mrk.json"
+        found = f"{stem} {number}.mrk.json"
     return found

@@ -52,7 +52,9 @@ def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: 
     if nearest > min(CONFIG.near, off / CONFIG.times_nearer):
         return
     said = [f"in {best} instead of {unit}: --mesh-unit {best}"] if best != unit else []
-    said += [f"in the other frame, of {' and '.join(SURFACE_FRAMES)}: see --mesh-frame"] if turned else []
+    frames = " or ".join(SURFACE_FRAMES)
+    other = f"in the other frame ({frames}): see --mesh-frame, and where the file states its frame, that of the landmarks"
+    said += [other] if turned else []
     size = float(np.linalg.norm(np.ptp(surface.vertices, axis=0)))
     raise_capped(
         what,

@@ -56,10 +56,7 @@ def with_stated_units(
     Raises:
         UsageError: surfaces that state no unit, and no unit.
     """
-    bare = {i: p for i, p in images.items() if is_surface(p) and not states_unit(p)}
-    if bare and unit is None:
-        first = next(iter(bare.values())).name
-        raise UsageError(f"{first} is a surface, and its file states no unit: say it with --mesh-unit {', '.join(SURFACE_UNITS)}")
+    bare = check_unit(images, unit)
     out, failed, remarks = dict(images), {}, {}
     for image_id, path in bare.items():
         try:
@@ -71,6 +68,15 @@ def with_stated_units(
         out[image_id] = place / f"{image_id}{STATED}"
         remarks[image_id] = found
     return out, failed, remarks
+
+
+def check_unit(images: Mapping[str, Path], unit: str | None) -> dict[str, Path]:
+    """The surfaces that state no unit. Raises UsageError where there are some, and no unit was said."""
+    bare = {i: p for i, p in images.items() if is_surface(p) and not states_unit(p)}
+    if bare and unit is None:
+        first = next(iter(bare.values())).name
+        raise UsageError(f"{first} is a surface, and its file states no unit: say it with --mesh-unit {', '.join(SURFACE_UNITS)}")
+    return bare
 
 
 def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> list[str]:
@@ -201,7 +207,8 @@ def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     most_of_it = np.ptp(np.percentile(vertices, (0.5, 99.5), axis=0), axis=0).max()
     if extent > CONFIG.most_outlying * most_of_it:
         fault = (
-            f"99 % of its points lie within {most_of_it:.3g}, and single ones {extent:.3g} apart: remove what is not the surface"
+            f"99 % of its points lie in a box of side {most_of_it:.3g}, single ones {extent:.3g} apart (in the file's unit): "
+            "remove what is not of the surface"
         )
         raise ImageRejected(name, [fault])
     return vertices, faces

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from landmarklabel.errors import LandmarkFileError, StudyError, UsageError, listed
 from landmarklabel.io.folders import find_images, find_label_files
@@ -13,8 +14,10 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
-from landmarklabel.store.revision_json import only_checks
 from landmarklabel.store.revisions import Revision
+
+if TYPE_CHECKING:
+    from landmarklabel.store.study import Study
 
 
 def read_label_folder(
@@ -77,7 +80,7 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     study = Study(place, task)
     try:
         for image_id in study.labelled():
-            for revision in _independent(study.history(image_id)):
+            for revision in _independent(study, study.history(image_id)):
                 found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision)
         for image_id, further in study.repeats().items():
             for revision in further:
@@ -89,12 +92,12 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     return found
 
 
-def _independent(history: Sequence[Revision]) -> Iterator[Revision]:
+def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision]:
     """The revisions of a case that somebody made without another's points before their eyes, oldest first."""
     first, apart = None, any(r.source == "import" != r.author for r in history)
     for before, revision in pairwise([None, *history]):
         assert revision is not None  # only ``before`` may be
-        if only_checks(revision.body, before.body if before else None) or revision.source.startswith("restored"):
+        if study.only_checks(revision, before) or revision.source.startswith("restored"):
             continue
         if apart and revision.source == "import" == revision.author:
             continue  # the mean of the readers that were imported one by one

@@ -70,14 +70,6 @@ def is_check(body: dict) -> bool:
     return "checked" in body or "unchecked" in body
 
 
-def only_checks(body: dict, before: dict | None) -> bool:
-    """Whether a revision does nothing but call points right, or take that back: ``before`` is the body it was made from.
-
-    A first labelling, and one that moves a point beside it, is somebody's labelling all the same.
-    """
-    return is_check(body) and before is not None and same_body(before, body)
-
-
 def checked_of(body: dict, renames: Sequence[tuple[str, str]] = ()) -> dict[str, bool]:
     """Of the points that somebody looked at again, under today's names, whether they are right or that is taken back."""
     today, found = dict(renames), {}

@@ -229,7 +229,7 @@ class RevisionStore:
             known: the earlier answer.
             row: ``latest_row`` before that was given.
         """
-        if not known:
+        if not known or self.latest_row() < row:  # an earlier state of the database was put back
             return self.heads()
         newer = select(_rows.c.image_id).where(_rows.c.id > row).distinct()
         with self._reading() as connection:

@@ -28,7 +28,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of, checked_of, checks_of, only_checks, same_points
+from landmarklabel.store.revision_json import body_of, checked_of, checks_of, is_check, same_landmarks, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -273,6 +273,16 @@ class Study(Opened):
             before = revision
         return found
 
+    def only_checks(self, revision: Revision, before: Revision | None) -> bool:
+        """Whether a revision does nothing but call points right, or take that back, of what ``before``, an earlier one, has.
+
+        A first labelling that does so beside, and one that moves a point, is somebody's labelling.
+        """
+        if before is None or not is_check(revision.body):
+            return False
+        pixels = {body["pixels"] for body in (before.body, revision.body) if body.get("pixels")}
+        return len(pixels) < 2 and same_landmarks(self.read(before), self.read(revision))
+
     def history(self, image_id: str) -> list[Revision]:
         """All revisions of an image, oldest first; also of an image that was removed."""
         return self.revisions.history(image_id)
@@ -362,7 +372,7 @@ class Study(Opened):
         history = self.history(image_id)
         seen = next((r for r in history if r.number == base), None)
         later = [r for r in history if r.number > base]
-        if seen is None or not all(only_checks(r.body, seen.body) for r in later):
+        if seen is None or not all(self.only_checks(r, seen) for r in later):
             return base
         said = {name for r in later for name, is_right in checked_of(r.body, self._record.renames).items() if is_right}
         if said & set(taken_back):

@@ -101,7 +101,8 @@ def fit(
         The model and the metrics on ``valid`` (empty without valid cases).
 
     Raises:
-        StudyError: no usable labels. Cancelled: stopped; ``resume`` goes on from there.
+        StudyError: no usable labels. ImageRejected: a validation case far larger than the training cases.
+        Cancelled: stopped; ``resume`` goes on from there.
     """
     folder, preset = Path(folder), config.preset
     usable = [c for c in train if c.landmarks is not None and (landmark_state(c.landmarks) == Presence.PRESENT).any()]
@@ -116,6 +117,8 @@ def fit(
     model.prior, model.never_labelled = learn_prior(shapes, model.config), never_labelled(task, usable)
     usable = _prepared(model, usable, config)
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in valid]
+    for case in valid:
+        model.check_extent(case)  # now, not after all the time of a training
     run = _Run(config, folder / "state", on_progress, should_stop)
     run.check(task, usable)
     run.assessed_later = list(valid) * config.assessments

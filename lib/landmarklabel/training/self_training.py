@@ -41,10 +41,9 @@ def find_pseudo_labels(
         if should_stop() or sum(c.image.pixels.nbytes for c in found) > config.max_pixel_bytes:
             break
         try:
-            case = model.case(path.name, read_image(path, model.task.dims))
+            found += pseudo_labelled(model, [model.case(path.name, read_image(path, model.task.dims))])
         except FaultsError:
             continue
-        found += pseudo_labelled(model, [case])
     return found
 
 

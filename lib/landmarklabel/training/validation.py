@@ -37,7 +37,7 @@ class InTime:
         cases: how many there are.
 
     Attributes:
-        in_haste: how many cases it would have looked at again.
+        in_haste: of how many cases it would have looked for more, had there been time.
     """
 
     def __init__(self, model: Localizer, ends_at: float | None, cases: int):

@@ -72,7 +72,7 @@ class MeasurementSection(Section):
         if measurements is not self._measurements:
             self._start(measurements)
         if not rows:
-            self.close()
+            self.drawn.show("", ())
             return
         self._fit(rows)
         for row, measured in enumerate(rows):
@@ -171,7 +171,7 @@ class MeasurementSection(Section):
         """On the image, where its points are now."""
         session, measurement = self.logic.session if self.logic is not None else None, self.current
         if session is None or measurement is None:
-            self.close()
+            self.drawn.show("", ())
         else:
             self.drawn.show(measurement.name, places_of(measurement, {p.name: p.position for p in session.points}))
 
