@@ -170,7 +170,7 @@ def test_training_offers_its_model_and_leaves_the_study_alone_where_asked(study,
     registry = ModelRegistry(study / ".landmarklabel" / "models" / "scn_single")
     assert registry.versions() == ([1] if publish else []) and registry.record()["version"] == int(publish)
     (entry,) = registry.record()["history"]
-    assert entry["what"] == ("published" if publish else "kept") and "template on 1 validation cases" in entry["reason"]
+    assert entry["what"] == ("published" if publish else "kept") and "template on 1 validation case:" in entry["reason"]
 
 
 def test_a_hand_edit_made_before_a_rename_is_taken_along(study):

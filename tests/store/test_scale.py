@@ -11,7 +11,7 @@ from tests.store.studies import age, label_file, points
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.store import audit, revisions
-from landmarklabel.store.revision_json import body_of
+from landmarklabel.store.revision_json import body_of, canonical
 from landmarklabel.store.revisions import RevisionStore
 from landmarklabel.store.study import Study
 
@@ -21,7 +21,7 @@ SAVES = 40
 def fill(folder, task, url, count):
     """A study with one label a case, written in one go instead of ten thousand saves; the chains are as saves make them."""
     store, landmarks = RevisionStore(url), points(task, 1)
-    body = revisions._canonical(body_of(landmarks))
+    body = canonical(body_of(landmarks))
     rows, told, chain, trail = [], [], "", ""
     for i in range(1, count + 1):
         row = {"id": i, "image_id": f"case{i}", "number": 1, "author": "ann", "source": "annotation", "created": audit.now()}

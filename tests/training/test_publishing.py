@@ -69,7 +69,7 @@ def test_decisions_follow_known_errors_and_say_why():
     assert better.reason == "better on the same 2 validation cases: 1.000 against 2.000 mm"
     for live in (model(1, 1), model(0.5, 0.5)):
         decision = decide(model(1, 1), live, [case()])
-        assert not decision.publish and decision.reason.startswith("not better on the same 1 validation cases")
+        assert not decision.publish and decision.reason.startswith("not better on the same 1 validation case:")
     # One wild point must not outweigh many good ones beyond the cap, and missing everything is never better.
     assert decide(model(1, 99), model(4, 4), [case()]).publish
     assert not decide(model(None, None), model(4, 4), [case()]).publish

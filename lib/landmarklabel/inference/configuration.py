@@ -106,13 +106,6 @@ class SuggestionConfig(Configuration):
 
 
 @dataclass(frozen=True)
-class WindowConfig(Configuration):
-    """How much larger than in training an image may be."""
-
-    most: int = number(2000, 1)  # windows that cover it; a whole body has some hundreds of a head; a wrong unit, millions
-
-
-@dataclass(frozen=True)
 class InferenceConfig:
     """All numbers of inference, with how a mean shape and its mirror are found and aligned with detections."""
 
@@ -121,7 +114,16 @@ class InferenceConfig:
     orientation_search: OrientationSearchConfig = field(default_factory=OrientationSearchConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     suggestion: SuggestionConfig = field(default_factory=SuggestionConfig)
-    windows: WindowConfig = field(default_factory=WindowConfig)
     mean_shape: MeanShapeConfig = field(default_factory=MeanShapeConfig)
     mirror: MirrorConfig = field(default_factory=MirrorConfig)
     alignment: RobustFitConfig = field(default_factory=RobustFitConfig)
+
+
+@dataclass(frozen=True)
+class WindowConfig(Configuration):
+    """How much larger than in training an image may be; no answer depends on it."""
+
+    most: int = number(2000, 1)  # windows that cover it; a whole body has some hundreds of a head; a wrong unit, millions
+
+
+WINDOWS = WindowConfig()

@@ -13,7 +13,7 @@ from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.configuration import InferenceConfig
+from landmarklabel.inference.configuration import WINDOWS, InferenceConfig
 from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.orientation_search import (
@@ -162,8 +162,8 @@ class Localizer:
 
     def check_extent(self, case: Case) -> None:
         """Raise ImageRejected for an image far larger than those the model was trained on, as with a wrong unit."""
-        grid, geometry, most = self.networks.grid, case.image.geometry, self.config.windows.most
-        if grid.spacing_mm is None or grid.count_windows(geometry) <= most:
+        grid, geometry = self.networks.grid, case.image.geometry
+        if grid.spacing_mm is None or grid.count_windows(geometry) <= WINDOWS.most:
             return
         low, high = geometry.bounds_mm
         sides, known = ("x".join(f"{side:.3g}" for side in at) for at in (high - low, np.array(grid.size) * grid.spacing_mm))

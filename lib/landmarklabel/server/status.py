@@ -20,6 +20,7 @@ from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.quality import CHECK
+from landmarklabel.store.checks import only_checks
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
@@ -119,7 +120,7 @@ class StatusPage:
             return head
         if (head.image_id, head.number) not in self._placed:
             history = [None, *(r for r in self.study.history(head.image_id) if r.number <= head.number)]
-            placed = [r for b, r in pairwise(history) if r is not None and not self.study.only_checks(r, b)]
+            placed = [r for b, r in pairwise(history) if r is not None and not only_checks(self.study.read, r, b)]
             self._placed[head.image_id, head.number] = placed[-1] if placed else head
         return self._placed[head.image_id, head.number]
 

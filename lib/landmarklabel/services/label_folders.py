@@ -14,6 +14,7 @@ from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
+from landmarklabel.store.checks import only_checks
 from landmarklabel.store.revisions import Revision
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision
     first, apart = None, any(r.source == "import" != r.author for r in history)
     for before, revision in pairwise([None, *history]):
         assert revision is not None  # only ``before`` may be
-        if study.only_checks(revision, before) or revision.source.startswith("restored"):
+        if only_checks(study.read, revision, before) or revision.source.startswith("restored"):
             continue
         if apart and revision.source == "import" == revision.author:
             continue  # the mean of the readers that were imported one by one

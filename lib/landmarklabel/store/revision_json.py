@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from landmarklabel.errors import FaultsError, StudyError
+from landmarklabel.errors import FaultsError, StudyError, UsageError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 
@@ -107,3 +108,13 @@ def placed_where_moved(edited: LandmarkSet, before: LandmarkSet) -> LandmarkSet:
     by_hand = moved & np.isnan(edited.expected_error_mm)
     rows = zip(edited.status, before.status, by_hand, strict=True)
     return replace(edited, status=tuple(Status.PLACED if hand and new is old else new for new, old, hand in rows))
+
+
+def canonical(body: dict) -> str:
+    """The one text of a body, by which it is hashed. Raises UsageError for what is no JSON object."""
+    if not isinstance(body, dict):
+        raise UsageError(f"a revision's body is a JSON object, not {type(body).__name__}")
+    try:
+        return json.dumps(body, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not strict JSON ({error}); NaN and infinity are not allowed") from None

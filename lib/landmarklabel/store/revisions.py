@@ -40,6 +40,7 @@ from landmarklabel.store import audit
 from landmarklabel.store.audit import Change, audit_table
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import BUSY, StoreFault, file_damage, open_engine, reason, store_faults
+from landmarklabel.store.revision_json import canonical
 
 CIRCUMSTANCES = ("pixels", "unseen")  # keys of a body that say how it came about: a request sent twice may differ in them
 
@@ -132,7 +133,7 @@ class RevisionStore:
         """
         check_id(image_id)
         _check_texts(author=author, source=source, key=key)
-        values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": _canonical(body)}
+        values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": canonical(body)}
         with self._writing() as connection:
             return _append(connection, values, base_revision)
 
@@ -145,7 +146,7 @@ class RevisionStore:
         """Append a revision to many images, all of them or none. Raises as ``save``."""
         _check_texts(author=author, source=source)
         rows = [
-            {"image_id": check_id(image_id), "author": author, "source": source, "key": None, "body": _canonical(body)}
+            {"image_id": check_id(image_id), "author": author, "source": source, "key": None, "body": canonical(body)}
             for image_id, body in bodies.items()
         ]
         with self._writing() as connection:
@@ -225,9 +226,7 @@ class RevisionStore:
     def newer_heads(self, known: Mapping[str, Revision], row: int) -> dict[str, Revision]:
         """As ``heads``, given an earlier answer: only what has a newer revision is read; the same objects otherwise.
 
-        Args:
-            known: the earlier answer.
-            row: ``latest_row`` before that was given.
+        ``row`` is ``latest_row`` before the earlier answer, ``known``, was given.
         """
         if not known or self.latest_row() < row:  # an earlier state of the database was put back
             return self.heads()
@@ -236,16 +235,16 @@ class RevisionStore:
             ids = {image_id for (image_id,) in connection.execute(newer)} | self.damaged.keys()
         heads = dict(known)
         for image_id in ids:
+            old = heads.pop(image_id, None)
             try:
-                found, old = self.head(image_id), known.get(image_id)
+                head = self.head(image_id)
             except StoreFault as error:
                 self.damaged = {**self.damaged, image_id: str(error)}
-                heads.pop(image_id, None)
                 continue
             self.damaged = {i: why for i, why in self.damaged.items() if i != image_id}
-            if found is not None and (old is None or old.number != found.number):
-                heads[image_id] = found
-        return heads if heads.keys() == known.keys() else dict(sorted(heads.items()))
+            if head is not None:
+                heads[image_id] = old if old and old.number == head.number else head
+        return dict(sorted(heads.items()))
 
     def newest_body(self) -> dict | None:
         """The body of the newest revision of all; None where there is none. Raises StoreFault for a damaged one."""
@@ -382,15 +381,6 @@ def _revision(row: Row) -> Revision:
         return Revision(**fields | {"body": json.loads(row.body)})
     except (AttributeError, TypeError, ValueError) as error:
         raise StoreFault(f"revision {row.number} of {row.image_id} is damaged ({error}); restore a backup") from None
-
-
-def _canonical(body: dict) -> str:
-    if not isinstance(body, dict):
-        raise UsageError(f"a revision's body is a JSON object, not {type(body).__name__}")
-    try:
-        return json.dumps(body, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"the body is not strict JSON ({error}); NaN and infinity are not allowed") from None
 
 
 def _check_texts(**texts: str | None) -> None:

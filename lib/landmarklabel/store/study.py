@@ -7,7 +7,7 @@ revision store, models, caches and a trash for what was removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store import study_task
+from landmarklabel.store.checks import past_checks
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
@@ -28,7 +29,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of, checked_of, checks_of, is_check, same_landmarks, same_points
+from landmarklabel.store.revision_json import body_of, checked_of, checks_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -273,16 +274,6 @@ class Study(Opened):
             before = revision
         return found
 
-    def only_checks(self, revision: Revision, before: Revision | None) -> bool:
-        """Whether a revision does nothing but call points right, or take that back, of what ``before``, an earlier one, has.
-
-        A first labelling that does so beside, and one that moves a point, is somebody's labelling.
-        """
-        if before is None or not is_check(revision.body):
-            return False
-        pixels = {body["pixels"] for body in (before.body, revision.body) if body.get("pixels")}
-        return len(pixels) < 2 and same_landmarks(self.read(before), self.read(revision))
-
     def history(self, image_id: str) -> list[Revision]:
         """All revisions of an image, oldest first; also of an image that was removed."""
         return self.revisions.history(image_id)
@@ -356,28 +347,14 @@ class Study(Opened):
         with self._lock():
             found, edit = self._files.take_in_edit(image_id)
             if base_revision is not None:
-                base_revision = self._past_checks(image_id, base_revision, body.get("unchecked", ()))
+                history, taken_back = self.history(image_id), body.get("unchecked", ())
+                base_revision = past_checks(self.read, history, base_revision, taken_back, self._record.renames)
             elif edit is not None:
                 body = body | {"unseen": edit.number}
             revision = self.revisions.save(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
             with file_faults(f"revision {revision.number} of {image_id} is saved, but its label file"):
                 self._files.show(image_id, found)
         return revision
-
-    def _past_checks(self, image_id: str, base: int, taken_back: Collection[str]) -> int:
-        """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those.
-
-        But whoever takes back that points are right has to have seen who said so.
-        """
-        history = self.history(image_id)
-        seen = next((r for r in history if r.number == base), None)
-        later = [r for r in history if r.number > base]
-        if seen is None or not all(self.only_checks(r, seen) for r in later):
-            return base
-        said = {name for r in later for name, is_right in checked_of(r.body, self._record.renames).items() if is_right}
-        if said & set(taken_back):
-            return base
-        return history[-1].number
 
     @property
     def _lock_file(self) -> Path:

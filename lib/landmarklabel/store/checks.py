@@ -1,0 +1,41 @@
+"""Revisions by which somebody only says that points are right, told from those by which somebody labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.store.revision_json import checked_of, is_check, same_landmarks
+from landmarklabel.store.revisions import Revision
+
+Read = Callable[[Revision], LandmarkSet]
+
+
+def only_checks(read: Read, revision: Revision, before: Revision | None) -> bool:
+    """Whether a revision does nothing but call points right, or take that back, of what ``before``, an earlier one, has.
+
+    A first labelling that does so beside, and one that moves a point, is somebody's labelling.
+
+    Args:
+        read: a revision's landmarks under today's names, as ``Study.read``.
+        revision, before: of one image.
+    """
+    if before is None or not is_check(revision.body):
+        return False
+    pixels = {body["pixels"] for body in (before.body, revision.body) if body.get("pixels")}
+    return len(pixels) < 2 and same_landmarks(read(before), read(revision))
+
+
+def past_checks(
+    read: Read, history: Sequence[Revision], base: int, taken_back: Collection[str], renames: Sequence[tuple[str, str]]
+) -> int:
+    """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those.
+
+    But whoever takes back that points are right (``taken_back``) has to have seen who said so.
+    """
+    seen = next((r for r in history if r.number == base), None)
+    later = [r for r in history if r.number > base]
+    if seen is None or not all(only_checks(read, r, seen) for r in later):
+        return base
+    said = {name for r in later for name, is_right in checked_of(r.body, renames).items() if is_right}
+    return base if said & set(taken_back) else history[-1].number
