@@ -59,7 +59,7 @@ def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: 
     raise_capped(
         what,
         [
-            f"its landmarks lie {off * size:.3g} mm from the surface (median), which is {size:.3g} mm from corner to corner; "
+            f"they lie {off * size:.3g} mm from the surface (median), and that is {size:.3g} mm from corner to corner; "
             f"they would lie on it were its file {', and '.join(said)}"
         ],
     )
