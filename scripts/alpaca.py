@@ -27,7 +27,7 @@ from cpdalp import DeformableRegistration
 from scipy.spatial import cKDTree
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-GRID = 40  # of the mesh's diagonal: about 2500 points a skull
+GRID = 40  # of the mesh's diagonal: about 2000 points a skull
 NORMAL_SAMPLES, FEATURE_RADIUS, FEATURE_NEIGHBOURS = 30, 5.0, 100  # points; in grid steps; points
 RANSAC_POINTS, RANSAC_TRIES, RANSAC_CERTAINTY, INLIER = 3, 20_000, 0.999, 1.5  # the last in grid steps
 ALPHA, BETA, CPD_ROUNDS, CPD_TOLERANCE, CPD_SIZE = 2, 2, 100, 0.001, 25

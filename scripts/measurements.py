@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -40,7 +41,33 @@ def cephalogram_angles(data: Path, runs: Path) -> dict:
             "readers_bias": a.bias,
             "readers_icc": a.icc,
         }
-    return {"minutes": MINUTES, "cases": sum(s == "test1" for s in split.values()), "measurements": found}
+    return {
+        "minutes": MINUTES,
+        "cases": sum(s == "test1" for s in split.values()),
+        "measurements": found,
+        "mean_offset_px": {
+            "test1": _mean_offsets(predictions, runs / "test1", task),
+            "validation": _mean_offsets(_validation(model, runs), runs / "train", task),
+        },
+    }
+
+
+def _validation(model: Path, runs: Path) -> Path:
+    """Predictions of the cases that the training kept for validation."""
+    ids = set(json.loads((model / "model.json").read_text(encoding="utf-8"))["valid_ids"])
+    images = [path for path in sorted((runs / "train" / "images").iterdir()) if path.stem in ids]
+    landmarklabel("predict", model, *images, "--out", runs / "validation")
+    return runs / "validation"
+
+
+def _mean_offsets(predictions: Path, study: Path, task) -> dict[str, list[float]]:
+    """By landmark: where it is predicted less where it is, x and y, on the average: what one labelling does by habit."""
+    from landmarklabel.services.label_folders import read_label_folder, read_many
+
+    truth, _ = read_many(study, task, {})
+    predicted = read_label_folder(predictions, task, {})
+    off = np.nanmean([x.positions_mm - truth[i].positions_mm for i, x in predicted.items() if i in truth], axis=0)
+    return dict(zip(task.names, off.round(2).tolist(), strict=True))
 
 
 def _readers(table: Path, task) -> dict[str, dict[str, np.ndarray]]:

@@ -24,7 +24,7 @@ from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.presets import find_preset
-from landmarklabel.training.validation import InTime
+from landmarklabel.training.validation import InTime, calibrate_and_validate
 
 DIMS = pytest.mark.parametrize("dims", [2, 3])
 CONFIG = OrientationSearchConfig()
@@ -125,6 +125,16 @@ def test_where_time_is_up_an_image_is_looked_at_once(left_s, looks_again):
     assert (model.networks.coarse_net.calls > 1) == looks_again
     assert (errors(found.positions_mm, at).max() < 1) == looks_again
     assert hurried.in_haste == (not looks_again)
+
+
+def test_metrics_say_how_many_validation_cases_were_looked_at_in_haste():
+    at = SHAPE @ rotation(np.radians(130)).T + MIDDLE
+    turned, upright = discs(at), discs(SHAPE + MIDDLE)
+    turned = replace(turned, landmarks=LandmarkSet.of_positions(localizer().task, at))
+    upright = replace(upright, landmarks=LandmarkSet.of_positions(localizer().task, SHAPE + MIDDLE))
+    metrics = calibrate_and_validate(localizer(), [turned, upright, turned], ends_at=time.monotonic() - 5)
+    assert metrics["in_haste"] == 2
+    assert "in_haste" not in calibrate_and_validate(localizer(), [turned, upright])
 
 
 def test_an_image_that_needs_one_look_is_not_looked_at_in_haste():

@@ -57,7 +57,7 @@ def test_a_layer_of_3d_convolution_is_the_same_on_small_maps(shape):
 
 
 def test_only_3d_maps_below_the_kernel_stay_in_fp32():
-    """Whatever the processor: elsewhere bf16 is sound, and four times as fast."""
+    """Whatever the processor: larger maps and pictures run in bf16."""
     layer, weight = ops.conv(3, 4, 4, 5), torch.ones(4, 4, 5, 5, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for shape, dtype in (((4, 8, 8), torch.float32), ((8, 8, 1), torch.float32), ((5, 8, 8), torch.bfloat16)):

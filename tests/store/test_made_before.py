@@ -92,7 +92,7 @@ def numbers(rows) -> np.ndarray:
 
 def test_the_model_answers_the_same(made):
     kept = json.loads((made / "answers.json").read_text(encoding="utf-8"))["answers"]
-    for image_id, found in answered(made, "fp32").items():  # the answers were kept on a processor without bf16
+    for image_id, found in answered(made, "fp32").items():  # as the answers were kept
         for way, answer in kept[image_id].items():
             assert [s.value for s in found[way].status] == answer["status"]
             positions = [[np.nan] * 2 if p is None else p for p in answer["positions_mm"]]

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import atomic_write
 from landmarklabel.io.markups import SCHEMA
-from landmarklabel.io.surfaces import FloatArray
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurement_definitions import Measurement
 
+FloatArray = npt.NDArray[np.float64]
 _TYPES = {"distance": "Line", "angle": "Angle"}
 _MOST_BYTES = 100  # of a file's name, in UTF-8
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*", re.IGNORECASE)  # by Windows, whatever the ending

@@ -17,7 +17,7 @@ def bf16_is_sound(x: Tensor, kernel: Sequence[int]) -> bool:
     """Whether a convolution of x (B, C, *spatial) with a kernel of these edges may run in bf16.
 
     On a CPU, oneDNN's 3D convolution in bf16 leaves memory unwritten where an axis of x is below the kernel's edge: seen (torch
-    2.13, AVX512-BF16) as weights' gradients of 1e12 or nan, at depth 1 also in the output. ``tests/networks`` has the table.
+    2.13, AVX512-BF16) as weights' gradients of 1e12 or nan, at depth 1 also in the output. See ``tests/networks/test_bf16.py``.
     """
     return x.device.type != "cpu" or x.ndim < 5 or all(size >= edge for size, edge in zip(x.shape[2:], kernel, strict=True))
 

@@ -30,7 +30,7 @@ def _object(properties: dict, *required: str) -> dict:
 SAVE = _object(
     {
         "landmarks": {"type": "array", "items": _ROW},
-        "base_revision": _BASE,
+        "base_revision": {**_BASE, "description": f"{_BASE['description']}; has to be given unless it is a second reading"},
         "author": _TEXT,
         "key": _KEY,
         "pixels": {**_TEXT, "description": "hash of the pixels the points were placed on: refused where the image has changed"},
