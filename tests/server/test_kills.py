@@ -40,8 +40,13 @@ def material(tmp_path):
 
 
 def points(task, value) -> LandmarkSet:
-    """Landmarks that tell which statement they are."""
-    return LandmarkSet.of_positions(task, np.full((len(task), 2), float(value)) + np.arange(len(task))[:, None] / 100)
+    """Landmarks that tell which statement they are: the first is at that many hundredths of a pixel."""
+    return LandmarkSet.of_positions(task, np.full((len(task), 2), value / 100) + np.arange(len(task))[:, None] / 10)
+
+
+def statement(landmarks: LandmarkSet) -> int:
+    """Which statement landmarks are."""
+    return round(float(landmarks.positions_mm[0, 0]) * 100)
 
 
 class People:
@@ -110,7 +115,7 @@ def test_killed_servers_lose_nothing(material):
         study = Study(material.study, material.task)
         study.sync()
         for image_id, said in people.said.items():
-            kept = {round(float(study.read(r).positions_mm[0, 0])) for r in study.history(image_id)}
+            kept = {statement(study.read(r)) for r in study.history(image_id)}
             assert said <= kept, f"round {round_number}: lost {said - kept} of {image_id}"
             shown = read_markups(material.study / "labels" / "final" / f"{image_id}.mrk.json", material.task) if said else None
             assert shown is None or np.allclose(shown.positions_mm, study.labels(image_id).positions_mm)

@@ -8,11 +8,13 @@ import time
 import numpy as np
 import pytest
 import qt_harness
+import shiboken6
 from qt_harness import cut, idle, press, wait_for
 
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
+from LandmarkLabelLib import panel as panel_module  # noqa: E402
 from LandmarkLabelLib.markups import MISSING, flipped  # noqa: E402
 from LandmarkLabelLib.scene_nodes import point_lists  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402
@@ -339,3 +341,16 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
     assert not panel.ui.troubleFrame.isHidden() and panel.ui.serverStatus.text() == "not connected"
     panel.close()
     window.close()
+
+
+def test_a_panel_that_is_deleted_without_being_closed_works_no_more(tmp_path):
+    """Slicer deletes a module's widgets when it ends, whether or not it asked the module to clean up."""
+    slicer.mrmlScene.Clear(False)
+    panel, window = qt_harness.example(tmp_path)
+    shiboken6.delete(window)
+    slicer.mrmlScene.Clear(False)
+    later = qt.QEventLoop()
+    qt.QTimer.singleShot(3 * panel_module.POLL_MS, later.quit)
+    later.exec()  # an error of its timer is seen by ``errors_in_slots``
+    assert not shiboken6.isValid(panel.timer)
+    panel.logic.close()

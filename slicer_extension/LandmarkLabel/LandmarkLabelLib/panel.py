@@ -74,7 +74,7 @@ class LandmarkPanel(PanelView, UnsentList):
         self.training, self.review = TrainSection(*parts), ReviewSection(*parts)
         self.batch, self.local = BatchSection(*parts, self.scene), LocalSection(*parts, self, self._local_server)
         self.choices, self.measurements = OptionsSection(*parts, self.scene), MeasurementSection(*parts, self.scene)
-        self.timer = qt.QTimer()
+        self.timer = qt.QTimer(self.widget)  # of the panel's widget: a panel that is gone asks for nothing more
         self.timer.setInterval(POLL_MS)
         self._connect(self.timer.timeout, self.tick)
         self.timer.start()
