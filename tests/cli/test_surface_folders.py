@@ -13,6 +13,8 @@ from landmarklabel.landmarks import LandmarkTask
 vtk = pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
 
 TETRAHEDRON = "v 0 0 0\nv 9 0 0\nv 0 9 0\nv 0 0 9\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n"
+ASIDE = TETRAHEDRON.replace("0", "1").replace("9", "10")
+POINTS = "image,a_x,a_y,a_z,b_x,b_y,b_z,c_x,c_y,c_z\ngood,10,1,1,1,10,1,1,1,10\n"
 DAMAGED = "v 0 0 0\nv 9 0 0\n"
 
 
@@ -77,16 +79,47 @@ def test_predict_fails(folder):
 
 def test_a_unit_that_landmarks_contradict_is_refused_with_the_one_that_fits(folder):
     """In a preview, too; nothing of such a surface is kept."""
-    (folder / "meshes" / "bad.obj").unlink()
-    aside = TETRAHEDRON.replace("0", "1").replace("9", "10")
-    (folder / "meshes" / "good.obj").write_text(aside, encoding="utf-8")
-    write_json(folder / "task.json", LandmarkTask("corners", ("a", "b", "c"), 3).to_json())
-    (folder / "points.csv").write_text("image,a_x,a_y,a_z,b_x,b_y,b_z,c_x,c_y,c_z\ngood,10,1,1,1,10,1,1,1,10\n", encoding="utf-8")
-    words = ("import", folder / "study", "--task", folder / "task.json", "--images", folder / "meshes")
-    points = ("--table", folder / "points.csv")
+    words = corners(folder)
     for more in ((), ("--preview", folder / "sheet.html")):
-        done = run(*words, "--mesh-unit", "m", *points, *more)
+        done = run(*words, "--mesh-unit", "m", *more)
         assert done.code == 2 and "--mesh-unit mm" in done.err and "in mm instead of m" in done.err
     assert not list((folder / "study").glob("good*"))
-    done = run(*words, "--mesh-unit", "mm", *points)
+    done = run(*words, "--mesh-unit", "mm")
     assert done.code == 0 and "1 images, 1 labelled" in done.out
+
+
+def corners(folder) -> tuple:
+    """A study of one tetrahedron whose landmarks say that it is in mm; the words that import them."""
+    (folder / "meshes" / "bad.obj").unlink()
+    (folder / "meshes" / "good.obj").write_text(ASIDE, encoding="utf-8")
+    write_json(folder / "task.json", LandmarkTask("corners", ("a", "b", "c"), 3).to_json())
+    (folder / "points.csv").write_text(POINTS, encoding="utf-8")
+    words = ("--task", folder / "task.json", "--images", folder / "meshes", "--table", folder / "points.csv")
+    return ("import", folder / "study", *words)
+
+
+def test_points_that_may_lie_outside_are_taken_but_the_unit_that_fits_is_said(folder):
+    done = run(*corners(folder), "--mesh-unit", "cm", "--allow-outside", 20)
+    assert done.code == 0 and "1 images, 1 labelled" in done.out
+    assert "in mm instead of cm: --mesh-unit mm" in done.err
+
+
+def test_a_unit_that_the_file_states_counts_and_that_is_said(folder):
+    words = corners(folder)
+    (folder / "meshes" / "good.obj").write_text("# UNIT=mm\n" + ASIDE, encoding="utf-8")
+    done = run(*words, "--mesh-unit", "m")
+    assert done.code == 0 and "good: its file states mm, which counts; --mesh-unit m does not" in done.err
+    assert run(*words, "--replace").code == 0  # and nothing needs to be said of it
+    (folder / "meshes" / "good.obj").write_text("# UNIT=furlong\n" + ASIDE, encoding="utf-8")
+    assert "--mesh-unit" in run(*words).error_line
+    done = run(*words, "--mesh-unit", "mm")
+    assert "good: its file states the unit furlong, which is not known here; read as mm, as --mesh-unit says" in done.err
+
+
+def test_a_report_says_that_the_unit_of_its_pictures_is_wrong(folder):
+    assert run(*corners(folder), "--mesh-unit", "mm").code == 0
+    words = ("evaluate", folder / "study" / "labels" / "final", folder / "points.csv", "--task", folder / "task.json")
+    report = ("--images", folder / "meshes", "--report", folder / "report.html")
+    done = run(*words, *report, "--mesh-unit", "cm")
+    assert done.code == 0 and "they would lie on it were its file in mm instead of cm" in done.err
+    assert "would lie on it" not in run(*words, *report, "--mesh-unit", "mm").err

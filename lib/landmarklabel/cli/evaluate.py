@@ -6,10 +6,17 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from landmarklabel.cli.surfaces import stated_surfaces
+from landmarklabel.errors import LandmarkFileError, listed
+from landmarklabel.io.folders import Found
 from landmarklabel.io.prediction_folder import read_notes
-from landmarklabel.io.surface_formats import check_unit, with_stated_units
+from landmarklabel.io.surface_check import check_on_surface
+from landmarklabel.io.surface_formats import check_unit
+from landmarklabel.io.surfaces import read_surface
+from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
@@ -43,13 +50,27 @@ def evaluate(args: argparse.Namespace) -> None:
 
         with tempfile.TemporaryDirectory(prefix="landmarklabel-") as stated:
             compared = {i: path for i, path in images.items() if i in done.pairs}
-            shown, unreadable, _ = with_stated_units(compared, args.mesh_unit, args.mesh_frame, Path(stated))
-            write_evaluation(args.report, task, done.pairs, done.metrics, shown)
-        for text in unreadable.values():
-            print(f"landmarklabel: no picture: {text}", file=sys.stderr)
+            surfaces = stated_surfaces(found := Found(compared), args, Path(stated))
+            said = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
+            said += [f"no picture: {text}" for text in surfaces.unreadable.values()]
+            said += _off_surface(found.paths, {i: truth for i, (_, truth) in done.pairs.items()}, surfaces.units)
+            write_evaluation(args.report, task, done.pairs, done.metrics, found.paths)
+        for text in said:
+            print(f"landmarklabel: {text}", file=sys.stderr)
     if args.json:
         print(json.dumps(done.metrics, allow_nan=False))
     else:
         print(f"{done.metrics['n_images']} images: {metrics_line(done.metrics)}")
         if args.report:
             print(f"report: {args.report}")
+
+
+def _off_surface(paths: Mapping[str, Path], truth: Mapping[str, LandmarkSet], units: Mapping[str, str]) -> list[str]:
+    """Of which surfaces the unit or frame was said wrongly, as the true landmarks tell: pictures show these beside it."""
+    said = []
+    for image_id in units.keys() & paths.keys():
+        try:
+            check_on_surface(truth[image_id], read_surface(paths[image_id]), f"landmarks of {image_id}", units[image_id])
+        except LandmarkFileError as error:
+            said.append(str(error))
+    return sorted(said)

@@ -15,7 +15,7 @@ from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
-from landmarklabel.errors import Conflict, LandmarkLabelError, StudyError, UsageError, listed
+from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
@@ -128,10 +128,9 @@ def _preview(
         if not given:
             return None, ""
         try:
-            _check_places(image_id, images[image_id], given, about, units, args)
+            return given[-1].points, _check_places(image_id, images[image_id], given, about, units, args)
         except LandmarkLabelError as error:
             return given[-1].points, str(error)
-        return given[-1].points, ""
 
     remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else [])]
     faults = unreadable + write_contact_sheet(args.preview, task, followed(images, "preview"), seen, remarks)
@@ -153,7 +152,8 @@ def _import_one(
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
-        _check_places(image_id, path, given, about, units, args)
+        if off := _check_places(image_id, path, given, about, units, args):
+            account.remark(off, image_id)
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
@@ -168,15 +168,24 @@ def _import_one(
 
 def _check_places(
     image_id: str, path: Path, given: list[Placed], about: Description, units: dict[str, str], args: argparse.Namespace
-) -> None:
-    """Raise LandmarkFileError where landmarks are not in their image, or off their surface because its unit was said wrongly."""
-    what = f"landmarks of {image_id}"
-    if image_id in units and given and not args.allow_outside:
+) -> str:
+    """Raise LandmarkFileError where landmarks are not in their image, or off their surface because its unit was said wrongly.
+
+    With --allow-outside the second is returned instead, to be said: the points may be meant to lie there.
+    """
+    what, off = f"landmarks of {image_id}", ""
+    if image_id in units and given:
         surface = read_surface(path)
         for one in given:
-            check_on_surface(one.points, surface, what, units[image_id])
+            try:
+                check_on_surface(one.points, surface, what, units[image_id])
+            except LandmarkFileError as error:
+                if not args.allow_outside:
+                    raise
+                off = str(error)
     for one in given:
         check_inside(one.points, about.geometry, what, args.allow_outside)
+    return off
 
 
 def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:

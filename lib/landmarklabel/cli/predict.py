@@ -14,6 +14,7 @@ import numpy as np
 from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, onto_surface, stated_surfaces
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
+from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.io.folders import Found as Images
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
@@ -90,7 +91,11 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
     if found is Found.CHANGED:
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
-        landmarks, moved = onto_surface(path, model.predict(model.case(image_id, image)))
+        case = model.case(image_id, image)
+        if (windows := model.count_windows(case)) > EXTENT.many_windows:
+            text = f"{image_id} is much larger than the images of the training: {windows} windows are looked at, which takes long"
+            print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
+        landmarks, moved = onto_surface(path, model.predict(case))
         folder.write(image_id, pixels, landmarks, model.preset.key, plane)
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from landmarklabel.io.files import is_surface
 from landmarklabel.io.folders import Found
-from landmarklabel.io.surface_formats import with_stated_units
+from landmarklabel.io.surface_formats import stated_unit, with_stated_units
 from landmarklabel.io.surfaces import read_surface
 from landmarklabel.landmarks import LandmarkSet
 
@@ -23,7 +23,7 @@ class SurfacesRead:
     Args:
         remarks: what a person should know, and of which images.
         unreadable: image id to why its surface could not be read; it is an image no more.
-        units: of surfaces whose files state none, image id to the unit that was said.
+        units: of surfaces, image id to the unit as which it was read.
     """
 
     remarks: dict[str, list[str]] = field(default_factory=dict)
@@ -33,8 +33,9 @@ class SurfacesRead:
 
 def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> SurfacesRead:
     """Write the surfaces that were found to ``place``, with the unit that was given, and name them in ``found`` instead."""
-    found.paths, failed, remarks = with_stated_units(found.paths, args.mesh_unit, args.mesh_frame, place)
-    read = SurfacesRead(unreadable=failed, units=dict.fromkeys(remarks, args.mesh_unit))
+    files = found.paths
+    found.paths, failed, remarks = with_stated_units(files, args.mesh_unit, args.mesh_frame, place)
+    read = SurfacesRead(unreadable=failed, units={i: stated_unit(files[i]) or args.mesh_unit for i in remarks})
     for image_id, texts in remarks.items():
         for text in texts:
             read.remarks.setdefault(text, []).append(image_id)

@@ -13,7 +13,7 @@ from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.configuration import WINDOWS, InferenceConfig
+from landmarklabel.inference.configuration import EXTENT, InferenceConfig
 from landmarklabel.inference.evidence import Candidates, Evidence
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.orientation_search import (
@@ -161,16 +161,31 @@ class Localizer:
         return evidence, shape_fit
 
     def check_extent(self, case: Case) -> None:
-        """Raise ImageRejected for an image far larger than those the model was trained on, as with a wrong unit."""
-        grid, geometry = self.networks.grid, case.image.geometry
-        if grid.spacing_mm is None or grid.count_windows(geometry) <= WINDOWS.most:
+        """Raise ImageRejected for an image far larger or smaller than the model was trained on, as with a wrong unit."""
+        grid = self.networks.grid
+        low, high = case.image.geometry.bounds_mm
+        if grid.spacing_mm is None:  # sizes go with the image
             return
-        low, high = geometry.bounds_mm
-        sides, known = ("x".join(f"{side:.3g}" for side in at) for at in (high - low, np.array(grid.size) * grid.spacing_mm))
-        reasons = (
-            f"it measures {sides} mm, and this model was trained on fields of {known} mm: is its unit or pixel spacing right?"
+        field_mm, span_mm = np.array(grid.size) * grid.spacing_mm, self._landmarks_span_mm()
+        if self.count_windows(case) > EXTENT.most_windows or (high - low > EXTENT.most_times * field_mm).all():
+            known = f"this model was trained on fields of {_sides(field_mm)} mm"
+        elif np.linalg.norm(high - low) < EXTENT.least_share * span_mm:
+            known = f"the landmarks of this model's cases span {span_mm:.3g} mm"
+        else:
+            return
+        raise ImageRejected(
+            case.image_id, [f"it measures {_sides(high - low)} mm, and {known}: is its unit or pixel spacing right?"]
         )
-        raise ImageRejected(case.image_id, [reasons])
+
+    def count_windows(self, case: Case) -> int:
+        """How many windows of the training's size, looked at one after the other, cover an image."""
+        return self.networks.grid.count_windows(case.image.geometry)
+
+    def _landmarks_span_mm(self) -> float:
+        """From corner to corner of the mean shape, in mm; 0 without a shape prior."""
+        if self.prior is None:
+            return 0.0
+        return float(np.linalg.norm(np.ptp(self.prior.mean_shape.points[self.prior.known], axis=0)))
 
     def needs_second_pass(self, evidence: Evidence, geometry: ImageGeometry, shape_fit: ShapeFit | None) -> bool:
         """Whether the networks have something further to look at: a pose not looked at yet, or landmarks without a candidate."""
@@ -232,3 +247,7 @@ class Localizer:
         covariance[asked, 0] = found.covariance_mm2
         known = evidence.candidates.first(config.max_per_landmark - 1)
         return replace(evidence, candidates=known.followed_by(Candidates(positions, weight, covariance)))
+
+
+def _sides(lengths_mm: np.ndarray) -> str:
+    return "x".join(f"{side:.3g}" for side in lengths_mm)

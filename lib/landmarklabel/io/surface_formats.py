@@ -51,16 +51,21 @@ def with_stated_units(
         place: an empty folder.
 
     Returns:
-        the images that can be read; of the others, why not; of the surfaces, what a person should know.
+        the images that can be read; of the others, why not; of all surfaces that can be read, what a person should know.
 
     Raises:
         UsageError: surfaces that state no unit, and no unit.
     """
-    bare = check_unit(images, unit)
+    check_unit(images, unit)
     out, failed, remarks = dict(images), {}, {}
-    for image_id, path in bare.items():
+    for image_id, path in images.items():
+        if not is_surface(path):
+            continue
+        if states_unit(path):  # as this program writes them: both
+            remarks[image_id] = _overruled("mm", unit, "unit") + _overruled("LPS", frame, "frame")
+            continue
         try:
-            found = _convert_apart(path, str(unit), frame, place / f"{image_id}{STATED}")
+            found = _convert_apart(path, unit or stated_unit(path) or "", frame, place / f"{image_id}{STATED}")
         except ImageRejected as error:
             failed[image_id] = str(error)
             del out[image_id]
@@ -70,13 +75,30 @@ def with_stated_units(
     return out, failed, remarks
 
 
-def check_unit(images: Mapping[str, Path], unit: str | None) -> dict[str, Path]:
-    """The surfaces that state no unit. Raises UsageError where there are some, and no unit was said."""
-    bare = {i: p for i, p in images.items() if is_surface(p) and not states_unit(p)}
-    if bare and unit is None:
-        first = next(iter(bare.values())).name
-        raise UsageError(f"{first} is a surface, and its file states no unit: say it with --mesh-unit {', '.join(SURFACE_UNITS)}")
-    return bare
+def check_unit(images: Mapping[str, Path], unit: str | None) -> None:
+    """Raise UsageError where surfaces state no unit, and none was said."""
+    bare = [p.name for p in images.values() if is_surface(p) and stated_unit(p) is None] if unit is None else []
+    if bare:
+        units = ", ".join(SURFACE_UNITS)
+        raise UsageError(f"{bare[0]} is a surface, and its file states no unit: say it with --mesh-unit {units}")
+
+
+def stated_unit(path: Path) -> str | None:
+    """The unit that a surface's file states in its first lines, as ``UNIT=mm``; None without one of ``SURFACE_UNITS``."""
+    said = (_said_unit(path) or "").lower()
+    return said if said in SURFACE_UNITS else None
+
+
+def _said_unit(path: Path) -> str | None:
+    with path.open("rb") as file:
+        found = re.search(rb"\bUNITS?\s*[=:]\s*([A-Za-z]{1,20})\b", file.read(_HEAD_BYTES))
+    return found[1].decode() if found else None
+
+
+def _overruled(stated: str | None, said: str | None, what: str) -> list[str]:
+    if not stated or not said or stated == said:
+        return []
+    return [f"its file states {stated}, which counts; --mesh-{what} {said} does not"]
 
 
 def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> list[str]:
@@ -125,7 +147,7 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
 
     Args:
         path: PLY, STL, OBJ, VTP or VTK.
-        unit: of its coordinates, of ``files.SURFACE_UNITS``.
+        unit: of its coordinates where the file states none, of ``files.SURFACE_UNITS``.
         frame: LPS or RAS where the file states none; LPS when None.
 
     Raises:
@@ -142,11 +164,12 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
     data, remarks = _read(path)
     stated = _stated_frame(path, data)
     vertices, faces = _oriented(data, path.name)
-    if stated and frame and stated != frame:
-        remarks.append(f"its file states {stated}, which counts; --mesh-frame {frame} does not")
-    vertices = vertices * (
-        SURFACE_UNITS[unit] * _TO_LPS[stated or frame or "LPS"]
-    )  # two mirrored axes turn no triangle inside out
+    said_unit, known_unit = _said_unit(path), stated_unit(path)
+    if said_unit and not known_unit:
+        remarks.append(f"its file states the unit {said_unit}, which is not known here; read as {unit}, as --mesh-unit says")
+    remarks += _overruled(known_unit, unit, "unit") + _overruled(stated, frame, "frame")
+    # two mirrored axes turn no triangle inside out
+    vertices = vertices * (SURFACE_UNITS[known_unit or unit] * _TO_LPS[stated or frame or "LPS"])
     return Converted(Surface(vertices, faces), tuple(remarks))
 
 
