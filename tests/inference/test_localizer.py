@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.inference.saved_models import TASK as TASK_2D
 from tests.inference.saved_models import untrained
 from torch import nn
 
@@ -149,11 +148,9 @@ def test_an_image_far_larger_than_the_trained_field_is_refused_before_it_is_samp
 
 def test_an_image_far_smaller_than_what_the_landmarks_span_is_refused():
     """A millimetre taken for ten, or a metre for a millimetre: the networks would find all points somewhere in the blur."""
-    spread = LandmarkSet.of_positions(TASK_2D, np.random.default_rng(0).uniform(20, 80, (len(TASK_2D), 2)))
-    model = untrained()
-    model.networks.grid = replace(model.networks.grid, spacing_mm=1.0)
-    model.prior = learn_prior([(ImageGeometry.identity((100, 100), 1.0), spread)])
-    pixels = np.zeros((100, 100), np.float32)
-    with pytest.raises(ImageRejected, match=r"scan: it measures 5x5 mm, and the landmarks of this model's cases span \d\d\.\d"):
-        model.predict(model.case("scan", Image(ImageGeometry.identity((100, 100), 0.05), pixels)))
-    model.predict(model.case("scan", Image(ImageGeometry.identity((100, 100), 0.2), pixels)))  # a part of what was labelled
+    whole = balls(40, SHAPE + 20.0)
+    prior = learn_prior([(whole.geometry, LandmarkSet.of_positions(TASK, SHAPE + 20.0))])
+    model = localizer(BallOracle(), prior=prior)
+    with pytest.raises(ImageRejected, match="scan: it measures 2x2x2 mm, and the landmarks of this model's cases span 33 mm"):
+        model.predict(model.case("scan", Image(ImageGeometry.identity((40,) * 3, 0.05), whole.pixels)))
+    model.predict(model.case("scan", Image(ImageGeometry.identity((40,) * 3, 0.2), whole.pixels)))  # a part of it is no fault
