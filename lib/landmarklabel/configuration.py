@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from landmarklabel.errors import ConfigurationError
+from landmarklabel.errors import ConfigurationError, UnknownSetting
 
 C = TypeVar("C")
 
@@ -104,7 +104,7 @@ def _read_dataclass(kind: Any, content: Any, where: str) -> Any:
         raise ConfigurationError(f"{where} is {str(content)[:40]!r}, which is not an object")
     hints, fields = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(set(content) - set(fields)):
-        raise ConfigurationError(f"{where} has no field {unknown[0]!r}")
+        raise UnknownSetting(f"{where} has no field {unknown[0]!r}")
     values = {name: _read(hints[name], one, f"{where}.{name}") for name, one in content.items()}
     try:
         return kind(**values)

@@ -93,6 +93,10 @@ class ConfigurationError(ModelError):
     """A configuration with an unknown field, or a value that is out of range."""
 
 
+class UnknownSetting(ConfigurationError):
+    """A configuration with a field that this version does not have."""
+
+
 class Cancelled(LandmarkLabelError):
     """Training was asked to stop; its state is on disk."""
 

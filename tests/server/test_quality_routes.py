@@ -121,6 +121,23 @@ def test_who_takes_back_a_check_has_seen_it(served):
     assert Study(material.study, material.task).checked("phantom04") == {}
 
 
+def test_who_moves_a_point_has_seen_that_it_was_called_right(served):
+    """Another point of the case may be moved all the same."""
+    material, url, held = served
+    bob, eve, (first, second) = held["bob"], held["eve"], material.task.names[:2]
+    seen = newest(url, bob, "phantom05")
+    assert check(url, eve, "phantom05", [first]).status_code == 200
+
+    def moved(name: str) -> list:
+        there = [row["position"][0] + 1 for row in seen["landmarks"] if row["name"] == name]
+        return [row | {"position": [*there, *row["position"][1:]]} if row["name"] == name else row for row in seen["landmarks"]]
+
+    stale = save(url, bob, "phantom05", moved(first), seen["revision"])
+    assert stale.status_code == 409 and stale.json()["current"]["author"] == "eve"
+    assert save(url, bob, "phantom05", moved(second), seen["revision"]).status_code == 200
+    assert Study(material.study, material.task).checked("phantom05")[first].author == "eve"
+
+
 def test_a_labelling_that_calls_points_right_is_its_persons_reading(tmp_path):
     """The first of a case, and one that moves a point beside the check; a check alone is not."""
     made = phantoms(tmp_path, 2)

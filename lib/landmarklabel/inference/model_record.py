@@ -22,7 +22,7 @@ from landmarklabel import __version__
 from landmarklabel.configuration import from_json, to_json
 from landmarklabel.data.batches import CropPlan, GridPlan
 from landmarklabel.data.mean_shape import MeanShape
-from landmarklabel.errors import ConfigurationError, FaultsError, LandmarkLabelError, ModelError
+from landmarklabel.errors import ConfigurationError, FaultsError, LandmarkLabelError, ModelError, UnknownSetting
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
@@ -157,6 +157,10 @@ class ModelRecord:
         """Check the content of a record; ModelError names the folder and what is wrong."""
         try:
             return cls._checked(content)
+        except UnknownSetting as error:
+            made_by = f"{str(content.get('program', 'of another version'))[:40]}; this is {__version__}"
+            text = f"it holds a setting that this version of the program does not know ({error}), so another one made it"
+            raise ModelError(f"{folder}: {text} ({made_by}); use that one, or train again") from None
         except ConfigurationError as error:
             raise ModelError(f"{folder}: {RECORD} is damaged ({error})") from None
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, FaultsError) as error:

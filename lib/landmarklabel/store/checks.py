@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.store.revision_json import checked_of, is_check, same_landmarks
+from landmarklabel.store.revision_json import checked_of, is_check, same_landmarks, same_points
 from landmarklabel.store.revisions import Revision
 
 Read = Callable[[Revision], LandmarkSet]
@@ -27,15 +27,21 @@ def only_checks(read: Read, revision: Revision, before: Revision | None) -> bool
 
 
 def past_checks(
-    read: Read, history: Sequence[Revision], base: int, taken_back: Collection[str], renames: Sequence[tuple[str, str]]
+    read: Read,
+    history: Sequence[Revision],
+    base: int,
+    edited: LandmarkSet,
+    taken_back: Collection[str],
+    renames: Sequence[tuple[str, str]],
 ) -> int:
     """The newest revision, where all that came after ``base`` only called points right: nobody has to look at those.
 
-    But whoever takes back that points are right (``taken_back``) has to have seen who said so.
+    But whoever moves such a point (``edited``), or takes back that it is right (``taken_back``), has to have seen who said so.
     """
     seen = next((r for r in history if r.number == base), None)
     later = [r for r in history if r.number > base]
     if seen is None or not all(only_checks(read, r, seen) for r in later):
         return base
     said = {name for r in later for name, is_right in checked_of(r.body, renames).items() if is_right}
-    return base if said & set(taken_back) else history[-1].number
+    moved = {name for name, same in same_points(read(seen), edited).items() if not same}
+    return base if said & (moved | set(taken_back)) else history[-1].number

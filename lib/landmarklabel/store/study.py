@@ -29,7 +29,7 @@ from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
 from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
 from landmarklabel.store.planes import SlicePlanes
-from landmarklabel.store.revision_json import body_of, checked_of, checks_of, same_points
+from landmarklabel.store.revision_json import body_of, checked_of, checks_of, landmarks_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
 
 __all__ = ["REPEAT", "Study"]
@@ -212,7 +212,8 @@ class Study(Opened):
 
         Raises:
             NotFound: no such image.
-            Conflict: ``base_revision`` is not the newest, and a later one did more than call points right.
+            Conflict: ``base_revision`` is not the newest, and a later one did more than call points right that this one leaves
+                as they are.
             KeyReused: the key was used for something else.
             StudyError: landmarks of another task, or the image is not the one whose ``pixels`` hash is given any more.
             StoreFault: the disk or database refused. Busy: in use for too long.
@@ -347,8 +348,9 @@ class Study(Opened):
         with self._lock():
             found, edit = self._files.take_in_edit(image_id)
             if base_revision is not None:
-                history, taken_back = self.history(image_id), body.get("unchecked", ())
-                base_revision = past_checks(self.read, history, base_revision, taken_back, self._record.renames)
+                edited, taken_back = landmarks_of(body, self.task), body.get("unchecked", ())
+                history, renames = self.history(image_id), self._record.renames
+                base_revision = past_checks(self.read, history, base_revision, edited, taken_back, renames)
             elif edit is not None:
                 body = body | {"unseen": edit.number}
             revision = self.revisions.save(image_id, body, author=author, source=source, base_revision=base_revision, key=key)
