@@ -14,6 +14,7 @@ from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.measurements import measure
+from landmarklabel.services.measuring import BY_SHAPE, NOT_LEARNED
 from landmarklabel.training.publishing import Decision, ModelRegistry
 
 EYE = [[4.0, 1.0], [1.0, 2.0]]
@@ -56,6 +57,7 @@ def test_values_and_intervals_are_the_librarys(served):
     for told, m in zip(answer["measurements"], measure(known), strict=True):
         assert (told["name"], told["unit"]) == (m.name, m.unit)
         assert [told[k] for k in ("value", "low", "high", "sd")] == pytest.approx([m.value, m.low, m.high, m.sd])
+        assert told["interval_reason"] == BY_SHAPE  # no model answers yet
     assert (
         answer["measurements"][0]["unit"] == "px" and answer["measurements"][0]["norm"] is None
     )  # a norm in mm says nothing of px
@@ -109,6 +111,7 @@ def test_intervals_are_as_wide_as_the_model_has_learned(served, tmp_path):
     for more in ({}, {"model": "scn"}):  # the first one when none is named
         length, opening = ask(server, rows(made, EYE), **more).json()["measurements"]
         assert length["high"] - length["value"] == pytest.approx((plain[0]["high"] - plain[0]["value"]) / 2)
-        assert opening == plain[1]  # no factor was learned for it
+        assert opening["value"] == plain[1]["value"] and opening["low"] is opening["high"] is opening["sd"] is None
+        assert opening["interval_reason"] == NOT_LEARNED  # no factor was learned for it
     refused = ask(server, rows(made, EYE), model="nobody")
     assert refused.status_code == 404 and "there is no model 'nobody'; served are scn" in refused.text

@@ -9,12 +9,13 @@ from fastapi import APIRouter
 
 from landmarklabel.errors import LandmarkFileError, UsageError
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.measurements import Measured, measure
+from landmarklabel.measurements import Measured
 from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import MEASURE, takes
 from landmarklabel.server.wire import from_wire
 from landmarklabel.services.descriptions import image_unit
+from landmarklabel.services.measuring import measured
 from landmarklabel.services.request_values import is_finite
 
 
@@ -31,12 +32,12 @@ def add_measurement_route(router: APIRouter, application: Application) -> None:
         """
         if unknown := sorted(set(body) - {"landmarks", "model"}):
             raise UsageError(f"unknown keys {', '.join(k[:40] for k in unknown[:5])}; allowed are landmarks and model")
-        factors = application.model(body.get("model")).interval_factors
+        served = application.model(body.get("model"))
         path, rows = study.image_path(image_id), body.get("landmarks")
         landmarks = from_wire(rows, study.task, study.plane_of(image_id))
         spread = _covariances(rows, landmarks)
-        known = replace(landmarks, unit=image_unit(path), covariance_mm2=spread, interval_factors=factors)
-        return {"image": image_id, "measurements": [_to_wire(m) for m in measure(known)]}
+        known = replace(landmarks, unit=image_unit(path), covariance_mm2=spread, interval_factors=served.interval_factors)
+        return {"image": image_id, "measurements": [_to_wire(m) for m in measured(known, served.version > 0)]}
 
 
 def _covariances(rows: object, landmarks: LandmarkSet) -> np.ndarray:

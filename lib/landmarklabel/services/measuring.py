@@ -14,24 +14,33 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.measurements import Measured, measure
 
 COLUMNS = ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
-NOT_LEARNED = "the model has not learned how wide this interval has to be"
+NOT_LEARNED = "the model has not learned how wide its interval has to be, which takes 19 validation cases"
+BY_SHAPE = "as far as the labelled cases differ; no model has learned it"
 UNKNOWN_UNIT = "px where the image states no spacing: it was not given"
 _DIGITS = 4  # after the point: a ten-thousandth of a degree or millimetre
 
 
-def measured_cases(sets: Mapping[str, LandmarkSet], unit: Callable[[str], str]) -> dict[str, list[Measured]]:
-    """The measurements of every case; ``unit``: of an image's distances, by its id.
+def measured(landmarks: LandmarkSet, by_model: bool = True) -> list[Measured]:
+    """``measure``, without the intervals whose width the model has not learned: they can be far too narrow.
 
-    An interval whose width the model has not learned says so in ``interval_reason``.
+    Args:
+        landmarks: of one image.
+        by_model: a trained model proposed the points; else the labelled cases alone did, whose spread is what is shown.
     """
-    found = {}
-    for image_id, landmarks in sets.items():
-        learned = landmarks.interval_factors
-        found[image_id] = [
-            m if m.interval_reason or not m.sd > 0 or m.name in learned else replace(m, interval_reason=NOT_LEARNED)
-            for m in measure(replace(landmarks, unit=unit(image_id)))
-        ]
+    nan, found = float("nan"), measure(landmarks)
+    for i, m in enumerate(found):
+        if not m.sd > 0 or m.name in landmarks.interval_factors:
+            continue
+        if by_model:
+            found[i] = replace(m, low=nan, high=nan, sd=nan, interval_reason=NOT_LEARNED)
+        elif not m.interval_reason:
+            found[i] = replace(m, interval_reason=BY_SHAPE)
     return found
+
+
+def measured_cases(sets: Mapping[str, LandmarkSet], unit: Callable[[str], str]) -> dict[str, list[Measured]]:
+    """The measurements of every case; ``unit``: of an image's distances, by its id."""
+    return {image_id: measured(replace(landmarks, unit=unit(image_id))) for image_id, landmarks in sets.items()}
 
 
 def measurements_text(cases: Mapping[str, Sequence[Measured]], without_image: Collection[str] = ()) -> str:
