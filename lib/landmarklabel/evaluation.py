@@ -98,7 +98,7 @@ def evaluate(
     Example:
         ``ll.evaluate({"case1": model.predict("case1.nii.gz")}, study).mre``
     """
-    from landmarklabel.io.prediction_folder import read_notes
+    from landmarklabel.io.prediction_folder import notes_remarks, read_notes
     from landmarklabel.services.descriptions import unit_lookup
     from landmarklabel.services.evaluations import compare
     from landmarklabel.services.label_folders import images_beside
@@ -123,7 +123,7 @@ def evaluate(
         trained_on=[i for i, note in notes.items() if note.get("trained_on") is True],
         include_training=include_training,
     )
-    return Evaluation(done.metrics, (*told, *done.remarks))
+    return Evaluation(done.metrics, (*told, *notes_remarks(notes), *done.remarks))
 
 
 def _task_of(landmarks: Landmarks | Study) -> LandmarkTask | None:

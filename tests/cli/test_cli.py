@@ -220,7 +220,8 @@ def test_a_damaged_image_does_not_stop_the_others(material, model, tmp_path):
     (images / "p3.png").write_bytes((material.images / "p3.png").read_bytes()[:-40])
     done = run("predict", model, images, "--out", out)
     assert done.code == 2 and sorted(times(out)) == ["p0", "p5"]
-    lines = done.err.splitlines()
+    cautions, lines = done.err.splitlines()[:2], done.err.splitlines()[2:]
+    assert "hardly trained" in cautions[0] and "measured on 2 cases only" in cautions[1]
     assert all(line.startswith("landmarklabel: ") for line in lines) and len(lines) == 2
     assert [line for line in lines if "p3.png" in line] == [lines[0]] and "truncated" in lines[0]
     assert "1 of 2" not in lines[1] and "1 of 3 images could not be predicted" in lines[1]
@@ -347,10 +348,11 @@ def test_evaluation_leaves_out_what_the_model_was_trained_on(material, model, tm
     done = ok(*words, "--json")
     metrics = json.loads(done.out)
     assert metrics["n_images"] == 2 and metrics["training_images"] == ["xp0", "xp1", "xp2", "xp3"]
-    said = (
-        "landmarklabel: 4 images that the model was trained on are left out (--include-training has them): xp0, xp1, xp2, xp3\n"
-    )
-    assert done.err == said
+    all_six = ", ".join(f"x{i}" for i in IDS)
+    assert done.err.splitlines() == [
+        f"landmarklabel: 6 of 6 predictions ({all_six}) are of a model that was hardly trained: for trying things out only",
+        "landmarklabel: 4 images that the model was trained on are left out (--include-training has them): xp0, xp1, xp2, xp3",
+    ]
     page = tmp_path / "report.html"
     done = ok(*words, "--include-training", "--images", images, "--report", page)
     assert done.out.startswith("6 images: ") and "4 images that the model was trained on are among these: xp0" in done.err

@@ -51,8 +51,15 @@ def test_what_training_is_given_and_what_it_made(odd, tmp_path):
         "no validation cases: how far the model is off will not be measured and its confidence not be calibrated",
     ):
         assert text in done.err, text
-    assert re.search(r"hardly trained, \d+ of \w+.* steps: train longer with --minutes", done.err)
-    ok("predict", tmp_path / "model", tmp_path / "images", "--out", tmp_path / "out")
+    few = r"the model was hardly trained \(\d+ of \w+.* steps; 100 of each are a minimum\): .*; train longer with --minutes"
+    never = "how far the model is off was never measured: it had no validation cases"
+    assert re.search(few, done.err) and never in done.err
+    done = ok("predict", tmp_path / "model", tmp_path / "images", "--out", tmp_path / "out")
+    assert re.search(few, done.err) and never in done.err
+    of = "3 of 3 predictions (a, b, grey) are of a model that was hardly trained: for trying things out only"
+    words = ("--task", tmp_path / "task.json")
+    assert of in ok("evaluate", tmp_path / "out", tmp_path / "t.csv", "--include-training", *words).err
+    assert of in run("shapes", tmp_path / "out", "--out", tmp_path / "shapes", *words).err  # though C makes no shape
     for image_id in ("a", "b", "grey"):
         landmarks = read_markups(tmp_path / "out" / f"{image_id}.mrk.json", TASK)
         assert landmarks.status[2] is Status.UNSET and np.isnan(landmarks.positions_mm[2]).all()

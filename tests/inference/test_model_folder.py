@@ -14,6 +14,7 @@ import torch
 from tests.inference.saved_models import TASK, content_of, untrained, with_record
 
 from landmarklabel.errors import ModelError
+from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_folder import load_model, save_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
@@ -191,6 +192,24 @@ def test_the_card_of_a_model_that_was_hardly_trained_says_so(tmp_path, steps, sa
     save_model(tmp_path, untrained(), {"steps": steps, "training": {"gate": {"min_steps": 100}}})
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert said in card and ("Hardly trained" in card) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        (0, ["how far the model is off was never measured: it had no validation cases"]),
+        (
+            18,
+            ["how far the model is off was measured on 18 cases only, which tells little of others; 19 are needed"],
+        ),
+        (19, []),
+    ],
+)
+def test_few_validation_cases_are_a_caution(cases, said):
+    told = cautions(
+        {"valid_ids": [f"c{i}" for i in range(cases)], "steps": {"locate": 500}, "training": {"gate": {"min_steps": 100}}}
+    )
+    assert len(told) == len(said) and all(text.startswith(start) for text, start in zip(told, said, strict=True))
 
 
 def test_saving_again_replaces_the_whole_model(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 from landmarklabel.cli.surfaces import stated_surfaces
 from landmarklabel.errors import LandmarkFileError, listed
 from landmarklabel.io.folders import Found
-from landmarklabel.io.prediction_folder import read_notes
+from landmarklabel.io.prediction_folder import notes_remarks, read_notes
 from landmarklabel.io.surface_check import check_on_surface
 from landmarklabel.io.surface_formats import check_unit
 from landmarklabel.io.surfaces import read_surface
@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> None:
         include_training=args.include_training,
         places=(args.predictions, args.truth),
     )
-    for text in [*remarks, *done.remarks]:
+    for text in [*remarks, *notes_remarks(notes), *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.report:
         from landmarklabel.report.evaluation import write_evaluation

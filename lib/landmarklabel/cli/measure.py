@@ -11,7 +11,7 @@ import numpy as np
 from landmarklabel.agreement import agreements
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.io.files import atomic_write, check_empty, check_id
-from landmarklabel.io.prediction_folder import read_notes
+from landmarklabel.io.prediction_folder import notes_remarks, read_notes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace) -> None:
     if not sets:
         raise StudyError(f"no case of {place} has landmarks")
     cases = measured_cases(sets, unit)
-    for text in remarks:
+    for text in [*remarks, *notes_remarks(notes)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.slicer:
         _write_nodes(Path(args.slicer), task, sets, images)
@@ -106,9 +106,9 @@ def shapes(args: argparse.Namespace) -> None:
     check_same_task(place, task, exactly=True)
     images = images_beside(place, args.images)
     sets, remarks = read_many(place, task, images)
-    for text in remarks:
-        print(f"landmarklabel: {text}", file=sys.stderr)
     notes = read_notes(place) if place.is_dir() else {}
+    for text in [*remarks, *notes_remarks(notes)]:
+        print(f"landmarklabel: {text}", file=sys.stderr)
     unit = unit_lookup(notes, images)
     there = {i: x for i, x in sets.items() if x.defined.any()}
     _say_unknown(of_unknown_unit(task, there, notes, images))

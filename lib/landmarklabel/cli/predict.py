@@ -15,6 +15,7 @@ from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, onto_surface, stated_surfaces
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
 from landmarklabel.inference.configuration import EXTENT
+from landmarklabel.inference.model_card import cautions, hardly_trained
 from landmarklabel.io.folders import Found as Images
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
@@ -52,7 +53,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
     failed: list[str] = [*surfaces.unreadable.values()]
-    kept: list[str] = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
+    kept: list[str] = [*cautions(record), *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
     with PredictionFolder(args.out, _hash(record)) as folder:
         folder.check(TABLE)
         folder.check(LONG_TABLE)
@@ -100,7 +101,9 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"
             kept.append(f"{image_id}: points put onto the nearest place of the surface ({where})")
-    folder.tell(image_id, image.unit, pixels in (record.get("train_pixels") or ()))
+    folder.tell(
+        image_id, image.unit, trained_on=pixels in (record.get("train_pixels") or ()), hardly_trained=bool(hardly_trained(record))
+    )
     return read_markups(target, model.task, plane)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from landmarklabel.inference.calibration import cases_needed
+from landmarklabel.inference.configuration import CalibrationConfig
+
 CARD = "MODEL_CARD.md"
 
 
@@ -39,7 +42,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
         "- The figures hold for images like the training images: same anatomy, device and view. Measure it on your own labelled",
         "  images with `landmarklabel evaluate` before you rely on it.",
-        *_hardly_trained(record),
+        *([f"- **Hardly trained** ({few}): for trying things out only."] if (few := hardly_trained(record)) else []),
         *_limits(record),
         "",
     ]
@@ -80,12 +83,29 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _hardly_trained(record: Mapping[str, Any]) -> list[str]:
-    """Where a stage had fewer steps than the training itself thought needed."""
+def hardly_trained(record: Mapping[str, Any]) -> str:
+    """Which stages had fewer steps than the training itself thought needed, in words; empty where none had."""
     least = ((record.get("training") or {}).get("gate") or {}).get("min_steps")
     few = {stage: count for stage, count in (record.get("steps") or {}).items() if least is not None and count < least}
     said = ", ".join(f"{count} of {stage}" for stage, count in few.items())
-    return [f"- **Hardly trained** ({said} steps; {least} of each are a minimum): for trying things out only."] if few else []
+    return f"{said} steps; {least} of each are a minimum" if few else ""
+
+
+def cautions(record: Mapping[str, Any]) -> list[str]:
+    """What whoever looks at a model's answers should know of it first."""
+    few, measured = hardly_trained(record), len(record.get("valid_ids") or [])
+    said = [f"the model was hardly trained ({few}): for trying things out only; train longer with --minutes"] if few else []
+    if "valid_ids" not in record:  # made by another way of training
+        return said
+    enough = cases_needed(CalibrationConfig().level)
+    if not measured:
+        said.append("how far the model is off was never measured: it had no validation cases")
+    elif measured < enough:
+        said.append(
+            f"how far the model is off was measured on {measured} cases only, which tells little of others; {enough} are needed "
+            "for 95 % regions and intervals"
+        )
+    return said
 
 
 def _limits(record: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from landmarklabel.errors import LandmarkLabelError, StudyError
+from landmarklabel.errors import LandmarkLabelError, StudyError, listed
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
 from landmarklabel.io.markups import dump_markups, read_markups
@@ -100,10 +100,10 @@ class PredictionFolder:
         name = self.path(image_id).name
         self._write(name, dump_markups(landmarks, description, plane).encode(), pixels)
 
-    def tell(self, image_id: str, unit: str, trained_on: bool) -> None:
-        """Note the unit of an image's distances, and whether the model was trained on it."""
+    def tell(self, image_id: str, unit: str, *, trained_on: bool, hardly_trained: bool) -> None:
+        """Note the unit of an image's distances, whether the model was trained on it, and whether hardly trained at all."""
         last = self._notes[self.path(image_id).name][-1]
-        self._append({**last, "unit": unit, "trained_on": trained_on})
+        self._append({**last, "unit": unit, "trained_on": trained_on, "hardly_trained": hardly_trained})
 
     def write_tables(self, rows: Mapping[str, LandmarkSet]) -> None:
         """Write predictions.csv and predictions_long.csv. Raises StudyError where one is not as ``predict`` wrote it."""
@@ -170,11 +170,19 @@ class PredictionFolder:
 
 
 def read_notes(folder: str | Path) -> dict[str, dict]:
-    """What ``predict`` noted last of each image of a folder, by id: ``pixels``, ``unit``, ``trained_on``; {} where it did not."""
+    """What ``predict`` noted last of each image of a folder, by id; {} where it did not: ``pixels``, ``unit``, ``trained_on``,
+    ``hardly_trained``."""
     path = Path(folder) / NOTES
     content = path.read_bytes() if path.is_file() else b""
     named = {name: notes[-1] for name, notes in _parsed(content).items() if name.endswith(MARKUPS_SUFFIX)}
     return {name.removesuffix(MARKUPS_SUFFIX): note for name, note in named.items()}
+
+
+def notes_remarks(notes: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """What whoever uses predictions should be told of the model that made them."""
+    hasty = sorted(image_id for image_id, note in notes.items() if note.get("hardly_trained") is True)
+    of = f"{len(hasty)} of {len(notes)} predictions ({listed(hasty)})"
+    return [f"{of} are of a model that was hardly trained: for trying things out only"] if hasty else []
 
 
 def _parsed(content: bytes) -> dict[str, list[dict]]:

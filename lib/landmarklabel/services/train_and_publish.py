@@ -11,8 +11,9 @@ from typing import Any
 
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import RECORD, read_record
-from landmarklabel.services.trainings import Material, fit_and_decide, hardly_trained, live_model, publish_if_accepted, trained_on
+from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
 from landmarklabel.training.loop import Progress
@@ -84,8 +85,7 @@ def train_and_publish(
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
-        few = hardly_trained(read_record(folder))
-        remarks = (few,) if few else ()
+        remarks = tuple(cautions(read_record(folder)))
         if not publish:
             return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
         version = publish_if_accepted(study, registry, done.decision, place)

@@ -20,7 +20,7 @@ from landmarklabel.inference.template import Template
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
-from landmarklabel.training.configuration import GateConfig, TrainingConfig
+from landmarklabel.training.configuration import GateConfig
 from landmarklabel.training.fit import FitConfig, fit
 from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.planning import never_labelled
@@ -102,15 +102,6 @@ def _remarks(task: LandmarkTask, material: Material) -> list[str]:
             "(a fifth of the labelled cases is kept for that once there are enough; --valid names some)"
         )
     return remarks
-
-
-def hardly_trained(record: dict) -> str | None:
-    """A word on a model that saw too few training steps to have learned anything, by its record; None where it saw enough."""
-    steps, enough = record.get("steps") or {}, TrainingConfig().gate.min_steps
-    if not steps or min(steps.values()) >= enough:
-        return None
-    few = ", ".join(f"{count} of {stage}" for stage, count in steps.items())
-    return f"hardly trained, {few} steps: train longer with --minutes; at least about {enough} steps per stage are needed"
 
 
 def fit_and_decide(
