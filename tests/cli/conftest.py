@@ -1,15 +1,20 @@
-"""Phantoms, their study, and two models of a few steps, all made by the program."""
+"""Phantoms, their study, and two models of a few steps, all made by the program; and a study to back up."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from program import IDS, NAMES, WRIST_MM, Material, ok, write_names, write_table
+from tests.cli.backed_up import TASK, points
 
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.store.study import Study
+from landmarklabel.store.tokens import Tokens
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +52,22 @@ def other_model(material) -> Path:
     words = ("--model", "scn:single", "--steps", 2, "--device", "cpu", "--out", folder)
     ok("train", material.study, "--task", material.task_file, *words)
     return folder
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """Two images, three revisions, a proposal, notes, a model that is only a file, and a token."""
+    place = tmp_path / "study"
+    place.mkdir()
+    for name in ("x", "y"):
+        sitk.WriteImage(sitk.GetImageFromArray(np.arange(80, dtype=np.uint8).reshape(8, 10)), str(place / f"{name}.png"))
+    with Study(place, TASK) as opened:
+        for name, value in (("x", 1), ("x", 2), ("y", 3)):
+            opened.save(name, points(value), author="ann")
+    (place / "labels" / "original").mkdir()
+    (place / "labels" / "original" / "x.mrk.json").write_text("a proposal", encoding="utf-8")
+    live = place / ".landmarklabel" / "models" / "scn" / "versions" / "0001"
+    live.mkdir(parents=True)
+    (live / "model.json").write_text("{}", encoding="utf-8")
+    Tokens(place).new("ann", "annotator")
+    return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from traceback import format_exception
@@ -106,3 +107,23 @@ def logic(server, tmp_path):
     logic = connected(server, tmp_path)
     yield logic
     logic.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder whose name is as difficult as people's are."""
+    return tmp_path_factory.mktemp("Müllers Ordner [1] #2 %20;")
+
+
+@pytest.fixture(scope="module")
+def wheel(place) -> Path:
+    """The program's, with nothing in it but a path to this checkout and to the packages of the tests."""
+    from program_wheel import program_wheel
+
+    return program_wheel(place)
+
+
+@pytest.fixture(scope="module")
+def environment(place) -> dict[str, str]:
+    """Of a user whose only Python is that of the tests."""
+    return {**os.environ, "HOME": str(place), "USERPROFILE": str(place), "PATH": str(Path(sys.executable).parent)}

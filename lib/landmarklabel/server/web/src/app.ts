@@ -1,17 +1,18 @@
 /** The page: the image on the left, the panel on the right; buttons and keys. What they do is in `work`. */
 
-import { button, choice, link, make, put } from "./dom";
+import { button, link, make, put } from "./dom";
 import { bindKeys } from "./keys";
 import type { Asked } from "./link";
 import { Measurements } from "./measurements";
+import { More } from "./more";
 import { LandmarkTable } from "./table";
 import { KEYS, say } from "./texts";
+import { UnsentList } from "./unsent";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { View2D } from "./view2d";
 import { View3D } from "./view3d";
-import { isByPerson, type CaseRow, type Point, type Position, type Revision } from "./wire";
+import { isByPerson, type Point, type Position } from "./wire";
 import type { Annotation } from "./annotation";
-import type { Unsent } from "./delivery";
 import type { Work } from "./work";
 
 const NUDGE = 0.1; // of a sample of the image
@@ -29,27 +30,18 @@ export class App {
   private readonly back = make("p");
   private readonly conflict = make("section", { class: "conflict" });
   private readonly conflictText = make("p");
-  private readonly unsent = make("section", { class: "unsent" });
-  private readonly unsentRows = make("div", { class: "rows" });
   private readonly empty = make("div", { class: "empty" }, make("h2", { text: say("noCase") }), make("p", { text: say("noCaseHelp") }));
-  private readonly trainingText = make("p");
-  private readonly strategy = choice(say("strategy"), (value) => this.work.keepSetting("strategy", value));
-  private readonly model = choice(say("model"), (value) => (this.work.model = value));
-  private readonly caseChoice = choice(say("openCase"), (value) => void (value && this.work.openCase(value)));
-  private readonly revisionChoice = choice(say("revisions"), () => undefined);
   private readonly author = make("input");
-  private readonly minutes = make("input");
   private readonly ofCase: HTMLButtonElement[] = [];
-  private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.strategy.value()));
+  private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.more.chosenStrategy));
   private readonly keys = make("dialog", { class: "keys" });
   private asked: Asked | null = null; // from another page, until its image is shown
   private beside: Asked | null = null; // the last of these, for where its landmark is expected
   private readonly measurements: Measurements;
+  private readonly unsent: UnsentList;
+  private readonly more: More;
   private shownCase: Annotation | null = null;
   private shownPicture: Picture | null = null;
-  private shownCases: readonly CaseRow[] | null = null;
-  private shownHistory: readonly Revision[] | null = null;
-  private discardAsked = "";
   private isDue = false;
 
   constructor(
@@ -65,6 +57,8 @@ export class App {
     this.view = work.task.dims === 3 ? new View3D(events) : new View2D(events);
     const ask = (image: string, points: readonly Point[]) => work.api.measure(work.model, image, points, work.task);
     this.measurements = new Measurements(ask, () => this.refresh());
+    this.unsent = new UnsentList(work);
+    this.more = new More(work);
     this.table = new LandmarkTable((name) => this.select(name));
     this.message.setAttribute("role", "status");
     this.trouble.setAttribute("role", "alert");
@@ -131,9 +125,8 @@ export class App {
       this.conflictText,
       button(say("takePointButton"), "", () => this.withSelected((name) => this.work.takeTheirs(name))),
       button(say("takeAllButton"), "", () => this.work.takeTheirs(null)),
-      button(say("submitMineButton"), "", () => void this.work.submitMine(this.strategy.value())),
+      button(say("submitMineButton"), "", () => void this.work.submitMine(this.more.chosenStrategy)),
     );
-    this.unsent.append(make("h2", { text: say("unsentTitle") }), this.unsentRows);
     const back = link("./quality.html", say("backToQuality"));
     this.back.append(back);
     this.back.hidden = true;
@@ -154,8 +147,8 @@ export class App {
       points,
       this.table.element,
       ...(this.work.task.measurements.length ? [this.measurements.element] : []),
-      this.unsent,
-      this.more(),
+      this.unsent.element,
+      this.more.element,
     );
   }
 
@@ -165,47 +158,6 @@ export class App {
     this.author.title = say("authorHelp");
     this.author.addEventListener("change", () => this.work.setAuthor(this.author.value.trim()));
     return make("label", { class: "field" }, make("span", { text: say("author") }), this.author);
-  }
-
-  private more(): HTMLElement {
-    this.minutes.type = "number";
-    this.minutes.min = "0.1";
-    this.minutes.value = "10";
-    const stop = button(say("stopButton"), "", () => void this.work.stopTraining());
-    const train = button(say("trainButton"), "", () => void this.work.train(Number(this.minutes.value)));
-    for (const one of [train, stop]) one.disabled = !this.mayTrain;
-    const restore = button(say("restoreButton"), "", () => {
-      const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
-      if (chosen !== undefined) this.work.restore(chosen);
-    });
-    const again = button(say("readAgainButton"), "", () => {
-      const { open } = this.work;
-      if (open !== null) void this.work.openCase(open.image, true);
-    });
-    again.title = say("readAgainHelp");
-    this.ofCase.push(again);
-    const pages = [link("./quality.html", say("qualityLink")), link("../landmarks/", say("statusLink"))];
-    const details = make(
-      "details",
-      { class: "more" },
-      make("summary", { text: "…" }),
-      this.strategy.element,
-      this.model.element,
-      this.caseChoice.element,
-      this.revisionChoice.element,
-      make("div", { class: "buttons" }, restore, again),
-      make("div", { class: "head" }, ...pages),
-      make("h2", { text: say("training") }),
-      this.trainingText,
-      make("label", { class: "field" }, make("span", { text: say("minutes") }), this.minutes),
-      make("div", { class: "buttons" }, train, stop),
-    );
-    details.addEventListener("toggle", () => void this.work.lookAtTraining().catch(() => undefined));
-    return details;
-  }
-
-  private get mayTrain(): boolean {
-    return this.work.who.name === "" || this.work.who.roles.includes("admin");
   }
 
   private keyList(): HTMLElement {
@@ -228,7 +180,7 @@ export class App {
       undo: () => this.work.undo(),
       redo: () => this.work.redo(),
       submit: () => {
-        if (!this.view.isDragging) void this.work.submit(this.strategy.value()); // else where a hand happens to be
+        if (!this.view.isDragging) void this.work.submit(this.more.chosenStrategy); // else where a hand happens to be
       },
       resetWindow: () => this.view.resetWindow(),
       nudge: (dx: number, dy: number) => this.nudge(dx * NUDGE, dy * NUDGE),
@@ -338,17 +290,6 @@ export class App {
     if (name !== null && position !== null) this.work.place(name, this.view.nudged(position, dx, dy));
   }
 
-  private discard(what: Unsent): void {
-    const mark = `${what.entry?.key ?? ""} ${what.image} ${what.repeat}`;
-    if (this.discardAsked !== mark) {
-      this.discardAsked = mark;
-      this.work.tell(say("discardSure", { case: what.image }));
-      return;
-    }
-    this.discardAsked = "";
-    void this.work.discard(what);
-  }
-
   // --- what is shown ----------------------------------------------------------------------------------------------------------
 
   private show(): void {
@@ -360,7 +301,7 @@ export class App {
       this.shownCase = open;
       this.table.selected = open?.points[0]?.name ?? null;
       this.view.isPlacing = false;
-      this.discardAsked = "";
+      this.unsent.forgetClick();
     }
     if (work.picture !== this.shownPicture) {
       this.shownPicture = work.picture;
@@ -372,7 +313,8 @@ export class App {
     for (const one of this.ofCase) one.disabled = open === null;
     this.next.disabled = !Object.keys(work.strategies).length; // the server has not said yet what there is
     this.showWords();
-    this.showLists();
+    this.more.show();
+    this.unsent.show(work.unsent());
     const theirs = work.differing();
     this.conflict.hidden = work.conflict === null;
     if (work.conflict !== null)
@@ -402,59 +344,5 @@ export class App {
     put(this.message, work.message);
     put(this.trouble, work.trouble);
     this.trouble.hidden = !work.trouble;
-  }
-
-  private showLists(): void {
-    const { work } = this;
-    this.strategy.set(Object.keys(work.strategies).map((name) => [name, name]), work.storage.setting("strategy") || "first");
-    this.model.set(work.models.map((name) => [name, name]), work.model);
-    if (work.cases !== this.shownCases) this.listCases(work.cases);
-    this.caseChoice.choose(work.open?.image ?? "");
-    if (work.history !== this.shownHistory) this.listRevisions(work.history);
-    this.showUnsent(work.unsent());
-    put(this.trainingText, this.training());
-  }
-
-  private listCases(cases: readonly CaseRow[]): void {
-    this.shownCases = cases; // thousands: made anew only when they have changed
-    const state = (row: CaseRow): string => (row.revision ? say(row.labelled ? "labelledBy" : "inWorkBy", { who: row.author || say("somebody") }) : say("toDo"));
-    this.caseChoice.set([["", "…"], ...cases.map((row): [string, string] => [row.image, `${row.image}: ${state(row)}`])], "");
-  }
-
-  private listRevisions(history: readonly Revision[]): void {
-    this.shownHistory = history;
-    const placed = (points: readonly { position: unknown }[]): number => points.filter((p) => p.position !== null).length;
-    this.revisionChoice.set(
-      history.map((r) => [String(r.revision), say("revision", { n: r.revision, who: r.author || say("somebody"), k: placed(r.points) })]),
-      String(history.at(-1)?.revision ?? ""),
-    );
-  }
-
-  private showUnsent(unsent: readonly Unsent[]): void {
-    this.unsent.hidden = unsent.length === 0;
-    const mark = JSON.stringify(unsent.map((u) => [u.image, u.repeat, u.why, u.entry?.key]));
-    if (this.unsentRows.dataset["mark"] === mark) return;
-    this.unsentRows.dataset["mark"] = mark;
-    this.unsentRows.replaceChildren(
-      ...unsent.map((u) =>
-        make(
-          "div",
-          { class: "row", title: u.why },
-          make("span", { class: "name", text: `${u.image}${u.repeat ? ` (${say("secondReading")})` : ""}: ${u.why}` }),
-          ...(u.entry !== null && u.entry.state !== "conflict" ? [button(say("sendAgainButton"), "", () => void this.work.sendAgain(u))] : []),
-          button(say("openButton"), "", () => void this.work.openCase(u.image, u.repeat)),
-          button(say("discardButton"), "", () => this.discard(u)),
-        ),
-      ),
-    );
-  }
-
-  private training(): string {
-    if (!this.mayTrain) return say("trainingRole");
-    const stats = this.work.training[this.work.model] as Record<string, unknown> | undefined;
-    if (stats === undefined || !Object.keys(stats).length) return say("trainingNone");
-    const percent = Math.round(Number(stats["progress"] ?? 0) * (Number(stats["progress"] ?? 0) <= 1 ? 100 : 1));
-    if (stats["state"] === "running") return say("trainingRuns", { model: this.work.model, percent });
-    return [say(stats["published"] ? "published" : "notPublished"), String(stats["reason"] ?? "")].filter(Boolean).join("; ");
   }
 }
