@@ -110,6 +110,7 @@ def test_moving_a_point_tells_its_name_while_dragging_and_at_the_end(scene):
     node = LandmarkNode(scene, TASK, lambda *what: told.append(what))
     node.show(POINTS)
     assert told == []  # showing is nobody's correction
+    node.node.InvokeEvent(node.node.PointStartInteractionEvent)
     for x in (2.0, 3.0):
         node.node.SetNthControlPointPositionWorld(1, *flipped((x, 5.0, 6.5)))
     node.node.InvokeEvent(node.node.PointEndInteractionEvent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class BatchSection(Section):
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
         self.scene, self._share, self._stop, self._text = scene, 0.0, threading.Event(), ""
         self._temporary: tempfile.TemporaryDirectory | None = None
-        self._takes_volumes = False
+        self._takes_volumes = self._runs = False
         self._left_out: list[str] = []  # volumes, and why
         super().__init__(ui, translate, options, on)
 
@@ -40,13 +41,13 @@ class BatchSection(Section):
         self.on(ui.exportButton, self._export)
 
     def _predict(self) -> None:
-        out, logic = text_of(self.ui.batchOut), self.logic
+        out, logic = _folder(self.ui.batchOut), self.logic
         self._text, self._left_out = "", []
         files = self._files() if out else []
         if not files:
             self._text = "; ".join(self._left_out) or self._text or self._("choose images, and where the results go")
             return
-        self._stop, self._share = threading.Event(), 0.0  # its own: one that was stopped before stays so
+        self._stop, self._share, self._runs = threading.Event(), 0.0, True  # its own: one that was stopped before stays so
         stop = self._stop
 
         def told(done: int, of: int, name: str) -> None:
@@ -60,7 +61,7 @@ class BatchSection(Section):
     def _files(self) -> list[tuple[str, Path]]:
         """Of the folder that is named, and of the open volumes, which are written to temporary files."""
         found: list[tuple[str, Path]] = []
-        if folder := text_of(self.ui.batchFolder):
+        if folder := _folder(self.ui.batchFolder):
             try:
                 found += images_in(folder)
             except ValueError as error:
@@ -82,11 +83,13 @@ class BatchSection(Section):
         text = self._("{n} predicted, {k} there before, {f} failed, {left} left; see {out}")
         counts = {"n": len(summary.predicted), "k": len(summary.kept), "f": len(summary.failed), "left": len(summary.left)}
         more = [summary.ended_by, *summary.trouble, *self._left_out, *(f"{name}: {why}" for name, why in summary.failed[:3])]
-        self._text = "; ".join(x for x in (text.format(out=summary.folder, **counts), *more) if x)
+        self._text, self._runs = "; ".join(x for x in (text.format(out=summary.folder, **counts), *more) if x), False
         self._clean()
 
     def _failed(self, error: Exception) -> None:
-        self._text = str(error)
+        self._text, self._runs = str(error), False
+        if isinstance(error, OSError) and error.filename:
+            self._text = self._("{file} cannot be written ({why})").format(file=error.filename, why=error.strerror)
         self._clean()
 
     def _clean(self) -> None:
@@ -96,7 +99,7 @@ class BatchSection(Section):
 
     def _export(self) -> None:
         """The newest revisions of all labelled cases, for SlicerMorph's GPA."""
-        logic, out = self.logic, text_of(self.ui.batchOut)
+        logic, out = self.logic, _folder(self.ui.batchOut)
         if not out:
             self._text = self._("choose where the results go")
             return
@@ -123,6 +126,9 @@ class BatchSection(Section):
         """Show the state; another server's batch ends."""
         if logic is not self.logic:
             self.stop()
+            if self._runs:  # its end is told to nobody any more
+                self._text, self._runs = self._("stopped by another connection; the same again goes on"), False
+                self._clean()
         super().refresh(logic)
 
     def stop(self) -> None:
@@ -144,3 +150,7 @@ class BatchSection(Section):
         ui.batchBar.setValue(int(100 * self._share))
         if ui.batchText.property("text") != self._text:
             ui.batchText.setText(self._text)
+
+
+def _folder(field) -> str:
+    return os.path.expanduser(text_of(field))

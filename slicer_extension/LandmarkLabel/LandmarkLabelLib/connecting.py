@@ -75,12 +75,19 @@ class Connecting:
         self.training.start(self.model, self.options.minutes)
 
     def _is_alive(self, _: object) -> None:
-        if self.state == AWAY and self.task is not None:
-            self.state = CONNECTED
-            self._say(self._("the server answers again"))
-            self.deliver()
+        if self.state == AWAY and self.task is not None and not self.worker.waits(STUDY):
+            self._run(self.client.task, self._is_back, self._("connecting"), STUDY, quiet=True)
         elif self.state == AWAY and not self.worker.waits(STUDY):
             self.connect()
+
+    def _is_back(self, task: Task) -> None:
+        """The server answers again, if it is the same."""
+        if (task.name, task.names, task.dims) != (self.task.name, self.task.names, self.task.dims):
+            self.state = IDLE
+            self.trouble = self._("another task is served there now ({task}): press Connect to work on it").format(task=task.name)
+            return
+        self._say(self._("the server answers again"))
+        self.deliver()
 
     def _is_not_alive(self, error: Exception) -> None:
         if self.online:

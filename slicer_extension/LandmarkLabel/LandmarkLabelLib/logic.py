@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
@@ -119,13 +120,15 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
     # --- the server -------------------------------------------------------------------------------------------------
 
     def upload(self, image_id: str, path: Path) -> None:
-        """Add an image to the study, and open it."""
+        """Add an image to the study, and open it; the file, in a folder of its own, is removed."""
 
         def job() -> str:
             try:
                 return self.client.upload(image_id, path)
             finally:
                 path.unlink(missing_ok=True)  # an image of a patient does not stay in a temporary folder
+                with suppress(OSError):
+                    path.parent.rmdir()
 
         def done(name: str) -> None:
             self.review.list_cases()
@@ -160,7 +163,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
     def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> None:
         """A case, as the server has it, or as it was left here where the server does not have that yet."""
         self.trouble = "" if self.is_first else self._of_another_slicer()
-        self._leave()  # which may say that what is left could not be kept
+        if not self.leave():  # its points would be gone
+            self._say(self._("{case} stays open").format(case=self.session.image_id))
+            return
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
@@ -284,8 +289,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
 
     def accept_all(self) -> None:
         outside = [p.name for p in self.session.points if p.position and not self.is_inside(p.position)]
+        none = self._("no point has a position to accept") if not any(p.position for p in self.session.points) else ""
         self.session.accept_all(outside)
-        self._changed(self.outside_text(outside) if outside else self._("all accepted"))
+        self._changed(self.outside_text(outside) if outside else none or self._("all accepted"))
 
     def unlock(self, name: str) -> None:
         """An accepted point may be moved again, an absent one placed."""
@@ -371,7 +377,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self.on_update()
         elif isinstance(error, Unreachable):
             self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
-            self._say(self._("{why}; your work is kept here and sent later").format(why=error))
+            waits = self.unsent or (self.session is not None and self.session.unsent)
+            text = self._("{why}; your work is kept here and sent later") if waits else self._("{why}")
+            self._say(text.format(why=error))
         elif isinstance(error, NotAllowed):
             self.state = NOT_LET_IN if error.status == 401 else self.state
             self.trouble = self._("not let in: {why}").format(why=error)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import vtk
 
 from .markups import flipped
-from .scene_nodes import HELPER
+from .scene_nodes import HELPER, remove
 from .wire import Point
 
 # Red, green, blue.
@@ -24,7 +24,7 @@ class OtherVersion:
         """Draw them; none takes them away."""
         places = [p for p in points if p.position is not None]
         if not places:
-            _remove(self.scene, self._node)
+            remove(self.scene, self._node)
             self._node = None
             return
         if self._node is None or self._node.GetScene() is None:
@@ -55,7 +55,7 @@ class Ring:
     def show(self, position: tuple | None) -> None:
         """Around a place in LPS mm; None takes it away."""
         if position is None:
-            _remove(self.scene, self._node)
+            remove(self.scene, self._node)
             self._node = None
             return
         if self._node is None or self._node.GetScene() is None:
@@ -80,7 +80,7 @@ class Drawn:
         """Between these places in LPS mm; none take it away. Slicer's own label is not: the task may measure otherwise."""
         kind = {2: "vtkMRMLMarkupsLineNode", 3: "vtkMRMLMarkupsAngleNode"}.get(len(places), "")
         if self._node is not None and (self._node.GetScene() is None or self._node.GetClassName() != kind):
-            _remove(self.scene, self._node)
+            remove(self.scene, self._node)
             self._node = None
         if not kind:
             return
@@ -101,6 +101,8 @@ class Drawn:
 
 def _helper(scene, name: str, colour: tuple, glyph: str, kind: str = "vtkMRMLMarkupsFiducialNode"):
     """Markups that show something, are not saved with the scene and stay out of lists to edit."""
+    selection = scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
+    places = (selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID()) if selection is not None else None
     node = scene.AddNewNodeByClass(kind, name)
     node.SetAttribute(HELPER, "1")
     node.SetHideFromEditors(True)
@@ -110,9 +112,7 @@ def _helper(scene, name: str, colour: tuple, glyph: str, kind: str = "vtkMRMLMar
     for paint in (display.SetColor, display.SetSelectedColor, display.SetActiveColor):
         paint(*colour)
     display.SetGlyphTypeFromString(glyph)
+    if places is not None:  # Slicer makes every new list the one that a click adds to
+        selection.SetReferenceActivePlaceNodeClassName(places[0])
+        selection.SetActivePlaceNodeID(places[1])
     return node
-
-
-def _remove(scene, node) -> None:
-    if node is not None and node.GetScene() is not None:
-        scene.RemoveNode(node)

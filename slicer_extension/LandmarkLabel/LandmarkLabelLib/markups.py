@@ -358,6 +358,7 @@ class LandmarkNode:
             self._forgotten = not final
             self.show(self._points)
             return
+        final = final or not self.is_dragging  # typed in the Markups module: no end of a drag will follow
         before, now = self._seen, self._now()
         changed = [n for n in self.task.names if now[n] is not None and before[n] != now[n]]
         if self.is_dragging and len([n for n in changed if before[n] is not None]) > 1:

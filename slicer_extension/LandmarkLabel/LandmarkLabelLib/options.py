@@ -81,12 +81,19 @@ def local_image(folder: str, image_id: str) -> Path | None:
     if not folder or not image_id or image_id.startswith(".") or set(image_id) & set("/\\:\0"):
         return None
     paths = (Path(folder) / f"{image_id}{suffix}" for suffix in IMAGE_SUFFIXES)
-    return next((p for p in paths if p.is_file()), None)
+    try:
+        return next((p for p in paths if p.is_file()), None)
+    except OSError:  # a name longer than the file system allows
+        return None
 
 
 def address_of(text: str) -> str:
     """What a person types, as an address: http where nothing is said."""
-    return text if "://" in text or not text else f"http://{text}"
+    if not text:
+        return ""
+    scheme, _, rest = text.partition("://") if "://" in text else ("http", "", text)
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
 
 
 def file_name(text: str) -> str:

@@ -30,7 +30,7 @@ from .table import LandmarkTable
 from .unsent_list import UnsentList
 from .volumes import CaseVolume
 from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
-from .wire import ACCEPTED
+from .wire import ABSENT, ACCEPTED
 
 POLL_MS, POLL_BUSY_MS = 50, 10
 # An idle Slicer holds Python's lock: the background works only while somebody lets go of it.
@@ -153,6 +153,8 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def _hide(self, down: bool) -> None:
         self._hides = bool(down)
+        if down and self.current is None and self.logic is not None:
+            self.logic.message = self._("select a landmark first")
         self._mark_due()
 
     def _on(self, button, act: Callable[[], object]) -> None:
@@ -189,14 +191,17 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def _shortcut(self, keys: str, act: Callable[[], object], parent) -> None:
         made = qt.QShortcut(qt.QKeySequence(keys), parent)
+        made.setAutoRepeat(keys in ("Ctrl+Z", "Ctrl+Y", "Ctrl+Shift+Z"))
         self._connect(made.activated, act)
         self._shortcuts.append(made)
 
     # --- what people do ----------------------------------------------------------------------------------------------
 
     def connect_server(self) -> None:
-        """Start over with the server whose address is in the field."""
+        """Start over with the server whose address is in the field, unless points would be lost that cannot be kept."""
         if self.logic is not None:
+            if not self.logic.leave():
+                return
             self.logic.close()
         self.options.url = address_of(text_of(self.ui.url))
         self._save_options()
@@ -286,11 +291,18 @@ class LandmarkPanel(PanelView, UnsentList):
             self.next_doubtful()
 
     def _press(self, act: Callable[[], object]) -> None:
-        act()
+        try:
+            act()
+        except OSError as error:  # of a path that no file system takes, say
+            self._fault = ": ".join(filter(None, (str(error.filename or "")[:200], error.strerror or str(error))))
+            if self.logic is not None:
+                self.logic.message = self._fault
         self.refresh()
 
     def _row_selected(self) -> None:
         if self.node is not None and self.current is not None:
+            if self.node.placing not in (None, self.current):
+                self.node.stop_placing()  # a click is meant for what is selected
             self.node.jump_to(self.current)
         self._mark_due()
 
@@ -381,5 +393,6 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def _left_alone(self, name: str) -> None:
         """Place mode was left without a click."""
-        self.logic.message = self._("{name} is where it was").format(name=name)
+        if self.logic.session.point(name).state != ABSENT:  # meanwhile
+            self.logic.message = self._("{name} is where it was").format(name=name)
         self._mark_due()

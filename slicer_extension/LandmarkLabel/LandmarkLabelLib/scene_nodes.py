@@ -17,6 +17,18 @@ def point_lists(scene) -> list:
     return [node for node in of_class(scene, "vtkMRMLMarkupsFiducialNode") if not node.GetAttribute(HELPER)]
 
 
+def remove(scene, node) -> None:
+    """Take a node out of a scene with what shows and stores it, which would stay; nothing where it is gone already."""
+    if node is None or node.GetScene() is None:
+        return
+    own = [node.GetNthDisplayNode(i) for i in range(node.GetNumberOfDisplayNodes())]
+    own += [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
+    scene.RemoveNode(node)
+    for one in own:
+        if one is not None and one.GetScene() is not None:
+            scene.RemoveNode(one)
+
+
 def labels_of(node) -> list[str]:
     """The labels of a list's points."""
     return [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]

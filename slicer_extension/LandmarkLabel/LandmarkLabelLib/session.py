@@ -65,6 +65,8 @@ class Session:
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
+    _edits_before: int | None = None  # that drag; None where what it has done so far was submitted
+    _submitted: int = -1  # edits of what was submitted last; -1 for nothing, or where it was not taken
 
     @staticmethod
     def fresh(task: Task, image_id: str, reason: str = "") -> Session:
@@ -83,6 +85,7 @@ class Session:
         """A person put the point here; all moves of one drag are undone together."""
         x, y, z = (float(v) for v in position)
         goes_on = self._moving == name
+        self._edits_before = self._edits_before if goes_on else self.edits
         self._change("place {}", {name: Point(name, PLACED, (x, y, z))}, name, goes_on)
         self._moving = None if final else name
 
@@ -90,7 +93,21 @@ class Session:
         """A drag has ended where the point cannot be: it is as before the drag, as if nobody had touched it."""
         if self._moving is not None and self._undo:
             self.points = self._undo.pop()[-1]
+            self.edits = self.edits + 1 if self._edits_before is None else self._edits_before
         self._moving = None
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether just this was submitted, and the server did not refuse it."""
+        return self._submitted == self.edits
+
+    def submitted(self) -> None:
+        """What the points are now is on its way."""
+        self._submitted, self._edits_before = self.edits, None
+
+    def not_taken(self) -> None:
+        """The server refused it, or has another version: the same may be submitted again."""
+        self._submitted = -1
 
     def accept(self, name: str) -> None:
         """A person agrees with the position. ValueError when there is none."""
@@ -119,7 +136,12 @@ class Session:
         new = merged(self.points, proposed)
         least = VISIBLE * _extent(new)
         moved = sum(_differ(a, b, least) for a, b in zip(self.points, new))
-        self._change(what, {p.name: p for p in new}, by_person=False)
+        if self._moving is None or not self._undo:
+            self._change(what, {p.name: p for p in new}, by_person=False)
+        elif new != self.points:  # the drag goes on, and is undone as one step: this one comes before it
+            *earlier, (drag, name, before) = self._undo
+            after = [old if old.name == name else p for old, p in zip(before, merged(before, proposed))]
+            self._undo, self.points = [*earlier, (what, "", before), (drag, name, after)], new
         self.next = following
         return moved
 

@@ -28,7 +28,10 @@ class Submitting:
         if not self.online:  # then the server has not compared them with the shape of the labelled cases
             slips = outliers(points, self.template)
         text = self._("{name} lies far from where the others have it")
-        return found + [text.format(name=name) for name in slips]
+        found += [text.format(name=name) for name in slips]
+        if not any(p.by_person for p in points):
+            found.append(self._("no point was placed, accepted or called absent"))
+        return found
 
     def submit(self, then: str | None = None) -> bool:
         """Keep the case for delivery; False (with a message) when something has to be mended first.
@@ -41,6 +44,9 @@ class Submitting:
             return False
         if self._is_blocked():
             return False
+        if self.session.is_submitted:  # pressed twice: a second revision would say the same
+            self._submitted_already(then)
+            return True
         try:
             refuse_stale(self.session.points)
         except ValueError as error:
@@ -56,10 +62,20 @@ class Submitting:
         except OSError as error:
             self._say(self._("{folder} cannot be written ({why})").format(folder=self.outbox.folder, why=error.strerror))
             return False
+        self.session.submitted()
         self._then = (key, then) if then is not None else None
         self._say(self._("{case} is sent").format(case=self.session.image_id))
         self.deliver()
         return True
+
+    def _submitted_already(self, then: str | None) -> None:
+        waits = self.session.unsent
+        text = self._("{case} waits to be sent") if waits else self._("{case} is saved; nothing has changed since")
+        self._say(text.format(case=self.session.image_id))
+        if waits:
+            self.deliver()
+        elif then is not None:
+            self.next_case(then)
 
     def outside_text(self, names: list[str]) -> str:
         """What to do with points that are outside of the image: the server would not take them."""
@@ -85,9 +101,11 @@ class Submitting:
             elif isinstance(result.answer, (Unreachable, NotAllowed)):
                 self._failed(result.answer)
                 self._send_again_at = time.monotonic() + SEND_AGAIN_S
-            elif isinstance(result.answer, Conflict) and self._is_open(result):
+            elif isinstance(result.answer, Conflict) and self.is_open(result):
                 self._meet(result.answer)
             else:
+                if self.is_open(result):
+                    self.session.not_taken()
                 text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
                 why = str(result.answer)
                 why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
@@ -102,7 +120,7 @@ class Submitting:
 
     def _arrived(self, result: Delivered) -> None:
         """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
-        opened = self._is_open(result)
+        opened = self.is_open(result)
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
         if session is not None:
             session.acknowledged(result.edits, int(result.answer))
@@ -121,31 +139,41 @@ class Submitting:
             if opened and not session.unsent:
                 self.next_case(strategy)
 
-    def _is_open(self, result: Delivered | Entry | Session) -> bool:
+    def is_open(self, result: Delivered | Entry | Session) -> bool:
+        """Whether it is of the open case."""
         s = self.session
         return s is not None and (s.image_id, s.repeat) == (result.image_id, result.repeat)
 
-    def _leave(self) -> None:
-        """Another case opens: of this one, only what the server does not have is needed."""
-        if self.session is not None:
-            self._save(self.session) if self.session.unsent else self.sessions.drop(self.session)
+    def leave(self) -> bool:
+        """Another case opens: of this one, only what the server does not have is needed. False where that cannot be kept."""
+        session = self.session
+        if session is None:
+            return True
+        session.take_move_back()  # of a point that the hand still holds, nobody knows where it belongs
+        if session.unsent:
+            return self._save(session)
+        self.sessions.drop(session)
+        return True
 
     def _keep(self) -> None:
         if self.session is not None:
             self._save(self.session)
 
-    def _save(self, session: Session) -> None:
+    def _save(self, session: Session) -> bool:
         try:
             self.sessions.keep(session)
+            return True
         except OSError as error:
             text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
             self.trouble = text.format(folder=self.sessions.folder, why=error.strerror)
+            return False
 
     # --- two versions of one case ------------------------------------------------------------------------------------
 
     def _meet(self, conflict: Conflict) -> None:
         """Both versions are shown until a person has decided."""
         self.conflict, self._then = conflict, None
+        self.session.not_taken()
 
     def differences(self) -> dict[str, Point]:
         """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""
@@ -166,7 +194,7 @@ class Submitting:
         revision, points = self.conflict.revision, self.conflict.points
         self.session.replace_all(points, "take the other version")
         self.session.acknowledged(self.session.edits, revision)
-        self._settle([e.key for e in self.outbox.entries(self.task) if self._is_open(e) and e.state == CONFLICT])
+        self._settle([e.key for e in self.outbox.entries(self.task) if self.is_open(e) and e.state == CONFLICT])
         self._changed(self._("{case}: revision {n} taken").format(case=self.session.image_id, n=revision))
 
     def submit_mine(self, then: str | None = None) -> None:
@@ -174,7 +202,7 @@ class Submitting:
         conflict, base = self.conflict, self.session.base_revision
         if conflict is None:
             return
-        earlier = [e.key for e in self.outbox.entries(self.task) if self._is_open(e) and e.state == CONFLICT]
+        earlier = [e.key for e in self.outbox.entries(self.task) if self.is_open(e) and e.state == CONFLICT]
         self.conflict, self.session.base_revision = None, conflict.revision
         if not self.submit(then):  # something has to be mended first: both versions stay
             self.conflict, self.session.base_revision = conflict, base
@@ -193,7 +221,7 @@ class Submitting:
     def _list_unsent(self) -> None:
         if self.task is None:
             return
-        kept = [s for s in self.sessions.unsent(self.task) if not self._is_open(s)]
+        kept = [s for s in self.sessions.unsent(self.task) if not self.is_open(s)]
         entries = self.outbox.entries(self.task)
         listed = {(e.image_id, e.repeat) for e in entries}
         self.unsent = [*entries, *(s for s in kept if (s.image_id, s.repeat) not in listed)]
@@ -209,7 +237,7 @@ class Submitting:
 
     def open_unsent(self, what: Entry | Session) -> None:
         """Open the case with what the server does not have, to mend it and submit it again."""
-        if self._is_open(what):
+        if self.is_open(what):
             self._fetch_image()  # it may be refused because there is another by now
             self._say(self._("{case} is open").format(case=what.image_id))
             return
@@ -224,12 +252,13 @@ class Submitting:
             self.sessions.drop(what)
         else:
             self.outbox.discard(what.key)
-            kept = None if self._is_open(what) else self.sessions.load(what.image_id, self.task, what.repeat)
+            kept = None if self.is_open(what) else self.sessions.load(what.image_id, self.task, what.repeat)
             if kept is not None and kept.edits <= what.edits:  # it holds nothing that was not in the submission
                 self.sessions.drop(kept)
         self.trouble = ""
         self._list_unsent()
-        self._say(self._("{case}: discarded").format(case=what.image_id))
+        opened = self._("{case}: the submission is discarded; the points are still open here, and not sent")
+        self._say((opened if self.is_open(what) else self._("{case}: discarded")).format(case=what.image_id))
 
 
 def _elsewhere(a: Point, b: Point) -> bool:

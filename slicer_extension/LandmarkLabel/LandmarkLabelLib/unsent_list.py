@@ -36,6 +36,10 @@ class UnsentList:
         if self._asked != mark:
             self._asked = mark
             text = self._("your points of {case} will be gone: press Discard again if that is right")
+            if self.logic.is_open(what):
+                text = self._(
+                    "the submission of {case} will be gone, its points stay open here: press Discard again if that is right"
+                )
             self.logic.message = text.format(case=what.image_id)
             self._mark_due()
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 import vtk
 
 from .markups import flipped
+from .scene_nodes import remove
 
 PICTURES = {
     ".png": vtk.vtkPNGReader,
@@ -95,8 +96,7 @@ class CaseVolume:
 
     def close(self) -> None:
         """Take it out of the scene, if it is still there."""
-        if self.node is not None and self.node.GetScene() is not None:
-            self.scene.RemoveNode(self.node)
+        remove(self.scene, self.node)
         self.node, self.shown = None, None
 
     @property
