@@ -71,6 +71,22 @@ def example(tmp_path):
     window.close()
 
 
+@pytest.fixture()
+def panel_at_server(server, tmp_path):
+    """The panel, connected to the running server."""
+    import qt_harness
+
+    qt_harness.install()
+    slicer.mrmlScene.Clear(False)
+    panel, window = qt_harness.open_panel(tmp_path / "panel")
+    panel.ui.url.setText(server.url)
+    qt_harness.press(panel, "connectButton")
+    qt_harness.idle(panel)
+    yield panel
+    panel.close()
+    window.close()
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A study whose task measures something."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import types
 from dataclasses import replace
@@ -294,3 +295,18 @@ def test_a_file_that_is_no_image_is_said_to_be_none(scene, tmp_path):
     path.write_text("no picture", encoding="utf-8")
     volume = CaseVolume(scene)
     assert not volume.show(path, "hand") and volume.node is None
+
+
+def test_a_list_that_nobody_closed_and_nobody_needs_is_not_called_any_more(scene):
+    """VTK does not tell Python's garbage collector that it still means to call something: Slicer would crash."""
+
+    def is_observed() -> int:
+        interaction = scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+        return interaction.HasObserver(interaction.InteractionModeChangedEvent)
+
+    before = is_observed()
+    node = LandmarkNode(scene, TASK)
+    assert is_observed() and not before
+    del node
+    gc.collect()
+    assert not is_observed()

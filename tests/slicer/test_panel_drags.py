@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import qt_harness
+from cases_at_panel import predicted
 from qt_harness import idle, press
 
 qt = qt_harness.install()
@@ -19,25 +20,10 @@ FAR_OUT = (99999.0, -5000.0, 0.0)
 
 
 @pytest.fixture()
-def panel(server, material, tmp_path):
+def panel(panel_at_server, material):
     """A case with all points proposed."""
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.open_panel(tmp_path / "panel")
-    panel.ui.url.setText(server.url)
-    press(panel, "connectButton")
-    idle(panel)
-    opened(panel, sorted(material.truth)[5])
-    yield panel
-    panel.close()
-    window.close()
-
-
-def opened(panel, image_id: str) -> None:
-    panel.ui.cases.setCurrentIndex(panel.review._names.index(image_id))
-    press(panel, "openCaseButton")
-    idle(panel)
-    press(panel, "predictButton")
-    idle(panel)
+    predicted(panel_at_server, sorted(material.truth)[5])
+    return panel_at_server
 
 
 def grab(panel) -> None:
@@ -106,12 +92,12 @@ def test_a_refused_drag_leaves_nothing_to_send(panel, material):
     let_go(panel)
     panel.tick()
     assert "not sent yet" not in panel.ui.progressLabel.text()
-    opened(panel, sorted(material.truth)[6])
+    predicted(panel, sorted(material.truth)[6])
     assert panel.ui.unsentFrame.isHidden()
 
 
 def test_a_drag_of_which_a_part_was_submitted_is_still_to_be_sent_when_it_is_taken_back(panel, material):
-    opened(panel, sorted(material.truth)[7])
+    predicted(panel, sorted(material.truth)[7])
     name = material.task.names[1]
     was = panel.node.position(name)
     grab(panel)
@@ -194,8 +180,8 @@ def test_cases_that_were_looked_at_leave_no_nodes_behind(panel, material):
         return slicer.mrmlScene.GetNumberOfNodes()
 
     ids = sorted(material.truth)
-    opened(panel, ids[6])
+    predicted(panel, ids[6])
     before = count()
     for image_id in (*ids[5:8], *ids[5:7]):
-        opened(panel, image_id)
+        predicted(panel, image_id)
     assert count() == before

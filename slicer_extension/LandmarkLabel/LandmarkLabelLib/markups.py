@@ -91,6 +91,10 @@ class LandmarkNode:
             subject.RemoveObserver(tag)
         self._tags = []
 
+    def __del__(self):
+        """Nobody closed it: VTK would call what is gone, for Python's garbage collector does not know that VTK needs it."""
+        self.close()
+
     @property
     def is_in_scene(self) -> bool:
         """False once the scene was closed or the list deleted."""

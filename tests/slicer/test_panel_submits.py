@@ -1,0 +1,145 @@
+"""Submitting at the panel: twice, untouched, on a full disk, given up; and other servers meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import qt_harness
+from cases_at_panel import opened, predicted
+from qt_harness import idle, press, wait_for
+
+qt = qt_harness.install()
+
+import slicer  # noqa: E402
+from LandmarkLabelLib.client import Conflict  # noqa: E402
+from LandmarkLabelLib.connecting import AWAY  # noqa: E402
+from LandmarkLabelLib.session import Sessions  # noqa: E402
+from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
+from LandmarkLabelLib.wire import PLACED, Task  # noqa: E402
+
+
+@pytest.fixture()
+def case(panel_at_server, material):
+    """A case in which one point was placed, and its id."""
+    image_id = sorted(material.truth)[5]
+    predicted(panel_at_server, image_id)
+    panel_at_server.logic.correct(material.task.names[0], tuple(panel_at_server.logic.session.points[0].position))
+    idle(panel_at_server)
+    return panel_at_server, image_id
+
+
+def revision(server, image_id: str) -> int:
+    return server.get(f"/landmarks/images/{image_id}")["revision"]
+
+
+def test_submitting_twice_saves_once(case, server, material):
+    panel, image_id = case
+    before = revision(server, image_id)
+    panel.logic.submit()
+    panel.logic.submit()  # before the first has arrived
+    idle(panel)
+    assert revision(server, image_id) == before + 1
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 1
+    assert f"{image_id} is saved; nothing has changed since" in panel.logic.message
+    panel.logic.mark_absent(material.task.names[1])
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 2
+
+
+def test_no_key_but_undo_and_redo_repeats_while_it_is_held(panel_at_server):
+    repeating = {made.key().toString() for made in panel_at_server._shortcuts if made.autoRepeat()}
+    assert repeating == {"Ctrl+Z", "Ctrl+Y", "Ctrl+Shift+Z"}
+
+
+def test_an_untouched_case_is_asked_about_before_it_is_submitted(panel_at_server, server, material):
+    panel, image_id = panel_at_server, sorted(material.truth)[6]
+    opened(panel, image_id)
+    press(panel, "submitButton")
+    idle(panel)
+    assert "no point was placed, accepted or called absent. Submit again if it is right." in panel.ui.message.text()
+    assert revision(server, image_id) == 0
+
+
+def test_a_case_whose_points_cannot_be_kept_stays_open(panel_at_server, material, monkeypatch):
+    panel, image_id = panel_at_server, sorted(material.truth)[7]
+    predicted(panel, image_id)
+
+    def full(self, session):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Sessions, "keep", full)
+    panel.logic.mark_absent(material.task.names[1])
+    before = list(panel.logic.session.points)
+    opened(panel, sorted(material.truth)[6])
+    assert panel.logic.session.image_id == image_id and panel.logic.session.points == before
+    assert f"{image_id} stays open" in panel.ui.message.text()
+    assert "your points are only in memory: " in panel.ui.trouble.text().replace("\u200b", "")
+    panel.ui.url.setText("http://127.0.0.1:9")
+    press(panel, "connectButton")  # nor does another server make it go
+    assert panel.logic.session.points == before
+    monkeypatch.undo()
+    opened(panel, sorted(material.truth)[6])
+    assert panel.logic.session.image_id == sorted(material.truth)[6]
+    assert any(x.image_id == image_id for x in panel.logic.unsent)
+
+
+def test_a_submission_that_is_given_up_in_a_conflict_leaves_the_points_and_says_so(case, material, monkeypatch):
+    panel, image_id = case
+    theirs = list(panel.logic.session.points)
+    monkeypatch.setattr(panel.logic.client, "submit", lambda *_, **__: Conflict("newer", 99, "bob", theirs), raising=False)
+    panel.logic.outbox.put(panel.logic.session, "ann")
+    panel.logic._list_unsent()
+    panel.refresh()
+    press(panel, "discardButton")
+    assert f"the submission of {image_id} will be gone, its points stay open here" in panel.ui.message.text()
+    press(panel, "discardButton")
+    assert f"{image_id}: the submission is discarded; the points are still open here, and not sent" in panel.ui.message.text()
+    assert panel.logic.session.points[0].state == PLACED and panel.logic.unsent == []
+
+
+def test_another_connection_ends_a_batch_in_words_and_leaves_no_image(panel_at_server, server, material, tmp_path):
+    panel = panel_at_server
+    for number in range(2):
+        CaseVolume(slicer.mrmlScene).show(material.image(sorted(material.truth)[number]), f"open {number}")
+    panel.ui.batchVolumes.setChecked(True)
+    panel.ui.batchOut.setText(str(tmp_path / "results"))
+    press(panel, "batchButton")
+    place = panel.batch._temporary.name
+    press(panel, "connectButton")
+    idle(panel)
+    assert panel.ui.batchText.text() == "stopped by another connection; the same again goes on"
+    wait_for(panel, lambda: not any(Path(place).glob("*")), "the images of the batch to go")
+    assert panel.ui.batchButton.isEnabled()
+    panel.ui.batchVolumes.setChecked(False)
+    slicer.mrmlScene.Clear(False)
+
+
+def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(panel_at_server, monkeypatch):
+    panel, logic = panel_at_server, panel_at_server.logic
+    other = Task("skull", ("apex",), 3, {}, ())
+    monkeypatch.setattr(logic.client, "task", lambda: other)
+    logic.state, logic._asked_alive_at = AWAY, 0.0
+    wait_for(panel, lambda: logic.trouble, "the other task to be noticed")
+    assert logic.trouble == "another task is served there now (skull): press Connect to work on it" and not logic.online
+    monkeypatch.undo()
+    press(panel, "connectButton")
+    idle(panel)
+    assert panel.logic.online and not panel.logic.trouble
+
+
+def test_paths_that_no_file_system_takes_are_said(panel_at_server, material, monkeypatch):
+    panel = panel_at_server
+    panel.ui.localFolder.setText("/" + "x" * 5000)
+    panel.ui.localFolder.editingFinished.emit()
+    opened(panel, sorted(material.truth)[5])
+    assert panel.volume.node is not None  # from the server
+    monkeypatch.setattr(type(panel.local.server), "installed", True)
+    panel.ui.study.setText("/tmp/" + "x" * 300)
+    panel.ui.study.editingFinished.emit()
+    panel.refresh()
+    press(panel, "startButton")
+    assert "File name too long" in panel.ui.message.text()
