@@ -74,7 +74,7 @@ def reference_faults(
     for m in ordered:
         there = {of_one[name] for name in m.of if name in of_one}
         if len(there) > 1:
-            faults.append(f"{called(m.name)}: it is made of a {' and a '.join(sorted(there))}, which have not the same unit")
+            faults.append(f"{called(m.name)}: its parts are of different units ({', '.join(sorted(there))})")
         elif m.kind == "ratio" and not there <= {"length", "angle"}:
             faults.append(f"{called(m.name)}: a ratio is of two lengths or two angles")
     return faults

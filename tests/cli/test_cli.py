@@ -75,7 +75,8 @@ def test_a_task_is_shown_as_tables_have_to_call_its_landmarks():
         and done.out.startswith("cephalogram: 19 landmarks in 2D\n")
         and tuple(names) == resolve_task("cephalogram").names
     )
-    assert "\n  SNA  " in done.out and "usual 82, Steiner 1953" in done.out
+    assert re.search(r"\n  SNA +angle of sella, nasion, A point; .*; usual 82, Steiner 1953\n", done.out)
+    assert re.search(r"\n  ANB +sum of \+1 SNA, -1 SNB; ", done.out)
     assert "no task called 'nothing'" in run("task", "show", "nothing").err
 
 

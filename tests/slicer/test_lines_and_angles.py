@@ -67,6 +67,7 @@ def test_slicers_own_nodes_measure_what_the_table_says(scene, tmp_path, dims, ca
         == "middle of c, d"
     )
     assert main(words) == 2 and "not empty: give another --slicer" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     assert main([*words, "--readers"]) == 2 and "leave --readers out" in capsys.readouterr().err
 
 

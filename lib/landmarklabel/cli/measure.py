@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from landmarklabel.agreement import agreements
+from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.io.files import atomic_write, check_empty, check_id
 from landmarklabel.io.prediction_folder import notes_remarks, read_notes
@@ -80,7 +82,14 @@ def _write_nodes(folder: Path, task: LandmarkTask, sets: dict[str, LandmarkSet],
     for image_id in sets:
         check_id(image_id)  # of all, before anything is written
     planes = {i: image_plane(images[i], task.dims) if i in images else None for i in sets}
-    files = sum(len(write_lines_and_angles(folder / i, landmarks, planes[i])) for i, landmarks in sets.items())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:  # a stop leaves nothing in the way
+        made = Path(place) / folder.name
+        files = sum(len(write_lines_and_angles(made / i, landmarks, planes[i])) for i, landmarks in sets.items())
+        made.mkdir(exist_ok=True)
+        if folder.exists():
+            folder.rmdir()  # empty, see ``check_empty``
+        made.rename(folder)
     others = sum(slicer_type(task, m) is None for m in task.measurements)
     rest = f"; Slicer has no node that measures the same as the other {others} of {len(task.measurements)}" if others else ""
     print(f"{folder}: {files} lines and angles{rest}", file=sys.stderr)
@@ -129,6 +138,9 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
+    if (most := max(len(a.means) for a in found)) < CONFIG.few_read_twice:
+        few = f"only {most} cases were read by two people: the limits of agreement and the ICC may be quite different for others"
+        print(f"landmarklabel: {few}", file=sys.stderr)
     text = agreement_text(found)
     if args.out:
         atomic_write(args.out, text)

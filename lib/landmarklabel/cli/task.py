@@ -52,7 +52,15 @@ def show_task(args: argparse.Namespace) -> None:
         print(f"{len(task.measurements)} measurements")
     wide = max((len(m.name) for m in task.measurements), default=0)
     for m in task.measurements:
-        print(f"  {m.name:{wide}}  {'; '.join(filter(None, (m.kind, m.definition.rstrip('.'))))}{_usual(m)}")
+        print(f"  {m.name:{wide}}  {'; '.join(filter(None, (_made_of(m), m.definition.rstrip('.'))))}{_usual(m)}")
+
+
+def _made_of(m: Measurement) -> str:
+    """Its kind, and the landmarks or measurements that it takes, in the order of the task file."""
+    points = [point[0] if len(point) == 1 else f"middle of {' and '.join(point)}" for point in m.points]
+    weights = [f"{weight:+g} {name}" for weight, name in zip(m.weights, m.of, strict=True)] if m.weights else list(m.of)
+    towards = [f"{'negative' if m.away else 'positive'} towards {' and '.join(m.towards)}"] if m.towards else []
+    return f"{m.kind} of {', '.join([*points, *weights, *towards])}"
 
 
 def _usual(measurement: Measurement) -> str:

@@ -74,7 +74,8 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     if place.is_file() and is_long(first_row(place), task.dims):
         return read_long_table(place, task)[0]
     if not is_study_folder(place):
-        raise UsageError(f"{place} names no readers: give a study, or a table with a column annotator")
+        what = "has no column annotator, which says who placed each point" if place.is_file() else "names no readers"
+        raise UsageError(f"{place} {what}: give a study, or a table of one row a point with a column annotator")
     from landmarklabel.store.study import Study
 
     found: dict[str, dict[str, LandmarkSet]] = {}
