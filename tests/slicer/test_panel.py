@@ -91,6 +91,7 @@ def test_at_another_address_nothing_of_the_case_before_is_shown(example):
     idle(example)
     assert example.ui.caseLabel.text() == "no case is open"
     assert example.ui.table.rowCount() == 0 and example.ui.definitionFrame.isHidden()
+    assert set(example.node.positions()) == {None} and example.volume.node is None
 
 
 def test_next_uncertain_goes_to_the_flagged_point_first(example):

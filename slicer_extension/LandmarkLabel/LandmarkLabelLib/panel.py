@@ -361,7 +361,7 @@ class LandmarkPanel(PanelView, UnsentList):
         if session is not None:
             self._show_points()
         else:
-            self.table.clear()
+            self._show_no_case()
         self._show_words()
 
     def _ensure_node(self) -> None:

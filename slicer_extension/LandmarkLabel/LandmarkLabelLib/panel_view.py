@@ -8,6 +8,7 @@ from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
 from .table import is_doubtful
 from .volumes import CaseVolume
 from .widgets import style_pixmap
+from .wire import Point
 
 
 class PanelView:
@@ -85,6 +86,15 @@ class PanelView:
         self.theirs.show(list(differing.values()), logic.conflict.author if logic.conflict is not None else "")
         self.table.show(logic.task, points, logic.review.authors, differing)
         self.ring.show(self.node.position(current) if current is not None else None)
+
+    def _show_no_case(self) -> None:
+        """Of a case that was open nothing stays in the views, which nobody could work on."""
+        self.table.clear()
+        self.volume.close()
+        self.theirs.show((), "")
+        self.ring.show(None)
+        if self.node is not None and self.node.is_in_scene:
+            self.node.show([Point(name) for name in self.node.task.names])
 
     def _show_words(self) -> None:
         ui, logic = self.ui, self.logic
