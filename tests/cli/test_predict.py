@@ -113,6 +113,17 @@ def test_files_that_predict_did_not_write_are_refused_by_name(material, model, i
     assert [p.name for p in (tmp_path / "other").glob("*.mrk.json")] == []
 
 
+@pytest.mark.parametrize("table", ["predictions.csv", "predictions_long.csv"])
+def test_a_table_that_a_person_changed_is_said_before_anything_is_predicted(material, model, images, tmp_path, table):
+    out = tmp_path / "out"
+    ok("predict", model, images / "p0.png", "--out", out)
+    (out / table).write_text((out / table).read_text(encoding="utf-8") + "mine\n", encoding="utf-8")
+    assert (
+        f"{table} was changed since predict wrote it and is left alone" in run("predict", model, images, "--out", out).error_line
+    )
+    assert sorted(times(out)) == ["p0.mrk.json"] and (out / table).read_text(encoding="utf-8").endswith("mine\n")
+
+
 def test_the_labels_of_a_study_are_no_place_for_predictions(material, model, images):
     before = contents(material.study / "labels" / "final")
     for place in ("labels", "labels/final", "labels/predicted"):

@@ -21,7 +21,7 @@ from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
-from landmarklabel.io.prediction_folder import LONG_TABLE, TABLE, Found, PredictionFolder
+from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study_task import check_same_task
 
@@ -55,8 +55,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     failed: list[str] = [*surfaces.unreadable.values()]
     kept: list[str] = [*cautions(record), *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
     with PredictionFolder(args.out, _hash(record)) as folder:
-        folder.check(TABLE)
-        folder.check(LONG_TABLE)
+        folder.check_tables()
         for image_id, path in followed(images, "predict"):
             try:
                 rows[image_id] = _predict_one(folder, model, record, image_id, path, kept)

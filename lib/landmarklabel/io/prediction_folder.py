@@ -93,6 +93,16 @@ class PredictionFolder:
         """Raises StudyError where a file of this name is there that ``predict`` did not write."""
         self._content(name)
 
+    def check_tables(self) -> None:
+        """Raises StudyError where a table is not as ``predict`` wrote it: said before anything is predicted, not after."""
+        for name in (TABLE, LONG_TABLE):
+            self._check_unchanged(name)
+
+    def _check_unchanged(self, name: str) -> None:
+        before = self._content(name)
+        if before is not None and all(note["sha256"] != before for note in self._notes[name]):
+            raise StudyError(f"{self.folder / name} was changed since predict wrote it and is left alone; move it away")
+
     def write(
         self, image_id: str, pixels: str, landmarks: LandmarkSet, description: str, plane: SlicePlane | None = None
     ) -> None:
@@ -122,9 +132,7 @@ class PredictionFolder:
         return _sha256(path)
 
     def _write(self, name: str, content: bytes, pixels: str) -> None:
-        before = self._content(name)
-        if before is not None and all(note["sha256"] != before for note in self._notes[name]):
-            raise StudyError(f"{self.folder / name} was changed since predict wrote it and is left alone; move it away")
+        self._check_unchanged(name)
         self._note(name, hashlib.sha256(content).hexdigest(), self._model, pixels)
         atomic_write(self.folder / name, content)
 
