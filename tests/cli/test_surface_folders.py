@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from program import run
 from tests.inference.saved_models import untrained
 
 from landmarklabel.inference.model_folder import save_model
 from landmarklabel.io.files import write_json
+from landmarklabel.io.surfaces import Surface, write_surface
 from landmarklabel.landmarks import LandmarkTask
 
 vtk = pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
@@ -101,7 +103,7 @@ def corners(folder) -> tuple:
 def test_points_that_may_lie_outside_are_taken_but_the_unit_that_fits_is_said(folder):
     done = run(*corners(folder), "--mesh-unit", "cm", "--allow-outside", 20)
     assert done.code == 0 and "1 images, 1 labelled" in done.out
-    assert "in mm instead of cm: --mesh-unit mm" in done.err
+    assert "in mm instead of cm: say --mesh-unit mm" in done.err
 
 
 def test_a_unit_that_the_file_states_counts_and_that_is_said(folder):
@@ -111,7 +113,7 @@ def test_a_unit_that_the_file_states_counts_and_that_is_said(folder):
     assert done.code == 0 and "good: its file states mm, which counts; --mesh-unit m does not" in done.err
     assert run(*words, "--replace").code == 0  # and nothing needs to be said of it
     (folder / "meshes" / "good.obj").write_text("# UNIT=furlong\n" + ASIDE, encoding="utf-8")
-    assert "--mesh-unit" in run(*words).error_line
+    assert "good.obj is a surface, and its file states the unit furlong, which is not known here" in run(*words).error_line
     done = run(*words, "--mesh-unit", "mm")
     assert "good: its file states the unit furlong, which is not known here; read as mm, as --mesh-unit says" in done.err
 
@@ -123,3 +125,25 @@ def test_a_report_says_that_the_unit_of_its_pictures_is_wrong(folder):
     done = run(*words, *report, "--mesh-unit", "cm")
     assert done.code == 0 and "they would lie on it were its file in mm instead of cm" in done.err
     assert "would lie on it" not in run(*words, *report, "--mesh-unit", "mm").err
+
+
+def test_a_unit_that_the_file_states_wrongly_is_to_be_corrected_there(folder):
+    words = corners(folder)
+    (folder / "meshes" / "good.obj").write_text("# UNIT=cm\n" + ASIDE, encoding="utf-8")
+    assert (
+        "were its file in mm instead of cm: which the file itself states, and should not" in (done := run(*words)).err
+        and done.code == 2
+    )
+
+
+def test_a_damaged_surface_ends_no_evaluation(folder):
+    words = corners(folder)
+    assert run(*words, "--mesh-unit", "mm").code == 0
+    write_surface(folder / "meshes" / "good.ply", Surface(np.eye(3) * 9, np.array([[0, 1, 2]])))
+    (folder / "meshes" / "good.obj").unlink()
+    half = (folder / "meshes" / "good.ply").read_bytes()[:-4]
+    (folder / "meshes" / "good.ply").write_bytes(half)
+    labels = folder / "study" / "labels" / "final"
+    more = ("--images", folder / "meshes", "--report", folder / "report.html")
+    done = run("evaluate", labels, folder / "points.csv", "--task", folder / "task.json", *more)
+    assert done.code == 0 and "1 images: MRE 0.000" in done.out and "good.ply: " in done.err

@@ -51,7 +51,7 @@ def test_what_training_is_given_and_what_it_made(odd, tmp_path):
         "no validation cases: how far the model is off will not be measured and its confidence not be calibrated",
     ):
         assert text in done.err, text
-    few = r"the model was hardly trained \(\d+ of \w+.* steps; 100 of each are a minimum\): .*; train longer with --minutes"
+    few = r"the model was hardly trained \(\d+ of \w+.* steps; 100 of each are a minimum\): .*, until it is trained for longer"
     never = "how far the model is off was never measured: it had no validation cases"
     assert re.search(few, done.err) and never in done.err
     done = ok("predict", tmp_path / "model", tmp_path / "images", "--out", tmp_path / "out")

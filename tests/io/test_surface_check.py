@@ -30,7 +30,7 @@ def points(at: np.ndarray) -> LandmarkSet:
 )
 def test_the_unit_that_fits_is_named(unit, factor, wanted):
     with pytest.raises(
-        LandmarkFileError, match=f"landmarks of x: .* were its file in {wanted} instead of {unit}: --mesh-unit {wanted}"
+        LandmarkFileError, match=f"landmarks of x: .* were its file in {wanted} instead of {unit}: say --mesh-unit {wanted}"
     ):
         check_on_surface(points(CORNERS), read_as(factor), "landmarks of x", unit)
 

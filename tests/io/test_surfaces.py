@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from landmarklabel.errors import ImageRejected, StudyError, UsageError
 from landmarklabel.io.images import describe_image, read_image
 from landmarklabel.io.surface_formats import convert, with_stated_units
-from landmarklabel.io.surfaces import CONFIG, Surface, distance_volume, read_surface, states_unit, write_surface
+from landmarklabel.io.surfaces import CONFIG, Surface, distance_volume, is_own_surface, read_surface, write_surface
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.study import Study
 
@@ -161,7 +161,7 @@ def test_what_is_written_is_read_as_it_was_and_by_vtk(tmp_path):
     surface = convert(written(sphere(), tmp_path / "ball.stl"), "mm").surface
     write_surface(tmp_path / "own.ply", surface)
     again = read_surface(tmp_path / "own.ply")
-    assert states_unit(tmp_path / "own.ply") and np.array_equal(again.faces, surface.faces)
+    assert is_own_surface(tmp_path / "own.ply") and np.array_equal(again.faces, surface.faces)
     assert np.allclose(again.vertices, surface.vertices, atol=1e-5)
     reader = vtk.vtkPLYReader()
     reader.SetFileName(str(tmp_path / "own.ply"))

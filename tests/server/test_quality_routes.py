@@ -135,6 +135,11 @@ def test_who_moves_a_point_has_seen_that_it_was_called_right(served):
     stale = save(url, bob, "phantom05", moved(first), seen["revision"])
     assert stale.status_code == 409 and stale.json()["current"]["author"] == "eve"
     assert save(url, bob, "phantom05", moved(second), seen["revision"]).status_code == 200
+    absent = [row if row["name"] != second else {"name": second, "status": "absent"} for row in moved(second)]
+    at = save(url, bob, "phantom05", absent, newest(url, bob, "phantom05")["revision"]).json()["revision"]
+    assert check(url, eve, "phantom05", [second]).status_code == 200
+    unset = [row if row["name"] != second else {"name": second, "status": "unset"} for row in absent]
+    assert save(url, bob, "phantom05", unset, at).status_code == 409  # nor is an absence taken back unseen
     assert Study(material.study, material.task).checked("phantom05")[first].author == "eve"
 
 

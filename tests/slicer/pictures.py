@@ -18,7 +18,8 @@ qt = qt_harness.install()
 
 import slicer  # noqa: E402
 from LandmarkLabelLib.client import Conflict  # noqa: E402
-from LandmarkLabelLib.logic import AWAY, CONNECTED, CONNECTING, NOT_LET_IN, UNTRUSTED, LandmarkLogic  # noqa: E402
+from LandmarkLabelLib.connecting import AWAY, CONNECTED, CONNECTING, NOT_LET_IN, UNTRUSTED  # noqa: E402
+from LandmarkLabelLib.logic import LandmarkLogic  # noqa: E402
 from LandmarkLabelLib.outbox import REFUSED, WAITS, Entry  # noqa: E402
 from LandmarkLabelLib.session import Session  # noqa: E402
 from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task  # noqa: E402

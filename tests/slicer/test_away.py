@@ -13,7 +13,8 @@ import time
 import numpy as np
 from annotators import DEADLINE_S, connected, settle, truth_of
 from LandmarkLabelLib.client import Busy
-from LandmarkLabelLib.logic import AWAY, CONNECTED, NOT_LET_IN, LandmarkLogic
+from LandmarkLabelLib.connecting import AWAY, CONNECTED, NOT_LET_IN
+from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.wire import PREDICTED, Point
 from serving import phantoms, serving

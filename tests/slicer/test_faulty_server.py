@@ -10,7 +10,8 @@ import time
 import pytest
 from annotators import DEADLINE_S, settle
 from LandmarkLabelLib.client import Client
-from LandmarkLabelLib.logic import AWAY, CONNECTED, IDLE, LandmarkLogic
+from LandmarkLabelLib.connecting import AWAY, CONNECTED, IDLE
+from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.wire import Task, WireError

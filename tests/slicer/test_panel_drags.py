@@ -88,6 +88,7 @@ def test_a_drag_during_which_an_answer_comes_is_undone_as_one_step(panel, materi
 def test_a_refused_drag_leaves_nothing_to_send(panel, material):
     name = material.task.names[1]
     grab(panel)
+    move(panel, name, np.array(panel.node.position(name)) + (1, 0, 0))
     move(panel, name, FAR_OUT)
     let_go(panel)
     panel.tick()

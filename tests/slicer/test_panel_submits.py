@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from qt_harness import idle, press, wait_for
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
-from LandmarkLabelLib.client import Conflict  # noqa: E402
+from LandmarkLabelLib.client import Conflict, Unreachable  # noqa: E402
 from LandmarkLabelLib.connecting import AWAY  # noqa: E402
 from LandmarkLabelLib.session import Sessions  # noqa: E402
 from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
@@ -62,6 +63,9 @@ def test_an_untouched_case_is_asked_about_before_it_is_submitted(panel_at_server
     idle(panel)
     assert "no point was placed, accepted or called absent. Submit again if it is right." in panel.ui.message.text()
     assert revision(server, image_id) == 0
+    press(panel, "submitButton")
+    idle(panel)
+    assert revision(server, image_id) == 1
 
 
 def test_a_case_whose_points_cannot_be_kept_stays_open(panel_at_server, material, monkeypatch):
@@ -77,6 +81,7 @@ def test_a_case_whose_points_cannot_be_kept_stays_open(panel_at_server, material
     opened(panel, sorted(material.truth)[6])
     assert panel.logic.session.image_id == image_id and panel.logic.session.points == before
     assert f"{image_id} stays open" in panel.ui.message.text()
+    assert panel.logic.review.image_id in ("", image_id)  # nothing of another case can be restored into this one
     assert "your points are only in memory: " in panel.ui.trouble.text().replace("\u200b", "")
     panel.ui.url.setText("http://127.0.0.1:9")
     press(panel, "connectButton")  # nor does another server make it go
@@ -87,18 +92,81 @@ def test_a_case_whose_points_cannot_be_kept_stays_open(panel_at_server, material
     assert any(x.image_id == image_id for x in panel.logic.unsent)
 
 
-def test_a_submission_that_is_given_up_in_a_conflict_leaves_the_points_and_says_so(case, material, monkeypatch):
+def test_a_submission_that_is_given_up_in_a_conflict_leaves_the_points_and_can_be_made_again(case, server, monkeypatch):
     panel, image_id = case
-    theirs = list(panel.logic.session.points)
-    monkeypatch.setattr(panel.logic.client, "submit", lambda *_, **__: Conflict("newer", 99, "bob", theirs), raising=False)
-    panel.logic.outbox.put(panel.logic.session, "ann")
-    panel.logic._list_unsent()
-    panel.refresh()
+    theirs, before = list(panel.logic.session.points), revision(server, image_id)
+
+    def refuse(*_, **__):
+        raise Conflict("newer", 99, "bob", theirs)
+
+    monkeypatch.setattr(panel.logic.client, "save", refuse)
+    panel.logic.submit()
+    idle(panel)
+    assert not panel.ui.conflictFrame.isHidden()
     press(panel, "discardButton")
     assert f"the submission of {image_id} will be gone, its points stay open here" in panel.ui.message.text()
     press(panel, "discardButton")
     assert f"{image_id}: the submission is discarded; the points are still open here, and not sent" in panel.ui.message.text()
     assert panel.logic.session.points[0].state == PLACED and panel.logic.unsent == []
+    monkeypatch.undo()
+    panel.logic.conflict = None
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 1
+
+
+def test_a_waiting_submission_that_is_given_up_can_be_made_again(case, server, monkeypatch):
+    panel, image_id = case
+    before = revision(server, image_id)
+
+    def gone(*_, **__):
+        raise Unreachable("the server does not answer")
+
+    monkeypatch.setattr(panel.logic.client, "save", gone)
+    panel.logic.submit()
+    idle(panel)
+    press(panel, "discardButton")
+    press(panel, "discardButton")
+    monkeypatch.undo()
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 1
+
+
+def test_what_changed_without_a_hand_since_can_be_submitted(case, server):
+    """Others follow, a prediction is made anew, and undo takes it back: what is on screen is what counts."""
+    panel, image_id = case
+    before = revision(server, image_id)
+    panel.logic.submit()
+    idle(panel)
+    moved = [
+        replace(p, position=tuple(v + 0.5 for v in p.position)) if not p.by_person else p for p in panel.logic.session.points
+    ]
+    panel.logic.session.propose(moved)
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 2
+    press(panel, "undoButton")
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 3
+
+
+def test_a_case_that_waits_and_is_opened_again_waits_once(case, monkeypatch, material):
+    panel, image_id = case
+
+    def gone(*_, **__):
+        raise Unreachable("the server does not answer")
+
+    monkeypatch.setattr(panel.logic.client, "save", gone)
+    panel.logic.submit()
+    idle(panel)
+    opened(panel, sorted(material.truth)[6])
+    opened(panel, image_id)
+    panel.logic.submit()
+    assert f"{image_id} waits to be sent" in panel.logic.message
+    idle(panel)
+    assert len(panel.logic.outbox.waiting()) == 1
 
 
 def test_another_connection_ends_a_batch_in_words_and_leaves_no_image(panel_at_server, server, material, tmp_path):
@@ -118,13 +186,21 @@ def test_another_connection_ends_a_batch_in_words_and_leaves_no_image(panel_at_s
     slicer.mrmlScene.Clear(False)
 
 
-def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(panel_at_server, monkeypatch):
-    panel, logic = panel_at_server, panel_at_server.logic
+def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(case, server, monkeypatch):
+    panel, image_id = case
+    logic = panel.logic
     other = Task("skull", ("apex",), 3, {}, ())
     monkeypatch.setattr(logic.client, "task", lambda: other)
     logic.state, logic._asked_alive_at = AWAY, 0.0
     wait_for(panel, lambda: logic.trouble, "the other task to be noticed")
     assert logic.trouble == "another task is served there now (skull): press Connect to work on it" and not logic.online
+    logic.review.list_cases()  # an answer to something else does not make it the same
+    idle(panel)
+    assert not logic.online and panel.ui.serverStatus.text() == "another task is served: connect again"
+    before = revision(server, image_id)
+    logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before and len(logic.outbox.waiting()) == 1
     monkeypatch.undo()
     press(panel, "connectButton")
     idle(panel)

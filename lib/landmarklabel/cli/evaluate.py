@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from landmarklabel.cli.surfaces import stated_surfaces
-from landmarklabel.errors import LandmarkFileError, listed
+from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
+from landmarklabel.errors import FaultsError, listed
 from landmarklabel.io.folders import Found
 from landmarklabel.io.prediction_folder import notes_remarks, read_notes
-from landmarklabel.io.surface_check import check_on_surface
 from landmarklabel.io.surface_formats import check_unit
-from landmarklabel.io.surfaces import read_surface
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
@@ -53,7 +51,7 @@ def evaluate(args: argparse.Namespace) -> None:
             surfaces = stated_surfaces(found := Found(compared), args, Path(stated))
             said = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
             said += [f"no picture: {text}" for text in surfaces.unreadable.values()]
-            said += _off_surface(found.paths, {i: truth for i, (_, truth) in done.pairs.items()}, surfaces.units)
+            said += _off_surface(surfaces, found.paths, {i: truth for i, (_, truth) in done.pairs.items()})
             write_evaluation(args.report, task, done.pairs, done.metrics, found.paths)
         for text in said:
             print(f"landmarklabel: {text}", file=sys.stderr)
@@ -65,12 +63,12 @@ def evaluate(args: argparse.Namespace) -> None:
             print(f"report: {args.report}")
 
 
-def _off_surface(paths: Mapping[str, Path], truth: Mapping[str, LandmarkSet], units: Mapping[str, str]) -> list[str]:
+def _off_surface(surfaces: SurfacesRead, paths: Mapping[str, Path], truth: Mapping[str, LandmarkSet]) -> list[str]:
     """Of which surfaces the unit or frame was said wrongly, as the true landmarks tell: pictures show these beside it."""
     said = []
-    for image_id in units.keys() & paths.keys():
+    for image_id, path in sorted(paths.items()):
         try:
-            check_on_surface(truth[image_id], read_surface(paths[image_id]), f"landmarks of {image_id}", units[image_id])
-        except LandmarkFileError as error:
+            surfaces.check(image_id, path, truth[image_id], f"landmarks of {image_id}")
+        except FaultsError as error:  # or the surface is damaged
             said.append(str(error))
-    return sorted(said)
+    return said

@@ -21,8 +21,6 @@ from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import Description, describe_image
 from landmarklabel.io.monailabel_datastore import read_datastore
-from landmarklabel.io.surface_check import check_on_surface
-from landmarklabel.io.surfaces import read_surface
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.revision_json import same_landmarks
@@ -87,12 +85,12 @@ def _import_found(args: argparse.Namespace, task: LandmarkTask, found: Found, su
     if args.complete:
         _check_complete(images, labels, homeless)
     if args.preview:
-        _preview(args, task, images, labels, homeless, [*unreadable.values()], surfaces.units)
+        _preview(args, task, images, labels, homeless, [*unreadable.values()], surfaces)
         return
     study, account = Study(args.study, task, args.store), _Account(remarks=surfaces.remarks)
     _say([*study.notices, *study.take_in_edits()])  # what people changed in label files comes before what is imported
     for image_id, path in followed(images, "import"):
-        _import_one(study, image_id, path, labels, account, surfaces.units, args)
+        _import_one(study, image_id, path, labels, account, surfaces, args)
     print(_summary(args.study, study, images, labels, account))
     _say(
         [
@@ -118,7 +116,7 @@ def _preview(
     labels: Labels,
     homeless: list[str],
     unreadable: list[str],
-    units: dict[str, str],
+    surfaces: SurfacesRead,
 ) -> None:
     from landmarklabel.report.contact_sheet import write_contact_sheet
 
@@ -128,7 +126,7 @@ def _preview(
         if not given:
             return None, ""
         try:
-            return given[-1].points, _check_places(image_id, images[image_id], given, about, units, args)
+            return given[-1].points, _check_places(image_id, images[image_id], given, about, surfaces, args)
         except LandmarkLabelError as error:
             return given[-1].points, str(error)
 
@@ -146,13 +144,13 @@ def _import_one(
     path: Path,
     labels: Labels,
     account: _Account,
-    units: dict[str, str],
+    surfaces: SurfacesRead,
     args: argparse.Namespace,
 ) -> None:
     try:
         about = describe_image(path, study.task.dims)
         given = labels.on(image_id, about)
-        if off := _check_places(image_id, path, given, about, units, args):
+        if off := _check_places(image_id, path, given, about, surfaces, args):
             account.remark(off, image_id)
         study.add_image(image_id, path)
         for remark in about.remarks:
@@ -167,22 +165,20 @@ def _import_one(
 
 
 def _check_places(
-    image_id: str, path: Path, given: list[Placed], about: Description, units: dict[str, str], args: argparse.Namespace
+    image_id: str, path: Path, given: list[Placed], about: Description, surfaces: SurfacesRead, args: argparse.Namespace
 ) -> str:
     """Raise LandmarkFileError where landmarks are not in their image, or off their surface because its unit was said wrongly.
 
     With --allow-outside the second is returned instead, to be said: the points may be meant to lie there.
     """
     what, off = f"landmarks of {image_id}", ""
-    if image_id in units and given:
-        surface = read_surface(path)
-        for one in given:
-            try:
-                check_on_surface(one.points, surface, what, units[image_id])
-            except LandmarkFileError as error:
-                if not args.allow_outside:
-                    raise
-                off = str(error)
+    for one in given:
+        try:
+            surfaces.check(image_id, path, one.points, what)
+        except LandmarkFileError as error:
+            if not args.allow_outside:
+                raise
+            off = str(error)
     for one in given:
         check_inside(one.points, about.geometry, what, args.allow_outside)
     return off

@@ -216,7 +216,7 @@ def _predict(verbs: Verbs) -> None:
 
 
 def _add_surface(verb: argparse.ArgumentParser) -> None:
-    units = f"unit of surfaces (PLY, STL, OBJ, VTP, VTK), which their files do not state: {', '.join(SURFACE_UNITS)}"
+    units = f"unit of surfaces (PLY, STL, OBJ, VTP, VTK), where their files state none: {', '.join(SURFACE_UNITS)}"
     verb.add_argument("--mesh-unit", choices=list(SURFACE_UNITS), metavar="UNIT", help=units)
     frames = "frame of surfaces whose files do not state it as Slicer's do: LPS (default) or RAS"
     verb.add_argument("--mesh-frame", choices=SURFACE_FRAMES, metavar="FRAME", help=frames)

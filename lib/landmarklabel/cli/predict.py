@@ -92,6 +92,7 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
         kept.append(f"{target} kept: changed by hand since")
     if found in (Found.NOTHING, Found.OTHER):
         case = model.case(image_id, image)
+        model.check_extent(case)
         if (windows := model.count_windows(case)) > EXTENT.many_windows:
             text = f"{image_id} is much larger than the images of the training: {windows} windows are looked at, which takes long"
             print(f"landmarklabel: {text}", file=sys.stderr, flush=True)

@@ -107,6 +107,9 @@ def cases_needed(level: float) -> int:
     return int(np.ceil(level / (1 - level) - 1e-9))
 
 
+ENOUGH_CASES = cases_needed(CalibrationConfig().level)  # for regions and intervals, by the default level
+
+
 def conformal_quantile(scores: np.ndarray, level: float) -> float:
     """The value that the score of a new case stays below with probability ``level``; interpolated between order statistics.
 

@@ -123,7 +123,7 @@ class InferenceConfig:
 class ExtentConfig(Configuration):
     """How much larger or smaller than in training an image may be; no answer depends on it."""
 
-    most_windows: int = number(500, 1)  # that cover it; a whole body has some hundreds of a head; a wrong unit, thousands
+    most_windows: int = number(2000, 1)  # that cover it; a whole body has a thousand of a small head; a wrong unit, millions
     many_windows: int = number(30, 1)  # that cover it: a person who waits is told
     most_times: float = number(5.0, 1)  # of the trained field, on every side: a body is as thick as a head; cm for mm, 10
     least_share: float = number(0.2, 0, 1)  # of the mean shape's diagonal: hardly a fifth of it is imaged; mm for cm, 0.1

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from landmarklabel.inference.calibration import cases_needed
-from landmarklabel.inference.configuration import CalibrationConfig
+from landmarklabel.inference.calibration import ENOUGH_CASES
 
 CARD = "MODEL_CARD.md"
 
@@ -94,16 +93,16 @@ def hardly_trained(record: Mapping[str, Any]) -> str:
 def cautions(record: Mapping[str, Any]) -> list[str]:
     """What whoever looks at a model's answers should know of it first."""
     few, measured = hardly_trained(record), len(record.get("valid_ids") or [])
-    said = [f"the model was hardly trained ({few}): for trying things out only; train longer with --minutes"] if few else []
+    said = [f"the model was hardly trained ({few}): for trying things out only, until it is trained for longer"] if few else []
     if "valid_ids" not in record:  # made by another way of training
         return said
-    enough = cases_needed(CalibrationConfig().level)
     if not measured:
         said.append("how far the model is off was never measured: it had no validation cases")
-    elif measured < enough:
+    elif measured < ENOUGH_CASES:
+        on = "one case" if measured == 1 else f"{measured} cases"
         said.append(
-            f"how far the model is off was measured on {measured} cases only, which tells little of others; {enough} are needed "
-            "for 95 % regions and intervals"
+            f"how far the model is off was measured on {on} only, which tells little of others; {ENOUGH_CASES} are needed for "
+            "95 % regions and intervals"
         )
     return said
 
@@ -113,7 +112,7 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
     if calibration.get("intercept") is None:
         return ["- Too few validation points: it states no expected errors."]
     if not calibration.get("quantiles"):
-        return ["- It states expected errors but no 95 % regions: those need 19 validation cases."]
+        return [f"- It states expected errors but no 95 % regions: those need {ENOUGH_CASES} validation cases."]
     said = [f"- Expected errors and regions rest on {calibration.get('cases')} validation cases."]
     factors = calibration.get("interval_factors")
     return [*said, f"- So do the intervals of {len(factors)} measurements."] if factors else said

@@ -19,7 +19,7 @@ from landmarklabel.portability import sync_file, sync_to_disk
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # a study keeps these
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 SURFACE_SUFFIXES = (".ply", ".stl", ".obj", ".vtp", ".vtk")
-SURFACE_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}  # in mm: their files do not state one
+SURFACE_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}  # in mm: their files seldom state one
 SURFACE_FRAMES = ("LPS", "RAS")
 # Beside other files, in folders, or surfaces: a study keeps a copy of another kind.
 ALSO_READ = (".mhd", ".nhdr", *DICOM_SUFFIXES, *SURFACE_SUFFIXES)

@@ -26,7 +26,7 @@ CONFIG = SurfaceCheckConfig()
 _TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
-def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: str) -> None:
+def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: str, *, is_stated: bool = False) -> None:
     """Raise LandmarkFileError where landmarks are far from their surface, and are on it in another unit or frame of the surface.
 
     Args:
@@ -34,6 +34,7 @@ def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: 
         surface: as it was read.
         what: the file or case, for the message.
         unit: as which the surface's coordinates were read, of ``SURFACE_UNITS``.
+        is_stated: its file states this unit; else an option did.
     """
     places = landmarks.positions_mm[landmarks.defined]
     if len(places) < 3:
@@ -51,7 +52,8 @@ def check_on_surface(landmarks: LandmarkSet, surface: Surface, what: str, unit: 
     (best, turned), nearest = min(distances.items(), key=lambda item: item[1])
     if nearest > min(CONFIG.near, off / CONFIG.times_nearer):
         return
-    said = [f"in {best} instead of {unit}: --mesh-unit {best}"] if best != unit else []
+    how = "which the file itself states, and should not" if is_stated else f"say --mesh-unit {best}"
+    said = [f"in {best} instead of {unit}: {how}"] if best != unit else []
     frames = " or ".join(SURFACE_FRAMES)
     other = f"in the other frame ({frames}): see --mesh-frame, and where the file states its frame, that of the landmarks"
     said += [other] if turned else []

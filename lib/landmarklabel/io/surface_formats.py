@@ -15,7 +15,7 @@ import numpy as np
 
 from landmarklabel.errors import ImageRejected, MissingPackage, UsageError
 from landmarklabel.io.files import SURFACE_UNITS, is_surface
-from landmarklabel.io.surfaces import CONFIG, STATED, Surface, read_surface, states_unit, write_surface
+from landmarklabel.io.surfaces import CONFIG, STATED, Surface, is_own_surface, read_surface, write_surface
 
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
 _MOST_BYTES = 4 * 2**30
@@ -61,7 +61,7 @@ def with_stated_units(
     for image_id, path in images.items():
         if not is_surface(path):
             continue
-        if states_unit(path):  # as this program writes them: both
+        if is_own_surface(path):  # as this program writes them: both
             remarks[image_id] = _overruled("mm", unit, "unit") + _overruled("LPS", frame, "frame")
             continue
         try:
@@ -76,11 +76,12 @@ def with_stated_units(
 
 
 def check_unit(images: Mapping[str, Path], unit: str | None) -> None:
-    """Raise UsageError where surfaces state no unit, and none was said."""
-    bare = [p.name for p in images.values() if is_surface(p) and stated_unit(p) is None] if unit is None else []
+    """Raise UsageError where surfaces state no unit that is known here, and none was said."""
+    bare = [p for p in images.values() if is_surface(p) and stated_unit(p) is None] if unit is None else []
     if bare:
-        units = ", ".join(SURFACE_UNITS)
-        raise UsageError(f"{bare[0]} is a surface, and its file states no unit: say it with --mesh-unit {units}")
+        said, units = _said_unit(bare[0]), ", ".join(SURFACE_UNITS)
+        states = f"states the unit {said}, which is not known here" if said else "states no unit"
+        raise UsageError(f"{bare[0].name} is a surface, and its file {states}: say it with --mesh-unit {units}")
 
 
 def stated_unit(path: Path) -> str | None:
@@ -159,7 +160,7 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
         raise ImageRejected(path.name, ["no such file"])
     if not 0 < path.stat().st_size <= _MOST_BYTES:
         raise ImageRejected(path.name, [f"{path.stat().st_size} bytes; allowed are 1 to {_MOST_BYTES}"])
-    if states_unit(path):
+    if is_own_surface(path):
         return Converted(read_surface(path))
     data, remarks = _read(path)
     stated = _stated_frame(path, data)

@@ -108,7 +108,7 @@ def write_surface(path: str | Path, surface: Surface) -> None:
     atomic_write(path, header + surface.vertices.astype("<f4").tobytes() + faces.tobytes())
 
 
-def states_unit(path: str | Path) -> bool:
+def is_own_surface(path: str | Path) -> bool:
     """Whether a file is a surface in the form that ``write_surface`` writes."""
     return _head(Path(path)) is not None
 

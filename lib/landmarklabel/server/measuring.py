@@ -37,7 +37,7 @@ def add_measurement_route(router: APIRouter, application: Application) -> None:
         landmarks = from_wire(rows, study.task, study.plane_of(image_id))
         spread = _covariances(rows, landmarks)
         known = replace(landmarks, unit=image_unit(path), covariance_mm2=spread, interval_factors=served.interval_factors)
-        return {"image": image_id, "measurements": [_to_wire(m) for m in measured(known, served.version > 0)]}
+        return {"image": image_id, "measurements": [_to_wire(m) for m in measured(known, served.answers)]}
 
 
 def _covariances(rows: object, landmarks: LandmarkSet) -> np.ndarray:

@@ -62,6 +62,11 @@ class ServedModel:
         return live / "model.safetensors" if live else None
 
     @property
+    def answers(self) -> bool:
+        """Whether a trained model answers; else the template does."""
+        return what_answers(self.study, self.registry).answers
+
+    @property
     def interval_factors(self) -> Mapping[str, float]:
         """Of the live model, as ``LandmarkSet.interval_factors``; none where the template answers. It is not loaded for this."""
         try:

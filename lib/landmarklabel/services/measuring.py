@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from landmarklabel.agreement import Agreement, difference
+from landmarklabel.inference.calibration import ENOUGH_CASES
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.measurements import Measured, measure
 
 COLUMNS = ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
-NOT_LEARNED = "the model has not learned how wide its interval has to be, which takes 19 validation cases"
+NOT_LEARNED = f"the model has not learned how wide its interval has to be, which takes {ENOUGH_CASES} validation cases"
 BY_SHAPE = "as far as the labelled cases differ; no model has learned it"
 UNKNOWN_UNIT = "px where the image states no spacing: it was not given"
 _DIGITS = 4  # after the point: a ten-thousandth of a degree or millimetre

@@ -43,5 +43,7 @@ def past_checks(
     if seen is None or not all(only_checks(read, r, seen) for r in later):
         return base
     said = {name for r in later for name, is_right in checked_of(r.body, renames).items() if is_right}
+    if not said:
+        return history[-1].number
     moved = {name for name, same in same_points(read(seen), edited).items() if not same}
     return base if said & (moved | set(taken_back)) else history[-1].number

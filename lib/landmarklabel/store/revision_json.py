@@ -93,9 +93,10 @@ def same_landmarks(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -
 
 
 def same_points(a: LandmarkSet, b: LandmarkSet, tolerance_mm: float = 1e-6) -> dict[str, bool]:
-    """Of each landmark, whether two sets of one task have it at the same place, or both at none."""
+    """Of each landmark, whether two sets of one task have it at the same place, both absent, or both nowhere."""
     close = np.isclose(a.positions_mm, b.positions_mm, rtol=0, atol=tolerance_mm, equal_nan=True).all(axis=1)
-    return dict(zip(a.task.names, close.tolist(), strict=True))
+    absent = np.array([[status is Status.ABSENT for status in one.status] for one in (a, b)])
+    return dict(zip(a.task.names, (close & (absent[0] == absent[1])).tolist(), strict=True))
 
 
 def placed_where_moved(edited: LandmarkSet, before: LandmarkSet) -> LandmarkSet:

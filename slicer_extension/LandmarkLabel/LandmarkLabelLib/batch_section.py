@@ -51,6 +51,8 @@ class BatchSection(Section):
         stop = self._stop
 
         def told(done: int, of: int, name: str) -> None:
+            if stop.is_set():  # what is shown by now may be of another batch
+                return
             self._share, self._text = done / max(of, 1), f"{done}/{of} {name}"
 
         def job() -> object:

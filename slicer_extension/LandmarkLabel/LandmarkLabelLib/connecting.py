@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 
+from .client import Busy, NotAllowed, Refused, Unreachable, Untrusted
 from .session import Session
-from .wire import Task
+from .wire import Task, WireError
 from .work_folder import waiting_elsewhere
-from .worker import STUDY
+from .worker import IMAGE, STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
+OTHER_TASK = "other task"  # is served at the address now
+
+
+class OtherTask(Exception):
+    """The server is back with another task; its name."""
 
 
 class Connecting:
@@ -76,19 +82,46 @@ class Connecting:
 
     def _is_alive(self, _: object) -> None:
         if self.state == AWAY and self.task is not None and not self.worker.waits(STUDY):
-            self._run(self.client.task, self._is_back, self._("connecting"), STUDY, quiet=True)
+            self.worker.submit(self.check_same_task, self._is_back, self._failed, STUDY, self._("connecting"))
         elif self.state == AWAY and not self.worker.waits(STUDY):
             self.connect()
 
-    def _is_back(self, task: Task) -> None:
-        """The server answers again, if it is the same."""
-        if (task.name, task.names, task.dims) != (self.task.name, self.task.names, self.task.dims):
-            self.state = IDLE
-            self.trouble = self._("another task is served there now ({task}): press Connect to work on it").format(task=task.name)
-            return
+    def check_same_task(self) -> None:
+        """Ask the server; in the background. Raises OtherTask, and what ``Client`` raises."""
+        served = self.client.task()
+        if (served.name, served.names, served.dims) != (self.task.name, self.task.names, self.task.dims):
+            raise OtherTask(served.name)
+
+    def _is_back(self, _: object) -> None:
+        self.state = CONNECTED
         self._say(self._("the server answers again"))
+        if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
+            self._no_image(self.session)
         self.deliver()
 
     def _is_not_alive(self, error: Exception) -> None:
         if self.online:
             self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Untrusted):
+            self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
+            self.on_update()
+        elif isinstance(error, Unreachable):
+            self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
+            waits = self.unsent or (self.session is not None and self.session.unsent)
+            self._say(self._("{why}; your work is kept here and sent later").format(why=error) if waits else str(error))
+        elif isinstance(error, OtherTask):
+            self.state = OTHER_TASK
+            self.trouble = self._("another task is served there now ({task}): press Connect to work on it").format(task=error)
+            self.on_update()
+        elif isinstance(error, NotAllowed):
+            self.state = NOT_LET_IN if error.status == 401 else self.state
+            self.trouble = self._("not let in: {why}").format(why=error)
+            self.on_update()
+        elif isinstance(error, (Refused, WireError)):
+            self.state = IDLE if self.state == CONNECTING else self.state
+            self._say(str(error))
+        else:
+            self.state = IDLE if self.state == CONNECTING else self.state
+            self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable, Untrusted
-from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED, Connecting
+from .client import Client, Conflict
+from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, OTHER_TASK, Connecting
 from .fetching import Fetching
 from .measuring import Measuring
 from .options import Options
-from .outbox import Entry, Outbox, newest_for
+from .outbox import WAITS, Entry, Outbox, newest_for
 from .review import Review
 from .session import Session, Sessions
 from .shape import propagate
 from .submitting import Submitting
 from .training import Training
-from .wire import ABSENT, ACCEPTED, Point, Task, WireError, says_the_same
+from .wire import ABSENT, ACCEPTED, Point, Task, says_the_same
 from .work_folder import own_folder
 from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
@@ -160,12 +160,15 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         """Open a case by its id, also a finished one, with all its revisions."""
         self.review.open(image_id, self.task)
 
-    def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> None:
-        """A case, as the server has it, or as it was left here where the server does not have that yet."""
+    def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> bool:
+        """A case, as the server has it, or as it was left here where the server does not have that yet.
+
+        False where the one that is open stays, because it could not be kept.
+        """
         self.trouble = "" if self.is_first else self._of_another_slicer()
         if not self.leave():  # its points would be gone
             self._say(self._("{case} stays open").format(case=self.session.image_id))
-            return
+            return False
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
@@ -180,6 +183,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
                 self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
             )
             self.session.pixels = waits.pixels
+            if waits.state == WAITS:
+                self.session.submitted()
             reason = self._("as you submitted it; the server does not have it yet")
         else:
             self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
@@ -193,6 +198,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self._fetch_image()
         if self.options.predict_at_once and not any(p.by_person for p in self.session.points):
             self.predict()
+        return True
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
 
@@ -354,7 +360,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self._say(what)
 
         def arrived(answer: object) -> None:
-            back, self.state = self.state != CONNECTED, CONNECTED
+            back = self.state not in (CONNECTED, OTHER_TASK)
+            self.state = CONNECTED if back else self.state
             if back:
                 self.trouble = ""
                 if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
@@ -370,23 +377,3 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self._failed(error)
 
         self.worker.submit(job, arrived, lost, lane, what)
-
-    def _failed(self, error: Exception) -> None:
-        if isinstance(error, Untrusted):
-            self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
-            self.on_update()
-        elif isinstance(error, Unreachable):
-            self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
-            waits = self.unsent or (self.session is not None and self.session.unsent)
-            text = self._("{why}; your work is kept here and sent later") if waits else self._("{why}")
-            self._say(text.format(why=error))
-        elif isinstance(error, NotAllowed):
-            self.state = NOT_LET_IN if error.status == 401 else self.state
-            self.trouble = self._("not let in: {why}").format(why=error)
-            self.on_update()
-        elif isinstance(error, (Refused, WireError)):
-            self.state = IDLE if self.state == CONNECTING else self.state
-            self._say(str(error))
-        else:
-            self.state = IDLE if self.state == CONNECTING else self.state
-            self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))

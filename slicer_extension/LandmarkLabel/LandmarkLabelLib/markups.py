@@ -46,6 +46,7 @@ class LandmarkNode:
         node=None,
         translate: Callable[[str], str] = str,
     ):
+        self._tags: list[tuple] = []
         self.scene, self.task, self._ = scene, task, translate
         self.on_change, self.on_cancel, self.on_damage = on_change, on_cancel, on_damage
         self.node = node or scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{task.name} landmarks")
@@ -62,7 +63,7 @@ class LandmarkNode:
         self.node.SetFixedNumberOfControlPoints(True)
         self.node.SetAttribute(OF_TASK, task.name)
         self._style()
-        node, self._tags = self.node, []
+        node = self.node
         self._listen(node, node.PointStartInteractionEvent, lambda *_: self._grab())
         self._listen(node, node.PointModifiedEvent, lambda *_: self._changed(False))
         self._listen(node, node.PointEndInteractionEvent, lambda *_: self._changed(True))
@@ -92,7 +93,7 @@ class LandmarkNode:
         self._tags = []
 
     def __del__(self):
-        """Nobody closed it: VTK would call what is gone, for Python's garbage collector does not know that VTK needs it."""
+        """Remove the observers where nobody closed it: VTK would call a deleted object, and crash."""
         self.close()
 
     @property

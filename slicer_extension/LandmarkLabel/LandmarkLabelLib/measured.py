@@ -37,7 +37,7 @@ class Measured:
         unit: mm, px, °, % or empty.
         low, high: ends of the 95 % interval.
         reason: why there is no value.
-        interval_reason: why there is no interval.
+        interval_reason: why there is no interval, or what has to be known of it.
         usual: mean of what is usual.
         usual_sd: its standard deviation.
         source: who says so.

@@ -143,8 +143,8 @@ class MeasurementSection(Section):
         measurement, why = self._measurements[row], measured.reason
         interval, usual = interval_of(measured), usual_of(measured)
         if not why and measured.interval_reason:
-            why = self._no_interval.format(why=measured.interval_reason)
-        facts = [f"{self._headers[INTERVAL]}: {interval}" if interval else why]
+            why = measured.interval_reason if interval else self._no_interval.format(why=measured.interval_reason)
+        facts = [f"{self._headers[INTERVAL]}: {interval}" if interval else "", why]
         facts.append(f"{self._headers[USUAL]}: {usual} ({measured.source})" if usual else "")
         can_be_drawn = self._press_again if measurement.kind else ""
         return [measurement.name, measurement.definition, *facts, can_be_drawn], [why], [why], [measured.source]

@@ -89,11 +89,7 @@ def local_image(folder: str, image_id: str) -> Path | None:
 
 def address_of(text: str) -> str:
     """What a person types, as an address: http where nothing is said."""
-    if not text:
-        return ""
-    scheme, _, rest = text.partition("://") if "://" in text else ("http", "", text)
-    host, slash, path = rest.partition("/")
-    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
+    return text if "://" in text or not text else f"http://{text}"
 
 
 def file_name(text: str) -> str:

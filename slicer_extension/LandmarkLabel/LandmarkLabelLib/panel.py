@@ -117,8 +117,8 @@ class LandmarkPanel(PanelView, UnsentList):
     def _connect_widgets(self) -> None:
         ui = self.ui
         put_text(ui.url, self.options.url)
-        self._connect(ui.url.returnPressed, self.connect_server)
-        self._connect(ui.token.returnPressed, self.connect_server)
+        self._connect(ui.url.returnPressed, lambda: self._press(self.connect_server))
+        self._connect(ui.token.returnPressed, lambda: self._press(self.connect_server))
         self._connect(ui.models.currentIndexChanged, self._model_chosen)
         presses = {
             ui.connectButton: self.connect_server,
@@ -263,7 +263,8 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
-        blocked, warnings = self.logic.blocked(), "; ".join(self.logic.warnings())
+        is_new = not self.logic.session.is_submitted
+        blocked, warnings = self.logic.blocked(), "; ".join(self.logic.warnings() if is_new else ())
         if warnings and not blocked and warnings != self._asked:
             self._asked = warnings
             self.logic.message = warnings + ". " + self._("Submit again if it is right.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, UNTRUSTED
+from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, OTHER_TASK, UNTRUSTED
 from .table import is_doubtful
 from .volumes import CaseVolume
 from .widgets import style_pixmap
@@ -20,8 +20,9 @@ class PanelView:
             IDLE: ("SP_MessageBoxInformation", self._("not connected")),
             CONNECTING: ("SP_BrowserReload", self._("connecting")),
             CONNECTED: ("SP_DialogApplyButton", self._("connected")),
-            AWAY: ("SP_MessageBoxWarning", self._("does not answer; your work is kept here and sent later")),
+            AWAY: ("SP_MessageBoxWarning", self._("does not answer")),
             NOT_LET_IN: ("SP_MessageBoxCritical", self._("not let in: type the token and connect again")),
+            OTHER_TASK: ("SP_MessageBoxWarning", self._("another task is served: connect again")),
             UNTRUSTED: ("SP_MessageBoxWarning", self._("nobody vouches for this server")),
         }
 

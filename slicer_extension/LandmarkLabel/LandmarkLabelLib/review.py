@@ -16,7 +16,7 @@ class Review:
     Args:
         client: of the server.
         run: ``LandmarkLogic``'s way into the background.
-        opened: opens a case: (image id, revision, reason).
+        opened: opens a case: (image id, revision, reason); False where it could not.
         changed: shows a message.
         translate: for texts that people see.
     """
@@ -42,9 +42,9 @@ class Review:
         """A case with all its revisions."""
 
         def done(rows: list[Revision]) -> None:
-            self.image_id, self.revisions, self.authors = image_id, rows, who_placed(rows)
             newest = rows[-1] if rows else (0, "", [Point(n) for n in task.names])
-            self.opened(image_id, newest, self._("{n} revisions").format(n=len(rows)) if rows else "")
+            if self.opened(image_id, newest, self._("{n} revisions").format(n=len(rows)) if rows else ""):
+                self.image_id, self.revisions, self.authors = image_id, rows, who_placed(rows)
 
         self.run(lambda: self.client.history(image_id, task), done, self._("opening {case}").format(case=image_id))
 

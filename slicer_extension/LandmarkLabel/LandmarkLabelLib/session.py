@@ -66,7 +66,7 @@ class Session:
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
     _edits_before: int | None = None  # that drag; None where what it has done so far was submitted
-    _submitted: int = -1  # edits of what was submitted last; -1 for nothing, or where it was not taken
+    _submitted: list[Point] | None = None  # what was submitted last; None for nothing, or where it was not taken
 
     @staticmethod
     def fresh(task: Task, image_id: str, reason: str = "") -> Session:
@@ -85,9 +85,10 @@ class Session:
         """A person put the point here; all moves of one drag are undone together."""
         x, y, z = (float(v) for v in position)
         goes_on = self._moving == name
-        self._edits_before = self._edits_before if goes_on else self.edits
+        steps, self._edits_before = self._undo, self._edits_before if goes_on else self.edits
         self._change("place {}", {name: Point(name, PLACED, (x, y, z))}, name, goes_on)
-        self._moving = None if final else name
+        is_a_step = goes_on or self._undo is not steps
+        self._moving = name if is_a_step and not final else None
 
     def take_move_back(self) -> None:
         """A drag has ended where the point cannot be: it is as before the drag, as if nobody had touched it."""
@@ -99,15 +100,15 @@ class Session:
     @property
     def is_submitted(self) -> bool:
         """Whether just this was submitted, and the server did not refuse it."""
-        return self._submitted == self.edits
+        return self._submitted == self.points
 
     def submitted(self) -> None:
         """What the points are now is on its way."""
-        self._submitted, self._edits_before = self.edits, None
+        self._submitted, self._edits_before = self.points, None
 
     def not_taken(self) -> None:
         """The server refused it, or has another version: the same may be submitted again."""
-        self._submitted = -1
+        self._submitted = None
 
     def accept(self, name: str) -> None:
         """A person agrees with the position. ValueError when there is none."""

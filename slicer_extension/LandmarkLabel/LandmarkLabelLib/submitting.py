@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from .client import Conflict, NotAllowed, Unreachable
+from .connecting import AWAY, OTHER_TASK
 from .guards import outliers, refuse_stale, swapped_sides
-from .outbox import CONFLICT, Delivered, Entry
+from .outbox import CONFLICT, Delivered, Entry, newest_for
 from .session import Session
 from .wire import ABSENT, PLACED, Point
 from .worker import SEND
@@ -69,10 +70,11 @@ class Submitting:
         return True
 
     def _submitted_already(self, then: str | None) -> None:
-        waits = self.session.unsent
-        text = self._("{case} waits to be sent") if waits else self._("{case} is saved; nothing has changed since")
+        entry = newest_for(self.outbox.entries(self.task), self.session.image_id, self.session.repeat)
+        text = self._("{case} is saved; nothing has changed since") if entry is None else self._("{case} waits to be sent")
         self._say(text.format(case=self.session.image_id))
-        if waits:
+        if entry is not None:
+            self._then = (entry.key, then) if then is not None else None
             self.deliver()
         elif then is not None:
             self.next_case(then)
@@ -91,7 +93,15 @@ class Submitting:
     def deliver(self) -> None:
         """Send what waits in the outbox."""
         self._list_unsent()
-        job = lambda: self.outbox.deliver(self.client, self.task)  # noqa: E731
+        if self.state == OTHER_TASK:  # what is for one task is nothing to another
+            return
+        was_away = self.state == AWAY
+
+        def job() -> list[Delivered]:
+            if was_away:
+                self.check_same_task()
+            return self.outbox.deliver(self.client, self.task)
+
         self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
 
     def _delivered(self, results: list[Delivered]) -> None:
@@ -104,7 +114,7 @@ class Submitting:
             elif isinstance(result.answer, Conflict) and self.is_open(result):
                 self._meet(result.answer)
             else:
-                if self.is_open(result):
+                if self.is_open(result) and self._is_newest(result):
                     self.session.not_taken()
                 text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
                 why = str(result.answer)
@@ -117,6 +127,10 @@ class Submitting:
         if late or any(isinstance(result.answer, int) for result in results):
             self.review.list_cases()
         self.on_update()
+
+    def _is_newest(self, result: Delivered) -> bool:
+        newest = newest_for(self.outbox.entries(self.task), result.image_id, result.repeat)
+        return newest is None or newest.key == result.key
 
     def _arrived(self, result: Delivered) -> None:
         """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
@@ -252,6 +266,8 @@ class Submitting:
             self.sessions.drop(what)
         else:
             self.outbox.discard(what.key)
+            if self.is_open(what):
+                self.session.not_taken()
             kept = None if self.is_open(what) else self.sessions.load(what.image_id, self.task, what.repeat)
             if kept is not None and kept.edits <= what.edits:  # it holds nothing that was not in the submission
                 self.sessions.drop(kept)

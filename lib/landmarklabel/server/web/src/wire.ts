@@ -35,7 +35,7 @@ export interface Measured {
   readonly low: number | null; // ends of the 95 % interval
   readonly high: number | null;
   readonly reason: string; // why there is no value
-  readonly intervalReason: string; // why there is no interval
+  readonly intervalReason: string; // why there is no interval, or what has to be known of it
   readonly norm: { readonly mean: number; readonly sd: number | null; readonly source: string } | null;
 }
 
