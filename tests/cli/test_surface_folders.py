@@ -92,7 +92,7 @@ def test_a_unit_that_landmarks_contradict_is_refused_with_the_one_that_fits(fold
 
 def corners(folder) -> tuple:
     """A study of one tetrahedron whose landmarks say that it is in mm; the words that import them."""
-    (folder / "meshes" / "bad.obj").unlink()
+    (folder / "meshes" / "bad.obj").unlink(missing_ok=True)
     (folder / "meshes" / "good.obj").write_text(ASIDE, encoding="utf-8")
     write_json(folder / "task.json", LandmarkTask("corners", ("a", "b", "c"), 3).to_json())
     (folder / "points.csv").write_text(POINTS, encoding="utf-8")
@@ -104,6 +104,8 @@ def test_points_that_may_lie_outside_are_taken_but_the_unit_that_fits_is_said(fo
     done = run(*corners(folder), "--mesh-unit", "cm", "--allow-outside", 20)
     assert done.code == 0 and "1 images, 1 labelled" in done.out
     assert "in mm instead of cm: say --mesh-unit mm" in done.err
+    done = run(*corners(folder), "--mesh-unit", "m", "--allow-outside", 1)  # too little: why is said all the same
+    assert done.code == 2 and "in mm instead of m: say --mesh-unit mm" in done.err
 
 
 def test_a_unit_that_the_file_states_counts_and_that_is_said(folder):

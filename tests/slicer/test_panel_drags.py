@@ -13,7 +13,7 @@ qt = qt_harness.install()
 import slicer  # noqa: E402
 from LandmarkLabelLib.markups import flipped  # noqa: E402
 from LandmarkLabelLib.scene_nodes import of_class  # noqa: E402
-from LandmarkLabelLib.wire import PLACED, PREDICTED, Point  # noqa: E402
+from LandmarkLabelLib.wire import ACCEPTED, PLACED, PREDICTED, Point  # noqa: E402
 from views import SliceView  # noqa: E402
 
 FAR_OUT = (99999.0, -5000.0, 0.0)
@@ -97,7 +97,7 @@ def test_a_refused_drag_leaves_nothing_to_send(panel, material):
     assert panel.ui.unsentFrame.isHidden()
 
 
-def test_a_drag_of_which_a_part_was_submitted_is_still_to_be_sent_when_it_is_taken_back(panel, material):
+def test_a_drag_of_which_a_part_was_submitted_goes_back_to_that(panel, material):
     predicted(panel, sorted(material.truth)[7])
     name = material.task.names[1]
     was = panel.node.position(name)
@@ -108,7 +108,8 @@ def test_a_drag_of_which_a_part_was_submitted_is_still_to_be_sent_when_it_is_tak
     assert not panel.logic.session.unsent
     move(panel, name, FAR_OUT)
     let_go(panel)
-    assert panel.logic.session.point(name).position == pytest.approx(was) and panel.logic.session.unsent
+    point = panel.logic.session.point(name)
+    assert point.position == pytest.approx(np.array(was) + (2, 0, 0)) and not panel.logic.session.unsent
 
 
 def test_a_point_that_the_hand_holds_while_the_case_is_left_is_where_it_was(panel, material):
@@ -186,3 +187,41 @@ def test_cases_that_were_looked_at_leave_no_nodes_behind(panel, material):
     for image_id in (*ids[5:8], *ids[5:7]):
         predicted(panel, image_id)
     assert count() == before
+
+
+def test_a_refused_drag_leaves_what_else_was_done_while_it_was_held(panel, material):
+    first, second = material.task.names[:2]
+    before = panel.logic.session.point(second)
+    grab(panel)
+    move(panel, second, np.array(before.position) + (3, 0, 0))
+    panel.logic.accept(first)
+    move(panel, second, np.array(before.position) + (5, 0, 0))
+    move(panel, second, FAR_OUT)
+    let_go(panel)
+    assert panel.logic.session.point(second) == before and panel.logic.session.unsent
+    assert panel.logic.session.point(first).state == ACCEPTED
+    press(panel, "undoButton")
+    assert panel.logic.session.point(first).state == PREDICTED
+
+
+@pytest.mark.parametrize("meanwhile", ["two cases", "another connection"])
+def test_a_drag_belongs_to_no_case_but_its_own(panel, material, meanwhile):
+    name, ids = material.task.names[1], sorted(material.truth)
+    place = np.array(panel.node.position(name))
+    grab(panel)
+    move(panel, name, place + (1, 0, 0))
+    if meanwhile == "two cases":
+        predicted(panel, ids[6])
+        predicted(panel, ids[7])
+    else:
+        press(panel, "connectButton")
+        idle(panel)
+    before = panel.logic.session.point(name)
+    for step in (2, 3, 4):
+        move(panel, name, place + (step, 0, 0))
+    let_go(panel)
+    panel.tick()
+    assert panel.logic.session.point(name) == before
+    assert panel.node.position(name) == (before.position and pytest.approx(before.position))
+    drag(panel, name, (1, 1, 0)) if before.position else None  # the next one counts
+    assert before.position is None or panel.logic.session.point(name).state == PLACED

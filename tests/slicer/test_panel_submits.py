@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,18 @@ def test_a_case_that_waits_and_is_opened_again_waits_once(case, monkeypatch, mat
     assert f"{image_id} waits to be sent" in panel.logic.message
     idle(panel)
     assert len(panel.logic.outbox.waiting()) == 1
+
+
+def test_the_end_of_a_batch_is_shown_though_nobody_presses_anything(panel_at_server, material, tmp_path):
+    panel = panel_at_server
+    (tmp_path / "images").mkdir()
+    for image_id in sorted(material.truth)[:3]:
+        shutil.copy(material.image(image_id), tmp_path / "images")
+    panel.ui.batchFolder.setText(str(tmp_path / "images"))
+    panel.ui.batchOut.setText(str(tmp_path / "results"))
+    press(panel, "batchButton")
+    wait_for(panel, lambda: panel.ui.batchText.text().startswith("3 predicted, "), "the end of the batch")
+    assert panel.ui.batchButton.isEnabled() and not panel.ui.stopBatchButton.isEnabled() and panel.ui.batchBar.isHidden()
 
 
 def test_another_connection_ends_a_batch_in_words_and_leaves_no_image(panel_at_server, server, material, tmp_path):

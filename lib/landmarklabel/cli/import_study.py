@@ -171,17 +171,20 @@ def _check_places(
 
     With --allow-outside the second is returned instead, to be said: the points may be meant to lie there.
     """
-    what, off = f"landmarks of {image_id}", ""
+    what, off = f"landmarks of {image_id}", None
     for one in given:
         try:
             surfaces.check(image_id, path, one.points, what)
         except LandmarkFileError as error:
             if not args.allow_outside:
                 raise
-            off = str(error)
+            off = error
     for one in given:
-        check_inside(one.points, about.geometry, what, args.allow_outside)
-    return off
+        try:
+            check_inside(one.points, about.geometry, what, args.allow_outside)
+        except LandmarkFileError as error:
+            raise off or error from None  # why they are off their surface says more
+    return str(off or "")
 
 
 def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:

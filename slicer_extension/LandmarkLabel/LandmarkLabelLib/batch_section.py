@@ -27,7 +27,7 @@ class BatchSection(Section):
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
         self.scene, self._share, self._stop, self._text = scene, 0.0, threading.Event(), ""
         self._temporary: tempfile.TemporaryDirectory | None = None
-        self._takes_volumes = self._runs = False
+        self._takes_volumes = self._runs = self._shows_run = False
         self._left_out: list[str] = []  # volumes, and why
         super().__init__(ui, translate, options, on)
 
@@ -120,8 +120,9 @@ class BatchSection(Section):
         logic.run(job, done, self._failed, BATCH, self._("exporting"))
 
     def poll(self) -> None:
-        """Show how far it is; called by the panel's timer."""
-        if self.logic is not None and self.logic.worker.waits(BATCH):
+        """Show how far it is, and its end; called by the panel's timer."""
+        runs = self.logic is not None and self.logic.worker.waits(BATCH)
+        if runs or self._shows_run:
             self._show()
 
     def refresh(self, logic: LandmarkLogic | None) -> None:
@@ -145,6 +146,7 @@ class BatchSection(Section):
     def _show(self) -> None:
         ui, logic = self.ui, self.logic
         ready, runs = logic is not None and logic.task is not None, logic is not None and logic.worker.waits(BATCH)
+        self._shows_run = bool(runs)
         ui.batchButton.setEnabled(bool(ready and not runs))
         ui.exportButton.setEnabled(bool(ready and not runs))
         ui.stopBatchButton.setEnabled(bool(runs))

@@ -330,7 +330,7 @@ class LandmarkNode:
 
     def forget(self) -> None:
         """Another case is shown: what a hand is doing meanwhile belongs to none."""
-        self._forgotten, self.is_dragging, self._dragged = self.is_dragging, False, None
+        self._forgotten, self.is_dragging, self._dragged = self._forgotten or self.is_dragging, False, None
         if self.placing is not None:
             self.placing = None
             self.stop_placing()

@@ -65,7 +65,7 @@ class Session:
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
-    _edits_before: int | None = None  # that drag; None where what it has done so far was submitted
+    _edits_before: int = 0  # that drag
     _submitted: list[Point] | None = None  # what was submitted last; None for nothing, or where it was not taken
 
     @staticmethod
@@ -94,7 +94,7 @@ class Session:
         """A drag has ended where the point cannot be: it is as before the drag, as if nobody had touched it."""
         if self._moving is not None and self._undo:
             self.points = self._undo.pop()[-1]
-            self.edits = self.edits + 1 if self._edits_before is None else self._edits_before
+            self.edits = self._edits_before
         self._moving = None
 
     @property
@@ -103,8 +103,10 @@ class Session:
         return self._submitted == self.points
 
     def submitted(self) -> None:
-        """What the points are now is on its way."""
-        self._submitted, self._edits_before = self.points, None
+        """What the points are now is on its way; a drag that goes on begins anew."""
+        self._submitted, self._edits_before = self.points, self.edits
+        if self._moving is not None:
+            self._undo = [*self._undo, (*self._undo[-1][:2], self.points)]
 
     def not_taken(self) -> None:
         """The server refused it, or has another version: the same may be submitted again."""
@@ -137,12 +139,7 @@ class Session:
         new = merged(self.points, proposed)
         least = VISIBLE * _extent(new)
         moved = sum(_differ(a, b, least) for a, b in zip(self.points, new))
-        if self._moving is None or not self._undo:
-            self._change(what, {p.name: p for p in new}, by_person=False)
-        elif new != self.points:  # the drag goes on, and is undone as one step: this one comes before it
-            *earlier, (drag, name, before) = self._undo
-            after = [old if old.name == name else p for old, p in zip(before, merged(before, proposed))]
-            self._undo, self.points = [*earlier, (what, "", before), (drag, name, after)], new
+        self._change(what, {p.name: p for p in new}, by_person=False)
         self.next = following
         return moved
 
@@ -198,13 +195,18 @@ class Session:
         self, what: str, changes: dict[str, Point], name: str = "", goes_on: bool = False, by_person: bool = True
     ) -> None:
         new = [changes.get(p.name, p) for p in self.points]
-        self._moving = None
-        if new != self.points:
-            if not goes_on:
-                self._undo = [*self._undo[-MOST_UNDO + 1 :], (what, name, self.points)]
-                self._redo = []
-            self.points = new
-            self.edits += by_person
+        if new == self.points:
+            return
+        held = self._moving if not goes_on and self._undo else None
+        if held is not None and changes.get(held, self.point(held)) == self.point(held):
+            *earlier, (drag, of, before) = self._undo  # it goes on, and is undone as one step: this one comes before it
+            after = [p if p.name == held else changes.get(p.name, p) for p in before]
+            self._undo, self._redo = [*earlier, (what, name, before), (drag, of, after)], []
+            self._edits_before += by_person
+        elif not goes_on:
+            self._undo, self._redo, self._moving = [*self._undo[-MOST_UNDO + 1 :], (what, name, self.points)], [], None
+        self.points = new
+        self.edits += by_person
 
     def content(self) -> dict:
         """As it is kept in a file."""
