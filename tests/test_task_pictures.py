@@ -16,7 +16,7 @@ from landmarklabel.cli import main
 from landmarklabel.errors import TaskError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.study_task import StudyRecord, renamed, without
-from landmarklabel.task_pictures import MOST_BYTES
+from landmarklabel.task_limits import LIMITS, TaskLimits
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
@@ -73,7 +73,7 @@ HOSTILE = {
     "cut off jpeg": (uri(picture("JPEG")[:12], "image/jpeg"), "is damaged: its size cannot be read"),
     "bomb": (uri(bomb()), "has 60000 x 60000 pixels; allowed are 1 to 2048 each way"),
     "too wide": (uri(picture("JPEG", (4000, 2)), "image/jpeg"), "has 4000 x 2 pixels"),
-    "too large": (uri(picture() + bytes(MOST_BYTES)), "is larger than 128 KiB: make it smaller"),
+    "too large": (uri(picture() + bytes(LIMITS.picture_bytes)), "is larger than 128 KiB: make it smaller"),
 }
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_taken_is_named_with_all_other_faults(tmp_path, na
     (inside / "folder.png").mkdir()
     os.mkfifo(inside / "pipe.png")
     (inside / "text.png").write_text("no picture", encoding="utf-8")
-    (inside / "large.png").write_bytes(picture() + bytes(5 * MOST_BYTES))
+    (inside / "large.png").write_bytes(picture() + bytes(5 * LIMITS.picture_bytes))
     path = task_file(inside, name)
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, "dims": 7}), encoding="utf-8")
@@ -145,7 +145,7 @@ def test_pictures_are_taken_from_a_folder_by_the_names_of_the_landmarks(tmp_path
 
 
 def test_all_pictures_of_a_task_together_have_a_limit(monkeypatch):
-    monkeypatch.setattr("landmarklabel.task_pictures.MOST_BYTES_IN_ALL", 2 * len(uri(picture())) - 1)
+    monkeypatch.setattr("landmarklabel.task_pictures.LIMITS", TaskLimits(pictures_bytes=2 * len(uri(picture())) - 1))
     LandmarkTask("head", ("tip", "base"), 2, pictures={"tip": uri(picture())})
     with pytest.raises(TaskError, match="in all: make them smaller"):
         LandmarkTask("head", ("tip", "base"), 2, pictures=dict.fromkeys(("tip", "base"), uri(picture())))

@@ -6,21 +6,32 @@ import html
 import importlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from landmarklabel.configuration import Configuration, number
 from landmarklabel.errors import MissingPackage
 from landmarklabel.landmarks import Landmark, LandmarkSet, Status
 
 if TYPE_CHECKING:
     import pandas
 
-_ROWS = 8  # of a printed set
-_HTML_ROWS = 200
-_NAMED_POINTS = 40  # a drawing of more has its names in tooltips only
-_SIDE_PX, _MARGIN_PX = 240.0, 24.0
+
+@dataclass(frozen=True)
+class DisplayConfig(Configuration):
+    """How much of a set is shown, and how large."""
+
+    rows: int = number(8, 1)  # of a printed set
+    html_rows: int = number(200, 1)
+    named_points: int = number(40, 0)  # a drawing of more has its names in tooltips only
+    side_px: float = number(240.0, 1)  # of a drawing
+    margin_px: float = number(24.0, 0)
+
+
+CONFIG = DisplayConfig()
 _COLOURS = {Status.PREDICTED: "#d97706", Status.PLACED: "#15803d", Status.ACCEPTED: "#1d4ed8"}
 # Axes of the drawings and which way the second one goes: images show LPS y downwards, superior is up.
 _VIEWS = {2: (("x, y", 0, 1, 1),), 3: (("axial", 0, 1, 1), ("coronal", 0, 2, -1), ("sagittal", 1, 2, -1))}
@@ -37,17 +48,17 @@ def landmark_text(landmark: Landmark) -> str:
 
 def set_text(landmarks: LandmarkSet) -> str:
     """A headline with counts by status, and the first landmarks."""
-    width = max(len(name) for name in landmarks.names[:_ROWS])
-    rows = [f"  {one.name:<{width}}  {landmark_text(one)}" for one, _ in zip(landmarks, range(_ROWS), strict=False)]
-    more = [f"  … and {len(landmarks) - _ROWS} more"] if len(landmarks) > _ROWS else []
+    width = max(len(name) for name in landmarks.names[: CONFIG.rows])
+    rows = [f"  {one.name:<{width}}  {landmark_text(one)}" for one, _ in zip(landmarks, range(CONFIG.rows), strict=False)]
+    more = [f"  … and {len(landmarks) - CONFIG.rows} more"] if len(landmarks) > CONFIG.rows else []
     return "\n".join([f"LandmarkSet {_headline(landmarks)}", *rows, *more])
 
 
 def set_html(landmarks: LandmarkSet) -> str:
     """The points drawn as inline SVG above a table; needs nothing from elsewhere, and every name is escaped."""
     head = ("landmark", "status", f"position ({landmarks.unit})", f"expected error ({landmarks.unit})")
-    rows = [_html_row(one) for one, _ in zip(landmarks, range(_HTML_ROWS), strict=False)]
-    more = len(landmarks) - _HTML_ROWS
+    rows = [_html_row(one) for one, _ in zip(landmarks, range(CONFIG.html_rows), strict=False)]
+    more = len(landmarks) - CONFIG.html_rows
     rows += [f'<tr><td colspan="{len(head)}">… and {more} more</td></tr>'] if more > 0 else []
     views = "".join(_drawing(landmarks, *view) for view in _VIEWS[landmarks.task.dims]) if landmarks.defined.any() else ""
     header = "".join(f"<th>{html.escape(text)}</th>" for text in head)
@@ -108,21 +119,21 @@ def _drawing(landmarks: LandmarkSet, title: str, across: int, down: int, sign: i
     defined = landmarks.defined
     places = landmarks.positions_mm[:, [across, down]] * [1, sign]
     low, high = places[defined].min(axis=0), places[defined].max(axis=0)
-    scale = (_SIDE_PX - 2 * _MARGIN_PX) / max(float((high - low).max()), 1e-6)
-    named = int(defined.sum()) <= _NAMED_POINTS
+    scale = (CONFIG.side_px - 2 * CONFIG.margin_px) / max(float((high - low).max()), 1e-6)
+    named = int(defined.sum()) <= CONFIG.named_points
     marks = []
     for one, place in zip(landmarks, places, strict=True):
         if not one.status.has_position:
             continue
-        x, y = (place - low) * scale + _MARGIN_PX
+        x, y = (place - low) * scale + CONFIG.margin_px
         colour, text = _COLOURS[one.status], html.escape(one.name)
-        ring = 0.0 if np.isnan(one.expected_error_mm) else min(one.expected_error_mm * scale, _SIDE_PX / 4)
+        ring = 0.0 if np.isnan(one.expected_error_mm) else min(one.expected_error_mm * scale, CONFIG.side_px / 4)
         halo = (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{ring:.1f}" fill="none" stroke="{colour}" opacity="0.5"/>' if ring > 3 else ""
         )
         tip = f"<title>{text}: {html.escape(landmark_text(one))}</title>"
         marks.append(f'{halo}<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">{tip}</circle>')
         marks += [f'<text x="{x + 5:.1f}" y="{y - 3:.1f}" font-size="9" fill="currentColor">{text}</text>'] if named else []
-    size = f'width="{_SIDE_PX:.0f}" height="{_SIDE_PX:.0f}" viewBox="0 0 {_SIDE_PX:.0f} {_SIDE_PX:.0f}"'
-    label = f'<text x="4" y="{_SIDE_PX - 5:.0f}" font-size="10" fill="currentColor">{title}</text>'
+    size = f'width="{CONFIG.side_px:.0f}" height="{CONFIG.side_px:.0f}" viewBox="0 0 {CONFIG.side_px:.0f} {CONFIG.side_px:.0f}"'
+    label = f'<text x="4" y="{CONFIG.side_px - 5:.0f}" font-size="10" fill="currentColor">{title}</text>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{"".join(marks)}{label}</svg>'

@@ -12,14 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from landmarklabel.errors import TaskError
+from landmarklabel.task_limits import LIMITS
 
 Point = tuple[str, ...]  # one landmark's name, or several: the mean of their positions is meant
-
-MOST_MEASUREMENTS = 200  # all are shown while a point is dragged
-MOST_IN_MEAN = 20  # landmarks in one mean
-_LONGEST_NAME = 200  # characters, as of a landmark
-_LONGEST_TEXT = 2000  # characters of a definition or a source
-_LARGEST_NUMBER = 1e6  # of a weight or a norm: far beyond any in use, and products with it stay finite
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class Measurement:
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
-        faults = [*_text_faults("name", self.name, _LONGEST_NAME), *_content_faults(self)]
+        faults = [*_text_faults("name", self.name, LIMITS.name_characters), *_content_faults(self)]
         if faults:
             raise TaskError(called(self.name), faults)
         object.__setattr__(self, "name", composed(self.name))
@@ -165,7 +160,7 @@ class Measurement:
         norm = _read_norm(content["norm"], faults) if "norm" in content else None
         percent, definition = content.get("percent", False), content.get("definition", "")
         if faults:
-            raise TaskError(called(name), [*_text_faults("name", name, _LONGEST_NAME), *faults])
+            raise TaskError(called(name), [*_text_faults("name", name, LIMITS.name_characters), *faults])
         towards_one, away = next(iter(towards), None), _SIDES[1] in sides
         return Measurement(name, kind, tuple(points), towards_one, away, of, weights, percent, definition, norm)
 
@@ -223,14 +218,14 @@ def _written(point: Point) -> str | list[str]:
 
 # --- faults ----------------------------------------------------------------------------------------------------------
 
-_POINT = f"a landmark's name or a list of 1 to {MOST_IN_MEAN} different names"
+_POINT = f"a landmark's name or a list of 1 to {LIMITS.landmarks_in_mean} different names"
 
 
 def _content_faults(m: Measurement) -> list[str]:
     """What is wrong with the fields of a measurement other than its name, whatever was put into them."""
     if not isinstance(m.kind, str) or m.kind not in KINDS:
         return [f"kind {shown(m.kind)} must be one of {', '.join(KINDS)}"]
-    kind, faults = KINDS[m.kind], _text_faults("definition", m.definition, _LONGEST_TEXT, empty=True)
+    kind, faults = KINDS[m.kind], _text_faults("definition", m.definition, LIMITS.text_characters, empty=True)
     if not isinstance(m.points, tuple) or len(m.points) != sum(kind.lists) or not all(map(_is_point, m.points)):
         faults.append(f"{with_article(m.kind)} has {sum(kind.lists)} points, each {_POINT}")
     if m.towards is not None and not (kind.signed_in and _is_point(m.towards)):
@@ -250,23 +245,23 @@ def _content_faults(m: Measurement) -> list[str]:
 def _of_faults(m: Measurement) -> list[str]:
     if not isinstance(m.of, tuple) or not isinstance(m.weights, tuple) or not all(isinstance(name, str) for name in m.of):
         return ["'of' must be names of measurements"]
-    least, most = {"ratio": (2, 2), "sum": (1, MOST_MEASUREMENTS)}.get(m.kind, (0, 0))
+    least, most = {"ratio": (2, 2), "sum": (1, LIMITS.measurements)}.get(m.kind, (0, 0))
     if not least <= len(m.of) <= most or len(set(map(composed, m.of))) < len(m.of):
         return [f"'of' names {len(m.of)} measurements; {with_article(m.kind)} is of {least} to {most} different ones"]
     if len(m.weights) != (len(m.of) if m.kind == "sum" else 0):
         return [f"{len(m.weights)} weights for {len(m.of)} measurements of {with_article(m.kind)}"]
     bad = [w for w in m.weights if not _is_number(w)]
-    return [f"weight {shown(w)} must be a number of at most {_LARGEST_NUMBER:g}" for w in bad]
+    return [f"weight {shown(w)} must be a number of at most {LIMITS.weight:g}" for w in bad]
 
 
 def _norm_faults(norm: Any) -> list[str]:
     if not isinstance(norm, Norm):
         return ["'norm' must be a Norm"]
-    faults = _text_faults("source of the norm", norm.source, _LONGEST_TEXT)
+    faults = _text_faults("source of the norm", norm.source, LIMITS.text_characters)
     if not _is_number(norm.mean):
-        faults.append(f"mean {shown(norm.mean)} of the norm must be a number of at most {_LARGEST_NUMBER:g}")
+        faults.append(f"mean {shown(norm.mean)} of the norm must be a number of at most {LIMITS.weight:g}")
     if norm.sd is not None and not (_is_number(norm.sd) and norm.sd > 0):
-        faults.append(f"sd {shown(norm.sd)} of the norm must be a positive number of at most {_LARGEST_NUMBER:g}")
+        faults.append(f"sd {shown(norm.sd)} of the norm must be a positive number of at most {LIMITS.weight:g}")
     return faults
 
 
@@ -296,14 +291,14 @@ def _reference_of_side(m: Measurement) -> tuple[Point, ...]:
 def _is_point(value: object) -> bool:
     return (
         isinstance(value, tuple)
-        and 1 <= len(value) <= MOST_IN_MEAN
+        and 1 <= len(value) <= LIMITS.landmarks_in_mean
         and all(isinstance(name, str) for name in value)
         and len(set(map(composed, value))) == len(value)
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LIMITS.weight
 
 
 def called(name: object) -> str:
@@ -313,7 +308,7 @@ def called(name: object) -> str:
 
 def shown(value: object) -> str:
     """A value for a message: short, and without going into what is nested, which may be deeper than Python can follow."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_NUMBER:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LIMITS.weight:
         return "a large number"
     return repr(value[:80] if isinstance(value, str) else value) if isinstance(value, _PLAIN) else f"({type(value).__name__})"
 

@@ -13,19 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from landmarklabel.measurement_definitions import Measurement, Point
+from landmarklabel.measurement_precision import PRECISION
 from landmarklabel.task_measurements import dimensions, in_order
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# A length below this fraction of the largest coordinate is taken for zero: doubles keep 16 digits of a coordinate, so of such a
-# length no more than 7 are left, and of the direction it gives as many.
-RELATIVE_TOLERANCE = 1e-9
-# Of central differences, in units of the shortest length that a value depends on: their errors, of the formula and by rounding,
-# are both near 1e-10 of the derivative.
-_STEP = 1e-5
-_NEAR_END = 10 * _STEP  # radians, or lengths of the line, from the end of a range: there differences of that step find no slope
+_NEAR_END = 10 * PRECISION.step  # radians, or lengths of the line, from the end of a range: differences find no slope there
 _WHOLE_TURN, _HALF_TURN, _QUARTER_TURN = 360.0, 180.0, 90.0  # degrees
 _PERCENT = 100.0
 
@@ -229,7 +224,7 @@ def _combine(program: Program, out: FloatArray, slopes: FloatArray | None, large
             continue
         above, below = parts
         size = largest if program.lengths[below] else _HALF_TURN
-        factor = np.where(np.abs(out[..., below]) > RELATIVE_TOLERANCE * size, _PERCENT if m.percent else 1.0, np.nan)
+        factor = np.where(np.abs(out[..., below]) > PRECISION.relative_tolerance * size, _PERCENT if m.percent else 1.0, np.nan)
         out[..., i] = factor * out[..., above] / out[..., below]
         if slopes is not None:
             slopes[i] = (factor * slopes[above] - out[i] * slopes[below]) / out[below]
@@ -279,7 +274,7 @@ def _slopes(kind: str, p: FloatArray) -> FloatArray:
     m, k, d = p.shape
     raw = _raw(kind, p)
     lengths = raw[:, None] if kind == "distance" else _needed(kind, False, p)
-    step = _STEP * lengths.min(-1)
+    step = PRECISION.step * lengths.min(-1)
     moves = step[:, None, None] * np.eye(k * d).reshape(k * d, 1, k, d)
     ahead, behind = _raw(kind, np.stack([p + moves, p - moves]))
     change = _turned(ahead - behind) if kind in ("angle", "line_angle") else ahead - behind
@@ -316,7 +311,7 @@ def _needed(kind: str, signed: bool, p: FloatArray) -> FloatArray:
 
 def _vanishing(p: FloatArray, lengths: FloatArray) -> BoolArray:
     """(…, c) which of the lengths between points (…, k, d) are zero, as far as coordinates tell."""
-    return np.asarray(lengths <= RELATIVE_TOLERANCE * np.abs(p).max((-1, -2))[..., None])
+    return np.asarray(lengths <= PRECISION.relative_tolerance * np.abs(p).max((-1, -2))[..., None])
 
 
 def degenerate(program: Program, i: int, found: Evaluation) -> str:

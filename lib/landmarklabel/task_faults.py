@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landmarklabel.task_limits import LIMITS
 from landmarklabel.task_measurements import reference_faults
 from landmarklabel.task_pictures import picture_faults
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from landmarklabel.landmarks import LandmarkTask
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
-_MAX_LANDMARKS = 5000
 
 
 def task_faults(task: LandmarkTask) -> list[str]:
@@ -24,8 +24,8 @@ def task_faults(task: LandmarkTask) -> list[str]:
         faults.append(f"name {str(task.name)[:80]!r} must be 1 to 100 letters, digits, '_', '.' or '-'")
     if task.dims not in (2, 3) or not isinstance(task.dims, int):
         faults.append(f"dims {task.dims!r} must be 2 or 3")
-    if not 1 <= len(task.names) <= _MAX_LANDMARKS:
-        faults.append(f"{len(task.names)} landmarks; allowed are 1 to {_MAX_LANDMARKS}")
+    if not 1 <= len(task.names) <= LIMITS.landmarks:
+        faults.append(f"{len(task.names)} landmarks; allowed are 1 to {LIMITS.landmarks}")
     bad = [n for n in task.names if not isinstance(n, str) or not n.strip() or len(n) > 200 or not n.isprintable()]
     faults += [f"landmark name {n!r} must be printable text of 1 to 200 characters" for n in bad[:5]]
     seen: set[str] = set()

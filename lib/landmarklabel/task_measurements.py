@@ -8,13 +8,13 @@ from typing import Any
 from landmarklabel.errors import TaskError, listed
 from landmarklabel.measurement_definitions import (
     KINDS,
-    MOST_MEASUREMENTS,
     Measurement,
     called,
     composed,
     shown,
     with_article,
 )
+from landmarklabel.task_limits import LIMITS
 
 
 def read_measurements(content: object, names: Iterable[object], dims: object) -> tuple[tuple[Measurement, ...], list[str]]:
@@ -25,8 +25,8 @@ def read_measurements(content: object, names: Iterable[object], dims: object) ->
         names: of the task's landmarks.
         dims: of the task.
     """
-    if not isinstance(content, list) or len(content) > MOST_MEASUREMENTS:
-        return (), [f'"measurements" must be a list of at most {MOST_MEASUREMENTS} objects']
+    if not isinstance(content, list) or len(content) > LIMITS.measurements:
+        return (), [f'"measurements" must be a list of at most {LIMITS.measurements} objects']
     found, faults, broken = [], [], set()
     for i, entry in enumerate(content):
         try:
@@ -53,8 +53,8 @@ def reference_faults(
     """
     given: list[Any] = list(measurements)
     faults: list[str] = []
-    if len(given) > MOST_MEASUREMENTS:
-        return [f"{len(given)} measurements; allowed are at most {MOST_MEASUREMENTS}"]
+    if len(given) > LIMITS.measurements:
+        return [f"{len(given)} measurements; allowed are at most {LIMITS.measurements}"]
     if not all(isinstance(m, Measurement) for m in given):
         return ["a measurement must be a Measurement"]
     known, seen = {name for name in names if isinstance(name, str)}, set(broken)

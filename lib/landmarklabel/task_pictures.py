@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 128 * 1024  # of a picture: a task of 100 landmarks is still read over a slow network
-MOST_BYTES_IN_ALL = 8 * 2**20  # of a task, which every client reads at its start
-MOST_PIXELS = 2048  # wide or high: whoever shows it holds 16 MiB at most
+from landmarklabel.task_limits import LIMITS
+
 _KINDS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _SIZED = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that begin a frame and state its size
 
@@ -27,8 +26,8 @@ def picture_faults(pictures: Mapping[str, Any], names: tuple[str, ...]) -> list[
     for name, uri in pictures.items():
         if fault := _fault(uri):
             faults.append(f"image of landmark {str(name)[:80]!r} {fault}")
-    if sum(len(uri) for uri in pictures.values() if isinstance(uri, str)) > MOST_BYTES_IN_ALL:
-        faults.append(f"images of more than {MOST_BYTES_IN_ALL >> 20} MiB in all: make them smaller")
+    if sum(len(uri) for uri in pictures.values() if isinstance(uri, str)) > LIMITS.pictures_bytes:
+        faults.append(f"images of more than {LIMITS.pictures_bytes >> 20} MiB in all: make them smaller")
     return faults
 
 
@@ -60,7 +59,7 @@ def data_uri(path: Path) -> str:
         if path.exists() and not path.is_file():  # a pipe would never end
             raise ValueError("is no file")
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(LIMITS.picture_bytes + 1)
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
     kind = next((kind for kind, magic in _KINDS.items() if data.startswith(magic)), "image/png")
@@ -86,21 +85,21 @@ def _fault(uri: object) -> str:
     kind = head.removeprefix("data:")
     if not found or not head.startswith("data:") or kind not in _KINDS:
         return "must be a PNG or JPEG file beside the task file, or such a picture as a data URI"
-    if len(text) > MOST_BYTES * 4 // 3 + 4:
-        return f"is larger than {MOST_BYTES // 1024} KiB: make it smaller"
+    if len(text) > LIMITS.picture_bytes * 4 // 3 + 4:
+        return f"is larger than {LIMITS.picture_bytes // 1024} KiB: make it smaller"
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return "is no valid base64"
-    if len(data) > MOST_BYTES:
-        return f"is larger than {MOST_BYTES // 1024} KiB: make it smaller"
+    if len(data) > LIMITS.picture_bytes:
+        return f"is larger than {LIMITS.picture_bytes // 1024} KiB: make it smaller"
     if not data.startswith(_KINDS[kind]):
         return "is no PNG or JPEG"
     size = next(_sizes(kind, data), None)
     if size is None:
         return "is damaged: its size cannot be read"
-    fits = min(size) > 0 and max(size) <= MOST_PIXELS
-    return "" if fits else f"has {size[0]} x {size[1]} pixels; allowed are 1 to {MOST_PIXELS} each way"
+    fits = min(size) > 0 and max(size) <= LIMITS.picture_pixels
+    return "" if fits else f"has {size[0]} x {size[1]} pixels; allowed are 1 to {LIMITS.picture_pixels} each way"
 
 
 def _sizes(kind: str, data: bytes) -> Iterator[tuple[int, int]]:

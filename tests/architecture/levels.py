@@ -10,6 +10,8 @@ LEVELS = {
     "portability": 0,
     "landmarks": 1,
     "task_pictures": 1,
+    "task_limits": 1,
+    "measurement_precision": 1,
     "task_faults": 1,
     "landmark_arrays": 1,
     "measurement_definitions": 1,

@@ -31,9 +31,10 @@ from tests.measurements.measuring_tasks import (
 
 from landmarklabel.errors import StudyError, TaskError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.measurement_definitions import KINDS, MOST_IN_MEAN, MOST_MEASUREMENTS, Measurement, Norm
+from landmarklabel.measurement_definitions import KINDS, Measurement, Norm
 from landmarklabel.measurements import measure
 from landmarklabel.store.study_task import StudyRecord, renamed, without
+from landmarklabel.task_limits import LIMITS
 
 
 def nested(depth=100_000):
@@ -60,7 +61,7 @@ FAULTS = [
     ({"kind": "distance", "points": ["a", 5]}, "each a landmark's name or a list of 1 to 20"),
     ({"kind": "distance", "points": ["a", []]}, "'points' must be a list"),
     ({"kind": "distance", "points": ["a", ["b", "b"]]}, "'points' must be a list"),
-    ({"kind": "distance", "points": ["a", [str(i) for i in range(MOST_IN_MEAN + 1)]]}, "'points' must be a list"),
+    ({"kind": "distance", "points": ["a", [str(i) for i in range(LIMITS.landmarks_in_mean + 1)]]}, "'points' must be a list"),
     ({"kind": "distance", "points": ["a", nested()]}, "'points' must be a list"),
     ({"kind": "distance", "points": ["a", "a"]}, "two points that must differ are the same"),
     ({"kind": "distance", "points": [["a", "b"], ["b", "a"]]}, "two points that must differ are the same"),
@@ -139,7 +140,7 @@ def test_circles_are_named_without_what_only_stands_before_or_behind_them():
     assert caught.value.faults == ("measurements 'm0', 'm1', 'm2' refer to each other in a circle",)
 
 
-@pytest.mark.parametrize("value", [5, None, {}, "x", [DISTANCE] * (MOST_MEASUREMENTS + 1), nested(), [nested()], [[]] * 100])
+@pytest.mark.parametrize("value", [5, None, {}, "x", [DISTANCE] * (LIMITS.measurements + 1), nested(), [nested()], [[]] * 100])
 def test_what_is_no_list_of_measurements(value):
     with pytest.raises(TaskError, match="measurement"):
         LandmarkTask.from_json({**content(), "measurements": value})
@@ -178,7 +179,7 @@ def test_measurements_made_in_python_are_checked_too():
     with pytest.raises(TaskError, match="must be a Measurement"):
         LandmarkTask("t", NAMES, 2, measurements=("x",))
     with pytest.raises(TaskError, match="allowed are at most 200"):
-        some = tuple(Measurement(f"m{i}", "distance", (("a",), ("b",))) for i in range(MOST_MEASUREMENTS + 1))
+        some = tuple(Measurement(f"m{i}", "distance", (("a",), ("b",))) for i in range(LIMITS.measurements + 1))
         LandmarkTask("t", NAMES, 2, measurements=some)
 
 

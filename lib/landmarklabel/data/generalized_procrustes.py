@@ -7,10 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from landmarklabel.configuration import Configuration, number
 from landmarklabel.data.procrustes import optimal_rotation
 
 FloatArray = npt.NDArray[np.float64]
-_ROUNDS, _CHANGE = 100, 1e-12  # of the mean shape, which has size 1: where it stops changing
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(Configuration):
+    """When the mean shape, which has size 1, has stopped changing."""
+
+    rounds: int = number(100, 1)
+    change: float = number(1e-12, 0)
+
+
+CONFIG = AlignmentConfig()
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,14 @@ def generalized_procrustes(points: npt.ArrayLike) -> Aligned:
     sizes = np.sqrt((x**2).sum((1, 2)))
     x = x / sizes[:, None, None]
     mean = x[0]
-    for _ in range(_ROUNDS):
+    for _ in range(CONFIG.rounds):
         left, right, _ = optimal_rotation(np.einsum("ni,mnj->mij", mean, x))
         x = x @ np.swapaxes(left @ right, 1, 2)
         new = x.mean(0)
         new = new / np.sqrt((new**2).sum())
         changed = ((new - mean) ** 2).sum()
         mean = new
-        if changed < _CHANGE**2:
+        if changed < CONFIG.change**2:
             break
     _, axes = np.linalg.eigh(mean.T @ mean)
     axes = axes[:, ::-1]

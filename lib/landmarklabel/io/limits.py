@@ -33,6 +33,7 @@ class ReadingLimits(Configuration):
     nifti_offset: int = number(16 << 20, 0)  # bytes of a NIfTI header with its extensions
     form_disagreement: float = number(0.1, 0)  # of a voxel, by which sform and qform may differ
     hash_samples: int = number(1 << 18, 0)  # hashed at a time: converted copies stay in the processor's cache
+    file_name_bytes: int = number(100, 1)  # of a measurement's file, in UTF-8
     label_bytes: int = number(20_000_000, 0)  # of a file with the landmarks of one image
     table_bytes: int = number(50_000_000, 0)  # of a table
     coordinate_mm: float = number(1e6, 0)  # of a position, either side of 0

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import atomic_write
+from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.markups import SCHEMA
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurement_definitions import Measurement
 
 FloatArray = npt.NDArray[np.float64]
 _TYPES = {"distance": "Line", "angle": "Angle"}
-_MOST_BYTES = 100  # of a file's name, in UTF-8
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*", re.IGNORECASE)  # by Windows, whatever the ending
 _NO_FILE_NAME = re.compile(r"[^\w .()'+-]+")
 
@@ -78,7 +78,7 @@ def _label(point: Sequence[str]) -> str:
 
 def _file_name(name: str, taken: Sequence[str]) -> str:
     """A measurement's name as a file's: what file systems refuse is left out, and no two are the same."""
-    stem = _NO_FILE_NAME.sub("_", name).encode()[:_MOST_BYTES].decode("utf-8", "ignore").strip(" .") or "measurement"
+    stem = _NO_FILE_NAME.sub("_", name).encode()[: LIMITS.file_name_bytes].decode("utf-8", "ignore").strip(" .") or "measurement"
     stem = f"_{stem}" if _RESERVED.fullmatch(stem.split(".")[0]) else stem
     lower, number, found = {t.lower() for t in taken}, 1, f"{stem}.mrk.json"
     while found.lower() in lower:

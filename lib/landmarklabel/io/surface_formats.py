@@ -18,10 +18,8 @@ from landmarklabel.io.files import SURFACE_UNITS, is_surface
 from landmarklabel.io.surfaces import CONFIG, STATED, Surface, is_own_surface, read_surface, write_surface
 
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
-_MOST_BYTES = 4 * 2**30
 _REFUSED, _NO_VTK = 3, 4  # exit codes of the process that reads a file
 _CUT_OFF = b"Error reading"  # VTK's word for a file whose rest is missing, of which it shows what there is
-_HEAD_BYTES = 4096  # within which programs state the frame
 _READERS = {
     ".ply": "vtkPLYReader",
     ".stl": "vtkSTLReader",
@@ -92,7 +90,7 @@ def stated_unit(path: Path) -> str | None:
 
 def _said_unit(path: Path) -> str | None:
     with path.open("rb") as file:
-        found = re.search(rb"\bUNITS?\s*[=:]\s*([A-Za-z]{1,20})\b", file.read(_HEAD_BYTES))
+        found = re.search(rb"\bUNITS?\s*[=:]\s*([A-Za-z]{1,20})\b", file.read(CONFIG.head_bytes))
     return found[1].decode() if found else None
 
 
@@ -158,8 +156,8 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
     path = Path(path)
     if not path.is_file():
         raise ImageRejected(path.name, ["no such file"])
-    if not 0 < path.stat().st_size <= _MOST_BYTES:
-        raise ImageRejected(path.name, [f"{path.stat().st_size} bytes; allowed are 1 to {_MOST_BYTES}"])
+    if not 0 < path.stat().st_size <= CONFIG.most_bytes:
+        raise ImageRejected(path.name, [f"{path.stat().st_size} bytes; allowed are 1 to {CONFIG.most_bytes}"])
     if is_own_surface(path):
         return Converted(read_surface(path))
     data, remarks = _read(path)
@@ -244,13 +242,13 @@ def _stated_frame(path: Path, data: Any) -> str | None:
     if field is not None and field.GetNumberOfValues() and str(field.GetVariantValue(0).ToString()) in _TO_LPS:
         return str(field.GetVariantValue(0).ToString())
     with path.open("rb") as file:
-        found = re.search(rb"SPACE=(LPS|RAS)", file.read(_HEAD_BYTES))
+        found = re.search(rb"SPACE=(LPS|RAS)", file.read(CONFIG.head_bytes))
     return found[1].decode() if found else None
 
 
 def _names_texture(path: Path) -> bool:
     with path.open("rb") as file:
-        return bool(re.search(rb"(^|\n)(mtllib|comment TextureFile)\b", file.read(_HEAD_BYTES)))
+        return bool(re.search(rb"(^|\n)(mtllib|comment TextureFile)\b", file.read(CONFIG.head_bytes)))
 
 
 def _vtk() -> Any:

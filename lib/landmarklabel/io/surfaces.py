@@ -34,6 +34,9 @@ class SurfaceConfig(Configuration):
     band: float = number(4.0, 1)  # samples from the surface within which grey values tell the distance
     most_triangles: int = number(20_000_000, 1)  # a scan at full resolution has five million
     most_outlying: float = number(20.0, 1)  # times the extent of 99 % of the points: beyond, the rest is a slip of a scanner
+    most_bytes: int = number(4 * 2**30, 1)  # of a file
+    head_bytes: int = number(4096, 1)  # within which programs state unit and frame
+    samples_at_once: int = number(2_000_000, 1)  # of triangles, before those at one place become one: 100 MB
     most_points: int = number(6_000_000, 1)  # sampled on a surface: what a kd-tree of a gigabyte holds
 
 
@@ -44,7 +47,6 @@ _HEADER = (
     "element face {m}\nproperty list uchar int vertex_indices\nend_header\n"
 )
 _READ = re.compile(re.escape(_HEADER).replace(r"\{n\}", r"(\d{1,9})").replace(r"\{m\}", r"(\d{1,9})").encode())
-_AT_ONCE = 2_000_000  # samples of triangles that are made before those at one place become one: 100 MB
 _FACE = np.dtype([("n", "u1"), ("v", "<i4", 3)])
 
 
@@ -226,7 +228,7 @@ def _sampled(surface: Surface, step: float, most: int) -> tuple[FloatArray, Floa
         i, j = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
         share = np.stack([i, j, n - i - j], -1)[i + j <= n] / n if n > 1 else np.full((1, 3), 1 / 3)
         which = np.flatnonzero(parts == n)
-        for some in np.array_split(which, -(-len(which) * len(share) // _AT_ONCE)):
+        for some in np.array_split(which, -(-len(which) * len(share) // CONFIG.samples_at_once)):
             made = np.einsum("sk,mkd->msd", share, corners[some]).reshape(-1, 3)
             kept = _one_a_cell(made, low, step / 2)
             points.append(made[kept])

@@ -11,9 +11,8 @@ from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import DRAFT, takes
 from landmarklabel.server.wire import from_wire, to_wire
 from landmarklabel.services.callers import caller
+from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import flag_of, number_of, revision_of, text_of
-
-MOST_EDITS = 10**9
 
 
 def add_draft_routes(router: APIRouter, application: Application) -> None:
@@ -31,7 +30,7 @@ def add_draft_routes(router: APIRouter, application: Application) -> None:
         content = {
             "landmarks": to_wire(landmarks, study.plane_of(image_id)),
             "base_revision": revision_of(body, required=True),
-            "edits": number_of(body, "edits", 0, MOST_EDITS),
+            "edits": number_of(body, "edits", 0, LIMITS.edits),
             "pixels": text_of(body, "pixels"),
         }
         return drafts.keep(_who(text_of(body, "author")), image_id, flag_of(body, "repeat"), content)

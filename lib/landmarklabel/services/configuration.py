@@ -39,3 +39,15 @@ class TrainingServiceConfig(Configuration):
     default_minutes: float = number(10.0, 0)
     max_reported: int = number(50, 1)  # texts on what could not be used, in the statistics
     hard_factor: float = number(1.5, 1)  # times the median error of the proposals: such cases are shown twice as often
+
+
+@dataclass(frozen=True)
+class TableConfig(Configuration):
+    """Tables of measurements and shapes."""
+
+    digits: int = number(4, 0)  # after the point: a ten-thousandth of a degree or millimetre
+    rounding: float = number(1e-9, 0)  # of coordinates, relative to the largest: closer ones are at one place
+    fewest_specimens: int = number(2, 2)  # that can be laid over one another
+
+
+TABLES = TableConfig()

@@ -37,6 +37,7 @@ class ServerLimits(Configuration):
     picture_samples: int = number(2**24, 1)  # of a 2D image in one picture: 64 MiB in a browser; Safari on tablets draws no more
     screen_copies_bytes: int = number(8 * 2**30, 0)  # of volumes and large images as screens show them, on the study's disk
     login_s: int = number(12 * 3600, 60)  # that a login of a browser lasts: a working day
+    edits: int = number(10**9, 1)  # that a draft says it holds
     drafts: int = number(2000, 1)  # of one person in a study
     draft_s: int = number(90 * 24 * 3600, 3600)  # that a draft is kept which nobody has gone on with
     session_s: int = number(3600, 60)  # that an uploaded image which belongs to no study is kept

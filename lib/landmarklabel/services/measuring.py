@@ -13,12 +13,12 @@ from landmarklabel.inference.calibration import ENOUGH_CASES
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.measurements import Measured, measure
+from landmarklabel.services.configuration import TABLES
 
 COLUMNS = ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
 NOT_LEARNED = f"the model has not learned how wide its interval has to be, which takes {ENOUGH_CASES} validation cases"
 BY_SHAPE = "as far as the labelled cases differ; no model has learned it"
 UNKNOWN_UNIT = "px where the image states no spacing: it was not given"
-_DIGITS = 4  # after the point: a ten-thousandth of a degree or millimetre
 
 
 def measured(landmarks: LandmarkSet, by_model: bool = True) -> list[Measured]:
@@ -62,7 +62,7 @@ def measurements_text(cases: Mapping[str, Sequence[Measured]], without_image: Co
 
 
 def _cell(value: float) -> object:
-    return round(value, _DIGITS) if np.isfinite(value) else ""
+    return round(value, TABLES.digits) if np.isfinite(value) else ""
 
 
 # --- against the truth -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.files import atomic_write, check_empty
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.services.configuration import TABLES
 
 COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
     "coordinates.csv",
@@ -21,8 +22,6 @@ COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
     "left_out.csv",
 )
 Table = list[list[object]]
-_ROUNDING = 1e-9  # of coordinates, relative to the largest
-_FEWEST = 2  # specimens that can be laid over one another
 
 
 def write_shapes(
@@ -58,7 +57,7 @@ def write_shapes(
     lacking |= {i: ["size: all its landmarks lie at one place"] for i, x in sets.items() if not lacking[i] and _is_point(x, kept)}
     lacking = {i: missing for i, missing in lacking.items() if missing}
     whole = {i: x.positions_mm[kept] for i, x in sorted(sets.items()) if i not in lacking}
-    if len(whole) < _FEWEST:
+    if len(whole) < TABLES.fewest_specimens:
         raise StudyError(
             f"{len(whole)} specimens have all {len(names)} landmarks, and a size: it takes two; "
             "--leave-out NAME does without a landmark"
@@ -80,7 +79,7 @@ def write_shapes(
 def _is_point(landmarks: LandmarkSet, kept: Sequence[int]) -> bool:
     """Whether all landmarks lie at one place, within rounding: such a specimen has no shape."""
     places = landmarks.positions_mm[kept]
-    return bool(np.ptp(places, axis=0).max() <= _ROUNDING * max(np.abs(places).max(), 1.0))
+    return bool(np.ptp(places, axis=0).max() <= TABLES.rounding * max(np.abs(places).max(), 1.0))
 
 
 def _coordinates(task: LandmarkTask, sets: Mapping[str, LandmarkSet], kept: Sequence[int]) -> Table:

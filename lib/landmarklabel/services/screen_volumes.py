@@ -14,7 +14,7 @@ from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.screen_copies import ScreenCopies, listed, thinned
 from landmarklabel.services.screen_images import window_of
 
-_LOWEST, _HIGHEST = -(2**15), 2**15 - 1
+_LOWEST, _HIGHEST = int(np.iinfo(np.int16).min), int(np.iinfo(np.int16).max)
 
 
 @dataclass(frozen=True)
