@@ -43,6 +43,21 @@ def test_what_arrived_is_known_after_the_program_ended_before_it_heard_of_it(tmp
     assert [d.answer for d in outbox.acknowledged()] == [2] and outbox.waiting() == []
 
 
+def test_what_was_refused_together_is_sent_again_one_on_top_of_the_other(tmp_path):
+    """As by a server that had another task for a while: the second must not meet the first as somebody else's."""
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    keys = []
+    for x in (1, 2):
+        session.place("a", (x, 2, 3))
+        keys.append(outbox.put(session, "ann"))
+    outbox.deliver(Deaf(Refused("another task"), Refused("another task")), TASK)
+    server = Deaf(1, 2)
+    for key in keys:
+        outbox.send_again(key)
+        outbox.deliver(server, TASK)
+    assert server.asked == [("case", 0, keys[0]), ("case", 1, keys[1])] and outbox.entries(TASK) == []
+
+
 def test_an_answer_that_is_none_lets_a_submission_wait(tmp_path):
     outbox = Outbox(tmp_path)
     outbox.put(Session.fresh(TASK, "case"), "ann")

@@ -75,10 +75,12 @@ class Outbox:
         """Files not delivered yet."""
         return sorted(self.folder.glob("*.json"))
 
+    def _refused(self) -> list[Path]:
+        return sorted((self.folder / "refused").glob("*.json"))
+
     def entries(self, task: Task) -> list[Entry]:
         """All that has not arrived, oldest first."""
-        refused = sorted((self.folder / "refused").glob("*.json"))
-        found = [_entry(path, task) for path in sorted([*self.waiting(), *refused], key=lambda path: path.name)]
+        found = [_entry(path, task) for path in sorted([*self.waiting(), *self._refused()], key=lambda path: path.name)]
         return [entry for entry in found if entry is not None]
 
     def put(self, session: Session, author: str) -> str:
@@ -202,8 +204,8 @@ class Outbox:
             (self.folder / "acknowledged" / f"{key}.json").unlink(missing_ok=True)
 
     def _rebase(self, key: str, revision: int) -> None:
-        """What was submitted on top of one that has arrived starts from its revision."""
-        for path in self.waiting():
+        """What was submitted on top of one that has arrived starts from its revision, also where it was refused meanwhile."""
+        for path in [*self.waiting(), *self._refused()]:
             content = _content(path)
             if content is not None and content.get("after") == key:
                 write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
