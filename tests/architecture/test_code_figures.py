@@ -7,7 +7,7 @@ import sys
 from tests.architecture.sources import PACKAGE, ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import code_figures  # noqa: E402
+import code_figures
 
 
 def test_few_modules_hold_numbers_of_their_own():
