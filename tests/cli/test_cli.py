@@ -358,6 +358,7 @@ def test_evaluation_leaves_out_what_the_model_was_trained_on(material, model, tm
     done = ok(*words, "--include-training", "--images", images, "--report", page)
     assert done.out.startswith("6 images: ") and "4 images that the model was trained on are among these: xp0" in done.err
     html = page.read_text(encoding="utf-8")
+    assert "are of a model that was hardly trained: for trying things out only." in html
     assert "xp0 (training image)" in html and "xp4 (training image)" not in html and "4 images among them served to train" in html
     assert html.count("data:image/jpeg") == 6
     for image_id in ("xp4", "xp5"):

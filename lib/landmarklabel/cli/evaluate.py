@@ -52,7 +52,7 @@ def evaluate(args: argparse.Namespace) -> None:
             said = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
             said += [f"no picture: {text}" for text in surfaces.unreadable.values()]
             said += _off_surface(surfaces, found.paths, {i: truth for i, (_, truth) in done.pairs.items()})
-            write_evaluation(args.report, task, done.pairs, done.metrics, found.paths)
+            write_evaluation(args.report, task, done.pairs, done.metrics, found.paths, notes_remarks(notes))
         for text in said:
             print(f"landmarklabel: {text}", file=sys.stderr)
     if args.json:

@@ -21,7 +21,14 @@ from landmarklabel.report.page import Cell, Page
 Pairs = Mapping[str, tuple[LandmarkSet, LandmarkSet]]
 
 
-def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics: Mapping, images: Mapping[str, Path]) -> None:
+def write_evaluation(
+    path: str | Path,
+    task: LandmarkTask,
+    pairs: Pairs,
+    metrics: Mapping,
+    images: Mapping[str, Path],
+    remarks: Sequence[str] = (),
+) -> None:
     """Write the report of predictions against the truth.
 
     Args:
@@ -30,6 +37,7 @@ def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics
         pairs: image id to (predicted, truth); at least one.
         metrics: from ``metrics.summarize`` of these pairs.
         images: image id to file; those missing or unreadable are not shown.
+        remarks: what a person should know of the predictions, one text each.
     """
     errors = np.stack([point_errors_mm(p, t) for p, t in pairs.values()])  # (images, landmarks) mm
     scales = np.array([t.scaled_to_mm() for _, t in pairs.values()])[:, None]
@@ -40,6 +48,8 @@ def write_evaluation(path: str | Path, task: LandmarkTask, pairs: Pairs, metrics
     measured = _Measured(task, pairs, errors, expected, images, unit, trained_on)
     page = Page(f"{task.name}: predictions against the truth")
     page.text(_about(task, metrics, measured))
+    for text in remarks:
+        page.text(f"{text[:1].upper()}{text[1:]}.")
     page.numbers(_headline(metrics, unit))
     _worst_points(page, measured)
     _images(page, measured)
