@@ -14,7 +14,7 @@ from qt_harness import idle, press, wait_for
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
-from LandmarkLabelLib.client import Conflict, Unreachable  # noqa: E402
+from LandmarkLabelLib.client import Conflict, Refused, Unreachable  # noqa: E402
 from LandmarkLabelLib.connecting import AWAY  # noqa: E402
 from LandmarkLabelLib.session import Sessions  # noqa: E402
 from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
@@ -134,6 +134,59 @@ def test_a_waiting_submission_that_is_given_up_can_be_made_again(case, server, m
     assert revision(server, image_id) == before + 1
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_was_done_and_undone_since_is_nothing_to_send(case, server, material, monkeypatch, is_away):
+    panel, image_id = case
+    before, save = revision(server, image_id), panel.logic.client.save
+
+    def gone(*_, **__):
+        raise Unreachable("the server does not answer")
+
+    if is_away:
+        monkeypatch.setattr(panel.logic.client, "save", gone)
+    panel.logic.submit()
+    idle(panel)
+    panel.logic.mark_absent(material.task.names[2])
+    press(panel, "undoButton")
+    monkeypatch.setattr(panel.logic.client, "save", save)
+    asked = []
+    monkeypatch.setattr(panel.logic, "next_case", asked.append)
+    panel.logic.submit("first")
+    idle(panel)
+    assert asked == ["first"]  # the next case is asked for
+    assert revision(server, image_id) == before + 1 and not panel.logic.unsent
+    opened(panel, image_id)
+    assert not panel.logic.session.unsent and "not sent" not in panel.ui.caseLabel.text()
+
+
+def test_only_the_submission_that_was_refused_can_be_made_again(case, server, material, monkeypatch):
+    """Two wait; the older is refused, the newer taken: nothing is left to send."""
+    panel, image_id = case
+    before, save, refused = revision(server, image_id), panel.logic.client.save, []
+
+    def gone(*_, **__):
+        raise Unreachable("the server does not answer")
+
+    def picky(*words, **more):
+        if not refused:
+            refused.append(words)
+            raise Refused("not this one")
+        return save(*words, **more)
+
+    monkeypatch.setattr(panel.logic.client, "save", gone)
+    panel.logic.submit()
+    idle(panel)
+    panel.logic.mark_absent(material.task.names[3])
+    panel.logic.submit()
+    idle(panel)
+    monkeypatch.setattr(panel.logic.client, "save", picky)
+    panel.logic.deliver()
+    idle(panel)
+    panel.logic.submit()
+    idle(panel)
+    assert revision(server, image_id) == before + 1 and panel.logic.message.endswith("is saved; nothing has changed since")
+
+
 def test_what_changed_without_a_hand_since_can_be_submitted(case, server):
     """Others follow, a prediction is made anew, and undo takes it back: what is on screen is what counts."""
     panel, image_id = case
@@ -155,6 +208,7 @@ def test_what_changed_without_a_hand_since_can_be_submitted(case, server):
 
 def test_a_case_that_waits_and_is_opened_again_waits_once(case, monkeypatch, material):
     panel, image_id = case
+    panel.logic.mark_absent(material.task.names[4])
 
     def gone(*_, **__):
         raise Unreachable("the server does not answer")
@@ -162,6 +216,7 @@ def test_a_case_that_waits_and_is_opened_again_waits_once(case, monkeypatch, mat
     monkeypatch.setattr(panel.logic.client, "save", gone)
     panel.logic.submit()
     idle(panel)
+    assert panel.logic.session.unsent
     opened(panel, sorted(material.truth)[6])
     opened(panel, image_id)
     panel.logic.submit()
@@ -214,6 +269,9 @@ def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(case,
     logic.submit()
     idle(panel)
     assert revision(server, image_id) == before and len(logic.outbox.waiting()) == 1
+    assert panel.ui.message.text() == "it is kept until its own task is served here again"
+    press(panel, "nextButton")
+    assert logic.session.image_id == image_id and logic.trouble.startswith("another task is served there now")
     monkeypatch.undo()
     press(panel, "connectButton")
     idle(panel)
@@ -232,3 +290,15 @@ def test_paths_that_no_file_system_takes_are_said(panel_at_server, material, mon
     panel.refresh()
     press(panel, "startButton")
     assert "File name too long" in panel.ui.message.text()
+
+
+def test_another_task_is_noticed_though_something_else_was_answered_first(case, server, monkeypatch):
+    panel, image_id = case
+    logic, before = panel.logic, revision(server, image_id)
+    monkeypatch.setattr(logic.client, "task", lambda: Task("skull", ("apex",), 3, {}, ()))
+    logic._failed(Unreachable("the server does not answer"))
+    logic.outbox.put(logic.session, "ann")
+    logic.review.list_cases()
+    idle(panel)
+    wait_for(panel, lambda: not logic.online, "the other task to be noticed")
+    assert revision(server, image_id) == before and len(logic.outbox.waiting()) == 1

@@ -82,14 +82,11 @@ def _write_nodes(folder: Path, task: LandmarkTask, sets: dict[str, LandmarkSet],
     for image_id in sets:
         check_id(image_id)  # of all, before anything is written
     planes = {i: image_plane(images[i], task.dims) if i in images else None for i in sets}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:  # a stop leaves nothing in the way
-        made = Path(place) / folder.name
-        files = sum(len(write_lines_and_angles(made / i, landmarks, planes[i])) for i, landmarks in sets.items())
-        made.mkdir(exist_ok=True)
-        if folder.exists():
-            folder.rmdir()  # empty, see ``check_empty``
-        made.rename(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".measure-", dir=folder) as place:  # a stop leaves nothing in the way
+        files = sum(len(write_lines_and_angles(Path(place) / i, landmarks, planes[i])) for i, landmarks in sets.items())
+        for made in sorted(Path(place).iterdir()):
+            made.rename(folder / made.name)
     others = sum(slicer_type(task, m) is None for m in task.measurements)
     rest = f"; Slicer has no node that measures the same as the other {others} of {len(task.measurements)}" if others else ""
     print(f"{folder}: {files} lines and angles{rest}", file=sys.stderr)
@@ -138,8 +135,8 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
-    if (most := max(len(a.means) for a in found)) < CONFIG.few_read_twice:
-        few = f"only {most} cases were read by two people: the limits of agreement and the ICC may be quite different for others"
+    if (fewest := min(len(a.means) for a in found)) < CONFIG.few_read_twice:
+        few = f"some limits of agreement and ICCs rest on {fewest} case{'' if fewest == 1 else 's'}: of others they tell little"
         print(f"landmarklabel: {few}", file=sys.stderr)
     text = agreement_text(found)
     if args.out:

@@ -13,7 +13,7 @@ from landmarklabel.io.files import is_surface
 from landmarklabel.io.folders import Found
 from landmarklabel.io.surface_check import check_on_surface
 from landmarklabel.io.surface_formats import stated_unit, with_stated_units
-from landmarklabel.io.surfaces import read_surface
+from landmarklabel.io.surfaces import Surface, read_surface
 from landmarklabel.landmarks import LandmarkSet
 
 
@@ -32,11 +32,15 @@ class SurfacesRead:
     unreadable: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     stated: set[str] = field(default_factory=set)
+    _last: tuple[Path, Surface] | None = None  # that was looked at
 
     def check(self, image_id: str, path: Path, landmarks: LandmarkSet, what: str) -> None:
         """Raise LandmarkFileError where landmarks lie off their surface as it was read; of other images, nothing is asked."""
-        if image_id in self.units:
-            check_on_surface(landmarks, read_surface(path), what, self.units[image_id], is_stated=image_id in self.stated)
+        if image_id not in self.units:
+            return
+        if self._last is None or self._last[0] != path:  # of several readers' landmarks, read once
+            self._last = path, read_surface(path)
+        check_on_surface(landmarks, self._last[1], what, self.units[image_id], is_stated=image_id in self.stated)
 
 
 def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> SurfacesRead:

@@ -37,6 +37,7 @@ class Connecting:
 
     def _connected(self, answer: tuple[Task, dict, dict]) -> None:
         self.task, info, self.who = answer
+        self.is_same_task = True
         self.models, self.strategies = info["models"], info["strategies"]
         self.model = self.model if self.model in self.models else next(iter(self.models), "")
         self.training.take(info["training"])
@@ -81,10 +82,17 @@ class Connecting:
         self.training.start(self.model, self.options.minutes)
 
     def _is_alive(self, _: object) -> None:
-        if self.state == AWAY and self.task is not None and not self.worker.waits(STUDY):
+        unsure = self.state == AWAY or (self.online and not self.is_same_task)
+        if unsure and self.task is not None and not self.worker.waits(STUDY):
             self.worker.submit(self.check_same_task, self._is_back, self._failed, STUDY, self._("connecting"))
-        elif self.state == AWAY and not self.worker.waits(STUDY):
+        elif self.state == AWAY and self.task is None and not self.worker.waits(STUDY):
             self.connect()
+
+    def is_of_another_task(self) -> bool:
+        """Whether another task is served now: then the message says so."""
+        if self.state == OTHER_TASK:
+            self._say(self.trouble)
+        return self.state == OTHER_TASK
 
     def check_same_task(self) -> None:
         """Ask the server; in the background. Raises OtherTask, and what ``Client`` raises."""
@@ -93,7 +101,7 @@ class Connecting:
             raise OtherTask(served.name)
 
     def _is_back(self, _: object) -> None:
-        self.state = CONNECTED
+        self.state, self.is_same_task = CONNECTED, True
         self._say(self._("the server answers again"))
         if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
             self._no_image(self.session)
@@ -109,6 +117,7 @@ class Connecting:
             self.on_update()
         elif isinstance(error, Unreachable):
             self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
+            self.is_same_task = self.is_same_task and self.state == CONNECTED
             waits = self.unsent or (self.session is not None and self.session.unsent)
             self._say(self._("{why}; your work is kept here and sent later").format(why=error) if waits else str(error))
         elif isinstance(error, OtherTask):

@@ -68,6 +68,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.template: list[Point] = []  # the proposal that local moving starts from
         self.message, self.trouble = "", ""  # what just happened; what stays until it is mended
         self.state, self.who = IDLE, {"name": "", "roles": []}
+        self.is_same_task = True  # what is served is the task that was, since the server was last away
         self.untrusted = ""  # fingerprint of a certificate that a person may confirm
         self.conflict: Conflict | None = None  # of the open case
         self.unsent: list[Entry | Session] = []  # all that the server does not have, but for the open case's session
@@ -140,6 +141,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
 
     def next_case(self, strategy: str = "first") -> None:
         """Let the server choose the next case, and open it."""
+        if self.is_of_another_task():
+            return
 
         def job() -> tuple:
             chosen = self.client.next_case(strategy, self.client_id)
@@ -158,6 +161,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
 
     def open_case(self, image_id: str) -> None:
         """Open a case by its id, also a finished one, with all its revisions."""
+        if self.is_of_another_task():
+            return
         self.review.open(image_id, self.task)
 
     def _open(self, image_id: str, newest: tuple, reason: str, repeat: bool = False) -> bool:
@@ -175,6 +180,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
         if kept is not None and kept.unsent:
             self.session, reason = kept, self._("with your changes that were not sent")
+            if waits is not None and waits.state == WAITS and waits.edits == kept.edits:
+                self.session.submitted(waits.key)
+                reason = self._("as you submitted it; the server does not have it yet")
             if kept.gone:
                 text = self._("{names}: the task has no such landmarks any more; what you placed is kept in {folder}")
                 self.trouble = text.format(names=", ".join(kept.gone), folder=self.sessions.folder)
@@ -184,7 +192,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             )
             self.session.pixels = waits.pixels
             if waits.state == WAITS:
-                self.session.submitted()
+                self.session.submitted(waits.key)
             reason = self._("as you submitted it; the server does not have it yet")
         else:
             self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)

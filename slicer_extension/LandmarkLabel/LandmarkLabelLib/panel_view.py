@@ -95,6 +95,7 @@ class PanelView:
         self.theirs.show((), "")
         self.ring.show(None)
         if self.node is not None and self.node.is_in_scene:
+            self.node.mend()
             self.node.show([Point(name) for name in self.node.task.names])
 
     def _show_words(self) -> None:

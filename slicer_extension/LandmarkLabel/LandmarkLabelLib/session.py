@@ -66,7 +66,7 @@ class Session:
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
     _edits_before: int = 0  # that drag
-    _submitted: list[Point] | None = None  # what was submitted last; None for nothing, or where it was not taken
+    _submitted: tuple[str, list[Point]] | None = None  # key and points of what was submitted last; None where it was not taken
 
     @staticmethod
     def fresh(task: Task, image_id: str, reason: str = "") -> Session:
@@ -85,10 +85,13 @@ class Session:
         """A person put the point here; all moves of one drag are undone together."""
         x, y, z = (float(v) for v in position)
         goes_on = self._moving == name
+        self._moving = name if self._moving == name else None  # the end of another drag was never told
         steps, self._edits_before = self._undo, self._edits_before if goes_on else self.edits
         self._change("place {}", {name: Point(name, PLACED, (x, y, z))}, name, goes_on)
         is_a_step = goes_on or self._undo is not steps
         self._moving = name if is_a_step and not final else None
+        if final and self._undo and self._undo[-1][-1] == self.points:  # nothing was moved since it was submitted meanwhile
+            self._undo = self._undo[:-1]
 
     def take_move_back(self) -> None:
         """A drag has ended where the point cannot be: it is as before the drag, as if nobody had touched it."""
@@ -100,17 +103,18 @@ class Session:
     @property
     def is_submitted(self) -> bool:
         """Whether just this was submitted, and the server did not refuse it."""
-        return self._submitted == self.points
+        return self._submitted is not None and self._submitted[1] == self.points
 
-    def submitted(self) -> None:
-        """What the points are now is on its way; a drag that goes on begins anew."""
-        self._submitted, self._edits_before = self.points, self.edits
+    def submitted(self, key: str) -> None:
+        """What the points are now is on its way under this key; a drag that goes on begins anew."""
+        self._submitted, self._edits_before = (key, self.points), self.edits
         if self._moving is not None:
             self._undo = [*self._undo, (*self._undo[-1][:2], self.points)]
 
-    def not_taken(self) -> None:
-        """The server refused it, or has another version: the same may be submitted again."""
-        self._submitted = None
+    def not_taken(self, key: str = "") -> None:
+        """The server refused it (only what has this ``key``), or has another version: the same may be submitted again."""
+        if self._submitted is not None and key in ("", self._submitted[0]):
+            self._submitted = None
 
     def accept(self, name: str) -> None:
         """A person agrees with the position. ValueError when there is none."""
@@ -152,8 +156,8 @@ class Session:
         self._change("take the other {}", {point.name: point}, point.name)
 
     def acknowledged(self, edits: int, revision: int) -> None:
-        """The server has saved the state after so many edits, as this revision."""
-        self.delivered, self.base_revision = max(self.delivered, edits), revision
+        """The server has saved the state after so many edits, as this revision; what was done and undone since does not count."""
+        self.delivered, self.base_revision = max(self.delivered, self.edits if self.is_submitted else edits), revision
 
     def doubtful(self) -> list[str]:
         """Names of points nobody has spoken about, the most doubtful first: unset, flagged, then by expected error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from .client import Conflict, NotAllowed, Unreachable
-from .connecting import AWAY, OTHER_TASK
+from .connecting import OTHER_TASK
 from .guards import outliers, refuse_stale, swapped_sides
 from .outbox import CONFLICT, Delivered, Entry, newest_for
 from .session import Session
@@ -63,7 +63,7 @@ class Submitting:
         except OSError as error:
             self._say(self._("{folder} cannot be written ({why})").format(folder=self.outbox.folder, why=error.strerror))
             return False
-        self.session.submitted()
+        self.session.submitted(key)
         self._then = (key, then) if then is not None else None
         self._say(self._("{case} is sent").format(case=self.session.image_id))
         self.deliver()
@@ -76,7 +76,10 @@ class Submitting:
         if entry is not None:
             self._then = (entry.key, then) if then is not None else None
             self.deliver()
-        elif then is not None:
+            return
+        self.session.acknowledged(self.session.edits, self.session.base_revision)
+        self._keep()
+        if then is not None:
             self.next_case(then)
 
     def outside_text(self, names: list[str]) -> str:
@@ -94,15 +97,20 @@ class Submitting:
         """Send what waits in the outbox."""
         self._list_unsent()
         if self.state == OTHER_TASK:  # what is for one task is nothing to another
+            self._say(self._("it is kept until its own task is served here again"))
             return
-        was_away = self.state == AWAY
+        is_sure = self.is_same_task
 
         def job() -> list[Delivered]:
-            if was_away:
+            if not is_sure:
                 self.check_same_task()
             return self.outbox.deliver(self.client, self.task)
 
-        self._run(job, self._delivered, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
+        def done(results: list[Delivered]) -> None:
+            self.is_same_task = True
+            self._delivered(results)
+
+        self._run(job, done, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
 
     def _delivered(self, results: list[Delivered]) -> None:
         for result in results:
@@ -114,8 +122,8 @@ class Submitting:
             elif isinstance(result.answer, Conflict) and self.is_open(result):
                 self._meet(result.answer)
             else:
-                if self.is_open(result) and self._is_newest(result):
-                    self.session.not_taken()
+                if self.is_open(result):
+                    self.session.not_taken(result.key)
                 text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
                 why = str(result.answer)
                 why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
@@ -127,10 +135,6 @@ class Submitting:
         if late or any(isinstance(result.answer, int) for result in results):
             self.review.list_cases()
         self.on_update()
-
-    def _is_newest(self, result: Delivered) -> bool:
-        newest = newest_for(self.outbox.entries(self.task), result.image_id, result.repeat)
-        return newest is None or newest.key == result.key
 
     def _arrived(self, result: Delivered) -> None:
         """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
@@ -267,7 +271,7 @@ class Submitting:
         else:
             self.outbox.discard(what.key)
             if self.is_open(what):
-                self.session.not_taken()
+                self.session.not_taken(what.key)
             kept = None if self.is_open(what) else self.sessions.load(what.image_id, self.task, what.repeat)
             if kept is not None and kept.edits <= what.edits:  # it holds nothing that was not in the submission
                 self.sessions.drop(kept)
