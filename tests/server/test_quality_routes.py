@@ -134,6 +134,12 @@ def test_who_moves_a_point_has_seen_that_it_was_called_right(served):
 
     stale = save(url, bob, "phantom05", moved(first), seen["revision"])
     assert stale.status_code == 409 and stale.json()["current"]["author"] == "eve"
+    assert check(url, eve, "phantom05", [], unchecked=[first]).status_code == 200
+    again = save(url, bob, "phantom05", moved(first), seen["revision"])  # what was taken back holds up nobody
+    assert again.status_code == 200
+    assert save(url, bob, "phantom05", seen["landmarks"], again.json()["revision"]).status_code == 200
+    assert check(url, eve, "phantom05", [first]).status_code == 200
+    seen["revision"] = again.json()["revision"] + 1
     assert save(url, bob, "phantom05", moved(second), seen["revision"]).status_code == 200
     absent = [row if row["name"] != second else {"name": second, "status": "absent"} for row in moved(second)]
     at = save(url, bob, "phantom05", absent, newest(url, bob, "phantom05")["revision"]).json()["revision"]

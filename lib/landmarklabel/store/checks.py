@@ -42,7 +42,10 @@ def past_checks(
     later = [r for r in history if r.number > base]
     if seen is None or not all(only_checks(read, r, seen) for r in later):
         return base
-    said = {name for r in later for name, is_right in checked_of(r.body, renames).items() if is_right}
+    newest_word: dict[str, bool] = {}
+    for revision in later:
+        newest_word |= checked_of(revision.body, renames)
+    said = {name for name, is_right in newest_word.items() if is_right}
     if not said:
         return history[-1].number
     moved = {name for name, same in same_points(read(seen), edited).items() if not same}
