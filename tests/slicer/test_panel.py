@@ -187,6 +187,7 @@ def test_150_rows_refresh_within_the_budget_and_during_a_drag(tmp_path, record_p
     panel.refresh = lambda: (shown.append(1), refresh())
     end = time.monotonic() + 0.6
     x = 0.0
+    panel.node.node.InvokeEvent(panel.node.node.PointStartInteractionEvent)
     while time.monotonic() < end:  # a drag: many moves, no end
         x += 0.1
         panel.node.node.SetNthControlPointPositionWorld(3, x, 0, 0)
