@@ -58,6 +58,19 @@ def test_what_was_refused_together_is_sent_again_one_on_top_of_the_other(tmp_pat
     assert server.asked == [("case", 0, keys[0]), ("case", 1, keys[1])] and outbox.entries(TASK) == []
 
 
+def test_an_older_submission_that_arrives_leaves_the_newer_one_to_be_sent():
+    session = Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    session.submitted("older")
+    older = session.edits
+    session.place("a", (2, 2, 3))
+    session.submitted("newer")
+    session.acknowledged(older, 1, "older")
+    assert session.unsent and session.base_revision == 1
+    session.acknowledged(session.edits, 2, "newer")
+    assert not session.unsent
+
+
 def test_an_answer_that_is_none_lets_a_submission_wait(tmp_path):
     outbox = Outbox(tmp_path)
     outbox.put(Session.fresh(TASK, "case"), "ann")

@@ -13,9 +13,7 @@ class CommandConfig(Configuration):
 
     answer_s: float = number(300.0, 0)  # longest wait for an answer of a server
     poll_s: float = number(60.0, 0)  # longest wait for one about a training
-    few_read_twice: int = number(
-        12, 2
-    )  # fewer: a limit of agreement is off by over half an sd (Bland and Altman 1986: sqrt(3/n))
+    few_read_twice: int = number(12, 2)  # below, a limit of agreement is off by half an sd (Bland and Altman 1986: sqrt(3/n))
     demo_labels: int = number(4, 0)  # that the demo begins with
     import_tries: int = number(4, 0)  # where somebody else saves the same case meanwhile
     short_s: float = number(5.0, 0)  # a task that takes less shows no bar

@@ -136,7 +136,7 @@ def _import(verbs: Verbs) -> None:
     verb.add_argument(
         "--complete", action="store_true", help="import nothing unless every label has an image, every image labels"
     )
-    outside = "take points up to MM outside of their image, and off their surface whatever its unit (default 0: they are refused)"
+    outside = "take points up to MM outside of their image; off their surface it is said only (default 0: they are refused)"
     verb.add_argument("--allow-outside", type=float, default=0.0, metavar="MM", help=outside)
     about = "write a page with the points on the images to look at, and import nothing"
     verb.add_argument("--preview", metavar="sheet.html", help=about)

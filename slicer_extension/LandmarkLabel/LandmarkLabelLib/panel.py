@@ -263,8 +263,8 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
-        is_new = not self.logic.session.is_submitted
-        blocked, warnings = self.logic.blocked(), "; ".join(self.logic.warnings() if is_new else ())
+        found = () if self.logic.session.is_submitted else self.logic.warnings()
+        blocked, warnings = self.logic.blocked(), "; ".join(found)
         if warnings and not blocked and warnings != self._asked:
             self._asked = warnings
             self.logic.message = warnings + ". " + self._("Submit again if it is right.")
@@ -295,9 +295,10 @@ class LandmarkPanel(PanelView, UnsentList):
         try:
             act()
         except OSError as error:  # of a path that no file system takes, say
-            self._fault = ": ".join(filter(None, (str(error.filename or "")[:200], error.strerror or str(error))))
+            text = ": ".join(filter(None, (str(error.filename or "")[:200], error.strerror or str(error))))
+            self._fault = text if self.logic is None else ""
             if self.logic is not None:
-                self.logic.message = self._fault
+                self.logic.message = text
         self.refresh()
 
     def _row_selected(self) -> None:

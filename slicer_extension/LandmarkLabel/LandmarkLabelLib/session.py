@@ -155,9 +155,13 @@ class Session:
         """One point of another version."""
         self._change("take the other {}", {point.name: point}, point.name)
 
-    def acknowledged(self, edits: int, revision: int) -> None:
-        """The server has saved the state after so many edits, as this revision; what was done and undone since does not count."""
-        self.delivered, self.base_revision = max(self.delivered, self.edits if self.is_submitted else edits), revision
+    def acknowledged(self, edits: int, revision: int, key: str = "") -> None:
+        """The server has saved the state after so many edits, as this revision.
+
+        Where that was the submission with this ``key``, what was done and undone since does not count.
+        """
+        edits = self.edits if self._submitted == (key, self.points) else edits
+        self.delivered, self.base_revision = max(self.delivered, edits), revision
 
     def doubtful(self) -> list[str]:
         """Names of points nobody has spoken about, the most doubtful first: unset, flagged, then by expected error."""

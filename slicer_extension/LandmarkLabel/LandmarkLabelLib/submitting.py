@@ -141,7 +141,7 @@ class Submitting:
         opened = self.is_open(result)
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
         if session is not None:
-            session.acknowledged(result.edits, int(result.answer))
+            session.acknowledged(result.edits, int(result.answer), result.key)
             self._save(session) if session.unsent else self.sessions.drop(session)
         self.outbox.forget(result.key)
         for entry in self.outbox.entries(self.task):
