@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     testing.add_argument(
         "--record-durations", action="store_true", help="also write what the test files take to tests/durations.json"
     )
-    about = {"help": "everything in full and a fresh environment; over an hour", "description": release_check.DESCRIPTION}
+    about = {"help": "everything in full and a fresh environment; over two hours", "description": release_check.DESCRIPTION}
     check = verbs.add_parser("release-check", **about, **as_written)
     check.add_argument("--only", choices=release_check.PARTS, metavar="PART", help="only this part")
     verbs.add_parser("lint", help="ruff over everything")
@@ -173,6 +173,12 @@ def timed_tests() -> tuple[str, ...]:
     return "-m", "timed and not release", *(str(path.relative_to(ROOT)) for path in files)
 
 
+def thorough_tests() -> tuple[str, ...]:
+    """The files with tests that repeat more in full."""
+    files = [p for p in sorted((ROOT / "tests").rglob("test_*.py")) if "thoroughness import" in p.read_text(encoding="utf-8")]
+    return *_workers(), "-m", "not timed and not release", *(str(path.relative_to(ROOT)) for path in files)
+
+
 def release_tests() -> tuple[str, ...]:
     return "-m", "release"
 
@@ -188,6 +194,7 @@ def check_release(_: list[str], arguments: argparse.Namespace) -> int:
         "lint": lambda: release_check.Outcome(lint() == 0),
         "suite": lambda: release_check.tested(run, *suite()),
         "timed": lambda: release_check.tested(run, *timed_tests()),
+        "thorough": lambda: release_check.tested(run, *thorough_tests()),
         "release": lambda: release_check.tested(run, *release_tests()),
         "fresh": release_check.fresh_environment,
         "newest": lambda: release_check.newest(fast_tests(), served),

@@ -22,13 +22,15 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "scripts" / "results" / "release_check.json"
 PARTS = {
     "lint": "ruff over everything",
-    "suite": "the tests of CI, with everything that is repeated by chance repeated in full",
+    "suite": "the tests of CI, as CI runs them",
     "timed": "the tests that hold a time, alone",
-    "release": "the tests that only this check runs; tests/tiers.py says which and why",
+    "thorough": "of the tests of CI, those that repeat what may fail by chance: in full",
+    "release": "the tests that only this check runs, in full; tests/tiers.py says which and why",
     "fresh": "a clone of the last commit sets itself up in a new folder; its doctor and README's commands run there",
     "newest": "the same with the newest Python and everything newest; the fast tests run there, and those of both entrances",
     "wheel": "the wheel alone, in a fresh environment of every Python it is for: scripts/wheel_check.py",
 }
+IN_FULL = ("thorough", "release")  # parts in which tests repeat so often as ``tests/thoroughness.py`` says
 PYTHONS = ("python3.11", "python3.12", "python3.13")  # that the wheel is tried with
 # Beginnings of the reasons for which a test may be skipped here, and what that means.
 MAY_SKIP = {
@@ -36,7 +38,7 @@ MAY_SKIP = {
     "root may write everywhere": "it is about folders that other users may not write to",
     "only a database server is elsewhere": "the test runs on PostgreSQL, and has no meaning on SQLite",
 }
-DESCRIPTION = f"""Runs everything in full, more than an hour on two cores, and writes what passed to {RESULT.relative_to(ROOT)}.
+DESCRIPTION = f"""Runs everything in full, more than two hours on two cores, and writes what passed to {RESULT.relative_to(ROOT)}.
 
 parts:
 """ + "\n".join(f"  {name:8}{what}" for name, what in PARTS.items())
@@ -53,12 +55,12 @@ class Outcome:
 
 def check(parts: dict[str, Callable[[], Outcome]], about: Callable[[], dict], only: str | None = None) -> int:
     """Run the parts, or one of them, keep what they came to, and answer with the code of the program."""
-    os.environ["LANDMARKLABEL_TESTS"] = "thorough"
     done = []
     for number, name in enumerate(PARTS, 1):
         if only not in (None, name):
             continue
         print(f"[{number}/{len(PARTS)}] {name}: {PARTS[name]} …", flush=True)
+        os.environ["LANDMARKLABEL_TESTS"] = "thorough" if name in IN_FULL else ""
         begun, where = time.monotonic(), commit()
         outcome = parts[name]()
         minutes = round((time.monotonic() - begun) / 60, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -102,6 +103,9 @@ def test_parts_run_one_by_one_and_what_they_came_to_is_kept(tmp_path, monkeypatc
     monkeypatch.setattr(release_check, "commit", lambda: COMMIT)
     monkeypatch.setenv("LANDMARKLABEL_TESTS", "")  # put back afterwards
     parts = {name: lambda: Outcome(True, 3) for name in PARTS}
+    in_full = lambda: Outcome(os.environ["LANDMARKLABEL_TESTS"] == "thorough", 3)  # noqa: E731
+    as_in_ci = lambda: Outcome(os.environ["LANDMARKLABEL_TESTS"] == "", 3)  # noqa: E731
+    parts |= {"suite": as_in_ci, "timed": as_in_ci, "thorough": in_full, "release": in_full}
     read = lambda: json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))  # noqa: E731
     assert check(parts, lambda: ABOUT, "timed") == 0
     assert [p["name"] for p in read()["parts"]] == ["timed"] and not read()["passed"]

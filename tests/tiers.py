@@ -71,6 +71,7 @@ SLOW = {
     "tests/inference/test_regions.py::test_regions_hold_what_they_promise_a_landmark_and_a_case": "hundreds of draws",
     "tests/io/test_images.py::test_bombs_*": "gigabytes that must not be read",
     "tests/io/test_image_memory.py": "starts a program for every size",
+    "tests/io/test_surface_volumes.py": "volumes of surfaces",
     "tests/io/test_surfaces.py": "volumes of surfaces",
     "tests/networks/test_default.py": "networks in full, forwards and backwards",
     "tests/networks/test_global_local.py": "networks in full",

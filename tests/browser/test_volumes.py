@@ -54,6 +54,7 @@ def lying(tmp_path_factory):
         yield server, material, spots
 
 
+@pytest.mark.timeout(times(600, 3600))
 def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(lying, person):
     """Half a screen pixel, in the plane and through it, on volumes that are oblique, anisotropic, flipped and large."""
     server, material, spots = lying

@@ -112,12 +112,12 @@ def test_a_unit_that_the_file_states_counts_and_that_is_said(folder):
     words = corners(folder)
     (folder / "meshes" / "good.obj").write_text("# UNIT=mm\n" + ASIDE, encoding="utf-8")
     done = run(*words, "--mesh-unit", "m")
-    assert done.code == 0 and "good: its file states mm, which counts; --mesh-unit m does not" in done.err
+    assert done.code == 0 and "good: its file states the unit mm, which counts, and not m" in done.err
     assert run(*words, "--replace").code == 0  # and nothing needs to be said of it
     (folder / "meshes" / "good.obj").write_text("# UNIT=furlong\n" + ASIDE, encoding="utf-8")
     assert "good.obj is a surface, and its file states the unit furlong, which is not known here" in run(*words).error_line
     done = run(*words, "--mesh-unit", "mm")
-    assert "good: its file states the unit furlong, which is not known here; read as mm, as --mesh-unit says" in done.err
+    assert "good: its file states the unit furlong, which is not known here; read as mm, as was said" in done.err
 
 
 def test_a_report_says_that_the_unit_of_its_pictures_is_wrong(folder):

@@ -152,9 +152,12 @@ def curl(words: list[str]) -> None:
     parser.add_argument("-X", dest="method", default="GET")
     parser.add_argument("-d", dest="data", default="{}")
     parser.add_argument("-H", dest="header", default="")
+    parser.add_argument("-F", dest="form", action="append", default=[])
     parser.add_argument("url")
     arguments = parser.parse_args(words)
     json.loads(arguments.data)
+    for name, value in (field.split("=", 1) for field in arguments.form):
+        assert (name == "file" and value.startswith("@")) or json.loads(value)
     assert arguments.data == "{}" or arguments.header == "Content-Type: application/json"
     path = re.sub(r"^http://127\.0\.0\.1:8000", "", arguments.url).partition("?")[0]
     listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", (ROOT / "docs" / "http.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from landmarklabel.errors import ImageRejected, StudyError, UsageError
 from landmarklabel.io.images import describe_image, read_image
-from landmarklabel.io.surface_formats import convert, with_stated_units
+from landmarklabel.io.surface_formats import convert, stated_unit, with_stated_units
 from landmarklabel.io.surfaces import CONFIG, Surface, distance_volume, is_own_surface, read_surface, write_surface
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.store.study import Study
@@ -95,7 +95,7 @@ def test_a_frame_that_the_file_states_as_slicer_does_counts(tmp_path, suffix, he
     path = written(sphere(), tmp_path / f"ball{suffix}", header)
     made = convert(path, "mm", "LPS")
     assert np.allclose(centre_and_radius(made.surface)[0], [-5, 7, 30], atol=1e-4)
-    assert made.remarks == ("its file states RAS, which counts; --mesh-frame LPS does not",)
+    assert made.remarks == ("its file states the frame RAS, which counts, and not LPS",)
     bare = written(sphere(), tmp_path / f"bare{suffix}")
     assert np.allclose(centre_and_radius(convert(bare, "mm", "RAS").surface)[0], [-5, 7, 30], atol=1e-4)
     assert np.allclose(centre_and_radius(convert(bare, "mm").surface)[0], [5, -7, 30], atol=1e-4)
@@ -290,3 +290,14 @@ def test_a_study_keeps_a_surface_as_a_volume_that_simpleitk_reads(tmp_path):
         flat.add_image("ball", tmp_path / "ball.ply")
     study.close()
     flat.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "said"), [("unit=cm", None), ("UNITS: CM", None), ("UNIT=mm UNIT=cm", "mm and cm"), ("UNIT=in", "in")]
+)
+def test_a_unit_is_read_in_any_case_and_two_are_none(tmp_path, header, said):
+    path = written(sphere(), tmp_path / "ball.ply", header)
+    assert stated_unit(path) == (None if said else "cm")
+    if said:
+        with pytest.raises(UsageError, match=f"its file states the unit {said}, which is not known here: say it with"):
+            with_stated_units({"ball": path}, None, None, tmp_path)

@@ -85,7 +85,7 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
         currentPath = QtCore.Property(str, QtWidgets.QLineEdit.text, QtWidgets.QLineEdit.setText)
 
     class Nodes(QtWidgets.QComboBox):
-        """Of qMRMLNodeComboBox: the scene's volumes by their names, also after one is renamed."""
+        """Of qMRMLNodeComboBox: the scene's volumes and models by their names, also after one is renamed."""
 
         def setMRMLScene(self, scene):
             for tag in getattr(self, "_tags", ()):
@@ -103,9 +103,12 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
                 self.setMRMLScene(None)
 
         def _list(self):
-            found = self._scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
-            found.UnRegister(None)
-            self._nodes = [found.GetItemAsObject(i) for i in range(found.GetNumberOfItems())]
+            self._nodes = []
+            for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLModelNode"):
+                found = self._scene.GetNodesByClass(kind)
+                found.UnRegister(None)
+                self._nodes += [found.GetItemAsObject(i) for i in range(found.GetNumberOfItems())]
+            self._nodes = [node for node in self._nodes if not node.GetHideFromEditors()]
             self.clear()
             self.addItems([node.GetName() or "" for node in self._nodes])
 

@@ -20,7 +20,7 @@ if sys.platform.startswith("linux"):
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # no search for an X server, and no warning about it
 
 NUMBERS = itertools.count()  # a name that was used before would find a node that is in no scene any more
-MANAGERS = ("vtkMRMLMarkupsDisplayableManager", "vtkMRMLCrosshairDisplayableManager")
+MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLCrosshairDisplayableManager")
 NO_OPENGL = (
     "no offscreen OpenGL: VTK made a {} and it found no driver. "
     "On Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"

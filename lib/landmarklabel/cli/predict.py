@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel.cli.progress import followed
-from landmarklabel.cli.surfaces import SurfacesRead, onto_surface, stated_surfaces
+from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
 from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
 from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.inference.model_card import cautions, hardly_trained
@@ -22,6 +22,7 @@ from landmarklabel.io.images import read_image, slice_plane
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
+from landmarklabel.io.surface_volumes import onto_surface, surface_at
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study_task import check_same_task
 
@@ -96,7 +97,7 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
         if (windows := model.count_windows(case)) > EXTENT.many_windows:
             text = f"{image_id} is much larger than the images of the training: {windows} windows are looked at, which takes long"
             print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
-        landmarks, moved = onto_surface(path, model.predict(case))
+        landmarks, moved = onto_surface(model.predict(case), surface_at(path))
         folder.write(image_id, pixels, landmarks, model.preset.key, plane)
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"

@@ -1,15 +1,11 @@
-"""Surfaces among the images that a verb is given: their unit, and points put back onto them."""
+"""Surfaces among the images that a verb is given, and their unit."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from landmarklabel.io.files import is_surface
 from landmarklabel.io.folders import Found
 from landmarklabel.io.surface_check import check_on_surface
 from landmarklabel.io.surface_formats import stated_unit, with_stated_units
@@ -53,17 +49,3 @@ def stated_surfaces(found: Found, args: argparse.Namespace, place: Path) -> Surf
         for text in texts:
             read.remarks.setdefault(text, []).append(image_id)
     return read
-
-
-def onto_surface(path: Path, landmarks: LandmarkSet) -> tuple[LandmarkSet, npt.NDArray[np.float64]]:
-    """Landmarks of an image put onto the nearest point of its surface, and how far (n,) mm each moved.
-
-    Of an image that is no surface nothing moves, and the distances are NaN, as those of absent points are.
-    """
-    moved = np.full(len(landmarks), np.nan)
-    there = landmarks.defined
-    if not is_surface(path) or not there.any():
-        return landmarks, moved
-    positions = landmarks.positions_mm.copy()
-    positions[there], moved[there] = read_surface(path).nearest(positions[there])
-    return replace(landmarks, positions_mm=positions), moved

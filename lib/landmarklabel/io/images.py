@@ -9,10 +9,11 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import SimpleITK as sitk
@@ -151,12 +152,13 @@ def read_image(path: str | Path, dims: int | None = None, limits: Limits = Limit
         return Image(geometry, pixels.reshape(geometry.size[::-1]), about.unit)
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Image, header: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write an image through SimpleITK, whole or not at all, and check that the format keeps its geometry.
 
     Args:
         path: with a suffix of ``files.IMAGE_SUFFIXES``; png and jpg only take 2D images with spacing 1 and origin 0.
         image: what to write.
+        header: what else the file's header says, by name; kept by nrrd.
 
     Raises:
         ImageRejected: unknown suffix, or a format that cannot hold these pixels or this geometry.
@@ -172,6 +174,8 @@ def write_image(path: str | Path, image: Image) -> None:
         stored.SetSpacing(image.geometry.spacing.tolist())
         stored.SetOrigin(image.geometry.origin.tolist())
         stored.SetDirection(image.geometry.direction.ravel().tolist())
+        for name, value in header.items():
+            stored.SetMetaData(name, value)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             temporary = Path(folder) / f"image{suffix}"
             sitk.WriteImage(stored, str(temporary))

@@ -22,6 +22,7 @@ from landmarklabel.io.files import (
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.plugin_images import is_read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
+from landmarklabel.io.surface_volumes import write_surface_volume
 
 _ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}
 
@@ -63,6 +64,8 @@ def stored_copy(path: Path, folder: Path) -> Path:
     target = folder / f"image{suffix}"
     if image_suffix(path) in RASTERS:
         save_upright(path, target)
+    elif is_surface(path):
+        write_surface_volume(target, read_image(path))
     else:
         image = read_image(path)
         write_image(target, image)

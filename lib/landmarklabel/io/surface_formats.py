@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from landmarklabel.errors import ImageRejected, MissingPackage, UsageError
-from landmarklabel.io.files import SURFACE_UNITS, is_surface
+from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS, is_surface
 from landmarklabel.io.surfaces import CONFIG, STATED, Surface, is_own_surface, read_surface, write_surface
 
+_OVER_HTTP = " (over HTTP: mesh_unit in params)"
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
 _REFUSED, _NO_VTK = 3, 4  # exit codes of the process that reads a file
 _CUT_OFF = b"Error reading"  # VTK's word for a file whose rest is missing, of which it shows what there is
@@ -73,31 +74,47 @@ def with_stated_units(
     return out, failed, remarks
 
 
+def with_stated_unit(path: Path, unit: str | None, frame: str | None, place: Path) -> tuple[Path, list[str]]:
+    """As ``with_stated_units``, of one file: where it is read from, and what a person should know.
+
+    Raises:
+        ImageRejected: it cannot be read. UsageError: no unit, or one that is not known.
+    """
+    for said, allowed in ((unit, SURFACE_UNITS), (frame, SURFACE_FRAMES)):
+        if said is not None and said not in allowed:
+            raise UsageError(f"{said[:40]!r} is not known of a surface; there are {', '.join(allowed)}")
+    found, failed, remarks = with_stated_units({path.stem: path}, unit, frame, place)
+    if failed:
+        raise ImageRejected(path.name, [failed[path.stem].removeprefix(f"{path.name}: ")])
+    return found[path.stem], remarks.get(path.stem, [])
+
+
 def check_unit(images: Mapping[str, Path], unit: str | None) -> None:
     """Raise UsageError where surfaces state no unit that is known here, and none was said."""
     bare = [p for p in images.values() if is_surface(p) and stated_unit(p) is None] if unit is None else []
     if bare:
         said, units = _said_unit(bare[0]), ", ".join(SURFACE_UNITS)
         states = f"states the unit {said}, which is not known here" if said else "states no unit"
-        raise UsageError(f"{bare[0].name} is a surface, and its file {states}: say it with --mesh-unit {units}")
+        raise UsageError(f"{bare[0].name} is a surface, and its file {states}: say it with --mesh-unit {units}{_OVER_HTTP}")
 
 
 def stated_unit(path: Path) -> str | None:
     """The unit that a surface's file states in its first lines, as ``UNIT=mm``; None without one of ``SURFACE_UNITS``."""
-    said = (_said_unit(path) or "").lower()
+    said = _said_unit(path)
     return said if said in SURFACE_UNITS else None
 
 
 def _said_unit(path: Path) -> str | None:
+    """What stands there; of a file that says several, all of them."""
     with path.open("rb") as file:
-        found = re.search(rb"\bUNITS?\s*[=:]\s*([A-Za-z]{1,20})\b", file.read(CONFIG.head_bytes))
-    return found[1].decode() if found else None
+        found = re.findall(rb"(?i)\bUNITS?\s*[=:]\s*([a-z]{1,20})\b", file.read(CONFIG.head_bytes))
+    return " and ".join(dict.fromkeys(unit.decode().lower() for unit in found)) or None
 
 
 def _overruled(stated: str | None, said: str | None, what: str) -> list[str]:
     if not stated or not said or stated == said:
         return []
-    return [f"its file states {stated}, which counts; --mesh-{what} {said} does not"]
+    return [f"its file states the {what} {stated}, which counts, and not {said}"]
 
 
 def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> list[str]:
@@ -107,7 +124,11 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
         what a person should know. Raises as ``convert``.
     """
     words = [sys.executable, "-m", "landmarklabel.io.surface_formats", *map(str, (path, unit, frame or "", target))]
-    done = subprocess.run(words, capture_output=True, check=False)
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=CONFIG.convert_s)
+    except subprocess.TimeoutExpired:
+        target.unlink(missing_ok=True)
+        raise ImageRejected(path.name, [f"VTK has not read it within {CONFIG.convert_s:g} s"]) from None
     if _CUT_OFF in done.stderr:
         target.unlink(missing_ok=True)
         raise ImageRejected(path.name, ["damaged: it ends too early"])
@@ -165,7 +186,7 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
     vertices, faces = _oriented(data, path.name)
     said_unit, known_unit = _said_unit(path), stated_unit(path)
     if said_unit and not known_unit:
-        remarks.append(f"its file states the unit {said_unit}, which is not known here; read as {unit}, as --mesh-unit says")
+        remarks.append(f"its file states the unit {said_unit}, which is not known here; read as {unit}, as was said")
     remarks += _overruled(known_unit, unit, "unit") + _overruled(stated, frame, "frame")
     # two mirrored axes turn no triangle inside out
     vertices = vertices * (SURFACE_UNITS[known_unit or unit] * _TO_LPS[stated or frame or "LPS"])

@@ -32,12 +32,18 @@ class SurfaceConfig(Configuration):
     samples: int = number(160, 16)  # along the longest side: as many as the scans of skulls have that surfaces are made from
     margin: int = number(6, 1)  # samples around the surface, so that a landmark on its rim has a neighbourhood
     band: float = number(4.0, 1)  # samples from the surface within which grey values tell the distance
+    grey_on_it: int = number(128, 1)  # the middle of what a byte holds
+    grey_per_band: int = number(127, 1)  # the rest of a byte, to either side
     most_triangles: int = number(20_000_000, 1)  # a scan at full resolution has five million
     most_outlying: float = number(20.0, 1)  # times the extent of 99 % of the points: beyond, the rest is a slip of a scanner
     most_bytes: int = number(4 * 2**30, 1)  # of a file
+    convert_s: float = number(600.0, 1)  # that reading another program's file may take; five million triangles take half a minute
     head_bytes: int = number(4096, 1)  # within which programs state unit and frame
     samples_at_once: int = number(2_000_000, 1)  # of triangles, before those at one place become one: 100 MB
     most_points: int = number(6_000_000, 1)  # sampled on a surface: what a kd-tree of a gigabyte holds
+    refinements: int = number(6, 1)  # of a place on the surface in a volume: it comes to rest after three or four
+    off_surface: float = number(0.05, 0)  # samples: two of the steps that grey values are apart
+    steepest: float = number(2.0, 1)  # samples of depth from one sample to the next along an axis; more is no surface, but an end
 
 
 CONFIG = SurfaceConfig()
@@ -124,7 +130,8 @@ def read_surface(path: str | Path) -> Surface:
     path = Path(path)
     found = _head(path)
     if found is None:
-        raise ImageRejected(path.name, ["a surface whose file states no unit: say it with --mesh-unit mm, cm, m or um"])
+        how = "say it with --mesh-unit mm, cm, m or um (over HTTP: mesh_unit in params)"
+        raise ImageRejected(path.name, [f"a surface whose file states no unit: {how}"])
     n, m = int(found[1]), int(found[2])
     if not (n and m) or m > CONFIG.most_triangles:
         raise ImageRejected(path.name, [f"{n} points and {m} triangles; allowed are 1 to {CONFIG.most_triangles} triangles"])
@@ -197,7 +204,7 @@ def distance_volume(surface: Surface, config: SurfaceConfig = CONFIG) -> Image:
         for end in (0, -1):
             inside[np.take(regions, end, axis)] = False
     depth[~near] = np.where(inside[regions[~near]], config.band, -config.band)
-    grey = np.rint(128 + 127 * np.clip(depth / config.band, -1, 1)).astype(np.uint8)
+    grey = np.rint(config.grey_on_it + config.grey_per_band * np.clip(depth / config.band, -1, 1)).astype(np.uint8)
     return Image(geometry, np.ascontiguousarray(grey.transpose(2, 1, 0)))
 
 

@@ -14,6 +14,7 @@ from landmarklabel.services.inference import ServedModel
 def answer_to_wire(model: ServedModel, answer: Answer, path: Path) -> dict[str, Any]:
     """What both have in common, of the image at ``path``."""
     calibration = model.calibration(answer)
+    more = {"moved_onto_surface_mm": dict(answer.moved_mm)} if answer.moved_mm else {}
     return {
         "landmarks": suggestion_to_wire(answer.suggestion, image_plane(path, model.study.task.dims)),
         "unit": image_unit(path),
@@ -22,4 +23,5 @@ def answer_to_wire(model: ServedModel, answer: Answer, path: Path) -> dict[str, 
         "model_version": model.version,
         "second_pass": answer.second_pass,
         "regions": {"level": calibration.level, "cases": calibration.cases, "case_factor": calibration.case_factor},
+        **more,
     }

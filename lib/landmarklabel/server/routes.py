@@ -28,7 +28,7 @@ from landmarklabel.server.measuring import add_measurement_route
 from landmarklabel.server.quality import add_quality_routes
 from landmarklabel.server.status import StatusPage
 from landmarklabel.server.threads import in_threads_of_its_own
-from landmarklabel.server.uploads import received_image
+from landmarklabel.server.uploads import received_image, with_unit
 from landmarklabel.server.wire import checked_points, from_wire, given_points, to_wire
 from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
@@ -84,7 +84,8 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
             if session_id:
                 request["uploaded_file"] = _session_image(application, session_id)
             elif file is not None and file.filename:
-                request["uploaded_file"] = str(sent.enter_context(received_image(application.study.folder, file)))
+                received = sent.enter_context(received_image(application.study.folder, file))
+                request["uploaded_file"] = str(with_unit(received, request)[0])
             elif not image:
                 raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
             return _answer(application.infer(request), output)

@@ -19,18 +19,20 @@ from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse, StreamingResponse
 
 from landmarklabel.errors import Gone, NotFound, UsageError
-from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix
+from landmarklabel.io.files import IMAGE_SUFFIXES, image_id_of, image_suffix, is_surface
+from landmarklabel.io.surface_formats import with_stated_unit
 from landmarklabel.server.application import Application
 from landmarklabel.server.background import afterwards
 from landmarklabel.server.description import LABEL, NOTES, written
 from landmarklabel.services.callers import caller
 from landmarklabel.services.datastore import FINAL, StudyDatastore
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.request_values import checked, form_object
+from landmarklabel.services.request_values import checked, form_object, text_of
 from landmarklabel.services.sessions import META
 from landmarklabel.store.database import file_faults
 
 CHECK_SUMS = ("SHA256", "SHA512", "MD5")
+OF_SURFACES = ("mesh_unit", "mesh_frame")  # in the notes of an uploaded image: what its file does not state
 
 
 def _json(schema: dict):
@@ -61,6 +63,22 @@ def received_image(study_folder: Path, file: UploadFile) -> Iterator[Path]:
         yield _written(file, folder / f"image{suffix}")
 
 
+def with_unit(sent: Path, params: dict) -> tuple[Path, list[str]]:
+    """Where a received image is read from, and what a person should know; a surface states its unit there.
+
+    ``params`` may say the unit and frame of a surface whose file does not (``OF_SURFACES``).
+
+    Raises:
+        UsageError: a surface without a unit. ImageRejected: it cannot be read.
+    """
+    if not is_surface(sent):
+        return sent, []
+    unit, frame = (text_of(params, name) or None for name in OF_SURFACES)
+    with file_faults("what was sent"):
+        (place := sent.parent / "stated").mkdir()
+        return with_stated_unit(sent, unit, frame, place)
+
+
 def add_upload_routes(router: APIRouter, application: Application) -> None:
     """``/datastore/image``, ``/datastore/label`` and ``/datastore/dataset`` as MONAI Label's clients ask for them."""
     store: StudyDatastore = application.store
@@ -71,9 +89,10 @@ def add_upload_routes(router: APIRouter, application: Application) -> None:
     def add_image(image: str | None = None, params: str = _json(NOTES), file: UploadFile = File(...)) -> dict:
         info = _signed(form_object(params, "params"))
         image_id = image or image_id_of(_sent_name(file))
-        with received_image(folder, file) as path:
-            store.add_image(image_id, str(path), info, copy=False)
-        return {"image": image_id}
+        with received_image(folder, file) as sent:
+            path, remarks = with_unit(sent, info)
+            store.add_image(image_id, str(path), {k: v for k, v in info.items() if k not in OF_SURFACES}, copy=False)
+        return {"image": image_id, **({"remarks": remarks} if remarks else {})}
 
     @router.head("/datastore/image", tags=["Datastore"], summary="Whether there is an image, with this checksum")
     def check_image(image: str, check_sum: str | None = None) -> dict:
@@ -128,6 +147,8 @@ def _add_session_routes(router: APIRouter, application: Application) -> None:
         with incoming(application.study.folder) as folder:
             (place := folder / "files").mkdir()
             paths = [_written(file, place / _name_to_keep(file)) for file in files]
+            if len(paths) == 1:
+                paths = [with_unit(paths[0], {})[0]]
             session = sessions.add(place if len(paths) > 1 else paths[0], expiry, uncompress)
         return {"session_id": session.name, "session_info": session.to_json()}
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from landmarklabel.networks.precision import choose_device
 from landmarklabel.services.configuration import AssistantConfig
 from landmarklabel.services.descriptions import describe
 from landmarklabel.services.internal_errors import log_internal_error
+from landmarklabel.services.surfaces import Surfaces
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
@@ -62,11 +63,12 @@ class CachedEvidence:
 
 @dataclass(frozen=True)
 class Answer:
-    """``origin``: model, template or none; ``second_pass``: looking again would tell more."""
+    """``origin``: model, template or none; ``second_pass``: looking again would tell more; ``moved_mm``: onto a surface."""
 
     suggestion: Suggestion
     origin: str
     second_pass: bool = False
+    moved_mm: Mapping[str, float] = field(default_factory=dict)
 
 
 class Assistant:
@@ -85,6 +87,7 @@ class Assistant:
         self._loaded: tuple[Path, Localizer | None] | None = None
         self._open: dict[tuple[str, str], Case] = {}  # oldest first
         self._evidence: dict[tuple[str, str, int], CachedEvidence] = {}  # likewise
+        self._surfaces = Surfaces(self.config.remembered_surfaces)
         self._labels: _Labels | None = None
         self._template: _Template | None = None
         self._learning = threading.Lock()  # held while a template is learned
@@ -123,6 +126,11 @@ class Assistant:
             given: the person's points.
             wait_for_second_pass: let a second network pass follow at once where the points ask for one.
         """
+        answer = self._answer(path, given, wait_for_second_pass)
+        suggestion, moved_mm = self._surfaces.put_on(path, answer.suggestion)
+        return replace(answer, suggestion=suggestion, moved_mm=moved_mm)
+
+    def _answer(self, path: Path, given: Given, wait_for_second_pass: bool) -> Answer:
         model = self.model()
         if model is None:
             return self._without_model(path, given)

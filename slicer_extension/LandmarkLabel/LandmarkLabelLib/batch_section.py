@@ -12,7 +12,7 @@ from .batch import export_gpa, images_in, predict_files
 from .logic import LandmarkLogic
 from .options import Options
 from .sections import Section
-from .volumes import open_volumes, write
+from .volumes import open_images, suffix_of, write
 from .widgets import takes_folders, text_of
 from .worker import BATCH
 
@@ -21,14 +21,14 @@ class BatchSection(Section):
     """The landmarks of many images at once, and the labels of all cases for other programs.
 
     Args:
-        scene: whose volumes.
+        scene: whose volumes and models.
     """
 
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
         self.scene, self._share, self._stop, self._text = scene, 0.0, threading.Event(), ""
         self._temporary: tempfile.TemporaryDirectory | None = None
         self._takes_volumes = self._runs = self._shows_run = False
-        self._left_out: list[str] = []  # volumes, and why
+        self._left_out: list[str] = []  # volumes and models, and why
         super().__init__(ui, translate, options, on)
 
     def _begin(self) -> None:
@@ -61,7 +61,7 @@ class BatchSection(Section):
         logic.run(job, self._done, self._failed, BATCH, self._("predicting many images"))
 
     def _files(self) -> list[tuple[str, Path]]:
-        """Of the folder that is named, and of the open volumes, which are written to temporary files."""
+        """Of the folder that is named, and the open volumes and models, which are written to temporary files."""
         found: list[tuple[str, Path]] = []
         if folder := _folder(self.ui.batchFolder):
             try:
@@ -71,8 +71,8 @@ class BatchSection(Section):
         if self._takes_volumes:
             self._clean()
             self._temporary = tempfile.TemporaryDirectory(prefix="landmarklabel-")
-            for number, node in enumerate(open_volumes(self.scene)):
-                path = Path(self._temporary.name) / f"{number}.nrrd"
+            for number, node in enumerate(open_images(self.scene)):
+                path = Path(self._temporary.name) / f"{number}{suffix_of(node)}"
                 if node.GetParentTransformNode() is not None:
                     self._left_out.append(self._("{name} is left out: a transform moves it").format(name=node.GetName()))
                 elif write(node, path):

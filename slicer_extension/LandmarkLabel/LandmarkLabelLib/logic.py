@@ -75,6 +75,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.moved = 0  # points that the last correction moved
         self.blocked: Callable[[], str] = lambda: ""  # says why points cannot be exchanged now
         self.is_inside: Callable[[tuple], bool] = lambda position: True  # whether a place is in the image that is shown
+        self.on_surface: Callable[[tuple], tuple] = lambda position: position  # the nearest place on the case's surface
         self._then: tuple[str, str] | None = None  # key of a submission after which the next case opens, and its strategy
         self._ask_again_at: float | None = None  # when a second pass should be done
         self._send_again_at: float | None = None  # when what waits is sent again, while the server is there
@@ -240,11 +241,13 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             else:
                 self.on_update()
             return False
-        self.session.place(name, position, final)
+        place = self.on_surface(position) if final and self.options.keep_on_surface else position
+        self.session.place(name, place, final)
         if not final:
             self.on_update()
             return True
-        self._changed(self._("{name} placed").format(name=name))
+        text = self._("{name} placed") if place == position else self._("{name} placed, {mm} mm from there, on the surface")
+        self._changed(text.format(name=name, mm=f"{math.dist(place, position):.2g}"))
         self._ask_to_follow()
         return True
 

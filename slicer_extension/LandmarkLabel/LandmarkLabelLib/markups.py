@@ -1,4 +1,4 @@
-"""Points in Slicer. Only ``volumes``, ``markup_helpers`` and ``scene_nodes`` touch MRML besides, and only this file knows RAS.
+"""Points in Slicer. Besides, ``volumes``, ``surfaces``, ``markup_helpers`` and ``scene_nodes`` touch MRML; RAS is turned here.
 
 A landmark is a control point of one list. Unset: undefined; predicted: defined; placed: defined and selected; accepted: defined,
 selected and locked; absent: missing. Selected points, those a person has put there, have another colour. Undefined and missing

@@ -29,6 +29,7 @@ class Options:
     local_folder: where the study's images lie on this computer, so that they need not be downloaded; empty for nowhere.
     predict_at_once: ask for proposals as soon as a case opens.
     follow_drag: the other slice views follow a point that is dragged.
+    keep_on_surface: of a case that is a surface, points that are placed are put onto it.
     minutes: of a training.
     certificate: file with the certificates that are believed over https; empty for those of the system.
     trusted: fingerprints of certificates that were confirmed, by the server's address.
@@ -44,6 +45,7 @@ class Options:
     local_folder: str = ""
     predict_at_once: bool = False
     follow_drag: bool = True
+    keep_on_surface: bool = True
     minutes: float = 10.0
     certificate: str = ""
     trusted: dict = field(default_factory=dict)

@@ -220,7 +220,7 @@ class LandmarkPanel(PanelView, UnsentList):
         """Show and drive this logic from now on."""
         self.logic, self._asked = logic, ""
         logic.blocked = lambda: why_elsewhere(self._, self.volume)
-        logic.is_inside = self.volume.has
+        logic.is_inside, logic.on_surface = self.volume.has, self.volume.surface.nearest
 
     def _believe(self) -> None:
         self.logic.confirm_certificate()

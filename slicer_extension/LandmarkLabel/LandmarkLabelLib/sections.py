@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .logic import LandmarkLogic
 from .options import Options, file_name
-from .volumes import write
+from .volumes import suffix_of, write
 from .widgets import put_text, takes_folders, when_changed
 
 
@@ -148,7 +148,7 @@ class ReviewSection(Section):
 
 
 class OptionsSection(Section):
-    """Who annotates, where images are read, what happens by itself; and a new case from an open volume."""
+    """Who annotates, where images are read, what happens by itself; and a new case from an open volume or model."""
 
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable, scene):
         self.scene = scene
@@ -160,7 +160,8 @@ class OptionsSection(Section):
         self._keep(ui.author, "author")
         self._keep(ui.localFolder, "local_folder")
         self._keep(ui.certificate, "certificate")
-        for box, name in ((ui.followDrag, "follow_drag"), (ui.predictAtOnce, "predict_at_once")):
+        boxes = {ui.followDrag: "follow_drag", ui.keepOnSurface: "keep_on_surface", ui.predictAtOnce: "predict_at_once"}
+        for box, name in boxes.items():
             box.setChecked(bool(getattr(self.options, name)))
             box.toggled.connect(lambda on, name=name: setattr(self.options, name, bool(on)))
         ui.volumes.setMRMLScene(self.scene)
@@ -174,16 +175,16 @@ class OptionsSection(Section):
         self.ui.uploadButton.setEnabled(self.logic is not None and self.logic.task is not None)
 
     def _upload(self) -> None:
-        """The server gets the volume as it lies in the file: one that a transform moves would come out elsewhere."""
+        """The server gets the volume or model as it lies in the file: one that a transform moves would come out elsewhere."""
         node, logic = self.ui.volumes.currentNode(), self.logic
         if node is None:
-            logic.message = self._("choose a volume first")
+            logic.message = self._("choose a volume or model first")
             return
         if node.GetParentTransformNode() is not None:
             logic.message = self._("{name} is moved by a transform: harden or remove it first").format(name=node.GetName())
             return
         name = file_name(node.GetName())
-        path = Path(tempfile.mkdtemp(prefix="landmarklabel-")) / f"{name}.nrrd"
+        path = Path(tempfile.mkdtemp(prefix="landmarklabel-")) / f"{name}{suffix_of(node)}"
         if write(node, path):
             logic.upload(name, path)
         else:

@@ -1,4 +1,4 @@
-"""Images in Slicer: with ``markups``, ``markup_helpers`` and ``scene_nodes`` the only file that touches MRML."""
+"""Images in Slicer: with ``surfaces``, ``markups``, ``markup_helpers`` and ``scene_nodes`` all that touches MRML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import vtk
 
 from .markups import flipped
-from .scene_nodes import remove
+from .scene_nodes import of_class, remove
+from .surfaces import CaseSurface, is_surface_volume, open_models, write_model
 
 PICTURES = {
     ".png": vtk.vtkPNGReader,
@@ -29,7 +30,7 @@ class CaseVolume:
     """
 
     def __init__(self, scene):
-        self.scene, self.node = scene, None
+        self.scene, self.node, self.surface = scene, None, CaseSurface(scene)
         self.shown: tuple[str, Path] | None = None  # name and file of what was last asked for
         self._loaded_as: tuple[float, ...] = ()  # where the image lay in the scene when it was loaded, and its size
 
@@ -51,6 +52,8 @@ class CaseVolume:
         if self.node is None:
             return False
         self._loaded_as = _geometry(self.node)
+        if is_surface_volume(path):
+            self.surface.show(self.node, f"{name} surface")
         slicer.util.setSliceViewerLayers(background=self.node, fit=True)
         return True
 
@@ -97,6 +100,7 @@ class CaseVolume:
     def close(self) -> None:
         """Take it out of the scene, if it is still there."""
         remove(self.scene, self.node)
+        self.surface.close()
         self.node, self.shown = None, None
 
     @property
@@ -119,17 +123,22 @@ def _geometry(node) -> tuple[float, ...]:
     return (*(to_ras.GetElement(i, k) for i in range(3) for k in range(4)), *size)
 
 
-def open_volumes(scene) -> list:
-    """All scalar volumes of a scene."""
-    nodes = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
+def open_images(scene) -> list:
+    """All scalar volumes of a scene, and the models that a person has opened."""
+    return of_class(scene, "vtkMRMLScalarVolumeNode") + open_models(scene)
+
+
+def suffix_of(node) -> str:
+    """Of the file that ``write`` makes of a volume or a model."""
+    return ".ply" if node.IsA("vtkMRMLModelNode") else ".nrrd"
 
 
 def write(node, path: Path) -> bool:
-    """Write a volume to a file, without compression: quicker than sending less."""
+    """Write a volume, without compression: quicker than sending less. Or a model."""
     import slicer
 
+    if node.IsA("vtkMRMLModelNode"):
+        return write_model(node, path)
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(False)

@@ -1,0 +1,106 @@
+"""Surfaces sent to a server: with a unit they become cases, and what is proposed for them lies on the surface that was sent."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from eggs import POLES, SAMPLE_MM, TASK, egg, write_stl
+from serving import Material
+
+from landmarklabel.io.files import write_json
+from landmarklabel.io.surfaces import write_surface
+
+pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip install vtk")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, running_server):
+    folder = tmp_path_factory.mktemp("surfaces")
+    (folder / "study").mkdir()
+    write_json(folder / "task.json", TASK.to_json())
+    with running_server(Material(folder / "study", folder / "task.json", TASK, {})) as server:
+        yield server
+
+
+def sent(server, path, params: dict, image: str = ""):
+    with path.open("rb") as file:
+        form = {"params": json.dumps(params)}
+        return server.http("PUT", "/datastore/image", params={"image": image or path.stem}, data=form, files={"file": file})
+
+
+def labelled(server, image: str, points: np.ndarray) -> None:
+    rows = [{"name": n, "status": "placed", "position": p.tolist()} for n, p in zip(TASK.names, points, strict=True)]
+    body = {"landmarks": rows, "base_revision": 0, "author": "ann"}
+    assert server.http("PUT", f"/landmarks/images/{image}", json=body).status_code == 200
+
+
+def proposed(answer) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    rows = answer.json()["landmarks"]
+    assert [row["name"] for row in rows] == list(TASK.names) and {row["status"] for row in rows} == {"predicted"}
+    return np.array([row["position"] for row in rows])
+
+
+def test_a_surface_needs_its_unit_and_nothing_of_one_without_is_kept(server, tmp_path):
+    path = write_stl(egg(1, np.zeros(3)), tmp_path / "bare.stl")
+    answer = sent(server, path, {})
+    assert answer.status_code == 400 and "mesh_unit in params" in answer.json()["detail"]
+    answer = sent(server, path, {"mesh_unit": "furlong"})
+    assert answer.status_code == 400 and "'furlong' is not known of a surface; there are mm, cm, m, um" in answer.json()["detail"]
+    answer = sent(server, path, {"mesh_unit": "mm", "mesh_frame": "up"})
+    assert answer.status_code == 400 and "there are LPS, RAS" in answer.json()["detail"]
+    broken = tmp_path / "broken.ply"
+    broken.write_text("ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nend_header\n1\n", encoding="ascii")
+    assert sent(server, broken, {"mesh_unit": "mm"}).status_code == 400
+    assert server.get("/landmarks/images")["images"] == []
+
+
+def test_proposals_and_followers_lie_on_the_surface_that_was_sent(server, tmp_path):
+    rng = np.random.default_rng(0)
+    for number, scale in enumerate((0.9, 1.1, 1.0, 0.95)):
+        centre = rng.normal(0, 30, 3)
+        path = write_stl(egg(scale, centre), tmp_path / f"case{number}.stl", unit_mm=10)
+        answer = sent(server, path, {"mesh_unit": "cm", "scanner": "light"})
+        assert answer.status_code == 200, answer.text
+        if number < 3:
+            labelled(server, f"case{number}", centre + scale * POLES)
+    assert server.get("/datastore/image/info", params={"image": "case3"})["scanner"] == "light"
+    truth = egg(0.95, centre)
+    answer = server.http("POST", "/infer/scn", params={"image": "case3", "output": "json"})
+    found, moved = proposed(answer), answer.json()["moved_onto_surface_mm"]
+    assert truth.nearest(found)[1].max() < 0.3 * SAMPLE_MM
+    assert set(moved) == set(TASK.names) and all(0 <= mm < 10 for mm in moved.values())
+    on_top = (centre + 0.95 * POLES[4]).tolist()
+    body = {"fixed": {"top": on_top}, "absent": [], "model": "scn"}
+    answer = server.http("POST", "/landmarks/images/case3/update", json=body)
+    rows = {row["name"]: row for row in answer.json()["landmarks"]}
+    assert rows.pop("top")["position"] == on_top  # a person's point stays where it was put
+    followers = np.array([row["position"] for row in rows.values()])
+    assert truth.nearest(followers)[1].max() < 0.3 * SAMPLE_MM and "top" not in answer.json()["moved_onto_surface_mm"]
+
+
+def test_the_surface_of_a_session_is_that_of_its_file(server, tmp_path):
+    truth = egg(1.05, np.array([4.0, 5.0, 6.0]))
+    write_surface(tmp_path / "session.ply", truth)
+    with (tmp_path / "session.ply").open("rb") as file:
+        session = server.http("PUT", "/session/", files={"files": file}).json()["session_id"]
+    found = proposed(server.http("POST", "/infer/scn", params={"session_id": session, "output": "json"}))
+    assert truth.nearest(found)[1].max() < 1e-6
+    bare, way = write_stl(truth, tmp_path / "bare.stl", unit_mm=1000), {"params": json.dumps({"mesh_unit": "m"})}
+    with bare.open("rb") as file:
+        answer = server.http("POST", "/infer/scn", params={"output": "json"}, data=way, files={"file": file})
+    np.testing.assert_allclose(proposed(answer), found, rtol=0, atol=1e-3)
+    with write_stl(truth, tmp_path / "bare.stl").open("rb") as file:
+        answer = server.http("PUT", "/session/", files={"files": file})
+    assert answer.status_code == 400 and "states no unit" in answer.json()["detail"]
+
+
+def test_points_of_any_other_volume_stay_where_they_are_predicted(server, tmp_path):
+    volume = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (40, 40, 40)).astype(np.uint8))
+    sitk.WriteImage(volume, str(tmp_path / "ct.nrrd"))
+    assert sent(server, tmp_path / "ct.nrrd", {}).status_code == 200
+    answer = server.http("POST", "/infer/scn", params={"image": "ct", "output": "json"})
+    assert "moved_onto_surface_mm" not in answer.json()
