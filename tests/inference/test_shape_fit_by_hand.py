@@ -51,7 +51,7 @@ def test_two_landmarks_whose_pose_is_known():
     np.testing.assert_allclose(fit.loo_mean_mm, PAIR, atol=1e-5)  # the other one says nothing
     np.testing.assert_allclose(fit.loo_covariance_mm2, np.tile(12 * np.eye(2), (2, 1, 1)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(fit.first_distance2, [(9 + 36) / 15, 0], rtol=1e-5, atol=1e-9)
-    assert fit.unassigned_fraction == 0 and not fit.needs_pose_search and fit.is_plausible
+    assert fit.unassigned_fraction == 0 and not fit.needs_pose_search and fit.needs_no_other_orientation
     energy = 0.5 * 45 / 16 + 0.5 * 4 * np.log(16)  # and the constant of four Gaussian coordinates
     assert fit.cost == pytest.approx(energy + 2 * np.log(2 * np.pi), rel=1e-5)
 
@@ -150,9 +150,9 @@ def test_of_twenty_five_detections_three_may_be_odd_in_a_plausible_fit_and_five_
     shape = np.zeros((28, 2))
     fit = fit_of(shape, [*odd, *beside], distance2=distances)
     assert fit.unassigned_fraction == unassigned / 25
-    assert fit.needs_pose_search == searched and fit.is_plausible == plausible
+    assert fit.needs_pose_search == searched and fit.needs_no_other_orientation == plausible
     assert fit_of(shape, [*odd, *beside], misfit=9.0, distance2=distances).needs_pose_search == searched
-    misfits = [fit_of(shape, [*odd, *beside], misfit=m, distance2=distances).is_plausible for m in (2.0, 2.01)]
+    misfits = [fit_of(shape, [*odd, *beside], misfit=m, distance2=distances).needs_no_other_orientation for m in (2.0, 2.01)]
     assert misfits == [plausible, False]
 
 

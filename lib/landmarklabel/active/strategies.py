@@ -57,7 +57,8 @@ def uncertain(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
 
 
 def adaptive(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
-    """The image that stands for most uncertainty in images unlike the labelled ones; with few labels, for most images."""
+    """The image that stands for most uncertainty in images unlike the labelled ones; with few labels, for most images. Some cases
+    are drawn at random, to measure the model fairly."""
     config, every = pool.config, pool.config.validation_every
     if pool.validation and len(pool.labelled) % every == every - 1:
         chosen = sorted(pool.validation)[int(rng.integers(len(pool.validation)))]

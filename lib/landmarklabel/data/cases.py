@@ -59,8 +59,9 @@ class Case:
         return self._pyramid[factors]
 
     def sample(self, positions_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
-        """Grey values (window mapped to 0..1, zero outside) at positions (*shape, d) LPS mm, linear interpolation.
+        """Grey values at positions (*shape, d) LPS mm, by linear interpolation.
 
+        The window is mapped to 0..1, what lies beyond is cut at -0.5 and 1.5, and outside of the image is 0.
         ``spacing_mm`` is the distance of neighbouring positions: the coarse copy that avoids aliasing is read.
         """
         pixels, geometry = self.coarse(spacing_mm)

@@ -83,7 +83,7 @@ def _from_1(content: dict[str, Any]) -> dict[str, Any]:
     if key not in kept["presets"]:
         raise ModelError(f"{RECORD}: there was no model {key[:60]!r} in version 1")
     configuration = {"preset": kept["presets"][key], "inference": kept["inference"]}
-    return {**content, "version": VERSION, "program": "0.1.0 or earlier", "configuration": configuration}
+    return {**content, "version": kept["version"], "program": "0.1.0 or earlier", "configuration": configuration}
 
 
 def _from_2(content: dict[str, Any]) -> dict[str, Any]:

@@ -183,10 +183,10 @@ class NetworkRunner:
         most = self.crops_at_once or max(len(centres_mm), 1)
         some = [slice(i, i + most) for i in range(0, len(centres_mm), most)]
         with self._autocast():
-            parts = [self._read_crops(case, centres_mm[s], landmarks[s], transform) for s in some]
+            parts = [self._run_fine_net(case, centres_mm[s], landmarks[s], transform) for s in some]
         return FineFindings(*map(np.concatenate, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
 
-    def _read_crops(
+    def _run_fine_net(
         self, case: Case, centres_mm: np.ndarray, landmarks: np.ndarray, transform: Similarity | None
     ) -> FineFindings:
         if self.crops is None or self.fine_net is None:
@@ -200,14 +200,15 @@ class NetworkRunner:
         decoded = decoding.decode_crops(self.fine_net, output, self.config.suggestion.temperature(d))
         index, covariance, presence, mass = (x[:, 0].double().cpu().numpy() for x in decoded)
 
-        def to_world(samples: np.ndarray) -> np.ndarray:
+        def to_offsets_mm(samples: np.ndarray) -> np.ndarray:
             offsets: np.ndarray = (samples - (plan.size - 1) / 2)[..., ::-1] * spacing @ rotation.T
             return offsets
 
         covariance = rotation @ (covariance[:, ::-1, ::-1] * spacing**2) @ rotation.T
         logits, cells = decoding.crop_map(self.fine_net, output)
-        places = centres_mm[:, None] + to_world(cells.double().cpu().numpy())
-        return FineFindings(centres_mm + to_world(index), covariance, presence, mass, logits[:, 0].float().cpu().numpy(), places)
+        places = centres_mm[:, None] + to_offsets_mm(cells.double().cpu().numpy())
+        found = centres_mm + to_offsets_mm(index)
+        return FineFindings(found, covariance, presence, mass, logits[:, 0].float().cpu().numpy(), places)
 
 
 class _CoarseFindings(NamedTuple):

@@ -55,16 +55,16 @@ def search_orientations(
         return better
 
     for look in range(2):
-        if shape_fit.is_plausible and not is_far_from_expected(shape_fit.posterior.pose, expected_pose, config):
+        if shape_fit.needs_no_other_orientation and not is_far_from_expected(shape_fit.posterior.pose, expected_pose, config):
             return evidence, shape_fit
         if look == 0 and not may_look():
             return evidence, shape_fit
         if not keep_better(shape_fit.posterior.pose):
             break
-    if not shape_fit.is_plausible:
+    if not shape_fit.needs_no_other_orientation:
         for pose in _rough_poses(networks, prior, case, expected_pose)[: config.followed]:
             keep_better(pose)
-            if shape_fit.is_plausible:
+            if shape_fit.needs_no_other_orientation:
                 break
     return evidence, shape_fit
 

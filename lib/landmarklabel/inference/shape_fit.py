@@ -74,7 +74,7 @@ class ShapeFit:
         return self.posterior.misfit > self.config.max_misfit
 
     @property
-    def is_plausible(self) -> bool:
+    def needs_no_other_orientation(self) -> bool:
         """Whether the fit is so good that no other orientation of the image needs to be tried."""
         few = self.unassigned_fraction <= self.config.plausible_unassigned
         return few and self.posterior.misfit <= self.config.plausible_misfit

@@ -23,7 +23,9 @@ class Suggestion:
 
     Args:
         landmarks: PLACED where a person fixed them, else PREDICTED, ABSENT or UNSET.
-        flagged: (n,) bool: the detection, or the person's point, contradicts the others; look at it.
+        flagged: (n,) bool: look at it. Its detection, or the person's point, contradicts the others; another candidate than
+            the first was taken; the others would have it well outside of the image. Or the whole fit is no shape of the study,
+            or lies in an orientation that the networks have not looked at: then all are.
         detected_mm: (n, d) what the networks alone would have said, NaN where they said nothing.
         shape_fit: pose and shape behind it; None without a shape prior.
         next: name of the landmark whose placing would tell most about the others; None when nothing is left.
@@ -218,7 +220,7 @@ def _slips(
     return slips
 
 
-def is_implausible(
+def contradicts_study(
     prior: ShapePrior, expected_pose: PosePrior, shape_fit: ShapeFit, evidence: Evidence | None, config: OrientationSearchConfig
 ) -> bool:
     """Whether the fit is no shape of the study, or lies in a pose that the networks have not looked at."""
@@ -308,5 +310,5 @@ def _agree(
         fused = _fuse_with_shape(evidence.maps, shape_fit, first, prior, calibration.prior_inflation, config)
         positions[first], covariance[first] = fused
     replaced = assignment > Assignment.FIRST_CANDIDATE
-    implausible = is_implausible(prior, expected_pose, shape_fit, evidence, config.orientation_search)
-    return positions, covariance, contradicted | replaced | implausible
+    all_doubtful = contradicts_study(prior, expected_pose, shape_fit, evidence, config.orientation_search)
+    return positions, covariance, contradicted | replaced | all_doubtful

@@ -1,4 +1,4 @@
-"""Landmark positions to heatmaps and back, as an exact inverse pair.
+"""Landmark positions to heatmaps and back, each the inverse of the other to a hundredth of a sample.
 
 Positions are continuous indices in array order ([z, ]y, x) of the heatmap; sample centres are whole numbers.
 """

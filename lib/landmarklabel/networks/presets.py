@@ -69,11 +69,12 @@ class Preset:
         method: ``scn`` or a later one.
         name: of the preset.
         about: one line for help texts.
-        network: key of ``networks.build``; of a plugin also ``module:function``, which is given dims and landmarks.
+        network: the coarse one, key of ``networks.build`` (``fine``, which stands in model files, is one with a
+            finer map); of a plugin also ``module:function``, which is given dims and landmarks.
         dims: image dimensions it is made for.
         grid_size: of the working grid: a number of samples, or the sizes themselves, by dims.
         grid_size_any_orientation: the same where cases come in any orientation and the first stage need only tell which.
-        multiple: sides of the grid are multiples of it; stride: map cells per sample.
+        multiple: sides of the grid are multiples of it; stride: grid samples per map cell, of networks that make maps.
         target: None for probability cells (ours).
         window: grey-value percentiles mapped to 0..1 (ours) or -1..1 (``scale_to_minus1_1``).
         match_histogram: bring every image to the grey values of a reference training image.

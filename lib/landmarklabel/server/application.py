@@ -117,7 +117,7 @@ class Application:
     # --- what is asked of it -----------------------------------------------------------------------------------------
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Landmarks of an image of the study (``image`` is its id) or, for our own routes, of an uploaded file.
+        """Landmarks of an image of the study (``image`` is its id) or, where ``uploaded_file`` is its path, of any other.
 
         Returns:
             MONAI Label's keys ``label``, ``tag``, ``file`` (the caller removes it) and ``params``.
@@ -152,8 +152,8 @@ class Application:
         chosen = self.selections[strategy].next_case(request)
         return {**chosen, "path": self.store.get_image_uri(chosen["id"])} if chosen else {}
 
-    def saved(self) -> None:
-        """A case was submitted: perhaps it is time to train."""
+    def retrain_if_due(self) -> None:
+        """To be called after a case was submitted: perhaps it is time to train."""
         if not self.settings.retrain:
             return
         with self._retraining:

@@ -168,5 +168,5 @@ class LandmarkApp(MONAILabelApp):
         return self._trainers[request["model"]](dict(request), self._datastore)
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        self.application.saved()
+        self.application.retrain_if_due()
         return {}

@@ -1,4 +1,4 @@
-"""HTTP routes of our own: ``/infer``, ``/activelearning``, the status page, logins, and all below ``/landmarks/``."""
+"""MONAI Label's addresses of which our clients ask more (``/infer``, ``/activelearning``), and our own."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             return JSONResponse({"detail": str(error), "current": current, "yours": yours}, error.http_status)
         if not looked_at:  # what the person has begun on this case elsewhere is still theirs
             _forget_draft(application, author, image_id, repeat=False)
-        background.add_task(afterwards, application.saved)
+        background.add_task(afterwards, application.retrain_if_due)
         return revision_to_wire(study, image_id, revision)
 
 

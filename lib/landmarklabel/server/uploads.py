@@ -119,7 +119,7 @@ def add_upload_routes(router: APIRouter, application: Application) -> None:
     ) -> dict:
         info, content = form_object(params, "params"), label.file.read()  # small: the address takes no more than TEXT
         store.save_content(image, _sent_name(label), content, tag or FINAL, info)
-        background.add_task(afterwards, application.saved)
+        background.add_task(afterwards, application.retrain_if_due)
         return {"image": image, "label": image}
 
     @router.get("/datastore/dataset", tags=["Datastore"], summary="Labelled images and their labels as a zip")

@@ -50,9 +50,9 @@ class CaseSelection:
         labelled = self.study.labelled()
         untouched = [i for i in self.study.images() if i not in labelled]
         left = {i: n for i, n in ((i, _to_do(landmarks)) for i, landmarks in labelled.items()) if n}
-        once = self._read_once(labelled)
-        take = functools.partial(self._take, request or {}, {*untouched, *left, *once})
-        if self._time_for_a_repeat(len(labelled), len(once)) and (again := take(once, _any_of)) is not None:
+        due = self._due_second_readings(labelled)
+        take = functools.partial(self._take, request or {}, {*untouched, *left, *due})
+        if self._time_for_a_second_reading(len(labelled), len(due)) and (again := take(due, _any_of)) is not None:
             reason = "a second reading, to measure how far people differ: the first is not shown"
             return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
         if untouched and (chosen := take(untouched, choose)) is not None:
@@ -67,15 +67,16 @@ class CaseSelection:
         client, address = holder or str(request.get("client_id") or ""), None if holder else str(request.get("address") or "")
         return self.leases.take(client, open_ids, choose, address=address, others=unfinished)
 
-    def _read_once(self, labelled: dict) -> list[str]:
+    def _due_second_readings(self, labelled: dict) -> list[str]:
         """Second readings of labelled cases that nobody has made; none where none are asked for."""
         if not self.repeat_every:
             return []
         repeats = self.study.repeats()
         return [f"{i}{REPEAT}" for i in labelled if i not in repeats]
 
-    def _time_for_a_repeat(self, labelled: int, once: int) -> bool:
-        return once > 0 and labelled // self.repeat_every > labelled - once
+    def _time_for_a_second_reading(self, labelled: int, due: int) -> bool:
+        """One for every ``repeat_every`` labelled cases; those that are not due any more were made."""
+        return due > 0 and labelled // self.repeat_every > labelled - due
 
 
 def _any_of(free: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A study's cases, the fit and the gate; ``offering`` and ``training_run`` publish what the gate accepts."""
+"""A study's cases, the fit and the gate; ``training_run`` and ``train_and_publish`` publish what the gate accepts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: the model, its metrics on the validation cases, and what became of it."""
+    """A finished training: the model, its metrics on the validation cases, and what the gate says; nothing is published yet."""
 
     model: Localizer
     metrics: dict

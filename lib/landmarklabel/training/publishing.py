@@ -38,9 +38,8 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate goes live, and why, in words; ``score``s are mean capped errors in mm, lower is better.
-
-    ``live_score`` is that of the live model, or of the template where this would be the first model.
+    """Whether a candidate goes live, and why, in words; ``score``s are mean capped errors, lower is better: mm, or px for
+    pictures without a spacing. ``live_score`` is that of the live model, or of the template where this would be the first model.
     """
 
     publish: bool
