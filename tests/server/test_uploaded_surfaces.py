@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ pytest.importorskip("vtk", reason="surfaces of other programs need VTK: pip inst
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, running_server):
-    folder = tmp_path_factory.mktemp("surfaces")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("surfaces")
+
+
+@pytest.fixture(scope="module")
+def server(folder, running_server):
     (folder / "study").mkdir()
     write_json(folder / "task.json", TASK.to_json())
     with running_server(Material(folder / "study", folder / "task.json", TASK, {})) as server:
@@ -80,6 +85,16 @@ def test_proposals_and_followers_lie_on_the_surface_that_was_sent(server, tmp_pa
     assert rows.pop("top")["position"] == on_top  # a person's point stays where it was put
     followers = np.array([row["position"] for row in rows.values()])
     assert truth.nearest(followers)[1].max() < 0.3 * SAMPLE_MM and "top" not in answer.json()["moved_onto_surface_mm"]
+
+
+def test_an_exchanged_image_has_its_own_surface(server, folder, tmp_path):
+    eggs = {name: egg(scale, np.full(3, 5.0 * scale)) for name, scale in (("one", 0.9), ("other", 1.2))}
+    for name, surface in eggs.items():
+        assert sent(server, write_stl(surface, tmp_path / f"{name}.stl"), {"mesh_unit": "mm"}).status_code == 200
+    ask = lambda: proposed(server.http("POST", "/infer/scn", params={"image": "one", "output": "json"}))  # noqa: E731
+    assert eggs["one"].nearest(ask())[1].max() < 0.3 * SAMPLE_MM
+    shutil.copy(folder / "study" / "other.nrrd", folder / "study" / "one.nrrd")
+    assert eggs["other"].nearest(ask())[1].max() < 0.4 * SAMPLE_MM
 
 
 def test_the_surface_of_a_session_is_that_of_its_file(server, tmp_path):
