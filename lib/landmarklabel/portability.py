@@ -76,6 +76,18 @@ def end_with_children(pid: int, seconds: float) -> None:
                 one.kill()
 
 
+def limit_process(most_bytes: int, most_seconds: float) -> None:
+    """End this process by itself where it takes more memory or computes for longer; Windows has no such limits."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for what, most in ((resource.RLIMIT_AS, most_bytes), (resource.RLIMIT_CPU, int(most_seconds) + 1)):
+        with suppress(ValueError, OSError):  # macOS knows no limit of addresses
+            _, hard = resource.getrlimit(what)
+            resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
 def in_forked_child(call: Callable[[], object]) -> None:
     """Have this called in every child that is forked from now on; Windows forks none."""
     if hasattr(os, "register_at_fork"):

@@ -188,10 +188,14 @@ def test_shapes_of_a_study(tmp_path, capsys):
         points, status = shape * (number + 1) + rng.normal(size=(5, 2)) * 0.1, [Status.PLACED] * 4 + [Status.ACCEPTED]
         if number == 4:
             points[4], status[4] = np.nan, Status.ABSENT
+        if number == 2:
+            status[0] = Status.PREDICTED
         write_markups(labels / f"s{number}.mrk.json", LandmarkSet(task, points, tuple(status)))
     words = ["shapes", str(labels), "--task", str(tmp_path / "task.json"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
-    assert "4 specimens laid over one another" in (said := capsys.readouterr().out) and "left out, see left_out.csv: 1" in said
+    said = capsys.readouterr()
+    assert "4 specimens laid over one another" in said.out and "left out, see left_out.csv: 1" in said.out
+    assert "1 specimens have predicted points that nobody has confirmed: s2; centroid_sizes.csv counts them" in said.err
     sizes = pandas.read_csv(tmp_path / "out" / "centroid_sizes.csv")
     assert np.allclose(sizes["centroid_size"] / sizes["centroid_size"][0], [1, 2, 3, 4], rtol=0.05)
     assert list(sizes.loc[0, ["predicted", "placed", "accepted"]]) == [0, 4, 1]

@@ -10,7 +10,7 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.stored_form import stored_copy
-from landmarklabel.io.surface_volumes import VolumeSurface, onto_surface, shows_surface, surface_at
+from landmarklabel.io.surface_volumes import VolumeSurface, onto_surface, shows_surface, surface_at, write_surface_volume
 from landmarklabel.io.surfaces import CONFIG, Surface, distance_volume, write_surface
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
@@ -72,11 +72,20 @@ def test_turned_and_moved_volumes_are_read_where_they_lie(volume):
     np.testing.assert_allclose(turned.geometry.world_to_index(found), volume.geometry.world_to_index(straight), atol=1e-6)
 
 
-def test_a_volume_without_a_surface_moves_nothing(volume):
-    dark = Image(volume.geometry, np.zeros_like(volume.pixels))
-    found, moved = VolumeSurface(dark, CONFIG.band).nearest(places(1))
-    np.testing.assert_array_equal(found, places(1))
-    assert not moved.any()
+def test_a_volume_with_the_mark_that_shows_no_surface_is_as_any_other(tmp_path, volume):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 60)).astype(np.uint8)
+    others = {
+        "dark": np.zeros((30, 30, 30), np.uint8),
+        "noise": noise,
+        "float": volume.pixels.astype(np.float32),
+        "slice": volume.pixels[80:81],
+    }
+    for name, pixels in others.items():
+        size = tuple(pixels.shape[::-1])
+        write_surface_volume(path := tmp_path / f"{name}.nrrd", Image(ImageGeometry.identity(size), pixels))
+        assert shows_surface(path) and surface_at(path) is None, name
+    write_surface_volume(tmp_path / "egg.nrrd", volume)
+    assert surface_at(tmp_path / "egg.nrrd") is not None
 
 
 def test_the_stored_form_of_a_surface_says_what_it_is_and_other_programs_read_it(tmp_path):

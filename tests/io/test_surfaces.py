@@ -293,7 +293,8 @@ def test_a_study_keeps_a_surface_as_a_volume_that_simpleitk_reads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"), [("unit=cm", None), ("UNITS: CM", None), ("UNIT=mm UNIT=cm", "mm and cm"), ("UNIT=in", "in")]
+    ("header", "said"),
+    [("unit=cm", None), ("UNITS: CM", None), ("UNIT=mm\ncomment UNIT=cm", "mm and cm"), ("UNIT=in", "in"), ("Unit: mµ", "mµ")],
 )
 def test_a_unit_is_read_in_any_case_and_two_are_none(tmp_path, header, said):
     path = written(sphere(), tmp_path / "ball.ply", header)
@@ -301,3 +302,38 @@ def test_a_unit_is_read_in_any_case_and_two_are_none(tmp_path, header, said):
     if said:
         with pytest.raises(UsageError, match=f"its file states the unit {said}, which is not known here: say it with"):
             with_stated_units({"ball": path}, None, None, tmp_path)
+
+
+@pytest.mark.parametrize("header", ["length unit: m, exported by x", "Units = um (scanner), export in mm", "UNIT: not stated"])
+def test_prose_states_no_unit(tmp_path, header):
+    path = written(sphere(), tmp_path / "ball.ply", header)
+    assert stated_unit(path) is None
+    with pytest.raises(UsageError, match="its file states no unit: say it with"):
+        with_stated_units({"ball": path}, None, None, tmp_path)
+
+
+ASCII = "ply\nformat ascii 1.0\nelement vertex {n}\nproperty float x\nproperty float y\nproperty float z\nelement face {m}\n"
+ASCII += "property list uchar int vertex_indices\nend_header\n"
+
+
+def test_a_ply_that_ends_too_early_or_lies_is_refused(tmp_path):
+    points, faces = "0 0 0\n9 0 0\n0 9 0\n0 0 9\n", "3 0 2 1\n3 0 1 3\n3 1 2 3\n3 2 0 3\n"
+    for n, m, said in (
+        (4, 4, ""),
+        (4, 9, "ends too early"),
+        (9, 4, "ends too early"),
+        (2 * 10**9, 4, "declares 2000000000 points"),
+    ):
+        path = tmp_path / f"{n}_{m}.ply"
+        path.write_text(ASCII.format(n=n, m=m) + points + faces, encoding="ascii")
+        found, failed, _ = with_stated_units({"x": path}, "mm", None, tmp_path)
+        assert said in failed.get("x", "") if said else "x" in found and not failed, failed
+        assert "\n" not in failed.get("x", "")
+
+
+def test_what_lies_too_far_away_is_asked_about_its_unit(tmp_path):
+    path = written(sphere(centre=(2e6, 0, 0)), tmp_path / "far.stl")
+    _, failed, _ = with_stated_units({"far": path}, "mm", None, tmp_path)
+    assert failed["far"] == "far.stl: it lies up to 2e+06 mm from the origin; allowed are 1e+06 mm: is its unit right?"
+    write_surface(tmp_path / "own.ply", Surface(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1e7, 0, 0]]), np.array([[0, 1, 2]])))
+    assert len(read_surface(tmp_path / "own.ply").vertices) == 3  # a point of no triangle is nothing of the surface

@@ -52,7 +52,7 @@ def proposed(answer) -> np.ndarray:
 def test_a_surface_needs_its_unit_and_nothing_of_one_without_is_kept(server, tmp_path):
     path = write_stl(egg(1, np.zeros(3)), tmp_path / "bare.stl")
     answer = sent(server, path, {})
-    assert answer.status_code == 400 and "mesh_unit in params" in answer.json()["detail"]
+    assert answer.status_code == 400 and "mesh_unit, in params" in answer.json()["detail"]
     answer = sent(server, path, {"mesh_unit": "furlong"})
     assert answer.status_code == 400 and "'furlong' is not known of a surface; there are mm, cm, m, um" in answer.json()["detail"]
     answer = sent(server, path, {"mesh_unit": "mm", "mesh_frame": "up"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from LandmarkLabelLib.scene_nodes import of_class  # noqa: E402
 from LandmarkLabelLib.surfaces import COLOUR, CaseSurface  # noqa: E402
 from LandmarkLabelLib.wire import PLACED  # noqa: E402
 from serving import Material, serving  # noqa: E402
-from views import SliceView  # noqa: E402
+from views import SliceView, offscreen_window  # noqa: E402
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy  # noqa: E402
 
 from landmarklabel.io.files import write_json  # noqa: E402
@@ -124,6 +125,75 @@ def test_its_outline_is_drawn_in_the_slices_where_the_surface_is(panel):
     view.close()
 
 
+def test_a_click_in_a_3d_view_is_where_the_surface_is_seen(panel):
+    scene = slicer.mrmlScene
+    window, renderer = offscreen_window(400, 400), vtk.vtkRenderer()
+    window.AddRenderer(renderer)
+    interactor, view = vtk.vtkGenericRenderWindowInteractor(), scene.AddNewNodeByClass("vtkMRMLViewNode")
+    interactor.SetRenderWindow(window)
+    interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # VTK's own would move the camera
+    interactor.Initialize()
+    managers = slicer.vtkMRMLDisplayableManagerGroup()
+    managers.SetRenderer(renderer)
+    for kind in ("vtkMRMLCameraDisplayableManager", "vtkMRMLModelDisplayableManager", "vtkMRMLMarkupsDisplayableManager"):
+        manager = getattr(slicer, kind)()
+        manager.SetMRMLApplicationLogic(slicer.applicationLogic)
+        managers.AddDisplayableManager(manager)
+    managers.SetMRMLDisplayableNode(view)
+    style = slicer.vtkMRMLThreeDViewInteractorStyle()
+    style.SetDisplayableManagers(managers)
+    style.SetInteractor(interactor)
+    opened(panel, LAST)
+    centre, camera = np.array(flipped(CENTRES[3])), renderer.GetActiveCamera()
+    camera.SetFocalPoint(*centre)
+    camera.SetPosition(*(centre - (0, 150, 0)))
+    camera.SetViewUp(0, 0, 1)
+    renderer.ResetCameraClippingRange()
+    window.Render()
+    for kind in ("vtkMRMLSelectionNode", "vtkMRMLInteractionNode"):  # Slicer's own start makes them
+        if scene.GetFirstNodeByClass(kind) is None:
+            scene.AddNewNodeByClass(kind)
+    panel.select("top")
+    press(panel, "replaceButton")
+    window.Render()
+    for event in ("EnterEvent", "MouseMoveEvent", "LeftButtonPressEvent", "LeftButtonReleaseEvent"):
+        interactor.SetEventInformation(230, 240, 0, 0)
+        interactor.InvokeEvent(event)
+    idle(panel)
+    hit = vtk.vtkCellPicker()
+    hit.SetTolerance(0.001)
+    assert hit.Pick(230, 240, 0, renderer)
+    seen = flipped(hit.GetPickPosition())
+    assert off(LAST_EGG, seen) < SAMPLE_MM and seen[1] > CENTRES[3][1] + 15  # on the side that is seen
+    assert np.linalg.norm(np.subtract(panel.node.position("top"), seen)) < 0.5
+    style.SetInteractor(None)
+    managers.SetMRMLDisplayableNode(None)
+    window.Finalize()
+
+
+def test_a_surface_that_is_deleted_comes_back_and_one_that_is_moved_stops_everything(panel):
+    opened(panel, LAST)
+    slicer.mrmlScene.RemoveNode(panel.volume.surface.node)
+    panel.refresh()
+    idle(panel)
+    assert panel.volume.surface.node.GetScene() is not None and len(of_class(slicer.mrmlScene, "vtkMRMLModelNode")) == 1
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+    panel.volume.surface.node.SetAndObserveTransformNodeID(transform.GetID())
+    press(panel, "predictButton")
+    assert "the image is moved by shift" in panel.ui.message.text()
+
+
+def test_what_is_no_model_of_a_persons_own_is_not_sent_and_leaves_nothing_behind(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened(panel, LAST)
+    own, empty = panel.volume.surface.node, slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "empty")
+    for node, said in ((own, "egg3 surface is made of the open case: choose another model"), (empty, "empty cannot be written")):
+        panel.ui.volumes.setCurrentNode(node)
+        press(panel, "uploadButton")
+        assert said in panel.ui.message.text(), panel.ui.message.text()
+    assert not list(tmp_path.glob("landmarklabel-*"))
+
+
 def test_what_is_placed_beside_the_surface_goes_onto_it_and_the_server_has_it_there(panel, surface_server):
     predicted(panel, LAST)
     assert max(off(LAST_EGG, panel.node.position(name)) for name in TASK.names) < CLOSE_MM
@@ -147,7 +217,7 @@ def test_it_is_said_how_far_and_whoever_wants_it_elsewhere_can_have_it(panel):
     said = []
     panel.logic._say = (lambda old: lambda text: (said.append(text), old(text)))(panel.logic._say)
     placed(panel, "top", beside)
-    assert "top placed, 2 mm from there, on the surface" in said
+    assert "top placed, 2.0 mm from there, on the surface" in said
     press(panel, "undoButton")
     panel.ui.keepOnSurface.setChecked(False)
     placed(panel, "top", beside)

@@ -97,7 +97,7 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
         if (windows := model.count_windows(case)) > EXTENT.many_windows:
             text = f"{image_id} is much larger than the images of the training: {windows} windows are looked at, which takes long"
             print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
-        landmarks, moved = onto_surface(model.predict(case), surface_at(path))
+        landmarks, moved = onto_surface(model.predict(case), surface_at(path) if model.task.dims == 3 else None)
         folder.write(image_id, pixels, landmarks, model.preset.key, plane)
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"

@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from landmarklabel.errors import ImageRejected, MissingPackage, UsageError
 from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS, is_surface
-from landmarklabel.io.surfaces import CONFIG, STATED, Surface, is_own_surface, read_surface, write_surface
+from landmarklabel.io.limits import LIMITS
+from landmarklabel.io.surfaces import CONFIG, STATED, Surface, checked_surface, is_own_surface, read_surface, write_surface
+from landmarklabel.portability import limit_process
 
-_OVER_HTTP = " (over HTTP: mesh_unit in params)"
+_OVER_HTTP = " (over HTTP: mesh_unit, in params or in the address of a session)"
+# A line or comment that says nothing else, as ``comment UNIT=mm``: "length unit: m, exported by x" is somebody's prose.
+_UNIT = re.compile(rb"(?im)^[ \t]*(?:comment[ \t]+|#+[ \t]*)?UNITS?[ \t]*[=:][ \t]*([^\s\0]{1,20})[ \t\0]*\r?$")
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
 _REFUSED, _NO_VTK = 3, 4  # exit codes of the process that reads a file
+_WHY = "\nrefused: "  # before what this program says itself, after what VTK may have said
 _CUT_OFF = b"Error reading"  # VTK's word for a file whose rest is missing, of which it shows what there is
 _READERS = {
     ".ply": "vtkPLYReader",
@@ -107,8 +113,8 @@ def stated_unit(path: Path) -> str | None:
 def _said_unit(path: Path) -> str | None:
     """What stands there; of a file that says several, all of them."""
     with path.open("rb") as file:
-        found = re.findall(rb"(?i)\bUNITS?\s*[=:]\s*([a-z]{1,20})\b", file.read(CONFIG.head_bytes))
-    return " and ".join(dict.fromkeys(unit.decode().lower() for unit in found)) or None
+        found = _UNIT.findall(file.read(CONFIG.head_bytes))
+    return " and ".join(dict.fromkeys(unit.decode("utf-8", "replace").lower() for unit in found)) or None
 
 
 def _overruled(stated: str | None, said: str | None, what: str) -> list[str]:
@@ -138,7 +144,7 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
         return remarks
     if done.returncode == _NO_VTK:
         _vtk()
-    said = done.stderr.decode("utf-8", "replace").strip() if done.returncode == _REFUSED else ""
+    said = done.stderr.decode("utf-8", "replace").rpartition(_WHY)[2].strip() if done.returncode == _REFUSED else ""
     raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or "damaged: VTK broke off while it read the file"])
 
 
@@ -148,13 +154,14 @@ def _remarks_of(target: Path) -> Path:
 
 def _convert_here(path: str, unit: str, frame: str, target: str) -> int:
     """What the process of ``_convert_apart`` does."""
+    limit_process(min(CONFIG.convert_bytes, psutil.virtual_memory().total // 2), CONFIG.convert_s)
     try:
         made = convert(path, unit, frame or None)
         write_surface(target, made.surface)
     except MissingPackage:
         return _NO_VTK
     except (ImageRejected, MemoryError) as error:
-        sys.stderr.write(str(error) or "it needs more memory than there is")
+        sys.stderr.write(_WHY + (str(error) or "it needs more memory than there is"))
         return _REFUSED
     _remarks_of(Path(target)).write_text(json.dumps(made.remarks), encoding="utf-8")
     return 0
@@ -189,12 +196,14 @@ def convert(path: str | Path, unit: str, frame: str | None = None) -> Converted:
         remarks.append(f"its file states the unit {said_unit}, which is not known here; read as {unit}, as was said")
     remarks += _overruled(known_unit, unit, "unit") + _overruled(stated, frame, "frame")
     # two mirrored axes turn no triangle inside out
-    vertices = vertices * (SURFACE_UNITS[known_unit or unit] * _TO_LPS[stated or frame or "LPS"])
-    return Converted(Surface(vertices, faces), tuple(remarks))
+    unit_mm = SURFACE_UNITS[known_unit or unit]
+    surface = Surface(vertices * (unit_mm * _TO_LPS[stated or frame or "LPS"]), faces)
+    return Converted(checked_surface(surface, path.name, unit_mm), tuple(remarks))
 
 
 def _read(path: Path) -> tuple[Any, list[str]]:
     vtk = _vtk()
+    _check_counts(path)
     reader = getattr(vtk, _READERS[path.suffix.lower()])()
     said = vtk.vtkStringOutputWindow()
     before = vtk.vtkOutputWindow.GetInstance()
@@ -217,6 +226,23 @@ def _read(path: Path) -> tuple[Any, list[str]]:
     if data.GetNumberOfLines():
         remarks.append("lines in it are left out")
     return data, remarks
+
+
+def _check_counts(path: Path) -> None:
+    """Raise ImageRejected for a PLY file that has not what its header declares: VTK fills up what is missing."""
+    if path.suffix.lower() != ".ply":
+        return
+    with path.open("rb") as file:
+        head, end, _ = file.read(CONFIG.head_bytes).partition(b"end_header")
+        counts = {name: int(n) for name, n in re.findall(rb"(?m)^element[ \t]+(vertex|face)[ \t]+([0-9]{1,19})[ \t]*\r?$", head)}
+        points, faces = counts.get(b"vertex", 0), counts.get(b"face", 0)
+        if points + faces > path.stat().st_size:  # each takes more than a byte
+            raise ImageRejected(path.name, [f"damaged: its header declares {points} points and {faces} faces, which it has not"])
+        if end and re.search(rb"(?m)^format[ \t]+ascii", head):
+            file.seek(len(head) + len(end) + 1)
+            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(LIMITS.inflate_bytes), b"")) + 1
+            if lines < points + faces:
+                raise ImageRejected(path.name, ["damaged: it ends too early"])
 
 
 def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -242,18 +268,6 @@ def _oriented(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     vertices = vtk_to_numpy(data.GetPoints().GetData()).astype(np.float64)
     if not np.isfinite(vertices[faces]).all():
         raise ImageRejected(name, ["a point is not a number"])
-    used, numbers = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[used], numbers.reshape(-1, 3)
-    extent = np.ptp(vertices, axis=0).max()
-    if not extent > 0:
-        raise ImageRejected(name, ["all its points lie at one place"])
-    most_of_it = np.ptp(np.percentile(vertices, (0.5, 99.5), axis=0), axis=0).max()
-    if extent > CONFIG.most_outlying * most_of_it:
-        fault = (
-            f"99 % of its points lie in a box of side {most_of_it:.3g}, single ones {extent:.3g} apart (in the file's unit): "
-            "remove what is not of the surface"
-        )
-        raise ImageRejected(name, [fault])
     return vertices, faces
 
 

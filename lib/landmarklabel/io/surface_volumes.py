@@ -25,25 +25,34 @@ _KEY = "LandmarkLabelSurfaceBand"  # in the header of such a file: the band of i
 _BAND = re.compile(rf"\n{_KEY}:=([0-9]{{1,3}}(?:\.[0-9]{{1,6}})?)\r?\n".encode())
 
 
+class NoSurface(Exception):
+    """A volume that no surface is in."""
+
+
 class VolumeSurface:
-    """The surface in a volume of distances, to about a twentieth of a sample.
+    """The surface in a volume of distances, to about a twentieth of a sample where it is thicker than two.
 
     Args:
         image: from ``surfaces.distance_volume``.
         band: samples from the surface within which its grey values tell the distance.
+
+    Raises:
+        NoSurface: the volume shows none, or is none of distances.
     """
 
     def __init__(self, image: Image, band: float):
         self._geometry = image.geometry
         self._grey, self._per_grey = image.pixels.transpose(2, 1, 0), band / CONFIG.grey_per_band
-        self._crossings = _crossings((self._grey.astype(np.float32) - CONFIG.grey_on_it) * np.float32(self._per_grey))
-        self._tree = cKDTree(self._crossings) if len(self._crossings) else None
+        found = _crossings((self._grey.astype(np.float32) - CONFIG.grey_on_it) * np.float32(self._per_grey))
+        if not 0 < len(found) <= CONFIG.most_crossings * self._grey.size:
+            raise NoSurface
+        _, first = np.unique(np.rint(found).astype(np.int32), axis=0, return_index=True)
+        self._crossings = found[first]  # one beside every sample is enough to begin with
+        self._tree = cKDTree(self._crossings)
 
     def nearest(self, places: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """As ``Surface.nearest``; of a volume that shows no surface, the places themselves."""
+        """As ``Surface.nearest``."""
         wanted = np.asarray(places, np.float64)
-        if self._tree is None:
-            return wanted.copy(), np.zeros(len(wanted))
         index = self._geometry.world_to_index(wanted)
         best = self._crossings[self._tree.query(index)[1]]
         now = best
@@ -98,11 +107,18 @@ def write_surface_volume(path: Path, volume: Image) -> None:
 
 
 def surface_at(path: Path) -> Surface | VolumeSurface | None:
-    """The surface that an image is of; None for any other image. Raises ImageRejected."""
+    """The surface that a volume is of; None for any other. Raises ImageRejected."""
     if is_surface(path):
         return read_surface(path)
-    band = _band(path)
-    return None if band is None else VolumeSurface(read_image(path, 3), band)
+    if (band := _band(path)) is None:
+        return None
+    image = read_image(path)
+    if image.geometry.dims != 3 or image.pixels.dtype != np.uint8 or min(image.pixels.shape) < 2:
+        return None
+    try:
+        return VolumeSurface(image, band)
+    except NoSurface:
+        return None
 
 
 def shows_surface(path: Path) -> bool:

@@ -37,13 +37,16 @@ class SurfaceConfig(Configuration):
     most_triangles: int = number(20_000_000, 1)  # a scan at full resolution has five million
     most_outlying: float = number(20.0, 1)  # times the extent of 99 % of the points: beyond, the rest is a slip of a scanner
     most_bytes: int = number(4 * 2**30, 1)  # of a file
-    convert_s: float = number(600.0, 1)  # that reading another program's file may take; five million triangles take half a minute
+    convert_s: float = number(300.0, 1)  # that reading another program's file may take; five million triangles take half a minute
+    convert_bytes: int = number(12 * 2**30, 2**30)  # that it may take; twenty million triangles take some eight GiB
+    farthest_mm: float = number(1e6, 1)  # from the origin: landmarks have no place beyond
     head_bytes: int = number(4096, 1)  # within which programs state unit and frame
     samples_at_once: int = number(2_000_000, 1)  # of triangles, before those at one place become one: 100 MB
     most_points: int = number(6_000_000, 1)  # sampled on a surface: what a kd-tree of a gigabyte holds
     refinements: int = number(6, 1)  # of a place on the surface in a volume: it comes to rest after three or four
     off_surface: float = number(0.05, 0)  # samples: two of the steps that grey values are apart
     steepest: float = number(2.0, 1)  # samples of depth from one sample to the next along an axis; more is no surface, but an end
+    most_crossings: float = number(0.1, 0)  # a sample: a skull has 0.03; noise, which is no volume of distances, 0.18
 
 
 CONFIG = SurfaceConfig()
@@ -130,7 +133,7 @@ def read_surface(path: str | Path) -> Surface:
     path = Path(path)
     found = _head(path)
     if found is None:
-        how = "say it with --mesh-unit mm, cm, m or um (over HTTP: mesh_unit in params)"
+        how = "say it with --mesh-unit mm, cm, m or um (over HTTP: mesh_unit, in params or in the address of a session)"
         raise ImageRejected(path.name, [f"a surface whose file states no unit: {how}"])
     n, m = int(found[1]), int(found[2])
     if not (n and m) or m > CONFIG.most_triangles:
@@ -146,7 +149,30 @@ def read_surface(path: str | Path) -> Surface:
         raise ImageRejected(path.name, ["damaged: a triangle names points that are not there"])
     if not np.isfinite(vertices).all():
         raise ImageRejected(path.name, ["damaged: a point is not a number"])
-    return Surface(vertices, numbers)
+    return checked_surface(Surface(vertices, numbers), path.name)
+
+
+def checked_surface(surface: Surface, name: str, unit_mm: float = 1.0) -> Surface:
+    """A surface in mm, without points that no triangle has. Raises ImageRejected for what cannot be one.
+
+    ``unit_mm`` is that of its file's coordinates, for the message.
+    """
+    used, numbers = np.unique(surface.faces, return_inverse=True)
+    vertices = surface.vertices[used]
+    extent = np.ptp(vertices, axis=0).max()
+    if not extent > 0:
+        raise ImageRejected(name, ["all its points lie at one place"])
+    most_of_it = np.ptp(np.percentile(vertices, (0.5, 99.5), axis=0), axis=0).max()
+    if extent > CONFIG.most_outlying * most_of_it:
+        fault = (
+            f"99 % of its points lie in a box of side {most_of_it / unit_mm:.3g}, single ones {extent / unit_mm:.3g} apart "
+            "(in the file's unit): remove what is not of the surface"
+        )
+        raise ImageRejected(name, [fault])
+    if (farthest := float(np.abs(vertices).max())) > CONFIG.farthest_mm:
+        fault = f"it lies up to {farthest:.3g} mm from the origin; allowed are {CONFIG.farthest_mm:g} mm: is its unit right?"
+        raise ImageRejected(name, [fault])
+    return Surface(vertices, numbers.reshape(-1, 3))
 
 
 def _head(path: Path) -> re.Match[bytes] | None:

@@ -78,17 +78,20 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
         file: UploadFile = File(None),
         output: Output | None = None,
     ):
-        request = {**_params(params), "model": model, "image": image}
+        request, remarks = {**_params(params), "model": model, "image": image}, list[str]()
         device_of(request)
         with ExitStack() as sent:
             if session_id:
                 request["uploaded_file"] = _session_image(application, session_id)
             elif file is not None and file.filename:
                 received = sent.enter_context(received_image(application.study.folder, file))
-                request["uploaded_file"] = str(with_unit(received, request)[0])
+                path, remarks = with_unit(received, request)
+                request["uploaded_file"] = str(path)
             elif not image:
                 raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
-            return _answer(application.infer(request), output)
+            answer = application.infer(request)
+            answer["params"] |= {"remarks": remarks} if remarks else {}
+            return _answer(answer, output)
 
     about: dict[str, Any] = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
 

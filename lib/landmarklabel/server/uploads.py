@@ -143,14 +143,21 @@ def _add_session_routes(router: APIRouter, application: Application) -> None:
     sessions = application.sessions
 
     @router.put("/session/", tags=["Session"], summary="Upload an image that belongs to no study")
-    def create(uncompress: bool = False, expiry: int = 0, files: list[UploadFile] = File(...)) -> dict:
+    def create(
+        uncompress: bool = False,
+        expiry: int = 0,
+        mesh_unit: str = Query("", description="Of a surface whose file states none: mm, cm, m or um"),
+        mesh_frame: str = Query("", description="Of a surface whose file states none: LPS or RAS"),
+        files: list[UploadFile] = File(...),
+    ) -> dict:
         with incoming(application.study.folder) as folder:
             (place := folder / "files").mkdir()
             paths = [_written(file, place / _name_to_keep(file)) for file in files]
+            path, remarks = place, list[str]()
             if len(paths) == 1:
-                paths = [with_unit(paths[0], {})[0]]
-            session = sessions.add(place if len(paths) > 1 else paths[0], expiry, uncompress)
-        return {"session_id": session.name, "session_info": session.to_json()}
+                path, remarks = with_unit(paths[0], {"mesh_unit": mesh_unit, "mesh_frame": mesh_frame})
+            session = sessions.add(path, expiry, uncompress)
+        return {"session_id": session.name, "session_info": session.to_json(), **({"remarks": remarks} if remarks else {})}
 
     @router.get("/session/{session_id}", tags=["Session"], summary="A session, or its image")
     def get(session_id: str, update_ts: bool = False, image: bool = False):

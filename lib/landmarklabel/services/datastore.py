@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from landmarklabel.errors import (
     ImageRejected,
     LandmarkFileError,
@@ -27,6 +25,7 @@ from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write, ch
 from landmarklabel.io.markups import dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.services.callers import REVIEWER, caller
+from landmarklabel.services.checkup import stated
 from landmarklabel.services.descriptions import describe
 from landmarklabel.services.image_info import ImageInfo
 from landmarklabel.services.request_values import flag_of, key_of, revision_of, text_of
@@ -176,8 +175,7 @@ class StudyDatastore:
         path = self.study.image_path(image_id)
         with suppress(ImageRejected):  # an image that was damaged since keeps no one from saving
             geometry = describe(path, self.study.task.dims).geometry
-            status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
-            placed = LandmarkSet(landmarks.task, np.where(landmarks.by_person[:, None], landmarks.positions_mm, np.nan), status)
+            placed = stated({image_id: landmarks})[image_id]
             check_inside(placed, geometry, image_id, self._allow_outside, "the server's setting allow_outside (mm)")
 
     def _parsed(self, name: str, content: bytes, image_id: str) -> LandmarkSet:

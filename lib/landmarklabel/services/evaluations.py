@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from landmarklabel.errors import StudyError, listed
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
+from landmarklabel.services.checkup import stated
 from landmarklabel.services.measuring import measurement_errors
 
 
@@ -41,7 +43,7 @@ def compare(
 
     Args:
         task: of all sets.
-        predicted, truth: image id to landmarks.
+        predicted, truth: image id to landmarks; of the truth, what a person has stated counts.
         unit: of an image's distances, by its id.
         trained_on: ids of images that the model was trained on.
         include_training: count those as well.
@@ -50,9 +52,16 @@ def compare(
     Raises:
         StudyError: no image is left to measure.
     """
+    unconfirmed = {i: n for i, x in truth.items() if i in predicted and (n := int((x.defined & ~x.by_person).sum()))}
+    truth = stated(truth)
     both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
     if not both:
-        raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}")
+        only = f" that a person has placed or accepted: {sum(unconfirmed.values())} are predictions" if unconfirmed else ""
+        raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}{only}")
+    unscaled = [i for i in both if not math.isfinite(truth[i].scaled_to_mm())]
+    if unscaled and len(unscaled) == len(both):
+        raise StudyError(f"the task's scale needs {' and '.join(_scale_of(task))}, which no image of {places[1]} has")
+    both = [i for i in both if i not in set(unscaled)]
     known = [i for i in both if i in set(trained_on)]
     used = both if include_training else [i for i in both if i not in set(known)]
     if not used:
@@ -66,7 +75,20 @@ def compare(
     if task.measurements:
         metrics["measurements"] = measurement_errors(pairs, unit)
     missing = sorted(i for i, x in truth.items() if x.defined.any() and i not in predicted)
-    return Comparison(pairs, metrics, _remarks(len(predicted) - len(both), known, missing, include_training))
+    remarks = _remarks(len(predicted) - len(both) - len(unscaled), known, missing, include_training)
+    if unscaled:
+        why = f"the task's scale needs {' and '.join(_scale_of(task))}"
+        remarks = (f"{len(unscaled)} images are left out, because {why}: {listed(unscaled)}", *remarks)
+    return Comparison(pairs, metrics, (*_unconfirmed(unconfirmed), *remarks))
+
+
+def _scale_of(task: LandmarkTask) -> tuple[str, ...]:
+    return (task.scale.a, task.scale.b) if task.scale is not None else ()
+
+
+def _unconfirmed(found: Mapping[str, int]) -> list[str]:
+    text = f"{sum(found.values())} points of the truth are predictions that nobody has confirmed, and do not count"
+    return [f"{text}: {listed(sorted(found))}"] if found else []
 
 
 def _remarks(without_truth: int, trained_on: list[str], missing: list[str], included: bool) -> tuple[str, ...]:

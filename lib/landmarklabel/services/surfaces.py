@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from landmarklabel.io.surface_volumes import VolumeSurface, onto_surface, shows_
 from landmarklabel.io.surfaces import Surface
 from landmarklabel.store.pixels import stamp
 
+Found = Surface | VolumeSurface | None
+
 
 class Surfaces:
-    """The last few surfaces that were asked for.
+    """The last surfaces that were asked for; any thread may ask.
 
     Args:
         kept: how many.
@@ -20,22 +23,36 @@ class Surfaces:
 
     def __init__(self, kept: int):
         self._kept = kept
-        self._found: dict[tuple[Path, str], Surface | VolumeSurface] = {}  # oldest first
+        self._found: dict[tuple[Path, str], Found] = {}  # oldest first
+        self._changing, self._reading = threading.Lock(), threading.Lock()
 
     def put_on(self, path: Path, suggestion: Suggestion) -> tuple[Suggestion, dict[str, float]]:
         """A suggestion for an image with its predicted points on the surface that the image is of, and how many mm each moved.
 
         Of an image that is no surface, nothing moves.
         """
-        if not shows_surface(path):
+        task = suggestion.landmarks.task
+        if task.dims != 3 or not shows_surface(path):
             return suggestion, {}
+        landmarks, moved = onto_surface(suggestion.landmarks, self._surface(path))
+        by_name = zip(task.names, moved.tolist(), strict=True)
+        return replace(suggestion, landmarks=landmarks), {name: mm for name, mm in by_name if mm == mm}
+
+    def _surface(self, path: Path) -> Found:
         key = path, stamp(path)
-        surface = self._found.pop(key, None) or surface_at(path)
-        if surface is None:
-            return suggestion, {}
-        self._found[key] = surface
-        while len(self._found) > self._kept:
-            self._found.pop(next(iter(self._found)), None)
-        landmarks, moved = onto_surface(suggestion.landmarks, surface)
-        names = suggestion.landmarks.task.names
-        return replace(suggestion, landmarks=landmarks), {n: float(mm) for n, mm in zip(names, moved, strict=True) if mm == mm}
+        is_known, surface = self._known(key)
+        if not is_known:
+            with self._reading:  # who asks for the same meanwhile finds it then
+                is_known, surface = self._known(key)
+                if not is_known:
+                    surface = surface_at(path)
+        with self._changing:
+            self._found.pop(key, None)
+            self._found[key] = surface
+            while len(self._found) > self._kept:
+                del self._found[next(iter(self._found))]
+        return surface
+
+    def _known(self, key: tuple[Path, str]) -> tuple[bool, Found]:
+        with self._changing:
+            return key in self._found, self._found.get(key)

@@ -24,6 +24,7 @@ from .work_folder import own_folder
 from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
 SECOND_PASS_S = 1.0
+SHOWN_MM = 0.05  # that a point was put onto a surface is said where the number is not 0.0
 ALIVE_EVERY_S = 2.0  # with the time a server has to answer, a dead one is noticed within 5 s
 
 
@@ -246,8 +247,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         if not final:
             self.on_update()
             return True
-        text = self._("{name} placed") if place == position else self._("{name} placed, {mm} mm from there, on the surface")
-        self._changed(text.format(name=name, mm=f"{math.dist(place, position):.2g}"))
+        off = math.dist(place, position)
+        text = self._("{name} placed, {mm} mm from there, on the surface") if off >= SHOWN_MM else self._("{name} placed")
+        self._changed(text.format(name=name, mm=f"{off:.1f}"))
         self._ask_to_follow()
         return True
 

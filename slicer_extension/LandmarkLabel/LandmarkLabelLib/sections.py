@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from .logic import LandmarkLogic
 from .options import Options, file_name
+from .scene_nodes import HELPER
 from .volumes import suffix_of, write
 from .widgets import put_text, takes_folders, when_changed
+
+MOST_CHARACTERS = 100  # of a case's name that is made of a node's
 
 
 class Section:
@@ -183,9 +187,13 @@ class OptionsSection(Section):
         if node.GetParentTransformNode() is not None:
             logic.message = self._("{name} is moved by a transform: harden or remove it first").format(name=node.GetName())
             return
-        name = file_name(node.GetName())
+        if node.GetAttribute(HELPER):
+            logic.message = self._("{name} is made of the open case: choose another model").format(name=node.GetName())
+            return
+        name = file_name(node.GetName() or "")[:MOST_CHARACTERS]
         path = Path(tempfile.mkdtemp(prefix="landmarklabel-")) / f"{name}{suffix_of(node)}"
         if write(node, path):
             logic.upload(name, path)
-        else:
-            logic.message = self._("{name} cannot be written").format(name=node.GetName())
+            return
+        shutil.rmtree(path.parent, ignore_errors=True)
+        logic.message = self._("{name} cannot be written (a model needs triangles)").format(name=name)

@@ -48,11 +48,15 @@ class CaseSurface:
         self._places.BuildLocator()
         self.node = self.scene.AddNewNodeByClass("vtkMRMLModelNode", name)
         self.node.SetAttribute(HELPER, "surface")
-        self.node.SetSelectable(False)
         self.node.SetAndObservePolyData(surface)
         self.node.CreateDefaultDisplayNodes()
         self.node.GetDisplayNode().SetColor(*COLOUR)
         self.node.GetDisplayNode().SetVisibility2D(True)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has taken it out of the scene."""
+        return self.node is not None and self.node.GetScene() is None
 
     def nearest(self, position: tuple) -> tuple[float, float, float]:
         """The nearest place on it, LPS mm; the place itself where there is no surface."""

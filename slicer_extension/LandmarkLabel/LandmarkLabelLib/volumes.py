@@ -36,8 +36,8 @@ class CaseVolume:
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody has closed the scene, or taken the image out of it."""
-        return self.node is not None and self.node.GetScene() is None
+        """Whether somebody has closed the scene, or taken the image or its surface out of it."""
+        return self.node is not None and self.node.GetScene() is None or self.surface.is_gone
 
     def show(self, path: Path, name: str) -> bool:
         """Load a file and show it in all slice views; False when Slicer cannot read it."""
@@ -105,10 +105,10 @@ class CaseVolume:
 
     @property
     def moved_by(self) -> str:
-        """Name of the transform that moves the image away from where the server has it; empty without one."""
-        node = self.node if self.node is not None and self.node.GetScene() is not None else None
-        transform = node.GetParentTransformNode() if node is not None else None
-        return transform.GetName() if transform is not None else ""
+        """Name of the transform that moves the image or its surface away from where the server has it; empty without one."""
+        nodes = [node for node in (self.node, self.surface.node) if node is not None and node.GetScene() is not None]
+        moving = [transform for node in nodes if (transform := node.GetParentTransformNode()) is not None]
+        return moving[0].GetName() if moving else ""
 
     @property
     def is_changed(self) -> bool:
