@@ -229,6 +229,21 @@ def test_doctor_points_at_landmarks_without_labels_and_at_odd_shapes(tmp_path, c
     assert "LOOK shapes" in capsys.readouterr().out
 
 
+def test_doctor_says_which_landmarks_too_few_cases_have_to_be_compared(tmp_path, capsys):
+    names, place, rng = tuple("abcdef"), tmp_path / "study", np.random.default_rng(0)
+    place.mkdir()
+    shape = np.array([[10, 10], [40, 12], [70, 30], [30, 60], [60, 70.0], [20, 80]])
+    for number in range(8):
+        sitk.WriteImage(sitk.Image(100, 100, sitk.sitkUInt8), str(place / f"i{number}.png"))
+    study = Study(place, LandmarkTask("six", names, 2))
+    for number in range(8):
+        points = LandmarkSet.of_positions(study.task, shape + rng.normal(0, 1, shape.shape))
+        study.save(f"i{number}", points.with_landmark("f", (1.0, 2.0), Status.PREDICTED) if number == 3 else points, author="ann")
+    study.close()
+    found = checks(capsys, place)["shapes"]["found"]
+    assert found == "no point far from its usual place; not looked at, as too few cases have them: f"
+
+
 def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys):
     assert run("token", "new", folder, "--name", "ann", "--role", "annotator") == 0
     said = capsys.readouterr()

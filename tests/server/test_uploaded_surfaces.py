@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -85,6 +86,39 @@ def test_proposals_and_followers_lie_on_the_surface_that_was_sent(server, tmp_pa
     assert rows.pop("top")["position"] == on_top  # a person's point stays where it was put
     followers = np.array([row["position"] for row in rows.values()])
     assert truth.nearest(followers)[1].max() < 0.3 * SAMPLE_MM and "top" not in answer.json()["moved_onto_surface_mm"]
+
+
+def test_a_surface_in_a_wrong_unit_is_not_answered_and_the_reason_is_said(server, tmp_path):
+    path = write_stl(egg(1.0, np.zeros(3)), tmp_path / "giant.stl")
+    for unit, said in (("m", "the labelled images up to"), ("um", "the landmarks of the labelled images span")):
+        assert sent(server, path, {"mesh_unit": unit}, image=f"in {unit}").status_code == 200
+        answer = server.http("POST", "/infer/scn", params={"image": f"in {unit}", "output": "json"})
+        assert answer.status_code == 400 and said in answer.json()["detail"]
+        assert answer.json()["detail"].endswith("is its unit or pixel spacing right?")
+
+
+def test_what_the_file_states_counts_and_that_is_said(server, tmp_path):
+    write_surface(path := tmp_path / "stated.ply", egg(1.0, np.ones(3)))
+    said = "its file states the unit mm, which counts, and not cm"
+    assert sent(server, path, {"mesh_unit": "cm"}).json()["remarks"] == [said]
+    with path.open("rb") as file:
+        form = {"params": json.dumps({"mesh_unit": "cm"})}
+        answer = server.http("POST", "/infer/scn", params={"output": "json"}, data=form, files={"file": file}).json()
+    assert answer["remarks"] == [said]
+    with path.open("rb") as file:
+        answer = server.http("PUT", "/session/?mesh_unit=cm", files={"files": file}).json()
+    assert answer["remarks"] == [said]
+
+
+def test_several_annotators_on_more_surfaces_than_are_remembered(server, tmp_path):
+    names = [f"many{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        path = write_stl(egg(0.9 + 0.02 * number, np.full(3, number)), tmp_path / f"{name}.stl")
+        assert sent(server, path, {"mesh_unit": "mm"}).status_code == 200
+    ask = lambda name: server.http("POST", f"/landmarks/images/{name}/update", json={"fixed": {}, "absent": []})  # noqa: E731
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, names * 4))
+    assert {answer.status_code for answer in answers} == {200}
 
 
 def test_an_exchanged_image_has_its_own_surface(server, folder, tmp_path):

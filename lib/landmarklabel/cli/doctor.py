@@ -15,11 +15,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkLabelError, StudyError, one_line
+from landmarklabel.errors import LandmarkLabelError, StudyError, listed, one_line
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.services.backup_files import look
 from landmarklabel.services.checkup import (
     look_at_images,
+    not_compared,
     odd_shapes,
     points_outside,
     revisions_as_they_are,
@@ -188,12 +189,13 @@ def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> li
     labelled = {i: x for i, x in labelled.items() if i in listing.images and x.by_person.any()}
     faults = [*listing.refused.values(), *unreadable]
     outside, never = points_outside(labelled, found), unlabelled_landmarks(labelled, record.task)
-    odd = odd_shapes(labelled, found)
+    odd, rest = odd_shapes(labelled, found), not_compared(labelled)
+    usual = "no point far from its usual place" + (f"; not looked at, as too few cases have them: {listed(rest)}" if rest else "")
     return [
         _check("images", not faults, _listed(faults, f"{len(found)}, all readable"), _SEE),
         _check("points", not outside, _listed(outside, "all inside of their images"), "move them, or import their files again"),
         _look("landmarks", never, "all labelled somewhere", "never labelled: a model will not find them"),
-        _look("shapes", odd, "no point far from its usual place", "look at these points; some may be right"),
+        _look("shapes", odd, usual, "look at these points; some may be right"),
     ]
 
 

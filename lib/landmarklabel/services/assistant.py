@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import FaultsError, ModelError
+from landmarklabel.errors import FaultsError, ImageRejected, ModelError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.inference.evidence import Evidence
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
@@ -178,6 +179,7 @@ class Assistant:
         labelled, prior = template.cases, template.prior
         if not labelled:
             return Answer(suggest(task, geometry, None, None, Calibration(), given.fixed, given.absent), "none")
+        _check_extent(path.name, geometry, labelled)
         if prior is not None:
             return Answer(suggest(task, geometry, prior, None, Calibration(), given.fixed, given.absent), "template")
         landmarks = template_landmarks(task, geometry, labelled)
@@ -283,6 +285,27 @@ def _template_of(labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template
     started = time.monotonic()
     prior = learn_prior(labelled) if labelled else None
     return _Template(labelled, prior, time.monotonic() - started)
+
+
+def _check_extent(name: str, geometry: ImageGeometry, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> None:
+    """Raise ImageRejected for a volume far larger or smaller than the labelled ones, as with a wrong unit; pictures have none."""
+    if geometry.dims != 3:
+        return
+    sides = np.ptp(geometry.bounds_mm, axis=0)
+    largest = np.max([np.ptp(known.bounds_mm, axis=0) for known, _ in labelled], axis=0)
+    spans = [float(np.linalg.norm(np.ptp(x.positions_mm[x.defined], axis=0))) for _, x in labelled if x.defined.any()]
+    span = float(np.median(spans)) if spans else 0.0
+    if (sides > EXTENT.most_times * largest).all():
+        known = f"the labelled images up to {_as_sides(largest)} mm"
+    elif np.linalg.norm(sides) < EXTENT.least_share * span:
+        known = f"the landmarks of the labelled images span {span:.3g} mm"
+    else:
+        return
+    raise ImageRejected(name, [f"it measures {_as_sides(sides)} mm, and {known}: is its unit or pixel spacing right?"])
+
+
+def _as_sides(sides_mm: np.ndarray) -> str:
+    return " x ".join(f"{side:.3g}" for side in sides_mm)
 
 
 def _file_state(path: Path) -> tuple[str, str]:

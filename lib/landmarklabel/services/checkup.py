@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import URL
 
-from landmarklabel.data.shape_outliers import shape_outliers
+from landmarklabel.data.shape_outliers import OutlierConfig, shape_outliers
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
@@ -97,6 +97,14 @@ def stated(labelled: Mapping[str, LandmarkSet]) -> dict[str, LandmarkSet]:
         positions = np.where(by_person[:, None], landmarks.positions_mm, np.nan)
         found[image_id] = LandmarkSet(landmarks.task, positions, status)
     return found
+
+
+def not_compared(labelled: Mapping[str, LandmarkSet]) -> list[str]:
+    """Names of landmarks that ``odd_shapes`` says nothing of, because too few cases have them."""
+    least = OutlierConfig().min_cases
+    counts = np.sum([x.defined for x in stated(labelled).values()], axis=0) if labelled else np.zeros(0)
+    names = next(iter(labelled.values())).task.names if labelled else ()
+    return [name for name, count in zip(names, counts, strict=True) if 0 < count < least]
 
 
 def odd_shapes(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Description]) -> list[str]:
