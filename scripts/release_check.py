@@ -41,7 +41,7 @@ MAY_SKIP = {
 DESCRIPTION = f"""Runs everything in full, more than two hours on two cores, and writes what passed to {RESULT.relative_to(ROOT)}.
 
 parts:
-""" + "\n".join(f"  {name:8}{what}" for name, what in PARTS.items())
+""" + "\n".join(f"  {name:10}{what}" for name, what in PARTS.items())
 
 
 @dataclass

@@ -314,7 +314,11 @@ def test_images_without_the_landmarks_of_the_scale_are_left_out_in_words(materia
     for number in range(2, 6):
         (tmp_path / "truth" / f"p{number}.mrk.json").unlink()
     done = run(*words)
-    assert done.code == 2 and f"the task's scale needs {NAMES[0]} and {NAMES[1]}, which no image of" in done.err
+    assert (
+        done.code == 2
+        and f"the task's scale needs {NAMES[0]} and {NAMES[1]}, which " in done.err
+        and "in no predicted image" in done.err
+    )
 
 
 def test_evaluate_exact_numbers_without_a_scale_rule(material, predictions, tmp_path):

@@ -195,7 +195,10 @@ def test_shapes_of_a_study(tmp_path, capsys):
     assert main(words) == 0
     said = capsys.readouterr()
     assert "4 specimens laid over one another" in said.out and "left out, see left_out.csv: 1" in said.out
-    assert "1 specimens have predicted points that nobody has confirmed: s2; centroid_sizes.csv counts them" in said.err
+    assert (
+        "1 specimens have predicted points that nobody has confirmed: s2; see the column predicted of centroid_sizes.csv"
+        in said.err
+    )
     sizes = pandas.read_csv(tmp_path / "out" / "centroid_sizes.csv")
     assert np.allclose(sizes["centroid_size"] / sizes["centroid_size"][0], [1, 2, 3, 4], rtol=0.05)
     assert list(sizes.loc[0, ["predicted", "placed", "accepted"]]) == [0, 4, 1]

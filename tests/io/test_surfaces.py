@@ -337,3 +337,16 @@ def test_what_lies_too_far_away_is_asked_about_its_unit(tmp_path):
     assert failed["far"] == "far.stl: it lies up to 2e+06 mm from the origin; allowed are 1e+06 mm: is its unit right?"
     write_surface(tmp_path / "own.ply", Surface(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1e7, 0, 0]]), np.array([[0, 1, 2]])))
     assert len(read_surface(tmp_path / "own.ply").vertices) == 3  # a point of no triangle is nothing of the surface
+
+
+@pytest.mark.parametrize("padding", [b"\0", b" "])
+def test_a_unit_in_the_header_of_a_binary_stl_counts(tmp_path, padding):
+    path, writer = tmp_path / "ball.stl", vtk.vtkSTLWriter()
+    writer.SetFileName(str(path))
+    writer.SetFileTypeToBinary()
+    writer.SetInputData(sphere())
+    writer.Write()
+    content = path.read_bytes()
+    assert len(content) == 84 + 50 * int.from_bytes(content[80:84], "little")
+    path.write_bytes(b"UNIT=cm".ljust(80, padding) + content[80:])
+    assert stated_unit(path) == "cm" and np.allclose(centre_and_radius(convert(path, "mm").surface)[1], 100, atol=0.5)

@@ -152,4 +152,5 @@ def test_points_of_any_other_volume_stay_where_they_are_predicted(server, tmp_pa
     sitk.WriteImage(volume, str(tmp_path / "ct.nrrd"))
     assert sent(server, tmp_path / "ct.nrrd", {}).status_code == 200
     answer = server.http("POST", "/infer/scn", params={"image": "ct", "output": "json"})
-    assert "moved_onto_surface_mm" not in answer.json()
+    assert answer.status_code == 200 and "moved_onto_surface_mm" not in answer.json()
+    assert len(answer.json()["landmarks"]) == len(TASK)

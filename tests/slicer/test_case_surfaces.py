@@ -177,6 +177,14 @@ def test_a_surface_that_is_deleted_comes_back_and_one_that_is_moved_stops_everyt
     panel.refresh()
     idle(panel)
     assert panel.volume.surface.node.GetScene() is not None and len(of_class(slicer.mrmlScene, "vtkMRMLModelNode")) == 1
+    before = panel.volume.surface.node
+    panel.tick()
+    assert panel.volume.surface.node is before  # it is made again only where it was changed
+    before.GetPolyData().GetPoints().SetPoint(0, 1, 2, 3)
+    before.GetPolyData().GetPoints().Modified()
+    panel.refresh()
+    idle(panel)
+    assert panel.volume.surface.node is not before and LAST_EGG.nearest(vertices(panel.volume.surface.node)[:1])[1][0] < CLOSE_MM
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
     panel.volume.surface.node.SetAndObserveTransformNodeID(transform.GetID())
     press(panel, "predictButton")
@@ -217,7 +225,7 @@ def test_it_is_said_how_far_and_whoever_wants_it_elsewhere_can_have_it(panel):
     said = []
     panel.logic._say = (lambda old: lambda text: (said.append(text), old(text)))(panel.logic._say)
     placed(panel, "top", beside)
-    assert "top placed, 2.0 mm from there, on the surface" in said
+    assert "top placed on the surface, 2.0 mm from where it was put" in said
     press(panel, "undoButton")
     panel.ui.keepOnSurface.setChecked(False)
     placed(panel, "top", beside)

@@ -190,12 +190,12 @@ def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> li
     faults = [*listing.refused.values(), *unreadable]
     outside, never = points_outside(labelled, found), unlabelled_landmarks(labelled, record.task)
     odd, rest = odd_shapes(labelled, found), not_compared(labelled)
-    usual = "no point far from its usual place" + (f"; not looked at, as too few cases have them: {listed(rest)}" if rest else "")
+    odd += [f"not looked at, as too few cases have them: {listed(rest)}"] if rest else []
     return [
         _check("images", not faults, _listed(faults, f"{len(found)}, all readable"), _SEE),
         _check("points", not outside, _listed(outside, "all inside of their images"), "move them, or import their files again"),
         _look("landmarks", never, "all labelled somewhere", "never labelled: a model will not find them"),
-        _look("shapes", odd, usual, "look at these points; some may be right"),
+        _look("shapes", odd, "no point far from its usual place", "look at these points; some may be right"),
     ]
 
 

@@ -121,7 +121,8 @@ def shapes(args: argparse.Namespace) -> None:
     if task.scale is None and len({unit(i) for i in there}) > 1:
         print(f"landmarklabel: some images state their spacing and some do not: see the column unit of {SIZES}", file=sys.stderr)
     if mixed := sorted(i for i, x in there.items() if x.by_person.any() and (x.defined & ~x.by_person).any()):
-        text = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}; {SIZES} counts them"
+        text = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}"
+        text += f"; see the column predicted of {SIZES}"
         print(f"landmarklabel: {text}", file=sys.stderr)
     whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out)
     rest = f"; left out, see left_out.csv: {lacking}" if lacking else ""

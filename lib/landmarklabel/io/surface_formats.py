@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,17 @@ import psutil
 
 from landmarklabel.errors import ImageRejected, MissingPackage, UsageError
 from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS, is_surface
-from landmarklabel.io.limits import LIMITS
 from landmarklabel.io.surfaces import CONFIG, STATED, Surface, checked_surface, is_own_surface, read_surface, write_surface
 from landmarklabel.portability import limit_process
 
+STL_HEADER = 80  # bytes of text before the triangles
 _OVER_HTTP = " (over HTTP: mesh_unit, in params or in the address of a session)"
 # A line or comment that says nothing else, as ``comment UNIT=mm``: "length unit: m, exported by x" is somebody's prose.
-_UNIT = re.compile(rb"(?im)^[ \t]*(?:comment[ \t]+|#+[ \t]*)?UNITS?[ \t]*[=:][ \t]*([^\s\0]{1,20})[ \t\0]*\r?$")
+_UNIT = re.compile(
+    rb"(?im)^[ \t]*(?:comment[ \t]+|#+[ \t]*|<!--[ \t]*)?UNITS?[ \t]*[=:][ \t]*([^\s\0]{1,20})[ \t\0]*(?:-->)?[ \t]*\r?$"
+)
 _TO_LPS = {"LPS": np.ones(3), "RAS": np.array([-1.0, -1.0, 1.0])}
+_CONVERTING = threading.BoundedSemaphore(1)  # each may take half of the memory
 _REFUSED, _NO_VTK = 3, 4  # exit codes of the process that reads a file
 _WHY = "\nrefused: "  # before what this program says itself, after what VTK may have said
 _CUT_OFF = b"Error reading"  # VTK's word for a file whose rest is missing, of which it shows what there is
@@ -113,7 +117,8 @@ def stated_unit(path: Path) -> str | None:
 def _said_unit(path: Path) -> str | None:
     """What stands there; of a file that says several, all of them."""
     with path.open("rb") as file:
-        found = _UNIT.findall(file.read(CONFIG.head_bytes))
+        head = file.read(STL_HEADER if path.suffix.lower() == ".stl" else CONFIG.head_bytes)  # of a binary file
+        found = _UNIT.findall(head)
     return " and ".join(dict.fromkeys(unit.decode("utf-8", "replace").lower() for unit in found)) or None
 
 
@@ -131,7 +136,8 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
     """
     words = [sys.executable, "-m", "landmarklabel.io.surface_formats", *map(str, (path, unit, frame or "", target))]
     try:
-        done = subprocess.run(words, capture_output=True, check=False, timeout=CONFIG.convert_s)
+        with _CONVERTING:
+            done = subprocess.run(words, capture_output=True, check=False, timeout=CONFIG.convert_s)
     except subprocess.TimeoutExpired:
         target.unlink(missing_ok=True)
         raise ImageRejected(path.name, [f"VTK has not read it within {CONFIG.convert_s:g} s"]) from None
@@ -145,23 +151,29 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
     if done.returncode == _NO_VTK:
         _vtk()
     said = done.stderr.decode("utf-8", "replace").rpartition(_WHY)[2].strip() if done.returncode == _REFUSED else ""
-    raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or "damaged: VTK broke off while it read the file"])
+    broke_off = f"VTK broke off while it read the file: damaged, or it needs more than {_most_memory() / 2**30:.0f} GiB of memory"
+    raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or broke_off])
 
 
 def _remarks_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.json")
 
 
+def _most_memory() -> int:
+    """Bytes that reading a file may take: the rest of the machine is others'."""
+    return min(CONFIG.convert_bytes, int(psutil.virtual_memory().total) // 2)
+
+
 def _convert_here(path: str, unit: str, frame: str, target: str) -> int:
     """What the process of ``_convert_apart`` does."""
-    limit_process(min(CONFIG.convert_bytes, psutil.virtual_memory().total // 2), CONFIG.convert_s)
+    limit_process(_most_memory(), CONFIG.convert_s)
     try:
         made = convert(path, unit, frame or None)
         write_surface(target, made.surface)
     except MissingPackage:
         return _NO_VTK
     except (ImageRejected, MemoryError) as error:
-        sys.stderr.write(_WHY + (str(error) or "it needs more memory than there is"))
+        sys.stderr.write(_WHY + (str(error) or f"it needs more than {_most_memory() / 2**30:.0f} GiB of memory"))
         return _REFUSED
     _remarks_of(Path(target)).write_text(json.dumps(made.remarks), encoding="utf-8")
     return 0
@@ -233,15 +245,14 @@ def _check_counts(path: Path) -> None:
     if path.suffix.lower() != ".ply":
         return
     with path.open("rb") as file:
-        head, end, _ = file.read(CONFIG.head_bytes).partition(b"end_header")
+        head, end, rest = file.read(CONFIG.head_bytes).partition(b"end_header")
         counts = {name: int(n) for name, n in re.findall(rb"(?m)^element[ \t]+(vertex|face)[ \t]+([0-9]{1,19})[ \t]*\r?$", head)}
         points, faces = counts.get(b"vertex", 0), counts.get(b"face", 0)
         if points + faces > path.stat().st_size:  # each takes more than a byte
             raise ImageRejected(path.name, [f"damaged: its header declares {points} points and {faces} faces, which it has not"])
         if end and re.search(rb"(?m)^format[ \t]+ascii", head):
-            file.seek(len(head) + len(end) + 1)
-            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(LIMITS.inflate_bytes), b"")) + 1
-            if lines < points + faces:
+            file.seek(len(head) + len(end) + len(rest.partition(b"\n")[0]) + 1)
+            if sum(bool(line.strip()) for line in file) < points + faces:
                 raise ImageRejected(path.name, ["damaged: it ends too early"])
 
 

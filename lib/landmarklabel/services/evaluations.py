@@ -60,7 +60,8 @@ def compare(
         raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}{only}")
     unscaled = [i for i in both if not math.isfinite(truth[i].scaled_to_mm())]
     if unscaled and len(unscaled) == len(both):
-        raise StudyError(f"the task's scale needs {' and '.join(_scale_of(task))}, which no image of {places[1]} has")
+        needed = " and ".join(_scale_of(task))
+        raise StudyError(f"the task's scale needs {needed}, which {places[1]} has in no predicted image as points of a person")
     both = [i for i in both if i not in set(unscaled)]
     known = [i for i in both if i in set(trained_on)]
     used = both if include_training else [i for i in both if i not in set(known)]

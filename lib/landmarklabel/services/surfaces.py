@@ -11,11 +11,11 @@ from landmarklabel.io.surface_volumes import VolumeSurface, onto_surface, shows_
 from landmarklabel.io.surfaces import Surface
 from landmarklabel.store.pixels import stamp
 
-Found = Surface | VolumeSurface | None
+Found = Surface | VolumeSurface | None  # in an image
 
 
 class Surfaces:
-    """The last surfaces that were asked for; any thread may ask.
+    """The surfaces of the study's images that were asked for last; any thread may ask. One is read at a time.
 
     Args:
         kept: how many.
@@ -23,7 +23,7 @@ class Surfaces:
 
     def __init__(self, kept: int):
         self._kept = kept
-        self._found: dict[tuple[Path, str], Found] = {}  # oldest first
+        self._found: dict[tuple[Path, str], VolumeSurface | None] = {}  # oldest first
         self._changing, self._reading = threading.Lock(), threading.Lock()
 
     def put_on(self, path: Path, suggestion: Suggestion) -> tuple[Suggestion, dict[str, float]]:
@@ -46,6 +46,8 @@ class Surfaces:
                 is_known, surface = self._known(key)
                 if not is_known:
                     surface = surface_at(path)
+        if isinstance(surface, Surface):  # an uploaded file, which is asked for once, and may have gigabytes
+            return surface
         with self._changing:
             self._found.pop(key, None)
             self._found[key] = surface

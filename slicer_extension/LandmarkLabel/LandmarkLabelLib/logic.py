@@ -248,7 +248,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self.on_update()
             return True
         off = math.dist(place, position)
-        text = self._("{name} placed, {mm} mm from there, on the surface") if off >= SHOWN_MM else self._("{name} placed")
+        text = (
+            self._("{name} placed on the surface, {mm} mm from where it was put") if off >= SHOWN_MM else self._("{name} placed")
+        )
         self._changed(text.format(name=name, mm=f"{off:.1f}"))
         self._ask_to_follow()
         return True

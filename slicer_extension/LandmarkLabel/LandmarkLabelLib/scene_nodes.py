@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HELPER = "LandmarkLabel.helper"  # attribute of a list that only shows something
+HELPER = "LandmarkLabel.helper"  # attribute of a list or model that only shows something
 
 
 def of_class(scene, name: str) -> list:

@@ -196,4 +196,4 @@ class OptionsSection(Section):
             logic.upload(name, path)
             return
         shutil.rmtree(path.parent, ignore_errors=True)
-        logic.message = self._("{name} cannot be written (a model needs triangles)").format(name=name)
+        logic.message = self._("{name} cannot be written; a model needs triangles").format(name=name)

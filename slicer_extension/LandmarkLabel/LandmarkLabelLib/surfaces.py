@@ -36,6 +36,7 @@ class CaseSurface:
 
     def __init__(self, scene):
         self.scene, self.node, self._places = scene, None, None
+        self._as_made: tuple = ()
 
     def show(self, volume, name: str) -> None:
         """That of a volume of distances; a volume without a surface has none."""
@@ -48,15 +49,19 @@ class CaseSurface:
         self._places.BuildLocator()
         self.node = self.scene.AddNewNodeByClass("vtkMRMLModelNode", name)
         self.node.SetAttribute(HELPER, "surface")
+        self.node.SetSaveWithScene(False)
         self.node.SetAndObservePolyData(surface)
         self.node.CreateDefaultDisplayNodes()
         self.node.GetDisplayNode().SetColor(*COLOUR)
         self.node.GetDisplayNode().SetVisibility2D(True)
+        self._as_made = _triangles(self.node)
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody has taken it out of the scene."""
-        return self.node is not None and self.node.GetScene() is None
+        """Whether somebody has taken it out of the scene, or changed its triangles, as hardening a transform does."""
+        if self.node is None:
+            return False
+        return self.node.GetScene() is None or _triangles(self.node) != self._as_made
 
     def nearest(self, position: tuple) -> tuple[float, float, float]:
         """The nearest place on it, LPS mm; the place itself where there is no surface."""
@@ -70,6 +75,12 @@ class CaseSurface:
         """Take it out of the scene, if it is still there."""
         remove(self.scene, self.node)
         self.node, self._places = None, None
+
+
+def _triangles(node) -> tuple:
+    """A value that differs once its points are elsewhere, as after a transform was hardened."""
+    surface = node.GetPolyData()
+    return surface, surface.GetPoints().GetMTime() if surface is not None and surface.GetPoints() is not None else None
 
 
 def _surface(volume):
