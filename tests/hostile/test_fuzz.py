@@ -6,6 +6,7 @@ the test's folder.
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import os
@@ -247,6 +248,15 @@ TARGETS = {
     "checkpoints": Target(".safetensors", 700, load_tensors, checkpoint_seeds),
     "records": Target(".json", 400, read_model, record_seeds),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_other_tests():
+    """What they have left is not looked through at a mutant's cost: with gigabytes of it that takes seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
