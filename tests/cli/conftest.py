@@ -12,6 +12,7 @@ from tests.cli.backed_up import TASK, points
 
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.io.images import Image, write_image
+from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
@@ -71,3 +72,13 @@ def study(tmp_path) -> Path:
     (live / "model.json").write_text("{}", encoding="utf-8")
     Tokens(place).new("ann", "annotator")
     return place
+
+
+@pytest.fixture
+def predictions(material, tmp_path) -> Path:
+    """The truth moved by (3, 4) pixels, with one landmark of p0 not found."""
+    for image_id, landmarks in material.truth.items():
+        moved = LandmarkSet.of_positions(material.task, landmarks.positions_mm + (3.0, 4.0), Status.PREDICTED)
+        moved = moved.with_landmark(NAMES[3], None, Status.ABSENT) if image_id == "p0" else moved
+        write_markups(tmp_path / "predictions" / f"{image_id}.mrk.json", moved)
+    return tmp_path / "predictions"

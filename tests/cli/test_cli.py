@@ -233,16 +233,6 @@ def test_a_damaged_image_does_not_stop_the_others(material, model, tmp_path):
 # --- evaluate ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def predictions(material, tmp_path) -> Path:
-    """The truth moved by (3, 4) pixels, with one landmark of p0 not found."""
-    for image_id, landmarks in material.truth.items():
-        moved = LandmarkSet.of_positions(material.task, landmarks.positions_mm + (3.0, 4.0), Status.PREDICTED)
-        moved = moved.with_landmark(NAMES[3], None, Status.ABSENT) if image_id == "p0" else moved
-        write_markups(tmp_path / "predictions" / f"{image_id}.mrk.json", moved)
-    return tmp_path / "predictions"
-
-
 def expected_errors(truth: dict[str, LandmarkSet]) -> dict[str, list[float]]:
     """Errors in mm by landmark, after the rule that the first two landmarks are WRIST_MM apart; inf for the missed."""
     errors: dict[str, list[float]] = {name: [] for name in NAMES}
@@ -280,45 +270,6 @@ def test_evaluate_against_a_study_and_a_folder(material, predictions, tmp_path):
     (tmp_path / "truth" / "p2.mrk.json").unlink()
     done = ok(*words[:2], tmp_path / "truth", *words[3:])
     assert json.loads(done.out)["n_images"] == 5 and done.err == "landmarklabel: 1 predicted images have no truth\n"
-
-
-def test_what_nobody_has_confirmed_is_no_truth(material, predictions, tmp_path):
-    for image_id, landmarks in material.truth.items():
-        half = tuple(Status.PREDICTED if k > 3 and s.has_position else s for k, s in enumerate(landmarks.status))
-        write_markups(tmp_path / "half" / f"{image_id}.mrk.json", replace(landmarks, status=half))
-        nothing = tuple(Status.PREDICTED if s.has_position else Status.UNSET for s in landmarks.status)
-        write_markups(tmp_path / "nothing" / f"{image_id}.mrk.json", replace(landmarks, status=nothing))
-    words = ("--task", material.task_file, "--json")
-    whole, done = (
-        json.loads(ok("evaluate", predictions, material.study, *words).out),
-        ok("evaluate", predictions, tmp_path / "half", *words),
-    )
-    metrics = json.loads(done.out)
-    assert metrics["n_points"] < whole["n_points"] and metrics["per_landmark"][NAMES[2]] == whole["per_landmark"][NAMES[2]]
-    assert metrics["per_landmark"][NAMES[5]]["mre_mm"] is None
-    count = whole["n_points"] - metrics["n_points"]
-    assert f"{count} points of the truth are predictions that nobody has confirmed, and do not count: p0" in done.err
-    done = run("evaluate", predictions, tmp_path / "nothing", *words)
-    assert done.code == 2 and f"that a person has placed or accepted: {whole['n_points']} are predictions" in done.err
-
-
-def test_images_without_the_landmarks_of_the_scale_are_left_out_in_words(material, predictions, tmp_path):
-    for number, (image_id, landmarks) in enumerate(material.truth.items()):
-        truth = landmarks.with_landmark(NAMES[0], None, Status.UNSET) if number < 2 else landmarks
-        write_markups(tmp_path / "truth" / f"{image_id}.mrk.json", truth)
-    words = ("evaluate", predictions, tmp_path / "truth", "--task", material.task_file, "--json")
-    done = ok(*words)
-    assert json.loads(done.out)["n_images"] == 4
-    why = f"2 images are left out, because the task's scale needs {NAMES[0]} and {NAMES[1]}: p0, p1"
-    assert why in done.err and "have no truth" not in done.err
-    for number in range(2, 6):
-        (tmp_path / "truth" / f"p{number}.mrk.json").unlink()
-    done = run(*words)
-    assert (
-        done.code == 2
-        and f"the task's scale needs {NAMES[0]} and {NAMES[1]}, which " in done.err
-        and "in no predicted image" in done.err
-    )
 
 
 def test_evaluate_exact_numbers_without_a_scale_rule(material, predictions, tmp_path):

@@ -151,7 +151,9 @@ def _convert_apart(path: Path, unit: str, frame: str | None, target: Path) -> li
     if done.returncode == _NO_VTK:
         _vtk()
     said = done.stderr.decode("utf-8", "replace").rpartition(_WHY)[2].strip() if done.returncode == _REFUSED else ""
-    broke_off = f"VTK broke off while it read the file: damaged, or it needs more than {_most_memory() / 2**30:.0f} GiB of memory"
+    broke_off = (
+        f"damaged: VTK broke off while it read the file (or it needs more than {_most_memory() / 2**30:.0f} GiB of memory)"
+    )
     raise ImageRejected(path.name, [said.removeprefix(f"{path.name}: ") or broke_off])
 
 

@@ -85,13 +85,10 @@ def add_routes(router: APIRouter, application: Application, policy: Policy, toke
                 request["uploaded_file"] = _session_image(application, session_id)
             elif file is not None and file.filename:
                 received = sent.enter_context(received_image(application.study.folder, file))
-                path, remarks = with_unit(received, request)
-                request["uploaded_file"] = str(path)
+                request["uploaded_file"], remarks = with_unit(received, request)
             elif not image:
                 raise UsageError("which image? give ?image=ID, ?session_id=… or upload a file")
-            answer = application.infer(request)
-            answer["params"] |= {"remarks": remarks} if remarks else {}
-            return _answer(answer, output)
+            return _answer(application.infer(request), output, remarks)
 
     about: dict[str, Any] = {"tags": ["Active Learning"], "summary": "The next case, and why", "openapi_extra": takes(ASK)}
 
@@ -299,9 +296,10 @@ def _params(text: str) -> dict:
     return params
 
 
-def _answer(result: dict, output: Output | None) -> Response | dict:
-    """What was asked for; the file that was made for it is removed."""
+def _answer(result: dict, output: Output | None, remarks: list[str]) -> Response | dict:
+    """What was asked for, with remarks on the file that was sent; the file that was made for it is removed."""
     file = Path(result["file"])
+    result["params"] |= {"remarks": remarks} if remarks else {}
     try:
         name, content = file.name, file.read_bytes()
     finally:
