@@ -86,7 +86,7 @@ def evaluate(
 
     Args:
         predictions: image id to ``LandmarkSet``, one set, a folder that ``landmarklabel predict`` wrote, or a table.
-        truth: the same, or a study.
+        truth: the same, or a study; of it counts what a person has stated, and no prediction.
         task: of both; may be left out where a set or study knows it.
         images: folder of the images, where neither sets nor study say whether distances are mm or pixels.
         include_training: count images that the model was trained on, which a folder of predictions remembers.

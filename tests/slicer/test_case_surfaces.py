@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import qt_harness
 from cases_at_panel import opened, predicted
-from eggs import POLES, RADII, SAMPLE_MM, TASK, egg
+from eggs import CENTRES, POLES, RADII, SAMPLE_MM, SCALES, TASK, egg, serving_eggs
 from qt_harness import idle, press
 
 qt = qt_harness.install()
@@ -20,50 +20,28 @@ from LandmarkLabelLib.markups import flipped  # noqa: E402
 from LandmarkLabelLib.scene_nodes import of_class  # noqa: E402
 from LandmarkLabelLib.surfaces import COLOUR, CaseSurface  # noqa: E402
 from LandmarkLabelLib.wire import PLACED  # noqa: E402
-from serving import Material, serving  # noqa: E402
 from views import SliceView, offscreen_window  # noqa: E402
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy  # noqa: E402
 
-from landmarklabel.io.files import write_json  # noqa: E402
 from landmarklabel.io.images import read_image, write_image  # noqa: E402
 from landmarklabel.io.surface_volumes import write_surface_volume  # noqa: E402
-from landmarklabel.io.surfaces import Surface, distance_volume, write_surface  # noqa: E402
+from landmarklabel.io.surfaces import Surface, distance_volume  # noqa: E402
 
-CENTRES = np.array([[5.0, -8, 12], [-20, 3, 7], [0, 0, -30], [10, 10, 10]])
-SCALES = (0.9, 1.1, 1.0, 0.95)
 EGGS = [egg(scale, centre) for scale, centre in zip(SCALES, CENTRES, strict=True)]
 LAST, LAST_EGG = "egg3", EGGS[3]  # nobody has labelled it
 CLOSE_MM = 0.3 * SAMPLE_MM
 
 
 @pytest.fixture(scope="module")
-def surface_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("eggs")
-    (folder / "study").mkdir()
-    write_json(folder / "task.json", TASK.to_json())
-    with serving(Material(folder / "study", folder / "task.json", TASK, {})) as server:
-        for number, surface in enumerate(EGGS):
-            write_surface(path := folder / f"egg{number}.ply", surface)
-            with path.open("rb") as file:
-                assert server.http("PUT", f"/datastore/image?image=egg{number}", files={"file": file}).status_code == 200
-            points = CENTRES[number] + SCALES[number] * POLES
-            rows = [{"name": n, "status": "placed", "position": p.tolist()} for n, p in zip(TASK.names, points, strict=True)]
-            body = {"landmarks": rows, "base_revision": 0, "author": "ann"}
-            if number < 3:
-                assert server.http("PUT", f"/landmarks/images/egg{number}", json=body).status_code == 200
+def server(tmp_path_factory):
+    """Of surfaces, in place of the pictures that the panel is connected to elsewhere."""
+    with serving_eggs(tmp_path_factory.mktemp("eggs")) as server:
         yield server
 
 
 @pytest.fixture()
-def panel(surface_server, tmp_path):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.open_panel(tmp_path / "panel")
-    panel.ui.url.setText(surface_server.url)
-    press(panel, "connectButton")
-    idle(panel)
-    yield panel
-    panel.close()
-    window.close()
+def panel(panel_at_server):
+    return panel_at_server
 
 
 def vertices(node) -> np.ndarray:
@@ -202,7 +180,7 @@ def test_what_is_no_model_of_a_persons_own_is_not_sent_and_leaves_nothing_behind
     assert not list(tmp_path.glob("landmarklabel-*"))
 
 
-def test_what_is_placed_beside_the_surface_goes_onto_it_and_the_server_has_it_there(panel, surface_server):
+def test_what_is_placed_beside_the_surface_goes_onto_it_and_the_server_has_it_there(panel, server):
     predicted(panel, LAST)
     assert max(off(LAST_EGG, panel.node.position(name)) for name in TASK.names) < CLOSE_MM
     beside = CENTRES[3] + 0.95 * POLES[4] + (0.5, 0.5, 1.5)
@@ -215,7 +193,7 @@ def test_what_is_placed_beside_the_surface_goes_onto_it_and_the_server_has_it_th
     idle(panel)
     press(panel, "submitButton")  # where it asks once
     idle(panel)
-    rows = {row["name"]: row["position"] for row in surface_server.get(f"/landmarks/images/{LAST}")["landmarks"]}
+    rows = {row["name"]: row["position"] for row in server.get(f"/landmarks/images/{LAST}")["landmarks"]}
     np.testing.assert_allclose(rows["top"], place, rtol=0, atol=1e-6)
 
 
@@ -260,7 +238,7 @@ def test_where_an_open_surface_ends_there_is_no_wall(tmp_path):
     surface.close()
 
 
-def test_an_open_model_becomes_a_case(panel, surface_server):
+def test_an_open_model_becomes_a_case(panel, server):
     added = egg(1.02, np.array([3.0, 4.0, 5.0]))
     model = model_of(added, "new egg")
     panel.ui.volumes.setCurrentNode(model)
@@ -271,7 +249,7 @@ def test_an_open_model_becomes_a_case(panel, surface_server):
     press(panel, "predictButton")
     idle(panel)
     assert max(off(added, panel.node.position(name)) for name in TASK.names) < CLOSE_MM
-    assert surface_server.http("DELETE", "/datastore/?id=new_egg").status_code == 200
+    assert server.http("DELETE", "/datastore/?id=new_egg").status_code == 200
 
 
 def test_open_models_are_predicted_at_once_on_their_own_triangles(panel, tmp_path):

@@ -30,15 +30,8 @@ from program_wheel import program_wheel  # noqa: E402
 
 
 @pytest.fixture()
-def panel(server, tmp_path):
-    slicer.mrmlScene.Clear(False)
-    panel, window = qt_harness.open_panel(tmp_path / "panel")
-    panel.ui.url.setText(server.url)
-    press(panel, "connectButton")
-    idle(panel)
-    yield panel
-    panel.close()
-    window.close()
+def panel(panel_at_server):
+    return panel_at_server
 
 
 def test_a_folder_and_the_open_volumes_are_predicted_as_a_table_and_as_markups(panel, material, tmp_path):

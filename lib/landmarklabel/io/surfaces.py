@@ -37,15 +37,13 @@ class SurfaceConfig(Configuration):
     most_triangles: int = number(20_000_000, 1)  # a scan at full resolution has five million
     most_outlying: float = number(20.0, 1)  # times the extent of 99 % of the points: beyond, the rest is a slip of a scanner
     most_bytes: int = number(4 * 2**30, 1)  # of a file
-    convert_s: float = number(300.0, 1)  # that reading another program's file may take; five million triangles take half a minute
-    convert_bytes: int = number(
-        12 * 2**30, 2**30
-    )  # of memory that reading it may take; twenty million triangles take some eight GiB
+    convert_s: float = number(300.0, 1)  # that reading another program's file may take: longer than anybody waits for an answer
+    convert_bytes: int = number(12 * 2**30, 2**30)  # of memory that it may take at most, and half of the machine's
     farthest_mm: float = number(1e6, 1)  # from the origin: landmarks have no place beyond
     head_bytes: int = number(4096, 1)  # within which programs state unit and frame
     samples_at_once: int = number(2_000_000, 1)  # of triangles, before those at one place become one: 100 MB
     most_points: int = number(6_000_000, 1)  # sampled on a surface: what a kd-tree of a gigabyte holds
-    refinements: int = number(6, 1)  # of a place on the surface in a volume: it comes to rest after three or four
+    refinements: int = number(6, 1)  # of a place on the surface in a volume; the best one counts
     off_surface: float = number(0.05, 0)  # samples: less than two steps of grey
     steepest: float = number(2.0, 1)  # samples of depth from one sample to the next along an axis; more is no surface, but an end
     most_crossings: float = number(0.1, 0)  # a sample: a skull has 0.03; noise, which is no volume of distances, 0.18

@@ -13,7 +13,7 @@ class AssistantConfig(Configuration):
 
     open_bytes: int = number(512 * 2**20, 1)  # of stored pixels of images kept open
     remembered_images: int = number(16, 1)  # whose evidence is kept: a few MB each in 3D
-    remembered_surfaces: int = number(16, 1)  # that points are put onto: some 15 MB each
+    remembered_surfaces: int = number(16, 1)  # that points are put onto: a volume and a tree of its places each
     max_shapes: int = number(200, 1)  # labelled cases a shape is learned from while there is no model
     quick_learning_s: float = number(0.2, 0)  # a shape that is learned so quickly is always that of the newest labels
     many_shapes: int = number(20, 1)  # of so many one more changes little …
