@@ -33,7 +33,7 @@ from gpu_measure import Job
 
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.files import write_json
-from landmarklabel.networks.precision import choose_device
+from landmarklabel.networks.devices import choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "scripts" / "results"

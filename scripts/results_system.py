@@ -16,6 +16,15 @@ def update_latency() -> str:
     return table(header, rows) + about("radiographs and synthetic spines; server and client on one core", "update_latency")
 
 
+def _servers(found: dict) -> list[list[str]]:
+    """Both entrances side by side, on a study without a model."""
+    entrances = {"serve": "`landmarklabel serve`", "monailabel": "`monailabel start_server`"}
+    seconds = [
+        [f"{shown}: start to the first answer", f"{found[k]['seconds_to_first_info']:.1f} s"] for k, shown in entrances.items()
+    ]
+    return seconds + [[f"{shown}: memory when idle", f"{found[k]['idle_gib']:.2f} GiB"] for k, shown in entrances.items()]
+
+
 def speed() -> str:
     found = result("bench")
     one, volumes, disk = found["inference"]["seconds"], found["volumes"], found["volumes"]["from_disk_512_with_100_landmarks"]
@@ -29,8 +38,7 @@ def speed() -> str:
         ["training step, per image: `scn`", f"{1000 * found['training']['seconds_per_image']['scn:default']:.0f} ms"],
         ["training step, per image: `scn:hand2024`", f"{1000 * found['training']['seconds_per_image']['scn:hand2024']:.0f} ms"],
         ["augmenting a loaded image", f"{found['augmentation']['ms_augment']:.1f} ms"],
-        ["server: start to the first answer", f"{found['server']['seconds_to_first_info']:.1f} s"],
-        ["server: memory when idle", f"{found['server']['idle_gib']:.2f} GiB"],
+        *_servers(found["server"]),
         ["peak memory: training the hand model", f"{found['memory']['training_gib']:.2f} GiB"],
         ["peak memory: predicting one radiograph", f"{found['memory']['predicting_gib']:.2f} GiB"],
     ]

@@ -172,7 +172,7 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     """
     from landmarklabel.inference.model_folder import load_model as load_localizer
     from landmarklabel.inference.model_record import read_record
-    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.networks.devices import choose_device
 
     record, localizer = read_record(folder), load_localizer(folder, device=choose_device(device))
     metrics = record.get("metrics")
@@ -235,7 +235,7 @@ def train(
 def _config(
     study: Study, model: str, minutes: float | None, steps: int | None, seed: int, device: str, resume: bool
 ) -> FitConfig:
-    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.networks.devices import choose_device
     from landmarklabel.networks.presets import find_preset
     from landmarklabel.training.fit import FitConfig as Config
     from landmarklabel.training.loop import Budget

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from landmarklabel.active.annotator import Clicks, click_through, summarize_clicks
-from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner

@@ -222,7 +222,7 @@ def test_what_was_called_right_is_taken_back_and_nobody_who_has_the_case_open_is
         ann.wait_for_image(case)
         bob.page.get_by_role("button", name="Right", exact=True).first.click()
         bob.sees(f"{case}: {name} is right where it is")
-        bob.page.wait_for_function("document.activeElement.innerText === 'Right'")  # of the next point
+        bob.page.wait_for_function("() => document.activeElement.innerText === 'Right'")  # of the next point
         bob.page.get_by_label("also those that somebody has called right").check()
         bob.press("Take back")
         bob.sees(f"{case}: {name} has to be looked at again")

@@ -9,20 +9,12 @@ import pytest
 import torch
 
 from landmarklabel.data.augment import AugmentRange, GreyChange, Warp, draw_grey, draw_warp, random_rotation
-from landmarklabel.data.batches import (
-    CropPlan,
-    GridPlan,
-    Presence,
-    centred_grid,
-    crop_batch,
-    grid_points,
-    landmark_state,
-    plan_grid,
-    whole_image_batch,
-    with_field,
-)
+from landmarklabel.data.batches import crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan, centred_grid, grid_points, plan_grid, with_field
 from landmarklabel.data.mirror import Mirror
+from landmarklabel.data.presence import Presence, landmark_state
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from landmarklabel.data.cases import Case, grey_window, sample_linear, shrink
+from landmarklabel.data.grids import centred_grid, grid_points, small_copy
 from landmarklabel.errors import NotFound
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.images import Image
@@ -181,3 +182,15 @@ def test_cases_of_a_study_are_read_sorted(tmp_path):
             load_cases(study, {"z": labels["a"]})
     finally:
         study.close()
+
+
+@DIMS
+def test_a_small_copy_is_what_networks_would_be_shown_of_the_image(dims):
+    geometry = oblique(dims)
+    pixels = np.random.default_rng(3).integers(0, 200, geometry.size[::-1]).astype(np.int16)
+    case = Case("a", Image(geometry, pixels), window=(-50.0, 250.0))
+    for spacing in (0.4, 3.0):  # finer and coarser than the image; parts of both grids lie outside
+        grid = centred_grid(geometry, spacing, (24, 20, 16)[:dims])
+        copy = small_copy(case, grid)
+        assert copy.shape == grid.size[::-1]
+        np.testing.assert_allclose((copy + 50) / 300, case.sample(grid_points(grid), spacing), atol=2e-4)

@@ -30,7 +30,8 @@ from tests.hostile.mutate import Watch, mutant
 from tests.io.image_corpus import PIXELS, nifti, nrrd, raster, valid_files, write_series
 from tests.io.landmark_corpus import FLAT_TASK, TASK, VALID, VALID_FCSV
 
-from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.geometry import ImageGeometry

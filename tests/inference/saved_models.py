@@ -6,7 +6,8 @@ import json
 
 import torch
 
-from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig

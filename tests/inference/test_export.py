@@ -19,14 +19,15 @@ import pytest
 import torch
 
 from landmarklabel.cli import main
-from landmarklabel.data.batches import CropPlan, GridPlan, grid_points
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan, grid_points
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.errors import ModelError, StudyError
 from landmarklabel.inference import export, onnx_export
 from landmarklabel.inference.export import BundleNetwork, BundleRunner, export_bundle, list_images
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_folder import WEIGHTS, load_model, save_model
-from landmarklabel.inference.model_record import RECORD
+from landmarklabel.inference.model_folder import load_model, save_model
+from landmarklabel.inference.model_record import RECORD, WEIGHTS
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.onnx_export import AGREEMENT, export_onnx
 from landmarklabel.io.images import Image, read_image, write_image

@@ -11,7 +11,7 @@ from tests.inference.saved_models import untrained
 from torch import nn
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.batches import GridPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.data.procrustes import RobustFitConfig
 from landmarklabel.errors import ImageRejected

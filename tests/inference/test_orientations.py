@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import OrientationSearchConfig

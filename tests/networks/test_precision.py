@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from landmarklabel.errors import UsageError
-from landmarklabel.networks.precision import choose_device
+from landmarklabel.networks.devices import check_device, choose_device
 from landmarklabel.services import training_run
 from landmarklabel.services.training_run import TrainingRun
 
@@ -45,9 +45,10 @@ def test_a_name_means_a_device(gpus, count, name, meant):
 )
 def test_one_that_is_not_there_is_said(gpus, count, name, said):
     gpus(count)
-    with pytest.raises(UsageError) as error:
-        choose_device(name)
-    assert said in str(error.value)
+    for refuse in (choose_device, check_device):
+        with pytest.raises(UsageError) as error:
+            refuse(name)
+        assert said in str(error.value)
 
 
 @pytest.mark.parametrize(

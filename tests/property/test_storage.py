@@ -16,8 +16,9 @@ from tests.io.image_corpus import write_series
 from torch import nn
 
 from landmarklabel.data.augment import random_rotation
-from landmarklabel.data.batches import CropPlan, GridPlan
 from landmarklabel.data.cases import Case
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner

@@ -15,7 +15,7 @@ from serving import LIB, is_alive, phantoms, processes_of, wait_until
 from tests.thoroughness import times
 
 from landmarklabel.services.jobs import TrainingList
-from landmarklabel.services.training_run import SERVER_PID
+from landmarklabel.services.server_process import SERVER_PID
 from landmarklabel.store.study import Study
 
 ASKED = times(2, in_full=3)  # trainings: one runs, the others wait

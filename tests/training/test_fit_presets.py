@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.training.small_fits import config, phantoms, small_networks  # noqa: F401, a fixture of every test here
 
-from landmarklabel.data.batches import GridPlan, grid_points
 from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import GridPlan, grid_points
 from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.errors import UsageError
 from landmarklabel.geometry import ImageGeometry

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from landmarklabel.data.batches import Presence
+from landmarklabel.data.presence import Presence
 from landmarklabel.networks.heatmaps import encode_gaussians
 from landmarklabel.training.losses import GaussianTargets, cell_index, cells_loss
 

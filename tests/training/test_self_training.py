@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from landmarklabel.data.batches import GridPlan
 from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from landmarklabel.data.batches import Presence
+from landmarklabel.data.presence import Presence
 from landmarklabel.networks.global_local import VotesOutput, VotingNet, cell_centres
 from landmarklabel.training.losses import softmax_votes_loss
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from landmarklabel.active.configuration import PoolConfig, StrategyConfig
-from landmarklabel.data.batches import centred_grid, grid_points
 from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import centred_grid, small_copy
 from landmarklabel.data.procrustes import align_stack
-from landmarklabel.inference.localizer import Localizer
 from landmarklabel.landmarks import LandmarkSet
+
+if TYPE_CHECKING:
+    from landmarklabel.inference.localizer import Localizer
 
 _CONFIG = PoolConfig()
 
@@ -86,7 +88,9 @@ def thumbnail(case: Case) -> np.ndarray:
     low, high = geometry.bounds_mm
     edge = _CONFIG.thumbnail_edge_2d if geometry.dims == 2 else _CONFIG.thumbnail_edge_3d
     spacing = float((high - low).max()) / edge
-    grey = case.sample(grid_points(centred_grid(geometry, spacing, (edge,) * geometry.dims)), spacing).ravel()
+    dark, bright = case.window
+    beyond = (bright - dark) / 2  # as far beyond the window as networks see
+    grey = small_copy(case, centred_grid(geometry, spacing, (edge,) * geometry.dims)).ravel().clip(dark - beyond, bright + beyond)
     normalized: np.ndarray = ((grey - grey.mean()) / max(float(grey.std()), 1e-6)).astype(np.float32)
     return normalized
 

@@ -40,7 +40,7 @@ def predict(args: argparse.Namespace) -> int:
 def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> int:
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
-    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.networks.devices import choose_device
 
     images = found.paths
     for name, why in found.left_out.items():

@@ -24,7 +24,7 @@ def clicks(args: argparse.Namespace) -> None:
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
-    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.networks.devices import choose_device
     from landmarklabel.training.loop import use_all_cores
 
     if args.clicks < 1:

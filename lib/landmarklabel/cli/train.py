@@ -24,7 +24,7 @@ from landmarklabel.tasks import resolve_study_task
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.errors import Cancelled
-    from landmarklabel.networks.precision import choose_device
+    from landmarklabel.networks.devices import choose_device
     from landmarklabel.services.train_and_publish import set_aside, train_and_publish
     from landmarklabel.services.trainings import gather
     from landmarklabel.training.fit import FitConfig

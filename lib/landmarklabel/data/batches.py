@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +11,9 @@ from torch import Tensor
 
 from landmarklabel.data.augment import AugmentRange, draw_cuts, draw_grey, draw_warp, random_rotation
 from landmarklabel.data.cases import Case
-from landmarklabel.geometry import ImageGeometry, axis_aligned_grid
-from landmarklabel.landmarks import LandmarkSet, Status
-
-
-class Presence(IntEnum):
-    """What a person has said of a landmark."""
-
-    ABSENT = 0
-    PRESENT = 1
-    UNKNOWN = -1
+from landmarklabel.data.crops import CropPlan, read_crops
+from landmarklabel.data.grids import GridPlan, grid_points
+from landmarklabel.data.presence import Presence, landmark_state
 
 
 class Batch(NamedTuple):
@@ -34,114 +24,6 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     state: Tensor
     landmark: Tensor
-
-
-@dataclass(frozen=True)
-class GridPlan:
-    """The grid a network works on.
-
-    Args:
-        size: samples (x, y[, z]) during training, a multiple of the network's.
-        spacing_mm: the same for all images, or None: each image is fitted into ``size`` (for images without spacing).
-        multiple: sizes are rounded up to it.
-        field: samples during training where they are fewer than ``size``: the middle of the images, with all the landmarks.
-    """
-
-    size: tuple[int, ...]
-    spacing_mm: float | None
-    multiple: int
-    field: tuple[int, ...] | None = None
-
-    def spacing_for(self, geometry: ImageGeometry) -> float:
-        """Sample distance in mm for an image."""
-        if self.spacing_mm is not None:
-            return self.spacing_mm
-        low, high = geometry.bounds_mm
-        return float(((high - low) / np.array(self.size)).max())
-
-    def training_grid(self, geometry: ImageGeometry) -> ImageGeometry:
-        """A grid of exactly ``field`` or ``size`` samples centred on the image."""
-        return centred_grid(geometry, self.spacing_for(geometry), self.field or self.size)
-
-    def grid(self, geometry: ImageGeometry, minimum: int = 1) -> ImageGeometry:
-        """A grid that covers the whole image, of at least ``minimum`` samples and one ``multiple`` a side."""
-        spacing = self.spacing_for(geometry)
-        covered = axis_aligned_grid(geometry, spacing).size
-        size = tuple(-(-max(s, minimum) // self.multiple) * self.multiple for s in covered)
-        return centred_grid(geometry, spacing, size if self.spacing_mm is not None else self.size)
-
-    def count_windows(self, geometry: ImageGeometry) -> int:
-        """How many ``windows`` of the training size cover an image; counted without making them."""
-        return math.prod(self._tiles(self.grid(geometry), 1)[1])
-
-    def _tiles(self, whole: ImageGeometry, minimum: int) -> tuple[tuple[int, ...], list[int]]:
-        """Samples of a window along every axis, and how many windows, overlapping by half, there are."""
-        size = tuple(min(w, max(s, minimum)) for w, s in zip(whole.size, self.size, strict=True))
-        return size, [1 + -(-(w - s) // max(s // 2, 1)) for w, s in zip(whole.size, size, strict=True)]
-
-    def windows(self, geometry: ImageGeometry, minimum: int = 1, most: float = 1.0) -> list[ImageGeometry]:
-        """``grid``, or windows of the training size that overlap by half where it has over ``most`` times as many samples.
-
-        So a whole-body scan takes no more memory than the scans a model was trained on.
-        """
-        whole = self.grid(geometry, minimum)
-        if np.prod(whole.size) <= most * np.prod(self.size):
-            return [whole]
-        size, counts = self._tiles(whole, minimum)
-        starts = [np.linspace(0, w - s, n).round() for w, s, n in zip(whole.size, size, counts, strict=True)]
-        corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(size))
-        spacing = float(whole.spacing[0])
-        return [ImageGeometry.identity(size, spacing, tuple(whole.origin + c * spacing)) for c in corners]
-
-
-def centred_grid(geometry: ImageGeometry, spacing_mm: float, size: tuple[int, ...]) -> ImageGeometry:
-    """An axis-aligned grid of ``size`` samples around the middle of an image's field of view."""
-    low, high = geometry.bounds_mm
-    origin = (low + high) / 2 - (np.array(size) - 1) / 2 * spacing_mm
-    return ImageGeometry.identity(size, spacing_mm, tuple(origin))
-
-
-def plan_grid(geometries: Sequence[ImageGeometry], samples: int, multiple: int, fit_each: bool) -> GridPlan:
-    """Choose the working grid from the training images: their shape, and about ``samples`` samples.
-
-    Args:
-        geometries: of the training images.
-        samples: about how many samples a grid may have.
-        multiple: of the network.
-        fit_each: fit each image into the grid instead of one spacing for all.
-    """
-    extents = np.stack([np.subtract(*reversed(g.bounds_mm)) for g in geometries])
-    shape = np.median(extents / extents.max(axis=1, keepdims=True), axis=0) if fit_each else extents.max(axis=0)
-    edge = (np.prod(shape) / samples) ** (1 / len(shape))
-    longest = float(np.median([max(g.size) for g in geometries]))
-    finest = 1 / longest if fit_each else min(float(g.spacing.min()) for g in geometries)
-    edge = max(edge, finest)  # a grid finer than the images would only cost time
-    size = tuple(int(max(round(s / edge / multiple), 1)) * multiple for s in shape)
-    if fit_each:
-        return GridPlan(size, None, multiple)
-    spacing = max(float((extents.max(axis=0) / size).max()), finest)
-    return GridPlan(size, spacing, multiple)
-
-
-def with_field(plan: GridPlan, cases: Sequence[Case], margin: float) -> GridPlan:
-    """The plan with its ``field``: in which all landmarks lie, at least ``margin`` of its side from its border.
-
-    Along the world's axes an oblique image has much empty space in its corners, which need not be learned from.
-    """
-    reach = np.zeros(len(plan.size))
-    for case in cases:
-        centre = np.mean(case.image.geometry.bounds_mm, axis=0)
-        places = case.labels.positions_mm[landmark_state(case.labels) == Presence.PRESENT]
-        reach = np.maximum(reach, np.abs(places - centre).max(axis=0, initial=0.0) / plan.spacing_mm)
-    wanted = np.ceil(2 * reach / (1 - 2 * margin) / plan.multiple).astype(int) * plan.multiple
-    field = tuple(int(np.clip(w, plan.multiple, s)) for w, s in zip(wanted, plan.size, strict=True))
-    return replace(plan, field=None if field == plan.size else field)
-
-
-def landmark_state(landmarks: LandmarkSet) -> np.ndarray:
-    """(n,) ``Presence``: what a person has said; predictions nobody confirmed are unknown."""
-    known = {Status.PLACED: Presence.PRESENT, Status.ACCEPTED: Presence.PRESENT, Status.ABSENT: Presence.ABSENT}
-    return np.array([known.get(s, Presence.UNKNOWN) for s in landmarks.status])
 
 
 def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRange | None, seed: Sequence[int]) -> Batch:
@@ -175,56 +57,6 @@ def _whole_image(
     state = np.where((state == Presence.PRESENT) & ~inside, Presence.ABSENT, state)
     index[state != Presence.PRESENT] = np.nan
     return pixels.astype(np.float32), index[:, ::-1].copy(), state
-
-
-def grid_points(grid: ImageGeometry) -> np.ndarray:
-    """(*array shape, d) float32 LPS mm of the samples of an axis-aligned grid."""
-    axes = [(grid.origin[a] + grid.spacing[a] * np.arange(grid.size[a])).astype(np.float32) for a in range(grid.dims)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    made: np.ndarray = points.transpose(*reversed(range(grid.dims)), grid.dims)
-    return made
-
-
-@dataclass(frozen=True)
-class CropPlan:
-    """The crops of the fine network: ``size`` samples per side, the finest spaced ``zoom`` times finer than the coarse
-    grid, further ``scales`` each coarser by ``step``; jitters are in samples of the finest. ``presence``: crops also show where
-    absent landmarks would be, and the fine network says whether they are there; ``rounds``: the fine network looks again at what
-    it has found, so many times in all."""
-
-    size: int
-    zoom: float
-    scales: int = 3
-    step: float = 2.5
-    jitter: float = 5.0
-    outlier_jitter: float = 18.0
-    outlier_share: float = 0.2
-    presence: bool = False
-    rounds: int = 1
-
-
-def read_crops(
-    case: Case, centres_mm: np.ndarray, spacing_mm: float, plan: CropPlan, matrices: np.ndarray | None = None
-) -> np.ndarray:
-    """Grey values around positions, at all scales of the plan.
-
-    Args:
-        case: the image.
-        centres_mm: (k, d) LPS mm.
-        spacing_mm: sample distance of the finest scale.
-        plan: size and scales.
-        matrices: (k, d, d) that turn a crop's axes into the world's; upright when None.
-
-    Returns:
-        (k, scales, *array shape) float32.
-    """
-    d = centres_mm.shape[1]
-    axis = (np.arange(plan.size) - (plan.size - 1) / 2) * spacing_mm
-    offsets = np.stack(np.meshgrid(*(axis,) * d, indexing="ij"), -1).transpose(*reversed(range(d)), d).reshape(-1, d)
-    scales = [plan.step**s for s in range(plan.scales)]
-    made = [case.boxes(centres_mm, offsets * f, matrices, spacing_mm * f) for f in scales]
-    crops: np.ndarray = np.stack(made, axis=1).reshape(len(centres_mm), plan.scales, *(plan.size,) * d)
-    return crops
 
 
 def crop_batch(

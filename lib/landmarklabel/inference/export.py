@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_folder import WEIGHTS, load_model
-from landmarklabel.inference.model_record import RECORD, read_record
+from landmarklabel.inference.model_folder import load_model
+from landmarklabel.inference.model_record import RECORD, WEIGHTS, read_record
 from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, safe_join, write_json
 from landmarklabel.io.folders import find_images

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from landmarklabel.errors import ModelError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import CARD, model_card
-from landmarklabel.inference.model_record import RECORD, ModelRecord, read_record, record_of
+from landmarklabel.inference.model_record import RECORD, WEIGHTS, ModelRecord, read_record, record_of
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.io.files import atomic_write, write_json
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.build import build_coarse_net, build_fine_net
 
-WEIGHTS = "model.safetensors"
 _COARSE, _FINE = "locator", "refiner"  # prefixes of the networks' tensors in the file
 
 

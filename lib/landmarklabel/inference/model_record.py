@@ -13,25 +13,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from landmarklabel import __version__
 from landmarklabel.configuration import from_json, to_json
-from landmarklabel.data.batches import CropPlan, GridPlan
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import ConfigurationError, FaultsError, LandmarkLabelError, ModelError, UnknownSetting
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import InferenceConfig
-from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.shape_prior import PoseDistribution, ShapePrior
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset
 
-RECORD = "model.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landmarklabel.inference.localizer import Localizer
+
+RECORD, WEIGHTS = "model.json", "model.safetensors"
 FORMAT, VERSION = "landmarklabel-model", 3
 HASH = "record_sha256"  # of all the rest of the record
 _NAME = re.compile(r"[a-z0-9_]{1,64}")

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from landmarklabel.data.batches import CropPlan, GridPlan, grid_points, read_crops
 from landmarklabel.data.cases import Case
+from landmarklabel.data.crops import CropPlan, read_crops
+from landmarklabel.data.grids import GridPlan, grid_points
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.errors import ModelError
 from landmarklabel.geometry import ImageGeometry

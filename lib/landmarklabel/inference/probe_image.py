@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from landmarklabel.data.batches import GridPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.image_array import Image
 from landmarklabel.networks.ops import LINEAR

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from landmarklabel.errors import ModelError
 from landmarklabel.io.files import atomic_write
@@ -19,6 +18,8 @@ _DAMAGES = (SafetensorError, ValueError, TypeError, AttributeError, LookupError,
 
 def save_tensors(path: str | Path, tensors: dict, meta: dict) -> str:
     """Write tensors and JSON metadata atomically into one safetensors file; returns the file's sha256."""
+    from safetensors.torch import save  # it brings PyTorch
+
     data = save({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, {"json": json.dumps(meta)})
     atomic_write(path, data)
     return hashlib.sha256(data).hexdigest()
@@ -34,6 +35,8 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
     Raises:
         ModelError: missing, too large, not safetensors, damaged, or not the expected file.
     """
+    from safetensors.torch import load
+
     path = Path(path)
     try:
         if path.stat().st_size > LIMITS.checkpoint_bytes:

@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 from PIL import Image as Picture
 
-from landmarklabel.data.batches import grid_points
-from landmarklabel.data.cases import Case, sample_linear
+from landmarklabel.data.cases import Case
+from landmarklabel.data.grids import small_copy
 from landmarklabel.geometry import axis_aligned_grid
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.report.configuration import CONFIG
@@ -52,8 +52,7 @@ def make_thumbnail(case: Case, longest: int) -> Thumbnail:
     axes = _FRONT[geometry.dims]
     grid = axis_aligned_grid(geometry, float((high - low)[[*axes]].max()) / longest)
     spacing = float(grid.spacing[0])
-    pixels, stored = case.coarse(spacing)
-    picture = sample_linear(pixels, stored, grid_points(grid), fill=case.window[0])
+    picture = small_copy(case, grid)
     if geometry.dims == 3:
         picture = picture.max(axis=1)[::-1]
     dark, bright = np.percentile(picture, [CONFIG.black_percentile, CONFIG.white_percentile])

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,12 +15,12 @@ from landmarklabel import __version__
 from landmarklabel.active.retraining import why_retrain
 from landmarklabel.active.strategies import STRATEGIES
 from landmarklabel.errors import Busy, LandmarkLabelError, NotFound, UsageError
-from landmarklabel.inference.localizer import Localizer
-from landmarklabel.networks.precision import choose_device
+from landmarklabel.networks.devices import check_device
 from landmarklabel.server.guard import CONTRACT
 from landmarklabel.server.infer import answer_to_wire
 from landmarklabel.server.wire import given_points
 from landmarklabel.services.case_selection import CaseSelection
+from landmarklabel.services.configuration import TRAINING
 from landmarklabel.services.console import NOTICE, said_of_models
 from landmarklabel.services.datastore import ORIGINAL, StudyDatastore
 from landmarklabel.services.descriptions import image_plane
@@ -30,15 +30,17 @@ from landmarklabel.services.jobs import Jobs
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.models import what_answers
 from landmarklabel.services.pool_monitor import PoolMonitor
+from landmarklabel.services.server_process import SERVER_PID
 from landmarklabel.services.sessions import Sessions
 from landmarklabel.services.settings import ServerSettings, live_models
 from landmarklabel.services.task_queue import TaskQueue
-from landmarklabel.services.training_run import CONFIG as TRAINING
-from landmarklabel.services.training_run import SERVER_PID
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import SHIPPED, resolve_models, resolve_study_task
 from landmarklabel.training.publishing import ModelRegistry
+
+if TYPE_CHECKING:
+    from landmarklabel.inference.localizer import Localizer
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Application:
     ):
         if studies.startswith(("http://", "https://")):
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
-        choose_device(settings.device)  # one that is not there is said at once
+        check_device(settings.device)  # one that is not there is said at once
         self.settings = settings
         self.task = resolve_study_task(settings.task or None, studies, (*tasks, SHIPPED))
         self.presets = resolve_models(settings.models or live_models(Path(studies), self.task.dims), self.task.dims)

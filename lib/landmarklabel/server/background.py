@@ -16,8 +16,7 @@ from landmarklabel.server.description import BATCH, TRAIN, takes
 from landmarklabel.services.console import NOTICE
 from landmarklabel.services.datastore import ORIGINAL
 from landmarklabel.services.inference import prediction_tag
-from landmarklabel.services.request_values import device_of, flag_of, key_of, number_of, text_of
-from landmarklabel.services.training_run import check_training_request
+from landmarklabel.services.request_values import check_training_request, device_of, flag_of, key_of, number_of, text_of
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from landmarklabel.server.app import create_app, policy_of
 from landmarklabel.server.application import Application
 from landmarklabel.server.running import greeting, look_after, starting, this_server
 from landmarklabel.services.case_selection import CaseSelection
+from landmarklabel.services.configuration import TRAINING
 from landmarklabel.services.console import set_up_console
 from landmarklabel.services.datastore import StudyDatastore
-from landmarklabel.services.inference import train_config
+from landmarklabel.services.inference import ServedModel, train_config
 from landmarklabel.services.settings import ServerSettings
-from landmarklabel.services.training_run import CONFIG as TRAINING
 
 
 class LandmarkDatastore(StudyDatastore, Datastore):
@@ -61,17 +61,20 @@ class LandmarkTrain(TrainTask):
     """The training of a served model."""
 
     def __init__(self, application: Application, name: str):
-        super().__init__(application.models[name].description)
-        self.training = application.models[name].training
+        self.model: ServedModel = application.models[name]
+        super().__init__(self.model.description)
 
     def config(self) -> dict[str, Any]:
         return dict(train_config(TRAINING.default_minutes))
 
     def stats(self) -> dict[str, Any]:
-        return self.training.stats()
+        return self.model.training.stats()
 
     def __call__(self, request: dict[str, Any] | None, datastore: object) -> dict[str, Any]:
-        return self.training.run(request or {})
+        from landmarklabel.services.training_run import TrainingRun  # it brings PyTorch
+
+        model = self.model
+        return TrainingRun(model.study, model.preset, model.registry, model.assistant.device).run(request or {})
 
 
 class LandmarkStrategy(Strategy):

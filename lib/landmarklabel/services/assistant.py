@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,15 +18,12 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
 from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.inference.evidence import Evidence
-from landmarklabel.inference.localizer import Localizer
-from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.shape_fit import ShapeFit
 from landmarklabel.inference.shape_prior import ShapePrior, learn_prior
 from landmarklabel.inference.suggestion import Suggestion, suggest
 from landmarklabel.inference.template import template_landmarks
 from landmarklabel.io.images import read_geometry, read_image
 from landmarklabel.landmarks import LandmarkSet, Status
-from landmarklabel.networks.precision import choose_device
 from landmarklabel.services.configuration import AssistantConfig
 from landmarklabel.services.descriptions import describe
 from landmarklabel.services.internal_errors import log_internal_error
@@ -34,6 +31,9 @@ from landmarklabel.services.surfaces import Surfaces
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
+
+if TYPE_CHECKING:
+    from landmarklabel.inference.localizer import Localizer
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,9 @@ class Assistant:
 
     def _load(self, live: Path) -> Localizer | None:
         """None for a damaged model or one of other landmarks: it must not stop the template."""
+        from landmarklabel.inference.model_folder import load_model  # the first model brings PyTorch
+        from landmarklabel.networks.devices import choose_device
+
         try:
             return load_model(live, self.study.task, choose_device(self.device))
         except ModelError as error:

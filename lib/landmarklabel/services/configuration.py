@@ -52,3 +52,4 @@ class TableConfig(Configuration):
 
 
 TABLES = TableConfig()
+TRAINING = TrainingServiceConfig()

@@ -12,7 +12,7 @@ from typing import Any
 
 from landmarklabel.errors import LandmarkLabelError, UsageError
 from landmarklabel.inference.calibration import Calibration
-from landmarklabel.inference.model_record import ModelRecord, read_record
+from landmarklabel.inference.model_record import WEIGHTS, ModelRecord, read_record
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.networks.presets import Preset
@@ -20,7 +20,7 @@ from landmarklabel.services.assistant import Answer, Assistant, Given
 from landmarklabel.services.datastore import FINAL, StudyDatastore
 from landmarklabel.services.descriptions import image_plane
 from landmarklabel.services.models import what_answers
-from landmarklabel.services.training_run import TrainingRun
+from landmarklabel.services.training_stats import TrainingStats
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry
 
@@ -38,12 +38,12 @@ class Prediction:
 
 
 class ServedModel:
-    """One model of a study: its assistant and its trainings, and the ``device`` (see ``choose_device``) of both."""
+    """One model of a study: its assistant, which runs on ``device`` (see ``choose_device``), and how far its trainings are."""
 
     def __init__(self, study: Study, preset: Preset, registry: ModelRegistry, device: str = "auto"):
         self.study, self.preset, self.registry = study, preset, registry
         self.assistant = Assistant(study, registry, device)
-        self.training = TrainingRun(study, preset, registry, device)
+        self.training = TrainingStats(registry)
 
     @property
     def version(self) -> int:
@@ -59,7 +59,7 @@ class ServedModel:
     def weights_file(self) -> Path | None:
         """Of the live model."""
         live = self.registry.live()
-        return live / "model.safetensors" if live else None
+        return live / WEIGHTS if live else None
 
     @property
     def answers(self) -> bool:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.inference.model_folder import WEIGHTS
-from landmarklabel.inference.model_record import ModelRecord, read_record
+from landmarklabel.inference.model_record import WEIGHTS, ModelRecord, read_record
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.store.study import Study
 from landmarklabel.training.publishing import ModelRegistry

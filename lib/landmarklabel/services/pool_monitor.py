@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from landmarklabel.active.unlabelled_pool import (
 from landmarklabel.data.cases import Case
 from landmarklabel.data.split import is_validation
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.inference.localizer import Localizer
 from landmarklabel.io.files import write_json
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet
@@ -32,6 +32,9 @@ from landmarklabel.services.configuration import PoolMonitorConfig
 from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
+
+if TYPE_CHECKING:
+    from landmarklabel.inference.localizer import Localizer
 
 
 class PoolMonitor:
@@ -99,7 +102,7 @@ class PoolMonitor:
                 self._stop.wait(self.config.retry_s)
 
     def _round(self) -> None:
-        model, version = self.live()
+        model, version = self._passes.submit(self.live).result()  # requests wait for a model to be loaded as well
         labelled, changed = self._labelled_now(), 0
         for image_id, path in self.study.images().items():
             if self._stop.is_set():

@@ -132,3 +132,25 @@ def flag_of(content: dict, key: str) -> bool:
 
 def _shown(value: object) -> str:
     return repr(value)[:80]
+
+
+def check_training_request(request: dict) -> None:
+    """Raise UsageError for a number that no training can use, before one is started."""
+    for key in ("minutes", "max_epochs", "seed"):
+        training_number(request, key, None)
+
+
+def training_number(request: dict, key: str, default: float | None) -> float | None:
+    """A number of a training's request, ``default`` where it is left out. Raises UsageError."""
+    value = request.get(key, default)
+    if value is None or value == "":
+        return default
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and 0 <= number <= 1e6):
+        raise UsageError(f"{key} {str(value)[:40]!r} must be a number from 0 to 1000000")
+    if key == "seed" and number != int(number):
+        raise UsageError(f"seed {str(value)[:40]!r} must be a whole number")
+    return number

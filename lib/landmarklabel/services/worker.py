@@ -53,7 +53,7 @@ def main() -> int:
 
 def _watch(own: Path) -> None:
     """End this process soon after its server, whatever it does, and at once where the study has moved: nothing makes it anew."""
-    from landmarklabel.services.training_run import server_is_gone
+    from landmarklabel.services.server_process import server_is_gone
     from landmarklabel.store.image_files import GONE
 
     gone = server_is_gone()
@@ -104,7 +104,7 @@ def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
     from landmarklabel.errors import LandmarkLabelError
     from landmarklabel.services.datastore import StudyDatastore
     from landmarklabel.services.inference import ServedModel, keep_prediction
-    from landmarklabel.services.training_run import server_is_gone
+    from landmarklabel.services.server_process import server_is_gone
     from landmarklabel.training.publishing import ModelRegistry
 
     request = sent["request"]

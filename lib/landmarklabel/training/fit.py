@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from landmarklabel.configuration import to_json
-from landmarklabel.data.batches import Presence, landmark_state
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
+from landmarklabel.data.presence import Presence, landmark_state
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import InferenceConfig

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landmarklabel.data.batches import Presence
+from landmarklabel.data.presence import Presence
 from landmarklabel.networks.global_local import VotesOutput, Voting, cell_centres
 from landmarklabel.networks.heatmaps import encode_gaussians
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from landmarklabel.data.batches import CropPlan, GridPlan, Presence, landmark_state, plan_grid, with_field
 from landmarklabel.data.cases import Case
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan, plan_grid, with_field
 from landmarklabel.data.mean_shape import MeanShape, MeanShapeConfig, learn_mean_shape
+from landmarklabel.data.presence import Presence, landmark_state
 from landmarklabel.errors import UsageError
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer

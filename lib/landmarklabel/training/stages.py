@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from landmarklabel.data.augment import AugmentRange
-from landmarklabel.data.batches import Batch, CropPlan, GridPlan, crop_batch, whole_image_batch
+from landmarklabel.data.batches import Batch, crop_batch, whole_image_batch
 from landmarklabel.data.cases import Case
+from landmarklabel.data.crops import CropPlan
+from landmarklabel.data.grids import GridPlan
 from landmarklabel.networks.decoding import NetworkOutput, stride_of, voting
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.global_local import VotesOutput

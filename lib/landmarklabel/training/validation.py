@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from landmarklabel.data.batches import landmark_state
 from landmarklabel.data.cases import Case
+from landmarklabel.data.presence import landmark_state
 from landmarklabel.errors import Cancelled
 from landmarklabel.inference.calibration import (
     Calibration,
