@@ -24,6 +24,7 @@ FAST = (
     "tests/architecture",
     "tests/cli/test_import_accounts.py",
     "tests/cli/test_import_layouts.py",
+    "tests/cohort/test_manifest.py",
     "tests/data",
     "tests/inference",
     "tests/io",

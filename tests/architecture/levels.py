@@ -30,6 +30,7 @@ LEVELS = {
     "training": 6,
     "active": 7,
     "report": 8,
+    "cohort": 8,
     "services": 9,
     "tasks": 9,
     "server": 10,

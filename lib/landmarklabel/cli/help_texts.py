@@ -33,3 +33,14 @@ in --out:
   predictions_long.csv the same with a row for each point: id,landmark,x,y,z,status,expected_error
   .predictions.jsonl   of which model and pixels each file is; a stopped call goes on from there
 """
+
+COHORT = """\
+examples:
+  landmarklabel cohort plan scans/ --model model/ --out run/
+  landmarklabel cohort run run/
+  landmarklabel cohort status run/
+  landmarklabel cohort merge run/
+
+on a cluster, instead of run:
+  landmarklabel cohort submit run/ --slurm 64 --sbatch=--time=12:00:00 --dry-run
+"""

@@ -7,15 +7,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from landmarklabel import __version__
+from landmarklabel.cli.cohort_parser import add_cohort
 from landmarklabel.cli.help_texts import EXAMPLE, LAYOUTS, NAMES, PREDICTIONS
+from landmarklabel.cli.verbs import Verbs, add_device, add_task, add_verb
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS
 from landmarklabel.networks.presets import presets
-
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (
         (_task, _import, _study),
-        (_train, _publish, _predict, _evaluate, _measure, _shapes, _simulate, _export, _model),
+        (_train, _publish, _predict, add_cohort, _evaluate, _measure, _shapes, _simulate, _export, _model),
     )
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
@@ -63,22 +63,6 @@ _ROLES = "annotators label; reviewers may also remove labels and download the wh
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
 
 
-def _verb(verbs: Verbs, name: str, module: str, function: str, help: str, **more: Any) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
-    verb.set_defaults(run=(f"landmarklabel.cli.{module}", function))
-    return verb
-
-
-def _add_task(verb: argparse.ArgumentParser, known: str = "study") -> None:
-    about = f"task file, or the name of a shipped task; may be left out where the {known} knows it"
-    verb.add_argument("--task", metavar="TASK", help=about)
-
-
-def _add_device(verb: argparse.ArgumentParser) -> None:
-    about = "cpu, cuda, cuda:N or mps (default auto: a CUDA device where there is one, else the processor)"
-    verb.add_argument("--device", default="auto", metavar="DEVICE", help=about)
-
-
 def _add_store(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
 
@@ -86,7 +70,7 @@ def _add_store(verb: argparse.ArgumentParser) -> None:
 def _task(verbs: Verbs) -> None:
     task = verbs.add_parser("task", help="make a task file (which landmarks, in which order), or show a task")
     inner = task.add_subparsers(metavar="new|show", required=True)
-    new = _verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
+    new = add_verb(inner, "new", "task", "new_task", "make a task file from a list of names or an example")
     new.add_argument("name", metavar="NAME", help="name of the task")
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark per line: name, optionally a tab and its definition")
@@ -101,12 +85,12 @@ def _task(verbs: Verbs) -> None:
     )
     new.add_argument("--pictures", metavar="DIR", help="small pictures that show where a landmark is, NAME.png or NAME.jpg")
     new.add_argument("--out", required=True, metavar="TASK.json")
-    show = _verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")
+    show = add_verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")
     show.add_argument("task", metavar="TASK", help="a task file, a study, or the name of a shipped task")
 
 
 def _import(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "import",
         "import_study",
@@ -115,7 +99,7 @@ def _import(verbs: Verbs) -> None:
         epilog=LAYOUTS,
     )
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel and --cl-detection)")
     _add_surface(verb)
     labels = verb.add_mutually_exclusive_group()
@@ -147,7 +131,9 @@ def _import(verbs: Verbs) -> None:
 def _study(verbs: Verbs) -> None:
     study = verbs.add_parser("study", help="look at a study, and change its landmarks' names")
     inner = study.add_subparsers(metavar="status|rename-landmark|drop-landmark|keep-labels", required=True)
-    verb = _verb(inner, "status", "study_verbs", "status", "say what a study holds, which model answers, and what needs a look")
+    verb = add_verb(
+        inner, "status", "study_verbs", "status", "say what a study holds, which model answers, and what needs a look"
+    )
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--json", action="store_true")
     _add_store(verb)
@@ -157,7 +143,7 @@ def _study(verbs: Verbs) -> None:
         ("keep-labels", "keep_labels", "say that the points of images that were changed since still hold", ("ID",)),
     )
     for name, function, about, words in verbs_of:
-        verb = _verb(inner, name, "study_verbs", function, about)
+        verb = add_verb(inner, name, "study_verbs", function, about)
         verb.add_argument("study", metavar="STUDY")
         for word in words:
             many: dict[str, Any] = {"nargs": "+"} if word == "ID" else {}
@@ -168,25 +154,25 @@ def _study(verbs: Verbs) -> None:
 
 def _publish(verbs: Verbs) -> None:
     about = "let a trained model answer in a study, even if validation would not accept it"
-    verb = _verb(verbs, "publish", "train", "publish", about)
+    verb = add_verb(verbs, "publish", "train", "publish", about)
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("study", metavar="STUDY")
-    _add_task(verb)
+    add_task(verb)
     _add_store(verb)
 
 
 def _train(verbs: Verbs) -> None:
     about = "train a model on a study's landmarks, and let it answer there unless validation shows that it is no better"
-    verb = _verb(verbs, "train", "train", "train", about)
+    verb = add_verb(verbs, "train", "train", "train", about)
     _list_models(verb)
     verb.add_argument("study", metavar="STUDY")
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
     verb.add_argument("--out", metavar="MODEL_DIR", help="write the trained model there as well")
     verb.add_argument("--no-publish", action="store_true", help="leave the study's own model alone; needs --out")
     verb.add_argument("--minutes", type=float, metavar="M", help="time to train (default 30 unless --steps is given)")
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
-    _add_device(verb)
+    add_device(verb)
     verb.add_argument("--seed", type=int, default=0, metavar="N")
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
     _add_store(verb)
@@ -207,12 +193,12 @@ def _list_models(verb: argparse.ArgumentParser) -> None:
 
 def _predict(verbs: Verbs) -> None:
     about = "find the landmarks of images; what this model predicted of the same pixels before is kept"
-    verb = _verb(verbs, "predict", "predict", "predict", about, epilog=PREDICTIONS)
+    verb = add_verb(verbs, "predict", "predict", "predict", about, epilog=PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
     _add_surface(verb)
-    _add_device(verb)
+    add_device(verb)
 
 
 def _add_surface(verb: argparse.ArgumentParser) -> None:
@@ -223,10 +209,10 @@ def _add_surface(verb: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(verbs: Verbs) -> None:
-    verb = _verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
+    verb = add_verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
     verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
     verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="the images, for the report's pictures (those of a study are found)")
     _add_surface(verb)
     verb.add_argument(
@@ -238,10 +224,10 @@ def _evaluate(verbs: Verbs) -> None:
 
 def _measure(verbs: Verbs) -> None:
     about = "lengths, angles and indices of the landmarks of many cases, as the task defines them, and how exact they are"
-    verb = _verb(verbs, "measure", "measure", "measure", about)
+    verb = add_verb(verbs, "measure", "measure", "measure", about)
     where = "a folder of predictions or label files, a study, or a table (see import)"
     verb.add_argument("landmarks", metavar="PREDICTIONS", help=where)
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
     verb.add_argument("--out", metavar="measurements.csv", help="the table; printed without it")
     nodes = "also write distances and angles as Slicer's own lines and angles, DIR/ID/MEASUREMENT.mrk.json; a new or empty folder"
@@ -253,10 +239,10 @@ def _measure(verbs: Verbs) -> None:
 
 def _shapes(verbs: Verbs) -> None:
     about = "tables for geometric morphometrics: coordinates, Procrustes-aligned coordinates and centroid sizes, and a TPS file"
-    verb = _verb(verbs, "shapes", "measure", "shapes", about)
+    verb = add_verb(verbs, "shapes", "measure", "shapes", about)
     where = "a study, a folder of predictions or label files, or a table (see import)"
     verb.add_argument("landmarks", metavar="LANDMARKS", help=where)
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
     verb.add_argument("--out", required=True, metavar="DIR", help="a folder that is not there yet, or empty")
     verb.add_argument(
@@ -267,18 +253,18 @@ def _shapes(verbs: Verbs) -> None:
 def _simulate(verbs: Verbs) -> None:
     simulate = verbs.add_parser("simulate", help="play an annotator over known labels: how much work does the assistant save?")
     inner = simulate.add_subparsers(metavar="clicks|labels", required=True)
-    verb = _verb(inner, "clicks", "simulate", "clicks", _CLICKS)
+    verb = add_verb(inner, "clicks", "simulate", "clicks", _CLICKS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("study", metavar="STUDY", help="a study with labels the model has not seen")
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--clicks", type=int, default=5, metavar="N", help="how many clicks the curves show (default 5)")
     verb.add_argument("--only", metavar="IDS.txt", help="these images only, one id per line")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with the curves")
-    _add_device(verb)
-    verb = _verb(inner, "labels", "simulate", "labels", _LABELS)
+    add_device(verb)
+    verb = add_verb(inner, "labels", "simulate", "labels", _LABELS)
     verb.add_argument("study", metavar="STUDY", help="a study whose images are labelled")
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--strategies", default="adaptive,random", metavar="A,B", help="to compare (default adaptive,random)")
     verb.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each strategy (default 5)")
     verb.add_argument("--out", required=True, metavar="DIR", help="results, kept after every training; call again to go on")
@@ -291,7 +277,7 @@ def _simulate(verbs: Verbs) -> None:
 
 
 def _export(verbs: Verbs) -> None:
-    verb = _verb(verbs, "export", "export", "export", "write a trained model for other programs: a MONAI bundle, or ONNX")
+    verb = add_verb(verbs, "export", "export", "export", "write a trained model for other programs: a MONAI bundle, or ONNX")
     verb.add_argument("model", metavar="MODEL_DIR")
     kind = verb.add_mutually_exclusive_group(required=True)
     kind.add_argument("--bundle", metavar="DIR", help="a folder that MONAI's own bundle tools load and run")
@@ -302,7 +288,9 @@ def _export(verbs: Verbs) -> None:
 def _model(verbs: Verbs) -> None:
     model = verbs.add_parser("model", help="look at a trained model")
     inner = model.add_subparsers(metavar="show", required=True)
-    verb = _verb(inner, "show", "model", "show", "say what a model finds, what it was trained on, how good it is, and its limits")
+    verb = add_verb(
+        inner, "show", "model", "show", "say what a model finds, what it was trained on, how good it is, and its limits"
+    )
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("--json", action="store_true", help="print its whole record, model.json, as JSON")
 
@@ -320,10 +308,12 @@ examples:
 
 
 def _serve(verbs: Verbs) -> None:
-    verb = _verb(verbs, "serve", "serve", "serve", "serve a study to browsers, 3D Slicer and MONAI Label clients", epilog=_SERVE)
+    verb = add_verb(
+        verbs, "serve", "serve", "serve", "serve a study to browsers, 3D Slicer and MONAI Label clients", epilog=_SERVE
+    )
     several = "study folder; given again, each is served below its name, and their trainings take turns"
     verb.add_argument("--studies", required=True, action="append", metavar="STUDY", help=several)
-    _add_task(verb)
+    add_task(verb)
     verb.add_argument("--models", metavar="scn,…", help="models to serve (default those live in the study, else scn)")
     verb.add_argument("--host", default="127.0.0.1", help="another than this computer needs a token and TLS (default 127.0.0.1)")
     verb.add_argument("--port", type=int, default=8000, help="(default 8000)")
@@ -342,50 +332,50 @@ def _serve(verbs: Verbs) -> None:
     outside = "take submitted points that are up to MM outside of their image (default 0: they are refused)"
     verb.add_argument("--allow-outside", metavar="MM", help=outside)
     verb.add_argument("--origins", metavar="https://A,…", help="answer web pages of these origins (default none)")
-    _add_device(verb)
+    add_device(verb)
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 
 
 def _token(verbs: Verbs) -> None:
     token = verbs.add_parser("token", help="who may use a served study from other computers")
     inner = token.add_subparsers(metavar="new|list|remove", required=True)
-    verb = _verb(inner, "new", "token", "new", "make a token and print it once; an earlier one of the same name ends")
+    verb = add_verb(inner, "new", "token", "new", "make a token and print it once; an earlier one of the same name ends")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--name", required=True, help="whose; what they save carries this name")
     verb.add_argument("--role", required=True, metavar="annotator|reviewer|admin", help=_ROLES)
     verb.add_argument("--days", type=float, metavar="N", help="it expires after so many days (default never)")
-    verb = _verb(inner, "list", "token", "show", "print names and roles")
+    verb = add_verb(inner, "list", "token", "show", "print names and roles")
     verb.add_argument("study", metavar="STUDY")
-    verb = _verb(inner, "remove", "token", "remove", "end a token at once")
+    verb = add_verb(inner, "remove", "token", "remove", "end a token at once")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--name", required=True)
 
 
 def _backup(verbs: Verbs) -> None:
-    verb = _verb(verbs, "backup", "backup", "backup", "write a study into one file, also while its server runs")
+    verb = add_verb(verbs, "backup", "backup", "backup", "write a study into one file, also while its server runs")
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("file", metavar="FILE.zip", help="made when all is in it; must not exist")
-    verb = _verb(verbs, "restore", "backup", "restore_study", "make a study of such a file")
+    verb = add_verb(verbs, "restore", "backup", "restore_study", "make a study of such a file")
     verb.add_argument("file", metavar="FILE.zip")
     verb.add_argument("study", metavar="STUDY", help="folder to be made; must not exist")
 
 
 def _setup_monailabel(verbs: Verbs) -> None:
     about = "install MONAI Label into this environment, for monailabel start_server; landmarklabel serve does not need it"
-    verb = _verb(verbs, "setup-monailabel", "setup_monailabel", "setup_monailabel", about)
+    verb = add_verb(verbs, "setup-monailabel", "setup_monailabel", "setup_monailabel", about)
     verb.add_argument("--check", action="store_true", help="install nothing, say whether it can be used")
     verb.add_argument("--app", metavar="DIR", help="write the app that MONAI Label starts there; a copy of the repository has it")
 
 
 def _doctor(verbs: Verbs) -> None:
-    verb = _verb(verbs, "doctor", "doctor", "doctor", "check this installation, or a study, and say what to mend")
+    verb = add_verb(verbs, "doctor", "doctor", "doctor", "check this installation, or a study, and say what to mend")
     verb.add_argument("study", metavar="STUDY", nargs="?", help="check its files, revisions and audit trail as well")
     verb.add_argument("--store", metavar="URL", help="where its revisions are, if not in the study")
     verb.add_argument("--json", action="store_true")
 
 
 def _demo(verbs: Verbs) -> None:
-    verb = _verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
+    verb = add_verb(verbs, "demo", "demo", "demo", "annotate, train and correct synthetic cases through a real server")
     verb.add_argument("--out", default="landmarklabel-demo", metavar="DIR", help="where the study and the report go")
     verb.add_argument("--minutes", type=float, default=6.0, metavar="M", help="time in all; trainings fill what is left of it")
     verb.add_argument("--keep", action="store_true", help="leave the server running for the browser and 3D Slicer")

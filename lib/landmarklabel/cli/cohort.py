@@ -1,0 +1,142 @@
+"""``cohort``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+from landmarklabel.cohort.configuration import CONFIG
+from landmarklabel.cohort.manifest import Shard, find_cases
+from landmarklabel.cohort.progress import progress_of
+from landmarklabel.cohort.run_folder import FAILED, CohortRun, Results, Row
+from landmarklabel.cohort.run_folder import plan as plan_cohort
+from landmarklabel.errors import UsageError
+from landmarklabel.portability import available_cores
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Find the cases and make the folder of the cohort."""
+    cases, left_out = find_cases(args.images)
+    for name, why in left_out.items():
+        print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
+    run = plan_cohort(args.out, args.model, cases)
+    print(f"{run.folder}: {len(cases)} cases; go on with: landmarklabel cohort run {run.folder}")
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict a part of the cohort, or all of it."""
+    from landmarklabel.cohort.local import LocalExecutor
+    from landmarklabel.cohort.prediction import PredictorSettings
+    from landmarklabel.networks.devices import check_device
+
+    cohort, shard = CohortRun(args.folder), Shard.of(args.shard)
+    check_device(args.device)
+    for name in ("workers", "threads"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UsageError(f"--{name} {value} must be at least 1")
+    with Results(cohort, shard) as results:
+        left = cohort.left(shard, args.again)
+        whole = len(cohort.cases(shard))
+        print(f"{cohort.folder}: part {shard}, {len(left)} of {whole} cases to predict", file=sys.stderr, flush=True)
+        workers = min(args.workers or _usual_workers(args.device), max(len(left), 1))
+        settings = PredictorSettings(str(cohort.model), args.device, args.threads or 1)
+        executor = LocalExecutor(settings, workers, args.case_seconds)
+        failed = 0
+        for row in _followed(executor.rows(left) if left else iter(()), len(left)):
+            results.add(row)
+            failed += row["state"] == FAILED
+    print(f"{cohort.folder}: part {shard} is done, {len(left) - failed} predicted now, {failed} failed")
+    return 0
+
+
+def _usual_workers(device: str) -> int:
+    """One for a GPU, which one process keeps busy; else one a core, as many as there is memory for."""
+    import psutil
+
+    if device not in ("cpu", "auto") or (device == "auto" and _has_gpu()):
+        return 1
+    return max(1, min(available_cores(), int(psutil.virtual_memory().total / CONFIG.worker_bytes)))
+
+
+def _has_gpu() -> bool:
+    from landmarklabel.networks.devices import choose_device
+
+    return choose_device("auto").type != "cpu"
+
+
+def _followed(rows: Iterator[Row], count: int) -> Iterator[Row]:
+    """The rows, while stderr shows how far it is."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(rows, desc="cohort", unit="case", total=count)
+        return
+    told = begun = time.monotonic()
+    for number, row in enumerate(rows, 1):
+        yield row
+        now = time.monotonic()
+        if now - told > CONFIG.told_s:
+            told, rate = now, number / (now - begun)
+            left = (count - number) / rate
+            print(f"cohort: {number} of {count} cases, {rate:.3g} a second, {_span(left)} left", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    hours, minutes = seconds / 3600, seconds / 60
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say how far the cohort is."""
+    cohort = CohortRun(args.folder)
+    found = progress_of(cohort)
+    if args.json:
+        print(json.dumps(found.to_json(), indent=1))
+        return 0
+    print(f"{cohort.folder}: {found.done} of {found.cases} cases done, {found.failed} failed, {found.left} left")
+    for reason, count in found.reasons.most_common(CONFIG.most_reasons):
+        print(f"  {count} × {reason}")
+    if found.doubtful:
+        print(f"  {len(found.doubtful)} done cases have flagged landmarks")
+    if found.left and found.seconds_left is not None:
+        print(f"  {found.recent:.3g} cases a second of late: {_span(found.seconds_left)} left")
+    return 0
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Write the table and the report."""
+    from landmarklabel.cohort.report import write_report
+    from landmarklabel.cohort.table import CSV, MISSING, PARQUET, write_table
+
+    cohort = CohortRun(args.folder)
+    counts = write_table(cohort)
+    page = write_report(cohort, progress_of(cohort))
+    said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    print(f"{cohort.folder / PARQUET}, {CSV} and {page.name}: {said}")
+    if counts.get(MISSING):
+        text = f"{counts[MISSING]} cases have no result yet; go on with: landmarklabel cohort run {cohort.folder}"
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    return 0
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Write and submit a Slurm array, or print it."""
+    from landmarklabel.cohort.slurm import sbatch_script
+    from landmarklabel.cohort.slurm import submit as submit_script
+
+    cohort = CohortRun(args.folder)
+    if args.slurm < 1:
+        raise UsageError(f"--slurm {args.slurm} must be at least 1")
+    options = [f"--device={args.device}"]
+    options += [f"--{name}={value}" for name in ("workers", "threads") if (value := getattr(args, name)) is not None]
+    script = sbatch_script(cohort.folder, args.slurm, args.sbatch or (), options)
+    if args.dry_run:
+        print(script, end="")
+        return 0
+    print(submit_script(cohort.folder, script))
+    print(f"when it has ended: landmarklabel cohort merge {cohort.folder}", file=sys.stderr)
+    return 0

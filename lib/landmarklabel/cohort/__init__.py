@@ -1,0 +1,1 @@
+"""Predicting cohorts: a manifest, a result for every case exactly once, and one table of them."""

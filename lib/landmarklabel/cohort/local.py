@@ -1,0 +1,196 @@
+"""The processes of one computer: each holds the model, reads ahead while its networks work, and may end at any time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from landmarklabel.cohort.configuration import CONFIG
+from landmarklabel.cohort.manifest import CohortCase
+from landmarklabel.cohort.prediction import Predictor, PredictorSettings
+from landmarklabel.cohort.run_folder import FAILED, Row
+from landmarklabel.errors import LandmarkLabelError, StudyError
+
+_READY, _FAULT = "ready", "fault"
+
+
+class LocalExecutor:
+    """Predicts cases in ``workers`` processes.
+
+    A case whose worker ends, as for want of memory, is tried again by a worker that has nothing else; where that ends as well,
+    several times, the case has failed.
+
+    Args:
+        settings: of the workers.
+        workers: how many.
+        case_s: the longest that a worker may look at one case, in seconds.
+    """
+
+    def __init__(self, settings: PredictorSettings, workers: int, case_s: float = CONFIG.case_s):
+        self.settings, self.count, self.case_s = settings, workers, case_s
+
+    def rows(self, cases: Iterable[CohortCase]) -> Iterator[Row]:
+        """A row for every case, in the order in which they are done.
+
+        Raises:
+            StudyError: no model can be loaded, as it is damaged or the device is not there, or workers end before they have.
+        """
+        pool = _Pool(self, iter(cases))
+        try:
+            yield from pool.rows()
+        finally:
+            pool.end()
+
+
+class _Worker:
+    """A process, and the cases that it has: the first is looked at, the others are read."""
+
+    def __init__(self, settings: PredictorSettings):
+        context = multiprocessing.get_context("spawn")  # a fork would share locks and threads of torch
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, settings), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.is_ready, self.cases, self.since = False, deque[CohortCase](), time.monotonic()
+        self.alone = False
+
+    def give(self, case: CohortCase, alone: bool = False) -> bool:
+        """Whether the worker could still be told."""
+        if not self.cases:
+            self.since = time.monotonic()
+        self.cases.append(case)
+        self.alone = alone
+        try:
+            self.connection.send(case)
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class _Pool:
+    def __init__(self, executor: LocalExecutor, cases: Iterator[CohortCase]):
+        self.executor, self.cases = executor, cases
+        self.suspects = deque[CohortCase]()  # whose worker has ended
+        self.deaths = Counter[str]()
+        self.failed_starts = 0
+        self.workers = [_Worker(executor.settings) for _ in range(executor.count)]
+
+    def rows(self) -> Iterator[Row]:
+        while True:
+            for worker in self.workers:
+                self._feed(worker)
+            if not any(worker.cases for worker in self.workers):
+                return
+            heard = set(wait([w.connection for w in self.workers if w.cases or not w.is_ready], CONFIG.look_s))
+            for worker in list(self.workers):
+                if worker.connection in heard:
+                    yield from self._hear(worker)
+                elif worker.is_ready and worker.cases and time.monotonic() - worker.since > self.executor.case_s:
+                    yield from self._too_long(worker)
+
+    def _feed(self, worker: _Worker) -> None:
+        while len(worker.cases) < (1 if worker.alone and worker.cases else CONFIG.ahead):
+            if self.suspects:
+                if worker.cases:
+                    return  # a suspect gets a worker of its own
+                worker.give(self.suspects.popleft(), alone=True)
+                return
+            case = next(self.cases, None)
+            if case is None:
+                return
+            worker.give(case)
+
+    def _hear(self, worker: _Worker) -> Iterator[Row]:
+        try:
+            what, content = worker.connection.recv()
+        except (EOFError, OSError):
+            yield from self._replace(worker)
+            return
+        if what == _FAULT:
+            raise StudyError(content)
+        if what == _READY:
+            worker.is_ready, worker.since, self.failed_starts = True, time.monotonic(), 0
+            return
+        worker.cases.popleft()
+        worker.since = time.monotonic()
+        yield content
+
+    def _too_long(self, worker: _Worker) -> Iterator[Row]:
+        case = worker.cases.popleft()
+        yield {"id": case.id, "state": FAILED, "reason": f"it took longer than {self.executor.case_s:g} s"}
+        self.suspects.extend(worker.cases)
+        self._restart(worker)
+
+    def _replace(self, worker: _Worker) -> Iterator[Row]:
+        """A worker has ended: its cases go on elsewhere, one that has ended several by itself does not."""
+        worker.process.join()
+        code = worker.process.exitcode
+        if not worker.is_ready:
+            self.failed_starts += 1
+            if self.failed_starts >= CONFIG.failed_starts:
+                raise StudyError(
+                    f"workers end before they have loaded the model ({_ended(code)}): fewer --workers need less memory"
+                )
+        elif len(worker.cases) == 1:
+            case = worker.cases[0]
+            self.deaths[case.id] += 1
+            if self.deaths[case.id] >= CONFIG.deaths:
+                worker.cases.clear()
+                text = f"its process ended {CONFIG.deaths} times ({_ended(code)}), as for want of memory or by a damaged file"
+                yield {"id": case.id, "state": FAILED, "reason": text}
+        self.suspects.extend(worker.cases)
+        self._restart(worker)
+
+    def _restart(self, worker: _Worker) -> None:
+        worker.end()
+        self.workers[self.workers.index(worker)] = _Worker(self.executor.settings)
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()
+
+
+def _ended(code: int | None) -> str:
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _work(connection: Connection, settings: PredictorSettings) -> None:
+    """A worker's process: cases come, rows go, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's
+    try:
+        predictor = Predictor(settings)
+    except LandmarkLabelError as error:
+        connection.send((_FAULT, str(error)))
+        return
+    cases: queue.SimpleQueue[tuple[CohortCase, Future[Any]] | None] = queue.SimpleQueue()
+    reader = ThreadPoolExecutor(1, "reader")
+
+    def listen() -> None:
+        try:
+            while True:
+                case = connection.recv()
+                cases.put((case, reader.submit(predictor.read, case)))
+        except (EOFError, OSError):
+            cases.put(None)
+
+    threading.Thread(target=listen, name="cases", daemon=True).start()
+    try:
+        connection.send((_READY, None))
+        while (given := cases.get()) is not None:
+            case, read = given
+            connection.send(("row", predictor.predict(case, read.result())))
+    except OSError:  # nobody listens any more
+        pass

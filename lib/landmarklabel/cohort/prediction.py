@@ -1,0 +1,126 @@
+"""One case of a cohort: read, predicted, and told as a row of numbers. What a worker does, whatever starts it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from landmarklabel.cohort.configuration import CONFIG
+from landmarklabel.cohort.manifest import CohortCase, filesystem
+from landmarklabel.cohort.run_folder import FAILED, OK, Row
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.io.images import read_image
+from landmarklabel.io.pixels import pixel_hash
+
+if TYPE_CHECKING:
+    from landmarklabel.data.cases import Case
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """What a worker needs to know: the model's folder, the device, and how many threads its networks use."""
+
+    model: str
+    device: str = "cpu"
+    threads: int = 1
+
+
+class Read(NamedTuple):
+    """A case that was read: as the model wants it, or why it cannot be; and the seconds that took."""
+
+    case: Case | None
+    pixels: str
+    reason: str
+    seconds: float
+
+
+class Predictor:
+    """A model that is loaded once and predicts case after case; ``read`` may run in another thread than ``predict``.
+
+    Raises:
+        ModelError: a damaged model. UsageError: a device that is not there.
+    """
+
+    def __init__(self, settings: PredictorSettings):
+        import torch
+
+        from landmarklabel.inference.model_folder import load_model
+        from landmarklabel.inference.model_record import read_record
+        from landmarklabel.networks.devices import choose_device
+
+        torch.set_num_threads(settings.threads)
+        self._model = load_model(settings.model, device=choose_device(settings.device))
+        self._trained_on = frozenset(read_record(settings.model).get("train_pixels") or ())
+
+    def read(self, case: CohortCase) -> Read:
+        """Read a case's image and prepare it for the networks; never raises."""
+        started, made, pixels, reason = time.monotonic(), None, "", ""
+        try:
+            with _local(case.path) as path:
+                image = read_image(path, self._model.task.dims)
+            pixels = pixel_hash(image)
+            made = self._model.case(case.id, image)
+            self._model.check_extent(made)
+        except Exception as error:  # whatever a file does to its reader, the other cases go on
+            reason = _reason(error)
+        return Read(made, pixels, reason, time.monotonic() - started)
+
+    def predict(self, case: CohortCase, read: Read) -> Row:
+        """The row of a case; never raises."""
+        started = time.monotonic()
+        if read.case is None or read.reason:
+            return {"id": case.id, "state": FAILED, "reason": read.reason, "read_s": _seconds(read.seconds)}
+        try:
+            found = self._found(read.case)
+        except Exception as error:  # likewise
+            return {"id": case.id, "state": FAILED, "reason": _reason(error), "read_s": _seconds(read.seconds)}
+        seconds = {"read_s": _seconds(read.seconds), "predict_s": _seconds(time.monotonic() - started)}
+        known = {"pixels": read.pixels, "unit": read.case.image.unit, "trained_on": read.pixels in self._trained_on}
+        return {"id": case.id, "state": OK, **known, **found, **seconds}
+
+    def _found(self, case: Case) -> Row:
+        evidence, shape_fit = self._model.assess(case)
+        suggestion = self._model.suggest(evidence, case.image.geometry, shape_fit=shape_fit)
+        landmarks = suggestion.landmarks
+        return {
+            "positions": [[_rounded(x) for x in position] for position in landmarks.positions_mm.tolist()],
+            "status": [status.value for status in landmarks.status],
+            "expected_error": [_rounded(x) for x in landmarks.expected_error_mm.tolist()],
+            "flagged": np.flatnonzero(suggestion.flagged).tolist(),
+        }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, CONFIG.digits) + 0.0 if math.isfinite(value) else None  # never -0.0
+
+
+def _seconds(value: float) -> float:
+    return round(value, 4)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, LandmarkLabelError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def _local(path: str) -> Iterator[Path]:
+    """The file or folder itself, or a copy of what an address means, which is removed afterwards."""
+    if "://" not in path:
+        yield Path(path)
+        return
+    files, inside = filesystem(path)
+    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place:
+        copy = Path(place) / PurePosixPath(inside).name
+        files.get(inside, str(copy), recursive=files.isdir(inside))
+        yield copy

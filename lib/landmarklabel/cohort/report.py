@@ -1,0 +1,73 @@
+"""The page of a cohort: how far and how fast, what has failed and why, and the doubtful cases with their pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from landmarklabel.cohort.configuration import CONFIG
+from landmarklabel.cohort.progress import Progress
+from landmarklabel.cohort.run_folder import CohortRun, Row
+from landmarklabel.data.cases import Case
+from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.io.images import read_image
+from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.report.configuration import CONFIG as REPORT
+from landmarklabel.report.page import Page
+from landmarklabel.report.thumbnails import make_thumbnail, sheet, thumbnail_html
+
+REPORT_FILE = "report.html"
+
+
+def write_report(run: CohortRun, progress: Progress) -> Path:
+    """Write ``report.html`` into the folder of the cohort; its path."""
+    page = Page(f"{run.task.name}: {progress.cases} cases")
+    page.numbers(_numbers(progress))
+    if progress.reasons:
+        page.section("Failed")
+        page.text("Why, and of how many cases; cohort run --again tries them once more. The table names each.")
+        page.table(["Reason", "Cases"], progress.reasons.most_common(CONFIG.most_reasons))
+    if progress.doubtful:
+        shown = progress.doubtful[: CONFIG.most_flagged]
+        page.section("Doubtful")
+        page.text("Cases with flagged landmarks, those with most of them first: look at these.")
+        page.html_block(sheet(_pictures(run, [i for i, _ in shown[: CONFIG.most_pictures]]), 14))
+        page.table(["Case", "Flagged landmarks"], shown)
+        if len(progress.doubtful) > len(shown):
+            page.text(f"{len(progress.doubtful) - len(shown)} more are in the table, column doubtful.")
+    path = run.folder / REPORT_FILE
+    page.write(path)
+    return path
+
+
+def _numbers(progress: Progress) -> list[tuple[str, str, str]]:
+    counts = [
+        ("Done", str(progress.done), f"of {progress.cases} cases"),
+        ("Failed", str(progress.failed), "see below" if progress.failed else ""),
+        ("Doubtful", str(len(progress.doubtful)), "with flagged landmarks"),
+    ]
+    if progress.left:
+        counts.append(("Without a result", str(progress.left), "cohort run goes on"))
+    if progress.begun is not None and progress.ended is not None and progress.ended > progress.begun:
+        per_second = (progress.done + progress.failed) / (progress.ended - progress.begun)
+        counts.append(("Cases a second", f"{per_second:.3g}", "from the first result to the last, pauses included"))
+    if progress.done:
+        each = f"{1000 * progress.read_s / progress.done:.0f} ms read, {1000 * progress.predict_s / progress.done:.0f} ms predict"
+        counts.append(("A case took", each, "in one worker"))
+    return counts
+
+
+def _pictures(run: CohortRun, ids: list[str]) -> list[str]:
+    wanted, pictures = set(ids), dict[str, str]()
+    for case, row in run.rows():
+        if case.id in wanted and row is not None:
+            try:
+                picture = make_thumbnail(Case(case.id, read_image(case.path, run.task.dims)), REPORT.sheet_pixels)
+            except (LandmarkLabelError, OSError):
+                continue  # not there any more, or only at an address
+            pictures[case.id] = thumbnail_html(picture, _landmarks(run, row), case.id)
+    return [pictures[i] for i in ids if i in pictures]
+
+
+def _landmarks(run: CohortRun, row: Row) -> LandmarkSet:
+    positions = [[float("nan") if x is None else x for x in position] for position in row["positions"]]
+    return LandmarkSet(run.task, positions, tuple(Status(s) for s in row["status"]))  # type: ignore[arg-type]  # made an array
