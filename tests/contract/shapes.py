@@ -30,6 +30,7 @@ RECORDED = Path(__file__).with_name("contract.json")
 NAMES = ("tip", "base", "left", "right")
 VERBS = (
     *("task new", "task show", "import", "train", "publish", "predict", "evaluate", "measure", "shapes"),
+    *("cohort plan", "cohort run", "cohort status", "cohort merge", "cohort submit"),
     *("simulate clicks", "simulate labels", "export", "serve"),
     *("study status", "study rename-landmark", "study drop-landmark", "study keep-labels"),
     *("token new", "token list", "token remove", "backup", "restore", "setup-monailabel", "doctor", "demo"),
