@@ -55,13 +55,14 @@ def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import accuracy
     import active
     import browser
+    import cohorts
     import interaction
     import measurements
     import panel
     import quality
     import reliability
 
-    modules = (accuracy, active, browser, interaction, measurements, panel, quality, reliability)
+    modules = (accuracy, active, browser, cohorts, interaction, measurements, panel, quality, reliability)
     return {f.__name__: f for module in modules for f in module.EXPERIMENTS}
 
 

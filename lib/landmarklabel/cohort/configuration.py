@@ -13,7 +13,7 @@ class CohortConfig(Configuration):
 
     ahead: int = number(3, 1)  # cases that a worker holds: one is looked at, the others are read meanwhile
     deaths: int = number(3, 1)  # of a worker that has one case only, until it is the case's fault
-    failed_starts: int = number(5, 1)  # of workers one after the other, until it is no chance
+    failed_starts: int = number(10, 1)  # of workers one after the other, until it is no chance
     case_s: float = number(1800.0, 1)  # by default, the longest that a worker may look at one case
     look_s: float = number(1.0, 0)  # between looks at whether a worker takes too long
     worker_bytes: float = number(2**31, 1)  # of memory for each worker where their number is not asked for

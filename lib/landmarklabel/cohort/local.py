@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import queue
 import signal
@@ -18,6 +19,8 @@ from landmarklabel.cohort.manifest import CohortCase
 from landmarklabel.cohort.prediction import Predictor, PredictorSettings
 from landmarklabel.cohort.run_folder import FAILED, Row
 from landmarklabel.errors import LandmarkLabelError, StudyError
+
+log = logging.getLogger(__name__)
 
 _READY, _FAULT = "ready", "fault"
 
@@ -141,9 +144,8 @@ class _Pool:
         if not worker.is_ready:
             self.failed_starts += 1
             if self.failed_starts >= CONFIG.failed_starts:
-                raise StudyError(
-                    f"workers end before they have loaded the model ({_ended(code)}): fewer --workers need less memory"
-                )
+                self._do_without(worker, f"workers end before they have loaded the model ({_ended(code)})")
+                return
         elif len(worker.cases) == 1:
             case = worker.cases[0]
             self.deaths[case.id] += 1
@@ -153,6 +155,16 @@ class _Pool:
                 yield {"id": case.id, "state": FAILED, "reason": text}
         self.suspects.extend(worker.cases)
         self._restart(worker)
+
+    def _do_without(self, worker: _Worker, why: str) -> None:
+        """Go on with the others. Raises StudyError where there are none that work."""
+        if not any(other.is_ready for other in self.workers):
+            raise StudyError(f"{why}: fewer --workers need less memory")
+        log.warning("%s; going on with %d of %d workers", why, len(self.workers) - 1, self.executor.count)
+        self.suspects.extend(worker.cases)
+        worker.end()
+        self.workers.remove(worker)
+        self.failed_starts = 0
 
     def _restart(self, worker: _Worker) -> None:
         worker.end()
