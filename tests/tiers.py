@@ -98,6 +98,7 @@ _RELEASE_BY_FILE = {
     "tests/test_tiers.py": {
         "test_release_check_collects_what_the_table_names_and_every_test_is_run_by_one_command": "slow: it looks at all",
     },
+    "tests/cohort/test_ray.py": {"": "a Ray cluster of its own, a minute"},
     "tests/cohort/test_slurm_cluster.py": {"": "a cluster of its own, minutes; tests/cohort/test_slurm.py has the script"},
     "tests/api/test_import.py": {
         "test_a_script_that_uses_it_is_checked_by_its_types": "a type check of the whole package, as the next",

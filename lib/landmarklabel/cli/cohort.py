@@ -30,7 +30,8 @@ def plan(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     """Predict a part of the cohort, or all of it."""
     from landmarklabel.cohort.local import LocalExecutor
-    from landmarklabel.cohort.prediction import PredictorSettings
+    from landmarklabel.cohort.prediction import Executor, PredictorSettings
+    from landmarklabel.cohort.ray_executor import RayExecutor
     from landmarklabel.networks.devices import check_device
 
     cohort, shard = CohortRun(args.folder), Shard.of(args.shard)
@@ -42,9 +43,13 @@ def run(args: argparse.Namespace) -> int:
         left = cohort.left(shard, args.again)
         whole = len(cohort.cases(shard))
         print(f"{cohort.folder}: part {shard}, {len(left)} of {whole} cases to predict", file=sys.stderr, flush=True)
-        workers = min(args.workers or _usual_workers(args.device), max(len(left), 1))
-        settings = PredictorSettings(str(cohort.model), args.device, args.threads or 1)
-        executor = LocalExecutor(settings, workers, args.case_seconds)
+        settings = PredictorSettings(str(cohort.model.absolute()), args.device, args.threads or 1)
+        executor: Executor
+        if args.ray:
+            executor = RayExecutor(settings, args.ray, args.workers)
+        else:
+            workers = min(args.workers or _usual_workers(args.device), max(len(left), 1))
+            executor = LocalExecutor(settings, workers, args.case_seconds)
         failed = 0
         for row in _followed(executor.rows(left) if left else iter(()), len(left)):
             results.add(row)

@@ -30,6 +30,8 @@ def add_cohort(verbs: Verbs) -> None:
     _add_workers(verb)
     about = f"a case that takes longer has failed (default {CONFIG.case_s:g})"
     verb.add_argument("--case-seconds", type=float, default=CONFIG.case_s, metavar="S", help=about)
+    where = "have a Ray cluster predict: its address, auto for the one of this computer, or local for a new one"
+    verb.add_argument("--ray", metavar="ADDRESS", help=where)
     verb = add_verb(inner, "status", "cohort", "status", "say how many cases are done, and why others have failed")
     verb.add_argument("folder", metavar="RUN")
     verb.add_argument("--json", action="store_true", help="print it as JSON")

@@ -20,6 +20,7 @@ class CohortConfig(Configuration):
     sync_s: float = number(5.0, 0)  # results on disk at least so often: what a power failure may cost
     digits: int = number(3, 0)  # of mm in results: the same on other machines where their last bits differ
     rows_at_once: int = number(2000, 1)  # of the table, while it is written
+    connect_s: float = number(10.0, 0)  # longest wait for a Ray cluster to be there at all
     told_s: float = number(30.0, 0)  # between lines of progress where there is no terminal
     recent_s: float = number(600.0, 1)  # over which the rate is told
     most_reasons: int = number(20, 1)  # for failures, in the report

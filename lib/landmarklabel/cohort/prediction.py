@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class PredictorSettings:
     model: str
     device: str = "cpu"
     threads: int = 1
+
+
+class Executor(Protocol):
+    """Whatever has workers predict cases: processes of this computer, or a cluster."""
+
+    def rows(self, cases: Iterable[CohortCase]) -> Iterator[Row]:
+        """A row for every case, in any order; raises StudyError where none can be predicted."""
+        ...
 
 
 class Read(NamedTuple):
@@ -69,6 +77,7 @@ class Predictor:
             pixels = pixel_hash(image)
             made = self._model.case(case.id, image)
             self._model.check_extent(made)
+            made.coarse(self._model.networks.grid.spacing_for(image.geometry))  # kept by the case for when the networks look
         except Exception as error:  # whatever a file does to its reader, the other cases go on
             reason = _reason(error)
         return Read(made, pixels, reason, time.monotonic() - started)

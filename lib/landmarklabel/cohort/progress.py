@@ -80,4 +80,4 @@ def progress_of(run: CohortRun) -> Progress:
 def _kind(reason: str, path: str) -> str:
     """A reason without what is the case's own: its path and name, and numbers."""
     name = re.split(r"[/\\]", path)[-1]
-    return re.sub(r"\d+(\.\d+)?", "#", reason.replace(path, "…").replace(name, "…"))
+    return re.sub(r"(?<!\w)\d+(\.\d+)?", "#", reason.replace(path, "…").replace(name, "…"))
