@@ -17,7 +17,7 @@ from landmarklabel.inference.model_folder import save_model
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "model"
-    save_model(folder, untrained(), {"seed": 0, "metrics": {}, "minutes": 9.0})
+    save_model(folder, untrained(), {"seed": 0, "metrics": {}, "minutes": 9.0, "valid_ids": []})
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_addresses_are_read_by_fsspec(tree):
     [
         ("gone", "gone: no such file or folder"),
         ("top/*.nii", "no images in"),
-        ("names.csv", "a table of images needs a column 'path'"),
+        ("names.csv", "a table of images needs a column 'path', and may have a column 'id'; it has file"),
         ("empty.csv", "line 3 has no path"),
         ("bad.csv", "case id '..' is not allowed"),
         ("nofs://bucket/x", "Protocol not known: nofs"),
@@ -76,9 +77,49 @@ def test_what_is_no_cohort_is_said(tree, monkeypatch, place, said):
     assert said in str(error.value)
 
 
+def test_links_are_followed_and_those_that_lead_back_are_not(tree, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "six.png").touch()
+    (tree / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    (tree / "a" / "b" / "back").symlink_to(tree)
+    assert ids(tree) == ["a/b/three", "a/b/two", "a/link/six", "a/one", "four"]
+
+
+def test_what_cannot_be_a_case_is_left_out_by_its_path_and_the_others_are_not(tree):
+    for name in ("#12.png", "b/two.jpg", "skull.ply"):
+        (tree / "a" / name).touch()
+    cases, left_out = find_cases([str(tree)])
+    assert [c.id for c in cases] == ["a/b/three", "a/one", "four"]
+    said = {str(Path(path).relative_to(tree)): why for path, why in left_out.items()}
+    assert sorted(said) == ["a/#12.png", "a/b/two.jpg", "a/b/two.png", "a/readme.md", "a/skull.ply"]
+    assert said["a/#12.png"].endswith("or give it an id in a table") and "predict takes them" in said["a/skull.ply"]
+    assert said["a/b/two.png"] == "two.jpg, two.png would be one case; give them ids in a table"
+
+
+def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
+    (tree / "closed").mkdir()
+    scandir = os.scandir
+
+    def refused(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)  # root, who runs tests in containers, may read everything
+    _, left_out = find_cases([str(tree)])
+    assert left_out[str(tree / "closed")] == "cannot be read (Permission denied)"
+
+
+def test_a_table_of_a_spreadsheet_in_another_language_is_read(tree):
+    (tree.parent / "list.csv").write_text("Sex;ID;Path\nf;Ann;top/four.png\n\n", encoding="utf-8")
+    assert [(c.id, Path(c.path)) for c in find_cases([str(tree.parent / "list.csv")])[0]] == [("Ann", tree / "four.png")]
+
+
 def test_two_images_of_one_id_are_refused_and_named(tree):
     (tree / "a" / "four.png").touch()
-    with pytest.raises(StudyError, match=r"four\.png and .*four\.png would both be case 'four'; give ids in a table"):
+    with pytest.raises(
+        StudyError, match=r"four\.png and .*four\.png would both be case 'four'; every case needs an id of its own in a table"
+    ):
         find_cases([str(tree / "four.png"), str(tree / "a" / "four.png")])
 
 
@@ -95,7 +136,7 @@ def test_a_part_is_the_same_on_every_computer_and_in_every_version():
     assert chosen == [2, 5, 8, 9, 12, 13, 14, 18, 19]  # as first recorded: parts that were run by another version fit
 
 
-@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b", "-1/3", "1/3/5"])
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b", "-1/3", "1/3/5", "1/" + "9" * 5000])
 def test_a_part_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="--shard"):
         Shard.of(text)
@@ -103,5 +144,9 @@ def test_a_part_that_is_none_is_refused(text):
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path):
     cases = [CohortCase("a,b/ü", '/x/"quoted", y.png'), CohortCase("c", "s3://b/c.nii.gz")]
-    write_manifest(tmp_path / "m.csv", cases)
-    assert read_manifest(tmp_path / "m.csv") == cases
+    sha256 = write_manifest(tmp_path / "m.csv", cases)
+    assert read_manifest(tmp_path / "m.csv", sha256) == cases
+    with (tmp_path / "m.csv").open("a", encoding="utf-8") as file:
+        file.write("d,/x\n")
+    with pytest.raises(StudyError, match="changed or damaged since the cohort was planned"):
+        read_manifest(tmp_path / "m.csv", sha256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pandas
 import psutil
 import pytest
 from cohort_command import COUNT, command
+from filelock import FileLock
 from tests.thoroughness import times
 
 from landmarklabel.cohort.manifest import Shard
@@ -30,7 +32,8 @@ def done(tmp_path_factory, cohort, model, scans) -> Path:
     """The cohort, predicted by one worker in one part."""
     folder = tmp_path_factory.mktemp("done") / "run"
     said = cohort("plan", scans, "--model", model, "--out", folder)
-    assert f"{COUNT + 1} cases" in said and "notes.txt (no image format that is read" in said
+    assert f"{COUNT + 1} cases" in said and "1 files or folders left out, see left_out.csv" in said
+    assert "notes.txt" in (folder / "left_out.csv").read_text(encoding="utf-8")
     said = cohort("run", folder, "--workers", 1)
     assert f"part 1/1 is done, {COUNT} predicted now, 1 failed" in said
     cohort("merge", folder)
@@ -138,7 +141,8 @@ def test_what_has_failed_is_tried_again_on_request_only(cohort, model, scans, tm
     mended.write_bytes(b"no picture")
     folder = tmp_path / "run"
     cohort("plan", tmp_path / "scans", "--model", model, "--out", folder)
-    assert "0 predicted now, 1 failed" in cohort("run", folder)
+    said = cohort("run", folder, code=2)
+    assert "0 predicted now, 1 failed" in said and "no case of part 1/1 could be predicted; the first: scan: " in said
     mended.write_bytes((scans / "patient1" / "scan10.png").read_bytes())
     assert "0 of 1 cases to predict" in cohort("run", folder)
     assert "1 predicted now, 0 failed" in cohort("run", folder, "--again")
@@ -183,6 +187,8 @@ def test_one_part_is_predicted_by_one_process(cohort, model, scans, tmp_path):
     cohort("plan", scans, "--model", model, "--out", folder)
     with Results(CohortRun(folder), Shard(2, 3)):
         assert "another process predicts part 2/3 of it; wait for its end" in cohort("run", folder, "--shard", "2/3", code=2)
+        said = cohort("run", folder, code=2)
+        assert "another process predicts part 2/3, which has cases of part 1/1 too" in said
         assert "part 1/3 is done" in cohort("run", folder, "--shard", "1/3")
 
 
@@ -196,7 +202,9 @@ def test_ctrl_c_ends_all_workers_and_leaves_what_is_done(cohort, model, scans, t
         time.sleep(0.01)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    assert "landmarklabel: stopped" in process.communicate(timeout=30)[1] and process.returncode == 130
+    said = process.communicate(timeout=30)[1]
+    assert f"of {many} cases are kept; the same command goes on" in said and "landmarklabel: stopped" in said
+    assert "Traceback" not in said and process.returncode == 130
     assert not psutil.wait_procs(workers, 10)[1]
     rows = len(lines(folder))
     assert 3 <= rows < many and f"{many - rows} of {many} cases to predict" in cohort("run", folder)
@@ -207,7 +215,9 @@ def test_ctrl_c_ends_all_workers_and_leaves_what_is_done(cohort, model, scans, t
     [
         (("run", "{empty}"), "no cohort is planned there; begin with cohort plan"),
         (("run", "{run}", "--shard", "5/4"), "parts are counted from 1 to 4"),
-        (("run", "{run}", "--workers", "0"), "--workers 0 must be at least 1"),
+        (("run", "{run}", "--workers", "0"), "--workers 0 must be from 1 to 10000"),
+        (("run", "{run}", "--case-seconds", "nan"), "--case-seconds nan must be a number from 1"),
+        (("submit", "{run}", "--slurm", "2", "--threads", "-1"), "--threads -1 must be from 1 to 10000"),
         (("run", "{run}", "--device", "tpu"), "device 'tpu' is not known"),
         (("plan", "{scans}", "--model", "{empty}", "--out", "{empty}/x"), "no trained model here"),
         (("plan", "{scans}", "--model", "{model}", "--out", "{run}"), "is there already, and not empty: give another --out"),
@@ -225,3 +235,77 @@ def test_a_model_that_was_damaged_since_is_said_once(cohort, model, scans, tmp_p
     os.truncate(folder / "model" / "model.safetensors", 1000)
     assert "model.safetensors: its sha256 is not the one" in cohort("run", folder, code=2)
     assert not lines(folder)
+
+
+def test_another_model_or_list_in_the_folder_is_refused(done, cohort, tmp_path):
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    record = json.loads((folder / "model" / "model.json").read_text(encoding="utf-8"))
+    (folder / "model" / "model.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "not the model that the cohort was planned with" in cohort("run", folder, code=2)
+    folder = Path(shutil.copytree(done, tmp_path / "other"))
+    os.truncate(folder / "manifest.csv", 300)
+    assert "manifest.csv: changed or damaged since the cohort was planned" in cohort("merge", folder, code=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": ["scan"]},
+        {"state": "fine"},
+        {"positions": None},
+        {"positions": [[1.0, 2.0]]},
+        {"positions": [[1.0, 2.0, 3.0]] * 3},
+        {"positions": [["a", "b"]] * 3},
+        {"status": ["seen"] * 3},
+        {"flagged": "abc"},
+        {"flagged": [7]},
+        {"time": 10**400},
+        {"read_s": "long"},
+        {"state": "failed", "reason": 5},
+        {"unit": None},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_result_does_not_count(done, change):
+    run = CohortRun(done)
+    row = next(row for case, row in run.rows() if row is not None and row["state"] == "ok")
+    odd = done / "results" / "odd.jsonl"
+    try:
+        odd.write_text(json.dumps({**row, "time": row["time"] + 1}) + "\n", encoding="utf-8")
+        assert run.places()[row["id"]].file == odd
+        odd.write_text(json.dumps({**row, "time": row["time"] + 1, **change}) + "\n" + "[" * 100_000 + "\n", encoding="utf-8")
+        assert run.places()[row["id"]].file != odd
+    finally:
+        odd.unlink()
+
+
+def test_two_merges_at_once_do_not_meet_in_one_file(done, cohort):
+    with FileLock(done / ".merge.lock"):
+        assert "another process merges it; wait for its end" in cohort("merge", done, code=2)
+    before = (done / "table.csv").read_bytes()
+    cohort("merge", done)
+    assert (done / "table.csv").read_bytes() == before and not list(done.glob(".table*"))
+
+
+def test_a_plan_that_cannot_be_written_leaves_nothing(cohort, model, scans, tmp_path):
+    (tmp_path / "file").touch()
+    said = cohort("plan", scans, "--model", model, "--out", tmp_path / "file" / "run", code=2)
+    assert "the cohort could not be written" in said and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_report_says_of_which_model_it_is_what_is_doubtful_and_why_others_failed(done, cohort, tmp_path):
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    (results,) = (folder / "results").glob("*.jsonl")
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row["id"] in ("patient1/scan11", "patient1/scan12"):
+            row["flagged"] = [0, 2] if row["id"].endswith("1") else [2]
+            row["pixels"] = row["pixels"] if row["id"].endswith("1") else "another"
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    cohort("merge", folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    names = CohortRun(folder).task.names
+    assert f"patient1/scan11: {names[0]}, {names[2]}</figcaption>" in page and page.count("data:image/jpeg") == 1
+    assert "1 more are not shown: their images are at an address, changed since, or cannot be read." in page
+    assert "Model: scn:default, weights " in page and "Careful: " in page and "a PNG file starts with" in page
+    assert "2 done cases have flagged landmarks" in cohort("status", folder)

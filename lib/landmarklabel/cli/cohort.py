@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from landmarklabel.cohort.configuration import CONFIG
-from landmarklabel.cohort.manifest import Shard, find_cases
+from landmarklabel.cohort.manifest import CohortCase, Shard, find_cases
 from landmarklabel.cohort.progress import progress_of
-from landmarklabel.cohort.run_folder import FAILED, CohortRun, Results, Row
+from landmarklabel.cohort.run_folder import FAILED, LEFT_OUT, CohortRun, Results, Row
 from landmarklabel.cohort.run_folder import plan as plan_cohort
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import StudyError, UsageError, listed
+from landmarklabel.inference.model_card import cautions
+from landmarklabel.networks.devices import check_device, check_name
 from landmarklabel.portability import available_cores
 
 
 def plan(args: argparse.Namespace) -> int:
     """Find the cases and make the folder of the cohort."""
     cases, left_out = find_cases(args.images)
-    for name, why in left_out.items():
+    run = plan_cohort(args.out, args.model, cases, left_out)
+    for name, why in list(left_out.items())[: CONFIG.most_reasons]:
         print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
-    run = plan_cohort(args.out, args.model, cases)
-    print(f"{run.folder}: {len(cases)} cases; go on with: landmarklabel cohort run {run.folder}")
+    for text in [*_remarks(cases), *cautions(run.record)]:
+        print(f"landmarklabel: {text}", file=sys.stderr)
+    said = f"{len(cases)} cases" + (f", {len(left_out)} files or folders left out, see {LEFT_OUT}" if left_out else "")
+    print(f"{run.folder}: {said}; go on with: landmarklabel cohort run {run.folder}")
     return 0
+
+
+def _remarks(cases: list[CohortCase]) -> list[str]:
+    """What may be a mistake, a text each."""
+    gone = [case.path for case in cases if "://" not in case.path and not os.path.exists(case.path)]
+    times = Counter(case.path for case in cases)
+    twice = [path for path, count in times.items() if count > 1]
+    remarks = [f"{len(gone)} of the paths do not exist: {listed(gone)}"] if gone else []
+    return remarks + ([f"{len(twice)} images are several cases, under other ids: {listed(twice)}"] if twice else [])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,13 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from landmarklabel.cohort.local import LocalExecutor
     from landmarklabel.cohort.prediction import Executor, PredictorSettings
     from landmarklabel.cohort.ray_executor import RayExecutor
-    from landmarklabel.networks.devices import check_device
 
     cohort, shard = CohortRun(args.folder), Shard.of(args.shard)
     check_device(args.device)
-    for name in ("workers", "threads"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise UsageError(f"--{name} {value} must be at least 1")
+    _check_numbers(args)
     with Results(cohort, shard) as results:
         left = cohort.left(shard, args.again)
         whole = len(cohort.cases(shard))
@@ -50,12 +64,30 @@ def run(args: argparse.Namespace) -> int:
         else:
             workers = min(args.workers or _usual_workers(args.device), max(len(left), 1))
             executor = LocalExecutor(settings, workers, args.case_seconds)
-        failed = 0
-        for row in _followed(executor.rows(left) if left else iter(()), len(left)):
-            results.add(row)
-            failed += row["state"] == FAILED
+        failed, first = 0, ""
+        done = 0
+        try:
+            for row in _followed(executor.rows(left) if left else iter(()), len(left)):
+                results.add(row)
+                done += 1
+                if row["state"] == FAILED:
+                    failed, first = failed + 1, first or f"{row['id']}: {row['reason']}"
+        except KeyboardInterrupt:
+            print(f"{cohort.folder}: {done} of {len(left)} cases are kept; the same command goes on", file=sys.stderr)
+            raise
     print(f"{cohort.folder}: part {shard} is done, {len(left) - failed} predicted now, {failed} failed")
+    if left and failed == len(left):
+        raise StudyError(f"no case of part {shard} could be predicted; the first: {first}")
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise UsageError for what no run can use."""
+    for name in ("workers", "threads"):
+        if (value := getattr(args, name)) is not None and not 1 <= value <= CONFIG.most_processes:
+            raise UsageError(f"--{name} {value} must be from 1 to {CONFIG.most_processes}")
+    if not 1 <= args.case_seconds < math.inf:
+        raise UsageError(f"--case-seconds {args.case_seconds:g} must be a number from 1")
 
 
 def _usual_workers(device: str) -> int:
@@ -81,13 +113,15 @@ def _followed(rows: Iterator[Row], count: int) -> Iterator[Row]:
         yield from tqdm(rows, desc="cohort", unit="case", total=count)
         return
     told = begun = time.monotonic()
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows):
         yield row
         now = time.monotonic()
+        if number == 0:  # from here, as workers take a while to begin
+            told = begun = now
         if now - told > CONFIG.told_s:
             told, rate = now, number / (now - begun)
             left = (count - number) / rate
-            print(f"cohort: {number} of {count} cases, {rate:.3g} a second, {_span(left)} left", file=sys.stderr, flush=True)
+            print(f"cohort: {number + 1} of {count} cases, {rate:.3g} a second, {_span(left)} left", file=sys.stderr, flush=True)
 
 
 def _span(seconds: float) -> str:
@@ -104,7 +138,7 @@ def status(args: argparse.Namespace) -> int:
         return 0
     print(f"{cohort.folder}: {found.done} of {found.cases} cases done, {found.failed} failed, {found.left} left")
     for reason, count in found.reasons.most_common(CONFIG.most_reasons):
-        print(f"  {count} × {reason}")
+        print(f"  {count} × {reason}" if count == 1 else f"  {count} × such as: {reason}")
     if found.doubtful:
         print(f"  {len(found.doubtful)} done cases have flagged landmarks")
     if found.left and found.seconds_left is not None:
@@ -134,9 +168,13 @@ def submit(args: argparse.Namespace) -> int:
     from landmarklabel.cohort.slurm import submit as submit_script
 
     cohort = CohortRun(args.folder)
-    if args.slurm < 1:
-        raise UsageError(f"--slurm {args.slurm} must be at least 1")
-    options = [f"--device={args.device}"]
+    if not 1 <= args.slurm <= CONFIG.most_processes:
+        raise UsageError(f"--slurm {args.slurm} must be from 1 to {CONFIG.most_processes}")
+    _check_numbers(args)
+    check_name(args.device)
+    options = [f"--device={args.device}", *(["--again"] if args.again else [])]
+    if args.case_seconds != CONFIG.case_s:
+        options.append(f"--case-seconds={args.case_seconds:g}")
     options += [f"--{name}={value}" for name in ("workers", "threads") if (value := getattr(args, name)) is not None]
     script = sbatch_script(cohort.folder, args.slurm, args.sbatch or (), options)
     if args.dry_run:

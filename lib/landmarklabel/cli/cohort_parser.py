@@ -26,10 +26,7 @@ def add_cohort(verbs: Verbs) -> None:
     verb.add_argument(
         "--shard", default="1/1", metavar="i/N", help="only the i-th of N parts, on another computer than the others"
     )
-    verb.add_argument("--again", action="store_true", help="also try again what has failed")
     _add_workers(verb)
-    about = f"a case that takes longer has failed (default {CONFIG.case_s:g})"
-    verb.add_argument("--case-seconds", type=float, default=CONFIG.case_s, metavar="S", help=about)
     where = "have a Ray cluster predict: its address, auto for the one of this computer, or local for a new one"
     verb.add_argument("--ray", metavar="ADDRESS", help=where)
     verb = add_verb(inner, "status", "cohort", "status", "say how many cases are done, and why others have failed")
@@ -53,4 +50,7 @@ def _add_workers(verb: argparse.ArgumentParser) -> None:
     usual = "processes that hold the model (default: one a core as memory allows, one for a GPU)"
     verb.add_argument("--workers", type=int, metavar="N", help=usual)
     verb.add_argument("--threads", type=int, metavar="N", help="of each worker (default 1: more workers gain more)")
+    verb.add_argument("--again", action="store_true", help="also try again what has failed")
+    about = f"a case that takes longer has failed (default {CONFIG.case_s:g})"
+    verb.add_argument("--case-seconds", type=float, default=CONFIG.case_s, metavar="S", help=about)
     add_device(verb)

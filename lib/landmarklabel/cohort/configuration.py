@@ -14,6 +14,7 @@ class CohortConfig(Configuration):
     ahead: int = number(3, 1)  # cases that a worker holds: one is looked at, the others are read meanwhile
     deaths: int = number(3, 1)  # of a worker that has one case only, until it is the case's fault
     failed_starts: int = number(10, 1)  # of workers one after the other, until it is no chance
+    most_processes: int = number(10_000, 1)  # workers, threads and tasks that may be asked for
     case_s: float = number(1800.0, 1)  # by default, the longest that a worker may look at one case
     look_s: float = number(1.0, 0)  # between looks at whether a worker takes too long
     worker_bytes: float = number(2**31, 1)  # of memory for each worker where their number is not asked for
@@ -22,6 +23,7 @@ class CohortConfig(Configuration):
     rows_at_once: int = number(2000, 1)  # of the table, while it is written
     connect_s: float = number(10.0, 0)  # longest wait for a Ray cluster to be there at all
     told_s: float = number(30.0, 0)  # between lines of progress where there is no terminal
+    pause_s: float = number(120.0, 1)  # without a result: nothing is predicted, or it was interrupted
     recent_s: float = number(600.0, 1)  # over which the rate is told
     most_reasons: int = number(20, 1)  # for failures, in the report
     most_flagged: int = number(100, 1)  # cases listed in the report, those with the most doubtful points

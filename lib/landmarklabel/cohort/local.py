@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -11,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -60,7 +62,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would share locks and threads of torch
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, settings), daemon=True)
-        self.process.start()
+        with _ctrl_c_ignored():  # by the worker too, from its first moment: it is its parent's
+            self.process.start()
         theirs.close()
         self.is_ready, self.cases, self.since = False, deque[CohortCase](), time.monotonic()
         self.alone = False
@@ -175,13 +178,26 @@ class _Pool:
             worker.end()
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes that are started meanwhile ignore Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _ended(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
 def _work(connection: Connection, settings: PredictorSettings) -> None:
     """A worker's process: cases come, rows go, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         predictor = Predictor(settings)
     except LandmarkLabelError as error:
@@ -195,7 +211,7 @@ def _work(connection: Connection, settings: PredictorSettings) -> None:
             while True:
                 case = connection.recv()
                 cases.put((case, reader.submit(predictor.read, case)))
-        except (EOFError, OSError):
+        except (EOFError, OSError, RuntimeError):  # RuntimeError: of a reader that has ended
             cases.put(None)
 
     threading.Thread(target=listen, name="cases", daemon=True).start()
@@ -206,3 +222,4 @@ def _work(connection: Connection, settings: PredictorSettings) -> None:
             connection.send(("row", predictor.predict(case, read.result())))
     except OSError:  # nobody listens any more
         pass
+    os._exit(0)  # at once: there is nothing to tidy up, and threads that still read would be in the way

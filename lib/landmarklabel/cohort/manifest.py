@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -13,11 +14,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from landmarklabel.errors import StudyError, UsageError, listed
-from landmarklabel.io.files import atomic_write, check_id, image_id_of, image_suffix, is_dicom_folder
+from landmarklabel.io.files import (
+    DICOM_SUFFIXES,
+    check_id,
+    image_id_of,
+    image_suffix,
+    is_dicom_folder,
+    is_surface,
+    looks_like_dicom,
+)
 from landmarklabel.io.folders import find_images
 
 _TABLES = (".csv", ".tsv")
 _REMOTE = "://"
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_NO_IMAGE = "no image format that is read"
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Shard:
     def of(cls, text: str) -> Shard:
         """``i/N``. Raises UsageError."""
         number, _, count = text.partition("/")
-        if not (number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()):
+        if not (_NUMBER.fullmatch(number) and _NUMBER.fullmatch(count)):
             raise UsageError(f"--shard {text[:40]!r} must be i/N, for example 3/16: the third of sixteen parts")
         shard = cls(int(number), int(count))
         if not 1 <= shard.number <= shard.count:
@@ -61,50 +72,104 @@ def find_cases(places: Iterable[str]) -> tuple[list[CohortCase], dict[str, str]]
     (CSV or TSV) has a column ``path``, relative to the table, and may have a column ``id``.
 
     Returns:
-        The cases, sorted by id, and why files were left out, by path.
+        The cases, sorted by id, and why files and folders were left out, by path.
 
     Raises:
-        StudyError: nothing there, or two images of one id. UsageError: an id that cannot be one.
+        StudyError: nothing there, a table that is none, or two images of one id. UsageError: an id of a table that cannot be one.
     """
     found: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for place in places:
+        in_table = _REMOTE not in place and place.lower().endswith(_TABLES)
         for case in _cases_of(place, left_out):
-            known = found.setdefault(_checked(case.id), case.path)
+            try:
+                for part in case.id.split("/"):
+                    check_id(part, "case id")
+            except UsageError as error:
+                if in_table:
+                    raise
+                left_out[case.path] = f"{error}; or give it an id in a table"
+                continue
+            if is_surface(case.path):
+                left_out[case.path] = "a surface; landmarklabel predict takes them, and asks for their unit"
+                continue
+            known = found.setdefault(case.id, case.path)
             if known != case.path:
-                raise StudyError(f"{known} and {case.path} would both be case {case.id!r}; give ids in a table with id and path")
+                raise StudyError(
+                    f"{known} and {case.path} would both be case {case.id!r}; every case needs an id of its own in a table"
+                )
     if not found:
-        raise StudyError(f"no images in {listed(list(places))}")
+        raise StudyError(f"no images in {listed(list(places))}" + (f"; left out: {_first(left_out)}" if left_out else ""))
     return [CohortCase(i, path) for i, path in sorted(found.items())], left_out
+
+
+def _first(left_out: dict[str, str]) -> str:
+    path, why = next(iter(left_out.items()))
+    return f"{path} ({why})"
 
 
 def _cases_of(place: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     if _REMOTE in place:
-        yield from _remote_cases(place)
+        yield from _remote_cases(place, left_out)
     elif Path(place).is_dir():
         yield from _below(Path(place), left_out)
     elif place.lower().endswith(_TABLES):
         yield from _table_cases(Path(place))
     elif has_magic(place) and not os.path.lexists(place):
-        base = _plain_part(Path(place))
-        for path in sorted(map(Path, glob(place, recursive=True))):
-            if path.is_dir() and not is_dicom_folder(path):
-                continue  # what is in it has to match itself
-            yield CohortCase(_id_below(base, path), str(path.absolute()))
+        yield from _matching(place, left_out)
     elif os.path.lexists(place):
-        yield CohortCase(image_id_of(place), str(Path(place).absolute()))
+        yield from _file(Path(place), Path(place).parent, left_out)
     else:
         raise StudyError(f"{place}: no such file or folder")
 
 
+def _file(path: Path, base: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
+    if image_suffix(path) or looks_like_dicom(path):
+        yield CohortCase(_id_below(base, path), str(path.absolute()))
+    else:
+        left_out[str(path)] = _NO_IMAGE
+
+
+def _matching(pattern: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
+    """What a pattern matches: folders only where they are a DICOM series, and the series of slices that match themselves."""
+    base, series = _plain_part(Path(pattern)), dict[Path, bool]()
+    for path in sorted(map(Path, glob(pattern, recursive=True))):
+        if path.is_dir():
+            if series.setdefault(path, _is_series(path)):
+                yield CohortCase(_id_below(base, path), str(path.absolute()))
+        elif looks_like_dicom(path) and series.setdefault(path.parent, _is_series(path.parent)):
+            yield CohortCase(_id_below(base, path.parent), str(path.parent.absolute()))
+        else:
+            yield from _file(path, base, left_out)
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether the DICOM files of a folder are the slices of one image."""
+    try:
+        return is_dicom_folder(folder) and list(find_images([folder]).paths.values()) == [folder]
+    except (StudyError, OSError):
+        return False
+
+
 def _below(top: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
-    for folder, inside, _ in os.walk(top):
+    def unreadable(error: OSError) -> None:
+        left_out[str(error.filename)] = f"cannot be read ({error.strerror})"
+
+    seen = set[str]()  # links may lead back
+    for folder, inside, _ in os.walk(top, onerror=unreadable, followlinks=True):
+        place, real = Path(folder), os.path.realpath(folder)
+        if real in seen:
+            inside[:] = []
+            continue
+        seen.add(real)
         inside[:] = sorted(name for name in inside if not name.startswith("."))
-        place = Path(folder)
         try:
             found = find_images([place])
-        except StudyError as error:  # of one folder among many
-            left_out[folder] = str(error)
+        except OSError as error:
+            unreadable(error)
+            continue
+        except StudyError as error:
+            yield from _one_by_one(place, top, str(error), left_out)
             continue
         for path in found.paths.values():
             yield CohortCase(_id_below(top, path) if path != top else image_id_of(top), str(path.absolute()))
@@ -113,6 +178,23 @@ def _below(top: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
             if not (place / name).is_dir():
                 left_out[str(place / name)] = why
         inside[:] = [] if place in found.paths.values() else [name for name in inside if name not in series]
+
+
+def _one_by_one(folder: Path, top: Path, fault: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
+    """The images of a folder of which some cannot be told apart: those are left out."""
+    by_id: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            if image_suffix(path) and image_suffix(path) not in DICOM_SUFFIXES:
+                by_id.setdefault(image_id_of(path), []).append(path)
+            elif looks_like_dicom(path):
+                left_out[str(path)] = fault
+    for paths in by_id.values():
+        if len(paths) == 1:
+            yield CohortCase(_id_below(top, paths[0]), str(paths[0].absolute()))
+            continue
+        for path in paths:
+            left_out[str(path)] = f"{listed([p.name for p in paths])} would be one case; give them ids in a table"
 
 
 def _id_below(base: Path, path: Path) -> str:
@@ -137,26 +219,41 @@ def _table_cases(path: Path) -> Iterator[CohortCase]:
         raise StudyError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise StudyError(f"{path}: no text in UTF-8; save the table as CSV in UTF-8") from None
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    if "path" not in (rows.fieldnames or ()):
-        raise StudyError(f"{path}: a table of images needs a column 'path', and may have a column 'id'")
-    for number, row in enumerate(rows, 2):
-        place = (row["path"] or "").strip()
-        if not place:
-            raise StudyError(f"{path}: line {number} has no path")
-        image = place if _REMOTE in place else str((path.parent / place).absolute())
-        yield CohortCase((row.get("id") or "").strip() or image_id_of(place.replace("\\", "/")), image)
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    try:
+        names = [name.strip().lower() for name in next(rows, [])]
+        if "path" not in names:
+            raise StudyError(
+                f"{path}: a table of images needs a column 'path', and may have a column 'id'; it has {listed(names)}"
+            )
+        for number, row in enumerate(rows, 2):
+            cells = dict(zip(names, map(str.strip, row), strict=False))
+            if not any(cells.values()):
+                continue
+            place = cells.get("path", "")
+            if not place:
+                raise StudyError(f"{path}: line {number} has no path")
+            image = place if _REMOTE in place else str((path.parent / place).absolute())
+            yield CohortCase(cells.get("id") or image_id_of(place.replace("\\", "/")), image)
+    except csv.Error as error:
+        raise StudyError(f"{path}: no table ({error})") from None
 
 
-def _remote_cases(place: str) -> Iterator[CohortCase]:
+def _remote_cases(place: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     files, inside = filesystem(place)
     pattern = inside if has_magic(inside) else f"{inside.rstrip('/')}/**"
     base = PurePosixPath(_plain_part(Path(pattern)).as_posix())
-    paths = [inside] if files.isfile(inside) else sorted(p for p in files.glob(pattern) if image_suffix(p) and files.isfile(p))
+    paths = [inside] if files.isfile(inside) else sorted(p for p in files.glob(pattern) if files.isfile(p))
     for path in paths:
-        name = PurePosixPath(path)
+        name, address = PurePosixPath(path), files.unstrip_protocol(path)
+        suffix = image_suffix(name.name)
+        if suffix is None or suffix in DICOM_SUFFIXES:
+            left_out[address] = f"{_NO_IMAGE}; name the folder of a DICOM series in a table"
+            continue
         relative = PurePosixPath(name.name) if path == inside else name.relative_to(base)
-        yield CohortCase((relative.parent / image_id_of(name.name)).as_posix(), files.unstrip_protocol(path))
+        yield CohortCase((relative.parent / image_id_of(name.name)).as_posix(), address)
 
 
 def filesystem(address: str) -> tuple[Any, str]:
@@ -172,27 +269,25 @@ def filesystem(address: str) -> tuple[Any, str]:
     return files, inside
 
 
-def _checked(case_id: str) -> str:
-    for part in case_id.split("/"):
-        check_id(part, "case id")
-    return case_id
-
-
-def write_manifest(path: Path, cases: Iterable[CohortCase]) -> None:
-    """``id,path``, a line a case; atomic."""
+def write_manifest(path: Path, cases: Iterable[CohortCase]) -> str:
+    """``id,path``, a line a case; the SHA-256 of the file."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("id", "path"))
     rows.writerows((case.id, case.path) for case in cases)
-    atomic_write(path, text.getvalue())
+    content = text.getvalue().encode("utf-8", "surrogateescape")
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_manifest(path: Path) -> list[CohortCase]:
-    """The cases in their order. Raises StudyError."""
+def read_manifest(path: Path, sha256: str) -> list[CohortCase]:
+    """The cases in their order. Raises StudyError for a file that is not the one that was written."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            next(rows)
-            return [CohortCase(*row) for row in rows]
-    except (OSError, StopIteration, TypeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: no manifest that cohort plan wrote ({type(error).__name__})") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StudyError(f"{path}: changed or damaged since the cohort was planned; plan it anew, into another folder")
+    rows = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
+    next(rows)
+    return [CohortCase(*row) for row in rows]

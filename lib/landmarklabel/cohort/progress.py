@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from landmarklabel.cohort.configuration import CONFIG
@@ -17,22 +18,26 @@ class Progress:
     """Args:
     cases: of the cohort.
     done, failed: cases with such a result.
-    reasons: of the failures, and how many have each; names and numbers in them are left out.
+    reasons: of the failures: one of those that differ in names and numbers only, and how many there are.
+    flagged: how many cases have each landmark flagged.
     doubtful: cases with flagged landmarks, and how many each has, most first.
     read_s, predict_s: seconds in all.
     begun, ended: times of the first and the last result, None where there is none.
-    recent: results a second of late; 0 where there was none.
+    busy_s: from the first result to the last, without the pauses in which nothing was predicted.
+    recent: results a second of late; 0 where nothing is predicted now.
     """
 
     cases: int
     done: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    flagged: Counter[str] = field(default_factory=Counter)
     doubtful: list[tuple[str, int]] = field(default_factory=list)
     read_s: float = 0.0
     predict_s: float = 0.0
     begun: float | None = None
     ended: float | None = None
+    busy_s: float = 0.0
     recent: float = 0.0
 
     @property
@@ -53,7 +58,7 @@ class Progress:
 
 def progress_of(run: CohortRun) -> Progress:
     """How far a cohort is now."""
-    found, doubtful, times = Progress(0), list[tuple[int, str]](), list[float]()
+    found, doubtful, times, kinds = Progress(0), list[tuple[int, str]](), list[float](), dict[str, str]()
     for case, row in run.rows():
         found.cases += 1
         if row is None:
@@ -63,21 +68,25 @@ def progress_of(run: CohortRun) -> Progress:
         found.predict_s += row.get("predict_s", 0.0)
         if row["state"] == OK:
             found.done += 1
+            found.flagged.update(run.task.names[i] for i in row["flagged"])
             if row["flagged"]:
                 doubtful.append((-len(row["flagged"]), case.id))
         else:
             found.failed += 1
-            found.reasons[_kind(row["reason"], case.path)] += 1
+            found.reasons[kinds.setdefault(_kind(row["reason"], case.path), row["reason"])] += 1
     found.doubtful = [(i, -count) for count, i in sorted(doubtful)]
     if times:
-        found.begun, found.ended = min(times), max(times)
-        now = time.time()
+        times.sort()
+        found.begun, found.ended, now = times[0], times[-1], time.time()
+        found.busy_s = sum(after - before for before, after in pairwise(times) if after - before < CONFIG.pause_s)
         recent = [t for t in times if now - t < CONFIG.recent_s]
-        found.recent = len(recent) / max(now - min(recent), CONFIG.look_s) if recent else 0.0
+        if now - found.ended < CONFIG.pause_s:
+            found.recent = len(recent) / max(now - recent[0], CONFIG.look_s)
     return found
 
 
 def _kind(reason: str, path: str) -> str:
-    """A reason without what is the case's own: its path and name, and numbers."""
-    name = re.split(r"[/\\]", path)[-1]
-    return re.sub(r"(?<!\w)\d+(\.\d+)?", "#", reason.replace(path, "…").replace(name, "…"))
+    """What tells reasons apart: not the path and name of the case, and no numbers."""
+    name = re.escape(re.split(r"[/\\]", path)[-1])
+    reason = re.sub(rf"(?<!\w){name}(?!\w)", "…", reason.replace(path, "…"))
+    return re.sub(r"(?<!\w)\d+(\.\d+)?", "#", reason)

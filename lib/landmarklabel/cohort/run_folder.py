@@ -8,12 +8,15 @@ newest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +29,18 @@ from landmarklabel import __version__
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase, Shard, read_manifest, write_manifest
 from landmarklabel.errors import StudyError
-from landmarklabel.inference.model_record import WEIGHTS, ModelRecord, read_record
+from landmarklabel.inference.model_card import CARD
+from landmarklabel.inference.model_record import RECORD, WEIGHTS, ModelRecord, read_record
 from landmarklabel.io.files import check_empty, write_json
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.io.tables import table_text
+from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.portability import sync_file
 
-RUN, MANIFEST = "run.json", "manifest.csv"
+RUN, MANIFEST, LEFT_OUT = "run.json", "manifest.csv", "left_out.csv"
 FORMAT, VERSION = "landmarklabel-cohort", 1
 OK, FAILED = "ok", "failed"
 Row = dict[str, Any]
+_STATUSES = frozenset(status.value for status in Status)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class CohortRun:
             raise StudyError(f"{folder}: planned by a newer version of this program; update it")
         self.content = content
         self.record = read_record(self.model)
+        if _sha256(self.model / RECORD) != content.get("model_sha256"):
+            raise StudyError(f"{self.model}: not the model that the cohort was planned with; plan it anew, into another folder")
         self.task: LandmarkTask = ModelRecord.of(self.record, self.model).task
 
     @property
@@ -78,20 +86,32 @@ class CohortRun:
 
     def cases(self, shard: Shard | None = None) -> list[CohortCase]:
         """Of the cohort, or of a part of it, sorted by id."""
-        cases = read_manifest(self.folder / MANIFEST)
+        cases = read_manifest(self.folder / MANIFEST, str(self.content.get("manifest_sha256")))
         return cases if shard is None else [case for case in cases if shard.holds(case)]
 
     def places(self) -> dict[str, _Place]:
         """Of every case that has a result, where the one is that counts."""
         places: dict[str, _Place] = {}
-        for file in sorted(self.results.glob("*.jsonl")):
-            for offset, row in _lines(file):
+        for file in sorted(path for path in self.results.glob("*.jsonl") if path.is_file()):
+            for offset, row in self._lines(file):
                 failed = row["state"] != OK
                 place = _Place((not failed, float(row["time"])), file, offset, failed)
                 known = places.get(row["id"])
                 if known is None or place.rank > known.rank:
                     places[row["id"]] = place
         return places
+
+    def _lines(self, file: Path) -> Iterator[tuple[int, Row]]:
+        """The whole lines of a file of results that are results, and where they begin."""
+        offset = 0
+        with file.open("rb") as content:
+            for line in content:
+                if line.endswith(b"\n"):
+                    with suppress(ValueError, RecursionError):
+                        row = json.loads(line)
+                        if _is_result(row, self.task):
+                            yield offset, row
+                offset += len(line)
 
     def left(self, shard: Shard, again: bool) -> list[CohortCase]:
         """The cases of a part that have no result; ``again``: also those that have failed."""
@@ -118,33 +138,90 @@ class CohortRun:
                 file.close()
 
 
-def _lines(file: Path) -> Iterator[tuple[int, Row]]:
-    """The whole lines of a file of results that are results, and where they begin."""
-    offset = 0
-    with file.open("rb") as content:
-        for line in content:
-            if line.endswith(b"\n"):
-                with suppress(ValueError):
-                    row = json.loads(line)
-                    if isinstance(row, dict) and row.get("state") in (OK, FAILED) and isinstance(row.get("time"), int | float):
-                        yield offset, row
-            offset += len(line)
+def _is_result(row: Any, task: LandmarkTask) -> bool:
+    """Whether a line holds a result as ``Predictor`` makes it."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not _is_number(row.get("time")):
+        return False
+    if not all(_is_number(row.get(key, 0.0)) for key in ("read_s", "predict_s")):
+        return False
+    if row.get("state") == FAILED:
+        return isinstance(row.get("reason"), str)
+    n, points, flagged = len(task), row.get("positions"), row.get("flagged")
+    return (
+        row.get("state") == OK
+        and isinstance(points, list)
+        and len(points) == n
+        and all(isinstance(p, list) and len(p) == task.dims and all(x is None or _is_number(x) for x in p) for p in points)
+        and _all(row.get("status"), n, lambda s: s in _STATUSES)
+        and _all(row.get("expected_error"), n, lambda x: x is None or _is_number(x))
+        and isinstance(flagged, list)
+        and all(isinstance(i, int) and 0 <= i < n for i in flagged)
+        and isinstance(row.get("unit"), str)
+        and isinstance(row.get("pixels"), str)
+        and isinstance(row.get("trained_on"), bool)
+    )
 
 
-def plan(folder: str | Path, model: str | Path, cases: list[CohortCase]) -> CohortRun:
-    """Make a cohort's folder. Raises ModelError; UsageError where there is anything in the folder."""
+def _all(values: Any, count: int, test: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and len(values) == count and all(test(value) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def plan(folder: str | Path, model: str | Path, cases: list[CohortCase], left_out: Mapping[str, str] | None = None) -> CohortRun:
+    """Make a cohort's folder, whole or not at all.
+
+    Args:
+        folder: to be made.
+        model: a folder of a model, of which a copy is kept.
+        cases: of the cohort.
+        left_out: files that are not in it, and why; kept as ``left_out.csv``.
+
+    Raises:
+        ModelError, StudyError: no model, or nowhere to write. UsageError: there is something in the folder already.
+    """
     folder, model = Path(folder), Path(model)
     record = read_record(model)
     ModelRecord.of(record, model)
-    if not (model / WEIGHTS).is_file():
-        raise StudyError(f"{model}: {WEIGHTS} is missing")
     check_empty(folder, "--out")
-    (folder / "results").mkdir(parents=True, exist_ok=True)
-    shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns("state"))
-    write_manifest(folder / MANIFEST, cases)
-    content = {"format": FORMAT, "version": VERSION, "program": __version__, "cases": len(cases), "planned": time.time()}
-    write_json(folder / RUN, content)  # last: without it the folder is of no cohort
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as place:
+            made = Path(place) / "run"
+            for part in ("results", "model"):
+                (made / part).mkdir(parents=True)
+            for name in (RECORD, WEIGHTS, CARD):
+                if name != CARD or (model / name).is_file():
+                    shutil.copyfile(model / name, made / "model" / name)
+            if left_out:
+                (made / LEFT_OUT).write_bytes(table_text([("path", "why"), *left_out.items()]).encode("utf-8", "surrogateescape"))
+            hashes = {"manifest_sha256": write_manifest(made / MANIFEST, cases), "model_sha256": _sha256(made / "model" / RECORD)}
+            about = {"format": FORMAT, "version": VERSION, "program": __version__, "preset": record.get("preset")}
+            write_json(made / RUN, {**about, "cases": len(cases), "planned": time.time(), **hashes})
+            if folder.is_dir():
+                folder.rmdir()
+            made.rename(folder.absolute())
+    except OSError as error:
+        raise StudyError(f"{folder}: the cohort could not be written ({error.filename or folder}: {error.strerror})") from None
     return CohortRun(folder)
+
+
+def _refuse_other_divisions(run: CohortRun, shard: Shard) -> None:
+    for path in run.results.glob(".*-of-*.lock"):
+        if path.stem.rpartition("-")[2] == str(shard.count):
+            continue
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            part = path.stem[1:].replace("-of-", "/")
+            raise StudyError(f"{run.folder}: another process predicts part {part}, which has cases of part {shard} too") from None
 
 
 class Results:
@@ -155,12 +232,13 @@ class Results:
         shard: the part, which no other process of this computer predicts meanwhile.
 
     Raises:
-        StudyError: another one does.
+        StudyError: another one does, or predicts a part of another division, which would have cases of this one.
     """
 
     def __init__(self, run: CohortRun, shard: Shard):
         run.results.mkdir(exist_ok=True)
         name = f"{shard.number}-of-{shard.count}"
+        _refuse_other_divisions(run, shard)
         self._lock = FileLock(run.results / f".{name}.lock")
         try:
             self._lock.acquire(timeout=0)
@@ -175,16 +253,20 @@ class Results:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file is not None:
-            sync_file(self._file.fileno())
-            self._file.close()
+            with suppress(OSError):  # of a full disk, which was said
+                sync_file(self._file.fileno())
+                self._file.close()
         self._lock.release()
 
     def add(self, row: Row) -> None:
         """Keep a case's result: it outlives this process, and within seconds a power failure."""
-        if self._file is None:  # a part that is done leaves no empty file
-            self._file = self._path.open("xb")
-        self._file.write(json.dumps({**row, "time": time.time()}, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        if time.monotonic() - self._synced > CONFIG.sync_s:
-            sync_file(self._file.fileno())
-            self._synced = time.monotonic()
+        try:
+            if self._file is None:  # a part that is done leaves no empty file
+                self._file = self._path.open("xb")
+            self._file.write(json.dumps({**row, "time": time.time()}, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+            self._file.flush()
+            if time.monotonic() - self._synced > CONFIG.sync_s:
+                sync_file(self._file.fileno())
+                self._synced = time.monotonic()
+        except OSError as error:
+            raise StudyError(f"{self._path}: {error.strerror}; run goes on from there when it is called again") from None

@@ -29,8 +29,8 @@ def sbatch_script(folder: Path, tasks: int, options: Sequence[str] = (), run_opt
     """
     folder = folder.absolute()
     for text in (str(folder), sys.executable, *options):
-        if not text.isprintable():
-            raise UsageError(f"{text[:80]!r} cannot be written into a script")
+        if not text.isprintable() or any(mark in text for mark in "'\"\\"):
+            raise UsageError(f"{text[:80]!r} cannot be written into a script for sbatch")
     for option in options:
         if not option.startswith("-"):
             raise UsageError(f"--sbatch {option[:60]!r} must be an option of sbatch, for example --sbatch=--time=12:00:00")
@@ -38,8 +38,8 @@ def sbatch_script(folder: Path, tasks: int, options: Sequence[str] = (), run_opt
     asked = [
         f"--job-name=landmarklabel-{name}",
         f"--array=1-{tasks}",
-        f"--output={shlex.quote(str(folder / 'slurm-%A-%a.log'))}",
-        "--requeue",  # a part that was interrupted goes on
+        f'--output="{str(folder).replace("%", "%%")}/slurm-%A-%a.log"',
+        "--requeue",  # a task that was preempted, or whose node failed, goes on
         *options,
     ]
     command = [sys.executable, "-m", "landmarklabel", "cohort", "run", str(folder), *run_options]

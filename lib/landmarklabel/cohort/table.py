@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
@@ -53,7 +56,7 @@ def write_table(run: CohortRun) -> dict[str, int]:
         How many cases are in which state.
 
     Raises:
-        StudyError: pyarrow is not installed.
+        StudyError: pyarrow is not installed, or another process merges.
     """
     try:
         import pyarrow
@@ -68,6 +71,9 @@ def write_table(run: CohortRun) -> dict[str, int]:
     counts: dict[str, int] = {}
     part_csv, part_parquet = (run.folder / f".{name}.part" for name in (CSV, PARQUET))
     with ExitStack() as files:
+        files.enter_context(_one_at_a_time(run.folder))
+        for part in (part_csv, part_parquet):
+            files.callback(part.unlink, missing_ok=True)
         text = files.enter_context(part_csv.open("w", encoding="utf-8", newline=""))
         binary = files.enter_context(parquet.ParquetWriter(part_parquet, schema))
         text.write(table_text([list(kinds)]))
@@ -82,9 +88,20 @@ def write_table(run: CohortRun) -> dict[str, int]:
                     schema=schema,
                 )
             )
-    part_csv.replace(run.folder / CSV)
-    part_parquet.replace(run.folder / PARQUET)
+        text.close()
+        binary.close()
+        part_csv.replace(run.folder / CSV)
+        part_parquet.replace(run.folder / PARQUET)
     return counts
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / ".merge.lock", timeout=0):
+            yield
+    except Timeout:
+        raise StudyError(f"{folder}: another process merges it; wait for its end") from None
 
 
 def _as_text(cell: Any) -> Any:

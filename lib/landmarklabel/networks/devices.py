@@ -16,12 +16,13 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?|mps")
 
 def check_device(name: str) -> None:
     """Raise UsageError where ``choose_device`` would."""
-    _check_name(name)
+    check_name(name)
     if name not in ("auto", "cpu"):  # which are always there
         choose_device(name)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise UsageError for what names no device, whether this computer has it or not."""
     if not _DEVICE.fullmatch(name):
         raise UsageError(f"device {name[:40]!r} is not known; use {DEVICES}")
 
@@ -35,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _check_name(name)
+    check_name(name)
     if name == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device 'mps' was asked for, but this machine has no such device; use --device cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
