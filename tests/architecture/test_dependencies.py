@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_THE_LIBRARY = ("server", "pandas", "export", "postgresql", "mesh", "cohort", "ray")  # extras whose packages the library itself needs
+# Extras whose packages the library itself needs.
+OF_THE_LIBRARY = (
+    "server",
+    "pandas",
+    "export",
+    "postgresql",
+    "mesh",
+    "cohort",
+    "ray",
+)
 UNDECLARED = {"monailabel"}  # no extra can express its installation: ``landmarklabel setup-monailabel`` makes it
 WITHOUT_IMPORT = {
     "fire": "the command line of MONAI, for an exported bundle",

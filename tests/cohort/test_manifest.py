@@ -143,10 +143,10 @@ def test_a_part_that_is_none_is_refused(text):
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path):
-    cases = [CohortCase("a,b/ü", '/x/"quoted", y.png'), CohortCase("c", "s3://b/c.nii.gz")]
+    cases = [CohortCase("a,b/ü", '/x/"quoted",\n \udce9;=y.png'), CohortCase("c", "s3://b/c.nii.gz")]
     sha256 = write_manifest(tmp_path / "m.csv", cases)
     assert read_manifest(tmp_path / "m.csv", sha256) == cases
     with (tmp_path / "m.csv").open("a", encoding="utf-8") as file:
-        file.write("d,/x\n")
+        file.write('{"id": "d", "path": "/x"}\n')
     with pytest.raises(StudyError, match="changed or damaged since the cohort was planned"):
         read_manifest(tmp_path / "m.csv", sha256)

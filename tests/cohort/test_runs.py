@@ -243,8 +243,8 @@ def test_another_model_or_list_in_the_folder_is_refused(done, cohort, tmp_path):
     (folder / "model" / "model.json").write_text(json.dumps(record), encoding="utf-8")
     assert "not the model that the cohort was planned with" in cohort("run", folder, code=2)
     folder = Path(shutil.copytree(done, tmp_path / "other"))
-    os.truncate(folder / "manifest.csv", 300)
-    assert "manifest.csv: changed or damaged since the cohort was planned" in cohort("merge", folder, code=2)
+    os.truncate(folder / "manifest.jsonl", 300)
+    assert "manifest.jsonl: changed or damaged since the cohort was planned" in cohort("merge", folder, code=2)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class CohortConfig(Configuration):
     most_processes: int = number(10_000, 1)  # workers, threads and tasks that may be asked for
     case_s: float = number(1800.0, 1)  # by default, the longest that a worker may look at one case
     look_s: float = number(1.0, 0)  # between looks at whether a worker takes too long
-    worker_bytes: float = number(2**31, 1)  # of memory for each worker where their number is not asked for
+    worker_bytes: int = number(2**31, 1)  # of memory for each worker where their number is not asked for
     sync_s: float = number(5.0, 0)  # results on disk at least so often: what a power failure may cost
     digits: int = number(3, 0)  # of mm in results: the same on other machines where their last bits differ
     rows_at_once: int = number(2000, 1)  # of the table, while it is written

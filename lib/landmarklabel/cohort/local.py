@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -68,17 +68,14 @@ class _Worker:
         self.is_ready, self.cases, self.since = False, deque[CohortCase](), time.monotonic()
         self.alone = False
 
-    def give(self, case: CohortCase, alone: bool = False) -> bool:
-        """Whether the worker could still be told."""
+    def give(self, case: CohortCase, alone: bool = False) -> None:
+        """Add a case to its own; that it has ended is noticed where it is listened to."""
         if not self.cases:
             self.since = time.monotonic()
         self.cases.append(case)
         self.alone = alone
-        try:
+        with suppress(OSError):
             self.connection.send(case)
-        except OSError:
-            return False
-        return True
 
     def end(self) -> None:
         self.process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -270,12 +271,8 @@ def filesystem(address: str) -> tuple[Any, str]:
 
 
 def write_manifest(path: Path, cases: Iterable[CohortCase]) -> str:
-    """``id,path``, a line a case; the SHA-256 of the file."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("id", "path"))
-    rows.writerows((case.id, case.path) for case in cases)
-    content = text.getvalue().encode("utf-8", "surrogateescape")
+    """A line of JSON a case; the SHA-256 of the file."""
+    content = "".join(json.dumps(vars(case)) + "\n" for case in cases).encode()
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -288,6 +285,4 @@ def read_manifest(path: Path, sha256: str) -> list[CohortCase]:
         raise StudyError(f"{path}: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StudyError(f"{path}: changed or damaged since the cohort was planned; plan it anew, into another folder")
-    rows = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
-    next(rows)
-    return [CohortCase(*row) for row in rows]
+    return [CohortCase(**json.loads(line)) for line in content.splitlines()]

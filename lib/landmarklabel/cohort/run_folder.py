@@ -1,6 +1,6 @@
 """A cohort's folder: what shall be predicted by which model, and a result for every case, once, whatever ends when.
 
-``run.json``, ``manifest.csv`` and ``model/`` are written by ``cohort plan`` and not changed afterwards. ``results/`` has a file
+``run.json``, ``manifest.jsonl`` and ``model/`` are written by ``cohort plan`` and not changed afterwards. ``results/`` has a file
 of JSON lines for every process that ran a part; a line is a case's result and never changed. A line that is not whole, as of a
 process that was killed, does not count. Where a case has several, one that succeeded counts before one that failed, then the
 newest.
@@ -36,7 +36,7 @@ from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.portability import sync_file
 
-RUN, MANIFEST, LEFT_OUT = "run.json", "manifest.csv", "left_out.csv"
+RUN, MANIFEST, LEFT_OUT = "run.json", "manifest.jsonl", "left_out.csv"
 FORMAT, VERSION = "landmarklabel-cohort", 1
 OK, FAILED = "ok", "failed"
 Row = dict[str, Any]
