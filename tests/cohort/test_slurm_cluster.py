@@ -42,7 +42,7 @@ def ids(folder: Path) -> list[str]:
 
 @pytest.mark.timeout(1800)
 def test_an_array_with_killed_and_requeued_tasks_gives_the_table_of_one_computer(cohort, planned, tmp_path):
-    alone, folder, dice = planned("alone"), planned("array"), random.Random(0)
+    alone, folder, dice = planned("alone"), planned("the array 100%"), random.Random(0)
     cohort("run", alone, "--workers", 2)
     cohort("merge", alone)
     with slurm(tmp_path / "slurm") as cluster:
