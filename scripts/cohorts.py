@@ -166,8 +166,11 @@ def cohort_throughput(data: Path, runs: Path) -> dict:
         ours.append(time.monotonic() - started)
         started = time.monotonic()
         words = [sys.executable, "-m", "landmarklabel", "predict", str(runs / "hand_model")]
+        # Each on a core of its own, as the workers of a cohort: with threads for both cores they disturb one another.
         both = [
-            subprocess.Popen([*words, str(place), "--out", str(runs / f"out{n}")], stdout=subprocess.DEVNULL, env=_one_thread())
+            subprocess.Popen(
+                ["taskset", "-c", str(n), *words, str(place), "--out", str(runs / f"out{n}")], stdout=subprocess.DEVNULL
+            )
             for n, place in enumerate(halves)
         ]
         if any(process.wait() for process in both):
@@ -175,11 +178,6 @@ def cohort_throughput(data: Path, runs: Path) -> dict:
         theirs.append(time.monotonic() - started)
     rates = [len(images) / float(np.median(seconds)) for seconds in (ours, theirs)]
     return {"images": len(images), "cohort_per_s": rates[0], "two_predict_per_s": rates[1], "share": rates[0] / rates[1]}
-
-
-def _one_thread() -> dict[str, str]:
-    """Each of two on its own core, as the workers of a cohort: with two threads each they disturb one another."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 EXPERIMENTS = (cohort_kills, cohort_overhead, cohort_throughput)
