@@ -137,6 +137,18 @@ def browser() -> str:
     return table(["Page for annotating", "median", "95th percentile", "longest"], rows) + about(data, "browser_latency")
 
 
+def cohorts() -> str:
+    overhead, rate = result("cohort_overhead"), result("cohort_throughput")
+    rows = [
+        ["a case beside its networks, in one worker", f"{overhead['overhead_ms']:.1f} ms"],
+        [f"of {overhead['cases']} cases lost, doubled", f"{overhead['lost']}, {overhead['doubled']}"],
+        ["radiographs a second: two workers", f"{rate['cohort_per_s']:.1f}"],
+        ["radiographs a second: two `predict` at once, each on a core of its own", f"{rate['two_predict_per_s']:.1f}"],
+    ]
+    data = f"tiny pictures, and {rate['images']} hand radiographs with an untrained model"
+    return table(["What", "Figure"], rows) + about(data, "cohort_overhead", "cohort_throughput")
+
+
 def many_annotators() -> str:
     found = result("many_annotators")
     rows = [[what, times["n"], *_quantiles(times)] for what, times in found["calls_ms"].items()]
@@ -217,6 +229,7 @@ def surfaces() -> str:
 
 
 SYSTEM_BLOCKS = (
+    cohorts,
     *(
         update_latency,
         speed,
