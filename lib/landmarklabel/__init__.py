@@ -8,8 +8,8 @@
 
 Reading order: ``landmarks`` and ``geometry`` (the data model), ``io`` (files), ``store`` (a study and its
 revisions), ``data`` and ``networks`` (what is learned from what), ``inference``, ``training``, ``active``, ``report``,
-``cohort``, ``services``, and at the top ``server`` (HTTP, and the MONAI Label app), ``cli`` and ``api``. Imports point from the end of this
-list to its start.
+``cohort``, ``services``, and at the top ``server`` (HTTP, and the MONAI Label app), ``cli`` and ``api``. Imports point from the
+end of this list to its start.
 Decision: every position outside a network is in LPS millimetres, float64; 2D is not a second code path.
 Decision: importing this loads nothing and changes nothing; each name below is loaded when it is first used.
 """
