@@ -257,6 +257,7 @@ def test_another_model_or_list_in_the_folder_is_refused(done, cohort, tmp_path):
         {"positions": [[1.0, 2.0, 3.0]] * 3},
         {"positions": [["a", "b"]] * 3},
         {"status": ["seen"] * 3},
+        {"status": [["placed"]] * 3},
         {"flagged": "abc"},
         {"flagged": [7]},
         {"time": 10**400},

@@ -63,8 +63,9 @@ def test_an_array_with_killed_and_requeued_tasks_gives_the_table_of_one_computer
                 )  # of one that has ended: refused
             else:
                 workers = [w for p in running for w in p.children(recursive=True) if "spawn_main" in " ".join(w.cmdline())]
-                if workers:
-                    dice.choice(workers).kill()
+                if not workers:
+                    continue
+                dice.choice(workers).kill()
             disturbed += 1
         cluster.wait(1500)
         assert disturbed >= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 from serving import phantoms, serving, wait_until
 
-IDLE_GIB = 0.45  # what a computer beside the door of a clinic has left
+IDLE_GIB = 0.45  # the most that a server of a study without a model may take
 
 
 def test_until_there_is_a_model_pytorch_is_not_in_memory(tmp_path):

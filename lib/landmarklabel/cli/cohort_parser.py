@@ -49,7 +49,7 @@ def add_cohort(verbs: Verbs) -> None:
 def _add_workers(verb: argparse.ArgumentParser) -> None:
     usual = "processes that hold the model (default: one a core as memory allows, one for a GPU)"
     verb.add_argument("--workers", type=int, metavar="N", help=usual)
-    verb.add_argument("--threads", type=int, metavar="N", help="of each worker (default 1: more workers gain more)")
+    verb.add_argument("--threads", type=int, metavar="N", help="of each worker (default 1)")
     verb.add_argument("--again", action="store_true", help="also try again what has failed")
     about = f"a case that takes longer has failed (default {CONFIG.case_s:g})"
     verb.add_argument("--case-seconds", type=float, default=CONFIG.case_s, metavar="S", help=about)

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -133,12 +134,12 @@ def _file(path: Path, base: Path, left_out: dict[str, str]) -> Iterator[CohortCa
 
 def _matching(pattern: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     """What a pattern matches: folders only where they are a DICOM series, and the series of slices that match themselves."""
-    base, series = _plain_part(Path(pattern)), dict[Path, bool]()
+    base, is_series = _plain_part(Path(pattern)), cache(_is_series)  # once for all slices of a folder
     for path in sorted(map(Path, glob(pattern, recursive=True))):
         if path.is_dir():
-            if series.setdefault(path, _is_series(path)):
+            if is_series(path):
                 yield CohortCase(_id_below(base, path), str(path.absolute()))
-        elif looks_like_dicom(path) and series.setdefault(path.parent, _is_series(path.parent)):
+        elif looks_like_dicom(path) and is_series(path.parent):
             yield CohortCase(_id_below(base, path.parent), str(path.parent.absolute()))
         else:
             yield from _file(path, base, left_out)

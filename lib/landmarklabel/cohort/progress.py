@@ -15,16 +15,17 @@ from landmarklabel.cohort.run_folder import OK, CohortRun
 
 @dataclass
 class Progress:
-    """Args:
-    cases: of the cohort.
-    done, failed: cases with such a result.
-    reasons: of the failures: one of those that differ in names and numbers only, and how many there are.
-    flagged: how many cases have each landmark flagged.
-    doubtful: cases with flagged landmarks, and how many each has, most first.
-    read_s, predict_s: seconds in all.
-    begun, ended: times of the first and the last result, None where there is none.
-    busy_s: from the first result to the last, without the pauses in which nothing was predicted.
-    recent: results a second of late; 0 where nothing is predicted now.
+    """How far a cohort is.
+
+    Args:
+        cases: of the cohort.
+        done, failed: cases with such a result.
+        reasons: of the failures: one of those that differ in names and numbers only, and how many there are.
+        flagged: how many cases have each landmark flagged.
+        doubtful: cases with flagged landmarks, and how many each has, most first.
+        read_s, predict_s: seconds in all.
+        busy_s: from the first result to the last, without the pauses in which nothing was predicted.
+        recent: results a second of late; 0 where nothing is predicted now.
     """
 
     cases: int
@@ -35,8 +36,6 @@ class Progress:
     doubtful: list[tuple[str, int]] = field(default_factory=list)
     read_s: float = 0.0
     predict_s: float = 0.0
-    begun: float | None = None
-    ended: float | None = None
     busy_s: float = 0.0
     recent: float = 0.0
 
@@ -77,10 +76,10 @@ def progress_of(run: CohortRun) -> Progress:
     found.doubtful = [(i, -count) for count, i in sorted(doubtful)]
     if times:
         times.sort()
-        found.begun, found.ended, now = times[0], times[-1], time.time()
+        now = time.time()
         found.busy_s = sum(after - before for before, after in pairwise(times) if after - before < CONFIG.pause_s)
         recent = [t for t in times if now - t < CONFIG.recent_s]
-        if now - found.ended < CONFIG.pause_s:
+        if now - times[-1] < CONFIG.pause_s:
             found.recent = len(recent) / max(now - recent[0], CONFIG.look_s)
     return found
 

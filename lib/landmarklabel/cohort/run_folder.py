@@ -152,7 +152,7 @@ def _is_result(row: Any, task: LandmarkTask) -> bool:
         and isinstance(points, list)
         and len(points) == n
         and all(isinstance(p, list) and len(p) == task.dims and all(x is None or _is_number(x) for x in p) for p in points)
-        and _all(row.get("status"), n, lambda s: s in _STATUSES)
+        and _all(row.get("status"), n, lambda s: isinstance(s, str) and s in _STATUSES)
         and _all(row.get("expected_error"), n, lambda x: x is None or _is_number(x))
         and isinstance(flagged, list)
         and all(isinstance(i, int) and 0 <= i < n for i in flagged)
