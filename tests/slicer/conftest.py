@@ -23,9 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # servi
 @pytest.fixture(autouse=True)
 def errors_in_slots(monkeypatch):
     """What Qt calls has no caller that an error could reach: Slicer would show a traceback, a test would pass."""
+    import qt_harness
+
     errors = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: errors.append("".join(format_exception(error))))
     yield errors
+    qt_harness.end_observers()
     assert not errors, errors[0]
 
 
