@@ -10,6 +10,7 @@ from experiment import each_on_a_core, hand_split, import_hands
 
 from landmarklabel.active.campaign import Campaign, summarize_campaigns
 from landmarklabel.inference.model_folder import load_model
+from landmarklabel.networks.devices import use_all_cores
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.report.labels import write_labels
 from landmarklabel.report.pictures import label_curves
@@ -17,7 +18,7 @@ from landmarklabel.services.cases import load_cases
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, use_all_cores
+from landmarklabel.training.loop import Budget
 
 FIRST = 3  # the first training of a curve, which starts from nothing, against the later ones
 

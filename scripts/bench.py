@@ -36,13 +36,14 @@ from landmarklabel.io.images import Image, read_image, write_image
 from landmarklabel.io.tables import read_table
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.networks.build import build_fine_net
+from landmarklabel.networks.devices import use_all_cores
 from landmarklabel.networks.heatmaps import encode_gaussians
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.tasks import resolve_task
 from landmarklabel.training.configuration import CropConfig, SamplingConfig
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, use_all_cores
+from landmarklabel.training.loop import Budget
 from landmarklabel.training.planning import plan_crops, untrained_model
 from landmarklabel.training.stages import CoarseStage, FineStage
 
@@ -139,7 +140,7 @@ def _step(stage) -> Callable[[], None]:
 
     def step() -> None:
         with autocast(torch.device("cpu"), stage.optimization.precision):
-            loss = stage.loss(batch)
+            loss = stage.loss(batch, stage.counts(batch))
         loss.backward()
 
     return step

@@ -181,7 +181,7 @@ def _gradient(stage: CoarseStage | FineStage, device: torch.device, mode: str) -
         _wait_for(device)
         started = time.perf_counter()
         with autocast(device, _precision(stage, mode)):
-            loss = stage.loss(batch)
+            loss = stage.loss(batch, stage.counts(batch))
         loss.backward()
         _wait_for(device)
         times.append(time.perf_counter() - started)

@@ -261,7 +261,7 @@ def place(tmp_path_factory, small_networks):  # noqa: F811
     study.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(presets, "find_preset", lambda key, dims: small())
-        patch.setattr("landmarklabel.training.loop.use_all_cores", lambda: None)
+        patch.setattr("landmarklabel.networks.devices.use_all_cores", lambda: None)
         yield place
 
 

@@ -68,7 +68,7 @@ def test_images_are_labelled_by_what_is_found_and_damaged_ones_passed_over(model
     for path, at in zip(paths, truth, strict=False):
         write_image(path, image(at))
     paths[3].write_bytes(b"no image")
-    found = find_pseudo_labels(model, 6, [paths[3], *paths[:3]], CONFIG)
+    found = list(find_pseudo_labels(model, 6, [paths[3], *paths[:3]], CONFIG).values())
     assert [c.image_id for c in found] == ["0.png", "1.png", "2.png"]
     for case, at in zip(found, truth, strict=True):
         assert set(case.landmarks.status) == {Status.PLACED}
@@ -79,21 +79,21 @@ def test_a_landmark_that_contradicts_the_others_teaches_nothing(model, tmp_path)
     at = shapes(7)[6]
     at[2] = [8.0, 58.0]
     write_image(tmp_path / "a.png", image(at))
-    (case,) = find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG)
+    (case,) = find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG).values()
     assert case.landmarks.status[2] is Status.UNSET and case.landmarks.defined.sum() == len(TASK) - 1
 
 
 def test_an_image_without_the_shape_is_not_used(model, tmp_path):
     scattered = np.random.default_rng(3).permutation(SHAPE)
     write_image(tmp_path / "a.png", image(scattered))
-    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG) == []
+    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG) == {}
 
 
 def test_nothing_is_found_without_a_prior_or_with_labels_enough(model, tmp_path):
     write_image(tmp_path / "a.png", image(SHAPE))
-    assert find_pseudo_labels(model, CONFIG.max_cases, [tmp_path / "a.png"], CONFIG) == []
+    assert find_pseudo_labels(model, CONFIG.max_cases, [tmp_path / "a.png"], CONFIG) == {}
     model.prior = None
-    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG) == []
+    assert find_pseudo_labels(model, 6, [tmp_path / "a.png"], CONFIG) == {}
 
 
 def test_labelled_cases_are_not_outnumbered():

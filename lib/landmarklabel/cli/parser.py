@@ -21,6 +21,7 @@ from landmarklabel.networks.presets import presets
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = build_parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)
     module, function = arguments.run
     try:
         return int(getattr(importlib.import_module(module), function)(arguments) or 0)
@@ -173,6 +174,10 @@ def _train(verbs: Verbs) -> None:
     verb.add_argument("--minutes", type=float, metavar="M", help="time to train (default 30 unless --steps is given)")
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
     add_device(verb)
+    devices = "train on so many GPUs, or so many processes on the cores of the processor; each gets its share of every batch"
+    verb.add_argument("--devices", type=int, default=1, metavar="N", help=devices)
+    accumulate = "look at a batch in N parts, one after another: less memory on the device, the same training"
+    verb.add_argument("--accumulate", type=int, default=1, metavar="N", help=accumulate)
     verb.add_argument("--seed", type=int, default=0, metavar="N")
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
     _add_store(verb)

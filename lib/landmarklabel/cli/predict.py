@@ -29,7 +29,7 @@ from landmarklabel.store.study_task import check_same_task
 
 def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
-    from landmarklabel.training.loop import use_all_cores
+    from landmarklabel.networks.devices import use_all_cores
 
     use_all_cores()
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place:

@@ -24,8 +24,7 @@ def clicks(args: argparse.Namespace) -> None:
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
-    from landmarklabel.networks.devices import choose_device
-    from landmarklabel.training.loop import use_all_cores
+    from landmarklabel.networks.devices import choose_device, use_all_cores
 
     if args.clicks < 1:
         raise UsageError(f"--clicks {args.clicks} must be at least 1")
@@ -70,10 +69,11 @@ def labels(args: argparse.Namespace) -> None:
     from landmarklabel.active.campaign import Campaign, summarize_campaigns
     from landmarklabel.active.strategies import STRATEGIES
     from landmarklabel.data.split import split_ids
+    from landmarklabel.networks.devices import use_all_cores
     from landmarklabel.networks.presets import find_preset
     from landmarklabel.report.labels import write_labels
     from landmarklabel.services.cases import load_cases
-    from landmarklabel.training.loop import Budget, use_all_cores
+    from landmarklabel.training.loop import Budget
 
     task, strategies = _task(args), [s for s in args.strategies.split(",") if s]
     if unknown := [s for s in strategies if s not in STRATEGIES] or (not strategies and [""]):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -15,45 +17,76 @@ from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError, UsageError
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.networks.presets import find_preset
+from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.services.evaluations import metrics_line
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from landmarklabel.training.fit import FitConfig
+    from landmarklabel.training.group import TrainingGroup
 
 
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.errors import Cancelled
-    from landmarklabel.networks.devices import choose_device
-    from landmarklabel.services.train_and_publish import set_aside, train_and_publish
-    from landmarklabel.services.trainings import gather
-    from landmarklabel.training.fit import FitConfig
-    from landmarklabel.training.loop import Budget, use_all_cores
+    from landmarklabel.training.group import RENDEZVOUS, ProcessLost, is_one_of_several, join
+    from landmarklabel.training.processes import LOST
 
     begun = time.monotonic()
     task = resolve_study_task(args.task, args.study, url=args.store)
     preset = find_preset(args.model, task.dims)
     _check(args)
-    minutes = CONFIG.train_minutes if args.minutes is None and args.steps is None else args.minutes
-    use_all_cores()
+    if args.devices > 1 and not is_one_of_several():
+        return _train_together(args)
+    group, device = join(args.device)
+    try:
+        status = (
+            _train(args, task, preset, begun, group, device) if group.leads else _train_along(args, task, preset, group, device)
+        )
+    except Cancelled:
+        if group.leads:
+            print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+    except ProcessLost:
+        if RENDEZVOUS not in os.environ:  # else who started them all says which one was lost
+            raise
+        return LOST
+    group.end()
+    return status
+
+
+def _train_together(args: argparse.Namespace) -> int:
+    from landmarklabel.training.group import device_of
+    from landmarklabel.training.processes import run_together
+
+    device_of(args.device, 0, args.devices)  # refuses what cannot be, once
+    status, said = run_together([sys.executable, "-m", "landmarklabel", *args.words], args.devices)
+    if said:
+        print(f"landmarklabel: {said}; the same command with --resume goes on from the last state", file=sys.stderr)
+    return status
+
+
+def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: TrainingGroup, device: torch.device) -> int:
+    from landmarklabel.services.train_and_publish import set_aside, train_and_publish
+    from landmarklabel.services.trainings import gather
+
     study = open_study(args.study, task, args.store)
     material = gather(study, read_ids(args.valid) if args.valid else None)
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.out and not args.resume and (said := set_aside(args.out)):
         print(f"landmarklabel: {said}", file=sys.stderr)
-    print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation")
-    config = FitConfig(
-        preset, Budget(minutes, args.steps), args.seed, choose_device(args.device), args.resume, unlabelled=material.unlabelled
-    )
-    if minutes is not None and not args.resume:
-        config.ends_at = begun + 60 * minutes
-    try:
-        with _Progress(preset.name) as show:
-            done = train_and_publish(study, material, config, args.out, not args.no_publish, show, _Interrupt())
-    except Cancelled:
-        print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
-        return 130
+    on = f" on {group.size} devices" if group.size > 1 else ""
+    print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation{on}")
+    config = _settings(args, preset, group, device)
+    config.unlabelled = material.unlabelled
+    if config.budget.minutes is not None and not args.resume:
+        config.ends_at = begun + 60 * config.budget.minutes
+    with _Progress(preset.name) as show:
+        done = train_and_publish(study, material, config, args.out, not args.no_publish, show, _Interrupt())
     print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
     if hasty := done.metrics.get("in_haste"):
         of = f"{hasty} of the {done.metrics['n_images']} validation cases"
@@ -68,9 +101,32 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train_along(args, task: LandmarkTask, preset: Preset, group: TrainingGroup, device: torch.device) -> int:
+    """What a process does that does not lead."""
+    from landmarklabel.services.trainings import hear_material, train_along
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leading process decides
+    told = hear_material(group)
+    study = open_study(args.study, task, args.store)
+    train_along(study, _settings(args, preset, group, device), told)
+    study.close()
+    return 0
+
+
+def _settings(args: argparse.Namespace, preset: Preset, group: TrainingGroup, device: torch.device) -> FitConfig:
+    from landmarklabel.training.fit import FitConfig
+    from landmarklabel.training.loop import Budget
+
+    minutes = CONFIG.train_minutes if args.minutes is None and args.steps is None else args.minutes
+    budget = Budget(minutes, args.steps)
+    return FitConfig(preset, budget, args.seed, device, args.resume, group=group, accumulate=args.accumulate)
+
+
 def _check(args: argparse.Namespace) -> None:
     if (args.minutes is not None and not args.minutes > 0) or (args.steps is not None and args.steps < 1):
         raise UsageError("--minutes and --steps must be positive")
+    if args.devices < 1 or args.accumulate < 1:
+        raise UsageError("--devices and --accumulate must be at least 1")
     if not 0 <= args.seed < 2**32:
         raise UsageError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
     if args.no_publish and not args.out:
@@ -118,10 +174,14 @@ class _Progress:
 
 
 class _Interrupt:
-    """True after the first Ctrl-C; a second one ends the program at once."""
+    """True after the first Ctrl-C, or once who started several such processes is gone; a second one ends the program at once."""
 
     def __init__(self):
+        from landmarklabel.portability import Parent
+        from landmarklabel.training.group import RENDEZVOUS
+
         self.asked = False
+        self.orphaned = Parent().is_gone if RENDEZVOUS in os.environ else lambda: False
         signal.signal(signal.SIGINT, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
 
@@ -131,7 +191,7 @@ class _Interrupt:
         self.asked = True
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.asked or self.orphaned()
 
 
 class _Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,21 +17,43 @@ from landmarklabel.data.grids import GridPlan, grid_points
 from landmarklabel.data.presence import Presence, landmark_state
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of the equal parts of a batch; those of a device, and those it looks at one after another."""
+
+    number: int = 0
+    of: int = 1
+
+    def rows(self, total: int) -> tuple[int, int]:
+        """The first row and the one after the last."""
+        return total * self.number // self.of, total * (self.number + 1) // self.of
+
+
+WHOLE = Part()
+
+
 class Batch(NamedTuple):
     """``images`` (b, c, *shape); ``index`` (b, n, d) landmark positions in input samples, array order, NaN if not in the
-    image; ``state`` (b, n) ``Presence``; ``landmark`` (b,) numbers for one-landmark crops, else empty."""
+    image; ``state`` (b, n) ``Presence``; ``landmark`` (b,) numbers for one-landmark crops, else empty.
+
+    ``rows``: where it is a part of a batch, the number of its first row, and how many rows the whole batch has."""
 
     images: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     state: Tensor
     landmark: Tensor
+    rows: tuple[int, int] | None = None
 
 
-def whole_image_batch(cases: Sequence[Case], plan: GridPlan, ranges: AugmentRange | None, seed: Sequence[int]) -> Batch:
-    """Whole fields of view, augmented when ``ranges`` is given. ``seed`` makes it reproducible."""
-    made = [_whole_image(c, plan, ranges, np.random.default_rng([*seed, i])) for i, c in enumerate(cases)]
+def whole_image_batch(
+    cases: Sequence[Case], plan: GridPlan, ranges: AugmentRange | None, seed: Sequence[int], part: Part = WHOLE
+) -> Batch:
+    """Whole fields of view, augmented when ``ranges`` is given; the same for a ``seed``. A ``part`` makes its rows alone."""
+    first, end = part.rows(len(cases))
+    made = [_whole_image(cases[i], plan, ranges, np.random.default_rng([*seed, i])) for i in range(first, end)]
     images, index, state = (torch.from_numpy(np.stack(x)) for x in zip(*made, strict=True))
-    return Batch(images[:, None], index.float(), state, torch.empty(0, dtype=torch.long))
+    rows = None if part == WHOLE else (first, len(cases))
+    return Batch(images[:, None], index.float(), state, torch.empty(0, dtype=torch.long), rows)
 
 
 def _whole_image(
@@ -67,24 +90,28 @@ def crop_batch(
     count: int,
     seed: Sequence[int],
     negative_fraction: float = 0.4,
+    part: Part = WHOLE,
 ) -> Batch:
     """About ``count`` jittered, rotated, scaled crops round true positions, landmarks and cases drawn evenly.
 
-    ``negative_fraction`` of the crops of absent landmarks show the place of another one.
+    ``negative_fraction`` of the crops of absent landmarks show the place of another one. A ``part`` reads the cases of its rows.
     """
-    made = []
     share = -(-count // len(cases))
-    for i, case in enumerate(cases):
+    asked = [(i, where) for i, c in enumerate(cases) if (where := np.flatnonzero(np.isfinite(_places(c, plan)).all(1))).size]
+    total = min(count, share * len(asked))
+    first, end = part.rows(total)
+    made, before = [], first // share * share  # rows of the cases that are left to other parts
+    for i, where in asked[first // share : -(-end // share)]:
         rng = np.random.default_rng([*seed, i])
-        asked = np.flatnonzero(np.isfinite(_places(case, plan)).all(1))
-        if asked.size:
-            made.append(_crops(case, np.resize(rng.permutation(asked), share), grid_plan, plan, ranges, rng, negative_fraction))
-    images, index, state, numbers = (np.concatenate(x)[:count] for x in zip(*made, strict=True))
+        chosen = np.resize(rng.permutation(where), share)
+        made.append(_crops(cases[i], chosen, grid_plan, plan, ranges, rng, negative_fraction))
+    images, index, state, numbers = (np.concatenate(x)[first - before : end - before] for x in zip(*made, strict=True))
     return Batch(
         torch.from_numpy(images.astype(np.float32)),
         torch.from_numpy(index).float()[:, None],
         torch.from_numpy(state)[:, None],
         torch.from_numpy(numbers),
+        None if part == WHOLE else (first, total),
     )
 
 

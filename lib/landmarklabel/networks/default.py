@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landmarklabel.networks.ops import CONV, LINEAR, normal_init_
+from landmarklabel.networks.ops import CONV, LINEAR, Dropout, normal_init_
 
 
 class MapsOutput(NamedTuple):
@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
         self.conv1 = CONV[dims](width, width, 3, padding=1, bias=False)
         self.conv2 = CONV[dims](width, width, 3, padding=1)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x)))

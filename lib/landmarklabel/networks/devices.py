@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from landmarklabel.errors import UsageError
+from landmarklabel.portability import available_cores
 
 if TYPE_CHECKING:
     import torch
@@ -45,3 +46,10 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise UsageError(f"device {name!r} was asked for, but this machine has only {count}, counted from cuda:0")
     return device
+
+
+def use_all_cores(processes: int = 1) -> None:
+    """Let torch use every core this process may run on, or its share of them where there are several such processes."""
+    import torch
+
+    torch.set_num_threads(max(1, available_cores() // processes))

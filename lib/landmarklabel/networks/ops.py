@@ -32,6 +32,38 @@ class Conv3d(nn.Conv3d):
             return super().forward(x.float())
 
 
+class Dropout(nn.Dropout):
+    """Dropout that knows which rows of a batch it sees: the parts of a batch get the masks that it would get as a whole."""
+
+    rows: tuple[int, int] | None = None  # number of the first row, and how many the whole batch has; None: this is the whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rows is None or not self.training or self.p == 0:
+            return super().forward(x)
+        first, total = self.rows
+        whole = torch.empty_like(x[:1].expand(total, *x.shape[1:]), memory_format=_memory_format(x))
+        kept = whole.bernoulli_(1 - self.p).div_(1 - self.p)
+        return x * kept[first : first + len(x)]
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    """That of the layers' output; a mask is drawn in the order of memory."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    return last if last is not None and x.is_contiguous(memory_format=last) and not x.is_contiguous() else torch.contiguous_format
+
+
+def place_in_batch(module: nn.Module, rows: tuple[int, int] | None) -> None:
+    """Tell every dropout of a network which rows of a batch come next; None: a whole batch."""
+    for layer in module.modules():
+        if isinstance(layer, Dropout):
+            layer.rows = rows
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """For sums and logarithms, which half precision is too coarse for; float64 stays float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
 _AVG_POOL: dict[int, type[nn.AvgPool2d] | type[nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}

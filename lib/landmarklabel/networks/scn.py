@@ -316,7 +316,7 @@ def conv_stack(
     for a, b in zip(widths[:-1], widths[1:], strict=True):
         layers += [ops.conv(spatial_dims, a, b, kernel, padding_mode), nn.LeakyReLU(SLOPE)]
     if dropout:
-        layers.insert(2, nn.Dropout(dropout))
+        layers.insert(2, ops.Dropout(dropout))
     return nn.Sequential(*layers)
 
 

@@ -13,7 +13,7 @@ from landmarklabel.errors import UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import RECORD, read_record
-from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, trained_on
+from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, tell_material, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
 from landmarklabel.training.loop import Progress
@@ -84,6 +84,7 @@ def train_and_publish(
         if publish:
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
+        tell_material(config.group, material)
         done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
         remarks = tuple(cautions(read_record(folder)))
         if not publish:

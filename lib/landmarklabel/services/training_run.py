@@ -18,7 +18,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.errors import Cancelled, LandmarkLabelError, ModelError, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
-from landmarklabel.networks.devices import choose_device
+from landmarklabel.networks.devices import choose_device, use_all_cores
 from landmarklabel.networks.presets import Preset
 from landmarklabel.services.configuration import TRAINING
 from landmarklabel.services.limits import LIMITS
@@ -37,7 +37,7 @@ from landmarklabel.services.trainings import (
 )
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig, label_hash
-from landmarklabel.training.loop import Budget, use_all_cores
+from landmarklabel.training.loop import Budget
 from landmarklabel.training.publishing import ModelRegistry
 
 log = logging.getLogger(__name__)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +19,13 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import Template
+from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.services.cases import read_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.configuration import GateConfig
-from landmarklabel.training.fit import FitConfig, fit
+from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.group import TrainingGroup
 from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.planning import never_labelled
 from landmarklabel.training.publishing import Decision, ModelRegistry, Predictor, decide
@@ -132,9 +136,10 @@ def fit_and_decide(
         return lambda p: on_progress(replace(p, stage=name or p.stage, fraction=begin + share * p.fraction))
 
     left_out, each = [], (1 - share) / max(len(folds), 1)
+    config.group.share(len(folds))
     for number, case in enumerate(folds):  # before the model itself: a run that is stopped in it can go on
         others = [c for c in train if c is not case]
-        settings = replace(config, budget=part, resume=False, unlabelled=(), oversampled_ids=frozenset(), ends_at=None)
+        settings = _without_one(config, part)
         without, _ = fit(task, others, [], settings, folder / "left_out", show(number * each, each, "check"), should_stop)
         left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
     shutil.rmtree(folder / "left_out", ignore_errors=True)
@@ -149,6 +154,43 @@ def fit_and_decide(
     candidate = InTime(model, part_of_time(config.ends_at, 2), len(valid))
     now = None if live is None else InTime(live, config.ends_at, len(valid))
     return Trained(model, metrics, decide(candidate, now, valid, template, left_out))
+
+
+def _without_one(config: FitConfig, budget: Budget) -> FitConfig:
+    """The settings of a training that leaves a case out."""
+    return replace(config, budget=budget, resume=False, unlabelled=(), oversampled_ids=frozenset(), ends_at=None)
+
+
+def tell_material(group: TrainingGroup, material: Material) -> None:
+    """Tell the other processes what the leading one trains on."""
+    train = {case.image_id: label_hash(case.labels) for case in material.train}
+    group.share({"train": train, "unlabelled": [str(path.absolute()) for path in material.unlabelled]})
+
+
+def hear_material(group: TrainingGroup) -> dict[str, Any]:
+    """What ``tell_material`` of the leading process has told."""
+    told: dict[str, Any] = group.share()
+    return told
+
+
+def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
+    """What a process does that does not lead: the same trainings on the same cases; it measures and writes nothing.
+
+    Raises:
+        StudyError: the labels are no longer those that the leading process has read. As ``fit`` otherwise.
+    """
+    labels = study.labelled()
+    if changed := [i for i, known in told["train"].items() if i not in labels or label_hash(labels[i]) != known]:
+        raise StudyError(f"labels were changed while the training began ({listed(changed)}): start it again")
+    train = [Case(i, read_image(study.image_path(i), study.task.dims), labels[i]) for i in told["train"]]
+    folds, part = _left_out(config.budget, train, config.training.gate)
+    folds = folds[: config.group.share()]  # all or none
+    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as nothing:
+        for case in folds:
+            fit(study.task, [c for c in train if c is not case], [], _without_one(config, part), nothing)
+        whole = config.budget.part(1 - config.training.gate.left_out_share) if folds else config.budget
+        unlabelled = [Path(path) for path in told["unlabelled"]]
+        fit(study.task, train, [], replace(config, budget=whole, unlabelled=unlabelled), nothing)
 
 
 def compare_with_live(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from landmarklabel.configuration import to_json
@@ -30,6 +31,7 @@ from landmarklabel.networks.build import build_fine_net
 from landmarklabel.networks.ops import laid_out
 from landmarklabel.networks.presets import Preset, Refinement
 from landmarklabel.training.configuration import TrainingConfig
+from landmarklabel.training.group import ALONE, TrainingGroup
 from landmarklabel.training.loop import Budget, Progress, run_stage
 from landmarklabel.training.planning import (
     arbitrarily_oriented_shape,
@@ -39,7 +41,7 @@ from landmarklabel.training.planning import (
     untrained_model,
     with_rotation,
 )
-from landmarklabel.training.self_training import find_pseudo_labels, pseudo_labelled, together
+from landmarklabel.training.self_training import find_pseudo_labels, labelled_image, pseudo_labelled, together
 from landmarklabel.training.stages import CoarseStage, FineStage, trained_network
 from landmarklabel.training.validation import calibrate_and_validate, part_of_time
 
@@ -63,6 +65,8 @@ class FitConfig:
             included, and what comes before the first step. None counts the seconds of training steps alone.
         assessments: how often the validation cases are assessed once the networks are trained.
         training: the numbers of the recipe.
+        group: the processes that train this model together, each with the same cases and numbers.
+        accumulate: parts in which each device looks at its share of a batch.
     """
 
     preset: Preset
@@ -76,6 +80,8 @@ class FitConfig:
     ends_at: float | None = None
     assessments: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    group: TrainingGroup = ALONE
+    accumulate: int = 1
 
 
 def fit(
@@ -87,7 +93,7 @@ def fit(
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Localizer, dict[str, Any]]:
-    """Train a model and write its folder.
+    """Train a model and write its folder; in a group of processes the leading one does, and measures.
 
     Args:
         task: the landmarks.
@@ -123,6 +129,8 @@ def fit(
     run.check(task, usable)
     run.assessed_later = list(valid) * config.assessments
     _train_in_rounds(run, model, usable, shapes)
+    if not config.group.leads:
+        return model, {}
     metrics = calibrate_and_validate(model, valid, should_stop, part_of_time(config.ends_at, config.assessments))
     record = {
         "seed": config.seed,
@@ -133,6 +141,7 @@ def fit(
         "train_pixels": sorted({pixel_hash(c.image) for c in train}),
         "metrics": metrics,
         "device": str(config.device),
+        "devices": config.group.size,
         "training": to_json(config.training),
     }
     save_model(folder, model, record)
@@ -164,12 +173,26 @@ def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes:
     run.round(model, cases, 0.0, config.first_round if unlabelled else 1.0)
     if not unlabelled:
         return
-    found = find_pseudo_labels(model, len(cases), unlabelled, config, run.should_stop)
+    found = _pseudo_labels(run, model, len(cases))
     model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
     found = [replace(c, mirror=cases[0].mirror) for c in pseudo_labelled(model, found)]
     run.round(model, together(cases, found, config.min_labelled_share), config.first_round, 1.0, again=True)
+    if not run.config.group.leads:
+        return
     found = pseudo_labelled(model, found)
     model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
+
+
+def _pseudo_labels(run: _Run, model: Localizer, labelled: int) -> list[Case]:
+    """What the leading process finds; other devices might find something else, and all must train on the same."""
+    group, config = run.config.group, run.config.training.self_training
+    found = find_pseudo_labels(model, labelled, run.config.unlabelled, config, run.should_stop) if group.leads else {}
+    if group.size == 1:
+        return list(found.values())
+    told = group.share({str(path): case.labels.positions_mm.tolist() for path, case in found.items()})
+    if group.leads:
+        return list(found.values())
+    return [labelled_image(model, Path(path), np.array(positions, float)) for path, positions in told.items()]
 
 
 def _labelled(cases: Sequence[Case]) -> list[tuple[Case, LandmarkSet]]:
@@ -194,6 +217,8 @@ class _Run:
 
     def check(self, task: LandmarkTask, cases: Sequence[Case]) -> None:
         """Refuse to resume a run that was about something else; start a fresh record otherwise."""
+        if not self.config.group.leads:
+            return
         c = self.config
         about = {"task": task.hash, "preset": c.preset.key, "seed": c.seed, "ids": sorted(x.image_id for x in cases)}
         record = self.state / "run.json"
@@ -210,8 +235,12 @@ class _Run:
         networks, config = model.networks, self.config
         laid_out(networks.coarse_net, torch.contiguous_format, config.device)
         any_orientation = model.alignment_shape is not None
-        sampling = config.training.sampling
-        stage = CoarseStage(networks.coarse_net, config.preset, networks.grid, cases, config.seed, sampling, any_orientation)
+        parts = config.group.size * config.accumulate
+        stage = CoarseStage(
+            *(networks.coarse_net, config.preset, networks.grid, cases, config.seed, config.training.sampling),
+            any_orientation=any_orientation,
+            parts=parts,
+        )
         networks.coarse_net = self._train(stage, begin, middle, again, self._assessments_take(model)).to(config.device)
         if config.preset.refine is not None:
             self._refine(model, config.preset.refine, cases, middle, end, again)
@@ -224,8 +253,10 @@ class _Run:
             self._untrained_fine_net(model, cases)
         if networks.fine_net is None or networks.crops is None:
             raise ValueError("the fine network was not made")  # _untrained_fine_net makes it in the first round
-        sampling = config.training.sampling
-        stage = FineStage(networks.fine_net, preset, refine, networks.grid, networks.crops, cases, config.seed, sampling)
+        stage = FineStage(
+            *(networks.fine_net, preset, refine, networks.grid, networks.crops, cases, config.seed, config.training.sampling),
+            parts=config.group.size * config.accumulate,
+        )
         networks.fine_net = self._train(stage, begin, end, again, self._assessments_take(model)).to(config.device)
 
     def _untrained_fine_net(self, model: Localizer, cases: Sequence[Case]) -> None:
@@ -243,7 +274,7 @@ class _Run:
 
     def _assessments_take(self, model: Localizer) -> float:
         """Seconds that assessing the validation cases will take, by one pass of the networks as they are now."""
-        if self.config.ends_at is None or not self.assessed_later:
+        if self.config.ends_at is None or not self.assessed_later or not self.config.group.leads:
             return 0.0
         started = time.monotonic()
         model.detect(self.assessed_later[0])
@@ -255,9 +286,8 @@ class _Run:
         if self.config.ends_at is None or part.minutes is None:
             return part
         left_s = max(self.config.ends_at - time.monotonic() - reserved_s, 0.0)
-        return replace(
-            part, minutes=max(left_s / 60 * (end - begin) / (1 - begin), self.config.training.clock.min_stage_seconds / 60)
-        )
+        minutes = max(left_s / 60 * (end - begin) / (1 - begin), self.config.training.clock.min_stage_seconds / 60)
+        return replace(part, minutes=minutes)
 
     def _train(self, stage: CoarseStage | FineStage, begin: float, end: float, again: bool, reserved_s: float) -> torch.nn.Module:
         share = end - begin
@@ -279,6 +309,8 @@ class _Run:
             resume=self.config.resume,
             on_progress=report,
             should_stop=self.should_stop,
+            group=self.config.group,
+            accumulate=self.config.accumulate,
         )
         self.minutes += seconds / 60
         return trained_network(stage, ema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from landmarklabel.data.batches import WHOLE, Part
 from landmarklabel.errors import Cancelled, ModelError
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
-from landmarklabel.networks.ops import laid_out
+from landmarklabel.networks.ops import laid_out, place_in_batch
 from landmarklabel.networks.precision import autocast
 from landmarklabel.networks.presets import Optimization
-from landmarklabel.portability import available_cores
+from landmarklabel.training.group import ALONE, ProcessLost, TrainingGroup, without_sync
 
 
 class Stage(Protocol):
-    """One network being trained. ``loss`` and ``batch`` must be pure functions of their arguments and the weights."""
+    """One network being trained. ``loss`` and ``batch`` must be pure functions of their arguments and the weights.
+
+    ``counts`` of a batch, or of a part of one, add up to what the loss's terms are divided by; the losses of the parts of a
+    batch, each with the counts of them all, add up to the loss of the batch.
+    """
 
     name: str
 
@@ -30,8 +35,9 @@ class Stage(Protocol):
     def module(self) -> nn.Module: ...
     @property
     def optimization(self) -> Optimization: ...
-    def batch(self, step: int) -> Any: ...
-    def loss(self, batch: Any) -> Tensor: ...
+    def batch(self, step: int, part: Part = WHOLE) -> Any: ...
+    def counts(self, batch: Any) -> Tensor: ...
+    def loss(self, batch: Any, counts: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,13 @@ def run_stage(
     save_every_s: float = 60.0,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    group: TrainingGroup = ALONE,
+    accumulate: int = 1,
 ) -> dict[str, Tensor]:
     """Train one stage and return the averaged (EMA) weights.
+
+    Several processes that train together divide every batch among them. One of them leads: its clock, its stop and its state
+    count, and it alone writes and tells.
 
     Args:
         stage: what to train.
@@ -92,77 +103,145 @@ def run_stage(
         save_every_s: seconds between states on disk.
         on_progress: called after every step.
         should_stop: asked after every step; True saves and raises Cancelled.
+        group: the processes that train together.
+        accumulate: parts in which each looks at its share of a batch: less memory, the same gradients but for rounding.
 
     Raises:
         Cancelled: after ``should_stop``.
+        ProcessLost: another process of the group has ended; the state is saved.
         ModelError: the loss is no longer finite, or the state belongs to something else.
     """
     module = _laid_out_for(device, stage.module.to(device)).train()
     optimizer = _optimizer(module, stage.optimization)
     state = _State(module, optimizer, stage.name)
-    if resume and state_file.exists():
+    if group.leads and resume and state_file.exists():
         state.load(state_file, device)
-    saved, smooth = time.monotonic(), None
-    with _Batches(stage, ahead=device.type != "cpu") as batches:
-        while (fraction := budget.progress(state.step, state.seconds)) < 1.0:
+    state.become_that_of_the_leader(group)
+    steps, saved, smooth = _Steps(stage, module, optimizer, device, group, accumulate, seed), time.monotonic(), None
+    try:
+        (fraction,) = group.agree(budget.progress(state.step, state.seconds))
+        while fraction < 1.0:
             started = time.monotonic()
-            batch = batches.take(state.step)
-            torch.manual_seed(hash((seed, state.step)) & 0x7FFFFFFF)
-            loss = _step(stage, module, optimizer, batch, fraction, device)
+            loss = steps.take(state.step, fraction)
             state.after_step(stage.optimization.ema, time.monotonic() - started)
             smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
-            on_progress(Progress(stage.name, state.step, min(fraction, 1.0), smooth, state.seconds))
-            stop = should_stop()
-            if stop or time.monotonic() - saved > save_every_s:
+            if group.leads:
+                on_progress(Progress(stage.name, state.step, min(fraction, 1.0), smooth, state.seconds))
+            fraction, stop = group.agree(budget.progress(state.step, state.seconds), should_stop() if group.leads else 0)
+            if group.leads and (stop or time.monotonic() - saved > save_every_s):
                 state.save(state_file)
                 saved = time.monotonic()
             if stop:
                 raise Cancelled(f"stopped in stage {stage.name} after {state.step} steps")
-    state.save(state_file)
+    except ProcessLost:
+        if group.leads:
+            state.save(state_file)  # of the last step that was finished
+        raise
+    finally:
+        steps.close()
+    if group.leads:
+        state.save(state_file)
     return state.ema
 
 
 class _Batches:
-    """The batches of a stage, made ahead in a thread for a GPU; on a CPU the thread would only take its cores away."""
+    """This process's parts of a stage's batches, made ahead in a thread for a GPU; on a CPU the thread would only take its
+    cores away."""
 
-    def __init__(self, stage: Stage, ahead: bool):
-        self.stage = stage
+    def __init__(self, stage: Stage, parts: Sequence[Part], ahead: bool):
+        self.stage, self.parts = stage, parts
         self.upcoming: dict[int, Future[Any]] = {}
         self.pool = ThreadPoolExecutor(1) if ahead else None
 
-    def __enter__(self) -> _Batches:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.pool:
             self.pool.shutdown(cancel_futures=True)
 
-    def take(self, step: int) -> Any:
+    def take(self, step: int) -> list[Any]:
         if self.pool is None:
-            return self.stage.batch(step)
-        batch = self.upcoming.pop(step, None) or self.pool.submit(self.stage.batch, step)
-        self.upcoming[step + 1] = self.pool.submit(self.stage.batch, step + 1)
-        return batch.result()
+            return self._make(step)
+        batches = self.upcoming.pop(step) if step in self.upcoming else self.pool.submit(self._make, step)
+        self.upcoming[step + 1] = self.pool.submit(self._make, step + 1)
+        return batches.result()
+
+    def _make(self, step: int) -> list[Any]:
+        return [self.stage.batch(step) if part == WHOLE else self.stage.batch(step, part) for part in self.parts]
 
 
-def _step(
-    stage: Stage, module: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, fraction: float, device: torch.device
-) -> float:
-    o = stage.optimization
-    for group in optimizer.param_groups:
-        group["lr"] = o.lr * _schedule(o, fraction)
-    batch = type(batch)(*(x.to(device, non_blocking=True) for x in batch))
-    with autocast(device, o.precision):
-        loss = stage.loss(batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if o.clip:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), o.clip)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise ModelError(f"training diverged in stage {stage.name}: the loss is {value}; lower the learning rate")
-    optimizer.step()
-    return value
+class _Loss(nn.Module):
+    """A stage's loss as a module: DistributedDataParallel adds up the gradients of what goes through one."""
+
+    def __init__(self, stage: Stage, module: nn.Module):
+        super().__init__()
+        self.stage, self.module = stage, module
+
+    def forward(self, batch: Any, counts: Tensor) -> Tensor:
+        return self.stage.loss(batch, counts)
+
+
+class _Steps:
+    """Steps of the optimizer on batches that are looked at in parts: by several processes, and by each in several goes."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        group: TrainingGroup,
+        accumulate: int,
+        seed: int,
+    ):
+        self.stage, self.module, self.optimizer, self.device, self.group, self.seed = (
+            stage,
+            module,
+            optimizer,
+            device,
+            group,
+            seed,
+        )
+        parts = [Part(group.rank * accumulate + k, group.size * accumulate) for k in range(accumulate)]
+        self.batches = _Batches(stage, parts, ahead=device.type != "cpu")
+        self.loss = group.wrap(_Loss(stage, module))
+
+    def close(self) -> None:
+        self.batches.close()
+
+    def take(self, step: int, fraction: float) -> float:
+        """One step; the loss of the whole batch. Raises ModelError where it is no number, ProcessLost."""
+        o = self.stage.optimization
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = o.lr * _schedule(o, fraction)
+        batches = [_on(self.device, batch) for batch in self.batches.take(step)]
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.group.noticing_losses():
+            value = self._gradients(batches, step)
+        if o.clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), o.clip)
+        if not math.isfinite(value):
+            raise ModelError(f"training diverged in stage {self.stage.name}: the loss is {value}; lower the learning rate")
+        self.optimizer.step()
+        return value
+
+    def _gradients(self, batches: list[Any], step: int) -> float:
+        counts = self.group.total(torch.stack([self.stage.counts(batch) for batch in batches]).sum(0))
+        losses = []
+        for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
+            place_in_batch(self.module, getattr(batch, "rows", None))
+            torch.manual_seed(hash((self.seed, step)) & 0x7FFFFFFF)  # for every part: each draws the whole batch's masks
+            with without_sync(self.loss, left):
+                with autocast(self.device, self.stage.optimization.precision):
+                    loss = self.loss(batch, counts)
+                (
+                    loss * self.group.size if self.group.size > 1 else loss
+                ).backward()  # of which DistributedDataParallel has the mean
+            losses.append(loss.detach())
+        place_in_batch(self.module, None)
+        return float(self.group.total(torch.stack(losses).sum()))
+
+
+def _on(device: torch.device, batch: Any) -> Any:
+    return type(batch)(*(x.to(device, non_blocking=True) if torch.is_tensor(x) else x for x in batch))
 
 
 def _schedule(o: Optimization, fraction: float) -> float:
@@ -201,6 +280,21 @@ class _State:
         current = self.module.state_dict()
         floats = [k for k, v in self.ema.items() if v.dtype.is_floating_point]
         torch._foreach_lerp_([self.ema[k] for k in floats], [current[k] for k in floats], 1 - d)
+
+    def become_that_of_the_leader(self, group: TrainingGroup) -> None:
+        """The weights are ``DistributedDataParallel``'s part."""
+        if group.size == 1:
+            return
+        parameters = self._parameters()
+        moments = [self.optimizer.state.get(p, {}) for p in parameters]
+        known = [[i, key, list(value.shape)] for i, m in enumerate(moments) for key, value in m.items() if torch.is_tensor(value)]
+        self.step, self.seconds, known = group.share([self.step, self.seconds, known])
+        for i, key, shape in known:
+            p = parameters[i]
+            if key not in self.optimizer.state[p]:
+                made = torch.empty_like(p) if tuple(shape) == p.shape else torch.zeros(shape)
+                self.optimizer.state[p][key] = made.detach()
+        group.broadcast(self.optimizer.state[parameters[i]][key] for i, key, _ in known)
 
     def save(self, path: Path) -> None:
         tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
@@ -242,8 +336,3 @@ def _laid_out_for(device: torch.device, module: nn.Module) -> nn.Module:
 def _laid_out_as(like: Tensor, value: Tensor) -> Tensor:
     """The values in the memory layout they had before they were stored: arithmetic on another may differ in the last bit."""
     return torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
-
-
-def use_all_cores() -> None:
-    """Let torch use every core this process may run on."""
-    torch.set_num_threads(available_cores())

@@ -24,8 +24,8 @@ def find_pseudo_labels(
     unlabelled: Sequence[Path],
     config: SelfTrainingConfig,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[Case]:
-    """Cases the model finds in unlabelled images: those whose shape makes sense, without the landmarks that contradict it.
+) -> dict[Path, Case]:
+    """Cases the model finds in unlabelled images, by path: those whose shape makes sense, without landmarks that contradict it.
 
     Args:
         model: trained, with a shape prior; without one nothing is found.
@@ -36,15 +36,24 @@ def find_pseudo_labels(
     """
     from landmarklabel.io.images import read_image  # here, where files are read: training on arrays needs no image reader
 
-    found: list[Case] = []
+    found: dict[Path, Case] = {}
     for path in unlabelled[: max(0, config.max_cases - labelled)] if model.prior is not None else ():
-        if should_stop() or sum(c.image.pixels.nbytes for c in found) > config.max_pixel_bytes:
+        if should_stop() or sum(c.image.pixels.nbytes for c in found.values()) > config.max_pixel_bytes:
             break
         try:
-            found += pseudo_labelled(model, [model.case(path.name, read_image(path, model.task.dims))])
+            for case in pseudo_labelled(model, [model.case(path.name, read_image(path, model.task.dims))]):
+                found[path] = case
         except FaultsError:
             continue
     return found
+
+
+def labelled_image(model: Localizer, path: Path, positions_mm: np.ndarray) -> Case:
+    """A case as ``find_pseudo_labels`` makes it, of positions (n, d) that another process found; NaN where it found none."""
+    from landmarklabel.io.images import read_image
+
+    case = model.case(path.name, read_image(path, model.task.dims))
+    return Case(case.image_id, case.image, LandmarkSet.of_positions(model.task, positions_mm), case.window)
 
 
 def pseudo_labelled(model: Localizer, cases: Sequence[Case]) -> list[Case]:

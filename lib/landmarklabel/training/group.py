@@ -1,0 +1,164 @@
+"""The processes that train one model together, one for each device: torch.distributed, and nothing else of the program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from landmarklabel.errors import LandmarkLabelError, UsageError
+from landmarklabel.networks.devices import choose_device, use_all_cores
+
+RENDEZVOUS = "LANDMARKLABEL_RENDEZVOUS"  # environment variable: a file where the processes of one computer find each other
+WAIT = timedelta(hours=6)  # for a process that is at work on something else, such as finding pseudo-labels; a dead one is noticed
+
+
+class ProcessLost(LandmarkLabelError):
+    """Another of the processes that train together has ended."""
+
+
+class TrainingGroup:
+    """A process alone: it leads, agrees with itself, and its sums are the totals."""
+
+    rank, size = 0, 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that measures, writes and publishes."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with gradients that are the mean of all processes' gradients, and the weights of the leading process."""
+        return module
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of all processes' values."""
+        return value
+
+    def agree(self, *values: float) -> tuple[float, ...]:
+        """The leading process's numbers."""
+        return values
+
+    def share(self, content: Any = None) -> Any:
+        """The leading process's content, which JSON can hold."""
+        return content
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Fill the tensors with the values that the leading process has in its own."""
+
+    def end(self) -> None:
+        """Leave in order."""
+
+    @contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        """Raise ProcessLost where another process has ended, which torch.distributed tells by errors of many kinds."""
+        yield
+
+
+ALONE = TrainingGroup()
+
+
+class _Processes(TrainingGroup):
+    """This process among several."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        # Where no landmark of a batch is absent, or no crop is of one, some weights have no part in the loss.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+
+    def total(self, value: Tensor) -> Tensor:
+        value = value.clone()
+        with self.noticing_losses():
+            dist.all_reduce(value)
+        return value
+
+    def agree(self, *values: float) -> tuple[float, ...]:
+        numbers = torch.tensor(values, dtype=torch.float64)
+        self.broadcast([numbers])
+        return tuple(numbers.tolist())
+
+    def share(self, content: Any = None) -> Any:
+        text = json.dumps(content).encode() if self.leads else b""
+        length = int(self.agree(len(text))[0])
+        data = torch.frombuffer(bytearray(text), dtype=torch.uint8) if self.leads else torch.empty(length, dtype=torch.uint8)
+        self.broadcast([data])
+        return json.loads(bytes(data.tolist()))
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        with self.noticing_losses():
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def end(self) -> None:
+        with self.noticing_losses():
+            dist.reduce(torch.zeros(1), 0)  # the leading process leaves last: the others have heard all that it had to say
+        dist.destroy_process_group()
+
+    @contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            said = str(error).splitlines()[0]
+            raise ProcessLost(f"process {self.rank} of {self.size} could not go on with the others: {said}") from error
+
+
+def is_one_of_several() -> bool:
+    """Whether this process was started as one of several: by ``training.processes``, by torchrun, or by a cluster likewise."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def join(device: str) -> tuple[TrainingGroup, torch.device]:
+    """Find the other processes, and this one's device: each of a computer has a GPU, or a share of its cores.
+
+    Raises:
+        UsageError: there are fewer GPUs than processes, or one device was named for all. ProcessLost: the others were not found.
+    """
+    if not is_one_of_several():
+        use_all_cores()
+        return ALONE, choose_device(device)
+    here, of = int(os.environ.get("LOCAL_RANK") or 0), int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"])
+    chosen = device_of(device, here, of)
+    backend = "cpu:gloo"
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        backend = "cpu:gloo,cuda:nccl"
+    use_all_cores(of)
+    file = os.environ.get(RENDEZVOUS)
+    where: dict[str, Any] = {"init_method": f"file://{file}"} if file else {"init_method": "env://"}
+    if file:
+        where |= {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+    try:
+        dist.init_process_group(backend, timeout=WAIT, **where)
+    except (RuntimeError, ValueError) as error:
+        raise ProcessLost(f"the other training processes were not found: {str(error).splitlines()[0]}") from None
+    return _Processes(), chosen
+
+
+def device_of(device: str, number: int, count: int) -> torch.device:
+    """The device of one of ``count`` processes of a computer. Raises UsageError."""
+    chosen = choose_device(device)
+    if chosen.type == "mps" or (chosen.type == "cuda" and chosen.index is not None):
+        raise UsageError(f"--device {device} is one device and there are {count} processes; use --device cuda or cpu")
+    if chosen.type != "cuda":
+        return chosen
+    if (there := torch.cuda.device_count()) < count:
+        raise UsageError(f"{count} devices were asked for, but this machine has {there} GPUs; use --devices {there}")
+    return torch.device("cuda", number)
+
+
+def without_sync(module: nn.Module, parts_left: int) -> Any:
+    """The context of a backward pass after which further parts of the same batch follow: gradients are added up first."""
+    return module.no_sync() if parts_left and isinstance(module, DistributedDataParallel) else nullcontext()

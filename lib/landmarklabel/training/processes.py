@@ -1,0 +1,103 @@
+"""Starts the processes that train together on one computer, and ends them all when one of them fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from landmarklabel.training.group import RENDEZVOUS
+
+LOST = 75  # exit status of a process that could not go on because another had ended
+_LOOK_S = 0.5
+_GRACE_S = 20.0  # for the others to save and end by themselves
+
+
+def run_together(command: Sequence[str], count: int) -> tuple[int, str]:
+    """Run the same command once for each device.
+
+    Args:
+        command: the program and its arguments; it finds the other processes by ``training.group.join``.
+        count: how many processes.
+
+    Returns:
+        The exit status of all, and what a person should be told beyond what the leading process has said.
+    """
+    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place, ExitStack() as stack:
+        group: list[psutil.Popen] = []
+        stack.callback(_end, group)
+        for number in range(count):
+            group.append(_start(command, number, count, Path(place)))
+        leader = group[0]
+        stack.enter_context(_handling(signal.SIGTERM, lambda *_: leader.terminate()))
+        stack.enter_context(_handling(signal.SIGINT, signal.SIG_IGN))  # Ctrl-C goes to the leading process too, which decides
+        failed = _first_failed(group)
+        if failed is None:
+            return 0, ""
+        status = int(group[failed].returncode)
+        spoke_itself = failed == 0 and status > 0
+        said = _last_line(Path(place) / f"{failed}.txt")
+        return max(status, 1), "" if spoke_itself else f"process {failed} of {count} {_how(status, said)}"
+
+
+@contextmanager
+def _handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _end(group: Sequence[psutil.Popen]) -> None:
+    _, alive = psutil.wait_procs(group, 0)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive)
+
+
+def _start(command: Sequence[str], number: int, count: int, place: Path) -> psutil.Popen:
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    environment = os.environ | {
+        **{"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)},
+        RENDEZVOUS: str(place / "meeting"),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch warns of what is meant to be so, and tells of a lost process in many lines
+        **{"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback},  # nobody outside of this computer is let in
+    }
+    if number == 0:
+        return psutil.Popen(command, env=environment)
+    with open(place / f"{number}.txt", "wb") as said:
+        return psutil.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+
+
+def _first_failed(group: Sequence[psutil.Popen]) -> int | None:
+    """Wait for all; the number of the process to blame, or None where all went well."""
+    alive = list(group)
+    while alive and not any(p.returncode for p in group):
+        _, alive = psutil.wait_procs(alive, _LOOK_S)
+    psutil.wait_procs(alive, _GRACE_S)
+    failed = [n for n, p in enumerate(group) if p.returncode]
+    return next((n for n in failed if group[n].returncode != LOST), failed[0] if failed else None)
+
+
+def _how(status: int, said: str) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"was ended by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+    return f"failed: {said}" if said else f"ended with status {status}"
+
+
+def _last_line(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("landmarklabel: ") if lines else ""

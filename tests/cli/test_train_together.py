@@ -1,0 +1,102 @@
+"""``train --devices 2`` on a processor: one model, one line for what ends it, and ``--resume`` after a kill or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from program import END_S, command, run
+
+from landmarklabel.inference.model_record import read_record
+from landmarklabel.io.checkpoints import load_tensors
+
+WORDS = ("--model", "scn:single", "--device", "cpu", "--no-publish")
+
+
+def trained(*words: object, program: tuple = ()) -> tuple[str, str]:
+    """What a training that went well has said."""
+    line = [*program, *command(*words)[1:]] if program else command(*words)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=END_S, check=False)
+    assert done.returncode == 0, done
+    return done.stdout, done.stderr
+
+
+def steps_kept(out: Path) -> int:
+    return int(load_tensors(out / "state" / "locate.safetensors")[1]["step"])
+
+
+class Together:
+    """A training by two processes that goes on until it is ended, seen from outside."""
+
+    def __init__(self, study: Path, out: Path):
+        line = command("train", study, *WORDS, "--devices", 2, "--minutes", 20, "--steps", 2000, "--out", out)
+        self.process = psutil.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        said = ""
+        while "0 %: locate step" not in said:  # it has begun
+            said = self.process.stdout.readline()
+            assert said, self.process.stderr.read()
+        self.ranks = {int(child.environ()["RANK"]): child for child in self.process.children()}
+
+    def end(self) -> tuple[int, str]:
+        """The status, and what was said of it; nobody is left."""
+        _, said = self.process.communicate(timeout=END_S)
+        assert psutil.wait_procs(self.ranks.values(), END_S)[1] == []
+        return self.process.returncode, said
+
+
+@pytest.mark.parametrize(
+    "program", [(), (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")]
+)
+def test_two_processes_make_one_model_that_says_so(material, tmp_path, program):
+    devices = () if program else ("--devices", 2)
+    out, err = trained("train", material.study, *WORDS, *devices, "--steps", 3, "--out", tmp_path / "model", program=program)
+    assert re.search(r"training scn:single on \d images, \d for validation on 2 devices", out)
+    assert read_record(tmp_path / "model")["devices"] == 2 and err.count("hardly trained") == 1
+    assert run("predict", tmp_path / "model", material.images, "--out", tmp_path / "found").code == 0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on(material, tmp_path, rank):
+    running = Together(material.study, tmp_path / "model")
+    running.ranks[rank].kill()
+    status, said = running.end()
+    assert status == 1 and said.splitlines()[-1] == (
+        f"landmarklabel: process {rank} of 2 was ended by SIGKILL, as the system does when memory runs out; "
+        "the same command with --resume goes on from the last state"
+    )
+    assert "Traceback" not in said and said.count("SIGKILL") == 1
+    kept = steps_kept(tmp_path / "model") if rank == 1 else 0  # the leading process saves its last step
+    again = ("train", material.study, *WORDS, "--devices", 2, "--steps", kept + 3, "--out", tmp_path / "model", "--resume")
+    trained(*again)
+    assert read_record(tmp_path / "model")["steps"]["locate"] == kept + 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_order_all_is_kept(material, tmp_path, how):
+    running = Together(material.study, tmp_path / "model")
+    if how == signal.SIGINT:
+        os.killpg(running.process.pid, how)  # as Ctrl-C in a terminal
+    else:
+        running.process.send_signal(how)
+    status, said = running.end()
+    assert status == 130 and said.splitlines()[-1] == "landmarklabel: stopped; the same command with --resume goes on from here"
+    assert "Traceback" not in said and steps_kept(tmp_path / "model") >= 1
+
+
+def test_where_who_started_them_is_killed_they_stop_and_keep_all(material, tmp_path):
+    running = Together(material.study, tmp_path / "model")
+    running.process.kill()
+    running.end()
+    assert steps_kept(tmp_path / "model") >= 1
+
+
+def test_what_cannot_be_is_one_line(material):
+    words = ("train", material.study, *WORDS, "--steps", 3)
+    assert run(*words, "--devices", 0).error_line == "landmarklabel: --devices and --accumulate must be at least 1\n"
+    assert "but this machine has no such device" in run(*words, "--device", "mps", "--devices", 2).error_line
