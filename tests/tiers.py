@@ -152,6 +152,17 @@ _RELEASE_BY_FILE = {
         "test_a_day_with_mishaps": "a minute for each seed; the other tests of tests/slicer have every mishap by itself",
     },
     "tests/slicer/test_end_to_end.py": {"test_a_round_on_real_images[mouse_skull-5]": "as on the hands"},
+    "tests/training/test_processes.py": {
+        "test_two_processes_train_what_one_does[scn/fine]": "as for the coarse network",
+        "test_two_processes_train_what_one_does[global_local/coarse]": "as for the other method",
+        "test_in_single_precision_the_first_step_is_the_same": "as in double precision, which shows more",
+    },
+    "tests/cli/test_train_together.py": {
+        "*[program1]": "started by torchrun instead of --devices",
+        "test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on[0]": "as where the other process is killed",
+        "test_stopped_in_order_all_is_kept[15]": "as by Ctrl-C",
+        "test_where_who_started_them_is_killed_they_stop_and_keep_all": "as by Ctrl-C",
+    },
     "tests/cli/test_demo.py": {
         "test_a_half_whose_server_dies_leaves_the_other_half_and_its_report": "the demo a second time",
     },

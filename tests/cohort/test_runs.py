@@ -207,7 +207,7 @@ def test_ctrl_c_ends_all_workers_and_leaves_what_is_done(cohort, model, scans, t
     assert "Traceback" not in said and process.returncode == 130
     assert not psutil.wait_procs(workers, 10)[1]
     rows = len(lines(folder))
-    assert 3 <= rows < many and f"{many - rows} of {many} cases to predict" in cohort("run", folder)
+    assert 3 <= rows < many and f"{rows} of {many} cases done, 0 failed, {many - rows} left" in cohort("status", folder)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,14 @@ def python(words: list[str]) -> None:
         assert (ROOT / words[0]).is_file()
 
 
+def torchrun(words: list[str]) -> None:
+    from torch.distributed.run import get_args_parser
+
+    arguments = get_args_parser().parse_args(words)
+    assert arguments.module and arguments.training_script == "landmarklabel"
+    landmarklabel(arguments.training_script_args)
+
+
 def pip(words: list[str]) -> None:
     """A wheel that is named is the one this version makes, with an extra that it has."""
     if words[0] == "wheel":
@@ -190,6 +198,7 @@ READERS = {
     "monailabel": monailabel,
     "python": python,
     "python3": python,
+    "torchrun": torchrun,
     "curl": curl,
     "mkdocs": mkdocs,
     "source": shell,
