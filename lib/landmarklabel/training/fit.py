@@ -132,19 +132,12 @@ def fit(
     if not config.group.leads:
         return model, {}
     metrics = calibrate_and_validate(model, valid, should_stop, part_of_time(config.ends_at, config.assessments))
-    record = {
-        "seed": config.seed,
-        "minutes": run.minutes,
-        "steps": run.steps,
+    seen = {
         "train_labels": {c.image_id: label_hash(labels) for c, labels in _by_id(usable)},
         "valid_ids": sorted(c.image_id for c in valid),
         "train_pixels": sorted({pixel_hash(c.image) for c in train}),
-        "metrics": metrics,
-        "device": str(config.device),
-        "devices": config.group.size,
-        "training": to_json(config.training),
     }
-    save_model(folder, model, record)
+    save_model(folder, model, {**run.record(), **seen, "metrics": metrics})
     shutil.rmtree(folder / "state", ignore_errors=True)
     return model, metrics
 
@@ -228,6 +221,12 @@ class _Run:
             return
         shutil.rmtree(self.state, ignore_errors=True)
         write_json(record, about)
+
+    def record(self) -> dict[str, Any]:
+        """What the model's folder says of how it was trained."""
+        c = self.config
+        settings = {"device": str(c.device), "devices": c.group.size, "training": to_json(c.training)}
+        return {"seed": c.seed, "minutes": self.minutes, "steps": self.steps, **settings}
 
     def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool = False) -> None:
         """Train all stages with a part of the budget; ``again``: go on from the networks as they are."""

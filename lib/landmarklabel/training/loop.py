@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,8 +118,9 @@ def run_stage(
     if group.leads and resume and state_file.exists():
         state.load(state_file, device)
     state.become_that_of_the_leader(group)
-    steps, saved, smooth = _Steps(stage, module, optimizer, device, group, accumulate, seed), time.monotonic(), None
-    try:
+    saved, smooth = time.monotonic(), None
+    steps = _Steps(stage, module, optimizer, device, group, accumulate, seed)
+    with steps, state.kept_where_another_is_lost(state_file, group):
         (fraction,) = group.agree(budget.progress(state.step, state.seconds))
         while fraction < 1.0:
             started = time.monotonic()
@@ -133,12 +135,6 @@ def run_stage(
                 saved = time.monotonic()
             if stop:
                 raise Cancelled(f"stopped in stage {stage.name} after {state.step} steps")
-    except ProcessLost:
-        if group.leads:
-            state.save(state_file)  # of the last step that was finished
-        raise
-    finally:
-        steps.close()
     if group.leads:
         state.save(state_file)
     return state.ema
@@ -204,7 +200,10 @@ class _Steps:
         self.batches = _Batches(stage, parts, ahead=device.type != "cpu")
         self.loss = group.wrap(_Loss(stage, module))
 
-    def close(self) -> None:
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.batches.close()
 
     def take(self, step: int, fraction: float) -> float:
@@ -295,6 +294,16 @@ class _State:
                 made = torch.empty_like(p) if tuple(shape) == p.shape else torch.zeros(shape)
                 self.optimizer.state[p][key] = made.detach()
         group.broadcast(self.optimizer.state[parameters[i]][key] for i, key, _ in known)
+
+    @contextmanager
+    def kept_where_another_is_lost(self, path: Path, group: TrainingGroup) -> Iterator[None]:
+        """Save the last step that was finished where another process has ended."""
+        try:
+            yield
+        except ProcessLost:
+            if group.leads:
+                self.save(path)
+            raise
 
     def save(self, path: Path) -> None:
         tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}

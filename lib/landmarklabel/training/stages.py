@@ -74,6 +74,7 @@ class CoarseStage:
         return batch._replace(images=batch.images * 2 - 1) if self.preset.scale_to_minus1_1 else batch
 
     def counts(self, batch: Batch) -> Tensor:
+        """What the terms of the loss are divided by."""
         if self.target is not None:
             return torch.full((1,), len(batch.images), dtype=torch.float32, device=batch.images.device)
         return loss_counts(self.network, batch)
@@ -122,6 +123,7 @@ class FineStage:
         return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, seed, self.config.negative_fraction, part)
 
     def counts(self, batch: Batch) -> Tensor:
+        """What the terms of the loss are divided by."""
         return loss_counts(self.network, batch)
 
     def loss(self, batch: Batch, counts: Tensor) -> Tensor:
