@@ -91,8 +91,7 @@ def run_stage(
 ) -> dict[str, Tensor]:
     """Train one stage and return the averaged (EMA) weights.
 
-    Several processes that train together divide every batch among them. One of them leads: its clock, its stop and its state
-    count, and it alone writes and tells.
+    Of several processes that train together, one leads: its clock, its stop and its state count, and it alone writes.
 
     Args:
         stage: what to train.
@@ -112,14 +111,12 @@ def run_stage(
         ProcessLost: another process of the group has ended; the state is saved.
         ModelError: the loss is no longer finite, or the state belongs to something else.
     """
-    module = _laid_out_for(device, stage.module.to(device)).train()
-    optimizer = _optimizer(module, stage.optimization)
-    state = _State(module, optimizer, stage.name)
+    state = _State(_laid_out_for(device, stage.module.to(device)).train(), stage)
     if group.leads and resume and state_file.exists():
         state.load(state_file, device)
     state.become_that_of_the_leader(group)
     saved, smooth = time.monotonic(), None
-    steps = _Steps(stage, module, optimizer, device, group, accumulate, seed)
+    steps = _Steps(stage, state, device, group, accumulate, seed)
     with steps, state.kept_where_another_is_lost(state_file, group):
         (fraction,) = group.agree(budget.progress(state.step, state.seconds))
         while fraction < 1.0:
@@ -178,27 +175,12 @@ class _Loss(nn.Module):
 class _Steps:
     """Steps of the optimizer on batches that are looked at in parts: by several processes, and by each in several goes."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        device: torch.device,
-        group: TrainingGroup,
-        accumulate: int,
-        seed: int,
-    ):
-        self.stage, self.module, self.optimizer, self.device, self.group, self.seed = (
-            stage,
-            module,
-            optimizer,
-            device,
-            group,
-            seed,
-        )
+    def __init__(self, stage: Stage, state: _State, device: torch.device, group: TrainingGroup, accumulate: int, seed: int):
+        self.stage, self.module, self.optimizer = stage, state.module, state.optimizer
+        self.device, self.group, self.seed = device, group, seed
         parts = [Part(group.rank * accumulate + k, group.size * accumulate) for k in range(accumulate)]
         self.batches = _Batches(stage, parts, ahead=device.type != "cpu")
-        self.loss = group.wrap(_Loss(stage, module))
+        self.loss = group.wrap(_Loss(stage, self.module))
 
     def __enter__(self) -> _Steps:
         return self
@@ -266,8 +248,8 @@ def _optimizer(module: nn.Module, o: Optimization) -> torch.optim.Optimizer:
 class _State:
     """Everything a run needs to go on: weights, averages, optimizer moments, step, seconds used."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, name: str):
-        self.module, self.optimizer, self.name = module, optimizer, name
+    def __init__(self, module: nn.Module, stage: Stage):
+        self.module, self.optimizer, self.name = module, _optimizer(module, stage.optimization), stage.name
         self.step, self.seconds = 0, 0.0
         self.ema = {k: v.detach().clone() for k, v in module.state_dict().items()}
 
