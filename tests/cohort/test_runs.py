@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,13 @@ import psutil
 import pytest
 from cohort_command import COUNT, command
 from filelock import FileLock
+from tests.cli.program import unprivileged
 from tests.thoroughness import times
 
 from landmarklabel.cohort.manifest import Shard
+from landmarklabel.cohort.prediction import Predictor, PredictorSettings
 from landmarklabel.cohort.run_folder import CohortRun, Results
+from landmarklabel.errors import StudyError
 
 FAILED = "patient0/broken"
 TABLES = ("table.csv", "table.parquet")
@@ -143,6 +147,7 @@ def test_what_has_failed_is_tried_again_on_request_only(cohort, model, scans, tm
     cohort("plan", tmp_path / "scans", "--model", model, "--out", folder)
     said = cohort("run", folder, code=2)
     assert "0 predicted now, 1 failed" in said and "no case of part 1/1 could be predicted; the first: scan: " in said
+    assert "0 predicted now, 1 failed" in cohort("run", folder, "--again", code=2)
     mended.write_bytes((scans / "patient1" / "scan10.png").read_bytes())
     assert "0 of 1 cases to predict" in cohort("run", folder)
     assert "1 predicted now, 0 failed" in cohort("run", folder, "--again")
@@ -219,12 +224,17 @@ def test_ctrl_c_ends_all_workers_and_leaves_what_is_done(cohort, model, scans, t
         (("run", "{run}", "--case-seconds", "nan"), "--case-seconds nan must be a number from 1"),
         (("submit", "{run}", "--slurm", "2", "--threads", "-1"), "--threads -1 must be from 1 to 10000"),
         (("run", "{run}", "--device", "tpu"), "device 'tpu' is not known"),
+        (("run", "{run}", "--ray", ""), "--ray needs an address: auto, local, ray://HOST:PORT or HOST:PORT"),
+        (("submit", "{run}", "--slurm", "4", "--sbatch=--array=1-2"), "the array has as many tasks as --slurm says"),
         (("plan", "{scans}", "--model", "{empty}", "--out", "{empty}/x"), "no trained model here"),
+        (("plan", "{scans}", "--model", "{damaged}", "--out", "{empty}/x"), "model.safetensors: its sha256 is not the one"),
         (("plan", "{scans}", "--model", "{model}", "--out", "{run}"), "is there already, and not empty: give another --out"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(done, cohort, model, scans, tmp_path, words, said):
-    places = {"empty": tmp_path, "run": done, "scans": scans, "model": model}
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    os.truncate(damaged / "model.safetensors", 1000)
+    places = {"empty": tmp_path, "run": done, "scans": scans, "model": model, "damaged": damaged}
     told = cohort(*(word.format(**places) for word in words), code=2)
     assert said in told and len(told.strip().splitlines()) <= 2, told
 
@@ -235,6 +245,43 @@ def test_a_model_that_was_damaged_since_is_said_once(cohort, model, scans, tmp_p
     os.truncate(folder / "model" / "model.safetensors", 1000)
     assert "model.safetensors: its sha256 is not the one" in cohort("run", folder, code=2)
     assert not lines(folder)
+
+
+def test_a_worker_that_begins_later_does_not_load_another_model(model):
+    with pytest.raises(StudyError, match="not the model that the cohort was planned with"):
+        Predictor(PredictorSettings(str(model), "0" * 64))
+
+
+def test_a_few_failures_that_stay_are_no_failure_of_the_part(done, cohort, tmp_path):
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    assert "0 predicted now, 1 failed" in cohort("run", folder, "--again")
+
+
+def test_results_that_somebody_removes_meanwhile_are_missed(cohort, model, scans, tmp_path):
+    folder = tmp_path / "run"
+    cohort("plan", scans, "--model", model, "--out", folder)
+    process = subprocess.Popen(command("run", folder, "--workers", 1), stderr=subprocess.PIPE, encoding="utf-8")
+    while not lines(folder):
+        time.sleep(0.01)
+    shutil.rmtree(folder / "results")
+    assert re.search(r"results: \d+ of 41 results are gone; who removed them\?", process.communicate(timeout=120)[1])
+    assert process.returncode == 2
+
+
+def test_people_who_share_a_cohort_are_told_how(done, cohort, tmp_path):
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    for name in ("results", ""):
+        (folder / name).chmod(0o555)
+    try:
+        other = [*unprivileged(), *command("run", folder, "--shard", "2/3")]
+        said = subprocess.run(other, capture_output=True, encoding="utf-8", timeout=60, check=False).stderr
+    finally:
+        for name in ("", "results"):
+            (folder / name).chmod(0o755)
+    assert (
+        f"Permission denied; people who share a cohort need to write in all of it: umask 002, and once chmod -R g+rwX {folder}"
+        in said
+    )
 
 
 def test_another_model_or_list_in_the_folder_is_refused(done, cohort, tmp_path):
@@ -288,7 +335,21 @@ def test_two_merges_at_once_do_not_meet_in_one_file(done, cohort):
     assert (done / "table.csv").read_bytes() == before and not list(done.glob(".table*"))
 
 
-def test_a_plan_that_cannot_be_written_leaves_nothing(cohort, model, scans, tmp_path):
+def test_a_table_that_cannot_be_replaced_leaves_the_other_as_it_was(done, cohort, tmp_path):
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    (folder / "table.csv").write_text("of before", encoding="utf-8")
+    (folder / "table.parquet").unlink()
+    (folder / "table.parquet").mkdir()
+    assert "table.parquet is a folder; move it away, the table is written there" in cohort("merge", folder, code=2)
+    assert (folder / "table.csv").read_text(encoding="utf-8") == "of before"
+
+
+def test_a_plan_goes_into_the_current_folder_and_one_that_cannot_be_written_leaves_nothing(cohort, model, scans, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    assert f"{COUNT + 1} cases" in cohort("plan", scans, "--model", model, "--out", ".", cwd=here)
+    assert sorted(p.name for p in here.iterdir()) == ["left_out.csv", "manifest.jsonl", "model", "results", "run.json"]
+    shutil.rmtree(here)
     (tmp_path / "file").touch()
     said = cohort("plan", scans, "--model", model, "--out", tmp_path / "file" / "run", code=2)
     assert "the cohort could not be written" in said and [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase, Shard, find_cases
 from landmarklabel.cohort.progress import progress_of
-from landmarklabel.cohort.run_folder import FAILED, LEFT_OUT, CohortRun, Results, Row
+from landmarklabel.cohort.run_folder import FAILED, LEFT_OUT, CohortRun, Results, Row, not_writable
 from landmarklabel.cohort.run_folder import plan as plan_cohort
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.inference.model_card import cautions
@@ -57,15 +57,14 @@ def run(args: argparse.Namespace) -> int:
         left = cohort.left(shard, args.again)
         whole = len(cohort.cases(shard))
         print(f"{cohort.folder}: part {shard}, {len(left)} of {whole} cases to predict", file=sys.stderr, flush=True)
-        settings = PredictorSettings(str(cohort.model.absolute()), args.device, args.threads or 1)
+        settings = PredictorSettings(str(cohort.model.absolute()), cohort.model_sha256, args.device, args.threads or 1)
         executor: Executor
-        if args.ray:
+        if args.ray is not None:
             executor = RayExecutor(settings, args.ray, args.workers)
         else:
             workers = min(args.workers or _usual_workers(args.device), max(len(left), 1))
             executor = LocalExecutor(settings, workers, args.case_seconds)
-        failed, first = 0, ""
-        done = 0
+        done, failed, first = 0, 0, ""
         try:
             for row in _followed(executor.rows(left) if left else iter(()), len(left)):
                 results.add(row)
@@ -75,8 +74,12 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"{cohort.folder}: {done} of {len(left)} cases are kept; the same command goes on", file=sys.stderr)
             raise
+    kept = cohort.places()
+    states = [kept.get(case.id) for case in cohort.cases(shard)]
+    if missing := states.count(None):
+        raise StudyError(f"{cohort.results}: {missing} of {whole} results are gone; who removed them? The same command goes on")
     print(f"{cohort.folder}: part {shard} is done, {len(left) - failed} predicted now, {failed} failed")
-    if left and failed == len(left):
+    if left and all(place is not None and place.failed for place in states):
         raise StudyError(f"no case of part {shard} could be predicted; the first: {first}")
     return 0
 
@@ -86,6 +89,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name in ("workers", "threads"):
         if (value := getattr(args, name)) is not None and not 1 <= value <= CONFIG.most_processes:
             raise UsageError(f"--{name} {value} must be from 1 to {CONFIG.most_processes}")
+    if getattr(args, "ray", None) == "":
+        raise UsageError("--ray needs an address: auto, local, ray://HOST:PORT or HOST:PORT")
     if not 1 <= args.case_seconds < math.inf:
         raise UsageError(f"--case-seconds {args.case_seconds:g} must be a number from 1")
 
@@ -152,7 +157,10 @@ def merge(args: argparse.Namespace) -> int:
     from landmarklabel.cohort.table import CSV, MISSING, PARQUET, write_table
 
     cohort = CohortRun(args.folder)
-    counts = write_table(cohort)
+    try:
+        counts = write_table(cohort)
+    except OSError as error:
+        raise not_writable(cohort.folder, error) from None
     page = write_report(cohort, progress_of(cohort))
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     print(f"{cohort.folder / PARQUET}, {CSV} and {page.name}: {said}")

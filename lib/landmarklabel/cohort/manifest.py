@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.io.files import (
@@ -25,7 +27,7 @@ from landmarklabel.io.files import (
     is_surface,
     looks_like_dicom,
 )
-from landmarklabel.io.folders import find_images
+from landmarklabel.io.folders import NOT_WORTH_A_WORD, find_images
 
 _TABLES = (".csv", ".tsv")
 _REMOTE = "://"
@@ -79,17 +81,15 @@ def find_cases(places: Iterable[str]) -> tuple[list[CohortCase], dict[str, str]]
     Raises:
         StudyError: nothing there, a table that is none, or two images of one id. UsageError: an id of a table that cannot be one.
     """
-    found: dict[str, str] = {}
-    left_out: dict[str, str] = {}
+    places, found, left_out = list(places), dict[str, str](), dict[str, str]()
     for place in places:
-        in_table = _REMOTE not in place and place.lower().endswith(_TABLES)
         for case in _cases_of(place, left_out):
+            if not _is_text(case.path):
+                left_out[case.path] = "its name is no text in UTF-8; rename it"
+                continue
             try:
-                for part in case.id.split("/"):
-                    check_id(part, "case id")
+                _check_id(case)
             except UsageError as error:
-                if in_table:
-                    raise
                 left_out[case.path] = f"{error}; or give it an id in a table"
                 continue
             if is_surface(case.path):
@@ -101,8 +101,24 @@ def find_cases(places: Iterable[str]) -> tuple[list[CohortCase], dict[str, str]]
                     f"{known} and {case.path} would both be case {case.id!r}; every case needs an id of its own in a table"
                 )
     if not found:
-        raise StudyError(f"no images in {listed(list(places))}" + (f"; left out: {_first(left_out)}" if left_out else ""))
-    return [CohortCase(i, path) for i, path in sorted(found.items())], left_out
+        raise StudyError(f"no images in {listed(places)}" + (f"; left out: {_first(left_out)}" if left_out else ""))
+    named = {_as_text(path): _as_text(why) for path, why in left_out.items()}
+    return [CohortCase(i, path) for i, path in sorted(found.items())], named
+
+
+def _check_id(case: CohortCase) -> None:
+    """Raise UsageError where it has a part that cannot name a file."""
+    for part in case.id.split("/"):
+        check_id(part, "case id")
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written down: names of files are bytes, of any encoding."""
+    return _as_text(path) == path
+
+
+def _as_text(path: str) -> str:
+    return path.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _first(left_out: dict[str, str]) -> str:
@@ -111,16 +127,19 @@ def _first(left_out: dict[str, str]) -> str:
 
 
 def _cases_of(place: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
+    if not place:
+        raise StudyError("an empty name of a folder or file, as of a variable that is not set")
     if _REMOTE in place:
         yield from _remote_cases(place, left_out)
     elif Path(place).is_dir():
-        yield from _below(Path(place), left_out)
+        yield from _below(Path(os.path.abspath(place)), left_out)
     elif place.lower().endswith(_TABLES):
         yield from _table_cases(Path(place))
     elif has_magic(place) and not os.path.lexists(place):
         yield from _matching(place, left_out)
     elif os.path.lexists(place):
-        yield from _file(Path(place), Path(place).parent, left_out)
+        path = Path(os.path.abspath(place))
+        yield from _file(path, path.parent, left_out)
     else:
         raise StudyError(f"{place}: no such file or folder")
 
@@ -134,8 +153,12 @@ def _file(path: Path, base: Path, left_out: dict[str, str]) -> Iterator[CohortCa
 
 def _matching(pattern: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     """What a pattern matches: folders only where they are a DICOM series, and the series of slices that match themselves."""
+    pattern = os.path.abspath(pattern)
     base, is_series = _plain_part(Path(pattern)), cache(_is_series)  # once for all slices of a folder
-    for path in sorted(map(Path, glob(pattern, recursive=True))):
+    _note_unreadable(Path(pattern), left_out)
+    for path in _once_each(sorted(map(Path, glob(pattern, recursive=True))), "**" in pattern, left_out):
+        if path.name.lower() in NOT_WORTH_A_WORD:
+            continue
         if path.is_dir():
             if is_series(path):
                 yield CohortCase(_id_below(base, path), str(path.absolute()))
@@ -145,10 +168,30 @@ def _matching(pattern: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
             yield from _file(path, base, left_out)
 
 
+def _note_unreadable(pattern: Path, left_out: dict[str, str]) -> None:
+    """The folders that a pattern would look into and may not: ``glob`` passes them over."""
+    parts = pattern.parts
+    for count in range(len(_plain_part(pattern).parts), len(parts)):
+        for folder in glob(os.path.join(*parts[:count], ""), recursive=True):
+            if not os.access(folder, os.R_OK | os.X_OK):
+                left_out[os.path.normpath(folder)] = "cannot be read (Permission denied)"
+
+
+def _once_each(paths: Iterable[Path], follows_links: bool, left_out: dict[str, str]) -> Iterator[Path]:
+    """A pattern with ``**`` follows links, also those that lead back: each file once, under the name that comes first."""
+    known: dict[str, Path] = {}
+    for path in paths:
+        first = known.setdefault(os.path.realpath(path), path) if follows_links else path
+        if first == path:
+            yield path
+        elif path.is_file():
+            left_out[str(path)] = f"the same file as {first}"
+
+
 def _is_series(folder: Path) -> bool:
     """Whether the DICOM files of a folder are the slices of one image."""
     try:
-        return is_dicom_folder(folder) and list(find_images([folder]).paths.values()) == [folder]
+        return is_dicom_folder(folder) and list(find_images([folder], files_only=True).paths.values()) == [folder]
     except (StudyError, OSError):
         return False
 
@@ -157,16 +200,16 @@ def _below(top: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
     def unreadable(error: OSError) -> None:
         left_out[str(error.filename)] = f"cannot be read ({error.strerror})"
 
-    seen = set[str]()  # links may lead back
+    seen: dict[str, str] = {}  # links may lead back
     for folder, inside, _ in os.walk(top, onerror=unreadable, followlinks=True):
-        place, real = Path(folder), os.path.realpath(folder)
-        if real in seen:
+        place, first = Path(folder), seen.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            left_out[folder] = f"the same folder as {first}"
             inside[:] = []
             continue
-        seen.add(real)
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         try:
-            found = find_images([place])
+            found = find_images([place], files_only=True)
         except OSError as error:
             unreadable(error)
             continue
@@ -174,12 +217,9 @@ def _below(top: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
             yield from _one_by_one(place, top, str(error), left_out)
             continue
         for path in found.paths.values():
-            yield CohortCase(_id_below(top, path) if path != top else image_id_of(top), str(path.absolute()))
-        series = {path.name for path in found.paths.values() if path.is_dir()}
+            yield CohortCase(_id_below(top, path), str(path))
         for name, why in found.left_out.items():
-            if not (place / name).is_dir():
-                left_out[str(place / name)] = why
-        inside[:] = [] if place in found.paths.values() else [name for name in inside if name not in series]
+            left_out[str(place / name)] = why
 
 
 def _one_by_one(folder: Path, top: Path, fault: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
@@ -200,6 +240,8 @@ def _one_by_one(folder: Path, top: Path, fault: str, left_out: dict[str, str]) -
 
 
 def _id_below(base: Path, path: Path) -> str:
+    if path == base:
+        return image_id_of(path)
     relative = path.relative_to(base)
     return (PurePosixPath(*relative.parent.parts) / image_id_of(path)).as_posix()
 
@@ -223,7 +265,7 @@ def _table_cases(path: Path) -> Iterator[CohortCase]:
         raise StudyError(f"{path}: no text in UTF-8; save the table as CSV in UTF-8") from None
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
-    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    rows = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
     try:
         names = [name.strip().lower() for name in next(rows, [])]
         if "path" not in names:
@@ -238,18 +280,24 @@ def _table_cases(path: Path) -> Iterator[CohortCase]:
             if not place:
                 raise StudyError(f"{path}: line {number} has no path")
             image = place if _REMOTE in place else str((path.parent / place).absolute())
-            yield CohortCase(cells.get("id") or image_id_of(place.replace("\\", "/")), image)
+            case = CohortCase(cells.get("id") or image_id_of(place.replace("\\", "/")), image)
+            try:
+                _check_id(case)
+            except UsageError as error:
+                raise StudyError(f"{path}: line {number}: {error}") from None
+            yield case
     except csv.Error as error:
-        raise StudyError(f"{path}: no table ({error})") from None
+        raise StudyError(f"{path}: line {rows.line_num}: {error}; is there a quotation mark that has no second one?") from None
 
 
 def _remote_cases(place: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     files, inside = filesystem(place)
+    _, chained, archive = place.partition("::")
     pattern = inside if has_magic(inside) else f"{inside.rstrip('/')}/**"
-    base = PurePosixPath(_plain_part(Path(pattern)).as_posix())
+    base = PurePosixPath("/", _plain_part(Path(pattern)).as_posix())
     paths = [inside] if files.isfile(inside) else sorted(p for p in files.glob(pattern) if files.isfile(p))
     for path in paths:
-        name, address = PurePosixPath(path), files.unstrip_protocol(path)
+        name, address = PurePosixPath("/", path), files.unstrip_protocol(path) + chained + archive
         suffix = image_suffix(name.name)
         if suffix is None or suffix in DICOM_SUFFIXES:
             left_out[address] = f"{_NO_IMAGE}; name the folder of a DICOM series in a table"
@@ -266,7 +314,7 @@ def filesystem(address: str) -> tuple[Any, str]:
         raise StudyError(f"{address}: addresses are read by the package fsspec, which the extra [cohort] installs") from None
     try:
         files, inside = url_to_fs(address)
-    except (ImportError, ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError, BadZipFile, TarError) as error:
         raise StudyError(f"{address}: {error}") from None
     return files, inside
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase, filesystem
-from landmarklabel.cohort.run_folder import FAILED, OK, Row
+from landmarklabel.cohort.run_folder import FAILED, OK, Row, check_model
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.images import read_image
 from landmarklabel.io.pixels import pixel_hash
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictorSettings:
-    """What a worker needs to know: the model's folder, the device, and how many threads its networks use."""
+    """What a worker needs to know: the model's folder and its record's hash, the device, and the threads of its networks."""
 
     model: str
+    model_sha256: str
     device: str = "cpu"
     threads: int = 1
 
@@ -54,7 +55,7 @@ class Predictor:
     """A model that is loaded once and predicts case after case; ``read`` may run in another thread than ``predict``.
 
     Raises:
-        ModelError: a damaged model. UsageError: a device that is not there.
+        ModelError: a damaged model. StudyError: not the cohort's model any more. UsageError: a device that is not there.
     """
 
     def __init__(self, settings: PredictorSettings):
@@ -65,6 +66,7 @@ class Predictor:
         from landmarklabel.networks.devices import choose_device
 
         torch.set_num_threads(settings.threads)
+        check_model(settings.model, settings.model_sha256)
         self._model = load_model(settings.model, device=choose_device(settings.device))
         self._trained_on = frozenset(read_record(settings.model).get("train_pixels") or ())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from landmarklabel import __version__
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.progress import Progress
-from landmarklabel.cohort.run_folder import CohortRun, Row
+from landmarklabel.cohort.run_folder import CohortRun, Row, not_writable
 from landmarklabel.data.cases import Case
 from landmarklabel.errors import LandmarkLabelError, listed
 from landmarklabel.inference.model_card import cautions
@@ -52,7 +52,10 @@ def write_report(run: CohortRun, progress: Progress) -> Path:
         if len(progress.doubtful) > len(shown):
             page.text(f"{len(progress.doubtful) - len(shown)} more are in the table, column doubtful.")
     path = run.folder / REPORT_FILE
-    page.write(path)
+    try:
+        page.write(path)
+    except OSError as error:
+        raise not_writable(run.folder, error) from None
     return path
 
 

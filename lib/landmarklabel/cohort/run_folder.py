@@ -31,6 +31,7 @@ from landmarklabel.cohort.manifest import CohortCase, Shard, read_manifest, writ
 from landmarklabel.errors import StudyError
 from landmarklabel.inference.model_card import CARD
 from landmarklabel.inference.model_record import RECORD, WEIGHTS, ModelRecord, read_record
+from landmarklabel.io.checkpoints import read_weights
 from landmarklabel.io.files import check_empty, write_json
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask, Status
@@ -39,6 +40,7 @@ from landmarklabel.portability import sync_file
 RUN, MANIFEST, LEFT_OUT = "run.json", "manifest.jsonl", "left_out.csv"
 FORMAT, VERSION = "landmarklabel-cohort", 1
 OK, FAILED = "ok", "failed"
+SHARED = 0o666  # of a lock's file, less what the umask takes away
 Row = dict[str, Any]
 _STATUSES = frozenset(status.value for status in Status)
 
@@ -62,7 +64,7 @@ class CohortRun:
             content = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
         except OSError:
             raise StudyError(f"{folder}: no cohort is planned there; begin with cohort plan") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StudyError(f"{folder}: {RUN} is damaged; plan the cohort anew") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("version"), int):
             raise StudyError(f"{folder}: {RUN} is not a cohort's of this program")
@@ -70,14 +72,18 @@ class CohortRun:
             raise StudyError(f"{folder}: planned by a newer version of this program; update it")
         self.content = content
         self.record = read_record(self.model)
-        if _sha256(self.model / RECORD) != content.get("model_sha256"):
-            raise StudyError(f"{self.model}: not the model that the cohort was planned with; plan it anew, into another folder")
+        check_model(self.model, self.model_sha256)
         self.task: LandmarkTask = ModelRecord.of(self.record, self.model).task
 
     @property
     def model(self) -> Path:
         """The folder of the model: a copy, which is the same as long as the cohort is."""
         return self.folder / "model"
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the record of the model that the cohort was planned with, in which is that of its weights."""
+        return str(self.content.get("model_sha256"))
 
     @property
     def results(self) -> Path:
@@ -170,6 +176,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
 
 
+def check_model(folder: str | Path, sha256: str) -> None:
+    """Raise StudyError where a folder has another model than the cohort was planned with."""
+    if _sha256(Path(folder) / RECORD) != sha256:
+        raise StudyError(f"{folder}: not the model that the cohort was planned with; plan it anew, into another folder")
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -188,12 +200,12 @@ def plan(folder: str | Path, model: str | Path, cases: list[CohortCase], left_ou
     """
     folder, model = Path(folder), Path(model)
     record = read_record(model)
-    ModelRecord.of(record, model)
+    read_weights(model / WEIGHTS, ModelRecord.of(record, model).weights_sha256)
     check_empty(folder, "--out")
     try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as place:
-            made = Path(place) / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".plan-", dir=folder) as place:
+            made = Path(place)
             for part in ("results", "model"):
                 (made / part).mkdir(parents=True)
             for name in (RECORD, WEIGHTS, CARD):
@@ -204,11 +216,11 @@ def plan(folder: str | Path, model: str | Path, cases: list[CohortCase], left_ou
             hashes = {"manifest_sha256": write_manifest(made / MANIFEST, cases), "model_sha256": _sha256(made / "model" / RECORD)}
             about = {"format": FORMAT, "version": VERSION, "program": __version__, "preset": record.get("preset")}
             write_json(made / RUN, {**about, "cases": len(cases), "planned": time.time(), **hashes})
-            if folder.is_dir():
-                folder.rmdir()
-            made.rename(folder.absolute())
+            for path in sorted(made.iterdir(), key=lambda path: path.name == RUN):  # with that, and not before, it is a cohort
+                path.rename(folder / path.name)
     except OSError as error:
-        raise StudyError(f"{folder}: the cohort could not be written ({error.filename or folder}: {error.strerror})") from None
+        where = error.filename2 or error.filename or folder
+        raise StudyError(f"{folder}: the cohort could not be written ({where}: {error.strerror})") from None
     return CohortRun(folder)
 
 
@@ -217,11 +229,17 @@ def _refuse_other_divisions(run: CohortRun, shard: Shard) -> None:
         if path.stem.rpartition("-")[2] == str(shard.count):
             continue
         try:
-            with FileLock(path, timeout=0):
+            with FileLock(path, timeout=0, mode=SHARED):
                 pass
         except Timeout:
             part = path.stem[1:].replace("-of-", "/")
             raise StudyError(f"{run.folder}: another process predicts part {part}, which has cases of part {shard} too") from None
+
+
+def not_writable(folder: Path, error: OSError) -> StudyError:
+    """What to say where something in a cohort's folder cannot be written."""
+    advice = f"; people who share a cohort need to write in all of it: umask 002, and once chmod -R g+rwX {folder}"
+    return StudyError(f"{error.filename or folder}: {error.strerror}" + (advice if isinstance(error, PermissionError) else ""))
 
 
 class Results:
@@ -236,14 +254,16 @@ class Results:
     """
 
     def __init__(self, run: CohortRun, shard: Shard):
-        run.results.mkdir(exist_ok=True)
         name = f"{shard.number}-of-{shard.count}"
-        _refuse_other_divisions(run, shard)
-        self._lock = FileLock(run.results / f".{name}.lock")
+        self._lock = FileLock(run.results / f".{name}.lock", mode=SHARED)
         try:
+            run.results.mkdir(exist_ok=True)
+            _refuse_other_divisions(run, shard)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StudyError(f"{run.folder}: another process predicts part {shard} of it; wait for its end") from None
+        except OSError as error:
+            raise not_writable(run.folder, error) from None
         self._path = run.results / f"{name}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self._file: Any = None
         self._synced = time.monotonic()

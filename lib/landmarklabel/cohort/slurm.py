@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from landmarklabel.cohort.run_folder import not_writable
 from landmarklabel.errors import StudyError, UsageError
 
 SCRIPT = "submit.sbatch"
@@ -34,6 +35,8 @@ def sbatch_script(folder: Path, tasks: int, options: Sequence[str] = (), run_opt
     for option in options:
         if not option.startswith("-"):
             raise UsageError(f"--sbatch {option[:60]!r} must be an option of sbatch, for example --sbatch=--time=12:00:00")
+        if re.match(r"--array\b|-a", option):
+            raise UsageError(f"--sbatch {option[:60]!r}: the array has as many tasks as --slurm says")
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.name)
     asked = [
         f"--job-name=landmarklabel-{name}",
@@ -51,11 +54,16 @@ def sbatch_script(folder: Path, tasks: int, options: Sequence[str] = (), run_opt
 def submit(folder: Path, script: str) -> str:
     """Write the script into the cohort's folder and hand it to sbatch; what that says. Raises StudyError."""
     path = folder / SCRIPT
-    path.write_text(script, encoding="utf-8")
+    try:
+        path.write_text(script, encoding="utf-8")
+    except OSError as error:
+        raise not_writable(folder, error) from None
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise StudyError(f"sbatch was not found on this computer; {path} is written: submit it where Slurm is")
-    done = subprocess.run([sbatch, str(path)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sbatch, str(path)], capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         raise StudyError(f"sbatch refused {path}: {' '.join((done.stderr or done.stdout).split())[:500]}")
     return done.stdout.strip()

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
-from landmarklabel.cohort.run_folder import OK, CohortRun, Row
+from landmarklabel.cohort.run_folder import OK, SHARED, CohortRun, Row, not_writable
 from landmarklabel.errors import StudyError
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask
@@ -70,8 +70,10 @@ def write_table(run: CohortRun) -> dict[str, int]:
     schema = pyarrow.schema([(name, arrow[kind]) for name, kind in kinds.items()])
     counts: dict[str, int] = {}
     part_csv, part_parquet = (run.folder / f".{name}.part" for name in (CSV, PARQUET))
-    with ExitStack() as files:
-        files.enter_context(_one_at_a_time(run.folder))
+    for name in (CSV, PARQUET):
+        if (run.folder / name).is_dir():
+            raise StudyError(f"{run.folder / name} is a folder; move it away, the table is written there")
+    with _one_at_a_time(run.folder), ExitStack() as files:
         for part in (part_csv, part_parquet):
             files.callback(part.unlink, missing_ok=True)
         text = files.enter_context(part_csv.open("w", encoding="utf-8", newline=""))
@@ -98,10 +100,12 @@ def write_table(run: CohortRun) -> dict[str, int]:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     try:
-        with FileLock(folder / ".merge.lock", timeout=0):
+        with FileLock(folder / ".merge.lock", timeout=0, mode=SHARED):
             yield
     except Timeout:
         raise StudyError(f"{folder}: another process merges it; wait for its end") from None
+    except OSError as error:
+        raise not_writable(folder, error) from None
 
 
 def _as_text(cell: Any) -> Any:

@@ -54,6 +54,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         if path.stat().st_size > LIMITS.model_record_bytes:
             raise ModelError(f"{path}: larger than {LIMITS.model_record_bytes} bytes")
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except OSError:
         raise ModelError(f"{folder}: no trained model here ({RECORD} is missing)") from None
     except (ValueError, RecursionError):

@@ -37,15 +37,7 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
     """
     from safetensors.torch import load
 
-    path = Path(path)
-    try:
-        if path.stat().st_size > LIMITS.checkpoint_bytes:
-            raise ModelError(f"{path.name}: {path.stat().st_size} bytes; weights of at most {LIMITS.checkpoint_bytes} are read")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path.name}: cannot be read ({error.strerror})") from None
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError(f"{path.name}: its sha256 is not the one model.json names: the file was changed or damaged")
+    path, data = Path(path), read_weights(path, sha256)
     header = int.from_bytes(data[:8], "little")
     if not 2 <= header <= min(LIMITS.checkpoint_header_bytes, len(data) - 8):
         raise ModelError(f"{path.name}: not a safetensors file (header of {header} bytes)")
@@ -55,6 +47,20 @@ def load_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict, dic
         return load(data), meta
     except _DAMAGES as error:
         raise ModelError(f"{path.name}: damaged safetensors file ({' '.join(str(error).split())[:200]})") from None
+
+
+def read_weights(path: str | Path, sha256: str | None = None) -> bytes:
+    """The bytes of a file of weights. Raises ModelError where it is missing, too large, or not the expected file."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > LIMITS.checkpoint_bytes:
+            raise ModelError(f"{path.name}: {path.stat().st_size} bytes; weights of at most {LIMITS.checkpoint_bytes} are read")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read ({error.strerror})") from None
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(f"{path.name}: its sha256 is not the one model.json names: the file was changed or damaged")
+    return data
 
 
 def _object(text: str | bytes) -> dict:

@@ -111,6 +111,8 @@ def looks_like_dicom(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     try:
+        if not path.is_file():  # a pipe would have its reader wait
+            return b""
         with path.open("rb") as file:
             return file.read(132)
     except OSError:

@@ -23,7 +23,7 @@ from landmarklabel.io.files import (
 
 _HEADERS = (".mhd", ".nhdr")
 _DATA = (".raw", ".zraw", ".raw.gz", ".img")
-_NOT_WORTH_A_WORD = ("dicomdir", "thumbs.db", "desktop.ini", "labels")
+NOT_WORTH_A_WORD = ("dicomdir", "thumbs.db", "desktop.ini", "labels")
 
 
 @dataclass
@@ -44,10 +44,11 @@ class Found:
             raise StudyError(f"{known} and {path} would both be image {image_id!r}; rename one")
 
 
-def find_images(places: Iterable[str | Path]) -> Found:
+def find_images(places: Iterable[str | Path], files_only: bool = False) -> Found:
     """The images among files and folders.
 
-    A folder is a folder of images; where it holds nothing but the slices of one DICOM series, it is that image.
+    A folder is a folder of images; where it holds nothing but the slices of one DICOM series, it is that image. So are the
+    folders in it, unless ``files_only``.
 
     Raises:
         StudyError: a place that is not there, or two images of one id.
@@ -55,7 +56,7 @@ def find_images(places: Iterable[str | Path]) -> Found:
     found = Found()
     for place in map(Path, places):
         if place.is_dir():
-            _look_into(place, found)
+            _look_into(place, found, files_only)
         elif place.exists():
             found._take(image_id_of(place), place)
         else:
@@ -64,8 +65,9 @@ def find_images(places: Iterable[str | Path]) -> Found:
     return found
 
 
-def _look_into(folder: Path, found: Found) -> None:
-    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in _NOT_WORTH_A_WORD]
+def _look_into(folder: Path, found: Found, files_only: bool) -> None:
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in NOT_WORTH_A_WORD]
+    inside = [p for p in inside if not (files_only and p.is_dir())]
     named = [p for p in inside if image_suffix(p) in (*IMAGE_SUFFIXES, *_HEADERS, *SURFACE_SUFFIXES, *plugin_readers())]
     images = [p for p in named if p.is_file() or not p.exists() or p.is_fifo()]  # what is no file is refused when it is read
     folders = [p for p in inside if p.is_dir() and is_dicom_folder(p)]
@@ -95,7 +97,7 @@ def _look_into(folder: Path, found: Found) -> None:
         for path in sorted(place.iterdir()):
             if path.is_dir() or (image_suffix(path) and image_suffix(path) not in DICOM_SUFFIXES):
                 found.left_out[f"{place.name}/{path.name}"] = "it lies in the folder of a DICOM series"
-    if (labels := folder / "labels").is_dir() and is_dicom_folder(labels):
+    if not files_only and (labels := folder / "labels").is_dir() and is_dicom_folder(labels):
         found.left_out["labels"] = "a study has its labels there; give the series another name"
 
 
@@ -128,7 +130,7 @@ def find_label_files(folder: str | Path) -> Found:
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder")
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.lower() in _NOT_WORTH_A_WORD:
+        if path.name.startswith(".") or path.name.lower() in NOT_WORTH_A_WORD:
             continue
         suffix = next((s for s in (MARKUPS_SUFFIX, FCSV_SUFFIX) if path.name.endswith(s)), None)
         if suffix is None or not path.is_file():
