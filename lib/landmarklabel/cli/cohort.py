@@ -54,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     _check_numbers(args)
     with Results(cohort, shard) as results:
-        left = cohort.left(shard, args.again)
-        whole = len(cohort.cases(shard))
+        cases, known = cohort.cases(shard), cohort.succeeded()
+        left = [case for case in cases if not known.get(case.id, False) and (args.again or case.id not in known)]
+        whole = len(cases)
+        del known
         print(f"{cohort.folder}: part {shard}, {len(left)} of {whole} cases to predict", file=sys.stderr, flush=True)
         settings = PredictorSettings(str(cohort.model.absolute()), cohort.model_sha256, args.device, args.threads or 1)
         executor: Executor
@@ -74,12 +76,11 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(f"{cohort.folder}: {done} of {len(left)} cases are kept; the same command goes on", file=sys.stderr)
             raise
-    kept = cohort.places()
-    states = [kept.get(case.id) for case in cohort.cases(shard)]
-    if missing := states.count(None):
+    kept = cohort.succeeded()
+    if missing := sum(case.id not in kept for case in cases):
         raise StudyError(f"{cohort.results}: {missing} of {whole} results are gone; who removed them? The same command goes on")
     print(f"{cohort.folder}: part {shard} is done, {len(left) - failed} predicted now, {failed} failed")
-    if left and all(place is not None and place.failed for place in states):
+    if left and not any(kept[case.id] for case in cases):
         raise StudyError(f"no case of part {shard} could be predicted; the first: {first}")
     return 0
 
