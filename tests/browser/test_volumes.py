@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from planes import Plane, axes_of, middle_of
@@ -40,8 +42,15 @@ def bright(size: tuple[int, ...], spots: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def lying(tmp_path_factory):
+    """A server with the study of ``study_in``, the study, and where its bright samples are."""
+    material, spots = study_in(tmp_path_factory.mktemp("volumes"))
+    with serving(material) as server:
+        yield server, material, spots
+
+
+def study_in(folder: Path) -> tuple[Material, dict[str, np.ndarray]]:
     """A study of volumes that lie in every way, single bright samples in them; and where those are, in samples."""
-    folder, rng = tmp_path_factory.mktemp("volumes"), np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     task, study, spots = phantom_task(3, 12), folder / "study", {}
     study.mkdir()
     write_json(folder / "task.json", task.to_json())
@@ -49,18 +58,17 @@ def lying(tmp_path_factory):
         spots[name] = spots_in(size, len(task), rng)
         geometry = ImageGeometry(size, np.array(spacing), np.array([-31.0, 12.5, 70.0]), direction)
         write_image(study / f"{name}.nrrd", Image(geometry, bright(size, spots[name])))
-    material = Material(study, folder / "task.json", task, {})
-    with serving(material) as server:
-        yield server, material, spots
+    return Material(study, folder / "task.json", task, {}), spots
 
 
 @pytest.mark.timeout(times(600, 3600))
-def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(lying, person):
+@pytest.mark.parametrize("round_", range(times(1, 7)))
+def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(tmp_path, person, round_):
     """Half a screen pixel, in the plane and through it, on volumes that are oblique, anisotropic, flipped and large."""
-    server, material, spots = lying
-    rng, rounds, names = np.random.default_rng(5), times(1, 7), material.task.names[: times(3, 12)]
+    material, spots = study_in(tmp_path)  # in which nobody has placed a point yet: a click on one would take hold of it
+    rng, names = np.random.default_rng([5, round_]), material.task.names[: times(3, 12)]
     errors, zooms = [], []
-    for round_ in range(rounds):
+    with serving(material) as server:
         who = person(server.url, width=1100 + 90 * round_, height=720 + 40 * round_)
         for case, (size, spacing, direction) in LYING.items():
             open_case(who, case)
@@ -94,7 +102,7 @@ def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(lying, pers
                 assert off[through] < 1e-6, (case, name, plane.name, off)
                 errors.append(max(off[across] * scale[0], off[down] * scale[1]))
                 zooms.append(scale.min())
-    assert len(errors) == len(LYING) * len(names) * rounds and max(zooms) > 5 * min(zooms), (min(zooms), max(zooms))
+    assert len(errors) == len(LYING) * len(names) and max(zooms) > 5 * min(zooms), (min(zooms), max(zooms))
     assert max(errors) <= 0.5, sorted(errors)[-5:]
 
 

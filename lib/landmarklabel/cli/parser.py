@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (
         (_task, _import, _study),
-        (_train, _publish, _predict, add_cohort, _evaluate, _measure, _shapes, _simulate, _export, _model),
+        (_train, _publish, _predict, add_cohort, _evaluate, _compare, _measure, _shapes, _simulate, _export, _model),
     )
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
@@ -225,6 +225,18 @@ def _evaluate(verbs: Verbs) -> None:
     )
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
     verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
+
+
+def _compare(verbs: Verbs) -> None:
+    about = "which of two predictions of the same images is nearer to the truth, and could that be chance?"
+    verb = add_verb(verbs, "compare", "compare", "compare", about)
+    verb.add_argument("predictions_a", metavar="PREDICTIONS_A", help="a folder that predict or crossval wrote, or of label files")
+    verb.add_argument("predictions_b", metavar="PREDICTIONS_B", help="another one")
+    verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
+    add_task(verb)
+    verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
+    verb.add_argument("--include-training", action="store_true", help="count images that a model was trained on as well")
+    verb.add_argument("--json", action="store_true", help="print all figures, also those of each landmark, as JSON")
 
 
 def _measure(verbs: Verbs) -> None:

@@ -1,0 +1,134 @@
+"""Two predictions of the same images, point by point: which is nearer to the truth, and could that be chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from landmarklabel.errors import StudyError
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.metrics import OUTLIER_RADII_MM, SDR_RADII_MM, point_errors_mm
+from landmarklabel.services.evaluations import Comparison
+
+RESAMPLES = 10_000  # of the images: the interval's ends move by about a hundredth of its width from one seed to another
+FEWEST_CASES = 6  # with fewer, no difference could have a two-sided p below 0.05
+
+
+def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, Any]:
+    """The errors of two predictions on the images and points that both have.
+
+    Differences are B minus A: negative where B is nearer. The 95 % interval is of the mean difference, by a bootstrap over
+    images, as the points of an image err together; the test is Wilcoxon's signed-rank test on the images' mean differences.
+
+    Args:
+        a, b: of the same task and truth.
+        seed: of the bootstrap.
+
+    Returns:
+        Figures in the unit of the comparisons; ``per_landmark`` has them for each landmark, without the test.
+
+    Raises:
+        StudyError: no image, or no point, was predicted by both.
+    """
+    ids = sorted(set(a.pairs) & set(b.pairs))
+    if not ids:
+        raise StudyError("no image was predicted by both")
+    errors_a, missed_a = _errors(a.pairs, ids)
+    errors_b, missed_b = _errors(b.pairs, ids)
+    both = np.isfinite(errors_a) & np.isfinite(errors_b)
+    if not both.any():
+        raise StudyError("no point was found by both")
+    errors_a, errors_b = (np.where(both, e, np.nan) for e in (errors_a, errors_b))
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, len(ids), (RESAMPLES, len(ids)))
+    names = next(iter(a.pairs.values()))[1].task.names
+    return {
+        "unit": a.metrics["unit"],
+        "n_images": len(ids),
+        "a": _figures(errors_a, missed_a),
+        "b": _figures(errors_b, missed_b),
+        **_difference(errors_b - errors_a, rows),
+        "p_value": _signed_rank(errors_b - errors_a),
+        "per_landmark": {
+            name: {"mre_a": _mean(errors_a[:, i]), "mre_b": _mean(errors_b[:, i])}
+            | _difference((errors_b - errors_a)[:, [i]], rows)
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def _errors(pairs: Mapping[str, tuple[LandmarkSet, LandmarkSet]], ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(cases, n) errors, NaN where there is none, and whether a point of the truth was missed."""
+    errors = np.stack([point_errors_mm(*pairs[i]) for i in ids])
+    return errors, np.stack([pairs[i][1].defined for i in ids]) & ~np.isfinite(errors)
+
+
+def _figures(errors: np.ndarray, missed: np.ndarray) -> dict[str, Any]:
+    values = errors[np.isfinite(errors)]
+    return {
+        "mre": float(values.mean()),
+        "median": float(np.median(values)),
+        "missed": int(missed.sum()),
+        "sdr": {f"{r:g}": float(100 * (values <= r).mean()) for r in SDR_RADII_MM},
+        "outliers": {f"{r:g}": int((values > r).sum()) for r in OUTLIER_RADII_MM},
+    }
+
+
+def _difference(differences: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    """Mean over the points, and its interval over resampled cases; None with a single case."""
+    count = np.isfinite(differences).sum(axis=1)
+    total = np.nansum(differences, axis=1)
+    if not count.sum():
+        return {"n_points": 0, "difference": None, "confidence_95": None}
+    interval = None
+    if (count > 0).sum() > 1:
+        sums, counts = total[rows].sum(axis=1), count[rows].sum(axis=1)
+        interval = [float(x) for x in np.percentile(sums[counts > 0] / counts[counts > 0], [2.5, 97.5])]
+    return {"n_points": int(count.sum()), "difference": float(total.sum() / count.sum()), "confidence_95": interval}
+
+
+def _signed_rank(differences: np.ndarray) -> float | None:
+    """Two-sided p of Wilcoxon's signed-rank test; None with too few cases to tell anything."""
+    from scipy.stats import wilcoxon
+
+    means = np.array([row[np.isfinite(row)].mean() for row in differences if np.isfinite(row).any()])
+    if len(means) < FEWEST_CASES:
+        return None
+    return 1.0 if not means.any() else float(wilcoxon(means).pvalue)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else None
+
+
+def comparison_lines(found: Mapping[str, Any]) -> list[str]:
+    """The figures for people to read."""
+    unit, a, b = found["unit"], found["a"], found["b"]
+    lines = [f"{found['n_images']} images, {found['n_points']} points that both have found"]
+    for name, one in (("A", a), ("B", b)):
+        lines.append(
+            f"{name}: MRE {one['mre']:.3f} {unit}, median {one['median']:.3f}, within 2 {unit} {one['sdr']['2']:.1f} %, "
+            f"beyond 10 {unit} {one['outliers']['10']}, missed {one['missed']}"
+        )
+    lines.append(f"B minus A: {found['difference']:+.3f} {unit}{_interval(found)}; {_verdict(found)}")
+    return lines
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    if found["confidence_95"] is None:
+        return ""
+    low, high = found["confidence_95"]
+    return f" (95 % interval {low:+.3f} to {high:+.3f})"
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    p, interval = found["p_value"], found["confidence_95"]
+    if p is None or interval is None:
+        return f"too few images to tell from chance: {FEWEST_CASES} are needed"
+    said = f"p {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+    if p >= 0.05 or interval[0] <= 0 <= interval[1]:
+        return f"{said}: this may be chance"
+    return f"{said}: {'B' if found['difference'] < 0 else 'A'} is nearer to the truth"
