@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from landmarklabel.data.cases import Case
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.model_folder import save_model
+from landmarklabel.io.files import write_json
 from landmarklabel.io.image_array import Image
 from landmarklabel.networks.build import build_fine_net
 from landmarklabel.networks.presets import find_preset
@@ -64,9 +67,22 @@ def _ours(*words: object) -> None:
 
 
 def cohort_kills(_: Path, runs: Path) -> dict:
-    """A cohort of 100 000 tiny pictures while a worker is killed every four seconds: lost, doubled, memory; 25 minutes."""
-    folder, dice, kills = _tiny(runs, CASES), random.Random(0), 0
-    started = time.monotonic()
+    """A cohort of 100 000 tiny pictures while a worker is killed every four seconds: lost, doubled, memory; 25 minutes.
+
+    Ended itself, it goes on where it was; the counts are of all calls.
+    """
+    known = runs / "parts.json"
+    parts = json.loads(known.read_text(encoding="utf-8")) if known.exists() else []
+    folder = runs / f"tiny_{CASES}" if (runs / f"tiny_{CASES}").exists() else _tiny(runs, CASES)
+    while any(row is None for _, row in CohortRun(folder).rows()):
+        parts.append(_killing(folder, random.Random(len(parts)), lambda part: write_json(known, [*parts, part])))
+    most = max(part["growth_mib"] for part in parts)
+    return {**{k: sum(part[k] for part in parts) for k in ("kills", "seconds")}, "growth_mib": most, **_counted(folder)}
+
+
+def _killing(folder: Path, dice: random.Random, keep: Callable[[dict], None]) -> dict:
+    """Run a cohort to its end, killing its workers; what it took is told to ``keep`` from time to time."""
+    kills, started = 0, time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "landmarklabel", "cohort", "run", str(folder), "--workers", str(WORKERS)])
     memory = _Memory(process.pid)
     while process.poll() is None:
@@ -76,8 +92,12 @@ def cohort_kills(_: Path, runs: Path) -> dict:
             if workers := _workers(process.pid):
                 os.kill(dice.choice(workers), signal.SIGKILL)
                 kills += 1
-    seconds = time.monotonic() - started
-    return {"kills": kills, "seconds": seconds, "growth_mib": memory.growth_mib(), **_counted(folder)}
+            keep(_part(kills, started, memory))
+    return _part(kills, started, memory)
+
+
+def _part(kills: int, started: float, memory: _Memory) -> dict:
+    return {"kills": kills, "seconds": time.monotonic() - started, "growth_mib": memory.growth_mib()}
 
 
 def cohort_overhead(_: Path, runs: Path) -> dict:

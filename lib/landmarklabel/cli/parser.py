@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (
         (_task, _import, _study),
-        (_train, _publish, _predict, add_cohort, _evaluate, _compare, _measure, _shapes, _simulate, _export, _model),
+        (_train, _publish, _predict, add_cohort, _crossval, _evaluate, _compare, _measure, _shapes, _simulate, _export, _model),
     )
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
@@ -237,6 +237,23 @@ def _compare(verbs: Verbs) -> None:
     verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
     verb.add_argument("--include-training", action="store_true", help="count images that a model was trained on as well")
     verb.add_argument("--json", action="store_true", help="print all figures, also those of each landmark, as JSON")
+
+
+def _crossval(verbs: Verbs) -> None:
+    about = "how good would this recipe be? Each labelled case is predicted by a model that is trained on the others"
+    verb = add_verb(verbs, "crossval", "crossval", "crossval", about)
+    _list_models(verb)
+    verb.add_argument("study", metavar="STUDY")
+    add_task(verb)
+    verb.add_argument("--folds", type=int, default=5, metavar="K", help="models to train, each without one K-th (default 5)")
+    verb.add_argument("--model", default="scn", metavar="NAME[:PRESET]", help="which model (default scn)")
+    verb.add_argument("--minutes", type=float, metavar="M", help="time to train each (default 30 unless --steps is given)")
+    verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
+    add_device(verb)
+    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    where = "models and predictions, kept after every fold: call again to go on (default STUDY-crossval in this folder)"
+    verb.add_argument("--out", metavar="DIR", help=where)
+    verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
 
 
 def _measure(verbs: Verbs) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.group import TrainingGroup
+    from landmarklabel.training.loop import Progress
 
 
 def train(args: argparse.Namespace) -> int:
@@ -85,8 +86,8 @@ def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: Traini
     config.unlabelled = material.unlabelled
     if config.budget.minutes is not None and not args.resume:
         config.ends_at = begun + 60 * config.budget.minutes
-    with _Progress(preset.name) as show:
-        done = train_and_publish(study, material, config, args.out, not args.no_publish, show, _Interrupt())
+    with TrainingProgress(preset.name) as show:
+        done = train_and_publish(study, material, config, args.out, not args.no_publish, show, Interrupt())
     print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
     if hasty := done.metrics.get("in_haste"):
         of = f"{hasty} of the {done.metrics['n_images']} validation cases"
@@ -153,14 +154,14 @@ def open_study(folder: str, task: LandmarkTask, url: str | None = None) -> Study
     return study
 
 
-class _Progress:
-    """A bar with time left on a terminal, else a line every tenth of the way."""
+class TrainingProgress:
+    """A bar with time left on a terminal, else a line every tenth of the way, on stdout unless another ``file`` is given."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, file: TextIO | None = None):
         layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        self.bar, self.lines = tqdm(total=1000, desc=name, disable=None, bar_format=layout), _Lines()
+        self.bar, self.lines = tqdm(total=1000, desc=name, disable=None, bar_format=layout), _Lines(file)
 
-    def __enter__(self) -> Callable:
+    def __enter__(self) -> Callable[[Progress], None]:
         return self._show
 
     def __exit__(self, *_) -> None:
@@ -173,7 +174,7 @@ class _Progress:
         self.bar.update(int(1000 * p.fraction) - self.bar.n)
 
 
-class _Interrupt:
+class Interrupt:
     """True after the first Ctrl-C, or once who started several such processes is gone; a second one ends the program at once."""
 
     def __init__(self):
@@ -197,10 +198,14 @@ class _Interrupt:
 class _Lines:
     """Progress where there is no terminal for a bar: a line every tenth of the way, and where a stage begins."""
 
-    def __init__(self):
-        self.tenth, self.stage = 0, ""
+    def __init__(self, file: TextIO | None):
+        self.tenth, self.stage, self.file = 0, "", file
 
     def __call__(self, p) -> None:
         if int(10 * p.fraction) > self.tenth or p.stage != self.stage:
             self.tenth, self.stage = int(10 * p.fraction), p.stage
-            print(f"{10 * self.tenth} %: {p.stage} step {p.step}, loss {p.loss:.3f}, {p.seconds / 60:.1f} min", flush=True)
+            print(
+                f"{10 * self.tenth} %: {p.stage} step {p.step}, loss {p.loss:.3f}, {p.seconds / 60:.1f} min",
+                file=self.file,
+                flush=True,
+            )

@@ -1,0 +1,131 @@
+"""Cross-validation of a recipe on a study: every labelled case is predicted by a model that has not seen it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from landmarklabel.data.cases import Case
+from landmarklabel.errors import Cancelled, ModelError, StudyError, UsageError, listed
+from landmarklabel.inference.localizer import Localizer
+from landmarklabel.inference.model_card import hardly_trained
+from landmarklabel.inference.model_folder import load_model
+from landmarklabel.inference.model_record import RECORD, read_record
+from landmarklabel.io.files import check_empty, write_json
+from landmarklabel.io.images import slice_plane
+from landmarklabel.io.pixels import pixel_hash
+from landmarklabel.io.prediction_folder import Found, PredictionFolder
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.loop import Progress
+
+RECIPE = "crossval.json"
+
+
+@dataclass
+class Fold:
+    """A part of the cases: ``held`` is predicted by a model that is trained on ``train``."""
+
+    number: int
+    train: list[Case]
+    held: list[Case]
+
+
+def deal(cases: Sequence[Case], folds: int) -> list[Fold]:
+    """Equal parts, by a hash of the ids: the same for the same cases, in whichever order they come.
+
+    Raises:
+        UsageError: fewer than two folds. StudyError: fewer cases than folds.
+    """
+    if folds < 2:
+        raise UsageError(f"--folds {folds} must be at least 2")
+    if len(cases) < folds:
+        raise StudyError(f"{len(cases)} labelled images cannot be divided into {folds} folds")
+    shuffled = sorted(cases, key=lambda c: hashlib.sha256(c.image_id.encode()).digest())
+    return [Fold(n + 1, [c for i, c in enumerate(shuffled) if i % folds != n], shuffled[n::folds]) for n in range(folds)]
+
+
+class CrossValidation:
+    """The folds of one recipe, and the folder where their models and predictions are kept.
+
+    Nothing of a fold's own cases reaches its model: they are no validation cases either, so its confidence is not calibrated.
+
+    Args:
+        task: of all cases.
+        config: what to train and how long, for each fold; models go on from where a stopped call left them.
+        folds: of ``deal``.
+        paths: image id to file.
+        folder: ``fold1`` and so on have the models, ``predictions`` what they found, ``crossval.json`` the recipe.
+
+    Raises:
+        UsageError: the folder has something else in it, such as the folds of another recipe.
+    """
+
+    def __init__(self, task: LandmarkTask, config: FitConfig, folds: list[Fold], paths: dict[str, Path], folder: Path):
+        self.task, self.config, self.folds, self.paths, self.folder = task, config, folds, paths, folder
+        labels = {case.image_id: label_hash(case.labels) for fold in folds for case in fold.held}
+        self._recipe = {
+            "task": task.hash,
+            "model": config.preset.key,
+            "minutes": config.budget.minutes,
+            "steps": config.budget.steps,
+            "seed": config.seed,
+            "folds": len(folds),
+            "labels": hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest(),
+        }
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        record = self.folder / RECIPE
+        if not record.is_file():
+            check_empty(self.folder, "--out")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(record, self._recipe)
+            return
+        try:
+            known = json.loads(record.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            known = None
+        if not isinstance(known, dict):
+            raise UsageError(f"{record} is damaged: give another --out")
+        if other := [key for key, value in self._recipe.items() if known.get(key) != value]:
+            raise UsageError(f"{self.folder} has a cross-validation with other {listed(other)}: give another --out")
+
+    @property
+    def predictions(self) -> Path:
+        """The folder with the predictions of all folds."""
+        return self.folder / "predictions"
+
+    def run(self, fold: Fold, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+        """Train the fold's model unless it is there, and predict the fold's own cases. Raises as ``fit``."""
+        recipe = hashlib.sha256(json.dumps(self._recipe, sort_keys=True).encode()).hexdigest()
+        with PredictionFolder(self.predictions, recipe) as kept:
+            left = [case for case in fold.held if kept.find(case.image_id, pixel_hash(case.image)) is not Found.SAME]
+            if not left:
+                return
+            model, place = self._trained(fold, on_progress, should_stop)
+            few = bool(hardly_trained(read_record(place)))
+            for case in left:
+                if should_stop():
+                    raise Cancelled("stopped while predicting")
+                plane = slice_plane(self.paths[case.image_id], self.task.dims)
+                landmarks = model.predict(model.case(case.image_id, case.image))
+                kept.write(case.image_id, pixel_hash(case.image), landmarks, model.preset.key, plane)
+                kept.tell(case.image_id, case.image.unit, trained_on=False, hardly_trained=few)
+
+    def _trained(
+        self, fold: Fold, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> tuple[Localizer, Path]:
+        place = self.folder / f"fold{fold.number}"
+        if (place / RECORD).is_file():
+            return load_model(place, self.task, self.config.device), place
+        with suppress(UsageError, ModelError):  # of a state that is damaged
+            if (place / "state").is_dir():
+                return fit(self.task, fold.train, [], replace(self.config, resume=True), place, on_progress, should_stop)[
+                    0
+                ], place
+        return fit(self.task, fold.train, [], self.config, place, on_progress, should_stop)[0], place

@@ -1,0 +1,120 @@
+"""``crossval`` predicts every labelled case by a model that has not seen it; ``compare`` says which predictions are better."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from program import END_S, IDS, Done, command, ok, run
+
+from landmarklabel.inference.model_record import read_record
+from landmarklabel.io.markups import read_markups, write_markups
+from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.metrics import point_errors_mm
+
+
+@pytest.fixture(scope="module")
+def words(material) -> tuple:
+    return (material.study, "--model", "scn:single", "--steps", 12, "--folds", 3, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def crossed(material, words, tmp_path_factory) -> tuple[Path, Done]:
+    out = tmp_path_factory.mktemp("crossed") / "out"
+    return out, ok("crossval", *words, "--out", out, "--json")
+
+
+def test_every_case_is_predicted_by_a_model_that_has_not_seen_it(crossed, material):
+    out, done = crossed
+    found, held = json.loads(done.out), []
+    for number in (1, 2, 3):
+        seen = set(read_record(out / f"fold{number}")["train_labels"])
+        assert len(seen) == 4 and seen < set(IDS)
+        held += sorted(set(IDS) - seen)
+    assert (
+        sorted(held) == IDS and sorted(p.name.removesuffix(".mrk.json") for p in (out / "predictions").glob("*.mrk.json")) == IDS
+    )
+    errors = [point_errors_mm(read_markups(out / "predictions" / f"{i}.mrk.json", material.task), material.truth[i]) for i in IDS]
+    assert found["mre_mm"] == pytest.approx(np.nanmean(errors), abs=1e-3) and found["n_images"] == 6
+    assert [f["n_images"] for f in found["folds"]] == [
+        2,
+        2,
+        2,
+    ] and "6 labelled images in 3 folds, 12 steps of training" in done.err
+
+
+def test_called_again_nothing_is_trained_or_predicted_anew(crossed, words):
+    out, done = crossed
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors")}
+    again = ok("crossval", *words, "--out", out)
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert (
+        f"all folds: 6 images: MRE {json.loads(done.out)['mre_mm']:.3f} mm" in again.out and "fold 3: 2 images, MRE" in again.out
+    )
+
+
+def test_another_recipe_or_folder_is_refused(crossed, words, tmp_path):
+    out, _ = crossed
+    said = run("crossval", *words[:-1], "cpu", "--seed", 4, "--out", out).err.splitlines()[-1]
+    assert said == f"landmarklabel: {out} has a cross-validation with other seed: give another --out"
+    (tmp_path / "mine.txt").touch()
+    assert "is there already, and not empty: give another --out" in run("crossval", *words, "--out", tmp_path).error_line
+    assert "--folds 1 must be at least 2" in run("crossval", *words, "--folds", 1, "--out", tmp_path / "x").error_line
+    assert (
+        "6 labelled images cannot be divided into 7 folds" in run("crossval", *words, "--folds", 7, "--out", tmp_path / "x").err
+    )
+
+
+def test_ctrl_c_ends_it_and_it_goes_on(words, tmp_path):
+    line = command("crossval", *words, "--out", tmp_path / "out")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "0 %: locate step" not in (said := process.stderr.readline()):
+        assert said
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=END_S)
+    assert process.returncode == 130 and said.splitlines()[-1] == "landmarklabel: stopped; the same command goes on from here"
+    assert (tmp_path / "out" / "fold1" / "state" / "locate.safetensors").is_file()
+
+
+def moved(folder: Path, material, to: Path, by: float) -> Path:
+    """Predictions that lie ``by`` times as far from the truth."""
+    shutil.copytree(folder, to)
+    for file in to.glob("*.mrk.json"):
+        truth = material.truth[file.name.removesuffix(".mrk.json")]
+        found = read_markups(file, material.task)
+        positions = truth.positions_mm + by * (found.positions_mm - truth.positions_mm)
+        positions = np.where(np.isfinite(positions), positions, found.positions_mm)  # of a landmark that is truly absent
+        write_markups(file, LandmarkSet(found.task, positions, found.status))
+    return to
+
+
+def test_predictions_that_are_nearer_are_found_to_be(crossed, material, tmp_path):
+    out, _ = crossed
+    nearer = moved(out / "predictions", material, tmp_path / "nearer", 0.8)
+    found = json.loads(ok("compare", out / "predictions", nearer, material.study, "--json").out)
+    assert found["difference"] == pytest.approx(-0.2 * found["a"]["mre"], rel=1e-3) and found["confidence_95"][1] < 0
+    assert found["p_value"] == pytest.approx(2 / 2**6) and found["n_images"] == 6  # all six cases are better: exact
+    assert set(found["per_landmark"]) == set(material.task.names)
+    said = ok("compare", nearer, out / "predictions", material.study).out
+    assert "B minus A: +" in said and "p 0.031: A is nearer to the truth" in said
+    same = ok("compare", nearer, nearer, material.study).out
+    assert "B minus A: +0.000 mm (95 % interval +0.000 to +0.000); p 1: this may be chance" in same
+
+
+def test_few_images_and_none_are_said(crossed, material, tmp_path):
+    out, _ = crossed
+    few = shutil.copytree(out / "predictions", tmp_path / "few")
+    for image_id in IDS[2:]:
+        os.remove(few / f"{image_id}.mrk.json")
+    done = ok("compare", few, out / "predictions", material.study)
+    assert "2 images, " in done.out and "too few images to tell from chance: 6 are needed" in done.out
+    other = shutil.copytree(out / "predictions", tmp_path / "other")
+    for image_id in IDS[:2]:
+        os.remove(other / f"{image_id}.mrk.json")
+    assert run("compare", few, other, material.study).err.splitlines()[-1] == "landmarklabel: no image was predicted by both"
