@@ -15,6 +15,7 @@ from tests.thoroughness import times
 
 from landmarklabel.errors import UsageError
 from landmarklabel.io.checkpoints import load_tensors
+from landmarklabel.training.configuration import ProcessConfig
 from landmarklabel.training.group import device_of
 from landmarklabel.training.processes import LOST, run_together
 
@@ -83,7 +84,7 @@ def test_the_process_that_failed_is_named_and_not_those_it_took_along(tmp_path):
 
 
 def test_one_that_waits_for_a_dead_one_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("landmarklabel.training.processes._GRACE_S", 0.5)
+    monkeypatch.setattr("landmarklabel.training.processes.PROCESSES", ProcessConfig(grace_s=0.5))
     file = tmp_path / "pid"
     program = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(3)\n"
     program += f"open({str(file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"

@@ -11,11 +11,10 @@ from typing import Any
 
 from landmarklabel import __version__
 from landmarklabel.cli.cohort_parser import add_cohort
+from landmarklabel.cli.evaluation_parser import add_evaluations
 from landmarklabel.cli.help_texts import EXAMPLE, LAYOUTS, NAMES, PREDICTIONS
-from landmarklabel.cli.verbs import Verbs, add_device, add_task, add_verb
+from landmarklabel.cli.verbs import Verbs, add_device, add_surface, add_task, add_verb, list_models
 from landmarklabel.errors import LandmarkLabelError
-from landmarklabel.io.files import SURFACE_FRAMES, SURFACE_UNITS
-from landmarklabel.networks.presets import presets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     data, models = (
         (_task, _import, _study),
-        (_train, _publish, _predict, add_cohort, _crossval, _evaluate, _compare, _measure, _shapes, _simulate, _export, _model),
+        (_train, _publish, _predict, add_cohort, add_evaluations, _measure, _shapes, _simulate, _export, _model),
     )
     for add in (*data, *models, _serve, _token, _backup, _setup_monailabel, _doctor, _demo):
         add(verbs)
@@ -102,7 +101,7 @@ def _import(verbs: Verbs) -> None:
     verb.add_argument("study", metavar="STUDY", help="study folder, made if needed")
     add_task(verb)
     verb.add_argument("--images", metavar="DIR", help="folder of images (may be left out with --monailabel and --cl-detection)")
-    _add_surface(verb)
+    add_surface(verb)
     labels = verb.add_mutually_exclusive_group()
     labels.add_argument("--table", metavar="CSV", help="landmarks of all images in one table")
     labels.add_argument("--markups", metavar="DIR", help="landmarks as Slicer files, one per image")
@@ -165,7 +164,7 @@ def _publish(verbs: Verbs) -> None:
 def _train(verbs: Verbs) -> None:
     about = "train a model on a study's landmarks, and let it answer there unless validation shows that it is no better"
     verb = add_verb(verbs, "train", "train", "train", about)
-    _list_models(verb)
+    list_models(verb)
     verb.add_argument("study", metavar="STUDY")
     add_task(verb)
     verb.add_argument("--model", required=True, metavar="NAME[:PRESET]", help="which model, for example scn")
@@ -184,76 +183,14 @@ def _train(verbs: Verbs) -> None:
     verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
 
 
-def _list_models(verb: argparse.ArgumentParser) -> None:
-    """Have the help end with all models: those of plugins are loaded only when somebody asks."""
-    plain = verb.format_help
-
-    def format_help() -> str:
-        models = "\n".join(f"  {p.key:<16} {'/'.join(f'{d}D' for d in p.dims):<6} {p.about}" for p in presets())
-        verb.epilog = f"models:\n{models}"
-        return plain()
-
-    verb.format_help = format_help  # type: ignore[method-assign]  # of this parser only
-
-
 def _predict(verbs: Verbs) -> None:
     about = "find the landmarks of images; what this model predicted of the same pixels before is kept"
     verb = add_verb(verbs, "predict", "predict", "predict", about, epilog=PREDICTIONS)
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
-    _add_surface(verb)
+    add_surface(verb)
     add_device(verb)
-
-
-def _add_surface(verb: argparse.ArgumentParser) -> None:
-    units = f"unit of surfaces (PLY, STL, OBJ, VTP, VTK), where their files state none: {', '.join(SURFACE_UNITS)}"
-    verb.add_argument("--mesh-unit", choices=list(SURFACE_UNITS), metavar="UNIT", help=units)
-    frames = "frame of surfaces whose files do not state it as Slicer's do: LPS (default) or RAS"
-    verb.add_argument("--mesh-frame", choices=SURFACE_FRAMES, metavar="FRAME", help=frames)
-
-
-def _evaluate(verbs: Verbs) -> None:
-    verb = add_verb(verbs, "evaluate", "evaluate", "evaluate", "compare predictions with the truth")
-    verb.add_argument("predictions", metavar="PREDICTIONS_DIR")
-    verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
-    add_task(verb)
-    verb.add_argument("--images", metavar="DIR", help="the images, for the report's pictures (those of a study are found)")
-    _add_surface(verb)
-    verb.add_argument(
-        "--include-training", action="store_true", help="count images that the model was trained on as well; they are marked"
-    )
-    verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
-    verb.add_argument("--report", metavar="report.html", help="write a page with tables, plots and the worst images")
-
-
-def _compare(verbs: Verbs) -> None:
-    about = "which of two predictions of the same images is nearer to the truth, and could that be chance?"
-    verb = add_verb(verbs, "compare", "compare", "compare", about)
-    verb.add_argument("predictions_a", metavar="PREDICTIONS_A", help="a folder that predict or crossval wrote, or of label files")
-    verb.add_argument("predictions_b", metavar="PREDICTIONS_B", help="another one")
-    verb.add_argument("truth", metavar="TRUTH", help="a study, a folder of .mrk.json or .fcsv files, or a table (see import)")
-    add_task(verb)
-    verb.add_argument("--images", metavar="DIR", help="the images, where neither a study nor predict says in which unit they are")
-    verb.add_argument("--include-training", action="store_true", help="count images that a model was trained on as well")
-    verb.add_argument("--json", action="store_true", help="print all figures, also those of each landmark, as JSON")
-
-
-def _crossval(verbs: Verbs) -> None:
-    about = "how good would this recipe be? Each labelled case is predicted by a model that is trained on the others"
-    verb = add_verb(verbs, "crossval", "crossval", "crossval", about)
-    _list_models(verb)
-    verb.add_argument("study", metavar="STUDY")
-    add_task(verb)
-    verb.add_argument("--folds", type=int, default=5, metavar="K", help="models to train, each without one K-th (default 5)")
-    verb.add_argument("--model", default="scn", metavar="NAME[:PRESET]", help="which model (default scn)")
-    verb.add_argument("--minutes", type=float, metavar="M", help="time to train each (default 30 unless --steps is given)")
-    verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
-    add_device(verb)
-    verb.add_argument("--seed", type=int, default=0, metavar="N")
-    where = "models and predictions, kept after every fold: call again to go on (default STUDY-crossval in this folder)"
-    verb.add_argument("--out", metavar="DIR", help=where)
-    verb.add_argument("--json", action="store_true", help="print all metrics as JSON")
 
 
 def _measure(verbs: Verbs) -> None:

@@ -51,5 +51,15 @@ class TableConfig(Configuration):
     fewest_specimens: int = number(2, 2)  # that can be laid over one another
 
 
+@dataclass(frozen=True)
+class ComparisonConfig(Configuration):
+    """Two predictions of the same images, held against each other."""
+
+    resamples: int = number(10_000, 100)  # of the images: an end of the interval then moves by a hundredth of its width
+    fewest_images: int = number(6, 2)  # with fewer, no difference could have a two-sided p below 0.05: 2 / 2^5 is 0.06
+    chance: float = number(0.05, 0, 1)  # from this p on, a difference is said to be perhaps chance
+
+
+COMPARISON = ComparisonConfig()
 TABLES = TableConfig()
 TRAINING = TrainingServiceConfig()

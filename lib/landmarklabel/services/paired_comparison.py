@@ -10,10 +10,8 @@ import numpy as np
 from landmarklabel.errors import StudyError
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import OUTLIER_RADII_MM, SDR_RADII_MM, point_errors_mm
+from landmarklabel.services.configuration import COMPARISON
 from landmarklabel.services.evaluations import Comparison
-
-RESAMPLES = 10_000  # of the images: the interval's ends move by about a hundredth of its width from one seed to another
-FEWEST_CASES = 6  # with fewer, no difference could have a two-sided p below 0.05
 
 
 def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, 
         raise StudyError("no point was found by both")
     errors_a, errors_b = (np.where(both, e, np.nan) for e in (errors_a, errors_b))
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, len(ids), (RESAMPLES, len(ids)))
+    rows = rng.integers(0, len(ids), (COMPARISON.resamples, len(ids)))
     names = next(iter(a.pairs.values()))[1].task.names
     return {
         "unit": a.metrics["unit"],
@@ -94,7 +92,7 @@ def _signed_rank(differences: np.ndarray) -> float | None:
     from scipy.stats import wilcoxon
 
     means = np.array([row[np.isfinite(row)].mean() for row in differences if np.isfinite(row).any()])
-    if len(means) < FEWEST_CASES:
+    if len(means) < COMPARISON.fewest_images:
         return None
     return 1.0 if not means.any() else float(wilcoxon(means).pvalue)
 
@@ -127,8 +125,8 @@ def _interval(found: Mapping[str, Any]) -> str:
 def _verdict(found: Mapping[str, Any]) -> str:
     p, interval = found["p_value"], found["confidence_95"]
     if p is None or interval is None:
-        return f"too few images to tell from chance: {FEWEST_CASES} are needed"
+        return f"too few images to tell from chance: {COMPARISON.fewest_images} are needed"
     said = f"p {p:.2g}" if p >= 1e-4 else "p < 0.0001"
-    if p >= 0.05 or interval[0] <= 0 <= interval[1]:
+    if p >= COMPARISON.chance or interval[0] <= 0 <= interval[1]:
         return f"{said}: this may be chance"
     return f"{said}: {'B' if found['difference'] < 0 else 'A'} is nearer to the truth"

@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from landmarklabel.errors import LandmarkLabelError, UsageError
 from landmarklabel.networks.devices import choose_device, use_all_cores
+from landmarklabel.training.configuration import PROCESSES
 
 RENDEZVOUS = "LANDMARKLABEL_RENDEZVOUS"  # environment variable: a file where the processes of one computer find each other
-WAIT = timedelta(hours=6)  # for a process that is at work on something else, such as finding pseudo-labels; a dead one is noticed
 
 
 class ProcessLost(LandmarkLabelError):
@@ -141,7 +141,7 @@ def join(device: str) -> tuple[TrainingGroup, torch.device]:
     if file:
         where |= {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
     try:
-        dist.init_process_group(backend, timeout=WAIT, **where)
+        dist.init_process_group(backend, timeout=timedelta(seconds=PROCESSES.wait_s), **where)
     except (RuntimeError, ValueError) as error:
         raise ProcessLost(f"the other training processes were not found: {str(error).splitlines()[0]}") from None
     return _Processes(), chosen

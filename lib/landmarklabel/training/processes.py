@@ -14,11 +14,10 @@ from typing import Any
 
 import psutil
 
+from landmarklabel.training.configuration import PROCESSES
 from landmarklabel.training.group import RENDEZVOUS
 
 LOST = 75  # exit status of a process that could not go on because another had ended
-_LOOK_S = 0.5
-_GRACE_S = 20.0  # for the others to save and end by themselves
 
 
 def run_together(command: Sequence[str], count: int) -> tuple[int, str]:
@@ -83,8 +82,8 @@ def _first_failed(group: Sequence[psutil.Popen]) -> int | None:
     """Wait for all; the number of the process to blame, or None where all went well."""
     alive = list(group)
     while alive and not any(p.returncode for p in group):
-        _, alive = psutil.wait_procs(alive, _LOOK_S)
-    psutil.wait_procs(alive, _GRACE_S)
+        _, alive = psutil.wait_procs(alive, PROCESSES.look_s)
+    psutil.wait_procs(alive, PROCESSES.grace_s)
     failed = [n for n, p in enumerate(group) if p.returncode]
     return next((n for n in failed if group[n].returncode != LOST), failed[0] if failed else None)
 
