@@ -118,3 +118,19 @@ def test_few_images_and_none_are_said(crossed, material, tmp_path):
     for image_id in IDS[:2]:
         os.remove(other / f"{image_id}.mrk.json")
     assert run("compare", few, other, material.study).err.splitlines()[-1] == "landmarklabel: no image was predicted by both"
+
+
+def test_the_models_of_the_folds_answer_together(crossed, material, tmp_path):
+    out, _ = crossed
+    models = [out / f"fold{number}" for number in (1, 2, 3)]
+    also = [word for model in models[1:] for word in ("--also", model)]
+    ok("predict", models[0], material.images, *also, "--out", tmp_path / "all")
+    for number, model in enumerate(models):
+        ok("predict", model, material.images, "--out", tmp_path / str(number))
+    name = f"{IDS[0]}.mrk.json"
+    each = np.stack([read_markups(tmp_path / str(n) / name, material.task).positions_mm for n in range(3)])
+    found = read_markups(tmp_path / "all" / name, material.task).positions_mm
+    assert found == pytest.approx(each.mean(axis=0), abs=1e-3)  # none is calibrated: all weigh alike
+    assert "3 models" in ok("predict", models[0], material.images, *also, "--out", tmp_path / "all").out
+    said = run("evaluate", tmp_path / "all", material.study).err  # each image was in the training of two of the models
+    assert "all 6 images were used to train the model" in said

@@ -189,6 +189,8 @@ def _predict(verbs: Verbs) -> None:
     verb.add_argument("model", metavar="MODEL_DIR")
     verb.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
     verb.add_argument("--out", required=True, metavar="DIR", help="one <id>.mrk.json per image, and predictions.csv")
+    also = "another model of the same landmarks that answers together with the first; repeatable"
+    verb.add_argument("--also", action="append", default=[], metavar="MODEL_DIR", help=also)
     add_surface(verb)
     add_device(verb)
 

@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from landmarklabel.io.surface_volumes import onto_surface, surface_at
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.study_task import check_same_task
 
+if TYPE_CHECKING:
+    from landmarklabel.inference.ensemble import Ensemble
+
 
 def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
@@ -38,6 +42,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> int:
+    from landmarklabel.inference.ensemble import Ensemble
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.devices import choose_device
@@ -49,17 +54,20 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
         for text in surfaces.unreadable.values():
             print(f"landmarklabel: {text}", file=sys.stderr)
         raise StudyError(f"no images in {', '.join(args.images)}")
-    record, model = read_record(args.model), load_model(args.model, device=choose_device(args.device))
+    records = [read_record(folder) for folder in (args.model, *args.also)]
+    device = choose_device(args.device)
+    model = Ensemble([load_model(folder, device=device) for folder in (args.model, *args.also)])
     for place in args.images:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
     failed: list[str] = [*surfaces.unreadable.values()]
-    kept: list[str] = [*cautions(record), *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
-    with PredictionFolder(args.out, _hash(record)) as folder:
+    said = dict.fromkeys(text for record in records for text in cautions(record))  # each once
+    kept: list[str] = [*said, *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
+    with PredictionFolder(args.out, _hash(records)) as folder:
         folder.check_tables()
         for image_id, path in followed(images, "predict"):
             try:
-                rows[image_id] = _predict_one(folder, model, record, image_id, path, kept)
+                rows[image_id] = _predict_one(folder, model, records, image_id, path, kept)
             except ImageRejected as error:
                 failed.append(str(error) + _what_stays(folder, image_id))
             except LandmarkLabelError as error:
@@ -67,7 +75,8 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
             except MemoryError:
                 failed.append(f"{image_id}: it needs more memory than there is" + _what_stays(folder, image_id))
         folder.write_tables(rows)
-    print(f"{folder.folder}: {len(rows)} images")
+    together = f", {len(records)} models together" if len(records) > 1 else ""
+    print(f"{folder.folder}: {len(rows)} images{together}")
     for text in [*kept, *failed]:
         print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
     if failed:
@@ -75,12 +84,15 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     return 0
 
 
-def _hash(record: dict) -> str:
-    """Of all that a model's answer depends on: its record, which has the hash of its weights."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _hash(records: list[dict]) -> str:
+    """Of all that the models' answer depends on: their records, which have the hashes of their weights."""
+    of_each = [hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest() for record in records]
+    return of_each[0] if len(of_each) == 1 else hashlib.sha256(" ".join(of_each).encode()).hexdigest()
 
 
-def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, path: Path, kept: list[str]) -> LandmarkSet:
+def _predict_one(
+    folder: PredictionFolder, model: Ensemble, records: list[dict], image_id: str, path: Path, kept: list[str]
+) -> LandmarkSet:
     """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it."""
     target = folder.path(image_id)
     folder.check(target.name)  # before the image is read
@@ -102,9 +114,8 @@ def _predict_one(folder: PredictionFolder, model, record: dict, image_id: str, p
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"
             kept.append(f"{image_id}: points put onto the nearest place of the surface ({where})")
-    folder.tell(
-        image_id, image.unit, trained_on=pixels in (record.get("train_pixels") or ()), hardly_trained=bool(hardly_trained(record))
-    )
+    known = any(pixels in (record.get("train_pixels") or ()) for record in records)
+    folder.tell(image_id, image.unit, trained_on=known, hardly_trained=any(map(hardly_trained, records)))
     return read_markups(target, model.task, plane)
 
 
