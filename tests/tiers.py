@@ -156,12 +156,16 @@ _RELEASE_BY_FILE = {
         "test_two_processes_train_what_one_does[scn/fine]": "as for the coarse network",
         "test_two_processes_train_what_one_does[global_local/coarse]": "as for the other method",
         "test_in_single_precision_the_first_step_is_the_same": "as in double precision, which shows more",
+        "test_a_batch_in_parts_gives_the_same_as_at_once": "as for two processes, which take a part each",
     },
     "tests/cli/test_train_together.py": {
         "*[program1]": "started by torchrun instead of --devices",
-        "test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on[0]": "as where the other process is killed",
+        "test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on": "as in tests/training/test_processes.py",
         "test_stopped_in_order_all_is_kept[15]": "as by Ctrl-C",
         "test_where_who_started_them_is_killed_they_stop_and_keep_all": "as by Ctrl-C",
+    },
+    "tests/cli/test_surface_folders.py": {
+        "test_half_a_file_on_which_vtk_breaks_off_takes_no_other_with_it[.ply]": "as of another format",
     },
     "tests/cli/test_demo.py": {
         "test_a_half_whose_server_dies_leaves_the_other_half_and_its_report": "the demo a second time",

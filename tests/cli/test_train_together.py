@@ -97,6 +97,6 @@ def test_where_who_started_them_is_killed_they_stop_and_keep_all(material, tmp_p
 
 
 def test_what_cannot_be_is_one_line(material):
-    words = ("train", material.study, *WORDS, "--steps", 3)
+    words = ("train", material.study, *WORDS[:-1], "--steps", 3)
     assert run(*words, "--devices", 0).error_line == "landmarklabel: --devices and --accumulate must be at least 1\n"
     assert "but this machine has no such device" in run(*words, "--device", "mps", "--devices", 2).error_line
