@@ -178,9 +178,9 @@ def _note_unreadable(pattern: Path, left_out: dict[str, str]) -> None:
 
 
 def _once_each(paths: Iterable[Path], follows_links: bool, left_out: dict[str, str]) -> Iterator[Path]:
-    """A pattern with ``**`` follows links, also those that lead back: each file once, under the name that comes first."""
+    """A pattern with ``**`` follows links, also those that lead back: each file once, under its own name if it can be."""
     known: dict[str, Path] = {}
-    for path in paths:
+    for path in sorted(paths, key=lambda path: (os.path.realpath(path) != str(path), path)) if follows_links else paths:
         first = known.setdefault(os.path.realpath(path), path) if follows_links else path
         if first == path:
             yield path
@@ -207,7 +207,7 @@ def _below(top: Path, left_out: dict[str, str]) -> Iterator[CohortCase]:
             left_out[folder] = f"the same folder as {first}"
             inside[:] = []
             continue
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        inside[:] = sorted((n for n in inside if not n.startswith(".")), key=lambda n: ((place / n).is_symlink(), n))
         try:
             found = find_images([place], files_only=True)
         except OSError as error:
