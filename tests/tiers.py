@@ -39,6 +39,7 @@ FAST = (
     "tests/test_geometry.py",
     "tests/test_landmarks.py",
     "tests/test_metrics.py",
+    "tests/test_paired_comparison.py",
     "tests/test_tasks.py",
     "tests/test_tiers.py",
     "tests/training/test_inflation.py",

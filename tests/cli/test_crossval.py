@@ -14,6 +14,7 @@ import pytest
 from program import END_S, IDS, Done, command, ok, run
 
 from landmarklabel.inference.model_record import read_record
+from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm
@@ -79,7 +80,10 @@ def test_ctrl_c_ends_it_and_it_goes_on(words, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=END_S)
     assert process.returncode == 130 and said.splitlines()[-1] == "landmarklabel: stopped; the same command goes on from here"
-    assert (tmp_path / "out" / "fold1" / "state" / "locate.safetensors").is_file()
+    stopped = load_tensors(tmp_path / "out" / "fold1" / "state" / "locate.safetensors")[1]["step"]
+    again = ok("crossval", *words, "--out", tmp_path / "out")
+    assert f"locate step {stopped + 1}," in again.err and "all folds: 6 images" in again.out
+    assert read_record(tmp_path / "out" / "fold1")["steps"] == {"locate": 12}
 
 
 def moved(folder: Path, material, to: Path, by: float) -> Path:

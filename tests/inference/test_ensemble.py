@@ -36,7 +36,14 @@ def test_an_answer_far_off_does_not_count_but_is_told():
     assert found.positions_mm[:, 0] == pytest.approx([0.25] * 3) and (found.expected_error_mm > 40).all()
 
 
-def test_whether_a_landmark_is_there_is_the_mean_of_their_presence():
+def test_most_models_say_whether_a_landmark_is_there_whatever_their_thresholds():
+    low = [answer([(0, 0)] * 3, (1,) * 3, (0.3, 0.3, 0.3)) for _ in range(2)]  # of models whose threshold is 0.2
+    assert set(merged(low).status) == {P}
+    gone = answer([(0, 0)] * 3, (1,) * 3, (0.1, 0.1, 0.1), (A, A, A))
+    assert set(merged([*low, gone]).status) == {P} and set(merged([low[0], gone, gone]).status) == {A}
+
+
+def test_where_two_disagree_the_mean_of_their_presence_decides():
     one = answer([(0, 0)] * 3, (1,) * 3, (0.9, 0.1, 0.9), (P, A, P))
     two = answer([(2, 0)] * 3, (1,) * 3, (0.3, 0.7, 0.0), (A, P, A))
     found = merged([one, two])

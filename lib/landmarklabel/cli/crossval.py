@@ -61,10 +61,10 @@ def _say(args: argparse.Namespace, whole, study) -> None:
     from landmarklabel.io.prediction_folder import notes_remarks, read_notes
     from landmarklabel.services.label_folders import read_label_folder
 
-    ids = [case.image_id for fold in whole.folds for case in fold.held]
-    labels, notes = study.labelled(), read_notes(whole.predictions)
+    notes = read_notes(whole.predictions)
     predicted = read_label_folder(whole.predictions, whole.task, whole.paths)
-    truth, unit = {i: labels[i] for i in ids}, unit_lookup(notes, whole.paths)
+    truth = {case.image_id: case.labels for fold in whole.folds for case in fold.held}  # as they were when it began
+    unit = unit_lookup(notes, whole.paths)
     done = compare(whole.task, predicted, truth, unit=unit, places=(str(whole.predictions), str(study.folder)))
     for text in [*notes_remarks(notes), *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)

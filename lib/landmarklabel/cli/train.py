@@ -42,6 +42,9 @@ def train(args: argparse.Namespace) -> int:
     _check(args)
     if args.devices > 1 and not is_one_of_several():
         return _train_together(args)
+    if is_one_of_several() and RENDEZVOUS not in os.environ:
+        text = f"trains as one of {os.environ['WORLD_SIZE']} processes, as WORLD_SIZE says, and waits for the others"
+        print(f"landmarklabel: {text}; unset it to train alone", file=sys.stderr, flush=True)
     group, device = join(args.device)
     try:
         status = (
@@ -51,9 +54,11 @@ def train(args: argparse.Namespace) -> int:
         if group.leads:
             print("landmarklabel: stopped; the same command with --resume goes on from here", file=sys.stderr)
         return 130
-    except ProcessLost:
-        if RENDEZVOUS not in os.environ:  # else who started them all says which one was lost
+    except ProcessLost as error:
+        if (meeting := os.environ.get(RENDEZVOUS)) is None:
             raise
+        with open(Path(meeting).with_name(f"{group.rank}.txt"), "a", encoding="utf-8") as file:
+            print(error, file=file)  # for who started them all, and says which one was lost
         return LOST
     group.end()
     return status

@@ -157,7 +157,7 @@ def _matching(pattern: str, left_out: dict[str, str]) -> Iterator[CohortCase]:
     base, is_series = _plain_part(Path(pattern)), cache(_is_series)  # once for all slices of a folder
     _note_unreadable(Path(pattern), left_out)
     for path in _once_each(sorted(map(Path, glob(pattern, recursive=True))), "**" in pattern, left_out):
-        if path.name.lower() in NOT_WORTH_A_WORD:
+        if path.name.lower() in NOT_WORTH_A_WORD and not path.is_dir():
             continue
         if path.is_dir():
             if is_series(path):

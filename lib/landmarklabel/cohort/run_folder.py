@@ -40,7 +40,6 @@ from landmarklabel.portability import sync_file
 RUN, MANIFEST, LEFT_OUT = "run.json", "manifest.jsonl", "left_out.csv"
 FORMAT, VERSION = "landmarklabel-cohort", 1
 OK, FAILED = "ok", "failed"
-SHARED = 0o666  # of a lock's file, less what the umask takes away
 Row = dict[str, Any]
 _STATUSES = frozenset(status.value for status in Status)
 
@@ -231,11 +230,18 @@ def _refuse_other_divisions(run: CohortRun, shard: Shard) -> None:
         if path.stem.rpartition("-")[2] == str(shard.count):
             continue
         try:
-            with FileLock(path, timeout=0, mode=SHARED):
+            with FileLock(path, timeout=0, mode=lock_mode()):
                 pass
         except Timeout:
             part = path.stem[1:].replace("-of-", "/")
             raise StudyError(f"{run.folder}: another process predicts part {part}, which has cases of part {shard} too") from None
+
+
+def lock_mode() -> int:
+    """Of a lock's file, for FileLock, which itself does not ask for the umask: what people who share the folder are allowed."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def not_writable(folder: Path, error: OSError) -> StudyError:
@@ -257,7 +263,7 @@ class Results:
 
     def __init__(self, run: CohortRun, shard: Shard):
         name = f"{shard.number}-of-{shard.count}"
-        self._lock = FileLock(run.results / f".{name}.lock", mode=SHARED)
+        self._lock = FileLock(run.results / f".{name}.lock", mode=lock_mode())
         try:
             run.results.mkdir(exist_ok=True)
             _refuse_other_divisions(run, shard)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
-from landmarklabel.cohort.run_folder import OK, SHARED, CohortRun, Row, not_writable
+from landmarklabel.cohort.run_folder import OK, CohortRun, Row, lock_mode, not_writable
 from landmarklabel.errors import StudyError
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask
@@ -100,7 +100,7 @@ def write_table(run: CohortRun) -> dict[str, int]:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     try:
-        with FileLock(folder / ".merge.lock", timeout=0, mode=SHARED):
+        with FileLock(folder / ".merge.lock", timeout=0, mode=lock_mode()):
             yield
     except Timeout:
         raise StudyError(f"{folder}: another process merges it; wait for its end") from None

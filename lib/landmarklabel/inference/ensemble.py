@@ -37,8 +37,8 @@ class Ensemble:
         self.task, self.preset = first.task, first.preset
 
     def case(self, image_id: str, image: Image) -> Case:
-        """The image as the first model wants it."""
-        return self.models[0].case(image_id, image)
+        """The image as it is: every model prepares its own."""
+        return Case(image_id, image)
 
     def check_extent(self, case: Case) -> None:
         """Raise ImageRejected for an image that is far larger than those of any model's training."""
@@ -57,10 +57,10 @@ class Ensemble:
 def merged(answers: Sequence[LandmarkSet], config: EnsembleConfig | None = None) -> LandmarkSet:
     """One answer of several.
 
-    A landmark is there if the mean of the models' presence probabilities says so, or most models where they give none. Its
-    position is the mean of the models' positions, each weighted by the inverse of its squared expected error; positions that lie
-    too far from the one with the least expected error do not count. The expected error grows with the models' disagreement. A
-    model that was never shown a landmark has no say in it.
+    A landmark is there if most models say so; where they are divided, if the mean of their presence probabilities is a half or
+    more. Its position is the mean of the models' positions, each weighted by the inverse of its squared expected error; positions
+    that lie too far from the one with the least expected error do not count. The expected error grows with the models'
+    disagreement. A model that was never shown a landmark has no say in it.
 
     Args:
         answers: of the same task and image.
@@ -86,10 +86,12 @@ def merged(answers: Sequence[LandmarkSet], config: EnsembleConfig | None = None)
 
 
 def _is_there(told: Sequence[LandmarkSet], count: int, i: int) -> bool:
+    if 2 * count != len(told):
+        return 2 * count > len(told)  # each has its own threshold for its own probability
     presence = [one.presence[i] for one in told if one.presence is not None]
     if len(presence) == len(told) and np.isfinite(presence).all():
         return float(np.mean(presence)) >= 0.5
-    return 2 * count >= len(told)
+    return True
 
 
 def _together(places: np.ndarray, errors: np.ndarray, config: EnsembleConfig) -> tuple[np.ndarray, float]:

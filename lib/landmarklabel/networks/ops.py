@@ -43,7 +43,7 @@ class Dropout(nn.Dropout):
         first, total = self.rows
         whole = torch.empty_like(x[:1].expand(total, *x.shape[1:]), memory_format=_memory_format(x))
         kept = whole.bernoulli_(1 - self.p).div_(1 - self.p)
-        return x * kept[first : first + len(x)]
+        return x * kept[first : first + len(x)].clone()  # the rest need not be kept for the gradient
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

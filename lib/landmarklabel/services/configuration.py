@@ -56,6 +56,8 @@ class ComparisonConfig(Configuration):
     """Two predictions of the same images, held against each other."""
 
     resamples: int = number(10_000, 100)  # of the images: an end of the interval then moves by a hundredth of its width
+    at_once: int = number(250, 1)  # resamples, of all images: more take memory and are no quicker
+    rounding: float = number(1e-12, 0)  # relative: sums of the same numbers in another order are as large
     fewest_images: int = number(6, 2)  # with fewer, no difference could have a two-sided p below 0.05: 2 / 2^5 is 0.06
     chance: float = number(0.05, 0, 1)  # from this p on, a difference is said to be perhaps chance
 

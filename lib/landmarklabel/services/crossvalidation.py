@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Cancelled, ModelError, StudyError, UsageError, listed
+from landmarklabel.errors import Cancelled, StudyError, UsageError, listed
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import hardly_trained
 from landmarklabel.inference.model_folder import load_model
@@ -104,18 +103,20 @@ class CrossValidation:
         """Train the fold's model unless it is there, and predict the fold's own cases. Raises as ``fit``."""
         recipe = hashlib.sha256(json.dumps(self._recipe, sort_keys=True).encode()).hexdigest()
         with PredictionFolder(self.predictions, recipe) as kept:
-            left = [case for case in fold.held if kept.find(case.image_id, pixel_hash(case.image)) is not Found.SAME]
+            wanted = (Found.NOTHING, Found.OTHER)  # what a person has changed since stays
+            left = [case for case in fold.held if kept.find(case.image_id, pixel_hash(case.image)) in wanted]
             if not left:
                 return
             model, place = self._trained(fold, on_progress, should_stop)
-            few = bool(hardly_trained(read_record(place)))
+            record = read_record(place)
+            few, seen = bool(hardly_trained(record)), set(record.get("train_pixels") or ())
             for case in left:
                 if should_stop():
                     raise Cancelled("stopped while predicting")
                 plane = slice_plane(self.paths[case.image_id], self.task.dims)
                 landmarks = model.predict(model.case(case.image_id, case.image))
                 kept.write(case.image_id, pixel_hash(case.image), landmarks, model.preset.key, plane)
-                kept.tell(case.image_id, case.image.unit, trained_on=False, hardly_trained=few)
+                kept.tell(case.image_id, case.image.unit, trained_on=pixel_hash(case.image) in seen, hardly_trained=few)
 
     def _trained(
         self, fold: Fold, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -123,9 +124,5 @@ class CrossValidation:
         place = self.folder / f"fold{fold.number}"
         if (place / RECORD).is_file():
             return load_model(place, self.task, self.config.device), place
-        with suppress(UsageError, ModelError):  # of a state that is damaged
-            if (place / "state").is_dir():
-                return fit(self.task, fold.train, [], replace(self.config, resume=True), place, on_progress, should_stop)[
-                    0
-                ], place
-        return fit(self.task, fold.train, [], self.config, place, on_progress, should_stop)[0], place
+        config = replace(self.config, resume=(place / "state").is_dir())
+        return fit(self.task, fold.train, [], config, place, on_progress, should_stop)[0], place

@@ -166,9 +166,7 @@ def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes:
     run.round(model, cases, 0.0, config.first_round if unlabelled else 1.0)
     if not unlabelled:
         return
-    found = _pseudo_labels(run, model, len(cases))
-    model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
-    found = [replace(c, mirror=cases[0].mirror) for c in pseudo_labelled(model, found)]
+    found = [replace(c, mirror=cases[0].mirror) for c in _pseudo_labels(run, model, len(cases), shapes)]
     run.round(model, together(cases, found, config.min_labelled_share), config.first_round, 1.0, again=True)
     if not run.config.group.leads:
         return
@@ -176,16 +174,19 @@ def _train_in_rounds(run: _Run, model: Localizer, cases: Sequence[Case], shapes:
     model.prior = learn_prior([*shapes, *((c.image.geometry, labels) for c, labels in _labelled(found))], model.config)
 
 
-def _pseudo_labels(run: _Run, model: Localizer, labelled: int) -> list[Case]:
+def _pseudo_labels(run: _Run, model: Localizer, labelled: int, shapes: Shapes) -> list[Case]:
     """What the leading process finds; other devices might find something else, and all must train on the same."""
     group, config = run.config.group, run.config.training.self_training
-    found = find_pseudo_labels(model, labelled, run.config.unlabelled, config, run.should_stop) if group.leads else {}
-    if group.size == 1:
-        return list(found.values())
-    told = group.share({str(path): case.labels.positions_mm.tolist() for path, case in found.items()})
-    if group.leads:
-        return list(found.values())
-    return [labelled_image(model, Path(path), np.array(positions, float)) for path, positions in told.items()]
+    if not group.leads:
+        return [labelled_image(model, Path(path), np.array(positions, float)) for path, positions in group.share()]
+    found = find_pseudo_labels(model, labelled, run.config.unlabelled, config, run.should_stop)
+    model.prior = learn_prior(
+        [*shapes, *((c.image.geometry, labels) for c, labels in _labelled([*found.values()]))], model.config
+    )
+    again = [(path, case) for path, first in found.items() for case in pseudo_labelled(model, [first])]
+    if group.size > 1:
+        group.share([(str(path), case.labels.positions_mm.tolist()) for path, case in again])
+    return [case for _, case in again]
 
 
 def _labelled(cases: Sequence[Case]) -> list[tuple[Case, LandmarkSet]]:
@@ -225,7 +226,7 @@ class _Run:
     def record(self) -> dict[str, Any]:
         """What the model's folder says of how it was trained."""
         c = self.config
-        settings = {"device": str(c.device), "devices": c.group.size, "training": to_json(c.training)}
+        settings = {"device": str(c.device), "devices": c.group.size, "accumulate": c.accumulate, "training": to_json(c.training)}
         return {"seed": c.seed, "minutes": self.minutes, "steps": self.steps, **settings}
 
     def round(self, model: Localizer, cases: Sequence[Case], begin: float, end: float, again: bool = False) -> None:
@@ -234,11 +235,10 @@ class _Run:
         networks, config = model.networks, self.config
         laid_out(networks.coarse_net, torch.contiguous_format, config.device)
         any_orientation = model.alignment_shape is not None
-        parts = config.group.size * config.accumulate
         stage = CoarseStage(
             *(networks.coarse_net, config.preset, networks.grid, cases, config.seed, config.training.sampling),
             any_orientation=any_orientation,
-            parts=parts,
+            devices=config.group.size,
         )
         networks.coarse_net = self._train(stage, begin, middle, again, self._assessments_take(model)).to(config.device)
         if config.preset.refine is not None:
@@ -254,7 +254,7 @@ class _Run:
             raise ValueError("the fine network was not made")  # _untrained_fine_net makes it in the first round
         stage = FineStage(
             *(networks.fine_net, preset, refine, networks.grid, networks.crops, cases, config.seed, config.training.sampling),
-            parts=config.group.size * config.accumulate,
+            devices=config.group.size,
         )
         networks.fine_net = self._train(stage, begin, end, again, self._assessments_take(model)).to(config.device)
 
@@ -309,7 +309,7 @@ class _Run:
             on_progress=report,
             should_stop=self.should_stop,
             group=self.config.group,
-            accumulate=self.config.accumulate,
+            accumulate=max(1, min(self.config.accumulate, stage.batch_size // self.config.group.size)),
         )
         self.minutes += seconds / 60
         return trained_network(stage, ema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -19,6 +20,9 @@ from landmarklabel.networks.devices import choose_device, use_all_cores
 from landmarklabel.training.configuration import PROCESSES
 
 RENDEZVOUS = "LANDMARKLABEL_RENDEZVOUS"  # environment variable: a file where the processes of one computer find each other
+
+
+_OF_PEERS = re.compile("gloo|nccl", re.IGNORECASE)  # whose errors have no class of their own
 
 
 class ProcessLost(LandmarkLabelError):
@@ -73,8 +77,8 @@ class _Processes(TrainingGroup):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        # Where no landmark of a batch is absent, or no crop is of one, some weights have no part in the loss.
-        return DistributedDataParallel(module, find_unused_parameters=True)
+        with self.noticing_losses():  # some weights may have no part in the loss of a batch
+            return DistributedDataParallel(module, find_unused_parameters=True)
 
     def total(self, value: Tensor) -> Tensor:
         value = value.clone()
@@ -100,19 +104,17 @@ class _Processes(TrainingGroup):
                 dist.broadcast(tensor, 0)
 
     def end(self) -> None:
-        with self.noticing_losses():
-            dist.reduce(torch.zeros(1), 0)  # the leading process leaves last: the others have heard all that it had to say
         dist.destroy_process_group()
 
     @contextmanager
     def noticing_losses(self) -> Iterator[None]:
         try:
             yield
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             said = str(error).splitlines()[0]
-            raise ProcessLost(f"process {self.rank} of {self.size} could not go on with the others: {said}") from error
+            if isinstance(error, torch.OutOfMemoryError) or not (isinstance(error, dist.DistError) or _OF_PEERS.search(said)):
+                raise  # of this process itself
+            raise ProcessLost(f"it could not go on with the others: {said}") from error
 
 
 def is_one_of_several() -> bool:

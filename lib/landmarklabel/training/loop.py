@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from landmarklabel.data.batches import WHOLE, Part
-from landmarklabel.errors import Cancelled, ModelError
+from landmarklabel.errors import Cancelled, ModelError, UsageError
 from landmarklabel.io.checkpoints import load_tensors, save_tensors
 from landmarklabel.networks.ops import laid_out, place_in_batch
 from landmarklabel.networks.precision import autocast
@@ -179,6 +179,9 @@ class _Steps:
         self.stage, self.module, self.optimizer = stage, state.module, state.optimizer
         self.device, self.group, self.seed = device, group, seed
         parts = [Part(group.rank * accumulate + k, group.size * accumulate) for k in range(accumulate)]
+        if len(parts) * group.size > 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.module.modules()):
+            text = "this network normalises a batch as a whole, which cannot be divided"
+            raise UsageError(f"{text}: train it without --devices and --accumulate")
         self.batches = _Batches(stage, parts, ahead=device.type != "cpu")
         self.loss = group.wrap(_Loss(stage, self.module))
 
@@ -276,6 +279,7 @@ class _State:
                 made = torch.empty_like(p) if tuple(shape) == p.shape else torch.zeros(shape)
                 self.optimizer.state[p][key] = made.detach()
         group.broadcast(self.optimizer.state[parameters[i]][key] for i, key, _ in known)
+        group.broadcast(self.ema.values())
 
     @contextmanager
     def kept_where_another_is_lost(self, path: Path, group: TrainingGroup) -> Iterator[None]:

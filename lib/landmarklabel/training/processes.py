@@ -17,6 +17,7 @@ import psutil
 from landmarklabel.training.configuration import PROCESSES
 from landmarklabel.training.group import RENDEZVOUS
 
+STOPPED = 130  # exit status of one that was asked to stop
 LOST = 75  # exit status of a process that could not go on because another had ended
 
 
@@ -42,7 +43,7 @@ def run_together(command: Sequence[str], count: int) -> tuple[int, str]:
         if failed is None:
             return 0, ""
         status = int(group[failed].returncode)
-        spoke_itself = failed == 0 and status > 0
+        spoke_itself = failed == 0 and status > 0 and status != LOST
         said = _last_line(Path(place) / f"{failed}.txt")
         return max(status, 1), "" if spoke_itself else f"process {failed} of {count} {_how(status, said)}"
 
@@ -83,7 +84,8 @@ def _first_failed(group: Sequence[psutil.Popen]) -> int | None:
     alive = list(group)
     while alive and not any(p.returncode for p in group):
         _, alive = psutil.wait_procs(alive, PROCESSES.look_s)
-    psutil.wait_procs(alive, PROCESSES.grace_s)
+    stopped = all(p.returncode in (None, 0, STOPPED) for p in group)
+    psutil.wait_procs(alive, None if stopped else PROCESSES.grace_s)  # who was asked to stop may take its time to save
     failed = [n for n, p in enumerate(group) if p.returncode]
     return next((n for n in failed if group[n].returncode != LOST), failed[0] if failed else None)
 

@@ -54,14 +54,14 @@ class CoarseStage:
         seed: int,
         config: SamplingConfig | None = None,
         any_orientation: bool = False,
-        parts: int = 1,
+        devices: int = 1,
     ):
         config = config or SamplingConfig()
         self.preset, self.plan, self.cases, self.seed = preset, plan, cases, seed
         turned = replace(preset.augment, all_rotations=True, cut=config.cut_fraction)
         self.augment = mirrored_too(turned if any_orientation else preset.augment, cases, config)
         self.optimization = preset.optimization
-        self.batch_size = max(preset.batch[len(plan.size)], parts)
+        self.batch_size = max(preset.batch[len(plan.size)], devices)
         self.network, self.target = network, None
         modules = {"network": network}
         if preset.target is not None:
@@ -106,21 +106,21 @@ class FineStage:
         cases: Sequence[Case],
         seed: int,
         config: SamplingConfig | None = None,
-        parts: int = 1,
+        devices: int = 1,
     ):
         self.preset, self.grid, self.crops, self.cases, self.seed = preset, grid, crops, cases, seed
         self.config = config or SamplingConfig()
         self.augment = mirrored_too(refine.augment, cases, self.config)
         self.optimization = refine.optimization
-        self.count = max(refine.crops[len(grid.size)], parts)
+        self.batch_size = max(refine.crops[len(grid.size)], devices)
         small = crops.size < refine.size[len(grid.size)]
         self.sigma = refine.sigma * (refine.small_sigma_factor if small else 1.0)
         self.network, self.module = network, nn.ModuleDict({"network": network})
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
-        chosen = draw_cases(self.cases, min(16, self.count), step, self.seed)
+        chosen = draw_cases(self.cases, min(16, self.batch_size), step, self.seed)
         seed = [self.seed, 2, step]
-        return crop_batch(chosen, self.grid, self.crops, self.augment, self.count, seed, self.config.negative_fraction, part)
+        return crop_batch(chosen, self.grid, self.crops, self.augment, self.batch_size, seed, self.config.negative_fraction, part)
 
     def counts(self, batch: Batch) -> Tensor:
         """What the terms of the loss are divided by."""
