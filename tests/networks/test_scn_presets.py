@@ -159,7 +159,7 @@ def test_dropout_is_element_wise_half_after_the_first_convolution_of_each_level(
     network = published(name)
     seen = trace(network, PUBLISHED[name][2], (nn.Dropout, nn.Conv2d, nn.Conv3d))
     assert [edge for m, edge, _ in seen if isinstance(m, nn.Dropout)] == edges
-    assert all(type(m) is nn.Dropout and m.p == 0.5 for m in layers(network, nn.modules.dropout._DropoutNd))
+    assert all(isinstance(m, nn.Dropout) and m.p == 0.5 for m in layers(network, nn.modules.dropout._DropoutNd))
     order = "".join("d" if isinstance(m, nn.Dropout) else "c" for m, *_ in seen)
     assert (
         order

@@ -84,8 +84,8 @@ def main(folder: Path, kind: str, steps: int, *options: str) -> int:
         )
     except ProcessLost:
         return LOST
+    save_tensors(folder / ("averaged.safetensors" if group.leads else f"averaged{group.rank}.safetensors"), ema, {})
     if group.leads:
-        save_tensors(folder / "averaged.safetensors", ema, {})
         (folder / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
     group.end()
     return 0

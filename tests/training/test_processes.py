@@ -75,6 +75,8 @@ def test_a_killed_process_ends_all_and_they_go_on_to_the_same_bits(tmp_path):
     assert load_tensors(tmp_path / "killed" / "state.safetensors")[1]["step"] == 5  # all steps that both had finished
     again, _ = ran(tmp_path / "killed", "scn/coarse", 9, "dtype=float32", "resume=1", count=2)
     assert all(torch.equal(straight[k], again[k]) for k in straight)
+    other = load_file(tmp_path / "killed" / "averaged1.safetensors")  # of the process that does not lead
+    assert all(torch.equal(again[k], other[k]) for k in again)
 
 
 def test_the_process_that_failed_is_named_and_not_those_it_took_along(tmp_path):

@@ -279,7 +279,7 @@ class _State:
                 made = torch.empty_like(p) if tuple(shape) == p.shape else torch.zeros(shape)
                 self.optimizer.state[p][key] = made.detach()
         group.broadcast(self.optimizer.state[parameters[i]][key] for i, key, _ in known)
-        group.broadcast(self.ema.values())
+        group.broadcast(self.ema[key] for key in sorted(self.ema))  # one that was read from a file has another order
 
     @contextmanager
     def kept_where_another_is_lost(self, path: Path, group: TrainingGroup) -> Iterator[None]:
