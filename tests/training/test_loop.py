@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landmarklabel.errors import Cancelled, ModelError
+from landmarklabel.errors import Cancelled, ModelError, UsageError
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.networks.presets import Optimization
 from landmarklabel.training.loop import Budget, run_stage
@@ -136,6 +136,14 @@ def test_a_loss_that_is_no_number_ends_training_by_text_before_it_spoils_the_wei
     with pytest.raises(ModelError, match="training diverged in stage toy: the loss is nan; lower the learning rate"):
         train(tmp_path / "s", stage)
     assert all(torch.isfinite(p).all() for p in stage.module.parameters())
+
+
+def test_a_network_that_normalises_its_batch_as_a_whole_is_not_trained_in_parts(tmp_path):
+    stage = Toy()
+    stage.module["network"].append(nn.BatchNorm1d(2))
+    with pytest.raises(UsageError, match="a batch as a whole, .*: train it without --devices and --accumulate"):
+        train(tmp_path / "s", stage, accumulate=2)
+    train(tmp_path / "s", stage, steps=2)
 
 
 def test_a_fault_in_the_batch_is_not_swallowed(tmp_path):

@@ -16,7 +16,7 @@ from tests.thoroughness import times
 from landmarklabel.errors import UsageError
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.training.configuration import ProcessConfig
-from landmarklabel.training.group import device_of
+from landmarklabel.training.group import ProcessLost, _Processes, device_of
 from landmarklabel.training.processes import LOST, run_together
 
 PROGRAM = Path(__file__).with_name("stage_program.py")
@@ -83,6 +83,21 @@ def test_the_process_that_failed_is_named_and_not_those_it_took_along(tmp_path):
     program = "import os, sys, time; n = os.environ['RANK']; print('landmarklabel: a disk is full', file=sys.stderr)\n"
     ends = f"sys.exit(2) if n == '1' else (time.sleep(0.2), sys.exit({LOST}))"
     assert run_together([sys.executable, "-c", program + ends], 3) == (2, "process 1 of 3 failed: a disk is full")
+
+
+def test_where_none_is_to_blame_the_reason_that_was_written_is_told():
+    program = "import os, sys, pathlib; place = pathlib.Path(os.environ['LANDMARKLABEL_RENDEZVOUS']).parent\n"
+    program += "(place / f\"{os.environ['RANK']}.txt\").write_text('it could not go on with the others: a timeout')\n"
+    said = "process 0 of 2 failed: it could not go on with the others: a timeout"
+    assert run_together([sys.executable, "-c", program + f"sys.exit({LOST})"], 2) == (LOST, said)
+
+
+def test_an_error_of_the_process_itself_is_no_loss_of_another():
+    group = object.__new__(_Processes)
+    with pytest.raises(ProcessLost, match="could not go on with the others: .gloo. closed by peer"), group.noticing_losses():
+        raise RuntimeError("[gloo] closed by peer")
+    with pytest.raises(RuntimeError, match="not enough memory"), group.noticing_losses():
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
 
 def test_one_that_waits_for_a_dead_one_is_ended(tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.cli.train import Interrupt, TrainingProgress, open_study
-from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.cli.train import Interrupt, TrainingProgress, check_budget, open_study
+from landmarklabel.errors import StudyError
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
@@ -29,8 +29,7 @@ def crossval(args: argparse.Namespace) -> int:
     task = resolve_study_task(args.task, args.study)
     check_same_task(args.study, task, exactly=True)
     preset = find_preset(args.model, task.dims)
-    if (args.minutes is not None and not args.minutes > 0) or (args.steps is not None and args.steps < 1):
-        raise UsageError("--minutes and --steps must be positive")
+    check_budget(args)
     use_all_cores()
     study = open_study(args.study, task)
     labels = {i: landmarks for i, landmarks in study.labelled().items() if landmarks.defined.any()}

@@ -129,14 +129,19 @@ def _settings(args: argparse.Namespace, preset: Preset, group: TrainingGroup, de
 
 
 def _check(args: argparse.Namespace) -> None:
-    if (args.minutes is not None and not args.minutes > 0) or (args.steps is not None and args.steps < 1):
-        raise UsageError("--minutes and --steps must be positive")
+    check_budget(args)
     if args.devices < 1 or args.accumulate < 1:
         raise UsageError("--devices and --accumulate must be at least 1")
     if not 0 <= args.seed < 2**32:
         raise UsageError(f"--seed {args.seed} must be from 0 to {2**32 - 1}")
     if args.no_publish and not args.out:
         raise UsageError("--no-publish without --out would keep nothing: say with --out where the model goes")
+
+
+def check_budget(args: argparse.Namespace) -> None:
+    """Raise UsageError where ``--minutes`` or ``--steps`` leave no time to train."""
+    if (args.minutes is not None and not args.minutes > 0) or (args.steps is not None and args.steps < 1):
+        raise UsageError("--minutes and --steps must be positive")
 
 
 def publish(args: argparse.Namespace) -> None:

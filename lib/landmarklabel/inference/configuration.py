@@ -121,7 +121,7 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class EnsembleConfig(Configuration):
-    """How the answers of several models are merged; no part of a model."""
+    """How the answers of several models are merged; no part of a model. Set by judgement: no trial has compared others."""
 
     far: float = number(4.0, 0)  # combined expected errors from the surest answer: a position that lies farther does not count
     least_error_mm: float = number(1e-3, 0)  # below, expected errors weigh alike
