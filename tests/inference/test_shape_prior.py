@@ -177,9 +177,9 @@ def test_an_observed_point_never_makes_anything_less_certain(dims):
     prior, rng = model.prior(), np.random.default_rng(6)
     expected_pose = prior.pose_distribution.in_image(geometry(dims))
     truth, order = model.draw(rng), rng.permutation(len(model.mean))
-    before = condition(prior, expected_pose, *given(truth, []), rounds=1)
+    before = condition(prior, expected_pose, *given(truth, []), iterations=1)
     for count in range(1, len(order) + 1):
-        after = condition(prior, expected_pose, *given(truth, order[:count]), rounds=1)
+        after = condition(prior, expected_pose, *given(truth, order[:count]), iterations=1)
         lost = np.linalg.eigvalsh(before.covariance - after.covariance)
         assert lost.min() > -1e-6 * lost.max() and lost.max() > 0
         before = after
@@ -191,10 +191,10 @@ def test_a_point_where_it_was_expected_makes_all_others_more_certain(dims):
     prior, rng = model.prior(), np.random.default_rng(6)
     expected_pose, order = prior.pose_distribution.in_image(geometry(dims)), rng.permutation(len(model.mean))
     points = given(model.draw(rng), order[:3])[0]
-    before = condition(prior, expected_pose, *given(points, order[:3]), rounds=20)
+    before = condition(prior, expected_pose, *given(points, order[:3]), iterations=20)
     for i in order[3:]:
         points[i] = before.mean[i]
-        after = condition(prior, expected_pose, *given(points, slice(None)), rounds=20)
+        after = condition(prior, expected_pose, *given(points, slice(None)), iterations=20)
         assert (traces(after, dims) <= 1.001 * traces(before, dims)).all()
         before = after
 
@@ -223,12 +223,12 @@ def test_where_any_pose_is_usual_a_turned_case_gets_the_turned_answer(dims):
     prior, mean = model.prior(), model.prior().pose_distribution.in_image(geometry(dims)).mean
     anywhere = PosePrior(mean, (1e3, 3.0, 30.0))
     truth, which = model.draw(np.random.default_rng(3)), far_apart(model.mean, 8)
-    here = condition(prior, anywhere, *given(truth, which), rounds=30)
+    here = condition(prior, anywhere, *given(truth, which), iterations=30)
     for angle in (-1.2, 0.7, 1.5):
         turn = np.eye(dims)
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         move = Similarity(1.4 * turn, SIDE / 2 - 1.4 * turn @ np.full(dims, SIDE / 2) + 70)
-        there = condition(prior, anywhere, *given(move.apply(truth), which, 0.05 * 1.4), rounds=30)
+        there = condition(prior, anywhere, *given(move.apply(truth), which, 0.05 * 1.4), iterations=30)
         assert np.linalg.norm(there.mean - move.apply(here.mean), axis=1).max() < 0.02 * model.size
 
 

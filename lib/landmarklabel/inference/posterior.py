@@ -35,14 +35,16 @@ class Posterior:
     weighted_residual: np.ndarray
 
 
-def condition(prior: ShapePrior, expected_pose: PosePrior, points: np.ndarray, noise: np.ndarray, rounds: int = 4) -> Posterior:
+def condition(
+    prior: ShapePrior, expected_pose: PosePrior, points: np.ndarray, noise: np.ndarray, iterations: int = 4
+) -> Posterior:
     """Pose and shape given observed points, by Gauss-Newton on the pose.
 
     Args:
         prior, expected_pose: what is known beforehand.
         points: (n, d) LPS mm; NaN where nothing was observed.
         noise: (n, d, d) mm^2 of the observed ones.
-        rounds: of linearisation.
+        iterations: of Gauss-Newton, at most.
     """
     mean, d = np.nan_to_num(prior.mean_shape.points), prior.mean_shape.points.shape[1]
     observed = np.isfinite(points).all(1) & prior.known
@@ -50,7 +52,7 @@ def condition(prior: ShapePrior, expected_pose: PosePrior, points: np.ndarray, n
     observed_noise = _block_diagonal(noise[observed])
     pose, variance = expected_pose.mean, _variance(expected_pose, d)
     offset = np.zeros_like(variance)  # of the expected pose from the current one
-    for last in [False] * (rounds - 1) + [True]:
+    for last in [False] * (iterations - 1) + [True]:
         shape, jacobian = _transformed_covariance(prior.covariance, pose.matrix), _jacobian(pose, mean)
         total = shape + (jacobian * variance) @ jacobian.T
         start = pose.apply(mean).ravel() + jacobian @ offset

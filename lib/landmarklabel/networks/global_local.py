@@ -120,7 +120,8 @@ def _head(dims: int, inside: int, hidden: int, out: int) -> nn.Sequential:
 class NoothoutLocal(nn.Module):
     """One specialised network per landmark on 16^d crops, all of them as grouped convolutions.
 
-    Crops of any landmarks come in; they are sorted into (rounds, n) so that every group sees its own landmark's crops.
+    Crops of any landmarks come in. They are sorted into (m, n), m the most crops of one landmark, so that every group
+    sees its own landmark's crops.
 
     Source: Noothout 2020; layer list in the published program (MultiFineTune).
     """
@@ -152,13 +153,13 @@ class NoothoutLocal(nn.Module):
     def forward(self, crops: Tensor, landmark: Tensor) -> VotesOutput:
         """crops (k, 1, *shape) and landmark numbers (k,) to votes with one landmark per crop."""
         place = (landmark[None] == landmark[:, None]).tril(-1).sum(1)  # how many earlier crops are of this landmark
-        rounds = int(place.max()) + 1
-        dense = crops.new_zeros(rounds, self.landmarks, *crops.shape[2:])
+        most = int(place.max()) + 1
+        dense = crops.new_zeros(most, self.landmarks, *crops.shape[2:])
         dense[place, landmark] = crops[:, 0]
         features = self.body(dense)
         logits = self.classify(features)
         displacement = self.regress(features)
-        displacement = displacement.reshape(rounds, self.landmarks, self.dims, *displacement.shape[2:])
+        displacement = displacement.reshape(most, self.landmarks, self.dims, *displacement.shape[2:])
         return VotesOutput(logits[place, landmark][:, None], displacement[place, landmark][:, None], None)
 
     encode, decode = staticmethod(encode_log), staticmethod(decode_log)
