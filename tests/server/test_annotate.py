@@ -50,7 +50,8 @@ def browser(server, token) -> requests.Session:
 
 
 def test_the_page_is_open_and_runs_only_its_own_files(server):
-    answer = requests.get(f"{server.url}/annotate/", timeout=30)
+    answer = requests.get(f"{server.url}/annotate", timeout=30)
+    assert answer.url == f"{server.url}/annotate/", "people type it without the slash"
     if not annotate.BUILT.is_dir():
         pytest.skip("the front end is not built: python scripts/web.py says why")
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")

@@ -24,6 +24,7 @@ ROUTES: dict[str, tuple[Role, BodyLimit]] = {
     "GET /": (OPEN, SMALL),
     "GET /auth/": (OPEN, SMALL),
     "POST /auth/token": (OPEN, SMALL),
+    "GET /annotate": (OPEN, SMALL),  # as people type it
     "GET /annotate/": (OPEN, SMALL),  # the front end itself, which holds nothing of the study
     "GET /annotate/{file}": (OPEN, SMALL),
     "POST /annotate/login": (OPEN, SMALL),

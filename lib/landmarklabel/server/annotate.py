@@ -7,7 +7,7 @@ import mimetypes
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from landmarklabel.errors import NotFound
 from landmarklabel.server.bodies import Body
@@ -29,6 +29,10 @@ def add_annotate_routes(router: APIRouter, logins: BrowserLogins) -> None:
     @router.get("/landmarks/study", tags=["Landmarks"], summary="An id of the study, the same for ever")
     def which() -> dict:
         return {"id": logins.study_id}
+
+    @router.get("/annotate", include_in_schema=False)
+    def without_slash() -> RedirectResponse:
+        return RedirectResponse("annotate/")  # relative: a proxy may serve this below a path of its own
 
     @router.get("/annotate/", tags=["Annotate"], summary="The browser front end", response_class=HTMLResponse)
     def page() -> Response:
