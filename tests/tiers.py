@@ -154,8 +154,10 @@ _RELEASE_BY_FILE = {
     },
     "tests/slicer/test_end_to_end.py": {"test_a_round_on_real_images[mouse_skull-5]": "as on the hands"},
     "tests/training/test_processes.py": {
-        "test_two_processes_train_what_one_does[scn/fine]": "as for the coarse network",
-        "test_two_processes_train_what_one_does[global_local/coarse]": "as for the other method",
+        "test_two_processes_train_what_one_does[scn/fine/2]": "as for the coarse network",
+        "test_two_processes_train_what_one_does[global_local/coarse/2]": "as for the other method",
+        "test_two_processes_train_what_one_does[scn/coarse/3]": "as in 2D",
+        "test_two_processes_train_what_one_does[scn/fine/3]": "as in 2D",
         "test_in_single_precision_the_first_step_is_the_same": "as in double precision, which shows more",
         "test_a_batch_in_parts_gives_the_same_as_at_once": "as for two processes, which take a part each",
     },
@@ -164,6 +166,7 @@ _RELEASE_BY_FILE = {
         "test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on": "as in tests/training/test_processes.py",
         "test_stopped_in_order_all_is_kept[15]": "as by Ctrl-C",
         "test_where_who_started_them_is_killed_they_stop_and_keep_all": "as by Ctrl-C",
+        "test_they_share_images_without_labels_and_trainings_that_leave_a_case_out": "six hundred steps",
     },
     "tests/cli/test_surface_folders.py": {
         "test_half_a_file_on_which_vtk_breaks_off_takes_no_other_with_it[.ply]": "as of another format",

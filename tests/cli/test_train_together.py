@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from program import END_S, command, run
+from program import END_S, IDS, command, ok, run, write_table
 
+from landmarklabel.data.split import split_ids
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors
+from landmarklabel.training.group import ProcessLost
 
 WORDS = ("--model", "scn:single", "--device", "cpu", "--no-publish")
 
@@ -96,7 +98,41 @@ def test_where_who_started_them_is_killed_they_stop_and_keep_all(material, tmp_p
     assert steps_kept(tmp_path / "model") >= 1
 
 
+def test_they_share_images_without_labels_and_trainings_that_leave_a_case_out(material, tmp_path):
+    study = tmp_path / "study"
+    write_table(tmp_path / "two.csv", {name: material.truth[name] for name in split_ids(IDS)[0][:2]})
+    ok("import", study, *material.source, "--table", tmp_path / "two.csv")
+    out, err = trained("train", study, "--model", "scn", "--device", "cpu", "--devices", 2, "--steps", 600)
+    assert "training scn:default on 2 images, 0 for validation on 2 devices" in out
+    assert out.splitlines()[-1].startswith(("published in study", "not published")) and "left out" in out.splitlines()[-1], out
+    (live,) = study.glob(".landmarklabel/models/scn/*/model.json")
+    assert read_record(live.parent)["devices"] == 2 and "Traceback" not in err
+
+
 def test_what_cannot_be_is_one_line(material):
     words = ("train", material.study, *WORDS[:-1], "--steps", 3)
     assert run(*words, "--devices", 0).error_line == "landmarklabel: --devices and --accumulate must be at least 1\n"
     assert "but this machine has no such device" in run(*words, "--device", "mps", "--devices", 2).error_line
+
+
+def test_among_processes_that_something_else_has_started_it_says_so(material, monkeypatch):
+    def nobody(_):
+        raise ProcessLost("the other training processes were not found: a minute is over")
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr("landmarklabel.training.group.join", nobody)
+    words = ("train", material.study, *WORDS[:-1], "--steps", 3)
+    done = run(*words)
+    assert done.code == 1 and done.err == (
+        "landmarklabel: trains as one of 3 processes, as WORLD_SIZE says, and waits for the others; unset it to train alone\n"
+        "landmarklabel: the other training processes were not found: a minute is over\n"
+    )
+    assert run(*words, "--devices", 2).error_line == (
+        "landmarklabel: --devices 2 starts processes itself, but WORLD_SIZE=3 says that torchrun or a scheduler has started "
+        "them: leave out --devices, or unset WORLD_SIZE\n"
+    )
+
+
+def test_a_batch_cannot_be_looked_at_in_more_parts_than_it_has_images(material, tmp_path):
+    trained("train", material.study, *WORDS, "--steps", 2, "--accumulate", 1000, "--out", tmp_path / "model")
+    assert read_record(tmp_path / "model")["accumulate"] == 1000

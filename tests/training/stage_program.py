@@ -46,29 +46,31 @@ class _Kind:
         return batch._replace(images=batch.images.to(self.dtype), index=batch.index.to(self.dtype))
 
 
-def made(key: str, fine: bool, devices: int) -> CoarseStage | FineStage:
-    task = phantom_task(2, 5)
-    drawn = [draw_phantom(task, seed, size=(48, 64), absent_fraction=0.2) for seed in range(7)]
+def made(key: str, fine: bool, dims: int, devices: int) -> CoarseStage | FineStage:
+    task = phantom_task(dims, 5)
+    drawn = [draw_phantom(task, seed, size=(48, 64, 40)[:dims], absent_fraction=0.2) for seed in range(7)]
     cases = [Case(str(i), Image(p.geometry, p.pixels), p.landmarks) for i, p in enumerate(drawn)]
     torch.manual_seed(0)
-    preset = find_preset(key, 2)
+    preset = find_preset(key, dims)
+    if dims == 3:
+        preset = replace(preset, grid_size={3: 16**3}, batch={3: 3})
     model = untrained_model(task, preset, cases, None, None, SamplingConfig(), InferenceConfig())
     grid = model.networks.grid
     if not fine:
         return CoarseStage(model.networks.coarse_net, preset, grid, cases, 3, devices=devices)
     crops = CropPlan(16, 2.0, scales=2, presence=False)
-    network = build_fine_net(preset, 2, len(task), crops.scales, False)
-    return FineStage(network, preset, replace(preset.refine, crops={2: 10}), grid, crops, cases, 3, devices=devices)
+    network = build_fine_net(preset, dims, len(task), crops.scales, False)
+    return FineStage(network, preset, replace(preset.refine, crops={2: 10, 3: 4}), grid, crops, cases, 3, devices=devices)
 
 
 def main(folder: Path, kind: str, steps: int, *options: str) -> int:
     said = dict(option.split("=") for option in options)
-    key, _, which = kind.partition("/")
+    key, which, dims = kind.split("/")
     group: TrainingGroup
     group, device = join("cpu")
     torch.set_num_threads(1)
     accumulate, dtype = int(said.get("accumulate", 1)), getattr(torch, said.get("dtype", "float64"))
-    stage = _Kind(made(key, which == "fine", group.size), dtype, int(said.get("kill", -1)))
+    stage = _Kind(made(key, which == "fine", int(dims), group.size), dtype, int(said.get("kill", -1)))
     losses: list[float] = []
     try:
         ema = run_stage(

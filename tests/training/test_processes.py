@@ -44,7 +44,7 @@ def moments(folder: Path) -> dict:
     return {k: v for k, v in load_tensors(folder / "state.safetensors")[0].items() if k.endswith("exp_avg")}
 
 
-@pytest.mark.parametrize("kind", ["scn/coarse", "scn/fine", "global_local/coarse"])
+@pytest.mark.parametrize("kind", ["scn/coarse/2", "scn/fine/2", "global_local/coarse/2", "scn/coarse/3", "scn/fine/3"])
 def test_two_processes_train_what_one_does(tmp_path, kind):
     steps = times(10, 50)
     alone, losses = ran(tmp_path / "one", kind, steps)
@@ -54,26 +54,26 @@ def test_two_processes_train_what_one_does(tmp_path, kind):
 
 
 def test_in_single_precision_the_first_step_is_the_same(tmp_path):
-    _, losses = ran(tmp_path / "one", "scn/coarse", 1, "dtype=float32")
-    _, others = ran(tmp_path / "two", "scn/coarse", 1, "dtype=float32", count=2)
+    _, losses = ran(tmp_path / "one", "scn/coarse/2", 1, "dtype=float32")
+    _, others = ran(tmp_path / "two", "scn/coarse/2", 1, "dtype=float32", count=2)
     one, two = (moments(tmp_path / name) for name in ("one", "two"))  # Adam makes as much of a gradient of 1e-8 as of any other
     assert losses == pytest.approx(others, abs=1e-6) and apart(one, two) < 1e-7
     assert max(float(v.abs().max()) for v in one.values()) > 1e-2
 
 
 def test_a_batch_in_parts_gives_the_same_as_at_once(tmp_path):
-    alone, _ = ran(tmp_path / "one", "scn/fine", 4)
-    parts, _ = ran(tmp_path / "parts", "scn/fine", 4, "accumulate=3")
-    both, _ = ran(tmp_path / "both", "scn/fine", 4, "accumulate=2", count=2)
+    alone, _ = ran(tmp_path / "one", "scn/fine/2", 4)
+    parts, _ = ran(tmp_path / "parts", "scn/fine/2", 4, "accumulate=3")
+    both, _ = ran(tmp_path / "both", "scn/fine/2", 4, "accumulate=2", count=2)
     assert apart(alone, parts) < 1e-9 and apart(alone, both) < 1e-9
 
 
 def test_a_killed_process_ends_all_and_they_go_on_to_the_same_bits(tmp_path):
-    straight, _ = ran(tmp_path / "straight", "scn/coarse", 9, "dtype=float32", count=2)
-    status, said = started(tmp_path / "killed", "scn/coarse", 9, "dtype=float32", "kill=5", count=2)
+    straight, _ = ran(tmp_path / "straight", "scn/coarse/2", 9, "dtype=float32", count=2)
+    status, said = started(tmp_path / "killed", "scn/coarse/2", 9, "dtype=float32", "kill=5", count=2)
     assert status == 1 and said == "process 1 of 2 was ended by SIGKILL, as the system does when memory runs out"
     assert load_tensors(tmp_path / "killed" / "state.safetensors")[1]["step"] == 5  # all steps that both had finished
-    again, _ = ran(tmp_path / "killed", "scn/coarse", 9, "dtype=float32", "resume=1", count=2)
+    again, _ = ran(tmp_path / "killed", "scn/coarse/2", 9, "dtype=float32", "resume=1", count=2)
     assert all(torch.equal(straight[k], again[k]) for k in straight)
     other = load_file(tmp_path / "killed" / "averaged1.safetensors")  # of the process that does not lead
     assert all(torch.equal(again[k], other[k]) for k in again)

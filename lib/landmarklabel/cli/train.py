@@ -43,8 +43,7 @@ def train(args: argparse.Namespace) -> int:
     if args.devices > 1 and not is_one_of_several():
         return _train_together(args)
     if is_one_of_several() and RENDEZVOUS not in os.environ:
-        text = f"trains as one of {os.environ['WORLD_SIZE']} processes, as WORLD_SIZE says, and waits for the others"
-        print(f"landmarklabel: {text}; unset it to train alone", file=sys.stderr, flush=True)
+        _tell_of_others(args.devices, os.environ["WORLD_SIZE"])
     group, device = join(args.device)
     try:
         status = (
@@ -64,6 +63,17 @@ def train(args: argparse.Namespace) -> int:
     return status
 
 
+def _tell_of_others(devices: int, started: str) -> None:
+    """Say that something else has started several processes; UsageError where they were to be started here as well."""
+    if devices not in (1, int(started)):
+        text = (
+            f"--devices {devices} starts processes itself, but WORLD_SIZE={started} says that torchrun or a scheduler has started"
+        )
+        raise UsageError(f"{text} them: leave out --devices, or unset WORLD_SIZE")
+    text = f"trains as one of {started} processes, as WORLD_SIZE says, and waits for the others; unset it to train alone"
+    print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
+
+
 def _train_together(args: argparse.Namespace) -> int:
     from landmarklabel.training.group import device_of
     from landmarklabel.training.processes import run_together
@@ -80,7 +90,7 @@ def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: Traini
     from landmarklabel.services.trainings import gather
 
     study = open_study(args.study, task, args.store)
-    material = gather(study, read_ids(args.valid) if args.valid else None)
+    material = gather(study, read_ids(args.valid) if args.valid else None, group.size)
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.out and not args.resume and (said := set_aside(args.out)):

@@ -7,6 +7,7 @@ from functools import reduce
 
 import numpy as np
 
+from landmarklabel.data.mapped_pixels import PIXEL_FILES, MappedPixels
 from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.image_array import Image
@@ -54,7 +55,10 @@ class Case:
         wanted = 2 ** np.floor(np.log2(ratio)).astype(int)
         factors = tuple(int(min(f, s)) for f, s in zip(wanted, geometry.size, strict=True))
         if factors not in self._pyramid:
-            self._pyramid[factors] = shrink(self.image.pixels, geometry, factors)
+            pixels, shrunk = shrink(self.image.pixels, geometry, factors)
+            if isinstance(self.image.pixels, MappedPixels) and not isinstance(pixels, MappedPixels):
+                pixels = PIXEL_FILES.keep(pixels)  # there was no room for the image, so there is none for its copies
+            self._pyramid[factors] = pixels, shrunk
         return self._pyramid[factors]
 
     def sample(self, positions_mm: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -23,13 +23,13 @@ def bf16_is_sound(x: Tensor, kernel: Sequence[int]) -> bool:
 
 
 class Conv3d(nn.Conv3d):
-    """Conv3d that stays in fp32 where bf16 is not sound."""
+    """Conv3d that stays in the precision of its weights where bf16 is not sound."""
 
     def forward(self, x: Tensor) -> Tensor:
         if bf16_is_sound(x, self.kernel_size):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
 
 class Dropout(nn.Dropout):

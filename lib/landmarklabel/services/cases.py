@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from landmarklabel.data.cases import Case
+from landmarklabel.data.mapped_pixels import PIXEL_FILES
 from landmarklabel.errors import FaultsError, NotFound
+from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import read_image
+from landmarklabel.io.memory import free_bytes
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.services.configuration import TRAINING
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
 
-def load_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> list[Case]:
-    """Read the images of some labelled cases, sorted by id. Raises ImageRejected, NotFound."""
-    return [_load(study, i, labels[i]) for i in sorted(labels)]
+def load_cases(study: Study, labels: Mapping[str, LandmarkSet], processes: int = 1) -> list[Case]:
+    """Read the images of some labelled cases, sorted by id; what memory has no room for stays in temporary files.
+
+    Args:
+        study: whose.
+        labels: by image id.
+        processes: of this computer that read as many images, and share its memory.
+
+    Raises:
+        ImageRejected, NotFound. OSError: no room for temporary files.
+    """
+    room = _Room(processes)
+    return [_load(study, i, labels[i], room) for i in sorted(labels)]
 
 
-def read_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> tuple[list[Case], list[str]]:
+def read_cases(study: Study, labels: Mapping[str, LandmarkSet], processes: int = 1) -> tuple[list[Case], list[str]]:
     """As ``load_cases``, but an image that cannot be read, or has changed by now, leaves out itself only: a text says so."""
-    cases, faults = [], []
+    cases, faults, room = [], [], _Room(processes)
     for image_id in sorted(labels):
         try:
-            case = _load(study, image_id, labels[image_id])
+            case = _load(study, image_id, labels[image_id], room)
         except (FaultsError, NotFound) as error:
             faults.append(f"{image_id} is left out: {error}")
             continue
@@ -32,9 +47,22 @@ def read_cases(study: Study, labels: Mapping[str, LandmarkSet]) -> tuple[list[Ca
     return [c for c in cases if c.image_id not in changed], faults
 
 
-def _load(study: Study, image_id: str, landmarks: LandmarkSet) -> Case:
+class _Room:
+    """The memory that images may take, of what is free at the beginning."""
+
+    def __init__(self, processes: int):
+        self._left = TRAINING.memory_share * free_bytes() / processes
+
+    def hold(self, image: Image) -> Image:
+        """The image, with its pixels in memory while there is room, and in a file after that."""
+        coarser_copies = 4 * image.pixels.size / (2**image.pixels.ndim - 1)  # floats, each copy half as long in all directions
+        self._left -= image.pixels.nbytes + coarser_copies
+        return image if self._left >= 0 else replace(image, pixels=PIXEL_FILES.keep(image.pixels))
+
+
+def _load(study: Study, image_id: str, landmarks: LandmarkSet, room: _Room) -> Case:
     path = study.image_path(image_id)
     before = stamp(path)
     image = read_image(path, study.task.dims)
     study.note_pixels(image_id, image, before)
-    return Case(image_id, image, landmarks)
+    return Case(image_id, room.hold(image), landmarks)

@@ -39,6 +39,7 @@ class TrainingServiceConfig(Configuration):
 
     default_minutes: float = number(10.0, 0)
     max_reported: int = number(50, 1)  # texts on what could not be used, in the statistics
+    memory_share: float = number(0.4, 0, 1)  # of the free memory, for images; the rest is for networks and for reading
     hard_factor: float = number(1.5, 1)  # times the median error of the proposals: such cases are shown twice as often
 
 

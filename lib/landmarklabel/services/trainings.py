@@ -19,9 +19,8 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import Template
-from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.services.cases import read_cases
+from landmarklabel.services.cases import load_cases, read_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.configuration import GateConfig
 from landmarklabel.training.fit import FitConfig, fit, label_hash
@@ -59,12 +58,13 @@ class Trained:
     decision: Decision
 
 
-def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
+def gather(study: Study, valid_ids: list[str] | None = None, processes: int = 1) -> Material:
     """Read the study's labelled cases, after a look at hand-edited files and changed images.
 
     Args:
         study: whose.
         valid_ids: the validation cases; by default a fixed fifth, by a hash of the id.
+        processes: as ``load_cases``.
 
     Raises:
         StudyError: nothing to train on, or a validation id without labels.
@@ -76,7 +76,7 @@ def gather(study: Study, valid_ids: list[str] | None = None) -> Material:
         raise StudyError("no labelled image to train on: submit the landmarks of at least one image first")
     if unknown := sorted(set(valid_ids or ()) - set(labels)):
         raise StudyError(f"the validation cases name {len(unknown)} images without labels in the study, first {unknown[0]!r}")
-    found, unreadable = read_cases(study, labels)
+    found, unreadable = read_cases(study, labels, processes)
     cases = {case.image_id: case for case in found}
     train, valid = split_ids(cases)
     if valid_ids is not None:
@@ -182,7 +182,8 @@ def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
     labels = study.labelled()
     if changed := [i for i, known in told["train"].items() if i not in labels or label_hash(labels[i]) != known]:
         raise StudyError(f"labels were changed while the training began ({listed(changed)}): start it again")
-    train = [Case(i, read_image(study.image_path(i), study.task.dims), labels[i]) for i in told["train"]]
+    cases = {case.image_id: case for case in load_cases(study, {i: labels[i] for i in told["train"]}, config.group.size)}
+    train = [cases[i] for i in told["train"]]
     folds, part = _left_out(config.budget, train, config.training.gate)
     folds = folds[: config.group.share()]  # all or none
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as nothing:
