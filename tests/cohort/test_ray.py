@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from cohort_command import command
 from tests.thoroughness import times
 
@@ -50,3 +53,13 @@ def test_where_no_cluster_is_and_where_no_model_can_be_loaded_one_line_says_so(c
     (folder / "model" / "model.safetensors").write_bytes(b"damaged")
     said = cohort("run", folder, "--ray", "local", code=2)
     assert "no model can be loaded" in said and "its sha256 is not the one" in said
+
+
+def test_ray_accepts_the_cluster_file_of_the_docs():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    page = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = prepare_config(yaml.safe_load(block))
+    validate_config(config)
+    assert config["max_workers"] == 2, "one for each computer but the head"

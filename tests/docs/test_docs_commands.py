@@ -14,6 +14,7 @@ import tempfile
 import tomllib
 
 import pytest
+import yaml
 from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
 
 from landmarklabel import __version__
@@ -44,6 +45,8 @@ def test_blocks_have_a_language_and_can_be_read(block):
         json.loads(block.text)
     elif block.language == "python":
         ast.parse(block.text)
+    elif block.language == "yaml":
+        assert isinstance(yaml.safe_load(block.text), dict)
     elif block.language == "toml":
         tomllib.loads(block.text)
     elif block.language == "text":
