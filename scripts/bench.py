@@ -250,7 +250,7 @@ def _peak(work: Callable, hands: list[Case]) -> float:
 def _measured(work: Callable, hands: list[Case], queue) -> None:
     use_all_cores()
     work(hands)
-    queue.put(_peak_gib(Path("/proc/self/status").read_text(encoding="utf-8")))
+    queue.put(peak_gib(Path("/proc/self/status").read_text(encoding="utf-8")))
 
 
 def volumes(hands: list[Case]) -> dict:
@@ -290,8 +290,9 @@ def _predict_volume(keys: list[str]) -> None:
     _volume_model(keys[0], case).predict(case.image)
 
 
-# A process says its own peak: the ru_maxrss of a child is at least what its parent had in memory when it started it.
-_PREDICT = """
+# A verb of the program in a process that says its own peak: the ru_maxrss of a child is at least what its parent had in
+# memory when it started it.
+TELLING_PEAK = """
 from pathlib import Path
 from landmarklabel.__main__ import main
 if (code := main()):
@@ -300,7 +301,7 @@ print(Path("/proc/self/status").read_text())
 """
 
 
-def _peak_gib(status: str) -> float:
+def peak_gib(status: str) -> float:
     """The largest resident memory that ``/proc/PID/status`` tells of."""
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 2**20
 
@@ -315,13 +316,13 @@ def _largest() -> dict:
         del case
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-c", _PREDICT, "predict", "model", "big.nii.gz", "--out", "out"],
+            [sys.executable, "-c", TELLING_PEAK, "predict", "model", "big.nii.gz", "--out", "out"],
             cwd=folder,
             capture_output=True,
             text=True,
             check=True,
         )
-        return {"seconds": time.perf_counter() - started, "peak_gib": _peak_gib(done.stdout)}
+        return {"seconds": time.perf_counter() - started, "peak_gib": peak_gib(done.stdout)}
 
 
 BENCHES = {

@@ -61,8 +61,9 @@ def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import panel
     import quality
     import reliability
+    import training_memory
 
-    modules = (accuracy, active, browser, cohorts, interaction, measurements, panel, quality, reliability)
+    modules = (accuracy, active, browser, cohorts, interaction, measurements, panel, quality, reliability, training_memory)
     return {f.__name__: f for module in modules for f in module.EXPERIMENTS}
 
 

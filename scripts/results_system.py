@@ -52,6 +52,23 @@ def speed() -> str:
     return table(["What", "Figure"], rows) + about(f"{found['images']} and synthetic volumes", "bench", note=note)
 
 
+def training_memory() -> str:
+    found = result("training_memory")
+    rows = [
+        [f"the {shown} network of `{method}`: memory of the device", f"{found['device_bytes'][method][stage] / 2**30:.2f} GiB"]
+        for method in found["device_bytes"]
+        for stage, shown in (("locate", "coarse"), ("refine", "fine"))
+    ]
+    rows.append(
+        [f"`train`: memory of the computer, with {found['volumes']} volumes", f"{found['process_bytes'] / 2**30:.1f} GiB"]
+    )
+    data = f"synthetic volumes of {found['side']}³ voxels, 8 bits each, and {found['landmarks']} landmarks"
+    note = (
+        "The device's memory is counted on the processor, in fp32: all tensors that a step needs at once, without scratch space."
+    )
+    return table(["What", "Figure"], rows) + about(data, "training_memory", note=note)
+
+
 def annotators() -> str:
     found = result("annotators")
     rows = [
@@ -233,6 +250,7 @@ SYSTEM_BLOCKS = (
     *(
         update_latency,
         speed,
+        training_memory,
         annotators,
         soak,
         fuzzing,

@@ -91,7 +91,7 @@ class Calibration:
 def _log_spread(evidence: Evidence) -> np.ndarray:
     """(n,) log of a spread in mm that grows with the map's width and with the mass that lies elsewhere."""
     width = np.sqrt(np.trace(evidence.covariance_mm2, axis1=1, axis2=2))
-    log_spread: np.ndarray = np.log(width / np.clip(evidence.peak_mass, 0.05, 1.0))
+    log_spread: np.ndarray = np.log(width / np.clip(evidence.peak_mass, 0.05, 1.0))  # less mass than 0.05 is noise
     return log_spread
 
 
@@ -218,6 +218,7 @@ def fit_calibration(
     low, high = np.percentile(spread[known], config.spread_percentiles).tolist()
     spread = np.clip(spread, low, high)
     y, x = np.log(np.maximum(errors[known], 1e-3)), spread[known]
+    # An error that shrinks as the spread grows, or grows much faster than it, is chance: errors go at most with its power 1.5.
     slope = float(np.clip(np.cov(x, y)[0, 1] / max(np.var(x), 1e-6), 0.0, 1.5))
     raw = np.where(known, np.maximum(errors, 1e-3) / np.exp(slope * spread), np.nan)
     overall = float(np.nanmean(raw))

@@ -54,6 +54,7 @@ def sample_poses(
         return []
     fixed = [i for i in fixed if i in known]
     picks = _draw_samples(known, weight, fixed, d, config.samples, rng)
+    # By judgement: points within 0.15 of the shape's size tell little of a pose, and poses within 0.1 of it are the same one.
     matrix, offset, ratio = _fit_samples((mean @ flip)[picks], points[picks], scale, 0.15 * prior.mean_shape.size)
     matrix = matrix @ flip
     placed = np.einsum("kij,nj->kni", matrix, mean) + offset[:, None]
@@ -61,7 +62,7 @@ def sample_poses(
     distance = ((placed - points) ** 2).sum(-1) / (d * variance * ratio[:, None] ** 2)
     support = np.where(np.isfinite(distance), np.maximum(9.0 - distance, 0.0), 0.0)  # none beyond three standard deviations
     weight = weight.copy()
-    weight[fixed] *= 4
+    weight[fixed] *= 4  # by judgement: a person's point counts as much as several detections
     score = (support * weight).sum(1)
     chosen = _distinct(placed, score, 0.1 * prior.mean_shape.size * ratio, count)
     return [(Similarity(matrix[k], offset[k]), float(score[k])) for k in chosen]
@@ -89,6 +90,7 @@ def _fit_samples(
     left, right, _ = optimal_rotation(np.einsum("kni,knj->kij", y, x))
     matrix = ratio[:, None, None] * (left @ right)
     offset = target.mean(1) - np.einsum("kij,kj->ki", matrix, source.mean(1))
+    # Within a factor of two of the expected size (exp 0.7).
     good = (extents[0] > min_extent) & (np.abs(np.log(np.maximum(ratio, 1e-9) / scale)) < 0.7)
     return matrix[good], offset[good], ratio[good]
 

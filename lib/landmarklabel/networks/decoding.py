@@ -188,5 +188,6 @@ def _decoded_votes(weight: Tensor, votes: Tensor, mean: Tensor, presence: Tensor
     share = near / mass[..., None].clamp_min(1e-12)
     spread = votes - mean[:, :, None]
     covariance = torch.einsum("bnc,bnci,bncj->bnij", share, spread, spread)
+    # A third of a sample: votes that agree wholly do not tell more, and a covariance must have an inverse.
     covariance = covariance + 0.1 * torch.eye(votes.shape[-1], device=votes.device)
     return DecodedLandmarks(mean, covariance, presence, mass)

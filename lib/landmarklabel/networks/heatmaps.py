@@ -74,7 +74,7 @@ def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 8) -> D
         Decoded; positions are inside the map, also for a flat one.
     """
     b, n, *shape = maps.shape
-    d, radius = len(shape), math.ceil(2.5 * window) + 1
+    d, radius = len(shape), math.ceil(2.5 * window) + 1  # beyond 2.5 sigma of the window a sample weighs less than 0.05
     flat = maps.reshape(b, n, -1)
     peak, where = flat.max(dim=-1)
     start = torch.stack(torch.unravel_index(where, tuple(shape)), dim=-1)
@@ -87,7 +87,8 @@ def decode_heatmaps(maps: Tensor, window: float = 1.5, iterations: int = 8) -> D
         share = weight / weight.sum(-1, keepdim=True).clamp_min(tiny)
         moved = share @ offsets  # (b, n, d)
         variance = (share @ offsets.square() - moved.square()).clamp_min(0)
-        # For a Gaussian of any width the plain shift is (1 - variance / window^2) of the way: go all of it.
+        # For a Gaussian of any width the plain shift is (1 - variance / window^2) of the way: go all of it, but at most 3.3 times
+        # as far, which a map without a peak would ask for.
         gain = 1 / (1 - variance / window**2).clamp_min(0.3)
         step = ((moved - mean) * gain).clamp(-window, window)
         mean = (mean + step).clamp(-radius, radius)
@@ -113,7 +114,7 @@ def decode_posterior(logits: Tensor, temperature: float, iterations: int = 4, ne
         logits: (b, n, *shape).
         temperature: divides the logits; see ``inference.configuration.SuggestionConfig``.
         iterations: from the mean on.
-        near: cells around the position whose share of the map is the ``mass``.
+        near: radius in cells, around the position, of the part of the map whose share is the ``mass``; by judgement.
 
     Source: Weiszfeld 1937.
     """
@@ -123,11 +124,13 @@ def decode_posterior(logits: Tensor, temperature: float, iterations: int = 4, ne
     soft = torch.softmax(logits.flatten(2).float() / temperature, -1)
     index = soft @ cells
     for _ in range(iterations):
+        # Half a cell is the least distance, since a cell stands for all that is in it; without it a cell could hold the mean fast.
         weight = soft / torch.sqrt((cells - index[:, :, None]).square().sum(-1) + 0.25)
         index = (weight @ cells) / weight.sum(-1, keepdim=True)
     sharp = torch.softmax(logits.flatten(2).float(), -1)
     offsets = cells - index[:, :, None]
     covariance = torch.einsum("bnp,bnpi,bnpj->bnij", sharp, offsets, offsets)
+    # A tenth of a cell: no map tells more, and a covariance must have an inverse.
     covariance = covariance + 0.01 * torch.eye(len(shape), device=logits.device)
     return Decoded(index, sharp.amax(-1), covariance, (sharp * (offsets.square().sum(-1) <= near**2)).sum(-1))
 
