@@ -167,6 +167,13 @@ _RELEASE_BY_FILE = {
         "test_stopped_in_order_all_is_kept[15]": "as by Ctrl-C",
         "test_where_who_started_them_is_killed_they_stop_and_keep_all": "as by Ctrl-C",
         "test_they_share_images_without_labels_and_trainings_that_leave_a_case_out": "six hundred steps",
+        "test_a_batch_cannot_be_looked_at_in_more_parts_than_it_has_images": "as in tests/training/test_processes.py",
+    },
+    "tests/server/test_training_process.py": {
+        "test_a_process_that_is_busy_with_something_else_ends_soon_after_its_server_and_where_its_study_moves[study]": "as [server]",
+    },
+    "tests/server/test_training_devices.py": {
+        "": "trainings by two processes, minutes; tests/training/test_processes.py is quicker"
     },
     "tests/cli/test_surface_folders.py": {
         "test_half_a_file_on_which_vtk_breaks_off_takes_no_other_with_it[.ply]": "as of another format",

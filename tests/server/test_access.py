@@ -7,10 +7,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 
 import jwt
@@ -20,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from serving import phantoms
+from stand_in_keycloak import claims, stand_in
 
 from landmarklabel.cli import main
 from landmarklabel.server.access import CLOSED, ROUTES
@@ -271,36 +270,15 @@ def test_serve_with_a_token_still_wants_tls(material, capsys):
 
 @pytest.fixture
 def realm():
-    """What MONAI Label asks of Keycloak: the realm's public key. Yields its address and the private key."""
-    key = rsa.generate_private_key(65537, 2048)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    bare = "".join(public.decode().splitlines()[1:-1])
-
-    class Realm(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"public_key": bare}).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Realm)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/realms/monailabel", key, public
-    server.shutdown()
-
-
-def claims(*roles: str, **changes) -> dict:
-    good = {"preferred_username": "kim", "realm_access": {"roles": list(roles)}, "exp": datetime.now(UTC) + timedelta(hours=1)}
-    return {**good, **changes}
+    with stand_in() as started:
+        yield started
 
 
 def test_keycloaks_tokens_are_checked(material, running_server, realm):
-    address, key, public = realm
+    key, public = realm.key, realm.public
     ask = lambda token, method="GET", path="/info/": server.http(method, path, headers={"Authorization": f"Bearer {token}"})  # noqa: E731
     signed = lambda *roles, **changes: jwt.encode(claims(*roles, **changes), key, "RS256")  # noqa: E731
-    more = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": address}
+    more = {"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm.address}
     with running_server(material, more=more) as server:
         assert server.http("GET", "/auth/").json()["enabled"] is True
         assert ask(signed("monailabel-user")).status_code == 200

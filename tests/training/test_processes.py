@@ -116,6 +116,13 @@ def test_one_device_cannot_be_named_for_several_processes(device, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(UsageError, match=f"--device {device} is one device and there are 2 processes; use --device cuda or cpu"):
         device_of(device, 0, 2)
-    with pytest.raises(UsageError, match="3 devices were asked for, but this machine has 2 GPUs; use --devices 2"):
+    with pytest.raises(UsageError, match="3 devices were asked for, but this machine has 2 GPUs: ask for 2"):
         device_of("cuda", 0, 3)
     assert device_of("cuda", 1, 2) == torch.device("cuda", 1) and device_of("cpu", 7, 8) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("there", "kept", "chosen"), [(2, 0, [0, 1]), (3, 0, [1, 2]), (3, 1, [0, 2]), (4, None, [0, 1])])
+def test_the_gpu_that_answers_is_kept_where_there_are_more(there, kept, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert [device_of("cuda", number, 2, kept).index for number in range(2)] == chosen

@@ -20,7 +20,17 @@ from landmarklabel.tasks import resolve_models, resolve_study_task
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+/?")
 _BELOW = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-SETTINGS = ("store", "retrain", "retrain_minutes", "repeat", "max_upload_mb", "origins", "allow_outside", "device")
+SETTINGS = (
+    "store",
+    "retrain",
+    "retrain_minutes",
+    "repeat",
+    "max_upload_mb",
+    "origins",
+    "allow_outside",
+    "device",
+    "train_devices",
+)
 
 
 def serve(args: argparse.Namespace) -> int:

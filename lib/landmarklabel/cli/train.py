@@ -124,7 +124,8 @@ def _train_along(args, task: LandmarkTask, preset: Preset, group: TrainingGroup,
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leading process decides
     told = hear_material(group)
     study = open_study(args.study, task, args.store)
-    train_along(study, _settings(args, preset, group, device), told)
+    if told is not None:
+        train_along(study, _settings(args, preset, group, device), told)
     study.close()
     return 0
 

@@ -230,6 +230,7 @@ class Application:
             "models": ",".join(preset.key for preset in self.presets.values()),
             "allow_outside": self.settings.allow_outside,
             "device": self.settings.device,
+            "train_devices": self.settings.train_devices,
         }
 
     def _tidy(self) -> None:

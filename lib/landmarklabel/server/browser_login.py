@@ -1,7 +1,8 @@
 """Logins of the browser front end: a token is typed once, then a signed cookie with an end stands for it.
 
 The cookie names a holder of a token and that token's hash, so it ends with the token. Nothing of it is kept on the server but
-the key that signs it. Where Keycloak knows who people are, the cookie is Keycloak's own token.
+the key that signs it. Where Keycloak knows who people are, its tokens end within minutes: the cookie says who showed one, and
+with which role.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ class BrowserLogins:
     def cookie_for(self, token: str) -> str | None:
         """What a browser keeps instead of a token; None for one that lets nobody in. Raises OSError, Busy for the key."""
         if self.identity is not None:
-            return token if self.identity(token) is not None else None
-        holder = self.tokens.holder(token)
-        if holder is None or holder.fault:
+            caller = self.identity(token)
+            who = None if caller is None else {"sub": caller.name, "role": caller.role.name.lower()}
+        else:
+            holder = self.tokens.holder(token)
+            who = None if holder is None or holder.fault else {"sub": holder.name, "token": holder.sha256}
+        if who is None:
             return None
-        claims = {"sub": holder.name, "token": holder.sha256, "aud": _FOR, "exp": int(self.clock()) + LIMITS.login_s}
-        return jwt.encode(claims, self._key(), _ALGORITHM)
+        return jwt.encode({**who, "aud": _FOR, "exp": int(self.clock()) + LIMITS.login_s}, self._key(), _ALGORITHM)
 
     def caller_of(self, header: str) -> Caller | None:
         """Whoever a ``Cookie`` header says; None for nobody, also after its end."""
@@ -76,15 +79,17 @@ class BrowserLogins:
             return None
         if not value:
             return None
-        if self.identity is not None:
-            return self.identity(value)
         try:
             claims = jwt.decode(value, self._key(), [_ALGORITHM], audience=_FOR, options={"verify_exp": False})
-            name, sha256, end = str(claims["sub"]), str(claims["token"]), int(claims["exp"])
+            name, end = str(claims["sub"]), int(claims["exp"])
+            shown = str(claims["token" if self.identity is None else "role"])
         except (jwt.InvalidTokenError, OSError, KeyError, TypeError, ValueError):
             return None
         if self.clock() >= end:
             return None
+        return self._holder(name, shown) if self.identity is None else Caller(name, ROLES[shown]) if shown in ROLES else None
+
+    def _holder(self, name: str, sha256: str) -> Caller | None:
         for holder in self.tokens.look().holders:
             if holder.name == name and hmac.compare_digest(holder.sha256, sha256) and not holder.fault:
                 return Caller(holder.name, ROLES[holder.role])

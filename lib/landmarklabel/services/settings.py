@@ -36,6 +36,7 @@ class ServerSettings:
         insecure: let other computers in without token and TLS.
         allow_outside: mm (px without spacing) that a submitted point may lie outside of its image.
         device: where networks run, as in ``networks.precision.choose_device``.
+        train_devices: how many devices, each with a process of its own, train a model.
     """
 
     task: str = ""
@@ -49,6 +50,7 @@ class ServerSettings:
     insecure: bool = False
     allow_outside: float = 0.0
     device: str = "auto"
+    train_devices: int = 1
 
     @staticmethod
     def of(conf: Mapping[str, str], said: Callable[[str], str] = "--conf {}".format) -> ServerSettings:
@@ -80,6 +82,7 @@ class ServerSettings:
             _truth(str(conf.get("insecure", "")), said("insecure")),
             number("allow_outside", 0.0, 0.0),
             conf.get("device") or "auto",
+            int(number("train_devices", 1, 1, whole=True)),
         )
 
 

@@ -38,6 +38,10 @@ class TrainingStats:
                 stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
         return stats
 
+    def end_failed(self, reason: str) -> None:
+        """The run has failed for a reason that its leading process could not know."""
+        write_json(self.file, self._written() | {"state": "failed", "reason": reason})
+
     def _written(self) -> dict:
         try:
             written = json.loads(self.file.read_text(encoding="utf-8"), parse_constant=lambda _: None)

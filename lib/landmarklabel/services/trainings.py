@@ -161,15 +161,23 @@ def _without_one(config: FitConfig, budget: Budget) -> FitConfig:
     return replace(config, budget=budget, resume=False, unlabelled=(), oversampled_ids=frozenset(), ends_at=None)
 
 
-def tell_material(group: TrainingGroup, material: Material) -> None:
-    """Tell the other processes what the leading one trains on."""
-    train = {case.image_id: label_hash(case.labels) for case in material.train}
-    group.share({"train": train, "unlabelled": [str(path.absolute()) for path in material.unlabelled]})
+def tell_material(
+    group: TrainingGroup, material: Material, start_from: Path | None = None, oversampled: Collection[str] = ()
+) -> None:
+    """Tell the other processes what the leading one trains on, from which model, and which cases come twice as often."""
+    group.share(
+        {
+            "train": {case.image_id: label_hash(case.labels) for case in material.train},
+            "unlabelled": [str(path.absolute()) for path in material.unlabelled],
+            "start_from": start_from and str(start_from.absolute()),
+            "oversampled": [*oversampled],
+        }
+    )
 
 
-def hear_material(group: TrainingGroup) -> dict[str, Any]:
-    """What ``tell_material`` of the leading process has told."""
-    told: dict[str, Any] = group.share()
+def hear_material(group: TrainingGroup) -> dict[str, Any] | None:
+    """What ``tell_material`` of the leading process has told; None where it does not train."""
+    told: dict[str, Any] | None = group.share()
     return told
 
 

@@ -1,6 +1,7 @@
 """A server's training or batch, in a process of its own: ``python -m landmarklabel.services.worker KIND STUDY``.
 
-What is to be done comes on the standard input as JSON; what is printed becomes the task's details.
+What is to be done comes on the standard input as JSON; what is printed becomes the task's details. A training on several devices
+is done by further such processes, one for each, which this one starts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from landmarklabel.portability import give_way
 from landmarklabel.services.limits import LIMITS
+from landmarklabel.training.configuration import RENDEZVOUS
 
 log = logging.getLogger("landmarklabel.worker")
 
@@ -45,7 +47,10 @@ def main() -> int:
     try:
         study = Study(sent["study"], task, sent["store"], verify_s=0)
         presets = resolve_models(sent["models"], task.dims)
-        return _train(study, presets, sent) if kind == "train" else _batch(study, presets, sent)
+        if kind != "train":
+            return _batch(study, presets, sent)
+        one = sent["train_devices"] == 1 or RENDEZVOUS in os.environ
+        return _train(study, presets, sent) if one else _train_together(study, sent)
     except LandmarkLabelError as error:
         log.error("%s failed: %s", kind, error)
         return 1
@@ -75,29 +80,69 @@ def _end() -> NoReturn:
     os._exit(1)
 
 
+def _train_together(study: Any, sent: dict[str, Any]) -> int:
+    """Have one process for each device train, and say which one ended by itself, if any did."""
+    from landmarklabel.services.jobs import TrainingList
+    from landmarklabel.services.training_stats import TrainingStats
+    from landmarklabel.training.processes import run_together
+    from landmarklabel.training.publishing import ModelRegistry
+
+    request = sent["request"]
+    registry = ModelRegistry(study.models_dir / request["model"])
+    command = [sys.executable, "-m", "landmarklabel.services.worker", *sys.argv[1:]]
+    status, said = run_together(command, sent["train_devices"], json.dumps(sent), registry.folder / "processes")
+    if said:
+        TrainingStats(registry).end_failed(said)
+        TrainingList(study.folder).end(request.get("job"))  # a person decides whether it begins once more
+        log.error("train failed: %s", said)
+    return status
+
+
 def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
     from landmarklabel.errors import Gone
     from landmarklabel.services.jobs import TrainingList
-    from landmarklabel.services.training_run import TrainingRun
+    from landmarklabel.services.training_run import TrainingRun, join_others
+    from landmarklabel.training.group import ALONE, ProcessLost
+    from landmarklabel.training.processes import LOST
     from landmarklabel.training.publishing import BeingTrained, ModelRegistry
 
     request, over, listed = sent["request"], True, TrainingList(study.folder)
     name, job = request["model"], request.get("job")
+    group, joined = join_others(sent["device"], request) if sent["train_devices"] > 1 else (ALONE, None)
+    run = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"], group, joined)
+    if not group.leads:
+        return _train_along(run, request)
 
     def begins(waited: bool) -> bool:
         """Not where the process that was waited for has done it: that of a server which had ended."""
         return listed.begin(job) or not waited
 
     try:
-        done = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"]).run(request, begins)
+        done = run.run(request, begins)
         over = done["state"] != "stopped"  # because its server ended: the next one goes on
         return 0 if done["state"] in ("done", "stopped") else 1
     except (BeingTrained, Gone):  # the server has ended, or the study is elsewhere: whoever serves it next does it
         over = False
         raise
+    except ProcessLost:
+        return LOST  # who started the processes says which was lost
     finally:
         if over:
             listed.end(job)
+
+
+def _train_along(run: Any, request: dict[str, Any]) -> int:
+    from landmarklabel.errors import Cancelled
+    from landmarklabel.training.group import ProcessLost
+    from landmarklabel.training.processes import LOST
+
+    try:
+        run.along(request)
+    except Cancelled:  # as the leading process said
+        return 0
+    except ProcessLost:
+        return LOST
+    return 0
 
 
 def _batch(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:

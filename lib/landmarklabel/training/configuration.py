@@ -62,6 +62,9 @@ class ClockConfig(Configuration):
     min_stage_seconds: float = number(1.0, 0)  # of a stage whose time is up before it begins
 
 
+RENDEZVOUS = "LANDMARKLABEL_RENDEZVOUS"  # environment variable: a file where the processes of one computer find each other
+
+
 @dataclass(frozen=True)
 class ProcessConfig(Configuration):
     """Several processes that train one model together. Times by judgement; no result depends on them."""

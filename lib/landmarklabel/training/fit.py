@@ -46,6 +46,7 @@ from landmarklabel.training.stages import CoarseStage, FineStage, trained_networ
 from landmarklabel.training.validation import calibrate_and_validate, part_of_time
 
 Shapes = list[tuple[ImageGeometry, LandmarkSet]]
+_RECORD = "run.json"  # in the folder of a training's state: what it is about
 
 
 @dataclass
@@ -111,7 +112,7 @@ def fit(
         Cancelled: stopped; ``resume`` goes on from there.
     """
     folder, preset = Path(folder), config.preset
-    usable = [c for c in train if c.landmarks is not None and (landmark_state(c.landmarks) == Presence.PRESENT).any()]
+    usable = _usable(train)
     if not usable:
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
     torch.manual_seed(config.seed)
@@ -140,6 +141,31 @@ def fit(
     save_model(folder, model, {**run.record(), **seen, "metrics": metrics})
     shutil.rmtree(folder / "state", ignore_errors=True)
     return model, metrics
+
+
+def can_go_on(folder: Path, task: LandmarkTask, train: Sequence[Case], config: FitConfig) -> bool:
+    """Whether ``folder`` holds a stopped run of the same task, preset, seed and labelled images.
+
+    Args:
+        folder: of the model.
+        task, train, config: as ``fit`` would be given them.
+    """
+    ids = [c.image_id for c in _usable(train)]
+    ids += [i for i in ids if i in config.oversampled_ids]
+    try:
+        record: object = json.loads((folder / "state" / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return record == _about(task, ids, config)
+
+
+def _usable(train: Sequence[Case]) -> list[Case]:
+    return [c for c in train if c.landmarks is not None and (landmark_state(c.landmarks) == Presence.PRESENT).any()]
+
+
+def _about(task: LandmarkTask, ids: Sequence[str], config: FitConfig) -> dict[str, Any]:
+    """What a run is about: one that was stopped can go on where this is the same."""
+    return {"task": task.hash, "preset": config.preset.key, "seed": config.seed, "ids": sorted(ids)}
 
 
 def _by_id(cases: Sequence[Case]) -> list[tuple[Case, LandmarkSet]]:
@@ -213,10 +239,8 @@ class _Run:
         """Refuse to resume a run that was about something else; start a fresh record otherwise."""
         if not self.config.group.leads:
             return
-        c = self.config
-        about = {"task": task.hash, "preset": c.preset.key, "seed": c.seed, "ids": sorted(x.image_id for x in cases)}
-        record = self.state / "run.json"
-        if c.resume and record.exists():
+        about, record = _about(task, [c.image_id for c in cases], self.config), self.state / _RECORD
+        if self.config.resume and record.exists():
             if json.loads(record.read_text(encoding="utf-8")) != about:
                 raise UsageError("cannot resume: the stopped run had another task, model, seed or other labelled images")
             return

@@ -17,10 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from landmarklabel.errors import LandmarkLabelError, UsageError
 from landmarklabel.networks.devices import choose_device, use_all_cores
-from landmarklabel.training.configuration import PROCESSES
-
-RENDEZVOUS = "LANDMARKLABEL_RENDEZVOUS"  # environment variable: a file where the processes of one computer find each other
-
+from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 _OF_PEERS = re.compile("gloo|nccl", re.IGNORECASE)  # whose errors have no class of their own
 
@@ -122,8 +119,12 @@ def is_one_of_several() -> bool:
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
-def join(device: str) -> tuple[TrainingGroup, torch.device]:
+def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.device]:
     """Find the other processes, and this one's device: each of a computer has a GPU, or a share of its cores.
+
+    Args:
+        device: as a person names it.
+        kept: as ``device_of``.
 
     Raises:
         UsageError: there are fewer GPUs than processes, or one device was named for all. ProcessLost: the others were not found.
@@ -132,7 +133,7 @@ def join(device: str) -> tuple[TrainingGroup, torch.device]:
         use_all_cores()
         return ALONE, choose_device(device)
     here, of = int(os.environ.get("LOCAL_RANK") or 0), int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"])
-    chosen = device_of(device, here, of)
+    chosen = device_of(device, here, of, kept)
     backend = "cpu:gloo"
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -149,16 +150,16 @@ def join(device: str) -> tuple[TrainingGroup, torch.device]:
     return _Processes(), chosen
 
 
-def device_of(device: str, number: int, count: int) -> torch.device:
-    """The device of one of ``count`` processes of a computer. Raises UsageError."""
+def device_of(device: str, number: int, count: int, kept: int | None = None) -> torch.device:
+    """The device of one of ``count`` processes of a computer; ``kept``: a GPU that others take first. Raises UsageError."""
     chosen = choose_device(device)
     if chosen.type == "mps" or (chosen.type == "cuda" and chosen.index is not None):
         raise UsageError(f"--device {device} is one device and there are {count} processes; use --device cuda or cpu")
     if chosen.type != "cuda":
         return chosen
     if (there := torch.cuda.device_count()) < count:
-        raise UsageError(f"{count} devices were asked for, but this machine has {there} GPUs; use --devices {there}")
-    return torch.device("cuda", number)
+        raise UsageError(f"{count} devices were asked for, but this machine has {there} GPUs: ask for {there}")
+    return torch.device("cuda", [i for i in range(there) if i != kept or there == count][number])
 
 
 def without_sync(module: nn.Module, parts_left: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,28 +15,30 @@ from typing import Any
 
 import psutil
 
-from landmarklabel.training.configuration import PROCESSES
-from landmarklabel.training.group import RENDEZVOUS
+from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 STOPPED = 130  # exit status of one that was asked to stop
 LOST = 75  # exit status of a process that could not go on because another had ended
 
 
-def run_together(command: Sequence[str], count: int) -> tuple[int, str]:
+def run_together(command: Sequence[str], count: int, sent: str | None = None, place: Path | None = None) -> tuple[int, str]:
     """Run the same command once for each device.
 
     Args:
         command: the program and its arguments; it finds the other processes by ``training.group.join``.
         count: how many processes.
+        sent: to each on its standard input.
+        place: a folder of this run's own, where the processes meet; by default a temporary one.
 
     Returns:
         The exit status of all, and what a person should be told beyond what the leading process has said.
     """
-    with tempfile.TemporaryDirectory(prefix="landmarklabel-") as place, ExitStack() as stack:
+    with ExitStack() as stack:
+        place = _fresh(place) if place else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="landmarklabel-")))
         group: list[psutil.Popen] = []
         stack.callback(_end, group)
         for number in range(count):
-            group.append(_start(command, number, count, Path(place)))
+            group.append(_start(command, number, count, place, sent))
         leader = group[0]
         stack.enter_context(_handling(signal.SIGTERM, lambda *_: leader.terminate()))
         stack.enter_context(_handling(signal.SIGINT, signal.SIG_IGN))  # Ctrl-C goes to the leading process too, which decides
@@ -44,7 +47,7 @@ def run_together(command: Sequence[str], count: int) -> tuple[int, str]:
             return 0, ""
         status = int(group[failed].returncode)
         spoke_itself = failed == 0 and status > 0 and status != LOST
-        said = _last_line(Path(place) / f"{failed}.txt")
+        said = _last_line(place / f"{failed}.txt")
         return max(status, 1), "" if spoke_itself else f"process {failed} of {count} {_how(status, said)}"
 
 
@@ -65,7 +68,14 @@ def _end(group: Sequence[psutil.Popen]) -> None:
     psutil.wait_procs(alive)
 
 
-def _start(command: Sequence[str], number: int, count: int, place: Path) -> psutil.Popen:
+def _fresh(place: Path) -> Path:
+    """An empty folder: a run that was killed leaves its own."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return place
+
+
+def _start(command: Sequence[str], number: int, count: int, place: Path, sent: str | None) -> psutil.Popen:
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
     environment = os.environ | {
         **{"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)},
@@ -73,10 +83,16 @@ def _start(command: Sequence[str], number: int, count: int, place: Path) -> psut
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch warns of what is meant to be so, and tells of a lost process in many lines
         **{"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback},  # nobody outside of this computer is let in
     }
+    where: dict[str, Any] = {"env": environment} | ({} if sent is None else {"stdin": subprocess.PIPE})
     if number == 0:
-        return psutil.Popen(command, env=environment)
-    with open(place / f"{number}.txt", "wb") as said:
-        return psutil.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+        process = psutil.Popen(command, **where)
+    else:
+        with open(place / f"{number}.txt", "wb") as said:
+            process = psutil.Popen(command, **{"stdin": subprocess.DEVNULL, **where}, stdout=subprocess.DEVNULL, stderr=said)
+    if sent is not None:
+        with suppress(OSError), process.stdin as pipe:  # it may have ended already
+            pipe.write(sent.encode())
+    return process
 
 
 def _first_failed(group: Sequence[psutil.Popen]) -> int | None:

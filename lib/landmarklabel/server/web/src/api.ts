@@ -66,6 +66,17 @@ export class Api {
     return { name: text(answer["name"]), roles: list(answer["roles"], "roles").map(text) };
   }
 
+  /** Whether people log in with a name and a password, which another server knows. */
+  async hasAccounts(): Promise<boolean> {
+    return text(object(await this.json("GET", "auth/"), "the answer")["realm"] ?? "") !== "";
+  }
+
+  /** What stands for a name and a password. */
+  async tokenOf(name: string, password: string): Promise<string> {
+    const answer = await this.json("POST", "auth/token", new URLSearchParams({ username: name, password }));
+    return text(object(answer, "the answer")["access_token"]);
+  }
+
   async login(token: string): Promise<void> {
     await this.json("POST", "annotate/login", { token });
   }

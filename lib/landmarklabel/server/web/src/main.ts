@@ -19,6 +19,7 @@ let work: Work | null = null;
 let app: App | null = null;
 let givenUp: { open: Annotation; edits: number } | null = null; // what another press of Log out gives up
 let cover: HTMLElement | null = null;
+let asking = false; // the server how people log in
 
 /** Something in front of everything else; the page behind it stays as it is. */
 function show(element: HTMLElement | null): void {
@@ -27,26 +28,39 @@ function show(element: HTMLElement | null): void {
   if (element !== null) document.body.append(element);
 }
 
-function login(help: string): void {
-  const token = make("input");
-  token.type = "password";
-  token.autocomplete = "current-password";
-  token.id = "token";
+/** Ask who is there: for a token, or for a name and a password where another server knows people by these. */
+async function login(help: "loginHelp" | "loginAgain"): Promise<void> {
+  if (asking) return;
+  asking = true;
+  const accounts = await api.hasAccounts().catch(() => false);
+  asking = false;
+  const name = field("username", say("loginName"), "username");
+  const secret = field("token", say(accounts ? "loginPassword" : "loginToken"), "current-password");
+  secret.input.type = "password";
   const why = make("p", { class: "trouble" });
   why.setAttribute("role", "alert");
-  const label = make("label", { class: "field" }, make("span", { text: say("loginToken") }), token);
   const enter = button(say("loginButton"), "", () => form.requestSubmit());
   enter.classList.add("main");
-  const form = make("form", {}, make("h1", { text: say("loginTitle") }), make("p", { text: help }), label, why, enter);
+  const about = make("p", { text: say(accounts && help === "loginHelp" ? "loginHelpAccounts" : help) });
+  const asked = accounts ? [name.label, secret.label] : [secret.label];
+  const form = make("form", {}, make("h1", { text: say("loginTitle") }), about, ...asked, why, enter);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    api
-      .login(token.value.trim())
+    const token = accounts ? api.tokenOf(name.input.value.trim(), secret.input.value) : Promise.resolve(secret.input.value.trim());
+    token
+      .then((shown) => api.login(shown))
       .then(begin)
       .catch((error: unknown) => put(why, error instanceof Error ? error.message : String(error)));
   });
   show(make("div", { class: "cover" }, form));
-  token.focus();
+  (accounts ? name : secret).input.focus();
+}
+
+function field(id: string, text: string, known: AutoFill): { input: HTMLInputElement; label: HTMLElement } {
+  const input = make("input");
+  input.id = id;
+  input.autocomplete = known;
+  return { input, label: make("label", { class: "field" }, make("span", { text }), input) };
 }
 
 async function begin(): Promise<void> {
@@ -55,7 +69,7 @@ async function begin(): Promise<void> {
     who = await api.who();
     if (work === null) await build(who);
   } catch (error) {
-    if (error instanceof LoggedOut) login(say("loginHelp"));
+    if (error instanceof LoggedOut) await login("loginHelp");
     else if (error instanceof Unreachable) {
       show(make("div", { class: "cover" }, make("p", { text: say("away") })));
       setTimeout(() => void begin(), 2 * TICK_MS);
@@ -112,7 +126,7 @@ function hasStorage(): boolean {
 
 function changed(): void {
   app?.refresh();
-  if (work?.server === "logged out" && cover === null) login(say("loginAgain"));
+  if (work?.server === "logged out" && cover === null) void login("loginAgain");
 }
 
 /** What waits is sent first: after a logout nothing is left in this browser. */
