@@ -170,7 +170,7 @@ _RELEASE_BY_FILE = {
         "test_a_batch_cannot_be_looked_at_in_more_parts_than_it_has_images": "as in tests/training/test_processes.py",
     },
     "tests/server/test_training_process.py": {
-        "test_a_process_that_is_busy_with_something_else_ends_soon_after_its_server_and_where_its_study_moves[study]": "as [server]",
+        "test_a_process_that_is_busy_with_something_else_*[study]": "as where the server is lost",
     },
     "tests/server/test_training_devices.py": {
         "": "trainings by two processes, minutes; tests/training/test_processes.py is quicker"
