@@ -54,19 +54,16 @@ def speed() -> str:
 
 def training_memory() -> str:
     found = result("training_memory")
-    rows = [
-        [f"the {shown} network of `{method}`: memory of the device", f"{found['device_bytes'][method][stage] / 2**30:.2f} GiB"]
-        for method in found["device_bytes"]
-        for stage, shown in (("locate", "coarse"), ("refine", "fine"))
-    ]
-    rows.append(
-        [f"`train`: memory of the computer, with {found['volumes']} volumes", f"{found['process_bytes'] / 2**30:.1f} GiB"]
-    )
-    data = f"synthetic volumes of {found['side']}³ voxels, 8 bits each, and {found['landmarks']} landmarks"
-    note = (
-        "The device's memory is counted on the processor, in fp32: all tensors that a step needs at once, without scratch space."
-    )
-    return table(["What", "Figure"], rows) + about(data, "training_memory", note=note)
+    sides = found["sides"]
+    rows = []
+    for method, by_side in found["device_bytes"].items():
+        for stage, shown in (("locate", "coarse"), ("refine", "fine")):
+            sizes = [f"{by_side[str(side)][stage] / 2**30:.2f} GiB" for side in sides]
+            rows.append([f"device: the {shown} network of `{method}`", *sizes])
+    rows.append([f"computer: `train` on {found['volumes']} volumes", "", f"{found['process_bytes'] / 2**30:.1f} GiB"])
+    data = f"synthetic volumes, 8 bits a voxel, with {found['landmarks']} landmarks"
+    note = "The memory of the device is counted on the processor, in fp32: all tensors of a step, without scratch space."
+    return table(["Memory", *(f"{side}³ voxels" for side in sides)], rows) + about(data, "training_memory", note=note)
 
 
 def annotators() -> str:

@@ -167,7 +167,7 @@ _RELEASE_BY_FILE = {
         "test_stopped_in_order_all_is_kept[15]": "as by Ctrl-C",
         "test_where_who_started_them_is_killed_they_stop_and_keep_all": "as by Ctrl-C",
         "test_they_share_images_without_labels_and_trainings_that_leave_a_case_out": "six hundred steps",
-        "test_a_batch_cannot_be_looked_at_in_more_parts_than_it_has_images": "as in tests/training/test_processes.py",
+        "test_more_parts_than_images_in_a_batch_are_no_fault": "as in tests/training/test_processes.py",
     },
     "tests/server/test_training_process.py": {
         "test_a_process_that_is_busy_with_something_else_*[study]": "as where the server is lost",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from landmarklabel.store.study import Study
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, ">f4", np.float64])
 def test_values_are_the_same_and_cannot_be_written_to(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what Python remembers
     files, rng = PixelFiles(file_bytes=1000), np.random.default_rng(0)
     arrays = [rng.integers(0, 200, (5, 7, n)).astype(kind)[:, ::-1] for n in (1, 3, 40, 2)]  # the third is larger than a file
     kept = [files.keep(array) for array in arrays]
@@ -85,16 +90,29 @@ def test_networks_are_shown_the_same_of_an_image_in_a_file(study, monkeypatch):
     assert len(copies) >= len(in_files) and all(isinstance(pixels, MappedPixels) for pixels in copies)
 
 
-def test_a_full_disk_is_told(monkeypatch):
-    files = PixelFiles(file_bytes=100)
-    files.keep(np.zeros(10, np.uint8))
+FULL = """
+import resource
+import numpy as np
+from landmarklabel.data.mapped_pixels import PixelFiles
+from landmarklabel.errors import NoRoom
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as on a full disk, writing fails
+files = PixelFiles(file_bytes=900)
+assert files.keep(np.arange(100, dtype=np.uint8))[7] == 7
+try:
+    files.keep(np.zeros(2000, np.uint8))
+except NoRoom as error:
+    print(error)
+assert files.keep(np.arange(100, dtype=np.uint8))[7] == 7  # what is small enough is kept again
+"""
 
-    def full(_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files._file, "flush", lambda: full(None), raising=False)
-    with pytest.raises(OSError, match="No space left"):
-        files.keep(np.zeros(10, np.uint8))
+def test_a_disk_without_room_is_told_in_one_line(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", FULL], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == (
+        f"memory has no room for all images, nor has {tmp_path} for temporary files of them (File too large): "
+        "make room there, or name another folder with TMPDIR\n"
+    )
 
 
 def test_large_files_are_not_kept_where_memory_is(monkeypatch):

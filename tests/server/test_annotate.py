@@ -18,6 +18,7 @@ from landmarklabel.data.synthetic import phantom_task
 from landmarklabel.io.files import write_json
 from landmarklabel.server import annotate
 from landmarklabel.server.browser_login import BrowserLogins
+from landmarklabel.services.callers import Caller, Role
 from landmarklabel.store.tokens import Tokens
 
 CONTRACT = {"landmarklabel-contract": "1"}
@@ -142,6 +143,25 @@ def test_a_login_ends_with_its_time_with_its_token_and_with_the_key(tmp_path):
     cookie = f"{logins.cookie}={logins.cookie_for(tokens.new('bob', 'annotator'))}"
     (tmp_path / ".landmarklabel" / "login_key").unlink()
     assert logins.caller_of(cookie) is None
+
+
+def test_where_another_server_knows_people_a_login_outlives_its_token_and_ends_with_its_time(tmp_path):
+    known, now = {"short": Caller("kim", Role.ANNOTATOR)}, [1000.0]
+    logins = BrowserLogins(tmp_path, Tokens(tmp_path), known.get, clock=lambda: now[0])
+    assert logins.cookie_for("other") is None
+    cookie = f"{logins.cookie}={logins.cookie_for('short')}"
+    known.clear()
+    assert logins.caller_of(cookie) == Caller("kim", Role.ANNOTATOR)
+    now[0] += 12 * 3600
+    assert logins.caller_of(cookie) is None
+
+
+def test_a_login_of_one_kind_is_none_of_the_other(tmp_path):
+    tokens = Tokens(tmp_path)
+    own, other = BrowserLogins(tmp_path, tokens), BrowserLogins(tmp_path, tokens, lambda _: Caller("kim", Role.ADMIN))
+    mine, theirs = own.cookie_for(tokens.new("ann", "admin")), other.cookie_for("x")
+    assert own.caller_of(f"{own.cookie}={mine}").name == "ann" and other.caller_of(f"{own.cookie}={theirs}").name == "kim"
+    assert other.caller_of(f"{own.cookie}={mine}") is None and own.caller_of(f"{own.cookie}={theirs}") is None
 
 
 @pytest.mark.parametrize(

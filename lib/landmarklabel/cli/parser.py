@@ -306,7 +306,7 @@ def _serve(verbs: Verbs) -> None:
     verb.add_argument("--allow-outside", metavar="MM", help=outside)
     verb.add_argument("--origins", metavar="https://A,…", help="answer web pages of these origins (default none)")
     add_device(verb)
-    several = "train on so many GPUs, one of them this server's own only where there are no more (default 1)"
+    several = "train on so many GPUs, this server's own among them only where there are no others (default 1: on its own)"
     verb.add_argument("--train-devices", metavar="N", help=several)
     verb.add_argument("--store", metavar="URL", help="keep revisions there, for example postgresql://user@host/name")
 

@@ -90,7 +90,7 @@ def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: Traini
     from landmarklabel.services.trainings import gather
 
     study = open_study(args.study, task, args.store)
-    material = gather(study, read_ids(args.valid) if args.valid else None, group.size)
+    material = gather(study, read_ids(args.valid) if args.valid else None, group.on_this_computer)
     for text in [*material.left_out, *material.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.out and not args.resume and (said := set_aside(args.out)):
@@ -124,8 +124,7 @@ def _train_along(args, task: LandmarkTask, preset: Preset, group: TrainingGroup,
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leading process decides
     told = hear_material(group)
     study = open_study(args.study, task, args.store)
-    if told is not None:
-        train_along(study, _settings(args, preset, group, device), told)
+    train_along(study, _settings(args, preset, group, device), told)
     study.close()
     return 0
 

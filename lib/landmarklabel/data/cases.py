@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from landmarklabel.data.mapped_pixels import PIXEL_FILES, MappedPixels
+from landmarklabel.data.mapped_pixels import where_it_was
 from landmarklabel.data.mirror import Mirror
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.image_array import Image
@@ -56,9 +56,7 @@ class Case:
         factors = tuple(int(min(f, s)) for f, s in zip(wanted, geometry.size, strict=True))
         if factors not in self._pyramid:
             pixels, shrunk = shrink(self.image.pixels, geometry, factors)
-            if isinstance(self.image.pixels, MappedPixels) and not isinstance(pixels, MappedPixels):
-                pixels = PIXEL_FILES.keep(pixels)  # there was no room for the image, so there is none for its copies
-            self._pyramid[factors] = pixels, shrunk
+            self._pyramid[factors] = where_it_was(pixels, self.image.pixels), shrunk
         return self._pyramid[factors]
 
     def sample(self, positions_mm: np.ndarray, spacing_mm: float) -> np.ndarray:

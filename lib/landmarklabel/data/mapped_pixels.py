@@ -9,15 +9,17 @@ import threading
 
 import numpy as np
 
+from landmarklabel.errors import NoRoom
+
 _FILE_BYTES = 2**30  # of one file: a process may have some 1000 files open, and a study more images than that
 
 
 class MappedPixels(np.ndarray):
-    """An array whose values are in a file. Nothing but its class differs from another array; it cannot be written to."""
+    """An array whose values are in a file; it cannot be written to. What is computed from it is in memory, but of this class."""
 
 
 class PixelFiles:
-    """Files without a name, which are gone when no array reads them any more, also after a process was killed.
+    """Files without a name: each is gone when no array reads it and another was begun, and all are when the process ends.
 
     Args:
         file_bytes: of a file, but for one with a larger array.
@@ -29,8 +31,16 @@ class PixelFiles:
         self._one_at_a_time = threading.Lock()
 
     def keep(self, values: np.ndarray) -> MappedPixels:
-        """The same values, read from a file. Raises OSError, as when the disk is full."""
+        """The same values, read from a file. Raises NoRoom."""
         values = np.ascontiguousarray(values)
+        try:
+            return self._keep(values)
+        except OSError as error:
+            self.close()  # with what was written in part
+            text = f"memory has no room for all images, nor has {folder() or tempfile.gettempdir()} for temporary files of them"
+            raise NoRoom(f"{text} ({error.strerror}): make room there, or name another folder with TMPDIR") from None
+
+    def _keep(self, values: np.ndarray) -> MappedPixels:
         with self._one_at_a_time:
             if self._file is None or self._mapped is None or self._used + values.nbytes > len(self._mapped):
                 self._new_file(max(self._file_bytes, values.nbytes))
@@ -61,3 +71,8 @@ def folder() -> str | None:
 
 
 PIXEL_FILES = PixelFiles()
+
+
+def where_it_was(values: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """What was computed from an image's pixels: in a file where they are in one, as there was no room for them. Raises NoRoom."""
+    return PIXEL_FILES.keep(values) if isinstance(source, MappedPixels) and values is not source else values

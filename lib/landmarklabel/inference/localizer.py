@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from landmarklabel.data.cases import Case, grey_window
+from landmarklabel.data.mapped_pixels import where_it_was
 from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
@@ -74,7 +75,8 @@ class Localizer:
     def case(self, image_id: str, image: Image, landmarks: LandmarkSet | None = None) -> Case:
         """An image prepared the way this model wants it."""
         if self.preset.match_histogram and self.reference is not None:
-            image = Image(image.geometry, match_to_reference(np.asarray(image.pixels), self.reference))
+            matched = match_to_reference(np.asarray(image.pixels), self.reference)
+            image = Image(image.geometry, where_it_was(matched, image.pixels))
         return Case(image_id, image, landmarks, grey_window(image.pixels, *self.preset.window))
 
     def predict(self, image: Image | Case) -> LandmarkSet:

@@ -54,7 +54,8 @@ def sample_poses(
         return []
     fixed = [i for i in fixed if i in known]
     picks = _draw_samples(known, weight, fixed, d, config.samples, rng)
-    # By judgement: points within 0.15 of the shape's size tell little of a pose, and poses within 0.1 of it are the same one.
+    # By judgement: points that lie close together, 0.15 of the size as the root of their summed squares, tell little of a pose;
+    # poses within 0.1 of the size are the same one.
     matrix, offset, ratio = _fit_samples((mean @ flip)[picks], points[picks], scale, 0.15 * prior.mean_shape.size)
     matrix = matrix @ flip
     placed = np.einsum("kij,nj->kni", matrix, mean) + offset[:, None]

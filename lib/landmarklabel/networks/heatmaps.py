@@ -124,7 +124,7 @@ def decode_posterior(logits: Tensor, temperature: float, iterations: int = 4, ne
     soft = torch.softmax(logits.flatten(2).float() / temperature, -1)
     index = soft @ cells
     for _ in range(iterations):
-        # Half a cell is the least distance, as a cell stands for all that is in it; else a cell could hold the mean fast.
+        # Half a cell is the least distance, as a cell stands for all that is in it; else the point could get stuck on a cell.
         weight = soft / torch.sqrt((cells - index[:, :, None]).square().sum(-1) + 0.25)
         index = (weight @ cells) / weight.sum(-1, keepdim=True)
     sharp = torch.softmax(logits.flatten(2).float(), -1)

@@ -1,8 +1,7 @@
-"""Logins of the browser front end: a token is typed once, then a signed cookie with an end stands for it.
+"""Logins of the browser front end: people say once who they are, then a signed cookie with an end stands for it.
 
-The cookie names a holder of a token and that token's hash, so it ends with the token. Nothing of it is kept on the server but
-the key that signs it. Where Keycloak knows who people are, its tokens end within minutes: the cookie says who showed one, and
-with which role.
+Nothing of a cookie is kept on the server but the key that signs it. With the study's own tokens it names the holder and the
+token's hash, so it ends with the token. With Keycloak, whose tokens end within minutes, it names the person and their role.
 """
 
 from __future__ import annotations

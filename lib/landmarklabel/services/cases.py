@@ -26,7 +26,7 @@ def load_cases(study: Study, labels: Mapping[str, LandmarkSet], processes: int =
         processes: of this computer that read as many images, and share its memory.
 
     Raises:
-        ImageRejected, NotFound. OSError: no room for temporary files.
+        ImageRejected, NotFound, NoRoom.
     """
     room = _Room(processes)
     return [_load(study, i, labels[i], room) for i in sorted(labels)]
@@ -55,7 +55,7 @@ class _Room:
 
     def hold(self, image: Image) -> Image:
         """The image, with its pixels in memory while there is room, and in a file after that."""
-        coarser_copies = 4 * image.pixels.size / (2**image.pixels.ndim - 1)  # floats, each copy half as long in all directions
+        coarser_copies = 4 * image.pixels.size / 3  # floats, each copy shorter in two directions at least
         self._left -= image.pixels.nbytes + coarser_copies
         return image if self._left >= 0 else replace(image, pixels=PIXEL_FILES.keep(image.pixels))
 

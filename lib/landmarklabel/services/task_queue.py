@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -96,10 +97,13 @@ class TaskQueue:
                 return waiting and dict(waiting)
             task, process = self._process
             task["status"] = _STOPPED
+        children = list[psutil.Process]()
         with suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
+            children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # first: it would take the end of the others for a fault
+        for child in children:
+            with suppress(psutil.Error):
                 child.kill()
-        process.kill()
         process.wait()
         return next(one for one in self.tasks() if one["id"] == task["id"])
 
@@ -110,7 +114,11 @@ class TaskQueue:
                 self._do(task)
 
     def _do(self, task: dict[str, Any]) -> None:
-        sent = json.dumps({**self._served(), "request": task["request"]})
+        with TemporaryDirectory(prefix="landmarklabel-", ignore_cleanup_errors=True) as place:  # of the task's own
+            self._do_in(place, task)
+
+    def _do_in(self, place: str, task: dict[str, Any]) -> None:
+        sent = json.dumps({**self._served(), "request": task["request"], "place": place})
         with self._lock:
             if task["status"] != _SUBMITTED:  # taken back meanwhile
                 return

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,7 @@ from landmarklabel.services.trainings import (
     trained_on,
 )
 from landmarklabel.store.study import Study
+from landmarklabel.training.configuration import RENDEZVOUS
 from landmarklabel.training.fit import FitConfig, can_go_on, label_hash
 from landmarklabel.training.group import ALONE, ProcessLost, TrainingGroup, join
 from landmarklabel.training.loop import Budget
@@ -47,24 +51,46 @@ from landmarklabel.training.publishing import ModelRegistry
 log = logging.getLogger(__name__)
 
 
-def join_others(own: str, request: dict) -> tuple[TrainingGroup, torch.device]:
-    """Find the other processes of a training, and this one's device; where there are GPUs to spare, the server keeps its own.
-
-    Args:
-        own: device of the server.
-        request: as ``Jobs`` lists it.
-
-    Raises:
-        As ``training.group.join``.
-    """
-    kind, _, number = own.partition(":")
-    return join(_device_name(own, request).partition(":")[0], None if kind in ("cpu", "mps") else int(number or 0))
-
-
 def _device_name(own: str, request: dict) -> str:
     """The server's own device, unless the request wants another kind."""
     wanted = device_of(request)
     return own if wanted == "auto" or own.partition(":")[0] == wanted else wanted
+
+
+class SeveralDevices:
+    """The processes that do a training of a server together, of which this is one.
+
+    Args:
+        own: device of the server, which keeps a GPU to itself where there are others enough.
+    """
+
+    def __init__(self, own: str):
+        self._own, self._begun = own, Path(os.environ[RENDEZVOUS]).with_name("begun")
+        self._asked = False
+        self.leads = os.environ["RANK"] == "0"
+        if self.leads:
+            signal.signal(signal.SIGTERM, self._ask)  # a training in one process is ended by it; several would not know why
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+    def asked_to_stop(self) -> bool:
+        """Whether the leading process was."""
+        return self._asked
+
+    def join(self, request: dict) -> tuple[TrainingGroup, torch.device]:
+        """Find the others once it is this training's turn, which the leading process says by calling this; and a device.
+
+        Raises:
+            As ``training.group.join``.
+        """
+        if self.leads:
+            self._begun.touch()
+        while not self._begun.exists():
+            time.sleep(LIMITS.look_s)
+        kind, _, number = self._own.partition(":")
+        kept = None if kind in ("cpu", "mps") else int(number or 0)
+        return join(_device_name(self._own, request).partition(":")[0], kept)
 
 
 class TrainingRun:
@@ -73,21 +99,15 @@ class TrainingRun:
     Args:
         study, preset, registry: whose model of which kind, and where its versions are.
         device: the server's own.
-        group: the processes that train it together, of which this is one, each on a device of its own.
-        joined: this process's device, where there are several.
+        several: the processes that train it together; None for this one alone.
     """
 
     def __init__(
-        self,
-        study: Study,
-        preset: Preset,
-        registry: ModelRegistry,
-        device: str = "auto",
-        group: TrainingGroup = ALONE,
-        joined: torch.device | None = None,
+        self, study: Study, preset: Preset, registry: ModelRegistry, device: str = "auto", several: SeveralDevices | None = None
     ):
-        self.study, self.preset, self.registry, self.device = study, preset, registry, device
-        self.group, self.joined = group, joined
+        self.study, self.preset, self.registry, self.device, self.several = study, preset, registry, device, several
+        self.group: TrainingGroup = ALONE
+        self._joined: torch.device | None = None
 
     def run(self, request: dict[str, Any], begins: Callable[[bool], bool] | None = None) -> dict[str, Any]:
         """Train to the end; the statistics.
@@ -103,8 +123,6 @@ class TrainingRun:
             Gone: the study has moved. LandmarkLabelError: nothing can be trained.
         """
         self.study.check_there()
-        if self.joined is None:
-            use_all_cores()
         waited, gone = list[bool](), server_is_gone()
 
         def gives_up() -> bool:
@@ -117,10 +135,10 @@ class TrainingRun:
 
         with self.registry.training_lock(gives_up=gives_up):  # without it the statistics are another run's
             if begins is not None and not begins(bool(waited)):
-                self.group.share(None)  # the other processes have nothing to do
                 return {"state": "done"}
             report = TrainingReport(TrainingStats(self.registry).file)
             try:
+                self._join(request)
                 return self._train(request, report)
             except Cancelled as error:
                 return report.end("stopped", str(error))
@@ -138,14 +156,19 @@ class TrainingRun:
         Raises:
             Cancelled: the leading process stops. As ``services.trainings.train_along``.
         """
+        self._join(request)
         told = hear_material(self.group)
-        if told is not None:
-            start = load_model(told["start_from"], self.study.task, self.joined) if told["start_from"] else None
-            config = self._config(request, len(told["train"]), start, told["oversampled"])
-            train_along(self.study, config, told)
+        start = load_model(told["start_from"], self.study.task, self._joined) if told["start_from"] else None
+        train_along(self.study, self._config(request, len(told["train"]), start, told["oversampled"]), told)
+
+    def _join(self, request: dict) -> None:
+        if self.several is None:
+            use_all_cores()
+        else:
+            self.group, self._joined = self.several.join(request)
 
     def _device(self, request: dict) -> torch.device:
-        return self.joined or choose_device(_device_name(self.device, request))
+        return self._joined or choose_device(_device_name(self.device, request))
 
     def _config(self, request: dict, cases: int, start: Localizer | None, oversampled: Collection[str]) -> FitConfig:
         return FitConfig(
@@ -176,7 +199,11 @@ class TrainingRun:
 
     def _fit(self, config: FitConfig, material: Material, live: Localizer | None, report: TrainingReport) -> Trained:
         """Go on where a stopped run of the same labels left off; start over otherwise."""
-        stop, folder, known = server_is_gone(), self.registry.candidate, trained_on(self.registry)
+        gone, folder, known = server_is_gone(), self.registry.candidate, trained_on(self.registry)
+
+        def stop() -> bool:
+            return gone() or (self.several is not None and self.several.asked_to_stop())
+
         if can_go_on(folder, self.study.task, material.train, config):
             again = replace(config, resume=True, ends_at=None)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from landmarklabel.errors import Gone
 from landmarklabel.io.files import write_json
 from landmarklabel.services.configuration import TRAINING
 from landmarklabel.store.image_files import GONE
-from landmarklabel.training.publishing import ModelRegistry
+from landmarklabel.training.publishing import BeingTrained, ModelRegistry
 
 if TYPE_CHECKING:
     from landmarklabel.training.loop import Budget, Progress
@@ -39,8 +40,11 @@ class TrainingStats:
         return stats
 
     def end_failed(self, reason: str) -> None:
-        """The run has failed for a reason that its leading process could not know."""
-        write_json(self.file, self._written() | {"state": "failed", "reason": reason})
+        """The run has failed for a reason that its leading process could not know; nothing where another one has begun."""
+        with suppress(BeingTrained), self.registry.training_lock():
+            running = self._written()
+            known = running if running.get("state") == "running" else {"start_ts": int(time.time())}
+            write_json(self.file, known | {"state": "failed", "reason": reason})
 
     def _written(self) -> dict:
         try:

@@ -175,14 +175,14 @@ def tell_material(
     )
 
 
-def hear_material(group: TrainingGroup) -> dict[str, Any] | None:
-    """What ``tell_material`` of the leading process has told; None where it does not train."""
-    told: dict[str, Any] | None = group.share()
+def hear_material(group: TrainingGroup) -> dict[str, Any]:
+    """What ``tell_material`` of the leading process has told."""
+    told: dict[str, Any] = group.share()
     return told
 
 
 def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
-    """What a process does that does not lead: the same trainings on the same cases; it measures and writes nothing.
+    """What a process does that does not lead: the same trainings on the same cases; it measures nothing and writes no model.
 
     Raises:
         StudyError: the labels are no longer those that the leading process has read. As ``fit`` otherwise.
@@ -190,7 +190,8 @@ def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
     labels = study.labelled()
     if changed := [i for i, known in told["train"].items() if i not in labels or label_hash(labels[i]) != known]:
         raise StudyError(f"labels were changed while the training began ({listed(changed)}): start it again")
-    cases = {case.image_id: case for case in load_cases(study, {i: labels[i] for i in told["train"]}, config.group.size)}
+    mine = load_cases(study, {i: labels[i] for i in told["train"]}, config.group.on_this_computer)
+    cases = {case.image_id: case for case in mine}
     train = [cases[i] for i in told["train"]]
     folds, part = _left_out(config.budget, train, config.training.gate)
     folds = folds[: config.group.share()]  # all or none

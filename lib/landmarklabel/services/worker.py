@@ -83,34 +83,34 @@ def _end() -> NoReturn:
 def _train_together(study: Any, sent: dict[str, Any]) -> int:
     """Have one process for each device train, and say which one ended by itself, if any did."""
     from landmarklabel.services.jobs import TrainingList
+    from landmarklabel.services.server_process import server_is_gone
     from landmarklabel.services.training_stats import TrainingStats
     from landmarklabel.training.processes import run_together
     from landmarklabel.training.publishing import ModelRegistry
 
-    request = sent["request"]
-    registry = ModelRegistry(study.models_dir / request["model"])
+    request, gone = sent["request"], server_is_gone()
     command = [sys.executable, "-m", "landmarklabel.services.worker", *sys.argv[1:]]
-    status, said = run_together(command, sent["train_devices"], json.dumps(sent), registry.folder / "processes")
-    if said:
-        TrainingStats(registry).end_failed(said)
-        TrainingList(study.folder).end(request.get("job"))  # a person decides whether it begins once more
+    status, said = run_together(command, sent["train_devices"], json.dumps(sent), Path(sent["place"]))
+    if said and not gone():  # else the next server goes on
         log.error("train failed: %s", said)
+        TrainingStats(ModelRegistry(study.models_dir / request["model"])).end_failed(said)
+        TrainingList(study.folder).end(request.get("job"))  # a person decides whether it begins once more
     return status
 
 
 def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
     from landmarklabel.errors import Gone
     from landmarklabel.services.jobs import TrainingList
-    from landmarklabel.services.training_run import TrainingRun, join_others
-    from landmarklabel.training.group import ALONE, ProcessLost
+    from landmarklabel.services.training_run import SeveralDevices, TrainingRun
+    from landmarklabel.training.group import ProcessLost
     from landmarklabel.training.processes import LOST
     from landmarklabel.training.publishing import BeingTrained, ModelRegistry
 
     request, over, listed = sent["request"], True, TrainingList(study.folder)
     name, job = request["model"], request.get("job")
-    group, joined = join_others(sent["device"], request) if sent["train_devices"] > 1 else (ALONE, None)
-    run = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"], group, joined)
-    if not group.leads:
+    several = SeveralDevices(sent["device"]) if sent["train_devices"] > 1 else None
+    run = TrainingRun(study, presets[name], ModelRegistry(study.models_dir / name), sent["device"], several)
+    if several is not None and not several.leads:
         return _train_along(run, request)
 
     def begins(waited: bool) -> bool:
@@ -125,6 +125,7 @@ def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
         over = False
         raise
     except ProcessLost:
+        over = False
         return LOST  # who started the processes says which was lost
     finally:
         if over:
@@ -132,15 +133,18 @@ def _train(study: Any, presets: dict[str, Any], sent: dict[str, Any]) -> int:
 
 
 def _train_along(run: Any, request: dict[str, Any]) -> int:
+    """What a process does that does not lead."""
     from landmarklabel.errors import Cancelled
     from landmarklabel.training.group import ProcessLost
     from landmarklabel.training.processes import LOST
 
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the leading process decides
     try:
         run.along(request)
     except Cancelled:  # as the leading process said
         return 0
-    except ProcessLost:
+    except ProcessLost as error:
+        log.error("%s", error)  # who started the processes reads it
         return LOST
     return 0
 

@@ -30,6 +30,7 @@ class TrainingGroup:
     """A process alone: it leads, agrees with itself, and its sums are the totals."""
 
     rank, size = 0, 1
+    on_this_computer = 1
 
     @property
     def leads(self) -> bool:
@@ -72,6 +73,7 @@ class _Processes(TrainingGroup):
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.on_this_computer = _on_this_computer()
 
     def wrap(self, module: nn.Module) -> nn.Module:
         with self.noticing_losses():  # some weights may have no part in the loss of a batch
@@ -132,26 +134,36 @@ def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.dev
     if not is_one_of_several():
         use_all_cores()
         return ALONE, choose_device(device)
-    here, of = int(os.environ.get("LOCAL_RANK") or 0), int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"])
+    here, of = int(os.environ.get("LOCAL_RANK") or 0), _on_this_computer()
     chosen = device_of(device, here, of, kept)
     backend = "cpu:gloo"
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         backend = "cpu:gloo,cuda:nccl"
     use_all_cores(of)
-    file = os.environ.get(RENDEZVOUS)
-    where: dict[str, Any] = {"init_method": f"file://{file}"} if file else {"init_method": "env://"}
-    if file:
-        where |= {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+    patience, where = timedelta(seconds=PROCESSES.wait_s), dict[str, Any]()
+    if file := os.environ.get(RENDEZVOUS):  # not as an address, which would read a '#' of a path as its end
+        size = int(os.environ["WORLD_SIZE"])
+        where = {"store": dist.FileStore(file, size), "rank": int(os.environ["RANK"]), "world_size": size}
+        where["store"].set_timeout(patience)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=PROCESSES.wait_s), **where)
+        dist.init_process_group(backend, timeout=patience, **where)
     except (RuntimeError, ValueError) as error:
         raise ProcessLost(f"the other training processes were not found: {str(error).splitlines()[0]}") from None
     return _Processes(), chosen
 
 
+def _on_this_computer() -> int:
+    """How many of the processes are on this computer."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"])
+
+
 def device_of(device: str, number: int, count: int, kept: int | None = None) -> torch.device:
-    """The device of one of ``count`` processes of a computer; ``kept``: a GPU that others take first. Raises UsageError."""
+    """The device of one of ``count`` processes of a computer; ``kept``: a GPU to leave free where there are others enough.
+
+    Raises:
+        UsageError: there are fewer GPUs than processes, or one device was named for all.
+    """
     chosen = choose_device(device)
     if chosen.type == "mps" or (chosen.type == "cuda" and chosen.index is not None):
         raise UsageError(f"--device {device} is one device and there are {count} processes; use --device cuda or cpu")

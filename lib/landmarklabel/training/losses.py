@@ -84,7 +84,7 @@ def softmax_votes_loss(
     labels = None if counts is None else counts[:2]
     classes = cells_loss(output.logits, output.logits, output.absent, cell_index(index, cell), state, sigma=0.6, counts=labels)
     wanted = _displacement(index, shape, cell)
-    # By judgement: a target of about one cell, errors below a tenth of a cell squared, and displacements that count twice.
+    # By judgement: a target of about one cell, errors below a tenth of a cell count by their square, displacements twice.
     error = F.smooth_l1_loss(at_least_float32(output.displacement), network.encode(wanted), reduction="none", beta=0.1).sum(2)
     weight = _nearness(wanted, cell, state)
     total = weight.sum() if counts is None else counts[2]

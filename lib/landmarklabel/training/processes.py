@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +18,7 @@ import psutil
 from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 STOPPED = 130  # exit status of one that was asked to stop
+_SPEAKER = re.compile("landmarklabel: (train failed: )?", re.IGNORECASE)  # what a line on the console begins with
 LOST = 75  # exit status of a process that could not go on because another had ended
 
 
@@ -28,13 +29,13 @@ def run_together(command: Sequence[str], count: int, sent: str | None = None, pl
         command: the program and its arguments; it finds the other processes by ``training.group.join``.
         count: how many processes.
         sent: to each on its standard input.
-        place: a folder of this run's own, where the processes meet; by default a temporary one.
+        place: an empty folder of this run's own, where the processes meet; by default a temporary one.
 
     Returns:
         The exit status of all, and what a person should be told beyond what the leading process has said.
     """
     with ExitStack() as stack:
-        place = _fresh(place) if place else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="landmarklabel-")))
+        place = place or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="landmarklabel-")))
         group: list[psutil.Popen] = []
         stack.callback(_end, group)
         for number in range(count):
@@ -68,13 +69,6 @@ def _end(group: Sequence[psutil.Popen]) -> None:
     psutil.wait_procs(alive)
 
 
-def _fresh(place: Path) -> Path:
-    """An empty folder: a run that was killed leaves its own."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    return place
-
-
 def _start(command: Sequence[str], number: int, count: int, place: Path, sent: str | None) -> psutil.Popen:
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
     environment = os.environ | {
@@ -96,12 +90,12 @@ def _start(command: Sequence[str], number: int, count: int, place: Path, sent: s
 
 
 def _first_failed(group: Sequence[psutil.Popen]) -> int | None:
-    """Wait for all; the number of the process to blame, or None where all went well."""
+    """Wait for all, and no longer than a while after the leading one; the process to blame, or None where all went well."""
     alive = list(group)
-    while alive and not any(p.returncode for p in group):
+    while alive and group[0].returncode is None and not any(p.returncode for p in group):
         _, alive = psutil.wait_procs(alive, PROCESSES.look_s)
-    stopped = all(p.returncode in (None, 0, STOPPED) for p in group)
-    psutil.wait_procs(alive, None if stopped else PROCESSES.grace_s)  # who was asked to stop may take its time to save
+    stopping = group[0] in alive and all(p.returncode in (None, 0, STOPPED) for p in group)
+    psutil.wait_procs(alive, None if stopping else PROCESSES.grace_s)  # who was asked to stop may take its time to save
     failed = [n for n, p in enumerate(group) if p.returncode]
     return next((n for n in failed if group[n].returncode != LOST), failed[0] if failed else None)
 
@@ -117,4 +111,4 @@ def _last_line(file: Path) -> str:
     if not file.is_file():
         return ""
     lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("landmarklabel: ") if lines else ""
+    return _SPEAKER.sub("", lines[-1]) if lines else ""

@@ -19,7 +19,7 @@ let work: Work | null = null;
 let app: App | null = null;
 let givenUp: { open: Annotation; edits: number } | null = null; // what another press of Log out gives up
 let cover: HTMLElement | null = null;
-let asking = false; // the server how people log in
+let askingHow = false; // how people log in: an answer of the server is on its way
 
 /** Something in front of everything else; the page behind it stays as it is. */
 function show(element: HTMLElement | null): void {
@@ -30,10 +30,19 @@ function show(element: HTMLElement | null): void {
 
 /** Ask who is there: for a token, or for a name and a password where another server knows people by these. */
 async function login(help: "loginHelp" | "loginAgain"): Promise<void> {
-  if (asking) return;
-  asking = true;
-  const accounts = await api.hasAccounts().catch(() => false);
-  asking = false;
+  if (askingHow) return;
+  askingHow = true;
+  const before = cover;
+  let accounts: boolean;
+  try {
+    accounts = await api.hasAccounts();
+  } catch {
+    if (help === "loginHelp") beginLater(); // else it is tried again while the page goes on
+    return;
+  } finally {
+    askingHow = false;
+  }
+  if (cover !== before) return; // something else has come in front
   const name = field("username", say("loginName"), "username");
   const secret = field("token", say(accounts ? "loginPassword" : "loginToken"), "current-password");
   secret.input.type = "password";
@@ -63,6 +72,11 @@ function field(id: string, text: string, known: AutoFill): { input: HTMLInputEle
   return { input, label: make("label", { class: "field" }, make("span", { text }), input) };
 }
 
+function beginLater(): void {
+  show(make("div", { class: "cover" }, make("p", { text: say("away") })));
+  setTimeout(() => void begin(), 2 * TICK_MS);
+}
+
 async function begin(): Promise<void> {
   let who: Who;
   try {
@@ -71,8 +85,7 @@ async function begin(): Promise<void> {
   } catch (error) {
     if (error instanceof LoggedOut) await login("loginHelp");
     else if (error instanceof Unreachable) {
-      show(make("div", { class: "cover" }, make("p", { text: say("away") })));
-      setTimeout(() => void begin(), 2 * TICK_MS);
+      beginLater();
     } else show(make("div", { class: "cover" }, make("p", { class: "trouble", text: error instanceof Error ? error.message : String(error) })));
     return;
   }
