@@ -21,6 +21,7 @@ from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.services.evaluations import metrics_line
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
+from landmarklabel.training.configuration import RENDEZVOUS
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def train(args: argparse.Namespace) -> int:
     """Train a model and offer it to the study's gate; Ctrl-C keeps what was learned for ``--resume``."""
     from landmarklabel.errors import Cancelled
-    from landmarklabel.training.group import RENDEZVOUS, ProcessLost, is_one_of_several, join
+    from landmarklabel.training.group import ProcessLost, is_one_of_several, join
     from landmarklabel.training.processes import LOST
 
     begun = time.monotonic()
@@ -199,7 +200,6 @@ class Interrupt:
 
     def __init__(self):
         from landmarklabel.portability import Parent
-        from landmarklabel.training.group import RENDEZVOUS
 
         self.asked = False
         self.orphaned = Parent().is_gone if RENDEZVOUS in os.environ else lambda: False

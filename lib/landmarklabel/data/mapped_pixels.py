@@ -27,42 +27,52 @@ class PixelFiles:
 
     def __init__(self, file_bytes: int = _FILE_BYTES):
         self._file_bytes = file_bytes
-        self._file, self._mapped, self._used = None, None, 0
+        self._file: _File | None = None
         self._one_at_a_time = threading.Lock()
 
     def keep(self, values: np.ndarray) -> MappedPixels:
         """The same values, read from a file. Raises NoRoom."""
         values = np.ascontiguousarray(values)
-        try:
-            return self._keep(values)
-        except OSError as error:
-            self.close()  # with what was written in part
-            text = f"memory has no room for all images, nor has {folder() or tempfile.gettempdir()} for temporary files of them"
-            raise NoRoom(f"{text} ({error.strerror}): make room there, or name another folder with TMPDIR") from None
-
-    def _keep(self, values: np.ndarray) -> MappedPixels:
         with self._one_at_a_time:
-            if self._file is None or self._mapped is None or self._used + values.nbytes > len(self._mapped):
-                self._new_file(max(self._file_bytes, values.nbytes))
-            start = self._used
-            self._file.seek(start)
-            self._file.write(values.reshape(-1).view(np.uint8).data)
-            self._file.flush()
-            self._used += -(-values.nbytes // 64) * 64  # so that numbers of any type begin where they may
-            kept = np.frombuffer(self._mapped, values.dtype, values.size, start).reshape(values.shape)
-        return kept.view(MappedPixels)
+            try:
+                if self._file is None or self._file.left < values.nbytes:
+                    self._file = None  # closed before the next one takes room
+                    self._file = _File(max(self._file_bytes, values.nbytes))
+                kept: MappedPixels = self._file.append(values).view(MappedPixels)
+            except OSError as error:
+                self._file = None  # with what was written in part
+                text = (
+                    f"memory has no room for all images, nor has {folder() or tempfile.gettempdir()} for temporary files of them"
+                )
+                raise NoRoom(f"{text} ({error.strerror}): make room there, or name another folder with TMPDIR") from None
+        return kept
 
-    def _new_file(self, size: int) -> None:
-        self.close()
-        self._file = tempfile.TemporaryFile(dir=folder())  # noqa: SIM115 - open as long as arrays go into it
+
+class _File:
+    """A file without a name, mapped into memory, that is filled from its beginning."""
+
+    def __init__(self, size: int):
+        self._file = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115 - open as long as arrays go into it
         self._file.truncate(size)  # takes no room yet
         self._mapped, self._used = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ), 0
 
-    def close(self) -> None:
-        """Begin another file with the next array; those that are there can be read on."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._mapped, self._used = None, None, 0
+    @property
+    def left(self) -> int:
+        """Bytes that it has room for."""
+        return len(self._mapped) - self._used
+
+    def append(self, values: np.ndarray) -> np.ndarray:
+        """The same values, read from here. Raises OSError."""
+        self._file.seek(self._used)
+        left = values.reshape(-1).view(np.uint8).data
+        while left:
+            left = left[self._file.write(left) :]
+        start, self._used = (
+            self._used,
+            self._used + -(-values.nbytes // 64) * 64,
+        )  # so that numbers of any type begin where they may
+        kept: np.ndarray = np.frombuffer(self._mapped, values.dtype, values.size, start)
+        return kept.reshape(values.shape)
 
 
 def folder() -> str | None:
