@@ -36,25 +36,30 @@ class PixelFiles:
         with self._one_at_a_time:
             try:
                 if self._file is None or self._file.left < values.nbytes:
-                    self._file = None  # closed before the next one takes room
+                    self._leave()  # before the next one takes room
                     self._file = _File(max(self._file_bytes, values.nbytes))
                 kept: MappedPixels = self._file.append(values).view(MappedPixels)
             except OSError as error:
-                self._file = None  # with what was written in part
-                text = (
-                    f"memory has no room for all images, nor has {folder() or tempfile.gettempdir()} for temporary files of them"
-                )
-                raise NoRoom(f"{text} ({error.strerror}): make room there, or name another folder with TMPDIR") from None
+                self._leave()  # with what was written in part
+                there = folder() or tempfile.gettempdir()
+                text = f"memory has no room for all images, nor has {there} for temporary files of them ({error.strerror})"
+                raise NoRoom(f"{text}: make room there, or name another folder with TMPDIR") from None
         return kept
+
+    def _leave(self) -> None:
+        """Begin another file with the next array; those that are there can be read on."""
+        if self._file is not None:
+            self._file.handle.close()
+        self._file = None
 
 
 class _File:
     """A file without a name, mapped into memory, that is filled from its beginning."""
 
     def __init__(self, size: int):
-        self._file = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115 - open as long as arrays go into it
-        self._file.truncate(size)  # takes no room yet
-        self._mapped, self._used = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ), 0
+        self.handle = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115 - open as long as arrays go into it
+        self.handle.truncate(size)  # takes no room yet
+        self._mapped, self._used = mmap.mmap(self.handle.fileno(), size, access=mmap.ACCESS_READ), 0
 
     @property
     def left(self) -> int:
@@ -63,14 +68,11 @@ class _File:
 
     def append(self, values: np.ndarray) -> np.ndarray:
         """The same values, read from here. Raises OSError."""
-        self._file.seek(self._used)
-        left = values.reshape(-1).view(np.uint8).data
+        start, left = self._used, values.reshape(-1).view(np.uint8).data
+        self.handle.seek(start)
         while left:
-            left = left[self._file.write(left) :]
-        start, self._used = (
-            self._used,
-            self._used + -(-values.nbytes // 64) * 64,
-        )  # so that numbers of any type begin where they may
+            left = left[self.handle.write(left) :]
+        self._used += -(-values.nbytes // 64) * 64  # so that numbers of any type begin where they may
         kept: np.ndarray = np.frombuffer(self._mapped, values.dtype, values.size, start)
         return kept.reshape(values.shape)
 
