@@ -6,6 +6,7 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,16 @@ def ids(folder: Path) -> list[str]:
     ]
 
 
+def workers_of(folder: Path) -> list[psutil.Process] | None:
+    """The workers of the array's tasks; None where no task runs."""
+    running = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or ())]
+    workers = []
+    for task in running:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            workers += [w for w in task.children(recursive=True) if "spawn_main" in " ".join(w.cmdline())]
+    return workers if running else None
+
+
 @pytest.mark.timeout(1800)
 def test_an_array_with_killed_and_requeued_tasks_gives_the_table_of_one_computer(cohort, planned, tmp_path):
     alone, folder, dice = planned("alone"), planned("the array 100%"), random.Random(0)
@@ -54,15 +65,14 @@ def test_an_array_with_killed_and_requeued_tasks_gives_the_table_of_one_computer
             before = len(ids(folder))
             while len(ids(folder)) < min(before + CASES // 30, CASES) and cluster.run("squeue", "--noheader"):
                 time.sleep(0.2)
-            running = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or ())]
-            if not running:
+            workers = workers_of(folder)
+            if workers is None:
                 continue
             if disturbed % 2:
                 cluster.run(
                     "scontrol", "requeue", f"{job}_{dice.randint(1, TASKS)}", check=False
                 )  # of one that has ended: refused
             else:
-                workers = [w for p in running for w in p.children(recursive=True) if "spawn_main" in " ".join(w.cmdline())]
                 if not workers:
                     continue
                 dice.choice(workers).kill()
