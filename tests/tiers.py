@@ -176,6 +176,7 @@ _RELEASE_BY_FILE = {
         "": "trainings by two processes, minutes; tests/training/test_processes.py is quicker"
     },
     "tests/cli/test_surface_folders.py": {
+        "test_a_report_says_that_the_unit_of_its_pictures_is_wrong": "as without a report",
         "test_half_a_file_on_which_vtk_breaks_off_takes_no_other_with_it[.ply]": "as of another format",
     },
     "tests/cli/test_demo.py": {

@@ -181,3 +181,28 @@ def test_killed_in_the_middle_and_called_again_gives_the_same(material, model, t
     assert contents(out) == contents(whole)
     kept = [name for name, at in before.items() if times(out)[name] == at]
     assert len(kept) == len(before)  # nothing was done twice
+
+
+@pytest.fixture(scope="module")
+def predicted(material, model):
+    """The predictions of all images, and a study in which one picture has been replaced since."""
+    out, study = material.folder / "predicted", material.folder / "replaced"
+    ok("predict", model, material.images, "--out", out)
+    shutil.copytree(material.study, study)
+    shutil.copyfile(study / f"{IDS[1]}.png", study / f"{IDS[0]}.png")
+    return out, study
+
+
+def test_evaluate_and_compare_name_pictures_that_were_exchanged(material, predicted):
+    out, study = predicted
+    said = f"1 images are not the ones that were predicted: their pixels are others, so their figures mean nothing: {IDS[0]}\n"
+    assert f"landmarklabel: {said}" in run("evaluate", out, study, "--include-training").err
+    done = run("compare", out, out, study, "--include-training", "--json")
+    assert f"landmarklabel: A: {said}" in done.err and f"landmarklabel: B: {said}" in done.err and done.code == 0
+
+
+def test_of_the_pictures_that_were_predicted_nothing_is_said(material, predicted):
+    out, _ = predicted
+    assert "predicted: their pixels" not in run("evaluate", out, material.study, "--include-training").err
+    done = run("evaluate", out, material.table, *material.source, "--include-training")
+    assert done.code == 0 and "their pixels" not in done.err

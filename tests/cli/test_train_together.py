@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from program import END_S, IDS, command, ok, run, write_table
 from landmarklabel.data.split import split_ids
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors
+from landmarklabel.services import train_and_publish
+from landmarklabel.store.image_files import GONE
 from landmarklabel.training.group import ProcessLost
 
+TORCHRUN = "start the processes with torchrun, or unset WORLD_SIZE to train alone"
 WORDS = ("--model", "scn:single", "--device", "cpu", "--no-publish")
 
 
@@ -131,6 +135,49 @@ def test_among_processes_that_something_else_has_started_it_says_so(material, mo
         "landmarklabel: --devices 2 starts processes itself, but WORLD_SIZE=3 says that torchrun or a scheduler has started "
         "them: leave out --devices, or unset WORLD_SIZE\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "abc"}, "the environment says WORLD_SIZE=abc, which must be a whole number from 1 on"),
+        (
+            {"WORLD_SIZE": "2"},
+            "the environment says WORLD_SIZE=2 and no RANK: " + TORCHRUN,
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "5"},
+            "the environment says WORLD_SIZE=2 and RANK=5: " + TORCHRUN,
+        ),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_refused_at_once(material, monkeypatch, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert run("train", material.study, *WORDS[:-1], "--steps", 3).err.splitlines()[-1] == f"landmarklabel: {said}"
+
+
+def test_a_damaged_record_of_a_stopped_training_is_one_line(material, tmp_path):
+    (tmp_path / "model" / "state").mkdir(parents=True)
+    record = tmp_path / "model" / "state" / "run.json"
+    record.write_text("{", encoding="utf-8")
+    done = run("train", material.study, *WORDS, "--steps", 3, "--out", tmp_path / "model", "--resume")
+    assert done.error_line == f"landmarklabel: cannot resume: {record} is damaged; without --resume a training starts over\n"
+
+
+def test_where_the_study_is_gone_at_the_end_none_is_made_anew(material, tmp_path, monkeypatch):
+    study = tmp_path / "study"
+    shutil.copytree(material.study, study)
+    fitted = train_and_publish.fit_and_decide
+
+    def and_meanwhile(*args, **more):
+        done = fitted(*args, **more)
+        study.rename(tmp_path / "elsewhere")
+        return done
+
+    monkeypatch.setattr(train_and_publish, "fit_and_decide", and_meanwhile)
+    done = run("train", study, *WORDS[:-1], "--steps", 2, "--out", tmp_path / "model")
+    assert done.code == 2 and GONE in done.error_line and not study.exists() and (tmp_path / "model" / "model.json").exists()
 
 
 def test_more_parts_than_images_in_a_batch_are_no_fault(material, tmp_path):

@@ -13,6 +13,7 @@ from landmarklabel.services.evaluations import Comparison
 from landmarklabel.services.evaluations import compare as hold_against
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
 from landmarklabel.services.paired_comparison import comparison_lines, paired_comparison
+from landmarklabel.services.predicted_images import other_pixels
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -37,7 +38,8 @@ def compare(args: argparse.Namespace) -> None:
             include_training=args.include_training,
             places=(folder, args.truth),
         )
-        said += [f"{name}: {text}" for text in [*notes_remarks(notes), *done.remarks]]
+        other = other_pixels(notes, images, done.pairs, task.dims, place)
+        said += [f"{name}: {text}" for text in [*notes_remarks(notes), *other, *done.remarks]]
         both.append(done)
     found = paired_comparison(both[0], both[1])
     for text in said:

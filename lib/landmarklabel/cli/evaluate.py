@@ -18,6 +18,7 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
+from landmarklabel.services.predicted_images import other_pixels
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -41,7 +42,8 @@ def evaluate(args: argparse.Namespace) -> None:
         include_training=args.include_training,
         places=(args.predictions, args.truth),
     )
-    for text in [*remarks, *notes_remarks(notes), *done.remarks]:
+    other = other_pixels(notes, images, done.pairs, task.dims, place)
+    for text in [*remarks, *notes_remarks(notes), *other, *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.report:
         from landmarklabel.report.evaluation import write_evaluation

@@ -66,7 +66,7 @@ def train(args: argparse.Namespace) -> int:
 
 def _tell_of_others(devices: int, started: str) -> None:
     """Say that something else has started several processes; UsageError where they were to be started here as well."""
-    if devices not in (1, int(started)):
+    if devices > 1:
         text = (
             f"--devices {devices} starts processes itself, but WORLD_SIZE={started} says that torchrun or a scheduler has started"
         )

@@ -74,6 +74,7 @@ def train_and_publish(
     Raises:
         UsageError: ``out`` is a file, a study, or inside of one.
         StudyError: nothing to train on, or another training of this model is running.
+        Gone: the study has moved meanwhile; the model is in ``out``, if that was given.
         Cancelled: stopped; ``resume`` goes on from there.
     """
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
@@ -89,6 +90,7 @@ def train_and_publish(
         remarks = tuple(cautions(read_record(folder)))
         if not publish:
             return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
+        study.check_there()
         version = publish_if_accepted(study, registry, done.decision, place)
     return TrainingOutcome(
         done.model,

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Cancelled, LandmarkLabelError, ModelError
+from landmarklabel.errors import Cancelled, LandmarkLabelError, ModelError, StudyError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
@@ -147,6 +148,12 @@ class TrainingRun:
             except LandmarkLabelError as error:
                 report.end("failed", str(error))
                 raise
+            except OSError as error:  # a full disk
+                what = error.filename or "a file of this training"
+                why = f"{error.strerror or error} ({what}): mend that, and train again to go on"
+                with suppress(OSError):
+                    report.end("failed", why)
+                raise StudyError(why) from None
             except torch.OutOfMemoryError:
                 return report.end("failed", "the memory of the GPU does not suffice; train with device cpu")
 

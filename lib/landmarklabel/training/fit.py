@@ -241,7 +241,11 @@ class _Run:
             return
         about, record = _about(task, [c.image_id for c in cases], self.config), self.state / _RECORD
         if self.config.resume and record.exists():
-            if json.loads(record.read_text(encoding="utf-8")) != about:
+            try:
+                before = json.loads(record.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UsageError(f"cannot resume: {record} is damaged; without --resume a training starts over") from None
+            if before != about:
                 raise UsageError("cannot resume: the stopped run had another task, model, seed or other labelled images")
             return
         shutil.rmtree(self.state, ignore_errors=True)

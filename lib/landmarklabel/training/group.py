@@ -118,7 +118,15 @@ class _Processes(TrainingGroup):
 
 def is_one_of_several() -> bool:
     """Whether this process was started as one of several: by ``training.processes``, by torchrun, or by a cluster likewise."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return _number("WORLD_SIZE", 1) > 1
+
+
+def _number(name: str, least: int) -> int:
+    """A number of the environment, ``least`` where it is not there. Raises UsageError."""
+    text = os.environ.get(name) or str(least)
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError(f"the environment says {name}={text[:40]}, which must be a whole number from {least} on")
+    return int(text)
 
 
 def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.device]:
@@ -134,7 +142,11 @@ def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.dev
     if not is_one_of_several():
         use_all_cores()
         return ALONE, choose_device(device)
-    here, of = int(os.environ.get("LOCAL_RANK") or 0), _on_this_computer()
+    here, of, rank = _number("LOCAL_RANK", 0), _on_this_computer(), _number("RANK", 0)
+    if "RANK" not in os.environ or rank >= _number("WORLD_SIZE", 1):
+        said = f"RANK={rank}" if "RANK" in os.environ else "no RANK"
+        text = f"the environment says WORLD_SIZE={os.environ['WORLD_SIZE']} and {said}: start the processes with torchrun"
+        raise UsageError(f"{text}, or unset WORLD_SIZE to train alone")
     chosen = device_of(device, here, of, kept)
     backend = "cpu:gloo"
     if chosen.type == "cuda":
@@ -143,8 +155,8 @@ def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.dev
     use_all_cores(of)
     patience, where = timedelta(seconds=PROCESSES.wait_s), dict[str, Any]()
     if file := os.environ.get(RENDEZVOUS):  # not as an address, which would read a '#' of a path as its end
-        size = int(os.environ["WORLD_SIZE"])
-        where = {"store": dist.FileStore(file, size), "rank": int(os.environ["RANK"]), "world_size": size}
+        size = _number("WORLD_SIZE", 1)
+        where = {"store": dist.FileStore(file, size), "rank": rank, "world_size": size}
         where["store"].set_timeout(patience)
     try:
         dist.init_process_group(backend, timeout=patience, **where)
@@ -155,7 +167,7 @@ def join(device: str, kept: int | None = None) -> tuple[TrainingGroup, torch.dev
 
 def _on_this_computer() -> int:
     """How many of the processes are on this computer."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"])
+    return _number("LOCAL_WORLD_SIZE", 1) if os.environ.get("LOCAL_WORLD_SIZE") else _number("WORLD_SIZE", 1)
 
 
 def device_of(device: str, number: int, count: int, kept: int | None = None) -> torch.device:
