@@ -17,6 +17,7 @@ from program import END_S, IDS, command, ok, run, write_table
 from landmarklabel.data.split import split_ids
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors
+from landmarklabel.io.locks import locked
 from landmarklabel.services import train_and_publish
 from landmarklabel.store.image_files import GONE
 from landmarklabel.training.group import ProcessLost
@@ -178,6 +179,16 @@ def test_where_the_study_is_gone_at_the_end_none_is_made_anew(material, tmp_path
     monkeypatch.setattr(train_and_publish, "fit_and_decide", and_meanwhile)
     done = run("train", study, *WORDS[:-1], "--steps", 2, "--out", tmp_path / "model")
     assert done.code == 2 and GONE in done.error_line and not study.exists() and (tmp_path / "model" / "model.json").exists()
+
+
+def test_two_trainings_do_not_write_to_one_folder(material, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    with locked(out / ".training"):
+        done = run("train", material.study, *WORDS, "--steps", 2, "--out", out)
+    assert done.error_line == f"landmarklabel: another training writes to {out}: wait for its end, or give another folder\n"
+    trained("train", material.study, *WORDS, "--steps", 2, "--out", out)
+    assert not (out / ".training").exists()
 
 
 def test_more_parts_than_images_in_a_batch_are_no_fault(material, tmp_path):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import Busy, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import RECORD, read_record
+from landmarklabel.io.locks import locked
 from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, tell_material, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
 from landmarklabel.training.loop import Progress
 from landmarklabel.training.publishing import ModelRegistry
+
+_LOCK = ".training"  # in a folder that a training writes to, as long as it does
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def train_and_publish(
         on_progress, should_stop: as in ``fit``.
 
     Raises:
-        UsageError: ``out`` is a file, a study, or inside of one.
+        UsageError: ``out`` is a file, a study, or inside of one, or another training writes to it.
         StudyError: nothing to train on, or another training of this model is running.
         Gone: the study has moved meanwhile; the model is in ``out``, if that was given.
         Cancelled: stopped; ``resume`` goes on from there.
@@ -86,7 +89,8 @@ def train_and_publish(
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         tell_material(config.group, material)
-        done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
+        with _alone_in(place):
+            done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
         remarks = tuple(cautions(read_record(folder)))
         if not publish:
             return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
@@ -100,6 +104,22 @@ def train_and_publish(
         _outcome(study, registry.folder.name, version, done.decision.publish, done.decision.reason),
         remarks,
     )
+
+
+@contextmanager
+def _alone_in(place: Path | None) -> Iterator[None]:
+    """Let no other training write to the same folder meanwhile; the study's own folder has a lock already. Raises UsageError."""
+    if place is None:
+        yield
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(place / _LOCK, 2.0))
+        except Busy:
+            raise UsageError(f"another training writes to {place}: wait for its end, or give another folder") from None
+        held.callback((place / _LOCK).unlink, missing_ok=True)
+        yield
 
 
 def set_aside(place: str | Path) -> str:
