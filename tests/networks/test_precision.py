@@ -57,4 +57,4 @@ def test_one_that_is_not_there_is_said(gpus, count, name, said):
 )
 def test_a_training_runs_where_the_server_does_unless_another_kind_is_wanted(monkeypatch, servers, wanted, chosen):
     monkeypatch.setattr(training_run, "choose_device", lambda name: name)
-    assert TrainingRun(None, None, None, servers)._device(wanted) == chosen
+    assert TrainingRun(None, None, None, servers)._device({"device": wanted}) == chosen
