@@ -104,8 +104,6 @@ class Cancelled(LandmarkLabelError):
 class NoRoom(LandmarkLabelError):
     """A disk that has no room for the temporary files that a training needs."""
 
-    http_status = 507
-
 
 class UsageError(LandmarkLabelError):
     """A command or request that asks for something that does not exist."""

@@ -14,6 +14,7 @@ from landmarklabel.services.evaluations import compare as hold_against
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
 from landmarklabel.services.paired_comparison import comparison_lines, paired_comparison
 from landmarklabel.services.predicted_images import other_pixels
+from landmarklabel.store.pixels import hashes_of
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -27,6 +28,7 @@ def compare(args: argparse.Namespace) -> None:
     truth, remarks = read_many(place, task, images)
     said = list(remarks)
     both: list[Comparison] = []
+    known = hashes_of(place, task.dims)
     for name, folder in (("A", args.predictions_a), ("B", args.predictions_b)):
         notes = read_notes(folder)
         done = hold_against(
@@ -38,7 +40,7 @@ def compare(args: argparse.Namespace) -> None:
             include_training=args.include_training,
             places=(folder, args.truth),
         )
-        other = other_pixels(notes, images, done.pairs, task.dims, place)
+        other = other_pixels(notes, images, done.pairs, known)
         said += [f"{name}: {text}" for text in [*notes_remarks(notes), *other, *done.remarks]]
         both.append(done)
     found = paired_comparison(both[0], both[1])

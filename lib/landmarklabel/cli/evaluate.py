@@ -19,6 +19,7 @@ from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
 from landmarklabel.services.predicted_images import other_pixels
+from landmarklabel.store.pixels import hashes_of
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
@@ -42,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> None:
         include_training=args.include_training,
         places=(args.predictions, args.truth),
     )
-    other = other_pixels(notes, images, done.pairs, task.dims, place)
+    other = other_pixels(notes, images, done.pairs, hashes_of(place, task.dims))
     for text in [*remarks, *notes_remarks(notes), *other, *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.report:

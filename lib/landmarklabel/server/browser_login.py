@@ -86,7 +86,9 @@ class BrowserLogins:
             return None
         if self.clock() >= end:
             return None
-        return self._holder(name, shown) if self.identity is None else Caller(name, ROLES[shown]) if shown in ROLES else None
+        if self.identity is None:
+            return self._holder(name, shown)
+        return Caller(name, ROLES[shown]) if shown in ROLES else None
 
     def _holder(self, name: str, sha256: str) -> Caller | None:
         for holder in self.tokens.look().holders:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from landmarklabel.errors import FaultsError, listed
 from landmarklabel.io.files import is_surface
-from landmarklabel.io.images import read_image
-from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.surface_volumes import shows_surface
 from landmarklabel.store.pixels import PixelHashes
 
 
 def other_pixels(
-    notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path], ids: Collection[str], dims: int, study: Path
+    notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path], ids: Collection[str], known: PixelHashes
 ) -> list[str]:
     """A remark on the images whose pixels are not those that ``predict`` has noted, if there are any; surfaces are passed over.
 
@@ -23,10 +21,8 @@ def other_pixels(
         notes: of ``read_notes``.
         images: id to file, as far as they are known.
         ids: of the images that count.
-        dims: of the task.
-        study: whose images these are, if they are a study's; it remembers hashes.
+        known: of ``store.pixels.hashes_of``.
     """
-    known = PixelHashes(study / ".landmarklabel" / "cache" / "pixels.jsonl", lambda path: pixel_hash(read_image(path, dims)))
     other = []
     for image_id in sorted(ids):
         noted, path = notes.get(image_id, {}).get("pixels"), images.get(image_id)

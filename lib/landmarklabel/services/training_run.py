@@ -148,9 +148,8 @@ class TrainingRun:
             except LandmarkLabelError as error:
                 report.end("failed", str(error))
                 raise
-            except OSError as error:  # a full disk
-                what = error.filename or "a file of this training"
-                why = f"{error.strerror or error} ({what}): mend that, and train again to go on"
+            except OSError as error:  # a full disk; the path may be a patient's name, and clients read this
+                why = f"a file could not be written or read ({error.strerror}): mend that, and train again to go on"
                 with suppress(OSError):
                     report.end("failed", why)
                 raise StudyError(why) from None
@@ -189,7 +188,7 @@ class TrainingRun:
         )
 
     def _train(self, request: dict, report: TrainingReport) -> dict:
-        begun, material = time.monotonic(), gather(self.study, processes=self.group.size)
+        begun, material = time.monotonic(), gather(self.study, processes=self.group.on_this_computer)
         live = live_model(self.study, self.registry, self._device(request))
         start = live if request.get("pretrained", True) and live and live.preset == self.preset else None
         oversampled = self._new_or_hard(material.train) if live is not None else frozenset()

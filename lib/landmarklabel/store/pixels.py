@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from landmarklabel.io.images import read_image
+from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.store.configuration import CONFIG
 
 UNREADABLE = "unreadable"  # instead of a hash
@@ -58,6 +60,11 @@ class PixelHashes:
                 with suppress(ValueError, TypeError):
                     name, before, value = json.loads(line)
                     self._known[str(folder / name)] = str(before), str(value)
+
+
+def hashes_of(study: Path, dims: int) -> PixelHashes:
+    """Those of a study's images; of another folder nothing is remembered for the next time."""
+    return PixelHashes(study / ".landmarklabel" / "cache" / "pixels.jsonl", lambda path: pixel_hash(read_image(path, dims)))
 
 
 def stamp(path: Path) -> str:

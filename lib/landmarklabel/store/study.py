@@ -14,7 +14,7 @@ from pathlib import Path
 
 from landmarklabel.errors import Gone, ImageRejected, NotFound, StudyError, TaskMismatch
 from landmarklabel.io.image_array import Image
-from landmarklabel.io.images import describe_image, read_image
+from landmarklabel.io.images import describe_image
 from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
@@ -27,7 +27,7 @@ from landmarklabel.store.image_files import GONE, REPEAT, ImageFolder, Trash
 from landmarklabel.store.label_files import LabelFiles, Naming
 from landmarklabel.store.newest_labels import NewestLabels
 from landmarklabel.store.opening import Opened
-from landmarklabel.store.pixels import UNREADABLE, PixelHashes, changed_ns, stamp
+from landmarklabel.store.pixels import UNREADABLE, changed_ns, hashes_of, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revision_json import body_of, checked_of, checks_of, landmarks_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
@@ -72,7 +72,7 @@ class Study(Opened):
             raise StudyError(f"the revisions of {self.folder.name} are in a database of their own: say which with --store URL")
         self.revisions = open_revisions(self.folder, url)
         self.notices = self._settle_task()
-        self.pixels = PixelHashes(self.cache_dir / "pixels.jsonl", lambda path: pixel_hash(read_image(path, task.dims)))
+        self.pixels = hashes_of(self.folder, task.dims)
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
         self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, lambda: me._lock(), trash)
         self.plane_of = SlicePlanes(task.dims, lambda image_id: me._images.path(image_id)).of
