@@ -201,3 +201,17 @@ def test_a_task_that_is_taken_back_before_its_turn_never_starts(tmp_path: Path):
     assert other is not None
     wait_until(lambda: queue.status()["status"] == "ERROR", 60, "a worker without a study to end")
     assert [one["status"] for one in queue.tasks()] == ["STOPPED", "ERROR"] and "details" not in queue.tasks()[0]
+
+
+def test_where_a_task_cannot_have_a_folder_the_next_one_still_has_its_turn(tmp_path: Path, monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    queue = TaskQueue("train", lambda: {"study": str(tmp_path)})
+    with monkeypatch.context() as disk:
+        disk.setattr("landmarklabel.services.task_queue.TemporaryDirectory", full)
+        queue.run({})
+        wait_until(lambda: queue.status()["status"] == "ERROR", 20, "the first one to fail")
+    assert queue.run({}) is not None
+    wait_until(lambda: queue.status()["status"] == "ERROR", 60, "a worker without a study to end")
+    assert ["details" in one for one in queue.tasks()] == [False, True]

@@ -114,8 +114,15 @@ class TaskQueue:
                 self._do(task)
 
     def _do(self, task: dict[str, Any]) -> None:
-        with TemporaryDirectory(prefix="landmarklabel-", ignore_cleanup_errors=True) as place:  # of the task's own
-            self._do_in(place, task)
+        try:
+            place = TemporaryDirectory(prefix="landmarklabel-", ignore_cleanup_errors=True)  # of the task's own
+        except OSError as error:  # a full disk: this task fails, and the next one has its turn
+            log.error("a %s process cannot be started (%s)", self.kind, error.strerror)
+            with self._lock:
+                task["status"] = _ERROR if task["status"] == _SUBMITTED else task["status"]
+            return
+        with place as name:
+            self._do_in(name, task)
 
     def _do_in(self, place: str, task: dict[str, Any]) -> None:
         sent = json.dumps({**self._served(), "request": task["request"], "place": place})
