@@ -252,7 +252,7 @@ def _train(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> Model:
-    from landmarklabel.services.train_and_publish import set_aside, train_and_publish
+    from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
 
     if isinstance(valid, str):
@@ -262,12 +262,10 @@ def _train(
     for text in [*material.left_out, *material.remarks]:
         _log.warning("%s", text)
     _log.info("training %s on %d images, %d to validate", config.preset.key, len(material.train), len(material.valid))
-    if out is not None and not config.resume and (said := set_aside(out)):
-        _log.warning("%s", said)
     kept = out is not None or publish
     with tempfile.TemporaryDirectory(prefix="landmarklabel-") as nowhere:
         place = out if kept else nowhere
-        done = train_and_publish(study, material, config, place, publish, on_progress, should_stop)
+        done = train_and_publish(study, material, config, place, publish, on_progress, should_stop, _log.warning)
     for text in done.remarks:
         _log.warning("%s", text)
     if done.decision:

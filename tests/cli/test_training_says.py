@@ -69,6 +69,11 @@ def test_what_training_is_given_and_what_it_made(odd, tmp_path):
     again = ok("train", odd, "--model", "scn", "--steps", 2, "--device", "cpu", "--out", tmp_path / "model", "--no-publish")
     assert f"the model that was in {tmp_path / 'model'} is now in {tmp_path / 'model-1'}" in again.err
     assert (tmp_path / "model-1" / "model.safetensors").read_bytes() == weights
+    words = ("--model", "global_local:noothout2020", "--accumulate", 2, "--steps", 2, "--device", "cpu", "--no-publish")
+    refused = run("train", odd, *words, "--out", tmp_path / "model-1")
+    assert refused.code == 2 and "train it without --devices and --accumulate" in refused.err
+    assert f"the model that was in {tmp_path / 'model-1'} is there again" in refused.err
+    assert (tmp_path / "model-1" / "model.safetensors").read_bytes() == weights
 
 
 def test_phases_come_in_their_order_and_are_told_without_a_terminal(material, tmp_path):

@@ -205,13 +205,17 @@ def test_a_run_about_something_else_is_not_resumed(tmp_path):
     run = partial(fit, TASK, folder=tmp_path)
     with pytest.raises(Cancelled):
         run(TRAIN[:4], [], config(steps=11), should_stop=stop_after(1))
-    refusal = "cannot resume: the stopped run had another task, model, seed or other labelled images"
-    with pytest.raises(UsageError, match=refusal):
-        run(TRAIN[:4], [], config(steps=11, seed=7, resume=True))
-    with pytest.raises(UsageError, match=refusal):
-        run(TRAIN[:3], [], config(steps=11, resume=True))
-    with pytest.raises(UsageError, match=refusal):
-        run(TRAIN[:4], [], config("scn:single", steps=11, resume=True))
+    ids = [case.image_id for case in TRAIN]
+    for train, other, difference in (
+        (TRAIN[:4], {"seed": 7}, "seed 0, not 7"),
+        (TRAIN[:4], {"key": "scn:single"}, "model scn:default, not scn:single"),
+        (TRAIN[:3], {}, f"labelled images that are not there now: {ids[3]}"),
+        (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and labelled images that are not there now: {ids[0]} and no labels of {ids[4]}"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            run(train, [], config(**{"steps": 11, "resume": True} | other))
+        said = f"cannot resume: the stopped run had {difference}; without --resume a training starts over"
+        assert str(refused.value) == said
     told = []
     run(TRAIN[:4], [], config(steps=2, seed=7), on_progress=told.append)  # without resume it starts over
     assert told[0].step == 1

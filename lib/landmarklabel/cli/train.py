@@ -87,15 +87,13 @@ def _train_together(args: argparse.Namespace) -> int:
 
 
 def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: TrainingGroup, device: torch.device) -> int:
-    from landmarklabel.services.train_and_publish import set_aside, train_and_publish
+    from landmarklabel.services.train_and_publish import train_and_publish
     from landmarklabel.services.trainings import gather
 
     study = open_study(args.study, task, args.store)
     material = gather(study, read_ids(args.valid) if args.valid else None, group.on_this_computer)
     for text in [*material.left_out, *material.remarks]:
-        print(f"landmarklabel: {text}", file=sys.stderr)
-    if args.out and not args.resume and (said := set_aside(args.out)):
-        print(f"landmarklabel: {said}", file=sys.stderr)
+        _tell(text)
     on = f" on {group.size} devices" if group.size > 1 else ""
     print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation{on}")
     config = _settings(args, preset, group, device)
@@ -103,19 +101,23 @@ def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: Traini
     if config.budget.minutes is not None and not args.resume:
         config.ends_at = begun + 60 * config.budget.minutes
     with TrainingProgress(preset.name) as show:
-        done = train_and_publish(study, material, config, args.out, not args.no_publish, show, Interrupt())
+        done = train_and_publish(study, material, config, args.out, not args.no_publish, show, Interrupt(), _tell)
     print(f"{args.out or 'model'}: trained" + (f"; validation {metrics_line(done.metrics)}" if done.metrics else ""))
     if hasty := done.metrics.get("in_haste"):
         of = f"{hasty} of the {done.metrics['n_images']} validation cases"
         print(f"there was no time to search {of} as thoroughly as predict does: measure the model with evaluate")
     for text in done.remarks:
-        print(f"landmarklabel: {text}", file=sys.stderr)
+        _tell(text)
     if done.decision:
         print(done.decision)
     if not args.no_publish and not done.published and args.out:
         print(f"to have it answer all the same: landmarklabel publish {args.out} {study.folder}")
     study.close()
     return 0
+
+
+def _tell(text: str) -> None:
+    tqdm.write(f"landmarklabel: {text}", file=sys.stderr)  # beside a bar that may be on the terminal
 
 
 def _train_along(args, task: LandmarkTask, preset: Preset, group: TrainingGroup, device: torch.device) -> int:

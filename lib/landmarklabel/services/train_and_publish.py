@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def train_and_publish(
     publish: bool = True,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> TrainingOutcome:
     """Train a model and let the gate decide whether it answers in the study from now on.
 
@@ -70,9 +72,10 @@ def train_and_publish(
         study: whose.
         material: of ``gather``.
         config: what to train and how long.
-        out: where the model is written; without, only a published one is kept.
+        out: where the model is written; without, only a published one is kept. A model that is there is renamed.
         publish: False leaves the study's own model alone; needs ``out``.
         on_progress, should_stop: as in ``fit``.
+        tell: given what a person should know at once.
 
     Raises:
         UsageError: ``out`` is a file, a study, or inside of one, or another training writes to it.
@@ -89,7 +92,7 @@ def train_and_publish(
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         tell_material(config.group, material)
-        with _alone_in(place):
+        with _model_set_aside(None if config.resume else place, tell), _alone_in(place):
             done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
         remarks = tuple(cautions(read_record(folder)))
         if not publish:
@@ -122,19 +125,27 @@ def _alone_in(place: Path | None) -> Iterator[None]:
         yield
 
 
-def set_aside(place: str | Path) -> str:
-    """Give the folder of a model another name, so that the next training does not write over it.
+@contextmanager
+def _model_set_aside(place: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
+    """Give the folder of a model another name, so that a training does not write over it.
 
-    Returns:
-        What a person should be told at once; empty where there was no model. Raises as ``check_place``.
+    It has its name again where the training ends with neither a model nor a state to go on from.
     """
-    check_place(Path(place))
-    there = Path(place).resolve()
-    if not (there / RECORD).is_file():
-        return ""
+    if place is None or not (place / RECORD).is_file():
+        yield
+        return
+    there = place.resolve()
     free = next(p for n in count(1) if not (p := there.with_name(f"{there.name}-{n}")).exists())
     there.rename(free)
-    return f"the model that was in {place} is now in {free}"
+    tell(f"the model that was in {place} is now in {free}")
+    try:
+        yield
+    except BaseException:
+        if not (there / RECORD).is_file() and not any(there.glob("state/*.safetensors")):
+            shutil.rmtree(there, ignore_errors=True)
+            free.rename(there)
+            tell(f"the model that was in {place} is there again")
+        raise
 
 
 def _outcome(study: Study, name: str, version: int, published: bool, reason: str) -> str:

@@ -18,7 +18,7 @@ from landmarklabel.configuration import to_json
 from landmarklabel.data.cases import Case
 from landmarklabel.data.mirror import find_mirror
 from landmarklabel.data.presence import Presence, landmark_state
-from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.configuration import InferenceConfig
 from landmarklabel.inference.localizer import Localizer
@@ -168,6 +168,20 @@ def _about(task: LandmarkTask, ids: Sequence[str], config: FitConfig) -> dict[st
     return {"task": task.hash, "preset": config.preset.key, "seed": config.seed, "ids": sorted(ids)}
 
 
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What a stopped run had that is not so now, in words; empty where nothing differs."""
+    said = ["other landmarks"] if before["task"] != now["task"] else []
+    settings = {"preset": "model", "seed": "seed"}
+    said += [f"{name} {before[key]}, not {now[key]}" for key, name in settings.items() if before[key] != now[key]]
+    if more := sorted({*before["ids"]} - {*now["ids"]}):
+        said.append(f"labelled images that are not there now: {listed(more)}")
+    if fewer := sorted({*now["ids"]} - {*before["ids"]}):
+        said.append(f"no labels of {listed(fewer)}")
+    if not said and before != now:
+        said.append("other images shown twice as often")
+    return " and ".join(said)
+
+
 def _by_id(cases: Sequence[Case]) -> list[tuple[Case, LandmarkSet]]:
     return [(c, c.landmarks) for c in sorted(cases, key=lambda c: c.image_id) if c.landmarks is not None]
 
@@ -242,11 +256,11 @@ class _Run:
         about, record = _about(task, [c.image_id for c in cases], self.config), self.state / _RECORD
         if self.config.resume and record.exists():
             try:
-                before = json.loads(record.read_text(encoding="utf-8"))
-            except ValueError:
+                difference = _difference(json.loads(record.read_text(encoding="utf-8")), about)
+            except (ValueError, KeyError, TypeError):
                 raise UsageError(f"cannot resume: {record} is damaged; without --resume a training starts over") from None
-            if before != about:
-                raise UsageError("cannot resume: the stopped run had another task, model, seed or other labelled images")
+            if difference:
+                raise UsageError(f"cannot resume: the stopped run had {difference}; without --resume a training starts over")
             return
         shutil.rmtree(self.state, ignore_errors=True)
         write_json(record, about)
