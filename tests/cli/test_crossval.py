@@ -72,6 +72,34 @@ def test_another_recipe_or_folder_is_refused(crossed, words, tmp_path):
     )
 
 
+def test_predictions_changed_by_hand_are_no_figure_of_the_models(crossed, words, material, tmp_path):
+    out = shutil.copytree(crossed[0], tmp_path / "out")
+    file = out / "predictions" / f"{IDS[2]}.mrk.json"
+    write_markups(file, material.truth[IDS[2]])
+    by_hand = file.read_bytes()
+    done = ok("crossval", *words, "--out", out, "--json")
+    left_out = "landmarklabel: 1 predictions were changed by hand since and are left out of the figures"
+    assert f"{left_out}; delete their files to have them again: {IDS[2]}\n" in done.err and file.read_bytes() == by_hand
+    ids = [i for i in IDS if i != IDS[2]]
+    errors = [point_errors_mm(read_markups(out / "predictions" / f"{i}.mrk.json", material.task), material.truth[i]) for i in ids]
+    found = json.loads(done.out)
+    assert found["n_images"] == 5 and found["mre_mm"] == pytest.approx(np.nanmean(errors), abs=1e-3)
+    file.unlink()
+    again = ok("crossval", *words, "--out", out, "--json")
+    assert json.loads(again.out)["mre_mm"] == pytest.approx(json.loads(crossed[1].out)["mre_mm"], abs=1e-6)
+
+
+def test_models_of_other_folds_predict_nothing(crossed, words, tmp_path):
+    out = shutil.copytree(crossed[0], tmp_path / "out")
+    shutil.rmtree(out / "predictions")
+    (out / "fold1").rename(out / "aside")
+    (out / "fold2").rename(out / "fold1")
+    (out / "aside").rename(out / "fold2")
+    said = run("crossval", *words, "--out", out).err.splitlines()[-1]
+    assert said == f"landmarklabel: the model in {out / 'fold1'} was trained on other cases than this fold's: move it away"
+    assert not list((out / "predictions").glob("*.mrk.json"))
+
+
 def test_ctrl_c_ends_it_and_it_goes_on(words, tmp_path):
     line = command("crossval", *words, "--out", tmp_path / "out")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

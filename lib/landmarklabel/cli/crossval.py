@@ -9,7 +9,7 @@ from pathlib import Path
 
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.train import Interrupt, TrainingProgress, check_budget, open_study
-from landmarklabel.errors import StudyError
+from landmarklabel.errors import StudyError, listed
 from landmarklabel.networks.presets import find_preset
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
@@ -62,6 +62,10 @@ def _say(args: argparse.Namespace, whole, study) -> None:
 
     notes = read_notes(whole.predictions)
     predicted = read_label_folder(whole.predictions, whole.task, whole.paths)
+    predicted = {i: landmarks for i, landmarks in predicted.items() if i not in whole.changed_by_hand}
+    if whole.changed_by_hand:
+        count = f"{len(whole.changed_by_hand)} predictions were changed by hand since and are left out of the figures"
+        print(f"landmarklabel: {count}; delete their files to have them again: {listed(whole.changed_by_hand)}", file=sys.stderr)
     truth = {case.image_id: case.labels for fold in whole.folds for case in fold.held}  # as they were when it began
     unit = unit_lookup(notes, whole.paths)
     done = compare(whole.task, predicted, truth, unit=unit, places=(str(whole.predictions), str(study.folder)))

@@ -66,6 +66,7 @@ class CrossValidation:
 
     def __init__(self, task: LandmarkTask, config: FitConfig, folds: list[Fold], paths: dict[str, Path], folder: Path):
         self.task, self.config, self.folds, self.paths, self.folder = task, config, folds, paths, folder
+        self.changed_by_hand: list[str] = []  # ids of cases whose predictions a person has changed since, found by ``run``
         labels = {case.image_id: label_hash(case.labels) for fold in folds for case in fold.held}
         self._recipe = {
             "task": task.hash,
@@ -100,11 +101,16 @@ class CrossValidation:
         return self.folder / "predictions"
 
     def run(self, fold: Fold, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
-        """Train the fold's model unless it is there, and predict the fold's own cases. Raises as ``fit``."""
+        """Train the fold's model unless it is there, and predict the fold's own cases.
+
+        Raises as ``fit``, and UsageError where a model is there that was not trained on this fold.
+        """
         recipe = hashlib.sha256(json.dumps(self._recipe, sort_keys=True).encode()).hexdigest()
         with PredictionFolder(self.predictions, recipe) as kept:
-            wanted = (Found.NOTHING, Found.OTHER)  # what a person has changed since stays
-            left = [case for case in fold.held if kept.find(case.image_id, pixel_hash(case.image)) in wanted]
+            found = [(case, kept.find(case.image_id, pixel_hash(case.image))) for case in fold.held]
+            changed = (Found.CHANGED, Found.CHANGED_OTHER)
+            self.changed_by_hand += [case.image_id for case, what in found if what in changed]  # they stay as they are
+            left = [case for case, what in found if what in (Found.NOTHING, Found.OTHER)]
             if not left:
                 return
             model, place = self._trained(fold, on_progress, should_stop)
@@ -123,6 +129,9 @@ class CrossValidation:
     ) -> tuple[Localizer, Path]:
         place = self.folder / f"fold{fold.number}"
         if (place / RECORD).is_file():
+            labels = {case.image_id: label_hash(case.labels) for case in fold.train}
+            if not read_record(place).get("train_labels", {}).items() <= labels.items():
+                raise UsageError(f"the model in {place} was trained on other cases than this fold's: move it away")
             return load_model(place, self.task, self.config.device), place
         config = replace(self.config, resume=(place / "state").is_dir())
         return fit(self.task, fold.train, [], config, place, on_progress, should_stop)[0], place
