@@ -85,12 +85,10 @@ def test_a_killed_process_ends_all_with_one_line_and_the_training_goes_on(materi
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_order_all_is_kept(material, tmp_path, how):
+@pytest.mark.parametrize("to", [os.kill, os.killpg])  # whoever started them alone, and all as a terminal's Ctrl-C
+def test_stopped_in_order_all_is_kept(material, tmp_path, how, to):
     running = Together(material.study, tmp_path / "model")
-    if how == signal.SIGINT:
-        os.killpg(running.process.pid, how)  # as Ctrl-C in a terminal
-    else:
-        running.process.send_signal(how)
+    to(running.process.pid, how)
     status, said = running.end()
     assert status == 130 and said.splitlines()[-1] == "landmarklabel: stopped; the same command with --resume goes on from here"
     assert "Traceback" not in said and steps_kept(tmp_path / "model") >= 1

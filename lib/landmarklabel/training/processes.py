@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -42,7 +43,9 @@ def run_together(command: Sequence[str], count: int, sent: str | None = None, pl
             group.append(_start(command, number, count, place, sent))
         leader = group[0]
         stack.enter_context(_handling(signal.SIGTERM, lambda *_: leader.terminate()))
-        stack.enter_context(_handling(signal.SIGINT, signal.SIG_IGN))  # Ctrl-C goes to the leading process too, which decides
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN or sys.platform == "win32"  # whose children hear of it
+        told = signal.SIG_IGN if ignored else lambda *_: leader.send_signal(signal.SIGINT)
+        stack.enter_context(_handling(signal.SIGINT, told))
         failed = _first_failed(group)
         if failed is None:
             return 0, ""
@@ -77,7 +80,8 @@ def _start(command: Sequence[str], number: int, count: int, place: Path, sent: s
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch warns of what is meant to be so, and tells of a lost process in many lines
         **{"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback},  # nobody outside of this computer is let in
     }
-    where: dict[str, Any] = {"env": environment} | ({} if sent is None else {"stdin": subprocess.PIPE})
+    # Ctrl-C, and a signal to whoever started them, reach the leading process once: of another session the terminal tells nobody
+    where: dict[str, Any] = {"env": environment, "start_new_session": True} | ({} if sent is None else {"stdin": subprocess.PIPE})
     if number == 0:
         process = psutil.Popen(command, **where)
     else:
