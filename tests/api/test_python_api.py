@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,18 @@ def test_what_is_no_image_is_refused_in_words(made):
 def test_a_stopped_training_says_so_by_an_exception_of_its_own(made, tmp_path):
     with pytest.raises(ll.Cancelled):
         ll.train(made.study, minutes=None, steps=50, device="cpu", out=tmp_path / "m", publish=False, should_stop=lambda: True)
+
+
+def test_a_study_that_moves_meanwhile_is_not_made_anew(made, tmp_path):
+    study, elsewhere = shutil.copytree(made.study.folder, tmp_path / "study"), tmp_path / "elsewhere"
+
+    def move(_: object) -> None:
+        if study.exists():
+            study.rename(elsewhere)
+
+    with pytest.raises(ll.LandmarkLabelError, match="the study folder is gone or has moved"):
+        ll.train(study, minutes=None, steps=50, device="cpu", on_progress=move)
+    assert elsewhere.exists() and not study.exists()
 
 
 def test_an_image_of_other_dimensions_is_refused(made):

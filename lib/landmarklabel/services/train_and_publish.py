@@ -80,20 +80,26 @@ def train_and_publish(
     Raises:
         UsageError: ``out`` is a file, a study, or inside of one, or another training writes to it.
         StudyError: nothing to train on, or another training of this model is running.
-        Gone: the study has moved meanwhile; the model is in ``out``, if that was given.
+        Gone: the study has moved meanwhile; with ``out`` the training goes on to its end all the same, and the model is there.
         Cancelled: stopped; ``resume`` goes on from there.
     """
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
     if place is not None:
         check_place(place)
     folder = place or registry.candidate
+
+    def stop_now() -> bool:
+        if place is None:  # the state is in the study
+            study.check_there()
+        return should_stop()
+
     with ExitStack() as held:
         if publish:
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         tell_material(config.group, material)
         with _model_set_aside(None if config.resume else place, tell), _alone_in(place):
-            done = fit_and_decide(study, material, config, folder, live, on_progress, should_stop, publish, known)
+            done = fit_and_decide(study, material, config, folder, live, on_progress, stop_now, publish, known)
         remarks = tuple(cautions(read_record(folder)))
         if not publish:
             return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
