@@ -6,6 +6,7 @@ where it is used: training needs none of it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError has where there is no room, or no more for this user
 
 
 def sync_file(handle: int) -> None:

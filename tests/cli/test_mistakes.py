@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -152,6 +153,18 @@ def places(material, model, tmp_path_factory):
 @pytest.mark.parametrize(("words", "text"), MISTAKES.values(), ids=list(MISTAKES))
 def test_a_mistake_ends_with_one_line(words, text, places):
     assert text in run(*(word.format(**places) for word in words.split())).error_line
+
+
+def test_where_a_file_finds_no_room_it_says_which_and_what_to_do(tmp_path):
+    (tmp_path / "names.txt").write_text("tip\nbase\n", encoding="utf-8")
+    out, (soft, hard) = tmp_path / "task.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))  # bytes
+    try:
+        done = run("task", "new", "points", "--names", tmp_path / "names.txt", "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.error_line == f"landmarklabel: {out}: could not be written (File too large); free space, then try again\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["names.txt"]
 
 
 def test_a_mistake_as_a_program(material):

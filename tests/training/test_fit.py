@@ -205,12 +205,12 @@ def test_a_run_about_something_else_is_not_resumed(tmp_path):
     run = partial(fit, TASK, folder=tmp_path)
     with pytest.raises(Cancelled):
         run(TRAIN[:4], [], config(steps=11), should_stop=stop_after(1))
-    ids = [case.image_id for case in TRAIN]
+    ids, gone = [case.image_id for case in TRAIN], "labelled images that are not there now"
     for train, other, difference in (
         (TRAIN[:4], {"seed": 7}, "seed 0, not 7"),
         (TRAIN[:4], {"key": "scn:single"}, "model scn:default, not scn:single"),
-        (TRAIN[:3], {}, f"labelled images that are not there now: {ids[3]}"),
-        (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and labelled images that are not there now: {ids[0]} and no labels of {ids[4]}"),
+        (TRAIN[:3], {}, f"{gone}: {ids[3]}"),
+        (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and {gone}: {ids[0]} and no labels of {ids[4]}"),
     ):
         with pytest.raises(UsageError) as refused:
             run(train, [], config(**{"steps": 11, "resume": True} | other))

@@ -15,6 +15,7 @@ from landmarklabel.cli.evaluation_parser import add_evaluations
 from landmarklabel.cli.help_texts import EXAMPLE, LAYOUTS, NAMES, PREDICTIONS
 from landmarklabel.cli.verbs import Verbs, add_device, add_surface, add_task, add_verb, list_models
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.portability import DISK_FULL
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # an --out that cannot be written, a full disk
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.errno in DISK_FULL:
+            reason = f"{error.filename or 'a file'}: could not be written ({error.strerror}); free space, then try again"
         print("landmarklabel: " + " ".join(reason.split()), file=sys.stderr)
         return 2
 

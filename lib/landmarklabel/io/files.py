@@ -135,16 +135,20 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_end_of(path.name)}.")
-    os.close(handle)
     try:
-        write_to_disk(temporary, data, durable=durable)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_end_of(path.name)}.")
+        os.close(handle)
+        try:
+            write_to_disk(temporary, data, durable=durable)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        if durable:
+            sync_to_disk(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not of the temporary file, or of none
         raise
-    if durable:
-        sync_to_disk(path.parent)
 
 
 def write_to_disk(path: str | Path, data: bytes, *, durable: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from starlette.routing import Mount
 
 from landmarklabel import __version__
 from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.portability import DISK_FULL
 from landmarklabel.server.annotate import add_annotate_routes
 from landmarklabel.server.application import Application
 from landmarklabel.server.background import add_background_routes
@@ -118,6 +118,6 @@ def _of_the_system(error: OSError) -> tuple[int, str]:
     """Status and text; never the path, which may hold a name."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return 404, "a file that this needs is gone from the study: look at the list of images again"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         return 507, "the server's disk is full: nothing was changed; free space, then try again"
     return 503, f"the server could not do this ({error.strerror or type(error).__name__}): look at the study's files"

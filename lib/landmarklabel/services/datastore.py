@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import zipfile
@@ -24,6 +23,7 @@ from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.files import FCSV_SUFFIX, MARKUPS_SUFFIX, atomic_write, check_id, safe_join
 from landmarklabel.io.markups import dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
+from landmarklabel.portability import DISK_FULL
 from landmarklabel.services.callers import REVIEWER, caller
 from landmarklabel.services.checkup import stated
 from landmarklabel.services.descriptions import describe
@@ -308,7 +308,7 @@ class StudyDatastore:
                 except (LandmarkLabelError, ValueError) as error:  # a label, or a file name that no zip can hold
                     left_out.append(f"{image_id}: {error}")
                 except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # of the archive, not of the case
+                    if error.errno in DISK_FULL:  # of the archive, not of the case
                         raise
                     left_out.append(f"{image_id}: {error.strerror or type(error).__name__}")
             if left_out:

@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from landmarklabel.errors import Busy, StudyError, UsageError
-from landmarklabel.portability import in_forked_child
+from landmarklabel.portability import DISK_FULL, in_forked_child
 from landmarklabel.store.configuration import CONFIG
 
 BUSY = "the revision store is in use by another program or request; nothing was changed, try again in a moment"
@@ -37,7 +37,7 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
 }
 _FREE, _ALLOW = "free space, then try again", "change who may write there, then try again"
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FREE),
+    **dict.fromkeys(DISK_FULL, _FREE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _ALLOW),
 }
 _pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from landmarklabel.portability import WINDOWS
 from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 STOPPED = 130  # exit status of one that was asked to stop
@@ -43,7 +43,7 @@ def run_together(command: Sequence[str], count: int, sent: str | None = None, pl
             group.append(_start(command, number, count, place, sent))
         leader = group[0]
         stack.enter_context(_handling(signal.SIGTERM, lambda *_: leader.terminate()))
-        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN or sys.platform == "win32"  # whose children hear of it
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN or WINDOWS  # whose children hear of it
         told = signal.SIG_IGN if ignored else lambda *_: leader.send_signal(signal.SIGINT)
         stack.enter_context(_handling(signal.SIGINT, told))
         failed = _first_failed(group)
