@@ -154,10 +154,10 @@ def test_a_training_that_the_system_kills_is_not_tried_again_for_ever(tmp_path, 
             process.kill()
         wait_until(lambda: json.loads(waiting.read_text(encoding="utf-8")) == [], 30, "it to be given up")
         assert server.get("/train/")["status"] == "ERROR"
-        assert (
-            "the training of scn was ended by SIGKILL; a machine with too little memory does that; train again to go on"
-            in server.log.read_text(encoding="utf-8")
-        )
+        said = "was ended by SIGKILL; a machine with too little memory does that; train again to go on"
+        assert f"the training of scn {said}" in server.log.read_text(encoding="utf-8")
+        wait_until(lambda: server.stats().get("state") == "failed", 30, "the reason")
+        assert server.stats()["reason"] == f"the training {said}"
     with running_server(material) as server:
         assert server.http("GET", "/train/").status_code == 404
 

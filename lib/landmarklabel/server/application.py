@@ -86,7 +86,10 @@ class Application:
         self.sessions = Sessions(self.study.folder / ".landmarklabel" / "sessions")
         self.drafts = Drafts(self.study.folder / ".landmarklabel" / "drafts")
         self.batches = TaskQueue("batch_infer", self._served)
-        self.jobs = Jobs(self.study.folder, tuple(self.presets), TaskQueue("train", self._served, training_turn))
+        trainings = TaskQueue("train", self._served, training_turn)
+        self.jobs = Jobs(
+            self.study.folder, tuple(self.presets), trainings, lambda m, why: self.models[m].training.end_failed(why)
+        )
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
 

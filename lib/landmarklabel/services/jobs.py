@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,18 @@ class Jobs:
         study: folder.
         models: names that can be trained.
         queue: does them.
+        on_failed: given the model and the reason where a training was killed, which it cannot tell by itself.
     """
 
-    def __init__(self, study: Path, models: tuple[str, ...], queue: TaskQueue):
+    def __init__(
+        self,
+        study: Path,
+        models: tuple[str, ...],
+        queue: TaskQueue,
+        on_failed: Callable[[str, str], None] = lambda model, reason: None,
+    ):
         self.study, self.models, self.queue, self._list = study.name, models, queue, TrainingList(study)
+        self._on_failed = on_failed
         queue.on_killed = self._killed
 
     def start(self, model: str, params: dict, enqueue: bool = False) -> dict | None:
@@ -129,12 +137,11 @@ class Jobs:
     def _killed(self, request: dict[str, Any], signal_name: str) -> None:
         """A training was killed and may be again: a person decides whether it begins once more."""
         why = "; a machine with too little memory does that" if signal_name == "SIGKILL" else ""
-        log.log(
-            NOTICE,
-            f"study {self.study}: the training of {request['model']} was ended by {signal_name}{why}; train again to go on",
-        )
+        said = f"was ended by {signal_name}{why}; train again to go on"
+        log.log(NOTICE, f"study {self.study}: the training of {request['model']} {said}")
         try:
             self._list.end(request.get("job"))
+            self._on_failed(request["model"], f"the training {said}")
         except LandmarkLabelError as error:
             log.log(NOTICE, f"study {self.study}: the list of trainings was not kept ({error})")
 
