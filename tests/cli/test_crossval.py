@@ -156,6 +156,8 @@ def test_the_models_of_the_folds_answer_together(crossed, material, tmp_path):
     out, _ = crossed
     models = [out / f"fold{number}" for number in (1, 2, 3)]
     also = [word for model in models[1:] for word in ("--also", model)]
+    twice = run("predict", models[0], material.images, *also, "--also", models[1], "--out", tmp_path / "all")
+    assert twice.error_line == f"landmarklabel: --also {models[1]}: this model is named twice; give each once\n"
     ok("predict", models[0], material.images, *also, "--out", tmp_path / "all")
     for number, model in enumerate(models):
         ok("predict", model, material.images, "--out", tmp_path / str(number))

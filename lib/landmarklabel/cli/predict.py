@@ -14,7 +14,7 @@ import numpy as np
 
 from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
-from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, listed
+from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, UsageError, listed
 from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.inference.model_card import cautions, hardly_trained
 from landmarklabel.io.folders import Found as Images
@@ -44,7 +44,6 @@ def predict(args: argparse.Namespace) -> int:
 def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> int:
     from landmarklabel.inference.ensemble import Ensemble
     from landmarklabel.inference.model_folder import load_model
-    from landmarklabel.inference.model_record import read_record
     from landmarklabel.networks.devices import choose_device
 
     images = found.paths
@@ -54,7 +53,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
         for text in surfaces.unreadable.values():
             print(f"landmarklabel: {text}", file=sys.stderr)
         raise StudyError(f"no images in {', '.join(args.images)}")
-    records = [read_record(folder) for folder in (args.model, *args.also)]
+    records = _records(args.model, *args.also)
     device = choose_device(args.device)
     model = Ensemble([load_model(folder, device=device) for folder in (args.model, *args.also)])
     for place in args.images:
@@ -82,6 +81,18 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     if failed:
         raise StudyError(f"{len(failed)} of {len(images) + len(surfaces.unreadable)} images could not be predicted, see above")
     return 0
+
+
+def _records(*folders: str) -> list[dict]:
+    """Of the models. Raises ModelError, and UsageError where two are the same."""
+    from landmarklabel.inference.model_record import read_record
+
+    records: list[dict] = []
+    for folder in folders:
+        if (record := read_record(folder)) in records:
+            raise UsageError(f"--also {folder}: this model is named twice; give each once")
+        records.append(record)
+    return records
 
 
 def _hash(records: list[dict]) -> str:
