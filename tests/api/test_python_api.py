@@ -129,7 +129,7 @@ def test_a_study_that_moves_meanwhile_is_not_made_anew(made, tmp_path):
         if study.exists():
             study.rename(elsewhere)
 
-    with pytest.raises(ll.LandmarkLabelError, match="the study folder is gone or has moved"):
+    with pytest.raises(ll.LandmarkLabelError, match="the training has ended, and resumes where the study is now"):
         ll.train(study, minutes=None, steps=50, device="cpu", on_progress=move)
     assert elsewhere.exists() and not study.exists()
 

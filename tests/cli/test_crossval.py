@@ -78,8 +78,9 @@ def test_predictions_changed_by_hand_are_no_figure_of_the_models(crossed, words,
     write_markups(file, material.truth[IDS[2]])
     by_hand = file.read_bytes()
     done = ok("crossval", *words, "--out", out, "--json")
-    left_out = "landmarklabel: 1 predictions were changed by hand since and are left out of the figures"
-    assert f"{left_out}; delete their files to have them again: {IDS[2]}\n" in done.err and file.read_bytes() == by_hand
+    left_out = "predictions changed by hand are no figure of the models and are left out; move their files away, and the same"
+    assert f"landmarklabel: {left_out} command predicts them anew: {IDS[2]}\n" in done.err and file.read_bytes() == by_hand
+    assert "have no prediction" not in done.err
     ids = [i for i in IDS if i != IDS[2]]
     errors = [point_errors_mm(read_markups(out / "predictions" / f"{i}.mrk.json", material.task), material.truth[i]) for i in ids]
     found = json.loads(done.out)
@@ -96,7 +97,8 @@ def test_models_of_other_folds_predict_nothing(crossed, words, tmp_path):
     (out / "fold2").rename(out / "fold1")
     (out / "aside").rename(out / "fold2")
     said = run("crossval", *words, "--out", out).err.splitlines()[-1]
-    assert said == f"landmarklabel: the model in {out / 'fold1'} was trained on other cases than this fold's: move it away"
+    why = f"the model in {out / 'fold1'} was not trained on the cases of this fold"
+    assert said == f"landmarklabel: {why}: move it away, and the same command trains one"
     assert not list((out / "predictions").glob("*.mrk.json"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import psutil
@@ -13,6 +14,8 @@ from landmarklabel.errors import Gone, NotFound, UsageError
 from landmarklabel.services import jobs
 from landmarklabel.services.jobs import Jobs, TrainingList
 from landmarklabel.services.limits import LIMITS
+from landmarklabel.services.training_stats import TrainingReport, TrainingStats
+from landmarklabel.training.publishing import ModelRegistry
 
 GONE = [os.getpid(), 1.0]  # our number, but not our time
 
@@ -136,3 +139,14 @@ def test_an_unknown_model_and_too_many_trainings_are_refused(listed, path, start
     listed.start("scn", {})
     with pytest.raises(UsageError, match="1 trainings wait already"):
         listed.start("scn", {})
+
+
+def test_a_training_whose_process_was_killed_has_failed_unless_it_was_done(tmp_path):
+    stats = TrainingStats(ModelRegistry(tmp_path / "scn"))
+    stats.file.parent.mkdir()
+    began = time.time()
+    TrainingReport(stats.file).end("done", "better than before")
+    stats.end_failed("killed", began)  # when it had told so
+    assert (stats.stats()["state"], stats.stats()["reason"]) == ("done", "better than before")
+    stats.end_failed("killed", began + 10)  # the next one, which had not told anything yet
+    assert (stats.stats()["state"], stats.stats()["reason"]) == ("failed", "killed")

@@ -205,12 +205,13 @@ def test_a_run_about_something_else_is_not_resumed(tmp_path):
     run = partial(fit, TASK, folder=tmp_path)
     with pytest.raises(Cancelled):
         run(TRAIN[:4], [], config(steps=11), should_stop=stop_after(1))
-    ids, gone = [case.image_id for case in TRAIN], "labelled images that are not there now"
+    ids, gone = [case.image_id for case in TRAIN], "training images that are none now, without a label or kept for validation"
     for train, other, difference in (
         (TRAIN[:4], {"seed": 7}, "seed 0, not 7"),
+        (TRAIN[:4], {"oversampled_ids": frozenset(ids[:1])}, "other training images counted twice"),
         (TRAIN[:4], {"key": "scn:single"}, "model scn:default, not scn:single"),
         (TRAIN[:3], {}, f"{gone}: {ids[3]}"),
-        (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and {gone}: {ids[0]} and no labels of {ids[4]}"),
+        (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and {gone}: {ids[0]} and not these training images: {ids[4]}"),
     ):
         with pytest.raises(UsageError) as refused:
             run(train, [], config(**{"steps": 11, "resume": True} | other))

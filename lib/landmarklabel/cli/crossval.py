@@ -62,11 +62,13 @@ def _say(args: argparse.Namespace, whole, study) -> None:
 
     notes = read_notes(whole.predictions)
     predicted = read_label_folder(whole.predictions, whole.task, whole.paths)
-    predicted = {i: landmarks for i, landmarks in predicted.items() if i not in whole.changed_by_hand}
-    if whole.changed_by_hand:
-        count = f"{len(whole.changed_by_hand)} predictions were changed by hand since and are left out of the figures"
-        print(f"landmarklabel: {count}; delete their files to have them again: {listed(whole.changed_by_hand)}", file=sys.stderr)
     truth = {case.image_id: case.labels for fold in whole.folds for case in fold.held}  # as they were when it began
+    if whole.changed_by_hand:
+        text = "predictions changed by hand are no figure of the models and are left out; move their files away, and the same"
+        print(f"landmarklabel: {text} command predicts them anew: {listed(whole.changed_by_hand)}", file=sys.stderr)
+        predicted, truth = ({i: x for i, x in known.items() if i not in whole.changed_by_hand} for known in (predicted, truth))
+        if not truth:
+            raise StudyError(f"every prediction in {whole.predictions} was changed by hand")
     unit = unit_lookup(notes, whole.paths)
     done = compare(whole.task, predicted, truth, unit=unit, places=(str(whole.predictions), str(study.folder)))
     for text in [*notes_remarks(notes), *done.remarks]:
@@ -87,4 +89,5 @@ def _say(args: argparse.Namespace, whole, study) -> None:
         mre = "no landmark found" if one["mre_mm"] is None else f"MRE {one['mre_mm']:.3f} {unit_name}"
         print(f"fold {one['fold']}: {one['n_images']} images, {mre}")
     print(f"all folds: {done.metrics['n_images']} images: {metrics_line(done.metrics)}")
-    print(f"look at them: landmarklabel evaluate {whole.predictions} {study.folder} --report report.html")
+    if not whole.changed_by_hand:  # evaluate would count them
+        print(f"look at them: landmarklabel evaluate {whole.predictions} {study.folder} --report report.html")

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # an --out that cannot be written, a full disk
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if error.errno in DISK_FULL:
-            reason = f"{error.filename or 'a file'}: could not be written ({error.strerror}); free space, then try again"
+            reason = f"{error.filename or 'a file'}: could not be written ({error.strerror}); make room, then try again"
         print("landmarklabel: " + " ".join(reason.split()), file=sys.stderr)
         return 2
 

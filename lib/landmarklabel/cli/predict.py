@@ -84,12 +84,13 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
 
 
 def _records(*folders: str) -> list[dict]:
-    """Of the models. Raises ModelError, and UsageError where two are the same."""
+    """The models' records, in this order. Raises ModelError, and UsageError where two models are the same."""
     from landmarklabel.inference.model_record import read_record
 
     records: list[dict] = []
     for folder in folders:
-        if (record := read_record(folder)) in records:
+        record = read_record(folder)
+        if any(record.get("weights_sha256") == other.get("weights_sha256") for other in records):
             raise UsageError(f"--also {folder}: this model is named twice; give each once")
         records.append(record)
     return records

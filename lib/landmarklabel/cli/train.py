@@ -21,7 +21,7 @@ from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.services.evaluations import metrics_line
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
-from landmarklabel.training.configuration import RENDEZVOUS
+from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 if TYPE_CHECKING:
     import torch
@@ -198,20 +198,24 @@ class TrainingProgress:
 
 
 class Interrupt:
-    """True after the first Ctrl-C, or once who started several such processes is gone; a second one ends the program at once."""
+    """True after the first Ctrl-C, or once who started several such processes is gone; a second one ends the program at once.
+
+    One of several processes hears of the same Ctrl-C from the terminal and from who started it.
+    """
 
     def __init__(self):
         from landmarklabel.portability import Parent
 
-        self.asked = False
-        self.orphaned = Parent().is_gone if RENDEZVOUS in os.environ else lambda: False
+        self.asked, self.again_from = False, 0.0
+        self.one_of_several = RENDEZVOUS in os.environ
+        self.orphaned = Parent().is_gone if self.one_of_several else lambda: False
         signal.signal(signal.SIGINT, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, *_) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() > self.again_from:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.again_from = True, time.monotonic() + (PROCESSES.same_signal_s if self.one_of_several else 0)
 
     def __call__(self) -> bool:
         return self.asked or self.orphaned()

@@ -7,7 +7,8 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -135,7 +136,7 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_end_of(path.name)}.")
         os.close(handle)
         try:
@@ -146,8 +147,16 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
             raise
         if durable:
             sync_to_disk(path.parent)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Have an OSError name this file: that of a full disk names none, and another perhaps a temporary one."""
+    try:
+        yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # not of the temporary file, or of none
+        error.filename = str(path)
+        del error.filename2
         raise
 
 

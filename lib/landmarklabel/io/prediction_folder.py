@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from landmarklabel.errors import LandmarkLabelError, StudyError, listed
 from landmarklabel.geometry import SlicePlane
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, writing
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.io.tables import long_text, predictions_text
 from landmarklabel.landmarks import LandmarkSet, Status
@@ -142,9 +142,10 @@ class PredictionFolder:
     def _append(self, note: dict) -> None:
         name = note["file"]
         if not any(note.items() <= last.items() for last in self._notes.get(name, [])[-1:]):
-            self._file.write(json.dumps(note).encode() + b"\n")
-            self._file.flush()
-            sync_file(self._file.fileno())
+            with writing(self.folder / NOTES):
+                self._file.write(json.dumps(note).encode() + b"\n")
+                self._file.flush()
+                sync_file(self._file.fileno())
             self._notes.setdefault(name, []).append(note)
 
     def _read_notes(self) -> dict[str, list[dict]]:

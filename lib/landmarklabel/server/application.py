@@ -87,9 +87,7 @@ class Application:
         self.drafts = Drafts(self.study.folder / ".landmarklabel" / "drafts")
         self.batches = TaskQueue("batch_infer", self._served)
         trainings = TaskQueue("train", self._served, training_turn)
-        self.jobs = Jobs(
-            self.study.folder, tuple(self.presets), trainings, lambda m, why: self.models[m].training.end_failed(why)
-        )
+        self.jobs = Jobs(self.study.folder, tuple(self.presets), trainings, self._training_failed)
         self._retraining = threading.Lock()
         self._labels_tried = 0  # how many there were when a training was last started by itself
 
@@ -107,6 +105,9 @@ class Application:
             self.jobs.leave()
         except LandmarkLabelError as error:
             log.log(NOTICE, f"the list of trainings was not kept ({type(error).__name__})")
+
+    def _training_failed(self, model: str, reason: str, begun: float) -> None:
+        self.models[model].training.end_failed(reason, begun)
 
     def registry(self, model: str) -> ModelRegistry:
         """The versions of a model of this study."""

@@ -130,8 +130,10 @@ class CrossValidation:
         place = self.folder / f"fold{fold.number}"
         if (place / RECORD).is_file():
             labels = {case.image_id: label_hash(case.labels) for case in fold.train}
-            if not read_record(place).get("train_labels", {}).items() <= labels.items():
-                raise UsageError(f"the model in {place} was trained on other cases than this fold's: move it away")
+            known = read_record(place).get("train_labels") or {}
+            if not known or not known.items() <= labels.items():
+                text = f"the model in {place} was not trained on the cases of this fold"
+                raise UsageError(f"{text}: move it away, and the same command trains one")
             return load_model(place, self.task, self.config.device), place
         config = replace(self.config, resume=(place / "state").is_dir())
         return fit(self.task, fold.train, [], config, place, on_progress, should_stop)[0], place

@@ -62,7 +62,7 @@ class Jobs:
         study: folder.
         models: names that can be trained.
         queue: does them.
-        on_failed: given the model and the reason where a training was killed, which it cannot tell by itself.
+        on_failed: given a model, why its training failed, and when it began, where the training's process could not tell.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Jobs:
         study: Path,
         models: tuple[str, ...],
         queue: TaskQueue,
-        on_failed: Callable[[str, str], None] = lambda model, reason: None,
+        on_failed: Callable[[str, str, float], None] = lambda model, reason, begun: None,
     ):
         self.study, self.models, self.queue, self._list = study.name, models, queue, TrainingList(study)
         self._on_failed = on_failed
@@ -134,16 +134,16 @@ class Jobs:
             self._list.end(task["request"].get("job"))
         return task
 
-    def _killed(self, request: dict[str, Any], signal_name: str) -> None:
+    def _killed(self, request: dict[str, Any], signal_name: str, started: float) -> None:
         """A training was killed and may be again: a person decides whether it begins once more."""
         why = "; a machine with too little memory does that" if signal_name == "SIGKILL" else ""
         said = f"was ended by {signal_name}{why}; train again to go on"
         log.log(NOTICE, f"study {self.study}: the training of {request['model']} {said}")
         try:
             self._list.end(request.get("job"))
-            self._on_failed(request["model"], f"the training {said}")
         except LandmarkLabelError as error:
             log.log(NOTICE, f"study {self.study}: the list of trainings was not kept ({error})")
+        self._on_failed(request["model"], f"the training {said}", started)
 
     def _task_of(self, job: str) -> dict | None:
         return next((task for task in self.queue.tasks() if task["request"].get("job") == job), None)

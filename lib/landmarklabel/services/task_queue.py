@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -38,12 +39,13 @@ class TaskQueue:
         served: what the process has to know beside the request: the study, its task, store and models.
         turn: held while a task runs; the queues of studies that share a machine share it, so that one of them works.
 
-    ``on_killed`` is called with the request of a task whose process a signal ended that no process sends to itself, and its name.
+    ``on_killed`` is called with the request of a task whose process a signal ended that no process sends to itself, the signal's
+    name, and when the process was started.
     """
 
     def __init__(self, kind: str, served: Callable[[], dict[str, Any]], turn: threading.Lock | None = None):
         self.kind, self._served, self._turn = kind, served, turn or threading.Lock()
-        self.on_killed: Callable[[dict[str, Any], str], None] = lambda request, signal_name: None
+        self.on_killed: Callable[[dict[str, Any], str, float], None] = lambda request, signal_name, started: None
         self._tasks: list[dict[str, Any]] = []
         self._waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._process: tuple[dict[str, Any], subprocess.Popen[str]] | None = None
@@ -130,7 +132,7 @@ class TaskQueue:
             if task["status"] != _SUBMITTED:  # taken back meanwhile
                 return
             try:
-                process = self._start()
+                started, process = time.time(), self._start()
             except OSError as error:
                 log.error("a %s process cannot be started (%s)", self.kind, error.strerror)
                 task["status"] = _ERROR
@@ -155,7 +157,7 @@ class TaskQueue:
                 task["status"] = _ERROR if code else _DONE
         if killed:
             try:
-                self.on_killed(task["request"], _ENDED_BY[code])
+                self.on_killed(task["request"], _ENDED_BY[code], started)
             except Exception as error:  # whatever it was, the next task has its turn
                 log_internal_error(error)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import Busy, UsageError
+from landmarklabel.errors import Busy, Cancelled, Gone, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import RECORD, read_record
@@ -18,10 +18,13 @@ from landmarklabel.io.locks import locked
 from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, tell_material, trained_on
 from landmarklabel.store.study import Study
 from landmarklabel.training.fit import FitConfig
+from landmarklabel.training.group import ProcessLost
 from landmarklabel.training.loop import Progress
 from landmarklabel.training.publishing import ModelRegistry
 
 _LOCK = ".training"  # in a folder that a training writes to, as long as it does
+_NOTHING_LEARNED = {"state", "run.json"}  # what a training that made no step leaves behind
+_MOVED = "the study folder is gone or has moved"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def train_and_publish(
         study: whose.
         material: of ``gather``.
         config: what to train and how long.
-        out: where the model is written; without, only a published one is kept. A model that is there is renamed.
+        out: where the model is written; without, only a published one is kept. A folder that has a model is renamed, but for
+            ``resume``.
         publish: False leaves the study's own model alone; needs ``out``.
         on_progress, should_stop: as in ``fit``.
         tell: given what a person should know at once.
@@ -80,7 +84,7 @@ def train_and_publish(
     Raises:
         UsageError: ``out`` is a file, a study, or inside of one, or another training writes to it.
         StudyError: nothing to train on, or another training of this model is running.
-        Gone: the study has moved meanwhile; with ``out`` the training goes on to its end all the same, and the model is there.
+        Gone: the study that should get the model has moved; with ``out`` this is said in the end, and the model is there.
         Cancelled: stopped; ``resume`` goes on from there.
     """
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
@@ -89,8 +93,8 @@ def train_and_publish(
     folder = place or registry.candidate
 
     def stop_now() -> bool:
-        if place is None:  # the state is in the study
-            study.check_there()
+        if place is None and not study.is_there():  # and what was learned is in it
+            raise Gone(f"{_MOVED}: the training has ended, and resumes where the study is now")
         return should_stop()
 
     with ExitStack() as held:
@@ -103,7 +107,8 @@ def train_and_publish(
         remarks = tuple(cautions(read_record(folder)))
         if not publish:
             return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
-        study.check_there()
+        if not study.is_there():
+            raise Gone(f"{_MOVED}: the model is in {folder}; publish offers it to the study where it is now")
         version = publish_if_accepted(study, registry, done.decision, place)
     return TrainingOutcome(
         done.model,
@@ -135,7 +140,7 @@ def _alone_in(place: Path | None) -> Iterator[None]:
 def _model_set_aside(place: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
     """Give the folder of a model another name, so that a training does not write over it.
 
-    It has its name again where the training ends with neither a model nor a state to go on from.
+    It has its name again where the training was refused before it began; one that was stopped may be gone on with.
     """
     if place is None or not (place / RECORD).is_file():
         yield
@@ -146,11 +151,14 @@ def _model_set_aside(place: Path | None, tell: Callable[[str], None]) -> Iterato
     tell(f"the model that was in {place} is now in {free}")
     try:
         yield
-    except BaseException:
-        if not (there / RECORD).is_file() and not any(there.glob("state/*.safetensors")):
+    except (Cancelled, ProcessLost):
+        raise
+    except Exception:
+        if {path.name for path in there.rglob("*")} <= _NOTHING_LEARNED:
             shutil.rmtree(there, ignore_errors=True)
-            free.rename(there)
-            tell(f"the model that was in {place} is there again")
+            with suppress(OSError):  # another training has begun there meanwhile
+                free.rename(there)
+                tell(f"the model that was in {place} is there again")
         raise
 
 

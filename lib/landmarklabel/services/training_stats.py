@@ -39,11 +39,16 @@ class TrainingStats:
                 stats |= {"state": "stopped", "reason": "the training process ended before it was done; train again to go on"}
         return stats
 
-    def end_failed(self, reason: str) -> None:
-        """The run has failed for a reason that its leading process could not know; nothing where another one has begun."""
+    def end_failed(self, reason: str, begun: float | None = None) -> None:
+        """The run has failed for a reason that its leading process could not know.
+
+        Nothing where another one has begun, or where the run that began no earlier than ``begun`` (seconds since 1970) has ended.
+        """
         with suppress(BeingTrained), self.registry.training_lock():
             running = self._written()
             known = running if running.get("state") == "running" else {"start_ts": int(time.time())}
+            if known is not running and begun is not None and running.get("start_ts", 0) >= int(begun):
+                return
             write_json(self.file, known | {"state": "failed", "reason": reason})
 
     def _written(self) -> dict:

@@ -374,8 +374,12 @@ class Study(Opened):
 
     def check_there(self) -> None:
         """Raise Gone where the study's folder has moved: nothing must be written to where it was."""
-        if not self._own.is_dir():
+        if not self.is_there():
             raise Gone(GONE)
+
+    def is_there(self) -> bool:
+        """Whether the study's folder is where it was opened."""
+        return self._own.is_dir()
 
     def _check_record(self) -> None:
         """The names may have been changed by another program while this one had the study open."""

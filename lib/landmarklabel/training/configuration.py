@@ -70,6 +70,7 @@ class ProcessConfig(Configuration):
     """Several processes that train one model together. Times by judgement; no result depends on them."""
 
     look_s: float = number(0.5, 0)  # between looks at whether one has ended
+    same_signal_s: float = number(1.0, 0)  # a second Ctrl-C in this time is the first one, passed on
     grace_s: float = number(20.0, 0)  # after one has failed, for the others to save and end by themselves
     wait_s: float = number(6 * 3600.0, 1)  # for one at work on something else; gloo notices a dead one at once, NCCL is untried
 

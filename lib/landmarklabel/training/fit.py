@@ -174,11 +174,11 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     settings = {"preset": "model", "seed": "seed"}
     said += [f"{name} {before[key]}, not {now[key]}" for key, name in settings.items() if before[key] != now[key]]
     if more := sorted({*before["ids"]} - {*now["ids"]}):
-        said.append(f"labelled images that are not there now: {listed(more)}")
+        said.append(f"training images that are none now, without a label or kept for validation: {listed(more)}")
     if fewer := sorted({*now["ids"]} - {*before["ids"]}):
-        said.append(f"no labels of {listed(fewer)}")
+        said.append(f"not these training images: {listed(fewer)}")
     if not said and before != now:
-        said.append("other images shown twice as often")
+        said.append("other training images counted twice")
     return " and ".join(said)
 
 

@@ -10,12 +10,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from landmarklabel.portability import WINDOWS
 from landmarklabel.training.configuration import PROCESSES, RENDEZVOUS
 
 STOPPED = 130  # exit status of one that was asked to stop
@@ -42,10 +42,8 @@ def run_together(command: Sequence[str], count: int, sent: str | None = None, pl
         for number in range(count):
             group.append(_start(command, number, count, place, sent))
         leader = group[0]
-        stack.enter_context(_handling(signal.SIGTERM, lambda *_: leader.terminate()))
-        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN or WINDOWS  # whose children hear of it
-        told = signal.SIG_IGN if ignored else lambda *_: leader.send_signal(signal.SIGINT)
-        stack.enter_context(_handling(signal.SIGINT, told))
+        stack.enter_context(_handling(signal.SIGTERM, partial(_pass_on, leader)))
+        stack.enter_context(_handling(signal.SIGINT, partial(_pass_on, leader)))
         failed = _first_failed(group)
         if failed is None:
             return 0, ""
@@ -64,6 +62,12 @@ def _handling(number: signal.Signals, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
+def _pass_on(leader: psutil.Popen, number: int, _: Any) -> None:
+    """Tell the leading process, which decides; a terminal's Ctrl-C has told it already, and it takes both for one."""
+    with suppress(psutil.Error, ValueError):  # it has ended; or this system cannot send that signal
+        leader.send_signal(number)
+
+
 def _end(group: Sequence[psutil.Popen]) -> None:
     _, alive = psutil.wait_procs(group, 0)
     for process in alive:
@@ -80,8 +84,7 @@ def _start(command: Sequence[str], number: int, count: int, place: Path, sent: s
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch warns of what is meant to be so, and tells of a lost process in many lines
         **{"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback},  # nobody outside of this computer is let in
     }
-    # Ctrl-C, and a signal to whoever started them, reach the leading process once: of another session the terminal tells nobody
-    where: dict[str, Any] = {"env": environment, "start_new_session": True} | ({} if sent is None else {"stdin": subprocess.PIPE})
+    where: dict[str, Any] = {"env": environment} | ({} if sent is None else {"stdin": subprocess.PIPE})
     if number == 0:
         process = psutil.Popen(command, **where)
     else:
