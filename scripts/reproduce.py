@@ -58,12 +58,16 @@ def _experiments() -> dict[str, Callable[[Path, Path], dict]]:
     import cohorts
     import interaction
     import measurements
+    import other_anatomies
     import panel
     import quality
     import reliability
     import training_memory
 
-    modules = (accuracy, active, browser, cohorts, interaction, measurements, panel, quality, reliability, training_memory)
+    modules = (
+        *(accuracy, active, browser, cohorts, interaction, measurements, other_anatomies, panel),
+        *(quality, reliability, training_memory),
+    )
     return {f.__name__: f for module in modules for f in module.EXPERIMENTS}
 
 
