@@ -125,6 +125,8 @@ def _train_along(args, task: LandmarkTask, preset: Preset, group: TrainingGroup,
     from landmarklabel.services.trainings import hear_material, train_along
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leading process decides
+    if RENDEZVOUS in os.environ:  # and whoever has started this one ends it, if need be
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = hear_material(group)
     study = open_study(args.study, task, args.store)
     train_along(study, _settings(args, preset, group, device), told)
