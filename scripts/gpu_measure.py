@@ -19,7 +19,7 @@ from landmarklabel.inference.model_folder import load_model
 from landmarklabel.networks.precision import autocast, bf16_pays
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.training.fit import FitConfig, fit
-from landmarklabel.training.loop import Budget, Progress
+from landmarklabel.training.loop import Budget, Progress, on_device
 from landmarklabel.training.publishing import capped_error_mm
 from landmarklabel.training.stages import CoarseStage, FineStage
 
@@ -175,7 +175,7 @@ def _stage(model: Localizer, cases: list[Case], which: str) -> CoarseStage | Fin
 def _gradient(stage: CoarseStage | FineStage, device: torch.device, mode: str) -> tuple[float, torch.Tensor, float]:
     """Loss, gradient (all parameters, float64, on the CPU) and median seconds."""
     module, batch = stage.module.to(device).eval(), stage.batch(0)
-    batch, times = type(batch)(*(x.to(device) for x in batch)), []
+    batch, times = on_device(device, batch), []
     for _ in range(REPEATS):
         module.zero_grad(set_to_none=True)
         _wait_for(device)

@@ -7,12 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
+
+from landmarklabel.data.cases import Case
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.inference.configuration import InferenceConfig
+from landmarklabel.io.image_array import Image
+from landmarklabel.networks.presets import find_preset
+from landmarklabel.training.configuration import SamplingConfig
+from landmarklabel.training.planning import untrained_model
+from landmarklabel.training.stages import CoarseStage
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "scripts" / "results" / "gpu.json"  # of a GPU
@@ -124,3 +134,14 @@ def test_what_travels_is_read_back_as_it_was(bare):
         assert case.landmarks.status == original.landmarks.status and case.landmarks.task == task
         assert (case.image.pixels == original.image.pixels).all() and case.image.geometry.size == original.image.geometry.size
         np.testing.assert_array_equal(case.landmarks.positions_mm, original.landmarks.positions_mm)
+
+
+def test_a_step_is_measured_with_the_batches_of_the_training(monkeypatch):
+    monkeypatch.setattr(gpu_measure, "REPEATS", 1)
+    task = phantom_task(3, 5)
+    cases = [Case(str(s), Image(p.geometry, p.pixels), p.landmarks) for s, p in ((s, draw_phantom(task, s)) for s in range(2))]
+    preset = replace(find_preset("scn:single", 3), grid_size={3: 16**3}, batch={3: 1})
+    model = untrained_model(task, preset, cases, None, None, SamplingConfig(), InferenceConfig())
+    stage = CoarseStage(model.networks.coarse_net, preset, model.networks.grid, cases, 0)
+    loss, gradient, seconds = gpu_measure._gradient(stage, torch.device("cpu"), "fp32")
+    assert np.isfinite(loss) and torch.isfinite(gradient).all() and gradient.abs().max() > 0 and seconds > 0

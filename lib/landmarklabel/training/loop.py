@@ -196,7 +196,7 @@ class _Steps:
         o = self.stage.optimization
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = o.lr * _schedule(o, fraction)
-        batches = [_on(self.device, batch) for batch in self.batches.take(step)]
+        batches = [on_device(self.device, batch) for batch in self.batches.take(step)]
         self.optimizer.zero_grad(set_to_none=True)
         with self.group.noticing_losses():
             value = self._gradients(batches, step)
@@ -224,7 +224,8 @@ class _Steps:
         return float(self.group.total(torch.stack(losses).sum()))
 
 
-def _on(device: torch.device, batch: Any) -> Any:
+def on_device(device: torch.device, batch: Any) -> Any:
+    """The batch with its tensors on a device."""
     return type(batch)(*(x.to(device, non_blocking=True) if torch.is_tensor(x) else x for x in batch))
 
 
