@@ -150,3 +150,8 @@ def test_a_training_whose_process_was_killed_has_failed_unless_it_was_done(tmp_p
     assert (stats.stats()["state"], stats.stats()["reason"]) == ("done", "better than before")
     stats.end_failed("killed", began + 10)  # the next one, which had not told anything yet
     assert (stats.stats()["state"], stats.stats()["reason"]) == ("failed", "killed")
+
+
+def test_a_training_that_was_killed_where_its_study_has_moved_makes_nothing_anew(tmp_path):
+    TrainingStats(ModelRegistry(tmp_path / "moved" / ".landmarklabel" / "models" / "scn")).end_failed("killed", time.time())
+    assert list(tmp_path.iterdir()) == []

@@ -44,6 +44,8 @@ class TrainingStats:
 
         Nothing where another one has begun, or where the run that began no earlier than ``begun`` (seconds since 1970) has ended.
         """
+        if not self.registry.folder.parent.is_dir():  # the study has moved, and the lock would make its folder anew
+            return
         with suppress(BeingTrained), self.registry.training_lock():
             running = self._written()
             known = running if running.get("state") == "running" else {"start_ts": int(time.time())}
