@@ -151,12 +151,13 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Have an OSError name this file: that of a full disk names none, and another perhaps a temporary one."""
+    """Have an OSError of the system name this file: that of a full disk names none, and another perhaps a temporary one."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
-        del error.filename2
+        if error.errno is not None:  # one with a text alone, as libraries raise it, would lose that text by a file name
+            error.filename = str(path)
+            del error.filename2
         raise
 
 
