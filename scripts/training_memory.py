@@ -84,9 +84,9 @@ def count_device_bytes(side: int, landmarks: int, method: str) -> dict[str, int]
 
     def counted(stage, budget, **words):
         with LiveTensors([*stage.module.state_dict().values()]) as live:
-            weights = run_stage(_AsOnDevice(stage), budget, **words)
+            done = run_stage(_AsOnDevice(stage), budget, **words)
         peaks[stage.name] = live.peak
-        return weights
+        return done
 
     fitting.run_stage = counted
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from landmarklabel.portability import Parent, available_cores, end_with_children, sync_to_disk
+from landmarklabel.portability import Parent, available_cores, end_with_children, identity_of, sync_to_disk
 
 LIB = Path(__file__).resolve().parents[1] / "lib" / "landmarklabel"
 UNIX = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "syslog", "posix"}
@@ -96,6 +96,23 @@ def test_a_parent_that_has_ended_is_gone():
     assert not parent.is_gone()
     other.communicate(b"\n")
     assert parent.is_gone() and Parent(other.pid).is_gone()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps when a process has begun")
+def test_a_clock_that_is_set_ends_nobody(monkeypatch):
+    parent, own = Parent(), identity_of(os.getpid())
+    before = psutil.Process().create_time()
+    booted = psutil._pslinux.boot_time
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted() + 3600)
+    assert psutil.Process().create_time() > before + 3500  # it is as if the clock were set
+    assert not parent.is_gone() and identity_of(os.getpid()) == own and len(own) == 3
+
+
+def test_a_process_that_is_not_there_has_no_identity():
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert identity_of(other.pid) != identity_of(os.getpid()) != []
+    other.communicate(b"\n")
+    assert identity_of(other.pid) == []
 
 
 def test_small_things(tmp_path):

@@ -98,10 +98,10 @@ def evaluate(
     Example:
         ``ll.evaluate({"case1": model.predict("case1.nii.gz")}, study).mre``
     """
-    from landmarklabel.io.prediction_folder import notes_remarks, read_notes
     from landmarklabel.services.descriptions import unit_lookup
     from landmarklabel.services.evaluations import compare
     from landmarklabel.services.label_folders import images_beside
+    from landmarklabel.services.predicted_images import of_models
     from landmarklabel.store.study import Study as StudyClass
     from landmarklabel.tasks import resolve_task
 
@@ -113,7 +113,10 @@ def evaluate(
     found = images_beside(place or Path(), images) if place or images else {}
     told: list[str] = []
     predicted, true = (_sets(one, known, found, told) for one in (predictions, truth))
-    notes = read_notes(predictions) if isinstance(predictions, str | Path) else {}
+    notes: dict[str, dict] = {}
+    if isinstance(predictions, str | Path) and Path(predictions).is_dir():
+        predicted, notes, of_them = of_models(predictions, predicted)
+        told += of_them
     of_files, own = unit_lookup(notes, found), {i: x.unit for i, x in predicted.items() if x.unit != "mm"}
     done = compare(
         known,
@@ -123,7 +126,7 @@ def evaluate(
         trained_on=[i for i, note in notes.items() if note.get("trained_on") is True],
         include_training=include_training,
     )
-    return Evaluation(done.metrics, (*told, *notes_remarks(notes), *done.remarks))
+    return Evaluation(done.metrics, (*told, *done.remarks))
 
 
 def _task_of(landmarks: Landmarks | Study) -> LandmarkTask | None:

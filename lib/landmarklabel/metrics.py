@@ -47,17 +47,23 @@ def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int =
     found = np.isfinite(errors)
     missed = in_truth & ~found
     out = {"unit": unit, "n_images": len(pairs), "n_landmarks": errors.shape[1], "n_points": int(in_truth.sum())}
-    out |= {"n_missed": int(missed.sum()), **_distances(errors, missed)}
+    out |= {"n_missed": int(missed.sum()), **distances(errors, missed)}
     out["image_point_error_mm"] = _spread(_row_means(errors))
     out["presence"] = _presence(pairs)
     names = pairs[0][1].task.names
-    out["per_landmark"] = {name: _distances(errors[:, [i]], missed[:, [i]]) for i, name in enumerate(names)}
+    out["per_landmark"] = {name: distances(errors[:, [i]], missed[:, [i]]) for i, name in enumerate(names)}
     if bootstrap and len(pairs) > 1:
         out["confidence_95"] = _bootstrap(errors, missed, bootstrap, seed)
     return out
 
 
-def _distances(errors: np.ndarray, missed: np.ndarray) -> dict:
+def distances(errors: np.ndarray, missed: np.ndarray) -> dict:
+    """Mean, median, SD and largest of errors (NaN: none), and rates in which a missed point is a failure.
+
+    Args:
+        errors: (cases, n), NaN where there is none.
+        missed: (cases, n), whether a point of the truth was not found.
+    """
     values = errors[np.isfinite(errors)]
     total = values.size + int(missed.sum())
     failures = {r: int((values > r).sum()) + int(missed.sum()) for r in (*SDR_RADII_MM, *OUTLIER_RADII_MM)}

@@ -15,7 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError has where there is no room, or no more for this user
+# What an OSError has where there is no room, or no more for this user, and what helps.
+DISK_FULL = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space, or have your quota raised",
+    errno.EFBIG: "write where larger files are allowed (file system, ulimit -f)",
+}
 
 
 def sync_file(handle: int) -> None:
@@ -96,6 +101,29 @@ def in_forked_child(call: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=call)
 
 
+def identity_of(pid: int) -> list[str]:
+    """What tells a running process from every other one, before and after it: its number alone is given again. [] for none.
+
+    On Linux it does not change with the clock, which may be set while the process runs.
+    """
+    import psutil
+
+    try:
+        if sys.platform == "linux":
+            since_boot = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+            return [str(pid), since_boot, _boot()]
+        return [str(pid), repr(psutil.Process(pid).create_time())]
+    except (psutil.Error, OSError, IndexError):
+        return []
+
+
+def _boot() -> str:
+    """What tells a start of this Linux from every other; empty where it may not be read."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
 class Parent:
     """The process that started this one; ``is_gone`` once it has ended, even before this was made.
 
@@ -106,17 +134,9 @@ class Parent:
     def __init__(self, pid: int = 0):
         self._direct = os.getppid()
         self._pid = pid if pid not in (0, os.getpid()) else self._direct
-        self._started = self._time_of_start()
+        self._identity = identity_of(self._pid)
 
     def is_gone(self) -> bool:
         """Whether it has ended; on Linux and macOS its children get another parent, on Windows its number stays."""
-        started = self._time_of_start()
-        return os.getppid() != self._direct or started is None or started != self._started
-
-    def _time_of_start(self) -> float | None:
-        import psutil
-
-        try:
-            return float(psutil.Process(self._pid).create_time())
-        except psutil.Error:
-            return None
+        now = identity_of(self._pid)
+        return os.getppid() != self._direct or not now or now != self._identity

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from program import END_S, IDS, NAMES, START_S, WRIST_MM, command, ok, run, write_table
 
+from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
+from landmarklabel.services import trainings
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_task
 
@@ -165,6 +167,21 @@ def test_train_stops_at_ctrl_c_and_goes_on(material, tmp_path):
     assert "cannot resume" in run(*words, "--steps", 4, "--seed", 1, "--resume").error_line
     ok(*words, "--steps", 4, "--resume")
     assert sorted(p.name for p in out.iterdir()) == ["MODEL_CARD.md", "model.json", "model.safetensors"]
+
+
+def test_a_training_that_ends_while_its_model_is_tried_goes_on_there(material, tmp_path, monkeypatch):
+    study, out = tmp_path / "study", tmp_path / "model"
+    shutil.copytree(material.study, study)
+    words = ("train", study, "--model", "scn:single", "--device", "cpu", "--steps", 3, "--out", out, "--resume")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainings, "decide", lambda *_: signal.raise_signal(signal.SIGINT) or signal.raise_signal(signal.SIGINT))
+        begun = run(*words)
+    assert begun.code == 130 and f"landmarklabel: no stopped training was found in {out}: one begins\n" in begun.err
+    done = ok(*words)
+    assert "locate step" in begun.out and "locate step" not in done.out and "in study as scn_single version" in done.out
+    assert read_record(out)["steps"] == {"locate": 3} and not (out / "state").exists()
+    refused = f"landmarklabel: cannot resume: {out} has a whole model and no stopped training; without --resume that model gets"
+    assert run(*words).error_line.startswith(refused) and read_record(out)["steps"] == {"locate": 3}
 
 
 # --- predict -------------------------------------------------------------------------------------------------------

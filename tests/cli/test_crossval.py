@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 from program import END_S, IDS, Done, command, ok, run
 
+from landmarklabel.data.cases import Case
+from landmarklabel.data.synthetic import draw_phantom, phantom_task
+from landmarklabel.errors import ImageRejected, StudyError
+from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors
+from landmarklabel.io.image_array import Image
 from landmarklabel.io.markups import read_markups, write_markups
+from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm
+from landmarklabel.services.crossvalidation import deal
+from landmarklabel.store.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +98,75 @@ def test_predictions_changed_by_hand_are_no_figure_of_the_models(crossed, words,
     assert json.loads(again.out)["mre_mm"] == pytest.approx(json.loads(crossed[1].out)["mre_mm"], abs=1e-6)
 
 
+def test_evaluate_and_compare_leave_out_what_a_person_changed(crossed, material, tmp_path):
+    changed = shutil.copytree(crossed[0] / "predictions", tmp_path / "changed")
+    write_markups(changed / f"{IDS[2]}.mrk.json", material.truth[IDS[2]])
+    left_out = f"not written by predict, or changed since, and left out: {IDS[2]}\n"
+    done = ok("evaluate", changed, material.study, "--json")
+    assert json.loads(done.out)["n_images"] == 5 and f"landmarklabel: {left_out}" in done.err
+    done = ok("compare", crossed[0] / "predictions", changed, material.study, "--json")
+    assert json.loads(done.out)["n_images"] == 5 and json.loads(done.out)["difference"] == 0
+    assert f"landmarklabel: B: {left_out}" in done.err and "A: not written" not in done.err
+    for image_id in IDS:
+        write_markups(changed / f"{image_id}.mrk.json", material.truth[image_id])
+    said = run("evaluate", changed, material.study).err.splitlines()[-1]
+    assert said.startswith(f"landmarklabel: {changed}: predict did not write these files, or they were changed since, so none")
+
+
+def test_predictions_of_two_models_are_not_called_one(crossed, material, tmp_path):
+    out, words = tmp_path / "mixed", ("evaluate", tmp_path / "mixed", material.study, "--include-training")
+    ok("predict", crossed[0] / "fold1", material.images, "--out", out)
+    assert "different models" not in ok(*words).err
+    ok("predict", crossed[0] / "fold2", material.images / f"{IDS[0]}.png", "--out", out)
+    assert "landmarklabel: these are predictions of 2 different models\n" in ok(*words).err
+
+
+def test_one_image_under_two_ids_is_in_one_fold():
+    drawn = [draw_phantom(phantom_task(2, 4), seed, size=(24, 24)) for seed in range(4)]
+    cases = [Case(f"c{n}", Image(drawn[n % 4].geometry, drawn[n % 4].pixels), drawn[n % 4].landmarks) for n in range(7)]
+    folds = deal(cases, 3)
+    assert sorted(c.image_id for fold in folds for c in fold.held) == [f"c{n}" for n in range(7)]
+    for fold in folds:
+        train, held = ({pixel_hash(c.image) for c in part} for part in (fold.train, fold.held))
+        assert not train & held and len(fold.train) + len(fold.held) == 7
+    with pytest.raises(StudyError, match="4 labelled images cannot be divided into 5 folds"):
+        deal(cases, 5)
+
+
+def test_label_files_that_were_edited_by_hand_count(material, tmp_path):
+    study = shutil.copytree(material.study, tmp_path / "study")
+    file = study / "labels" / "final" / f"{IDS[0]}.mrk.json"
+    write_markups(file, material.truth[IDS[0]].with_landmark(material.task.names[2], [1.0, 2.0]))
+    shutil.copy(file, file.with_name("nobody.mrk.json"))
+    done = run("crossval", study, "--folds", 7, "--out", tmp_path / "x")
+    assert "nobody" in done.err.splitlines()[0] and "cannot be divided into 7 folds" in done.err
+    with Study(study, material.task) as opened:
+        assert opened.labelled()[IDS[0]].positions_mm[2].tolist() == [1.0, 2.0]
+
+
+def test_a_study_whose_revisions_are_elsewhere(material, tmp_path):
+    study, store = tmp_path / "study", ("--store", f"sqlite:///{tmp_path / 'revisions.sqlite'}")
+    ok("import", study, *material.source, "--table", material.table, *store)
+    said = run("crossval", study, "--folds", 7, "--out", tmp_path / "x", *store).error_line
+    assert "6 labelled images cannot be divided into 7 folds" in said
+    assert not (study / ".landmarklabel" / "revisions.sqlite").exists()
+
+
+def test_an_image_that_a_model_refuses_holds_up_no_other(crossed, words, tmp_path, monkeypatch):
+    out, predict = shutil.copytree(crossed[0], tmp_path / "out"), Localizer.predict
+    (out / "predictions" / f"{IDS[0]}.mrk.json").unlink()
+
+    def or_refuse(self, case):
+        if case.image_id == IDS[0]:
+            raise ImageRejected(IDS[0], ["far larger than the training images"])
+        return predict(self, case)
+
+    monkeypatch.setattr(Localizer, "predict", or_refuse)
+    done = ok("crossval", *words, "--out", out, "--json")
+    why = f"{IDS[0]} was not predicted: {IDS[0]}: far larger than the training images"
+    assert json.loads(done.out)["n_images"] == 5 and why in done.err
+
+
 def test_models_of_other_folds_predict_nothing(crossed, words, tmp_path):
     out = shutil.copytree(crossed[0], tmp_path / "out")
     shutil.rmtree(out / "predictions")
@@ -97,7 +174,7 @@ def test_models_of_other_folds_predict_nothing(crossed, words, tmp_path):
     (out / "fold2").rename(out / "fold1")
     (out / "aside").rename(out / "fold2")
     said = run("crossval", *words, "--out", out).err.splitlines()[-1]
-    why = f"the model in {out / 'fold1'} was not trained on the cases of this fold"
+    why = f"the model in {out / 'fold1'} was not trained on the cases of this fold as they are now"
     assert said == f"landmarklabel: {why}: move it away, and the same command trains one"
     assert not list((out / "predictions").glob("*.mrk.json"))
 
@@ -125,6 +202,7 @@ def moved(folder: Path, material, to: Path, by: float) -> Path:
         positions = truth.positions_mm + by * (found.positions_mm - truth.positions_mm)
         positions = np.where(np.isfinite(positions), positions, found.positions_mm)  # of a landmark that is truly absent
         write_markups(file, LandmarkSet(found.task, positions, found.status))
+    (to / ".predictions.jsonl").unlink()  # label files from somewhere
     return to
 
 

@@ -163,7 +163,8 @@ def test_where_a_file_finds_no_room_it_says_which_and_what_to_do(tmp_path):
         done = run("task", "new", "points", "--names", tmp_path / "names.txt", "--out", out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert done.error_line == f"landmarklabel: {out}: could not be written (File too large); make room, then try again\n"
+    remedy = "write where larger files are allowed (file system, ulimit -f), then try again"
+    assert done.error_line == f"landmarklabel: {out}: could not be written (File too large); {remedy}\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["names.txt"]
 
 

@@ -15,10 +15,13 @@ import pytest
 from program import END_S, IDS, command, ok, run, write_table
 
 from landmarklabel.data.split import split_ids
+from landmarklabel.errors import StudyError
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.io.checkpoints import load_tensors
 from landmarklabel.io.locks import locked
-from landmarklabel.services import train_and_publish
+from landmarklabel.services import train_and_publish, trainings
+from landmarklabel.store.study import Study
+from landmarklabel.training.fit import label_hash
 from landmarklabel.training.group import ProcessLost
 
 TORCHRUN = "start the processes with torchrun, or unset WORLD_SIZE to train alone"
@@ -189,6 +192,34 @@ def test_two_trainings_do_not_write_to_one_folder(material, tmp_path):
     assert done.error_line == f"landmarklabel: another training writes to {out}: wait for its end, or give another folder\n"
     trained("train", material.study, *WORDS, "--steps", 2, "--out", out)
     assert not (out / ".training").exists()
+
+
+def test_a_model_that_is_being_published_is_not_set_aside(material, tmp_path, monkeypatch):
+    study, out = tmp_path / "study", tmp_path / "out" / "model"
+    shutil.copytree(material.study, study)
+    said, publish = [], train_and_publish.publish_if_accepted
+
+    def and_meanwhile(*args):
+        said.append(run("train", material.study, *WORDS, "--steps", 1, "--out", out).error_line)
+        return publish(*args)
+
+    monkeypatch.setattr(train_and_publish, "publish_if_accepted", and_meanwhile)
+    ok("train", study, *WORDS[:-1], "--steps", 2, "--out", out)
+    assert said == [f"landmarklabel: another training writes to {out}: wait for its end, or give another folder\n"]
+    assert [path.name for path in out.parent.iterdir()] == ["model"] and not list(tmp_path.rglob(".training"))
+
+
+def test_labels_that_were_saved_again_meanwhile_are_trained_on_as_they_were(material, tmp_path):
+    shutil.copytree(material.study, tmp_path / "study")
+    with Study(tmp_path / "study", material.task) as study:
+        before = study.labelled()[IDS[0]]
+        hashes = {IDS[0]: label_hash(before), IDS[1]: label_hash(study.labelled()[IDS[1]])}
+        for x in (3.0, 4.0):
+            study.save(IDS[0], before.with_landmark(material.task.names[0], [x, 5.0]), author="ann")
+        found = trainings._labels(study, hashes)
+        assert {i: label_hash(label) for i, label in found.items()} == hashes
+        with pytest.raises(StudyError, match=rf"labels of {IDS[2]} are no longer in the study: start the training again"):
+            trainings._labels(study, {IDS[2]: "0"})
 
 
 def test_more_parts_than_images_in_a_batch_are_no_fault(material, tmp_path):

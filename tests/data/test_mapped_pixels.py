@@ -111,7 +111,7 @@ def test_a_disk_without_room_is_told_in_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL], env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "" and done.stdout == (
         f"memory has no room for all images, nor has {tmp_path} for temporary files of them (File too large): "
-        "make room there, or name another folder with TMPDIR\n"
+        "free space there, or name another folder with TMPDIR\n"
     )
 
 

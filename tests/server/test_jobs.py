@@ -7,10 +7,10 @@ import os
 import time
 from dataclasses import replace
 
-import psutil
 import pytest
 
 from landmarklabel.errors import Gone, NotFound, UsageError
+from landmarklabel.portability import identity_of
 from landmarklabel.services import jobs
 from landmarklabel.services.jobs import Jobs, TrainingList
 from landmarklabel.services.limits import LIMITS
@@ -112,8 +112,8 @@ def test_a_list_is_not_made_anew_where_the_study_was(listed, tmp_path, started):
     assert not (tmp_path / ".landmarklabel").exists() and not started
 
 
-def _parent() -> list[float]:
-    return [os.getppid(), psutil.Process(os.getppid()).create_time()]
+def _parent() -> list[str]:
+    return identity_of(os.getppid())
 
 
 def test_a_training_that_is_over_is_forgotten(listed, path, started, tmp_path):

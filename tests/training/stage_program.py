@@ -73,7 +73,7 @@ def main(folder: Path, kind: str, steps: int, *options: str) -> int:
     stage = _Kind(made(key, which == "fine", int(dims), group.size), dtype, int(said.get("kill", -1)))
     losses: list[float] = []
     try:
-        ema = run_stage(
+        done = run_stage(
             stage,
             Budget(steps=steps),
             seed=3,
@@ -86,7 +86,7 @@ def main(folder: Path, kind: str, steps: int, *options: str) -> int:
         )
     except ProcessLost:
         return LOST
-    save_tensors(folder / ("averaged.safetensors" if group.leads else f"averaged{group.rank}.safetensors"), ema, {})
+    save_tensors(folder / ("averaged.safetensors" if group.leads else f"averaged{group.rank}.safetensors"), done.weights, {})
     if group.leads:
         (folder / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
     group.end()

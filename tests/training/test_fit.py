@@ -164,12 +164,12 @@ def stop_after(k):
 def straight(tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("straight"), []
     fit(TASK, TRAIN[:4], [], config(steps=11), folder, told.append)
-    return weights(folder), [p.stage for p in told].index("refine")
+    return folder, [p.stage for p in told].index("refine")
 
 
 @pytest.mark.parametrize("where", ["locate", "between", "refine"])
 def test_a_stopped_fit_resumes_to_the_same_bits(tmp_path, straight, where):
-    wanted, locate_steps = straight
+    whole, locate_steps = straight
     k = {"locate": 2, "between": locate_steps, "refine": locate_steps + 3}[where]
     with pytest.raises(Cancelled):
         fit(TASK, TRAIN[:4], [], config(steps=11), tmp_path, should_stop=stop_after(k))
@@ -179,8 +179,9 @@ def test_a_stopped_fit_resumes_to_the_same_bits(tmp_path, straight, where):
     torch.manual_seed(31415)
     told = []
     fit(TASK, TRAIN[:4], [], config(steps=11, resume=True), tmp_path, told.append)
-    assert weights(tmp_path) == wanted and len(told) == len(set((p.stage, p.step) for p in told)) == 11 - k
+    assert weights(tmp_path) == weights(whole) and len(told) == len(set((p.stage, p.step) for p in told)) == 11 - k
     assert not (tmp_path / "state").exists()
+    assert read_record(tmp_path)["steps"] == read_record(whole)["steps"] and read_record(tmp_path)["minutes"] > 0
 
 
 def test_in_3d_too_a_stopped_fit_resumes_and_is_read_back_to_the_same_bits(tmp_path):
@@ -198,7 +199,7 @@ def test_in_3d_too_a_stopped_fit_resumes_and_is_read_back_to_the_same_bits(tmp_p
 
 def test_another_seed_gives_another_model(tmp_path, straight):
     fit(TASK, TRAIN[:4], [], config(steps=11, seed=2), tmp_path)
-    assert weights(tmp_path) != straight[0]
+    assert weights(tmp_path) != weights(straight[0])
 
 
 def test_a_run_about_something_else_is_not_resumed(tmp_path):
@@ -206,11 +207,15 @@ def test_a_run_about_something_else_is_not_resumed(tmp_path):
     with pytest.raises(Cancelled):
         run(TRAIN[:4], [], config(steps=11), should_stop=stop_after(1))
     ids, gone = [case.image_id for case in TRAIN], "training images that are none now, without a label or kept for validation"
+    with_another_label = replace(TRAIN[3], landmarks=TRAIN[3].labels.with_landmark(TASK.names[0], [1.0, 2.0]))
+    with_other_pixels = replace(TRAIN[3], image=replace(TRAIN[3].image, pixels=TRAIN[3].image.pixels + 1))
     for train, other, difference in (
         (TRAIN[:4], {"seed": 7}, "seed 0, not 7"),
         (TRAIN[:4], {"oversampled_ids": frozenset(ids[:1])}, "other training images counted twice"),
         (TRAIN[:4], {"key": "scn:single"}, "model scn:default, not scn:single"),
         (TRAIN[:3], {}, f"{gone}: {ids[3]}"),
+        ([*TRAIN[:3], with_another_label], {}, f"other labels of {ids[3]}"),
+        ([*TRAIN[:3], with_other_pixels], {}, f"other pixels of {ids[3]}"),
         (TRAIN[1:5], {"seed": 1}, f"seed 0, not 1 and {gone}: {ids[0]} and not these training images: {ids[4]}"),
     ):
         with pytest.raises(UsageError) as refused:

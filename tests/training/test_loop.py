@@ -55,7 +55,7 @@ class Toy:
 
 
 def train(state: Path, stage=None, steps=STEPS, **changes):
-    return run_stage(stage or Toy(), Budget(steps=steps), seed=3, device=CPU, state_file=state, **changes)
+    return run_stage(stage or Toy(), Budget(steps=steps), seed=3, device=CPU, state_file=state, **changes).weights
 
 
 def stop_after(k):
@@ -101,7 +101,7 @@ def test_training_trains_and_depends_on_seed_and_averages(tmp_path, straight):
     stage = Toy()
     ema = train(tmp_path / "a", stage)
     assert not torch.equal(ema["network.0.weight"], stage.module.state_dict()["network.0.weight"])
-    other = run_stage(Toy(), Budget(steps=STEPS), seed=4, device=CPU, state_file=tmp_path / "b")
+    other = run_stage(Toy(), Budget(steps=STEPS), seed=4, device=CPU, state_file=tmp_path / "b").weights
     assert not torch.equal(ema["network.0.weight"], other["network.0.weight"])
 
 
@@ -165,7 +165,8 @@ def test_a_budget_of_minutes_is_kept_also_over_a_resume(tmp_path):
     done = load_tensors(state)[1]
     assert done["step"] > used["step"] and 0.6 <= done["seconds"] < 3
     asked = []
-    run(resume=True, should_stop=lambda: asked.append(1))
+    again = run(resume=True, should_stop=lambda: asked.append(1))
+    assert (again.steps, again.seconds) == (done["step"], done["seconds"])
     assert not asked and load_tensors(state)[1]["step"] == done["step"]
 
 

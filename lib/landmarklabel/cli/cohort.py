@@ -18,6 +18,8 @@ from landmarklabel.cohort.run_folder import FAILED, LEFT_OUT, CohortRun, Results
 from landmarklabel.cohort.run_folder import plan as plan_cohort
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.inference.model_card import cautions
+from landmarklabel.io.locks import NOT_LOCKED
+from landmarklabel.io.memory import total_bytes
 from landmarklabel.networks.devices import check_device, check_name
 from landmarklabel.portability import available_cores
 
@@ -51,9 +53,14 @@ def run(args: argparse.Namespace) -> int:
     from landmarklabel.cohort.ray_executor import RayExecutor
 
     cohort, shard = CohortRun(args.folder), Shard.of(args.shard)
-    check_device(args.device)
+    if args.ray is None:
+        check_device(args.device)
+    else:
+        check_name(args.device)  # the cluster's, which this computer need not have
     _check_numbers(args)
     with Results(cohort, shard) as results:
+        if not results.is_locked:
+            print(f"landmarklabel: {cohort.folder}: {NOT_LOCKED}; cases that two predict count once", file=sys.stderr)
         cases, known = cohort.cases(shard), cohort.succeeded()
         left = [case for case in cases if not known.get(case.id, False) and (args.again or case.id not in known)]
         whole = len(cases)
@@ -98,11 +105,9 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 def _usual_workers(device: str) -> int:
     """One for a GPU, which one process keeps busy; else one a core, as many as there is memory for."""
-    import psutil
-
     if device not in ("cpu", "auto") or (device == "auto" and _has_gpu()):
         return 1
-    return max(1, min(available_cores(), int(psutil.virtual_memory().total / CONFIG.worker_bytes)))
+    return max(1, min(available_cores(), total_bytes() // CONFIG.worker_bytes))
 
 
 def _has_gpu() -> bool:

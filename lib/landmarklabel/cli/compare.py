@@ -7,13 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from landmarklabel.io.prediction_folder import notes_remarks, read_notes
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import Comparison
 from landmarklabel.services.evaluations import compare as hold_against
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
 from landmarklabel.services.paired_comparison import comparison_lines, paired_comparison
-from landmarklabel.services.predicted_images import other_pixels
+from landmarklabel.services.predicted_images import of_models, other_pixels
 from landmarklabel.store.pixels import hashes_of
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -30,10 +29,10 @@ def compare(args: argparse.Namespace) -> None:
     both: list[Comparison] = []
     known = hashes_of(place, task.dims)
     for name, folder in (("A", args.predictions_a), ("B", args.predictions_b)):
-        notes = read_notes(folder)
+        predicted, notes, of_them = of_models(folder, read_label_folder(folder, task, images))
         done = hold_against(
             task,
-            read_label_folder(folder, task, images),
+            predicted,
             truth,
             unit=unit_lookup(notes, images),
             trained_on=[i for i, note in notes.items() if note.get("trained_on") is True],
@@ -41,7 +40,7 @@ def compare(args: argparse.Namespace) -> None:
             places=(folder, args.truth),
         )
         other = other_pixels(notes, images, done.pairs, known)
-        said += [f"{name}: {text}" for text in [*notes_remarks(notes), *other, *done.remarks]]
+        said += [f"{name}: {text}" for text in [*of_them, *other, *done.remarks]]
         both.append(done)
     found = paired_comparison(both[0], both[1])
     for text in said:

@@ -26,15 +26,16 @@ def crossval(args: argparse.Namespace) -> int:
     from landmarklabel.training.fit import FitConfig
     from landmarklabel.training.loop import Budget
 
-    task = resolve_study_task(args.task, args.study)
+    task = resolve_study_task(args.task, args.study, url=args.store)
     check_same_task(args.study, task, exactly=True)
     preset = find_preset(args.model, task.dims)
     check_budget(args)
     use_all_cores()
-    study = open_study(args.study, task)
+    study = open_study(args.study, task, args.store)
+    problems = study.sync()
     labels = {i: landmarks for i, landmarks in study.labelled().items() if landmarks.defined.any()}
     cases, faults = read_cases(study, labels)
-    for text in faults:
+    for text in [*problems, *faults]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     folds = deal(cases, args.folds)
     minutes = CONFIG.train_minutes if args.minutes is None and args.steps is None else args.minutes
@@ -71,7 +72,7 @@ def _say(args: argparse.Namespace, whole, study) -> None:
             raise StudyError(f"every prediction in {whole.predictions} was changed by hand")
     unit = unit_lookup(notes, whole.paths)
     done = compare(whole.task, predicted, truth, unit=unit, places=(str(whole.predictions), str(study.folder)))
-    for text in [*notes_remarks(notes), *done.remarks]:
+    for text in [*whole.remarks, *notes_remarks(notes), *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     each = []
     for fold in whole.folds:
@@ -89,5 +90,4 @@ def _say(args: argparse.Namespace, whole, study) -> None:
         mre = "no landmark found" if one["mre_mm"] is None else f"MRE {one['mre_mm']:.3f} {unit_name}"
         print(f"fold {one['fold']}: {one['n_images']} images, {mre}")
     print(f"all folds: {done.metrics['n_images']} images: {metrics_line(done.metrics)}")
-    if not whole.changed_by_hand:  # evaluate would count them
-        print(f"look at them: landmarklabel evaluate {whole.predictions} {study.folder} --report report.html")
+    print(f"look at them: landmarklabel evaluate {whole.predictions} {study.folder} --report report.html")

@@ -12,13 +12,12 @@ from pathlib import Path
 from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
 from landmarklabel.errors import FaultsError, listed
 from landmarklabel.io.folders import Found
-from landmarklabel.io.prediction_folder import notes_remarks, read_notes
 from landmarklabel.io.surface_formats import check_unit
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.services.descriptions import unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
-from landmarklabel.services.predicted_images import other_pixels
+from landmarklabel.services.predicted_images import of_models, other_pixels
 from landmarklabel.store.pixels import hashes_of
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -33,7 +32,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.report:
         check_unit(images, args.mesh_unit)
     truth, remarks = read_many(place, task, images)
-    predicted, notes = read_label_folder(args.predictions, task, images), read_notes(args.predictions)
+    predicted, notes, of_them = of_models(args.predictions, read_label_folder(args.predictions, task, images))
     done = compare(
         task,
         predicted,
@@ -44,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> None:
         places=(args.predictions, args.truth),
     )
     other = other_pixels(notes, images, done.pairs, hashes_of(place, task.dims))
-    for text in [*remarks, *notes_remarks(notes), *other, *done.remarks]:
+    for text in [*remarks, *of_them, *other, *done.remarks]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.report:
         from landmarklabel.report.evaluation import write_evaluation
@@ -55,7 +54,7 @@ def evaluate(args: argparse.Namespace) -> None:
             said = [f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items()]
             said += [f"no picture: {text}" for text in surfaces.unreadable.values()]
             said += _off_surface(surfaces, found.paths, {i: truth for i, (_, truth) in done.pairs.items()})
-            write_evaluation(args.report, task, done.pairs, done.metrics, found.paths, notes_remarks(notes))
+            write_evaluation(args.report, task, done.pairs, done.metrics, found.paths, of_them)
         for text in said:
             print(f"landmarklabel: {text}", file=sys.stderr)
     if args.json:

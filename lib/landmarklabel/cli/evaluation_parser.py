@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from landmarklabel.cli.verbs import Verbs, add_device, add_surface, add_task, add_verb, list_models
+from landmarklabel.cli.verbs import Verbs, add_device, add_store, add_surface, add_task, add_verb, list_models
 
 
 def add_evaluations(verbs: Verbs) -> None:
@@ -24,6 +24,7 @@ def _crossval(verbs: Verbs) -> None:
     verb.add_argument("--steps", type=int, metavar="N", help="training steps instead of, or as well as, a time")
     add_device(verb)
     verb.add_argument("--seed", type=int, default=0, metavar="N")
+    add_store(verb)
     where = "models and predictions, kept after every fold: call again to go on (default STUDY-crossval in this folder)"
     verb.add_argument("--out", metavar="DIR", help=where)
     verb.add_argument("--json", action="store_true", help="print all metrics as JSON")

@@ -13,7 +13,7 @@ from landmarklabel import __version__
 from landmarklabel.cli.cohort_parser import add_cohort
 from landmarklabel.cli.evaluation_parser import add_evaluations
 from landmarklabel.cli.help_texts import EXAMPLE, LAYOUTS, NAMES, PREDICTIONS
-from landmarklabel.cli.verbs import Verbs, add_device, add_surface, add_task, add_verb, list_models
+from landmarklabel.cli.verbs import Verbs, add_device, add_store, add_surface, add_task, add_verb, list_models
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.portability import DISK_FULL
 
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # an --out that cannot be written, a full disk
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        if error.errno in DISK_FULL:
-            reason = f"{error.filename or 'a file'}: could not be written ({error.strerror}); make room, then try again"
+        if remedy := DISK_FULL.get(error.errno or 0):
+            reason = f"{error.filename or 'a file'}: could not be written ({error.strerror}); {remedy}, then try again"
         print("landmarklabel: " + " ".join(reason.split()), file=sys.stderr)
         return 2
 
@@ -64,10 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
 _LABELS = "label, train, choose the next cases, train again: error against labels for each way of choosing"
 _ROLES = "annotators label; reviewers may also remove labels and download the whole data set; admins train and remove images"
 _CLICKS = "correct the worst point first, with the assistant moving the others, and without: error against clicks"
-
-
-def _add_store(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
 
 
 def _task(verbs: Verbs) -> None:
@@ -127,7 +123,7 @@ def _import(verbs: Verbs) -> None:
     verb.add_argument("--allow-outside", type=float, default=0.0, metavar="MM", help=outside)
     about = "write a page with the points on the images to look at, and import nothing"
     verb.add_argument("--preview", metavar="sheet.html", help=about)
-    _add_store(verb)
+    add_store(verb)
     verb.add_argument("--replace", action="store_true", help="put imported landmarks above what people corrected since")
 
 
@@ -139,7 +135,7 @@ def _study(verbs: Verbs) -> None:
     )
     verb.add_argument("study", metavar="STUDY")
     verb.add_argument("--json", action="store_true")
-    _add_store(verb)
+    add_store(verb)
     verbs_of = (
         ("rename-landmark", "rename_landmark", "give a landmark another name, in the task and in all labels", ("OLD", "NEW")),
         ("drop-landmark", "drop_landmark", "remove a landmark, in the task and in all labels; the history keeps it", ("NAME",)),
@@ -152,7 +148,7 @@ def _study(verbs: Verbs) -> None:
             many: dict[str, Any] = {"nargs": "+"} if word == "ID" else {}
             verb.add_argument(word.lower(), metavar=word, **many)
         verb.add_argument("--yes", action="store_true", help="do it without asking")
-        _add_store(verb)
+        add_store(verb)
 
 
 def _publish(verbs: Verbs) -> None:
@@ -161,7 +157,7 @@ def _publish(verbs: Verbs) -> None:
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("study", metavar="STUDY")
     add_task(verb)
-    _add_store(verb)
+    add_store(verb)
 
 
 def _train(verbs: Verbs) -> None:
@@ -182,7 +178,7 @@ def _train(verbs: Verbs) -> None:
     verb.add_argument("--accumulate", type=int, default=1, metavar="N", help=accumulate)
     verb.add_argument("--seed", type=int, default=0, metavar="N")
     verb.add_argument("--valid", metavar="IDS.txt", help="validation images (default: a fixed fifth, by a hash of the id)")
-    _add_store(verb)
+    add_store(verb)
     verb.add_argument("--resume", action="store_true", help="go on where a stopped run left off")
 
 

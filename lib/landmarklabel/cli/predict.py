@@ -20,6 +20,7 @@ from landmarklabel.inference.model_card import cautions, hardly_trained
 from landmarklabel.io.folders import Found as Images
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.images import read_image, slice_plane
+from landmarklabel.io.locks import NOT_LOCKED
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.prediction_folder import TABLE, Found, PredictionFolder
@@ -64,6 +65,8 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     kept: list[str] = [*said, *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
     with PredictionFolder(args.out, _hash(records)) as folder:
         folder.check_tables()
+        if not folder.is_locked:
+            kept.append(f"{args.out}: {NOT_LOCKED}")
         for image_id, path in followed(images, "predict"):
             try:
                 rows[image_id] = _predict_one(folder, model, records, image_id, path, kept)

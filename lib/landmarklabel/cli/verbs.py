@@ -24,6 +24,11 @@ def add_task(verb: argparse.ArgumentParser, known: str = "study") -> None:
     verb.add_argument("--task", metavar="TASK", help=about)
 
 
+def add_store(verb: argparse.ArgumentParser) -> None:
+    """``--store``."""
+    verb.add_argument("--store", metavar="URL", help="where the revisions are, if not in the study")
+
+
 def add_device(verb: argparse.ArgumentParser) -> None:
     """``--device``."""
     about = "cpu, cuda, cuda:N or mps (default auto: a CUDA device where there is one, else the processor)"

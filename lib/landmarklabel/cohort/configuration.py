@@ -25,6 +25,7 @@ class CohortConfig(Configuration):
     told_s: float = number(30.0, 0)  # between lines of progress where there is no terminal
     pause_s: float = number(120.0, 1)  # without a result: nothing is predicted, or it was interrupted
     recent_s: float = number(600.0, 1)  # over which the rate is told
+    open_files: int = number(64, 1)  # of results at once: systems allow a process 256 or more
     most_reasons: int = number(20, 1)  # for failures, in the report
     most_flagged: int = number(100, 1)  # cases listed in the report, those with the most doubtful points
     most_pictures: int = number(48, 0)  # of those, on its contact sheet

@@ -18,7 +18,7 @@ from typing import Any
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
-from landmarklabel.cohort.prediction import Predictor, PredictorSettings
+from landmarklabel.cohort.prediction import NO_ROOM, Predictor, PredictorSettings
 from landmarklabel.cohort.run_folder import FAILED, Row
 from landmarklabel.errors import LandmarkLabelError, StudyError
 
@@ -31,7 +31,7 @@ class LocalExecutor:
     """Predicts cases in ``workers`` processes.
 
     A case whose worker ends, as for want of memory, is tried again by a worker that has nothing else; where that ends as well,
-    several times, the case has failed.
+    several times, the case has failed. A case that memory had no room for is tried again when no worker has another one.
 
     Args:
         settings: of the workers.
@@ -88,6 +88,7 @@ class _Pool:
         self.executor, self.cases = executor, cases
         self.suspects = deque[CohortCase]()  # whose worker has ended
         self.deaths = Counter[str]()
+        self.without_room, self.tried_again = deque[CohortCase](), set[str]()
         self.failed_starts = 0
         self.workers = [_Worker(executor.settings) for _ in range(executor.count)]
 
@@ -96,7 +97,9 @@ class _Pool:
             for worker in self.workers:
                 self._feed(worker)
             if not any(worker.cases for worker in self.workers):
-                return
+                if not self.without_room:
+                    return
+                self.workers[0].give(self.without_room.popleft(), alone=True)
             heard = set(wait([w.connection for w in self.workers if w.cases or not w.is_ready], CONFIG.look_s))
             for worker in list(self.workers):
                 if worker.connection in heard:
@@ -127,8 +130,12 @@ class _Pool:
         if what == _READY:
             worker.is_ready, worker.since, self.failed_starts = True, time.monotonic(), 0
             return
-        worker.cases.popleft()
+        case = worker.cases.popleft()
         worker.since = time.monotonic()
+        if content.pop(NO_ROOM, False) and case.id not in self.tried_again:
+            self.tried_again.add(case.id)
+            self.without_room.append(case)
+            return
         yield content
 
     def _too_long(self, worker: _Worker) -> Iterator[Row]:

@@ -18,10 +18,14 @@ from landmarklabel.cohort.manifest import CohortCase, filesystem
 from landmarklabel.cohort.run_folder import FAILED, OK, Row, check_model
 from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.io.images import read_image
+from landmarklabel.io.memory import is_for_want_of_memory
 from landmarklabel.io.pixels import pixel_hash
 
 if TYPE_CHECKING:
     from landmarklabel.data.cases import Case
+
+
+NO_ROOM = "no_room"  # of a row on its way to whoever may have the case tried again
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,13 @@ class Executor(Protocol):
 
 
 class Read(NamedTuple):
-    """A case that was read: as the model wants it, or why it cannot be; and the seconds that took."""
+    """A case that was read: as the model wants it, or why it cannot be; the seconds that took; whether memory was wanting."""
 
     case: Case | None
     pixels: str
     reason: str
     seconds: float
+    no_room: bool = False
 
 
 class Predictor:
@@ -72,7 +77,7 @@ class Predictor:
 
     def read(self, case: CohortCase) -> Read:
         """Read a case's image and prepare it for the networks; never raises."""
-        started, made, pixels, reason = time.monotonic(), None, "", ""
+        started, made, pixels, reason, no_room = time.monotonic(), None, "", "", False
         try:
             with _local(case.path) as path:
                 image = read_image(path, self._model.task.dims)
@@ -81,18 +86,18 @@ class Predictor:
             self._model.check_extent(made)
             made.coarse(self._model.networks.grid.spacing_for(image.geometry))  # kept by the case for when the networks look
         except Exception as error:  # whatever a file does to its reader, the other cases go on
-            reason = _reason(error)
-        return Read(made, pixels, reason, time.monotonic() - started)
+            reason, no_room = _reason(error), is_for_want_of_memory(error)
+        return Read(made, pixels, reason, time.monotonic() - started, no_room)
 
     def predict(self, case: CohortCase, read: Read) -> Row:
-        """The row of a case; never raises."""
+        """The row of a case, with ``NO_ROOM`` where memory was wanting, which is no result of it; never raises."""
         started = time.monotonic()
         if read.case is None or read.reason:
-            return {"id": case.id, "state": FAILED, "reason": read.reason, "read_s": _seconds(read.seconds)}
+            return _failed(case, read, read.reason, read.no_room)
         try:
             found = self._found(read.case)
         except Exception as error:  # likewise
-            return {"id": case.id, "state": FAILED, "reason": _reason(error), "read_s": _seconds(read.seconds)}
+            return _failed(case, read, _reason(error), is_for_want_of_memory(error))
         seconds = {"read_s": _seconds(read.seconds), "predict_s": _seconds(time.monotonic() - started)}
         known = {"pixels": read.pixels, "unit": read.case.image.unit, "trained_on": read.pixels in self._trained_on}
         return {"id": case.id, "state": OK, **known, **found, **seconds}
@@ -107,6 +112,11 @@ class Predictor:
             "expected_error": [_rounded(x) for x in landmarks.expected_error_mm.tolist()],
             "flagged": np.flatnonzero(suggestion.flagged).tolist(),
         }
+
+
+def _failed(case: CohortCase, read: Read, reason: str, no_room: bool) -> Row:
+    row = {"id": case.id, "state": FAILED, "reason": reason, "read_s": _seconds(read.seconds)}
+    return {**row, NO_ROOM: True} if no_room else row
 
 
 def _rounded(value: float) -> float | None:

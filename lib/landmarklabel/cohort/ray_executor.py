@@ -11,7 +11,7 @@ from typing import Any
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
-from landmarklabel.cohort.prediction import Predictor, PredictorSettings
+from landmarklabel.cohort.prediction import NO_ROOM, Predictor, PredictorSettings
 from landmarklabel.cohort.run_folder import FAILED, Row
 from landmarklabel.errors import StudyError
 
@@ -22,7 +22,7 @@ class RayExecutor:
     """Predicts cases in a Ray cluster whose nodes all see the cohort's folder and the images under the same paths.
 
     Args:
-        settings: of the actors; with a CUDA device each that runs networks gets a GPU of its own.
+        settings: of the actors; with a CUDA device, or ``auto`` where the cluster has GPUs, each that runs networks has one.
         address: of the cluster as Ray has it (``auto``, ``ray://…``), or ``local`` for one of this computer alone.
         workers: actors that run networks; as many as the cluster has GPUs, or else cores for, when None.
     """
@@ -34,7 +34,7 @@ class RayExecutor:
         """A row for every case, in the order in which they are done.
 
         Raises:
-            StudyError: Ray is not installed or not there, or no model can be loaded.
+            StudyError: Ray is not installed or not there, no model can be loaded, or fewer GPUs are there than were asked for.
         """
         try:
             import ray
@@ -65,15 +65,15 @@ class RayExecutor:
             raise StudyError(f"--ray {self.address}: no cluster answers there ({error})") from None
 
     def _rows(self, ray: Any, cases: Iterator[CohortCase]) -> Iterator[Row]:
-        gpus = 1 if self.settings.device.startswith("cuda") else 0
         have = ray.cluster_resources()
+        device, gpus = self._device(int(have.get("GPU", 0.0)))
         cores = have.get("CPU", 1.0) / self.settings.threads
         count = self.count or max(1, int(have.get("GPU", 0.0) if gpus else cores))
         again = {"max_restarts": -1, "max_task_retries": CONFIG.deaths - 1}
         share = min(self.settings.threads, have.get("CPU", 1.0) / (2 * count))  # the other half is the readers'
         runs = ray.remote(Predictor).options(num_gpus=gpus, num_cpus=share, **again)
         reads = ray.remote(Predictor).options(num_cpus=share, **again)
-        predictors = [runs.remote(self.settings) for _ in range(count)]
+        predictors = [runs.remote(replace(self.settings, device=device)) for _ in range(count)]
         readers = [reads.remote(replace(self.settings, device="cpu")) for _ in range(count)]
         waiting: dict[Any, tuple[CohortCase, int]] = {}
         load = Counter({number: 0 for number in range(count)})
@@ -91,9 +91,28 @@ class RayExecutor:
                 load[number] -= 1
                 yield self._row(ray, answer, case)
 
+    def _device(self, gpus: int) -> tuple[str, int]:
+        """What each actor that runs networks computes on, and how many GPUs it needs; Ray gives it one and hides the others.
+
+        Raises:
+            StudyError: more GPUs were asked for than the cluster has; Ray itself would wait for them for ever.
+        """
+        wanted = self.settings.device
+        if wanted == "auto" and not gpus:
+            return "cpu", 0
+        if wanted != "auto" and not wanted.startswith("cuda"):
+            return wanted, 0
+        if (self.count or 1) > gpus:
+            raise StudyError(
+                f"--ray {self.address}: {self.count or 1} workers with a GPU each were asked for, and the cluster has {gpus}; "
+                "use fewer --workers, or --device cpu"
+            )
+        return "cuda", 1
+
     def _row(self, ray: Any, answer: Any, case: CohortCase) -> Row:
         try:
             row: Row = ray.get(answer)
+            row.pop(NO_ROOM, None)
         except ray.exceptions.ActorDiedError as error:
             text = str(error)
             if "creation task" in text or "__init__" in text:  # of every actor alike: a damaged model, or no such device

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from landmarklabel import __version__
 from landmarklabel.cohort.configuration import CONFIG
@@ -33,6 +33,7 @@ from landmarklabel.inference.model_card import CARD
 from landmarklabel.inference.model_record import RECORD, WEIGHTS, ModelRecord, read_record
 from landmarklabel.io.checkpoints import read_weights
 from landmarklabel.io.files import check_empty, write_json
+from landmarklabel.io.locks import file_lock, take
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.portability import sync_file
@@ -129,17 +130,19 @@ class CohortRun:
     def rows(self) -> Iterator[tuple[CohortCase, Row | None]]:
         """Every case by id, and the result that counts, None where there is none. Never all of them in memory."""
         places = self.places()
-        files: dict[Path, Any] = {}
+        files: dict[Path, Any] = {}  # those that were read last are last
         try:
             for case in self.cases():
                 place = places.get(case.id)
                 if place is None:
                     yield case, None
                     continue
-                if place.file not in files:
-                    files[place.file] = place.file.open("rb")
-                files[place.file].seek(place.offset)
-                yield case, json.loads(files[place.file].readline())
+                file = files.pop(place.file, None) or place.file.open("rb")
+                files[place.file] = file
+                if len(files) > CONFIG.open_files:
+                    files.pop(next(iter(files))).close()
+                file.seek(place.offset)
+                yield case, json.loads(file.readline())
         finally:
             for file in files.values():
                 file.close()
@@ -230,8 +233,9 @@ def _refuse_other_divisions(run: CohortRun, shard: Shard) -> None:
         if path.stem.rpartition("-")[2] == str(shard.count):
             continue
         try:
-            with FileLock(path, timeout=0, mode=lock_mode()):
-                pass
+            lock = file_lock(path, lock_mode())
+            if take(lock):
+                lock.release()
         except Timeout:
             part = path.stem[1:].replace("-of-", "/")
             raise StudyError(f"{run.folder}: another process predicts part {part}, which has cases of part {shard} too") from None
@@ -257,17 +261,19 @@ class Results:
         run: of the cohort.
         shard: the part, which no other process of this computer predicts meanwhile.
 
+    ``is_locked`` is False where the file system keeps no locks: two processes may predict the same cases, and one result counts.
+
     Raises:
         StudyError: another one does, or predicts a part of another division, which would have cases of this one.
     """
 
     def __init__(self, run: CohortRun, shard: Shard):
         name = f"{shard.number}-of-{shard.count}"
-        self._lock = FileLock(run.results / f".{name}.lock", mode=lock_mode())
+        self._lock = file_lock(run.results / f".{name}.lock", lock_mode())
         try:
             run.results.mkdir(exist_ok=True)
             _refuse_other_divisions(run, shard)
-            self._lock.acquire(timeout=0)
+            self.is_locked = take(self._lock)
         except Timeout:
             raise StudyError(f"{run.folder}: another process predicts part {shard} of it; wait for its end") from None
         except OSError as error:

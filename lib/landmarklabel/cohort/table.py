@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from landmarklabel.cohort.configuration import CONFIG
 from landmarklabel.cohort.manifest import CohortCase
 from landmarklabel.cohort.run_folder import OK, CohortRun, Row, lock_mode, not_writable
 from landmarklabel.errors import StudyError
+from landmarklabel.io.locks import file_lock, take
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkTask
 
@@ -99,13 +100,16 @@ def write_table(run: CohortRun) -> dict[str, int]:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
+    lock = file_lock(folder / ".merge.lock", lock_mode())
     try:
-        with FileLock(folder / ".merge.lock", timeout=0, mode=lock_mode()):
-            yield
+        take(lock)
+        yield
     except Timeout:
         raise StudyError(f"{folder}: another process merges it; wait for its end") from None
     except OSError as error:
         raise not_writable(folder, error) from None
+    finally:
+        lock.release()
 
 
 def _as_text(cell: Any) -> Any:

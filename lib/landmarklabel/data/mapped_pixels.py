@@ -43,7 +43,7 @@ class PixelFiles:
                 self._leave()  # with what was written in part
                 there = folder() or tempfile.gettempdir()
                 text = f"memory has no room for all images, nor has {there} for temporary files of them ({error.strerror})"
-                raise NoRoom(f"{text}: make room there, or name another folder with TMPDIR") from None
+                raise NoRoom(f"{text}: free space there, or name another folder with TMPDIR") from None
         return kept
 
     def _leave(self) -> None:

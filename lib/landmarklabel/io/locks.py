@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -14,12 +15,37 @@ from typing import Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
-from landmarklabel.errors import Busy
+from landmarklabel.errors import Busy, StudyError
 from landmarklabel.io.files import write_json
 from landmarklabel.io.limits import LIMITS
 from landmarklabel.portability import in_forked_child
 
 T = TypeVar("T")
+
+
+# What an OSError has where a file system keeps no locks: a Lustre that was mounted without flock, an NFS without its lock daemon.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+NOT_LOCKED = "its file system keeps no locks: nothing but you keeps another process from writing there at the same time"
+
+
+def file_lock(path: str | Path, mode: int = -1) -> FileLock:
+    """The lock of a file, for whoever takes it himself; where there are none, taking it raises an OSError of ``NO_LOCKS``.
+
+    filelock would use a file that is there or not in their place, which a killed process leaves behind for ever.
+    """
+    words = {"mode": mode} if mode >= 0 else {}
+    return FileLock(path, thread_local=False, fallback_to_soft=False, **words)
+
+
+def take(lock: FileLock, seconds: float = 0.0) -> bool:
+    """Take a lock within seconds, or return False where the file system keeps none. Raises Timeout if another has it, OSError."""
+    try:
+        lock.acquire(timeout=seconds)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 class _Turn:
@@ -54,7 +80,8 @@ def locked(path: str | Path, seconds: float | None = None, what: str = "the stud
         what: what it protects, for the message.
 
     Raises:
-        Busy: not free within ``seconds``, or too many wait already. OSError: the file cannot be opened.
+        Busy: not free within ``seconds``, or too many wait already. StudyError: the file system keeps no locks. OSError: the file
+            cannot be opened.
     """
     seconds = LIMITS.lock_wait_s if seconds is None else seconds
     deadline = time.monotonic() + seconds
@@ -62,11 +89,18 @@ def locked(path: str | Path, seconds: float | None = None, what: str = "the stud
     if not turn.take(seconds):
         raise _busy(what)
     try:
-        lock = FileLock(path, thread_local=False)  # its own object: who takes it has waited for its turn
+        lock = file_lock(path)  # its own object: who takes it has waited for its turn
         try:
             lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.005)
         except Timeout:
             raise _busy(what) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            where = Path(path).parent
+            raise StudyError(
+                f"{where}: {what} needs a file system that keeps locks (flock), and this has none: move it"
+            ) from None
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from landmarklabel.errors import ImageRejected
 from landmarklabel.io.image_headers import Header
 from landmarklabel.io.limits import LIMITS
 
@@ -45,6 +46,22 @@ def reading_bytes(header: Header, kind: str) -> int:
     return int(need)
 
 
+NO_ROOM = "too large for the memory that is free"
+
+
+def is_for_want_of_memory(error: BaseException) -> bool:
+    """Whether something was refused that may succeed while other programs, or other parts of this one, take less memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, ImageRejected) and any(NO_ROOM in text for text in error.faults))
+
+
+def total_bytes() -> int:
+    """Memory of the machine, or of its container where that has less."""
+    total: int = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no control group, or "max"
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return total
+
+
 def free_bytes() -> int:
     """Memory that this process can still get: of the machine, or of its container where that has less."""
     free = psutil.virtual_memory().available
@@ -63,7 +80,7 @@ def memory_faults(header: Header, kind: str, max_share: float) -> list[str]:
     if need <= max_share * free:
         return []
     return [
-        f"too large for the memory that is free: size {header.size} declares {header.data_bytes} bytes and takes about "
+        f"{NO_ROOM}: size {header.size} declares {header.data_bytes} bytes and takes about "
         f"{need / 1e9:.2g} GB to read; allowed are {max_share * free / 1e9:.2g} GB ({max_share:.2g} of {free / 1e9:.2g} free). "
         "Close other programs, crop or resample the image, or use a computer with more memory"
     ]

@@ -17,11 +17,12 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from landmarklabel.errors import LandmarkLabelError, StudyError, listed
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, writing
+from landmarklabel.io.locks import file_lock, take
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.io.tables import long_text, predictions_text
 from landmarklabel.landmarks import LandmarkSet, Status
@@ -48,6 +49,8 @@ class PredictionFolder:
         folder: made where it does not exist.
         model: hash of the model whose predictions are written.
 
+    ``is_locked`` is False where the file system keeps no locks, so that nothing keeps another process away.
+
     Raises:
         StudyError: another process writes to it, or the folder belongs to a study's labels.
     """
@@ -56,9 +59,9 @@ class PredictionFolder:
         self.folder, self._model = Path(folder), model
         _refuse_study(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / NOTES, thread_local=False)
+        self._lock = file_lock(self.folder / NOTES)
         try:
-            self._lock.acquire(timeout=0)
+            self.is_locked = take(self._lock)
         except Timeout:
             raise StudyError(f"{folder}: another predict is writing there; wait for its end, or give another --out") from None
         self._file = (self.folder / NOTES).open("a+b")
@@ -187,11 +190,26 @@ def read_notes(folder: str | Path) -> dict[str, dict]:
     return {name.removesuffix(MARKUPS_SUFFIX): note for name, note in named.items()}
 
 
+def not_written_by_predict(folder: str | Path, files: Mapping[str, Path]) -> list[str]:
+    """Of which images the label files in a folder of predictions were made or changed by somebody else.
+
+    Args:
+        folder: of predictions; none are named where ``predict`` did not write to it.
+        files: id to label file in it.
+    """
+    path = Path(folder) / NOTES
+    notes = _parsed(path.read_bytes()) if path.is_file() else {}
+    known = {name: {note["sha256"] for note in of_file} for name, of_file in notes.items()}
+    return sorted(i for i, file in files.items() if _sha256(file) not in known.get(file.name, ())) if notes else []
+
+
 def notes_remarks(notes: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """What whoever uses predictions should be told of the model that made them."""
+    """What whoever uses predictions should be told of the model, or the models, that made them."""
     hasty = sorted(image_id for image_id, note in notes.items() if note.get("hardly_trained") is True)
     of = f"{len(hasty)} of {len(notes)} predictions ({listed(hasty)})"
-    return [f"{of} are of a model that was hardly trained: for trying things out only"] if hasty else []
+    remarks = [f"{of} are of a model that was hardly trained: for trying things out only"] if hasty else []
+    models = {note.get("model") for note in notes.values()} - {None, ""}  # "": noted for an earlier version
+    return [*remarks, *([f"these are predictions of {len(models)} different models"] if len(models) > 1 else [])]
 
 
 def _parsed(content: bytes) -> dict[str, list[dict]]:

@@ -61,6 +61,7 @@ class ComparisonConfig(Configuration):
     rounding: float = number(1e-12, 0)  # relative: sums of the same numbers in another order are as large
     fewest_images: int = number(6, 2)  # with fewer, no difference could have a two-sided p below 0.05: 2 / 2^5 is 0.06
     chance: float = number(0.05, 0, 1)  # from this p on, a difference is said to be perhaps chance
+    least_p: float = number(0.001, 0, 1)  # that is said as a number: of 10 000 draws, ten are fewer than chance leaves alone
 
 
 COMPARISON = ComparisonConfig()

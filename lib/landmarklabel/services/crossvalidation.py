@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Cancelled, StudyError, UsageError, listed
+from landmarklabel.errors import Cancelled, ImageRejected, StudyError, UsageError, listed
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import hardly_trained
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import RECORD, read_record
 from landmarklabel.io.files import check_empty, write_json
 from landmarklabel.io.images import slice_plane
+from landmarklabel.io.locks import NOT_LOCKED
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.prediction_folder import Found, PredictionFolder
 from landmarklabel.landmarks import LandmarkTask
-from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.fit import FitConfig, can_go_on, fit, label_hash
 from landmarklabel.training.loop import Progress
 
 RECIPE = "crossval.json"
@@ -35,17 +36,25 @@ class Fold:
 
 
 def deal(cases: Sequence[Case], folds: int) -> list[Fold]:
-    """Equal parts, by a hash of the ids: the same for the same cases, in whichever order they come.
+    """Parts of as many images, by a hash of the ids: the same for the same cases, in whichever order they come.
+
+    One image under several ids is in one part: else a model would be measured on an image that it was trained on.
 
     Raises:
-        UsageError: fewer than two folds. StudyError: fewer cases than folds.
+        UsageError: fewer than two folds. StudyError: fewer images than folds.
     """
     if folds < 2:
         raise UsageError(f"--folds {folds} must be at least 2")
-    if len(cases) < folds:
-        raise StudyError(f"{len(cases)} labelled images cannot be divided into {folds} folds")
     shuffled = sorted(cases, key=lambda c: hashlib.sha256(c.image_id.encode()).digest())
-    return [Fold(n + 1, [c for i, c in enumerate(shuffled) if i % folds != n], shuffled[n::folds]) for n in range(folds)]
+    hashes = {case.image_id: pixel_hash(case.image) for case in shuffled}
+    images = {image: number % folds for number, image in enumerate(dict.fromkeys(hashes.values()))}
+    if len(images) < folds:
+        raise StudyError(f"{len(images)} labelled images cannot be divided into {folds} folds")
+    part = {image_id: images[image] for image_id, image in hashes.items()}
+    return [
+        Fold(n + 1, [c for c in shuffled if part[c.image_id] != n], [c for c in shuffled if part[c.image_id] == n])
+        for n in range(folds)
+    ]
 
 
 class CrossValidation:
@@ -67,6 +76,7 @@ class CrossValidation:
     def __init__(self, task: LandmarkTask, config: FitConfig, folds: list[Fold], paths: dict[str, Path], folder: Path):
         self.task, self.config, self.folds, self.paths, self.folder = task, config, folds, paths, folder
         self.changed_by_hand: list[str] = []  # ids of cases whose predictions a person has changed since, found by ``run``
+        self.remarks: list[str] = []  # what a person should know of ``run``, one text each
         labels = {case.image_id: label_hash(case.labels) for fold in folds for case in fold.held}
         self._recipe = {
             "task": task.hash,
@@ -107,6 +117,8 @@ class CrossValidation:
         """
         recipe = hashlib.sha256(json.dumps(self._recipe, sort_keys=True).encode()).hexdigest()
         with PredictionFolder(self.predictions, recipe) as kept:
+            if not kept.is_locked and (text := f"{self.predictions}: {NOT_LOCKED}") not in self.remarks:
+                self.remarks.append(text)
             found = [(case, kept.find(case.image_id, pixel_hash(case.image))) for case in fold.held]
             changed = (Found.CHANGED, Found.CHANGED_OTHER)
             self.changed_by_hand += [case.image_id for case, what in found if what in changed]  # they stay as they are
@@ -120,7 +132,11 @@ class CrossValidation:
                 if should_stop():
                     raise Cancelled("stopped while predicting")
                 plane = slice_plane(self.paths[case.image_id], self.task.dims)
-                landmarks = model.predict(model.case(case.image_id, case.image))
+                try:
+                    landmarks = model.predict(model.case(case.image_id, case.image))
+                except ImageRejected as error:
+                    self.remarks.append(f"{case.image_id} was not predicted: {error}")
+                    continue
                 kept.write(case.image_id, pixel_hash(case.image), landmarks, model.preset.key, plane)
                 kept.tell(case.image_id, case.image.unit, trained_on=pixel_hash(case.image) in seen, hardly_trained=few)
 
@@ -130,10 +146,11 @@ class CrossValidation:
         place = self.folder / f"fold{fold.number}"
         if (place / RECORD).is_file():
             labels = {case.image_id: label_hash(case.labels) for case in fold.train}
-            known = read_record(place).get("train_labels") or {}
-            if not known or not known.items() <= labels.items():
-                text = f"the model in {place} was not trained on the cases of this fold"
+            record = read_record(place)
+            known, pixels = record.get("train_labels") or {}, {pixel_hash(case.image) for case in fold.train}
+            if not known or not known.items() <= labels.items() or not pixels.issuperset(record.get("train_pixels") or ()):
+                text = f"the model in {place} was not trained on the cases of this fold as they are now"
                 raise UsageError(f"{text}: move it away, and the same command trains one")
             return load_model(place, self.task, self.config.device), place
-        config = replace(self.config, resume=(place / "state").is_dir())
+        config = replace(self.config, resume=can_go_on(place, self.task, fold.train, self.config))
         return fit(self.task, fold.train, [], config, place, on_progress, should_stop)[0], place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from landmarklabel.errors import StudyError, listed
@@ -22,11 +22,13 @@ class Comparison:
         pairs: image id to (predicted, truth) of the images that count.
         metrics: of ``metrics.summarize``, with ``training_images``: ids among the predicted that the model was trained on.
         remarks: what a person should know, one text each.
+        units: image id to the unit of its distances.
     """
 
     pairs: dict[str, tuple[LandmarkSet, LandmarkSet]]
     metrics: dict[str, Any]
     remarks: tuple[str, ...]
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def compare(
@@ -71,7 +73,8 @@ def compare(
             "others only; --include-training (include_training=True) measures it all the same"
         )
     pairs = {i: (predicted[i], truth[i]) for i in used}
-    metrics = summarize(list(pairs.values()), unit=unit_of(task, map(unit, used)))
+    units = {i: unit(i) for i in used}
+    metrics = summarize(list(pairs.values()), unit=unit_of(task, units.values()))
     metrics["training_images"] = known
     if task.measurements:
         metrics["measurements"] = measurement_errors(pairs, unit)
@@ -80,7 +83,7 @@ def compare(
     if unscaled:
         why = f"the task's scale needs {' and '.join(_scale_of(task))}"
         remarks = (f"{len(unscaled)} images are left out, because {why}: {listed(unscaled)}", *remarks)
-    return Comparison(pairs, metrics, (*_unconfirmed(unconfirmed), *remarks))
+    return Comparison(pairs, metrics, (*_unconfirmed(unconfirmed), *remarks), units)
 
 
 def _scale_of(task: LandmarkTask) -> tuple[str, ...]:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from landmarklabel.errors import Gone, KeyReused, LandmarkLabelError, NotFound, UsageError
 from landmarklabel.io.locks import LockedJson
+from landmarklabel.portability import identity_of
 from landmarklabel.services.console import NOTICE
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import key_of
@@ -157,13 +156,13 @@ def _parse(listed: Any) -> list[dict[str, Any]]:
     return [one(job) for job in listed]
 
 
-def _this_server() -> list[float]:
-    return [os.getpid(), psutil.Process().create_time()]
+def _this_server() -> list[str]:
+    return identity_of(os.getpid())
 
 
-def _lives(server: list[float]) -> bool:
+def _lives(server: list[str]) -> bool:
     """Whether a process that was noted still runs; its number alone may be another's by now."""
     try:
-        return psutil.Process(int(server[0])).create_time() == server[1]
-    except (psutil.Error, ValueError, TypeError, IndexError):
+        return identity_of(int(server[0])) == server
+    except (ValueError, TypeError, IndexError):
         return False

@@ -9,13 +9,13 @@ import numpy as np
 
 from landmarklabel.errors import StudyError
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.metrics import OUTLIER_RADII_MM, SDR_RADII_MM, point_errors_mm
+from landmarklabel.metrics import distances, point_errors_mm, unit_of
 from landmarklabel.services.configuration import COMPARISON
 from landmarklabel.services.evaluations import Comparison
 
 
 def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, Any]:
-    """The errors of two predictions on the images and points that both have.
+    """The errors of two predictions on the images that both have, and on the points of them that both have found.
 
     Differences are B minus A: negative where B is nearer. The 95 % interval is of the mean difference, by a bootstrap over
     images, as the points of an image err together; the test flips the signs of the images' differences and is of that mean.
@@ -25,7 +25,7 @@ def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, 
         seed: of the bootstrap.
 
     Returns:
-        Figures in the unit of the comparisons; ``per_landmark`` has them for each landmark, without the test.
+        Figures in mm, or px where an image of either has no spacing; ``per_landmark`` has those of each landmark, without a test.
 
     Raises:
         StudyError: no image, or no point, was predicted by both.
@@ -38,8 +38,10 @@ def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, 
     both = np.isfinite(errors_a) & np.isfinite(errors_b)
     if not both.any():
         raise StudyError("no point was found by both")
+    figures = [_figures(errors, missed, both) for errors, missed in ((errors_a, missed_a), (errors_b, missed_b))]
     errors_a, errors_b = (np.where(both, e, np.nan) for e in (errors_a, errors_b))
-    names = next(iter(a.pairs.values()))[1].task.names
+    task = next(iter(a.pairs.values()))[1].task
+    names = task.names
     differences = errors_b - errors_a
     counts = np.isfinite(differences).astype(float)
     totals = np.nan_to_num(differences)
@@ -48,10 +50,10 @@ def paired_comparison(a: Comparison, b: Comparison, seed: int = 0) -> dict[str, 
     )
     mres = [{"mre_a": _mean(errors_a[:, i]), "mre_b": _mean(errors_b[:, i])} for i in range(len(names))]
     return {
-        "unit": a.metrics["unit"],
+        "unit": unit_of(task, [side.units.get(i, "mm") for side in (a, b) for i in ids]),
         "n_images": len(ids),
-        "a": _figures(errors_a, missed_a),
-        "b": _figures(errors_b, missed_b),
+        "a": figures[0],
+        "b": figures[1],
         **whole,
         "p_value": _sign_flips(totals.sum(axis=1), counts.sum(axis=1), np.random.default_rng(seed)),
         "per_landmark": {name: {**mre, **one} for name, mre, one in zip(names, mres, each, strict=True)},
@@ -64,14 +66,15 @@ def _errors(pairs: Mapping[str, tuple[LandmarkSet, LandmarkSet]], ids: list[str]
     return errors, np.stack([pairs[i][1].defined for i in ids]) & ~np.isfinite(errors)
 
 
-def _figures(errors: np.ndarray, missed: np.ndarray) -> dict[str, Any]:
-    values = errors[np.isfinite(errors)]
+def _figures(errors: np.ndarray, missed: np.ndarray, both: np.ndarray) -> dict[str, Any]:
+    """Mean and median of the points that both have found; rates as ``evaluate`` has them, of all: a missed point is a failure."""
+    rates = distances(errors, missed)
     return {
-        "mre": float(values.mean()),
-        "median": float(np.median(values)),
+        "mre": float(errors[both].mean()),
+        "median": float(np.median(errors[both])),
         "missed": int(missed.sum()),
-        "sdr": {f"{r:g}": float(100 * (values <= r).mean()) for r in SDR_RADII_MM},
-        "outliers": {f"{r:g}": int((values > r).sum()) for r in OUTLIER_RADII_MM},
+        "sdr": rates["sdr"],
+        "outliers": rates["outliers"],
     }
 
 
@@ -151,7 +154,8 @@ def _verdict(found: Mapping[str, Any]) -> str:
     p, interval = found["p_value"], found["confidence_95"]
     if p is None or interval is None:
         return f"too few images to tell from chance: {COMPARISON.fewest_images} are needed"
-    said = f"p {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+    said = f"p {p:.2g}" if p >= COMPARISON.least_p else f"p < {COMPARISON.least_p:g}"
     if p >= COMPARISON.chance or interval[0] <= 0 <= interval[1]:
         return f"{said}: this may be chance"
-    return f"{said}: {'B' if found['difference'] < 0 else 'A'} is nearer to the truth"
+    nearer = f"{said}: {'B' if found['difference'] < 0 else 'A'} is nearer to the truth"
+    return nearer if found["a"]["missed"] == found["b"]["missed"] else f"{nearer}, where both have found a point"

@@ -10,19 +10,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import Busy, Cancelled, Gone, UsageError
+from filelock import Timeout
+
+from landmarklabel.errors import Cancelled, Gone, UsageError
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import RECORD, read_record
-from landmarklabel.io.locks import locked
+from landmarklabel.io.locks import NOT_LOCKED, file_lock, take
 from landmarklabel.services.trainings import Material, fit_and_decide, live_model, publish_if_accepted, tell_material, trained_on
 from landmarklabel.store.study import Study
-from landmarklabel.training.fit import FitConfig
+from landmarklabel.training.fit import FitConfig, has_stopped
 from landmarklabel.training.group import ProcessLost
 from landmarklabel.training.loop import Progress
-from landmarklabel.training.publishing import ModelRegistry
+from landmarklabel.training.publishing import IN_USE, ModelRegistry
 
-_LOCK = ".training"  # in a folder that a training writes to, as long as it does
 _NOTHING_LEARNED = {"state", "run.json"}  # what a training that made no step leaves behind
 _MOVED = "the study folder is gone or has moved"
 
@@ -82,7 +83,7 @@ def train_and_publish(
         tell: given what a person should know at once.
 
     Raises:
-        UsageError: ``out`` is a file, a study, or inside of one, or another training writes to it.
+        UsageError: ``out`` is a file, a study, or inside of one, another training writes to it, or ``resume`` finds a model.
         StudyError: nothing to train on, or another training of this model is running.
         Gone: the study that should get the model has moved; with ``out`` this is said in the end, and the model is there.
         Cancelled: stopped; ``resume`` goes on from there.
@@ -91,6 +92,13 @@ def train_and_publish(
     if place is not None:
         check_place(place)
     folder = place or registry.candidate
+    if config.resume and not has_stopped(folder):
+        if place is not None and (place / RECORD).is_file():
+            raise UsageError(
+                f"cannot resume: {place} has a whole model and no stopped training; without --resume that model gets another "
+                "name, and a training begins"
+            )
+        tell(f"no stopped training was found in {folder}: one begins")
 
     def stop_now() -> bool:
         if place is None and not study.is_there():  # and what was learned is in it
@@ -102,14 +110,14 @@ def train_and_publish(
             held.enter_context(registry.training_lock())
         live, known = (live_model(study, registry, config.device), trained_on(registry)) if publish else (None, frozenset())
         tell_material(config.group, material)
-        with _model_set_aside(None if config.resume else place, tell), _alone_in(place):
+        with _model_set_aside(None if config.resume else place, tell), _alone_in(place, tell):
             done = fit_and_decide(study, material, config, folder, live, on_progress, stop_now, publish, known)
-        remarks = tuple(cautions(read_record(folder)))
-        if not publish:
-            return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
-        if not study.is_there():
-            raise Gone(f"{_MOVED}: the model is in {folder}; publish offers it to the study where it is now")
-        version = publish_if_accepted(study, registry, done.decision, place)
+            remarks = tuple(cautions(read_record(folder)))
+            if not publish:
+                return TrainingOutcome(done.model, done.metrics, folder, remarks=remarks)
+            if not study.is_there():
+                raise Gone(f"{_MOVED}: the model is in {folder}; publish offers it to the study where it is now")
+            version = publish_if_accepted(study, registry, done.decision, place)
     return TrainingOutcome(
         done.model,
         done.metrics,
@@ -121,19 +129,23 @@ def train_and_publish(
 
 
 @contextmanager
-def _alone_in(place: Path | None) -> Iterator[None]:
+def _alone_in(place: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
     """Let no other training write to the same folder meanwhile; the study's own folder has a lock already. Raises UsageError."""
     if place is None:
         yield
         return
     place.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(place / _LOCK, 2.0))
-        except Busy:
-            raise UsageError(f"another training writes to {place}: wait for its end, or give another folder") from None
-        held.callback((place / _LOCK).unlink, missing_ok=True)
+    lock = file_lock(place / IN_USE)
+    try:
+        if not take(lock, 2.0):
+            tell(f"{place}: {NOT_LOCKED}")
+    except Timeout:
+        raise UsageError(f"another training writes to {place}: wait for its end, or give another folder") from None
+    try:
         yield
+    finally:
+        (place / IN_USE).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager
@@ -145,6 +157,8 @@ def _model_set_aside(place: Path | None, tell: Callable[[str], None]) -> Iterato
     if place is None or not (place / RECORD).is_file():
         yield
         return
+    with _alone_in(place, lambda _: None):  # one that has written its model may still decide whether to publish it
+        pass
     there = place.resolve()
     free = next(p for n in count(1) if not (p := there.with_name(f"{there.name}-{n}")).exists())
     there.rename(free)

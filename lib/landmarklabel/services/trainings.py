@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.model_folder import load_model
 from landmarklabel.inference.model_record import read_record
 from landmarklabel.inference.template import Template
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.cases import load_cases, read_cases
 from landmarklabel.store.study import Study
 from landmarklabel.training.configuration import GateConfig
-from landmarklabel.training.fit import FitConfig, fit, label_hash
+from landmarklabel.training.fit import FitConfig, fit, forget_state, label_hash
 from landmarklabel.training.group import TrainingGroup
 from landmarklabel.training.loop import Budget, Progress
 from landmarklabel.training.planning import never_labelled
@@ -144,16 +144,20 @@ def fit_and_decide(
         left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
     shutil.rmtree(folder / "left_out", ignore_errors=True)
     report = show(1 - share, share)
-    model, metrics = fit(
-        task, train, material.valid, replace(config, budget=whole, assessments=assessments), folder, report, should_stop
-    )
+    settings = replace(
+        config, budget=whole, assessments=assessments, keeps_state=True
+    )  # of a run that is stopped in what follows
+    model, metrics = fit(task, train, material.valid, settings, folder, report, should_stop)
     if not check:
+        forget_state(folder)
         return Trained(model, metrics, Decision(False, "not held against anything"))
     valid = [model.case(c.image_id, c.image, c.landmarks) for c in material.valid if c.image_id not in set(known)]
     template: Predictor | None = _template(study, train) if live is None else None
     candidate = InTime(model, part_of_time(config.ends_at, 2), len(valid))
     now = None if live is None else InTime(live, config.ends_at, len(valid))
-    return Trained(model, metrics, decide(candidate, now, valid, template, left_out))
+    decision = decide(candidate, now, valid, template, left_out)
+    forget_state(folder)
+    return Trained(model, metrics, decision)
 
 
 def _without_one(config: FitConfig, budget: Budget) -> FitConfig:
@@ -185,12 +189,9 @@ def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
     """What a process does that does not lead: the same trainings on the same cases; it measures nothing and writes no model.
 
     Raises:
-        StudyError: the labels are no longer those that the leading process has read. As ``fit`` otherwise.
+        StudyError: labels that the leading process has read are not in the study. As ``fit`` otherwise.
     """
-    labels = study.labelled()
-    if changed := [i for i, known in told["train"].items() if i not in labels or label_hash(labels[i]) != known]:
-        raise StudyError(f"labels were changed while the training began ({listed(changed)}): start it again")
-    mine = load_cases(study, {i: labels[i] for i in told["train"]}, config.group.on_this_computer)
+    mine = load_cases(study, _labels(study, told["train"]), config.group.on_this_computer)
     cases = {case.image_id: case for case in mine}
     train = [cases[i] for i in told["train"]]
     folds, part = _left_out(config.budget, train, config.training.gate)
@@ -201,6 +202,24 @@ def train_along(study: Study, config: FitConfig, told: dict[str, Any]) -> None:
         whole = config.budget.part(1 - config.training.gate.left_out_share) if folds else config.budget
         unlabelled = [Path(path) for path in told["unlabelled"]]
         fit(study.task, train, [], replace(config, budget=whole, unlabelled=unlabelled), nothing)
+
+
+def _labels(study: Study, hashes: Mapping[str, str]) -> dict[str, LandmarkSet]:
+    """The labels with these hashes by image id, of earlier revisions where somebody has saved meanwhile. Raises StudyError."""
+    now, gone = study.labelled(), list[str]()
+    found: dict[str, LandmarkSet] = {}
+    for image_id, known in hashes.items():
+        label = now.get(image_id)
+        if label is None or label_hash(label) != known:
+            before = map(study.read, reversed(study.history(image_id)))
+            label = next((one for one in before if label_hash(one) == known), None)
+        if label is None:
+            gone.append(image_id)
+        else:
+            found[image_id] = label
+    if gone:
+        raise StudyError(f"labels of {listed(gone)} are no longer in the study: start the training again")
+    return found
 
 
 def compare_with_live(

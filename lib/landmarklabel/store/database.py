@@ -35,11 +35,7 @@ _NETWORK = {  # libpq: a server that is gone without a word is noticed within BU
     "tcp_user_timeout": 1000 * CONFIG.database_timeout_s,
     "client_encoding": "utf8",
 }
-_FREE, _ALLOW = "free space, then try again", "change who may write there, then try again"
-_REMEDIES = {
-    **dict.fromkeys(DISK_FULL, _FREE),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _ALLOW),
-}
+_REMEDIES = DISK_FULL | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change who may write there")
 _pools_of_parents: list[Any] = []  # a forked child must not close them: they are in use
 
 
@@ -74,7 +70,7 @@ def file_faults(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "mend that, then try again")
+        remedy = _REMEDIES.get(error.errno or 0, "mend that") + ", then try again"
         raise StoreFault(f"{what}: could not be written ({error.strerror or error}); {remedy}") from None
 
 

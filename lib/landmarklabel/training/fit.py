@@ -68,6 +68,7 @@ class FitConfig:
         training: the numbers of the recipe.
         group: the processes that train this model together, each with the same cases and numbers.
         accumulate: parts in which each device looks at its share of a batch.
+        keeps_state: leave the training state to the caller, who has more to do before ``forget_state``.
     """
 
     preset: Preset
@@ -83,6 +84,7 @@ class FitConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     group: TrainingGroup = ALONE
     accumulate: int = 1
+    keeps_state: bool = False
 
 
 def fit(
@@ -115,6 +117,7 @@ def fit(
     usable = _usable(train)
     if not usable:
         raise StudyError("no labelled image to train on: place and submit the landmarks of at least one image first")
+    about = _about(task, usable, config)
     torch.manual_seed(config.seed)
     inference = InferenceConfig()
     alignment_shape = arbitrarily_oriented_shape(preset, usable, inference.mean_shape)
@@ -127,49 +130,69 @@ def fit(
     for case in valid:
         model.check_extent(case)  # now, not after all the time of a training
     run = _Run(config, folder / "state", on_progress, should_stop)
-    run.check(task, usable)
+    run.check(about)
     run.assessed_later = list(valid) * config.assessments
     _train_in_rounds(run, model, usable, shapes)
     if not config.group.leads:
         return model, {}
     metrics = calibrate_and_validate(model, valid, should_stop, part_of_time(config.ends_at, config.assessments))
+    unusable = {pixel_hash(c.image) for c in train if c.image_id not in about["pixels"]}
     seen = {
-        "train_labels": {c.image_id: label_hash(labels) for c, labels in _by_id(usable)},
+        "train_labels": about["labels"],
         "valid_ids": sorted(c.image_id for c in valid),
-        "train_pixels": sorted({pixel_hash(c.image) for c in train}),
+        "train_pixels": sorted({*about["pixels"].values(), *unusable}),
     }
     save_model(folder, model, {**run.record(), **seen, "metrics": metrics})
-    shutil.rmtree(folder / "state", ignore_errors=True)
+    if not config.keeps_state:
+        forget_state(folder)
     return model, metrics
 
 
+def forget_state(folder: Path) -> None:
+    """Remove what a stopped training would go on from: the model in the folder is complete."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def has_stopped(folder: Path) -> bool:
+    """Whether a training in a folder was stopped before its end."""
+    return (folder / "state" / _RECORD).is_file()
+
+
 def can_go_on(folder: Path, task: LandmarkTask, train: Sequence[Case], config: FitConfig) -> bool:
-    """Whether ``folder`` holds a stopped run of the same task, preset, seed and labelled images.
+    """Whether ``folder`` holds a stopped run of the same task, preset, seed, labels and pixels.
 
     Args:
         folder: of the model.
         task, train, config: as ``fit`` would be given them.
     """
-    ids = [c.image_id for c in _usable(train)]
-    ids += [i for i in ids if i in config.oversampled_ids]
     try:
         record: object = json.loads((folder / "state" / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return record == _about(task, ids, config)
+    return record == _about(task, _usable(train), config)
 
 
 def _usable(train: Sequence[Case]) -> list[Case]:
     return [c for c in train if c.landmarks is not None and (landmark_state(c.landmarks) == Presence.PRESENT).any()]
 
 
-def _about(task: LandmarkTask, ids: Sequence[str], config: FitConfig) -> dict[str, Any]:
+def _about(task: LandmarkTask, cases: Sequence[Case], config: FitConfig) -> dict[str, Any]:
     """What a run is about: one that was stopped can go on where this is the same."""
-    return {"task": task.hash, "preset": config.preset.key, "seed": config.seed, "ids": sorted(ids)}
+    ids = [c.image_id for c in cases]
+    return {
+        "task": task.hash,
+        "preset": config.preset.key,
+        "seed": config.seed,
+        "ids": sorted([*ids, *(i for i in ids if i in config.oversampled_ids)]),
+        "labels": {c.image_id: label_hash(labels) for c, labels in _by_id(cases)},
+        "pixels": {c.image_id: pixel_hash(c.image) for c in cases},
+    }
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What a stopped run had that is not so now, in words; empty where nothing differs."""
+    if "labels" not in before:
+        return "no note of its labels, as of an earlier version"
     said = ["other landmarks"] if before["task"] != now["task"] else []
     settings = {"preset": "model", "seed": "seed"}
     said += [f"{name} {before[key]}, not {now[key]}" for key, name in settings.items() if before[key] != now[key]]
@@ -177,6 +200,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         said.append(f"training images that are none now, without a label or kept for validation: {listed(more)}")
     if fewer := sorted({*now["ids"]} - {*before["ids"]}):
         said.append(f"not these training images: {listed(fewer)}")
+    for key in ("labels", "pixels"):
+        known = before[key]
+        if other := sorted(i for i, value in now[key].items() if i in known and known[i] != value):
+            said.append(f"other {key} of {listed(other)}")
     if not said and before != now:
         said.append("other training images counted twice")
     return " and ".join(said)
@@ -249,11 +276,11 @@ class _Run:
         self.steps: dict[str, int] = {}
         self.assessed_later: Sequence[Case] = ()  # when the networks are trained
 
-    def check(self, task: LandmarkTask, cases: Sequence[Case]) -> None:
+    def check(self, about: dict[str, Any]) -> None:
         """Refuse to resume a run that was about something else; start a fresh record otherwise."""
         if not self.config.group.leads:
             return
-        about, record = _about(task, [c.image_id for c in cases], self.config), self.state / _RECORD
+        record = self.state / _RECORD
         if self.config.resume and record.exists():
             try:
                 difference = _difference(json.loads(record.read_text(encoding="utf-8")), about)
@@ -333,15 +360,12 @@ class _Run:
     def _train(self, stage: CoarseStage | FineStage, begin: float, end: float, again: bool, reserved_s: float) -> torch.nn.Module:
         share = end - begin
         part = self._part(begin, end, reserved_s)
-        seconds = 0.0
 
         def report(p: Progress) -> None:
-            nonlocal seconds
-            seconds, self.steps[stage.name] = p.seconds, earlier + p.step
             self.on_progress(Progress(p.stage, p.step, begin + share * p.fraction, p.loss, self.minutes * 60 + p.seconds))
 
         earlier = self.steps.get(stage.name, 0)
-        ema = run_stage(
+        done = run_stage(
             stage,
             part,
             seed=self.config.seed,
@@ -353,5 +377,6 @@ class _Run:
             group=self.config.group,
             accumulate=max(1, min(self.config.accumulate, stage.batch_size // self.config.group.size)),
         )
-        self.minutes += seconds / 60
-        return trained_network(stage, ema)
+        self.minutes += done.seconds / 60
+        self.steps[stage.name] = earlier + done.steps
+        return trained_network(stage, done.weights)

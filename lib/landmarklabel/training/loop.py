@@ -75,6 +75,15 @@ class Progress:
     seconds: float
 
 
+@dataclass(frozen=True)
+class StageResult:
+    """A trained stage: its averaged weights, and the steps and seconds that it took, before a stop too."""
+
+    weights: dict[str, Tensor]
+    steps: int
+    seconds: float
+
+
 def run_stage(
     stage: Stage,
     budget: Budget,
@@ -88,8 +97,8 @@ def run_stage(
     should_stop: Callable[[], bool] = lambda: False,
     group: TrainingGroup = ALONE,
     accumulate: int = 1,
-) -> dict[str, Tensor]:
-    """Train one stage and return the averaged (EMA) weights.
+) -> StageResult:
+    """Train one stage; of its weights the moving average is returned.
 
     Of several processes that train together, one leads: its clock, its stop and its state count, and it alone writes.
 
@@ -134,7 +143,7 @@ def run_stage(
                 raise Cancelled(f"stopped in stage {stage.name} after {state.step} steps")
     if group.leads:
         state.save(state_file)
-    return state.ema
+    return StageResult(state.ema, state.step, state.seconds)
 
 
 class _Batches:

@@ -22,6 +22,7 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.metrics import point_errors_mm, unit_of
 from landmarklabel.portability import sync_to_disk
 
+IN_USE = ".training"  # the lock in a folder that a training writes to, until its model is published
 UNVALIDATED = "unvalidated"  # the first word of the reason for a model that nothing could be held against
 
 
@@ -181,7 +182,7 @@ class ModelRegistry:
             return self._keep(decision)
         place = self.folder / f"incoming-{secrets.token_hex(4)}"
         try:
-            shutil.copytree(model, place, ignore=shutil.ignore_patterns("state", "left_out"))
+            shutil.copytree(model, place, ignore=shutil.ignore_patterns("state", "left_out", IN_USE))
             return self._publish(place, decision)
         finally:
             shutil.rmtree(place, ignore_errors=True)
