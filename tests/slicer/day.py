@@ -100,6 +100,7 @@ class Day(Person):
         node = self.panel.node.node
         node.SetFixedNumberOfControlPoints(False)
         kind, i = self.rng.integers(5), int(self.rng.integers(len(self.names)))
+        self.panel.logic.message = ""
         if kind == 0:
             node.RemoveNthControlPoint(i)
         elif kind == 1:

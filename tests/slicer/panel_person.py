@@ -224,9 +224,13 @@ class Person:
         return {"Authorization": f"Bearer {self.tokens['admin']}"}
 
     def check_server(self, cases: list[str]) -> None:
-        """Every landmark of every case is there as it was meant, under its own name."""
+        """Every landmark of every case is there as it was meant, under its own name, and none that nobody has spoken about."""
         for case in cases:
             rows = {row["name"]: row for row in self.get(case)["landmarks"]}
+            others = {n for n, row in rows.items() if row["status"] in (PLACED, ACCEPTED, ABSENT)} - self.meant.get(
+                case, {}
+            ).keys()
+            assert not others, f"{case}: nobody has spoken about {others}"
             for name, (state, place) in self.meant.get(case, {}).items():
                 row = rows.get(name, {"status": UNSET, "position": None})
                 told = f"{case}: the server has {name} {row['status']} at {row['position']}, meant was {state} at {place}"

@@ -17,7 +17,7 @@ import qt_harness
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
-from LandmarkLabelLib.client import Conflict  # noqa: E402
+from LandmarkLabelLib.client import Conflict, Untrusted  # noqa: E402
 from LandmarkLabelLib.connecting import AWAY, CONNECTED, CONNECTING, NOT_LET_IN, UNTRUSTED  # noqa: E402
 from LandmarkLabelLib.logic import LandmarkLogic  # noqa: E402
 from LandmarkLabelLib.outbox import REFUSED, WAITS, Entry  # noqa: E402
@@ -99,7 +99,8 @@ def states() -> dict[str, Callable]:
 
     def server(state: str, trouble: str = "", fingerprint: str = "") -> Callable:
         def change(panel) -> None:
-            panel.logic.state, panel.logic.trouble, panel.logic.untrusted = state, trouble, fingerprint
+            panel.logic.state, panel.logic.trouble = state, trouble
+            panel.logic.untrusted = Untrusted(trouble, fingerprint) if fingerprint else None
 
         return change
 

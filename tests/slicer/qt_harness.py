@@ -157,6 +157,7 @@ def example(folder: Path, width: int = 380, translate=str, dark: bool = False):
     panel.logic.task, panel.logic.models, panel.logic.state = task, {"scn": {}, "global_local": {}}, "connected"
     panel.logic._asked_alive_at = float("inf")  # nobody is there to be asked
     panel.logic.strategies = ["adaptive", "random"]
+    panel.logic.is_shown_by_hand = True  # whoever tests the image itself brings one
     aside = (0.0, 0.0, 30.0, -30.0, 60.0, -60.0, 0.0, 45.0)  # towards the left
     places = [(x, 5.0 * i, 2.0 * i) for i, x in enumerate(aside)]
     points = [
@@ -168,6 +169,17 @@ def example(folder: Path, width: int = 380, translate=str, dark: bool = False):
     panel.refresh()
     panel.select("menton")
     return panel, holder
+
+
+def type_keys(panel, keys: str) -> None:
+    """As a hand does, the list of landmarks being in use: Qt decides whose the keys are."""
+    from PySide6 import QtGui, QtTest, QtWidgets
+
+    window, (combination,) = panel.widget.window(), QtGui.QKeySequence(keys)
+    window.activateWindow()
+    panel.ui.table.setFocus()
+    assert QtTest.QTest.qWaitForWindowActive(window) and QtWidgets.QApplication.focusWidget() is panel.ui.table
+    QtTest.QTest.keyClick(panel.ui.table, combination.key(), combination.keyboardModifiers())
 
 
 def wait_for(panel, condition, what: str, seconds: float = DEADLINE_S) -> None:

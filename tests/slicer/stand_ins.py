@@ -74,13 +74,13 @@ def loader(base):  # noqa: C901  # the classes need Qt, which is imported here
         collapsed = QtCore.Property(bool, isCollapsed, setCollapsed)
 
     class ctkPathLineEdit(QtWidgets.QLineEdit):  # Qt tells kinds apart by their names
-        """The path, and that it changes."""
+        """The path, and that it changes; as CTK's, it does not tell that it was emptied."""
 
         currentPathChanged = QtCore.Signal(str)
 
         def __init__(self, parent=None):
             super().__init__(parent)
-            self.textChanged.connect(self.currentPathChanged)
+            self.textChanged.connect(lambda text: text and self.currentPathChanged.emit(text))
 
         currentPath = QtCore.Property(str, QtWidgets.QLineEdit.text, QtWidgets.QLineEdit.setText)
 

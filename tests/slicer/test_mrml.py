@@ -310,3 +310,15 @@ def test_a_list_that_nobody_closed_and_nobody_needs_is_not_called_any_more(scene
     del node
     gc.collect()
     assert not is_observed()
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii.gz"])
+def test_files_whose_names_count_on_are_not_taken_for_slices_of_one_volume(scene, tmp_path, suffix):
+    paths = [tmp_path / f"case_00{n}{suffix}" for n in (1, 2, 3)]
+    for n, path in enumerate(paths):
+        sitk.WriteImage(sitk.GetImageFromArray(np.full((1, 7, 9), 10 * n + 1, np.int16)), str(path))
+    volume = CaseVolume(scene)
+    assert volume.show(paths[1], "case_002")
+    assert volume.node.GetImageData().GetDimensions() == (9, 7, 1)
+    assert set(vtk_to_numpy(volume.node.GetImageData().GetPointData().GetScalars())) == {11}
+    assert not volume.has((0.0, 0.0, 1.0))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from LandmarkLabelLib.client import Refused, Unreachable
+from LandmarkLabelLib.client import Busy, NotAllowed, Refused, Unreachable
 from LandmarkLabelLib.outbox import Outbox
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.wire import Task, WireError
@@ -116,3 +117,91 @@ def test_an_answer_that_cannot_be_kept_for_a_full_disk_is_asked_for_again(tmp_pa
     monkeypatch.undo()
     (result,) = outbox.deliver(Deaf(1), TASK)
     assert (result.key, result.answer) == (key, 1) and outbox.waiting() == []
+
+
+def test_what_one_case_may_not_do_holds_up_only_that_case(tmp_path):
+    outbox, keys = Outbox(tmp_path), []
+    for case, x in (("reviewed", 1), ("damaged", 2), ("reviewed", 3), ("other", 4)):
+        session = Session.fresh(TASK, case)
+        session.place("a", (x, 2, 3))
+        keys.append(outbox.put(session, "ann"))
+    no, broken = NotAllowed("that would remove its label: ask a reviewer", 403), Busy("the revision store cannot be used")
+    server = Deaf(no, broken, 1)
+    found = outbox.deliver(server, TASK)
+    assert [(d.image_id, d.answer) for d in found] == [("reviewed", no), ("damaged", broken), ("other", 1)]
+    assert [case for case, *_ in server.asked] == ["reviewed", "damaged", "other"]  # the second one of a case waits for the first
+    left = {(e.image_id, e.key): (e.state, e.why) for e in outbox.entries(TASK)}
+    assert left == {
+        ("reviewed", keys[0]): ("waits", str(no)),
+        ("damaged", keys[1]): ("waits", str(broken)),
+        ("reviewed", keys[2]): ("waits", ""),
+    }
+    outbox.deliver(Deaf(1, 2, 3), TASK)
+    assert outbox.entries(TASK) == []
+
+
+@pytest.mark.parametrize("answer", [Unreachable("gone"), NotAllowed("the token is wrong", 401)])
+def test_where_nobody_answers_or_lets_in_no_other_is_tried(tmp_path, answer):
+    outbox = Outbox(tmp_path)
+    for case in ("a", "b"):
+        outbox.put(Session.fresh(TASK, case), "ann")
+    server = Deaf(answer)
+    assert [d.answer for d in outbox.deliver(server, TASK)] == [answer] and len(server.asked) == 1
+    assert [e.why for e in outbox.entries(TASK)] == ["", ""]
+
+
+def test_however_many_cases_may_not_be_saved_the_others_are(tmp_path):
+    outbox = Outbox(tmp_path)
+    for number in range(6):
+        outbox.put(Session.fresh(TASK, f"case{number}"), "ann")
+    no = NotAllowed("a reviewer may", 403)
+    assert [d.answer for d in outbox.deliver(Deaf(no, no, no, no, 1, 2), TASK)] == [no] * 4 + [1, 2]
+
+
+def test_a_server_that_fails_with_every_case_is_not_asked_about_all_of_them(tmp_path):
+    outbox = Outbox(tmp_path)
+    for number in range(10):
+        outbox.put(Session.fresh(TASK, f"case{number}"), "ann")
+    server = Deaf(*[Busy("the server failed with 500")] * 10)
+    assert len(outbox.deliver(server, TASK)) == len(server.asked) == 3 and len(outbox.entries(TASK)) == 10
+
+
+def test_a_program_that_ends_between_two_submissions_of_a_case_does_not_meet_itself(tmp_path, monkeypatch):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    for x in (1, 2):
+        session.place("a", (x, 2, 3))
+        outbox.put(session, "ann")
+    first = outbox.waiting()[0]
+
+    def killed(path, *_, **__):
+        if path == first:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.deliver(Deaf(1), TASK)
+    server = Deaf(1, 2)  # the first one's key is known: it is the same revision
+    Outbox(tmp_path).deliver(server, TASK)
+    assert [base for _, base, _ in server.asked] == [0, 1]
+
+
+def test_what_is_submitted_after_a_refused_one_starts_from_its_revision_once_it_has_arrived(tmp_path):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    key = outbox.put(session, "ann")
+    outbox.deliver(Deaf(Refused("another task")), TASK)
+    session.place("a", (2, 2, 3))
+    outbox.put(session, "ann")
+    outbox.send_again(key)
+    server = Deaf(1, 2)
+    outbox.deliver(server, TASK)
+    assert [base for _, base, _ in server.asked] == [0, 1]
+
+
+def test_landmarks_that_the_task_gave_up_are_named(tmp_path):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    session.place("a", (1, 2, 3))
+    outbox.put(session, "ann")
+    (entry,) = outbox.entries(Task("t", ("b", "c"), 3, {}, ()))
+    assert [p.name for p in entry.points if p.by_person] == [] and entry.gone == ("a",)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import qt_harness
 import shiboken6
-from qt_harness import cut, idle, press, wait_for
+from qt_harness import cut, idle, press, type_keys, wait_for
 
 qt = qt_harness.install()
 
@@ -75,12 +75,10 @@ def test_an_accepted_point_that_is_dragged_goes_back(example):
 @pytest.mark.parametrize("key, name, state", [("A", "menton", ACCEPTED), ("X", "menton", ABSENT), ("A", "orbit_left", ACCEPTED)])
 def test_keys_do_what_the_buttons_say(example, key, name, state):
     example.select(name)
-    shortcut = next(s for s in example._shortcuts if s.key().toString() == key)
-    shortcut.activated.emit()
+    type_keys(example, key)
     assert example.logic.session.point(name).state == state
     assert example.current != name  # on to the next doubtful one
-    undo = next(s for s in example._shortcuts if s.key().toString() == "Ctrl+Z")
-    undo.activated.emit()
+    type_keys(example, "Ctrl+Z")
     assert example.logic.session.point(name).state == PREDICTED
 
 
@@ -229,16 +227,12 @@ def test_the_module_file_sets_the_panel_up_as_slicer_would(tmp_path, monkeypatch
     assert not widget.panel.timer.isActive()
 
 
-def shortcut(panel, keys: str):
-    return next(s for s in panel._shortcuts if s.key().toString() == keys)
-
-
 def test_escape_while_replacing_leaves_the_point_where_it_was(example):
     example.select("orbit_left")
     was = example.logic.session.point("orbit_left")
-    shortcut(example, "L").activated.emit()
+    type_keys(example, "L")
     assert example.node.position("orbit_left") is None
-    shortcut(example, "Esc").activated.emit()
+    type_keys(example, "Esc")
     example.tick()
     assert example.node.position("orbit_left") == was.position and example.logic.session.point("orbit_left") == was
     assert example.ui.message.text() == "orbit_left is where it was"
@@ -248,17 +242,17 @@ def test_escape_while_replacing_leaves_the_point_where_it_was(example):
 def test_a_locked_point_changes_only_after_unlocking(example, key):
     example.select("porion_right" if key == "L" else "nasion")  # absent, accepted
     before = list(example.logic.session.points)
-    shortcut(example, key).activated.emit()
+    type_keys(example, key)
     assert example.logic.session.points == before
     if key != "A":
         assert example.ui.message.text().endswith(": unlock it first (U)")
-    shortcut(example, "U").activated.emit()
+    type_keys(example, "U")
     unlocked = example.logic.session.point(example.current)
     assert unlocked.state == ("unset" if key == "L" else PLACED)
 
 
 def test_accepting_all_by_key_leaves_nothing_to_do(example):
-    shortcut(example, "Shift+A").activated.emit()
+    type_keys(example, "Shift+A")
     assert {p.state for p in example.logic.session.points} == {ACCEPTED, ABSENT}
     assert example.ui.progressLabel.text().startswith("8 of 8 done")
     press(example, "nextDoubtfulButton")

@@ -142,10 +142,17 @@ def test_a_certificate_is_confirmed_once_and_another_one_is_refused(tmp_path):
     with tls_server(study, *certificate(tmp_path / "second"), port=port):
         press(panel, "connectButton")
         wait_for(panel, lambda: panel.ui.trouble.text(), "what is wrong")
-        assert said(panel) == f"{url} has another certificate than the one you confirmed; ask its operator"
-        assert panel.ui.trustButton.isHidden()
+        renewed = (
+            "another certificate than the one you confirmed: believe it only where its operator has renewed it and names this"
+        )
+        assert said(panel) == f"{url} has {renewed} fingerprint: {fingerprint_of(tmp_path / 'second')}"
+        press(panel, "trustButton")
+        idle(panel)
+        assert panel.ui.serverStatus.text() == "nobody vouches for this server" and "press again" in panel.ui.message.text()
+        press(panel, "trustButton")
+        idle(panel)
+        assert panel.ui.serverStatus.text().startswith("connected"), panel.ui.trouble.text()
         panel.ui.certificate.setText(str(tmp_path / "second" / "cert.pem"))
-        panel.options.trusted = {}
         panel.ui.url.setText(f"https://localhost:{port}")
         press(panel, "connectButton")
         idle(panel)

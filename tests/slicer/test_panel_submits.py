@@ -73,7 +73,7 @@ def test_a_case_whose_points_cannot_be_kept_stays_open(panel_at_server, material
     panel, image_id = panel_at_server, sorted(material.truth)[7]
     predicted(panel, image_id)
 
-    def full(self, session):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Sessions, "keep", full)
@@ -264,7 +264,7 @@ def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(case,
     assert logic.trouble == "another task is served there now (skull): press Connect to work on it" and not logic.online
     logic.review.list_cases()  # an answer to something else does not make it the same
     idle(panel)
-    assert not logic.online and panel.ui.serverStatus.text() == "another task is served: connect again"
+    assert not logic.online and panel.ui.serverStatus.text() == "another task or study is served: connect again"
     before = revision(server, image_id)
     logic.submit()
     idle(panel)
@@ -302,3 +302,23 @@ def test_another_task_is_noticed_though_something_else_was_answered_first(case, 
     idle(panel)
     wait_for(panel, lambda: not logic.online, "the other task to be noticed")
     assert revision(server, image_id) == before and len(logic.outbox.waiting()) == 1
+
+
+def test_the_model_that_is_chosen_is_the_one_that_is_used_after_connecting_again(panel_at_server):
+    panel = panel_at_server
+    first, second = list(panel.logic.models)[:2]
+    assert (panel.ui.models.currentText(), panel.logic.model) == (first, first)
+    panel.ui.models.setCurrentIndex(1)
+    press(panel, "connectButton")
+    idle(panel)
+    assert (panel.ui.models.currentText(), panel.logic.model) == (second, second)
+
+
+def test_a_path_that_was_emptied_counts_no_more(panel_at_server, material):
+    panel = panel_at_server
+    panel.ui.localFolder.setText(str(material.study))
+    assert panel.options.local_folder == str(material.study)
+    panel.ui.localFolder.setText("")  # of which CTK's line tells nobody
+    press(panel, "nextButton")
+    assert panel.options.local_folder == ""
+    idle(panel)

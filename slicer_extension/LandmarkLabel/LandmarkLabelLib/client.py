@@ -11,7 +11,7 @@ import requests
 
 from .measured import Measured, parse_measured
 from .sending import SentFile, name_of
-from .trust import Trust, certificate_of, described, session_with
+from .trust import Trust, certificate_of, described, is_of_certificate, session_with
 from .wire import Point, Task, WireError, given, parse_points, parse_task, to_measured_rows, to_rows
 
 CONNECT_S, ANSWER_S, NETWORK_S = 4.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
@@ -47,12 +47,26 @@ class NotAllowed(Refused):
         self.status = status
 
 
-class Untrusted(Unreachable):
-    """Nobody vouches for the server's certificate; ``fingerprint`` is its SHA-256, empty where it could not be read."""
+class OtherStudy(Unreachable):
+    """The address serves another study now than the one that was connected to."""
 
-    def __init__(self, text: str, fingerprint: str):
+
+class Untrusted(Unreachable):
+    """Nobody vouches for the server's certificate.
+
+    Args:
+        text: what a person should know.
+        fingerprint: SHA-256 of the certificate.
+        before: that of the one that was confirmed and is another one; empty where none was.
+    """
+
+    def __init__(self, text: str, fingerprint: str, before: str = ""):
         super().__init__(text)
-        self.fingerprint = fingerprint
+        self.fingerprint, self.before = fingerprint, before
+
+
+class NotShownHere(WireError):
+    """The image is kept in a form that is not shown here; a person may open it in Slicer."""
 
 
 class Conflict(Refused):
@@ -76,6 +90,18 @@ class Client:
         self.url, self.trust = url.rstrip("/"), trust or Trust()
         self._own = threading.local()  # requests' sessions belong to a thread
         self._headers = {"LandmarkLabel-Contract": str(CONTRACT)} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    def study(self) -> str:
+        """An id of the study, the same for ever; empty for a server that is older than this question."""
+        try:
+            return str(self._call("GET", "/landmarks/study").get("id") or "")
+        except NoRoute:
+            return ""
+
+    def mean_study(self, study: str) -> None:
+        """Say with every call from now on which study is meant: a server of another one raises OtherStudy."""
+        if study:
+            self._headers = {**self._headers, "LandmarkLabel-Study": study}
 
     def alive(self) -> bool:
         """Whether it answers at all, within seconds. Raises Unreachable."""
@@ -107,19 +133,20 @@ class Client:
         rows = self._call("GET", "/landmarks/images").get("images")
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
-    def download(self, image_id: str, folder: Path, suffixes: tuple[str, ...]) -> Path:
-        """The image's file, under a name of our own in ``folder``; WireError unless it ends in one of ``suffixes``.
+    def download(self, image_id: str, folder: Path, suffixes: tuple[str, ...], pixels: str = "") -> Path:
+        """The image's file, under a name of our own in ``folder``; NotShownHere unless it ends in one of ``suffixes``.
 
-        Nobody writes to it any more when this returns: a download that was given up has files of its own.
+        Other ``pixels`` (of ``Client.pixels``) have another name: who shows a file notices that it is another image. Nobody
+        writes to it any more when this returns: a download that was given up has files of its own.
         """
         where = {"params": {"image": image_id}, "stream": True, "timeout": (CONNECT_S, NETWORK_S)}
         with self._request("GET", "/datastore/image", **where) as answer:
             named = answer.headers.get("content-disposition", "").rstrip('"').lower()
             suffix = next((s for s in suffixes if named.endswith(s)), None)
             if suffix is None:
-                raise WireError(f"{image_id} is stored in a way that is not shown here: open it in Slicer yourself")
+                raise NotShownHere(f"{image_id} is stored in a way that is not shown here: open it in Slicer yourself")
             folder.mkdir(parents=True, exist_ok=True)
-            name, size = hashlib.sha256(image_id.encode()).hexdigest()[:16], 0
+            name, size = hashlib.sha256(f"{image_id}\0{pixels or uuid.uuid4().hex}".encode()).hexdigest()[:16], 0
             part, whole = folder / f"{name}-{uuid.uuid4().hex}.part", folder / f"{name}{suffix}"
             try:
                 with part.open("wb") as file:
@@ -268,6 +295,8 @@ class Client:
         try:
             answer = self._session().request(method, self.url + path, headers=headers, allow_redirects=False, **more)
         except requests.exceptions.SSLError as error:
+            if not is_of_certificate(error):  # a proxy that begins anew, say: it says nothing about whom to believe
+                raise Unreachable(f"{self.url} does not answer over https ({type(error).__name__})") from None
             raise self._untrusted(error) from None
         except UnicodeEncodeError:
             raise NotAllowed("a token has letters, digits, '-' and '_' only", 401) from None
@@ -275,34 +304,25 @@ class Client:
             raise Refused(f"{self.url or 'nothing'} is no address: type one as http://127.0.0.1:8000") from None
         except (requests.RequestException, ValueError) as error:
             raise Unreachable(f"{self.url} does not answer ({type(error).__name__})") from None
-        if any_answer:
-            return answer
-        if answer.status_code >= 500:
-            raise Busy(f"{path}: the server failed with {answer.status_code}")
-        if answer.status_code in (401, 403):
-            raise NotAllowed(_detail(answer), answer.status_code)
-        if answer.status_code in (408, 429):
-            raise Busy(_detail(answer))
-        if answer.status_code in (404, 405) and _detail(answer) in NO_ROUTE:
-            raise NoRoute(_detail(answer))
-        if answer.status_code >= 400 and not (allow_conflict and answer.status_code == 409):
-            raise Refused(_detail(answer))
+        if not any_answer and not (allow_conflict and answer.status_code == 409):
+            _check_status(answer)
         return answer
 
     def _session(self) -> requests.Session:
         session = getattr(self._own, "session", None)
         if session is None:
-            session = self._own.session = session_with(self.trust)
+            session = self._own.session = session_with(self.trust, self.url)
         return session
 
     def _untrusted(self, error: Exception) -> Unreachable:
         """Why no connection came about over https, and the certificate that a person may confirm."""
-        if self.trust.fingerprint:
-            return Untrusted(f"{self.url} has another certificate than the one you confirmed; ask its operator", "")
         try:
             found = certificate_of(self.url, CONNECT_S)
         except (OSError, ValueError):
             return Unreachable(f"{self.url} does not answer over https ({type(error).__name__})")
+        if before := self.trust.fingerprint:
+            text = f"{self.url} has another certificate than the one you confirmed: believe it only where its operator has"
+            return Untrusted(f"{text} renewed it and names this fingerprint: {described(found)}", found, before)
         return Untrusted(f"nobody vouches for the certificate of {self.url}, fingerprint {described(found)}", found)
 
     def _revision(self, content: object, task: Task) -> tuple[int, str, list[Point]]:
@@ -323,6 +343,23 @@ class Client:
             "origin": str(content.get("origin", "")),
             "second_pass": bool(content.get("second_pass", False)),
         }
+
+
+def _check_status(answer: requests.Response) -> None:
+    """Raise what a status of 400 or more means."""
+    status = answer.status_code
+    if status < 400:
+        return
+    said = _detail(answer)
+    if status in (408, 429) or status >= 500:
+        raise Busy(f"the server failed with {status}" if said.endswith(str(status)) else said)
+    if status == 421:
+        raise OtherStudy(said)
+    if status in (401, 403):
+        raise NotAllowed(said, status)
+    if status in (404, 405) and said in NO_ROUTE:
+        raise NoRoute(said)
+    raise Refused(said)
 
 
 def _check_contract(info: dict) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
-from .client import Busy, NotAllowed, Refused, Unreachable, Untrusted
-from .session import Session
+from .client import Busy, NotAllowed, OtherStudy, Refused, Unreachable, Untrusted
+from .outbox import Outbox
+from .session import Session, Sessions
 from .wire import Task, WireError
-from .work_folder import waiting_elsewhere
-from .worker import IMAGE, STUDY
+from .work_folder import adopt, own_folder, waiting_elsewhere
+from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
 OTHER_TASK = "other task"  # is served at the address now
@@ -27,32 +30,78 @@ class Connecting:
 
         def job() -> tuple:
             who = self.client.who()  # first: a wrong token is told apart from a server that is none
-            return self.client.task(), self.client.info(), who
+            return self.client.task(), self.client.info(), who, self.client.study()
 
         self._run(job, self._connected, self._("connecting"), STUDY)
 
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
-        self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted}
+        if self.untrusted is not None:
+            self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted.fingerprint}
 
-    def _connected(self, answer: tuple[Task, dict, dict]) -> None:
-        self.task, info, self.who = answer
+    def _connected(self, answer: tuple[Task, dict, dict, str]) -> None:
+        self.task, info, self.who, study = answer
+        self.client.mean_study(study)
         self.is_same_task = True
         self.models, self.strategies = info["models"], info["strategies"]
         self.model = self.model if self.model in self.models else next(iter(self.models), "")
         self.training.take(info["training"])
+        self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
+        troubles = []
         if self.session is None:
-            self._adopt_old_session()
-            self.session = self.sessions.last(self.task)
-            self.template = list(self.session.points) if self.session else []
-            if self.session is not None:
-                self._fetch_image()
-        said = self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names))
-        self._say("; ".join([said, *self._waits_elsewhere()]))
+            try:
+                self._work_in(study)
+                self._adopt_old_session()
+            except OSError as error:  # nothing could be kept
+                self.state, self.task = IDLE, None
+                text = self._("{folder} cannot be written ({why}): nothing could be kept")
+                self.trouble = text.format(folder=self.base, why=error.strerror)
+                return
+            troubles = self._reopen()
         self.review.list_cases()
+        troubles += self._waits_elsewhere()
         if not self.is_first:
-            self.trouble = self._of_another_slicer()
+            troubles.append(self._of_another_slicer())
+        self.trouble = "; ".join(troubles) or self.trouble
         self.deliver()
+
+    def _work_in(self, study: str) -> None:
+        """Keep work apart by person and study: what one has not sent is not sent under another's name, or into another study."""
+        person, study = f" as {name}" if (name := self.who["name"]) else "", f", study {study}" if study else ""
+        self.place = self.address + person + study
+        self.folder, self.is_first = own_folder(self.base, self.place)
+        if self.is_first:  # what was kept while the server told less: it had no tokens, or was older, or this program was
+            adopt(self.base, [self.address + part for part in ("", person, study)], self.folder)
+        self._keep_in_folder()
+
+    def _keep_in_folder(self) -> None:
+        self.client_id = self.options.client_id if self.is_first else f"{self.options.client_id}-{self.folder.name}"
+        self.outbox, self.sessions = Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
+
+    def _reopen(self) -> list[str]:
+        """The case that was open when the program ended, as it was left, or as the server has it where that is newer.
+
+        Returns what a person should know.
+        """
+        last = self.sessions.last(self.task)
+        if last is None:
+            return []
+        if last.unsent:
+            self.session, self.template = last, list(last.points)
+            self._tell_gone(last.gone, self.sessions.folder)
+            self._fetch_image()
+            return [self.trouble] if last.gone else []
+        if last.repeat:
+            self.sessions.drop(last)
+        else:
+            self.open_case(last.image_id)
+        return []
+
+    def _tell_gone(self, names: Sequence[str], folder: Path) -> None:
+        """Say of which landmarks that a person had placed the task knows no more."""
+        if names:
+            text = self._("{names}: the task has no such landmarks any more; what you placed is kept in {folder}")
+            self.trouble = text.format(names=", ".join(names), folder=folder)
 
     def _of_another_slicer(self) -> str:
         return self._("another Slicer works for this server: what it has not sent is not shown here")
@@ -60,7 +109,7 @@ class Connecting:
     def _waits_elsewhere(self) -> list[str]:
         """Nobody connects to the other name of a server by chance, so what waits for it is said."""
         text = self._("{n} cases wait for {place}: connect to that to send them")
-        return [text.format(n=n, place=place) for place, n in waiting_elsewhere(self.base, self.place).items()]
+        return [text.format(n=n, place=place) for place, n in waiting_elsewhere(self.base, self.place, self.address).items()]
 
     def _adopt_old_session(self) -> None:
         """Earlier versions kept one case only, in a file of another name."""
@@ -87,6 +136,8 @@ class Connecting:
             self.worker.submit(self.check_same_task, self._is_back, self._failed, STUDY, self._("connecting"))
         elif self.state == AWAY and self.task is None and not self.worker.waits(STUDY):
             self.connect()
+        elif not self.is_compared:
+            self._look_for_image()
 
     def is_of_another_task(self) -> bool:
         """Whether another task is served now: then the message says so."""
@@ -103,8 +154,7 @@ class Connecting:
     def _is_back(self, _: object) -> None:
         self.state, self.is_same_task = CONNECTED, True
         self._say(self._("the server answers again"))
-        if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
-            self._no_image(self.session)
+        self._look_for_image()
         self.deliver()
 
     def _is_not_alive(self, error: Exception) -> None:
@@ -113,7 +163,11 @@ class Connecting:
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Untrusted):
-            self.state, self.untrusted, self.trouble = UNTRUSTED, error.fingerprint, str(error)
+            self.state, self.untrusted, self.trouble = UNTRUSTED, error, str(error)
+            self.on_update()
+        elif isinstance(error, OtherStudy):
+            self.state = OTHER_TASK
+            self.trouble = self._("another study is served there now: press Connect to work on it")
             self.on_update()
         elif isinstance(error, Unreachable):
             self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .client import Client, Conflict
+from .client import Client, Conflict, Untrusted
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, OTHER_TASK, Connecting
 from .fetching import Fetching
 from .measuring import Measuring
 from .options import Options
-from .outbox import WAITS, Entry, Outbox, newest_for
+from .outbox import WAITS, Entry, newest_for
 from .review import Review
-from .session import Session, Sessions
+from .session import Session
 from .shape import propagate
 from .submitting import Submitting
 from .training import Training
@@ -53,10 +53,11 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
     ):
         self.options, self.on_update, self._ = options, on_update, translate
         self.client = Client(options.url, token, options.trust)
-        self.base, self.place = Path(folder), place or options.url
+        self.base, self.address = Path(folder), place or options.url
+        self.place = self.address  # until it is known who works, and in which study
         self.folder, self.is_first = own_folder(self.base, self.place)
-        self.client_id = options.client_id if self.is_first else f"{options.client_id}-{self.folder.name}"
-        self.worker, self.outbox, self.sessions = Worker(), Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
+        self._keep_in_folder()
+        self.worker = Worker()
         self.training = Training(self.client, self._run, self._say, translate)
         self.review = Review(self.client, self._run, self._open, self._changed, translate)
         self.measuring = Measuring(self.client, self.worker, on_update, self._failed, translate)
@@ -66,11 +67,14 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.model = ""
         self.session: Session | None = None
         self.image: Path | None = None  # of the case, once it is on this computer
+        self.is_shown_by_hand = False  # the case's image is kept in a form that a person has to open in Slicer
+        self.is_compared = True  # the image is the server's, as far as that could be asked
+        self.predicts_when_shown = False  # as the options say, once the image of the case is here
         self.template: list[Point] = []  # the proposal that local moving starts from
         self.message, self.trouble = "", ""  # what just happened; what stays until it is mended
         self.state, self.who = IDLE, {"name": "", "roles": []}
         self.is_same_task = True  # what is served is the task that was, since the server was last away
-        self.untrusted = ""  # fingerprint of a certificate that a person may confirm
+        self.untrusted: Untrusted | None = None  # why the server is not believed, and what a person may confirm
         self.conflict: Conflict | None = None  # of the open case
         self.unsent: list[Entry | Session] = []  # all that the server does not have, but for the open case's session
         self.moved = 0  # points that the last correction moved
@@ -118,6 +122,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self._then = self._ask_again_at = None
         self.state = IDLE if self.state == CONNECTING else self.state
         self.training.given_up()
+        self._look_for_image()
         self._say(self._("cancelled"))
 
     # --- the server -------------------------------------------------------------------------------------------------
@@ -179,20 +184,20 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         revision, author, points = newest
         kept = self.sessions.load(image_id, self.task, repeat)
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
-        self.conflict, self.moved, self.image, self._ask_again_at = None, 0, None, None
-        if kept is not None and kept.unsent:
-            self.session, reason = kept, self._("with your changes that were not sent")
+        self.conflict, self.moved, self._ask_again_at = None, 0, None
+        self.image, self.is_shown_by_hand, self.is_compared = None, False, True
+        if kept is not None and (kept.unsent or kept.base_revision == revision):
+            self.session, reason = kept, self._("with your changes that were not sent") if kept.unsent else kept.reason
             if waits is not None and waits.state == WAITS and waits.edits == kept.edits:
                 self.session.submitted(waits.key)
                 reason = self._("as you submitted it; the server does not have it yet")
-            if kept.gone:
-                text = self._("{names}: the task has no such landmarks any more; what you placed is kept in {folder}")
-                self.trouble = text.format(names=", ".join(kept.gone), folder=self.sessions.folder)
+            self._tell_gone(kept.gone, self.sessions.folder)
         elif waits is not None:
             self.session = Session(
                 self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
             )
             self.session.pixels = waits.pixels
+            self._tell_gone(waits.gone, self.outbox.folder)
             if waits.state == WAITS:
                 self.session.submitted(waits.key)
             reason = self._("as you submitted it; the server does not have it yet")
@@ -206,8 +211,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self._list_unsent()
         self._changed(f"{image_id}: {reason}" if reason else image_id)
         self._fetch_image()
-        if self.options.predict_at_once and not any(p.by_person for p in self.session.points):
-            self.predict()
+        self.predicts_when_shown = self.options.predict_at_once and not any(p.by_person for p in self.session.points)
         return True
 
     # --- proposals and corrections -----------------------------------------------------------------------------------
@@ -379,8 +383,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self.state = CONNECTED if back else self.state
             if back:
                 self.trouble = ""
-                if self.session is not None and self.image is None and not self.worker.waits(IMAGE):
-                    self._no_image(self.session)
+                self._look_for_image()
             done(answer)
             if back and self.online and lane != SEND and self.task is not None and self.outbox.waiting():
                 self.deliver()

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .client import Client, Conflict, NotAllowed, Refused, Unreachable
+from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable
 from .session import Session, write_atomically
-from .wire import Point, Task, WireError, parse_points, to_rows
+from .wire import ABSENT, ACCEPTED, PLACED, Point, Task, WireError, parse_points, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
+MOST_BUSY = 3  # submissions that a server cannot take now, until the others are not tried either
 _LOCKS: dict[Path, tuple[threading.RLock, threading.Lock]] = {}  # by folder: of its files, and of who delivers
 
 
@@ -31,9 +32,9 @@ class Entry:
         key: its own.
         image_id: of the case.
         state: waits, refused or conflict.
-        why: what the server said, empty while it waits.
+        why: what the server said of it; empty where it only waits.
         points: as submitted; those the task no longer has are left out.
-        base_revision, repeat, edits, pixels: as of ``Session``.
+        base_revision, repeat, edits, pixels, gone: as of ``Session``.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Entry:
     repeat: bool
     edits: int
     pixels: str = ""
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Outbox:
         """Keep the state of a case as a submission; it is safe once this returns its key. Raises OSError."""
         with self._files:
             key, base = f"{time.time_ns():020d}-{uuid.uuid4().hex}", session.base_revision
-            earlier = [c for c in map(_content, self.waiting()) if c and _is_of(c, session)]
+            known = sorted([*self.waiting(), *self._refused()], key=lambda path: path.name)
+            earlier = [c for c in map(_content, known) if c and _is_of(c, session)]
             for path in sorted((self.folder / "acknowledged").glob("*.json")):  # which the session has not heard of
                 content = _content(path)
                 if content and _is_of(content, session) and content["base_revision"] == base:
@@ -128,18 +131,28 @@ class Outbox:
     def deliver(self, client: Client, task: Task) -> list[Delivered]:
         """Send what waits, oldest first, until the server cannot be reached or lets nobody in.
 
+        One that the server cannot take now waits with the later ones of its case, and holds up no other case.
+
         Returns:
-            What became of each. One that the server will not take is set aside with its reason, never deleted. The answer of the
-            last one is Unreachable or NotAllowed where the server cannot be reached or lets nobody in: it and the rest wait.
+            What became of each that was sent. One that the server will not take is set aside with its reason, never deleted.
+            Where an answer is Unreachable or NotAllowed, the submission waits.
         """
         results: list[Delivered] = []
+        held: set[tuple[str, bool]] = set()  # cases of which one waits
+        busy = 0
         with self._delivering:  # one at a time, whoever asks
             for path in self.waiting():
+                content = _content(path)
+                if content is not None and (content["image"], _repeats(content)) in held:
+                    continue
                 result = self._deliver(path, client, task)
                 if result is not None:
                     results.append(result)
                     if isinstance(result.answer, (Unreachable, NotAllowed)):
-                        break
+                        held.add((result.image_id, result.repeat))
+                        busy += isinstance(result.answer, Busy)
+                        if _concerns_all(result.answer) or busy >= MOST_BUSY:
+                            break
         return results
 
     def _deliver(self, path: Path, client: Client, task: Task) -> Delivered | None:
@@ -166,14 +179,16 @@ class Outbox:
             if isinstance(answer, int):
                 kept = json.dumps({**content, "revision": answer}, allow_nan=False)
                 write_atomically(self.folder / "acknowledged" / path.name, kept)
-                path.unlink(missing_ok=True)
                 self._rebase(content["key"], answer)
+                path.unlink(missing_ok=True)  # last: one that is sent again is the same revision
             elif isinstance(answer, Refused) and not isinstance(answer, NotAllowed) and path.exists():
                 conflict = isinstance(answer, Conflict)
                 why = f"{answer.author or 'somebody'} saved revision {answer.revision}" if conflict else str(answer)
                 kept = json.dumps({**content, "state": CONFLICT if conflict else REFUSED, "why": why}, allow_nan=False)
                 write_atomically(self.folder / "refused" / path.name, kept)
                 path.unlink()
+            elif isinstance(answer, (Unreachable, NotAllowed)) and not _concerns_all(answer) and path.exists():
+                write_atomically(path, json.dumps({**content, "why": str(answer)}, allow_nan=False))
 
     def _answer(self, content: dict, client: Client, task: Task) -> object:
         """The new revision's number, or the exception that says why there is none."""
@@ -211,6 +226,11 @@ class Outbox:
                 write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
 
 
+def _concerns_all(answer: Exception) -> bool:
+    """Whether no submission can arrive now, whichever case it is of: nobody answers, or the token is wrong."""
+    return answer.status == 401 if isinstance(answer, NotAllowed) else not isinstance(answer, Busy)
+
+
 def newest_for(entries: Sequence[Entry], image_id: str, repeat: bool) -> Entry | None:
     """The last submission of a case that has not arrived."""
     return next((e for e in reversed(entries) if e.image_id == image_id and e.repeat == repeat), None)
@@ -246,5 +266,16 @@ def _entry(path: Path, task: Task) -> Entry | None:
         points, base = parse_points(rows, task), int(content["base_revision"])
     except (ValueError, TypeError):
         return None
-    state, why = str(content.get("state", WAITS)), str(content.get("why", ""))
-    return Entry(path.stem, content["image"], state, why, points, base, _repeats(content), content["edits"], content["pixels"])
+    spoken = [row for row in content["landmarks"] if isinstance(row, dict) and row.get("status") in (PLACED, ACCEPTED, ABSENT)]
+    return Entry(
+        path.stem,
+        content["image"],
+        str(content.get("state", WAITS)),
+        str(content.get("why", "")),
+        points,
+        base,
+        _repeats(content),
+        content["edits"],
+        content["pixels"],
+        tuple(str(row.get("name")) for row in spoken if row.get("name") not in task.names),
+    )

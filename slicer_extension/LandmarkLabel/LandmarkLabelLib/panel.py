@@ -15,6 +15,7 @@ import qt
 import slicer
 
 from .batch_section import BatchSection
+from .confirming import Confirming
 from .local_section import LocalSection
 from .local_server import LocalServer
 from .logic import LandmarkLogic
@@ -23,7 +24,7 @@ from .markups import LandmarkNode
 from .measurement_section import MeasurementSection
 from .options import Options, address_of
 from .outbox import Entry
-from .panel_view import PanelView, why_elsewhere
+from .panel_view import PanelView, why_blocked
 from .sections import OptionsSection, ReviewSection, TrainSection
 from .session import Session
 from .table import LandmarkTable
@@ -37,7 +38,7 @@ POLL_MS, POLL_BUSY_MS = 50, 10
 LET_GO_S = 0.006
 
 
-class LandmarkPanel(PanelView, UnsentList):
+class LandmarkPanel(PanelView, UnsentList, Confirming):
     """Fills a layout with the panel and drives the logic.
 
     Args:
@@ -83,6 +84,7 @@ class LandmarkPanel(PanelView, UnsentList):
     def close(self) -> None:
         """Stop the timer, the background, the shortcuts and the observers; the state is on disk."""
         self.timer.stop()
+        self._read_lines()
         self._save_options()
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
@@ -126,7 +128,7 @@ class LandmarkPanel(PanelView, UnsentList):
             ui.nextButton: lambda: self.logic.next_case(self._strategy()),
             ui.takePointButton: lambda: self._with_current(self.logic.take_theirs),
             ui.takeAllButton: lambda: self.logic.take_theirs(),
-            ui.submitMineButton: lambda: self.logic.submit_mine(self._strategy()),
+            ui.submitMineButton: self.submit_mine,
             ui.sendAgainButton: lambda: self._with_unsent(self.logic.send_again),
             ui.openUnsentButton: lambda: self._with_unsent(self.logic.open_unsent),
             ui.discardButton: self._discard,
@@ -218,13 +220,10 @@ class LandmarkPanel(PanelView, UnsentList):
 
     def use(self, logic: LandmarkLogic) -> None:
         """Show and drive this logic from now on."""
+        logic.model = self.logic.model if self.logic is not None else logic.model  # as chosen, if this server has it
         self.logic, self._asked = logic, ""
-        logic.blocked = lambda: why_elsewhere(self._, self.volume)
+        logic.blocked = lambda: why_blocked(self._, logic, self.volume)
         logic.is_inside, logic.on_surface = self.volume.has, self.volume.surface.nearest
-
-    def _believe(self) -> None:
-        self.logic.confirm_certificate()
-        self.connect_server()
 
     def _cancel(self) -> None:
         self.batch.stop()
@@ -261,17 +260,6 @@ class LandmarkPanel(PanelView, UnsentList):
         if self.node is not None:
             self.node.stop_placing()
 
-    def submit(self) -> None:
-        """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
-        found = () if self.logic.session.is_submitted else self.logic.warnings()
-        blocked, warnings = self.logic.blocked(), "; ".join(found)
-        if warnings and not blocked and warnings != self._asked:
-            self._asked = warnings
-            self.logic.message = warnings + ". " + self._("Submit again if it is right.")
-            self._mark_due()
-        elif self.logic.submit(self._strategy()):
-            self._asked = ""
-
     @property
     def current(self) -> str | None:
         """Name of the selected landmark."""
@@ -292,6 +280,7 @@ class LandmarkPanel(PanelView, UnsentList):
             self.next_doubtful()
 
     def _press(self, act: Callable[[], object]) -> None:
+        self._read_lines()
         try:
             act()
         except OSError as error:  # of a path that no file system takes, say
@@ -300,6 +289,10 @@ class LandmarkPanel(PanelView, UnsentList):
             if self.logic is not None:
                 self.logic.message = text
         self.refresh()
+
+    def _read_lines(self) -> None:
+        self.choices.read()
+        self.local.read()
 
     def _row_selected(self) -> None:
         if self.node is not None and self.current is not None:

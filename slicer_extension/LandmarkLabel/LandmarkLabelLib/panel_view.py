@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .connecting import AWAY, CONNECTED, CONNECTING, IDLE, NOT_LET_IN, OTHER_TASK, UNTRUSTED
+from .logic import LandmarkLogic
 from .table import is_doubtful
 from .volumes import CaseVolume
 from .widgets import style_pixmap
@@ -22,7 +23,7 @@ class PanelView:
             CONNECTED: ("SP_DialogApplyButton", self._("connected")),
             AWAY: ("SP_MessageBoxWarning", self._("does not answer")),
             NOT_LET_IN: ("SP_MessageBoxCritical", self._("not let in: type the token and connect again")),
-            OTHER_TASK: ("SP_MessageBoxWarning", self._("another task is served: connect again")),
+            OTHER_TASK: ("SP_MessageBoxWarning", self._("another task or study is served: connect again")),
             UNTRUSTED: ("SP_MessageBoxWarning", self._("nobody vouches for this server")),
         }
 
@@ -34,13 +35,16 @@ class PanelView:
         if text != ui.serverStatus.property("text"):
             ui.serverStatus.setText(text)
             ui.serverIcon.setPixmap(style_pixmap(self.widget, icon))
-        ui.trustButton.setVisible(bool(logic is not None and logic.state == UNTRUSTED and logic.untrusted))
+        ui.trustButton.setVisible(logic is not None and logic.state == UNTRUSTED and logic.untrusted is not None)
         ready = logic is not None and logic.task is not None
         ui.nextButton.setEnabled(bool(ready))
         ui.strategy.setEnabled(bool(ready))
         ui.models.setEnabled(bool(ready))
         if ready:
+            model = logic.model
             self._list(ui.models, "models", list(logic.models))
+            if model in logic.models:  # a list that is filled anew chooses its first
+                self._choose(ui.models, self._listed["models"].index(model))
             self._list(ui.strategy, "strategies", logic.strategies)
 
     def _list(self, combo, key: str, names: list[str]) -> None:
@@ -48,6 +52,10 @@ class PanelView:
             self._listed[key] = names
             combo.clear()
             combo.addItems(names)
+
+    def _choose(self, combo, index: int) -> None:
+        if combo.property("currentIndex") != index:
+            combo.setCurrentIndex(index)
 
     def _show_case(self) -> None:
         ui, logic = self.ui, self.logic
@@ -71,11 +79,13 @@ class PanelView:
 
     def _show_image(self) -> None:
         session, image = self.logic.session, self.logic.image
-        wanted = (session.image_id, image) if image is not None else None
+        wanted = (session.image_id, image, session.pixels) if image is not None else None
         if wanted is None:
-            if self.volume.shown is not None and self.volume.shown[0] != session.image_id:
-                self.volume.close()  # of the case before
-        elif (wanted != self.volume.shown or self.volume.is_gone) and not self.volume.show(image, session.image_id):
+            if self.volume.shown is not None:
+                self.volume.close()  # of the case before, or of this one, whose image may be another by now
+        elif (wanted != self.volume.shown or self.volume.is_gone) and not self.volume.show(
+            image, session.image_id, session.pixels
+        ):
             self.logic.message = self._("{file} cannot be read").format(file=image.name)
 
     def _show_points(self) -> None:
@@ -118,8 +128,15 @@ class PanelView:
             self.ui.busyLabel.setText(doing[0])
 
 
-def why_elsewhere(translate: Callable[[str], str], volume: CaseVolume) -> str:
-    """Why nothing can be predicted, corrected or submitted while the case's image is not where the server has it."""
+def why_blocked(translate: Callable[[str], str], logic: LandmarkLogic, volume: CaseVolume) -> str:
+    """Why nothing can be predicted, corrected or submitted: the case's image is not shown, or not where the server has it."""
+    if logic.session is not None and not logic.is_shown_by_hand:
+        if logic.image is None:
+            return translate("the image of {case} is not shown: wait for it, or open the case again").format(
+                case=logic.session.image_id
+            )
+        if volume.shown is not None and volume.node is None:
+            return translate("{file} cannot be read").format(file=logic.image.name)
     if transform := volume.moved_by:
         text = translate("the image is moved by {transform}, so points would be elsewhere on the server: remove the transform")
         return text.format(transform=transform)

@@ -11,7 +11,7 @@ from .logic import LandmarkLogic
 from .options import Options, file_name
 from .scene_nodes import HELPER
 from .volumes import suffix_of, write
-from .widgets import put_text, takes_folders, when_changed
+from .widgets import put_text, takes_folders, text_of, when_changed
 
 MOST_CHARACTERS = 100  # of a case's name that is made of a node's
 
@@ -27,6 +27,7 @@ class Section:
     def __init__(self, ui, translate: Callable[[str], str], options: Options, on: Callable):
         self.ui, self._, self.options, self.on = ui, translate, options, on
         self.logic: LandmarkLogic | None = None
+        self._lines: list[tuple] = []  # widgets and the options that they show
         self._begin()
 
     def _begin(self) -> None:
@@ -44,6 +45,12 @@ class Section:
         """A line that shows an option and changes it."""
         put_text(widget, getattr(self.options, name))
         when_changed(widget, lambda text: setattr(self.options, name, text))
+        self._lines.append((widget, name))
+
+    def read(self) -> None:
+        """Take the options as the lines have them: one for paths does not tell that it was emptied."""
+        for widget, name in self._lines:
+            setattr(self.options, name, text_of(widget))
 
 
 class TrainSection(Section):

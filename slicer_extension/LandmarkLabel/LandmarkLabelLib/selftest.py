@@ -11,6 +11,7 @@ from .markups import DEFINED, MISSING, UNDEFINED
 from .options import Options
 from .session import Session
 from .wire import ACCEPTED, PREDICTED, Point, Task
+from .work_folder import let_go
 
 TASK = Task("selftest", ("tip", "left", "right"), 3, {}, (("left", "right"),))
 PLACES = ((0.0, 0.0, 10.0), (12.0, 0.0, 0.0), (-12.0, 0.0, 0.0))
@@ -37,6 +38,7 @@ def check(panel, process_events, drawn) -> list[str]:
             logic.close()
             panel.volume.close()
             panel.logic = before
+            let_go(Path(folder))  # Windows removes no file that is open
     return done
 
 

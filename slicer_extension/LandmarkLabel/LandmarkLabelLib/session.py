@@ -49,6 +49,7 @@ class Session:
         delivered: which of these edits the server has acknowledged.
         gone: landmarks that a person had placed, and the task no longer has.
         pixels: hash of those of the image that is looked at, where the server gave it; empty for a file of this computer.
+        is_other_image: whether some points were placed on another image than that, and nobody has said that they hold.
     """
 
     task: Task
@@ -62,6 +63,7 @@ class Session:
     delivered: int = 0
     gone: list[str] = field(default_factory=list)
     pixels: str = ""
+    is_other_image: bool = False
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
@@ -228,6 +230,7 @@ class Session:
             "edits": self.edits,
             "delivered": self.delivered,
             "pixels": self.pixels,
+            "is_other_image": self.is_other_image,
             "points": [asdict(p) for p in self.points],
         }
 
@@ -254,6 +257,7 @@ class Session:
             _count(content.get("delivered", 0)),
             gone,
             str(content.get("pixels", "")),
+            content.get("is_other_image") is True,
         )
 
 
@@ -267,9 +271,11 @@ class Sessions:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def keep(self, session: Session) -> None:
+    def keep(self, session: Session, is_open: bool = True) -> None:
         """Write its state, and that its case is open; a crash leaves the old files or the new ones."""
         write_atomically(self._file(session.image_id, session.repeat), json.dumps(session.content()))
+        if not is_open:
+            return
         opened = json.dumps({"image_id": session.image_id, "repeat": session.repeat})
         if _text_of(self._open) != opened:
             write_atomically(self._open, opened)

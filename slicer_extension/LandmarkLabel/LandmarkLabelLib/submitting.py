@@ -24,7 +24,8 @@ class Submitting:
     def warnings(self) -> list[str]:
         """What to look at before submitting."""
         points, text = self.session.points, self._("{a} and {b} look swapped: check left and right")
-        found = [text.format(a=a, b=b) for a, b in swapped_sides(points, self.task)]
+        found = [self.other_image_text()] if self.session.is_other_image else []
+        found += [text.format(a=a, b=b) for a, b in swapped_sides(points, self.task)]
         slips = [p.name for p in points if p.flagged and p.state == PLACED]
         if not self.online:  # then the server has not compared them with the shape of the labelled cases
             slips = outliers(points, self.template)
@@ -45,6 +46,9 @@ class Submitting:
             return False
         if self._is_blocked():
             return False
+        if not self.is_compared:
+            self._say(self._("whether the server has the image that is shown is not known yet: submit when it answers again"))
+            return False
         if self.session.is_submitted:  # pressed twice: a second revision would say the same
             self._submitted_already(then)
             return True
@@ -64,6 +68,7 @@ class Submitting:
             self._say(self._("{folder} cannot be written ({why})").format(folder=self.outbox.folder, why=error.strerror))
             return False
         self.session.submitted(key)
+        self.session.is_other_image = False  # a person says that the points hold
         self._then = (key, then) if then is not None else None
         self._say(self._("{case} is sent").format(case=self.session.image_id))
         self.deliver()
@@ -97,7 +102,7 @@ class Submitting:
         """Send what waits in the outbox."""
         self._list_unsent()
         if self.state == OTHER_TASK:  # what is for one task is nothing to another
-            self._say(self._("it is kept until its own task is served here again"))
+            self._say(self._("it is kept until its own task and study are served here again"))
             return
         is_sure = self.is_same_task
 
@@ -142,7 +147,7 @@ class Submitting:
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
         if session is not None:
             session.acknowledged(result.edits, int(result.answer), result.key)
-            self._save(session) if session.unsent else self.sessions.drop(session)
+            self._save(session, opened) if session.unsent else self.sessions.drop(session)
         self.outbox.forget(result.key)
         for entry in self.outbox.entries(self.task):
             if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
@@ -177,9 +182,9 @@ class Submitting:
         if self.session is not None:
             self._save(self.session)
 
-    def _save(self, session: Session) -> bool:
+    def _save(self, session: Session, is_open: bool = True) -> bool:
         try:
-            self.sessions.keep(session)
+            self.sessions.keep(session, is_open)
             return True
         except OSError as error:
             text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")

@@ -4,6 +4,8 @@ user has confirmed once by its fingerprint."""
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -35,16 +37,42 @@ class _Confirmed(HTTPAdapter):
         super().init_poolmanager(*args, assert_fingerprint=self._fingerprint, assert_hostname=False, **more)
 
 
-def session_with(trust: Trust) -> requests.Session:
-    """A session of requests that believes these certificates."""
+def session_with(trust: Trust, url: str = "") -> requests.Session:
+    """A session of requests that believes these certificates; it asks no proxy for a server of this computer."""
     session = requests.Session()
     session.auth = lambda request: request  # else a .netrc of this computer would replace the token
+    if _is_of_this_computer(url):
+        session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     if trust.fingerprint:
         session.mount("https://", _Confirmed(trust.fingerprint))
         session.verify, session.trust_env = False, False  # the fingerprint is looked at instead; no setting overrides it
     elif trust.file:
         session.verify, session.trust_env = trust.file, False
     return session
+
+
+def _is_of_this_computer(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def is_of_certificate(error: BaseException) -> bool:
+    """Whether a connection failed because of the certificate, and not of what else goes wrong over https."""
+    seen: list[BaseException] = []
+    left: list[object] = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            names = {kind.__name__ for kind in type(one).__mro__}  # urllib3 1.26, of older Slicers, has a CertificateError
+            if names & {"SSLCertVerificationError", "CertificateError"} or "Fingerprints did not match" in str(one):
+                return True
+            left += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return False
 
 
 def certificate_of(url: str, seconds: float) -> str:

@@ -19,6 +19,7 @@ PICTURES = {
     ".tiff": vtk.vtkTIFFReader,
     ".bmp": vtk.vtkBMPReader,
 }
+SINGLE_FILE = 4  # a loading option of Slicer's: else files beside it whose names count on become slices of the same volume
 HALF_VOXEL = 0.5 + 1e-6  # an image reaches half a voxel beyond the middle of its outer voxels
 
 
@@ -31,7 +32,7 @@ class CaseVolume:
 
     def __init__(self, scene):
         self.scene, self.node, self.surface = scene, None, CaseSurface(scene)
-        self.shown: tuple[str, Path] | None = None  # name and file of what was last asked for
+        self.shown: tuple[str, Path, str] | None = None  # name, file and pixels of what was last asked for
         self._loaded_as: tuple[float, ...] = ()  # where the image lay in the scene when it was loaded, and its size
 
     @property
@@ -39,16 +40,22 @@ class CaseVolume:
         """Whether somebody has closed the scene, or taken the image or its surface out of it."""
         return self.node is not None and self.node.GetScene() is None or self.surface.is_gone
 
-    def show(self, path: Path, name: str) -> bool:
-        """Load a file and show it in all slice views; False when Slicer cannot read it."""
+    def show(self, path: Path, name: str, pixels: str = "") -> bool:
+        """Load a file and show it in all slice views; False when Slicer cannot read it.
+
+        Args:
+            path: the file.
+            name: of the case.
+            pixels: hash of the image's pixels, as far as it is known.
+        """
         import slicer
 
         self.close()
-        self.shown = (name, path)
+        self.shown = (name, path, pixels)
         if path.suffix.lower() in PICTURES:
             self.node = self._picture(path, name)
         else:  # the module's own logic knows the colours: one that is made here would draw everything black
-            self.node = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name)
+            self.node = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name, SINGLE_FILE)
         if self.node is None:
             return False
         self._loaded_as = _geometry(self.node)

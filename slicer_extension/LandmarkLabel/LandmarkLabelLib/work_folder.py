@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,7 @@ from .session import write_atomically
 MOST_PROGRAMS = 9  # that are open for one server at once
 LOCK, PLACE = "in_use.lock", "place.txt"
 SENT = ("outbox", "outbox/refused", "outbox/acknowledged")  # folders of submissions
-SESSIONS = "sessions"
+SESSIONS, OPEN = "sessions", "open.json"
 _HELD: dict[Path, IO] = {}  # locks of this program, until it ends
 
 
@@ -40,14 +40,20 @@ def own_folder(base: Path, place: str) -> tuple[Path, bool]:
     return folder, False
 
 
+def let_go(base: Path) -> None:
+    """Hold no folder below ``base`` any more, as where it is removed."""
+    for folder in [folder for folder in _HELD if base in folder.parents]:
+        _HELD.pop(folder).close()
+
+
 def folder_of(base: Path, url: str) -> Path:
     """Where the work for one server is kept: what was made for one never goes to another."""
     return base / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
 
 
-def waiting_elsewhere(base: Path, place: str) -> dict[str, int]:
-    """Other servers, or the folders of their work where nobody has noted which, to how many cases wait for them."""
-    own = {folder for _, folder in _folders(base, place)}
+def waiting_elsewhere(base: Path, *places: str) -> dict[str, int]:
+    """Other places than these, or the folders of their work where nobody has noted which, to how many cases wait for them."""
+    own = {folder for place in places for _, folder in _folders(base, place)}
     found: dict[str, int] = {}
     for lock in sorted(base.glob(f"*/{LOCK}")):
         folder = lock.parent
@@ -72,13 +78,39 @@ def _take_over(base: Path, place: str) -> None:
     for number, folder in _folders(base, place):
         if number == 1 or folder in _HELD or not folder.is_dir():
             continue
-        own = _waiting(first)  # with what the folder before has brought
         with suppress(LocalServerError, OSError), hold(folder / LOCK, "taken"):
-            for name in (*SENT, SESSIONS):
-                (first / name).mkdir(parents=True, exist_ok=True)
-                for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
-                    if _case_of(_content(path)) not in own:
-                        os.replace(path, first / name / path.name)
+            _bring(folder, first)
+
+
+def adopt(base: Path, places: Iterable[str], folder: Path) -> None:
+    """Bring what was kept for other places, of which less was known, to the folder of who connects first. Raises OSError.
+
+    Args:
+        base: of all folders.
+        places: what they are for.
+        folder: that this program holds.
+    """
+    for earlier in dict.fromkeys(folder_of(base, place) for place in places):
+        if earlier == folder or not earlier.is_dir():
+            continue
+        with suppress(LocalServerError), nullcontext() if earlier in _HELD else hold(earlier / LOCK, "taken"):
+            _bring(earlier, folder)
+            opened = (SESSIONS, OPEN)
+            for parts in (("session.json",), opened):
+                old, new = earlier.joinpath(*parts), folder.joinpath(*parts)
+                if old.is_file() and not new.exists():
+                    os.replace(old, new)
+            for path in (earlier / "image").glob("*"):  # of a patient
+                path.unlink(missing_ok=True)
+
+
+def _bring(folder: Path, first: Path) -> None:
+    own = _waiting(first)
+    for name in (*SENT, SESSIONS):
+        (first / name).mkdir(parents=True, exist_ok=True)
+        for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
+            if path.name != OPEN and _case_of(_content(path)) not in own:
+                os.replace(path, first / name / path.name)
 
 
 def _waiting(folder: Path) -> set[tuple[str, bool]]:

@@ -1,0 +1,182 @@
+"""One computer, several people and studies: what one has not sent is neither shown to another nor sent under another's name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+from annotators import settle
+from LandmarkLabelLib import connecting
+from LandmarkLabelLib.connecting import IDLE, OTHER_TASK
+from LandmarkLabelLib.logic import LandmarkLogic
+from LandmarkLabelLib.options import Options
+from LandmarkLabelLib.outbox import Outbox
+from LandmarkLabelLib.session import Session, Sessions
+from LandmarkLabelLib.wire import PLACED
+from LandmarkLabelLib.work_folder import folder_of
+from serving import Material, phantoms, serving
+
+SUBMITTED, OPEN = "phantom00", "phantom01"
+
+
+@pytest.fixture()
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def token(material: Material, name: str) -> str:
+    words = ("token", "new", str(material.study), "--name", name, "--role", "annotator")
+    made = subprocess.run([sys.executable, "-m", "landmarklabel", *words], capture_output=True, encoding="utf-8", check=True)
+    return re.search(r"\S{20,}", made.stdout)[0]
+
+
+def at(url: str, folder, token: str = "") -> LandmarkLogic:
+    logic = LandmarkLogic(Options(url, "somebody"), folder, token=token)
+    logic.connect()
+    settle(logic)
+    return logic
+
+
+def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, port):
+    material = phantoms(tmp_path / "study", 2)
+    tokens = {name: token(material, name) for name in ("ann", "bob")}
+    with serving(material, port=port) as server:
+        ann = at(server.url, tmp_path / "work", tokens["ann"])
+        ann.open_case(SUBMITTED)
+        settle(ann)
+        ann.session.place(ann.task.names[0], (20.0, 30.0, 0.0))
+        ann.open_case(OPEN)
+        settle(ann)
+        ann.session.place(ann.task.names[0], (21.0, 31.0, 0.0))
+    ann.submit()
+    settle(ann)
+    ann.close()
+    with serving(material, port=port) as server:
+        bob = at(server.url, tmp_path / "work", tokens["bob"])
+        assert bob.unsent == [] and bob.session is None
+        waits = rf"2 cases wait for {server.url} as ann, study \w+: connect to that to send them"
+        assert re.search(waits, bob.trouble), bob.trouble
+        bob.open_case(SUBMITTED)
+        settle(bob)
+        assert not any(p.by_person for p in bob.session.points)
+        assert server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["bob"]))["revision"] == 0
+        bob.close()
+        again = at(server.url, tmp_path / "work", tokens["ann"])
+        settle(again)
+        saved = server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["ann"]))
+        assert (saved["author"], saved["revision"]) == ("ann", 1)
+        again.open_case(SUBMITTED)
+        settle(again)
+        assert again.session.points[0].state == PLACED and again.session.points[0].position == (20.0, 30.0, 0.0)
+        again.close()
+
+
+def _of(token: str) -> dict:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_copy_of_the_study_at_the_same_address_does_not_get_it(tmp_path, port):
+    first = phantoms(tmp_path / "first", 2)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    second = Material(tmp_path / "second" / first.study.name, tmp_path / "second" / first.task_file.name, first.task, first.truth)
+    with serving(first, port=port) as server:
+        logic = at(server.url, tmp_path / "work")
+        logic.open_case(SUBMITTED)
+        settle(logic)
+        logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
+    with serving(second, port=port) as server:
+        assert logic.submit()
+        settle(logic)
+        assert logic.state == OTHER_TASK
+        assert logic.trouble == "another study is served there now: press Connect to work on it"
+        assert [(e.image_id, e.state) for e in logic.unsent] == [(SUBMITTED, "waits")]
+        logic.close()
+        other = at(server.url, tmp_path / "work")
+        assert other.unsent == [] and other.session is None and "1 cases wait for" in other.trouble
+        assert server.get(f"/landmarks/images/{SUBMITTED}")["revision"] == 0
+        other.close()
+    with serving(first, port=port) as server:
+        back = at(server.url, tmp_path / "work")
+        assert back.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}")["revision"] == 1
+        back.close()
+
+
+def test_what_an_earlier_version_kept_is_gone_on_with(tmp_path):
+    material = phantoms(tmp_path / "study", 2)
+    with serving(material) as server:
+        probe = at(server.url, tmp_path / "elsewhere")
+        task = probe.task
+        probe.close()
+        earlier = folder_of(tmp_path / "work", server.url)
+        submitted, half_done = Session.fresh(task, SUBMITTED), Session.fresh(task, OPEN)
+        submitted.place(task.names[0], (20.0, 30.0, 0.0))
+        half_done.place(task.names[0], (21.0, 31.0, 0.0))
+        Outbox(earlier / "outbox").put(submitted, "ann")
+        Sessions(earlier / "sessions").keep(submitted)
+        Sessions(earlier / "sessions").keep(half_done)
+        (earlier / "image").mkdir()
+        (earlier / "image" / "patient.png").touch()
+        logic = at(server.url, tmp_path / "work")
+        assert logic.session.image_id == OPEN and logic.session.points[0].position == (21.0, 31.0, 0.0)
+        assert server.get(f"/landmarks/images/{SUBMITTED}")["revision"] == 1
+        assert not list(earlier.rglob("*.json")) and not list(earlier.rglob("*.png"))
+        logic.close()
+
+
+def test_a_finished_case_is_opened_as_the_server_has_it_by_now(tmp_path):
+    material = phantoms(tmp_path / "study", 2)
+    with serving(material) as server:
+        logic = at(server.url, tmp_path / "work")
+        logic.open_case(SUBMITTED)
+        settle(logic)
+        logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
+        logic.submit()
+        settle(logic)
+        logic.close()
+        rows = [{"name": logic.task.names[0], "status": "placed", "position": [5.0, 6.0]}]
+        body = {"landmarks": rows, "base_revision": 1, "author": "bob"}
+        assert server.http("PUT", f"/landmarks/images/{SUBMITTED}", json=body).status_code == 200
+        again = at(server.url, tmp_path / "work")
+        assert again.session.image_id == SUBMITTED and again.session.points[0].position == (5.0, 6.0, 0.0)
+        assert again.session.base_revision == 2 and not again.session.unsent
+        again.close()
+
+
+def test_what_was_kept_before_there_were_tokens_is_gone_on_with(tmp_path, port):
+    material = phantoms(tmp_path / "study", 2)
+    with serving(material, port=port) as server:
+        logic = at(server.url, tmp_path / "work")
+        logic.open_case(SUBMITTED)
+        settle(logic)
+        logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
+    logic.submit()
+    settle(logic)
+    logic.close()
+    ann = token(material, "ann")
+    with serving(material, port=port) as server:
+        logic = at(server.url, tmp_path / "work", ann)
+        settle(logic)
+        assert logic.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))["revision"] == 1
+        logic.close()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    material = phantoms(tmp_path / "study", 1)
+    with serving(material) as server:
+        logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
+        monkeypatch.setattr(connecting, "own_folder", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        logic.connect()
+        settle(logic)
+        assert (logic.state, logic.task) == (IDLE, None)
+        assert logic.trouble == f"{tmp_path / 'work'} cannot be written (No space left on device): nothing could be kept"
+        monkeypatch.undo()
+        logic.connect()
+        settle(logic)
+        assert logic.online and logic.task is not None
+        logic.close()
