@@ -140,6 +140,7 @@ def check(python: str, wheel: Path, place: Path) -> dict:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", metavar="PYTHON", help="an interpreter (default: this one); may be repeated")
+    parser.add_argument("--no-result", action="store_true", help="do not keep the figures: those in the docs are compared with them")
     given = parser.parse_args(arguments)
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     results = before.get("environments", {})
@@ -157,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[version] = {"date": time.strftime("%Y-%m-%d", time.gmtime()), **found}
             hardware = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
             content = {"hardware": hardware, "environments": results}
-            RESULT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            if not given.no_result:
+                RESULT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             print(f"  {'passed' if found['passed'] else 'FAILED'}")
     return 0 if all(one["passed"] for one in results.values()) else 1
 

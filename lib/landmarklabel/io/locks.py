@@ -28,13 +28,14 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 NOT_LOCKED = "its file system keeps no locks: nothing but you keeps another process from writing there at the same time"
 
 
-def file_lock(path: str | Path, mode: int = -1) -> FileLock:
+def file_lock(path: str | Path, mode: int | None = None) -> FileLock:
     """The lock of a file, for whoever takes it himself; where there are none, taking it raises an OSError of ``NO_LOCKS``.
 
     filelock would use a file that is there or not in their place, which a killed process leaves behind for ever.
     """
-    words = {"mode": mode} if mode >= 0 else {}
-    return FileLock(path, thread_local=False, fallback_to_soft=False, **words)
+    if mode is None:
+        return FileLock(path, thread_local=False, fallback_to_soft=False)
+    return FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
 
 
 def take(lock: FileLock, seconds: float = 0.0) -> bool:
