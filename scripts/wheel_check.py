@@ -140,7 +140,7 @@ def check(python: str, wheel: Path, place: Path) -> dict:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", metavar="PYTHON", help="an interpreter (default: this one); may be repeated")
-    parser.add_argument("--no-result", action="store_true", help="do not keep the figures: those in the docs are compared with them")
+    parser.add_argument("--no-result", action="store_true", help="do not keep the figures, which the docs show")
     given = parser.parse_args(arguments)
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     results = before.get("environments", {})
