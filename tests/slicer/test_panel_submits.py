@@ -269,7 +269,7 @@ def test_a_server_that_is_back_with_another_task_is_not_taken_for_the_same(case,
     logic.submit()
     idle(panel)
     assert revision(server, image_id) == before and len(logic.outbox.waiting()) == 1
-    assert panel.ui.message.text() == "it is kept until its own task is served here again"
+    assert panel.ui.message.text() == "it is kept until its own task and study are served here again"
     press(panel, "nextButton")
     assert logic.session.image_id == image_id and logic.trouble.startswith("another task is served there now")
     monkeypatch.undo()

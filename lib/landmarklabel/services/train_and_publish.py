@@ -92,13 +92,8 @@ def train_and_publish(
     if place is not None:
         check_place(place)
     folder = place or registry.candidate
-    if config.resume and not has_stopped(folder):
-        if place is not None and (place / RECORD).is_file():
-            raise UsageError(
-                f"cannot resume: {place} has a whole model and no stopped training; without --resume that model gets another "
-                "name, and a training begins"
-            )
-        tell(f"no stopped training was found in {folder}: one begins")
+    if config.resume:
+        _look_for_stopped(folder, place, tell)
 
     def stop_now() -> bool:
         if place is None and not study.is_there():  # and what was learned is in it
@@ -126,6 +121,18 @@ def train_and_publish(
         _outcome(study, registry.folder.name, version, done.decision.publish, done.decision.reason),
         remarks,
     )
+
+
+def _look_for_stopped(folder: Path, place: Path | None, tell: Callable[[str], None]) -> None:
+    """Say where there is no stopped training to go on with. Raises UsageError where a whole model would be written over."""
+    if has_stopped(folder):
+        return
+    if place is not None and (place / RECORD).is_file():
+        raise UsageError(
+            f"cannot resume: {place} has a whole model and no stopped training; without --resume that model gets another name, "
+            "and a training begins"
+        )
+    tell(f"no stopped training was found in {folder}: one begins")
 
 
 @contextmanager
