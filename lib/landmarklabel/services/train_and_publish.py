@@ -84,9 +84,8 @@ def train_and_publish(
 
     Raises:
         UsageError: ``out`` is a file, a study, or inside of one, another training writes to it, or ``resume`` finds a model.
-        StudyError: nothing to train on, or another training of this model is running.
         Gone: the study that should get the model has moved; with ``out`` this is said in the end, and the model is there.
-        Cancelled: stopped; ``resume`` goes on from there.
+        StudyError: nothing to train on, or this model is being trained. Cancelled: stopped; ``resume`` goes on from there.
     """
     registry, place = ModelRegistry(study.models_dir / config.preset.served_as), Path(out) if out else None
     if place is not None:
