@@ -144,9 +144,8 @@ def fit_and_decide(
         left_out.append((without.case(case.image_id, case.image, case.landmarks), without, _template(study, others)))
     shutil.rmtree(folder / "left_out", ignore_errors=True)
     report = show(1 - share, share)
-    settings = replace(
-        config, budget=whole, assessments=assessments, keeps_state=True
-    )  # of a run that is stopped in what follows
+    # the state is kept for a run that is stopped in what follows
+    settings = replace(config, budget=whole, assessments=assessments, keeps_state=True)
     model, metrics = fit(task, train, material.valid, settings, folder, report, should_stop)
     if not check:
         forget_state(folder)

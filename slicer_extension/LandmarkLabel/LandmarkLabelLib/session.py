@@ -48,7 +48,7 @@ class Session:
         edits: how often a person has changed something.
         delivered: which of these edits the server has acknowledged.
         gone: landmarks that a person had placed, and the task no longer has.
-        pixels: hash of those of the image that is looked at, where the server gave it; empty for a file of this computer.
+        pixels: hash of those of the image that is looked at; empty where it is not known.
         is_other_image: whether some points were placed on another image than that, and nobody has said that they hold.
     """
 

@@ -109,7 +109,7 @@ def _bring(folder: Path, first: Path) -> None:
     for name in (*SENT, SESSIONS):
         (first / name).mkdir(parents=True, exist_ok=True)
         for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
-            if path.name != OPEN and _case_of(_content(path)) not in own:
+            if _case_of(_content(path)) not in own:
                 os.replace(path, first / name / path.name)
 
 
