@@ -96,6 +96,28 @@ def test_what_was_replaced_and_stays_the_same_goes_after_a_while(study, monkeypa
     assert study.sync() == [] and list(replaced.iterdir()) == [] and len(study.history("a")) == 3
 
 
+def test_an_edit_that_a_killed_program_had_just_replaced_is_a_revision_once_its_editor_is_idle(study, monkeypatch):
+    study.save("a", points(study.task, 1))
+    swap_in = label_files.swap_in
+
+    def killed_after_it(new, path):
+        write_markups(path, points(study.task, 7))
+        swap_in(new, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_files, "swap_in", killed_after_it)
+    with pytest.raises(KeyboardInterrupt):
+        study.save("a", points(study.task, 2), base_revision=1)
+    monkeypatch.setattr(label_files, "swap_in", swap_in)
+    reopened = Study(study.folder, study.task)
+    reopened.sync()
+    assert len(reopened.history("a")) == 2  # it may still be written
+    monkeypatch.setattr(label_files, "CONFIG", replace(CONFIG, editor_idle_ns=0))
+    reopened.sync()
+    assert same_landmarks(reopened.labels("a"), points(study.task, 7)) and len(reopened.history("a")) == 3
+    reopened.close()
+
+
 def test_an_earlier_file_that_a_person_puts_back_in_that_moment_is_a_revision_too(study, monkeypatch):
     study.save("a", points(study.task, 1))
     first = label_file(study, "a").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -118,6 +119,7 @@ def _of_the_system(error: OSError) -> tuple[int, str]:
     """Status and text; never the path, which may hold a name."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return 404, "a file that this needs is gone from the study: look at the list of images again"
-    if error.errno in DISK_FULL:
-        return 507, "the server's disk is full: nothing was changed; free space, then try again"
+    if remedy := DISK_FULL.get(error.errno or 0):
+        what = "is full" if error.errno == errno.ENOSPC else f"takes no more ({error.strerror})"
+        return 507, f"the server's disk {what}: nothing was changed; {remedy}, then try again"
     return 503, f"the server could not do this ({error.strerror or type(error).__name__}): look at the study's files"
