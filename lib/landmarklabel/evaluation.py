@@ -153,7 +153,7 @@ def _sets(
         return sets
     if isinstance(landmarks, LandmarkSet):
         landmarks = {"image": landmarks}
-    sets = dict(landmarks) if isinstance(landmarks, Mapping) else landmarks.labelled()
+    sets = dict(landmarks) if isinstance(landmarks, Mapping) else landmarks.newest()
     for image_id, one in sets.items():
         if one.task.hash != task.hash:
             raise TaskMismatch(

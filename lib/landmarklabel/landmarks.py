@@ -353,6 +353,14 @@ class LandmarkSet:
         """(n,) bool: placed, accepted or declared absent by a person."""
         return np.array([s.by_person for s in self.status])
 
+    def stated(self) -> LandmarkSet:
+        """What a person has stated; the rest unset: a proposal that nobody has confirmed is no label."""
+        proposed = self.defined & ~self.by_person
+        if not proposed.any():
+            return self
+        status = tuple(Status.UNSET if p else s for s, p in zip(self.status, proposed, strict=True))
+        return replace(self, status=status, positions_mm=np.where(proposed[:, None], np.nan, self.positions_mm))
+
     @staticmethod
     def empty(task: LandmarkTask) -> LandmarkSet:
         """All landmarks unset."""

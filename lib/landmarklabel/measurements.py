@@ -13,7 +13,8 @@ predicted point without covariance takes the interval of every measurement that 
 
 Errors of neighbouring landmarks go together, so first-order intervals of what lies between them are too wide (or, for a sum of
 them, too narrow). A trained model has learned by how much for each measurement of its task (``interval_factors`` of its landmark
-sets, see ``inference.calibration.fit_interval_factors``), and intervals of its predictions are multiplied by that.
+sets, see ``inference.calibration.fit_interval_factors``), and intervals of its predictions are multiplied by that. Where a person
+placed some of the points, errors do not go together any more: such an interval is not made narrower.
 
 Limit: near the end of its range (a distance or an angle in 3D within about two standard deviations of 0) a measurement is not
 linear, and a first-order interval holds less than 95 %; ``sampled_interval`` does not have this limit.
@@ -88,7 +89,7 @@ def measure(landmarks: LandmarkSet, with_intervals: bool = True) -> list[Measure
     found = evaluated(program, landmarks.positions_mm[program.used], with_derivatives=with_intervals)
     reasons = _reasons(program, landmarks, found)
     sd, no_interval = _uncertainties(program, landmarks, found)
-    sd = sd * [landmarks.interval_factors.get(m.name, 1.0) for m in task.measurements]
+    sd = sd * _interval_factors(program, landmarks)
     unit = "mm" if task.scale else landmarks.unit
     out = []
     for i, m in enumerate(task.measurements):
@@ -209,6 +210,13 @@ def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) 
     for i in np.flatnonzero(np.isfinite(sd) & placed.any(1)):
         reasons[i] = f"without the error of whoever placed {_listed(program, placed[i], landmarks)}"
     return sd, reasons
+
+
+def _interval_factors(program: Program, landmarks: LandmarkSet) -> FloatArray:
+    """(m,) what the standard uncertainties are multiplied by: learned of measurements all of whose points are predicted."""
+    learned = np.array([landmarks.interval_factors.get(m.name, 1.0) for m in program.measurements])
+    some_placed = (program.uses & landmarks.by_person[program.used]).any(1)
+    return np.where(some_placed, np.maximum(learned, 1.0), learned)
 
 
 def _reasons(program: Program, landmarks: LandmarkSet, found: Evaluation) -> list[str]:

@@ -16,9 +16,11 @@ from landmarklabel.agreement import agreements, intraclass_correlation
 from landmarklabel.cli import main
 from landmarklabel.io.files import write_json
 from landmarklabel.io.markups import read_markups, write_markups
+from landmarklabel.io.prediction_folder import PredictionFolder
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.measurement_definitions import Measurement
 from landmarklabel.measurements import measure
+from landmarklabel.services.label_folders import read_readers
 from landmarklabel.services.measuring import measurement_errors
 from landmarklabel.store.study import Study
 
@@ -136,6 +138,18 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
     assert main(["measure", str(tmp_path / "readers.csv"), "--task", str(tmp_path / "task.json")]) == 0
     said = capsys.readouterr()
     assert "readers.csv has 2 readers (ann, bob): of each case their mean is taken" in said.err and said.out.count("\n") == 41
+
+
+def test_a_proposal_that_nobody_confirmed_is_nobodys_reading(tmp_path):
+    task, study = a_task(2), Study(tmp_path / "study", a_task(2))
+    sitk.WriteImage(sitk.Image(80, 60, sitk.sitkUInt8), str(tmp_path / "study" / "i.png"))
+    status = (Status.PLACED, Status.PREDICTED, Status.ACCEPTED)
+    study.save("i", LandmarkSet(task, np.ones((3, 2)), status), author="ann")
+    study.save_repeat("i", LandmarkSet(task, np.full((3, 2), 2), status), author="bob")
+    study.close()
+    read = read_readers(tmp_path / "study", task, {})
+    for who in ("ann", "bob"):
+        assert read[who]["i"].status == (Status.PLACED, Status.UNSET, Status.ACCEPTED)
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook():
@@ -292,3 +306,19 @@ def test_an_interval_that_no_model_has_learned_is_not_shown(place, capsys):
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["note"] for row in rows][:2] == ["", not_learned]
     assert [bool(row["low"]) for row in rows][:2] == [True, False]
+
+
+def test_a_prediction_that_a_person_moved_has_no_interval_of_the_models(place, capsys):
+    files = {path: read_markups(path, a_task()) for path in sorted((place / "predictions").glob("case[01].mrk.json"))}
+    with PredictionFolder(place / "noted", "a model") as folder:
+        for path, landmarks in files.items():
+            folder.write(path.name.partition(".")[0], "pixels", landmarks, "a model")
+    moved = place / "noted" / "case1.mrk.json"
+    landmarks = read_markups(moved, a_task())
+    write_markups(moved, replace(landmarks, positions_mm=landmarks.positions_mm + 0.5), "a model")
+    assert main(["measure", str(place / "noted"), "--task", str(place / "task.json")]) == 0
+    said = capsys.readouterr()
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert [bool(row["low"]) for row in rows] == [True, True, False, False]
+    assert rows[2]["note"] == "it is not known how far off a, b may be"
+    assert "1 files were changed since they were predicted, and have no intervals: case1" in said.err

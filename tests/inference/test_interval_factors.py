@@ -55,6 +55,18 @@ def test_intervals_of_new_cases_hold_what_they_promise():
     assert (held(widened, truth) > 0.92).all() and (held(widened, truth) < 0.98).all()
 
 
+def test_where_a_person_placed_some_points_the_interval_of_the_rest_is_not_made_narrower():
+    factors = fit_interval_factors(*cases(200, 0), 0.95)
+    assert max(factors.values()) < 0.6  # most errors are shared, and cancel
+    predicted, truth = cases(1000, 1)
+    status = (Status.PLACED, Status.PREDICTED, Status.PREDICTED)
+    placed = [np.vstack([t.positions_mm[:1], p.positions_mm[1:]]) for p, t in zip(predicted, truth, strict=True)]
+    mixed = [
+        replace(p, positions_mm=at, status=status, interval_factors=factors) for p, at in zip(predicted, placed, strict=True)
+    ]
+    assert (held(mixed, truth) > 0.93).all()
+
+
 def test_few_cases_say_nothing():
     enough = cases_needed(0.95)
     assert fit_interval_factors(*cases(enough - 1, 0), 0.95) == {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from tests.store.studies import label_file, points, write_dicom
 
 from landmarklabel.errors import StudyError, TaskMismatch, UsageError
 from landmarklabel.io.markups import write_markups
-from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.trainings import gather
 from landmarklabel.store import study_changes
 from landmarklabel.store.configuration import CONFIG
@@ -212,3 +213,20 @@ def test_an_image_that_cannot_be_read_has_no_hash_that_a_save_could_name(study):
     assert "a" in study.verify() and study.pixels_of("a") is None
     with pytest.raises(TaskMismatch):
         study.save("a", points(study.task, 3), pixels="unreadable")
+
+
+def test_a_proposal_that_nobody_confirmed_is_no_label(study):
+    task = study.task
+    status = (Status.PLACED, Status.PREDICTED) + (Status.ACCEPTED,) * (len(task) - 2)
+    saved = LandmarkSet(task, points(task, 1).positions_mm, status)
+    study.save("a", saved, author="ann")
+    study.save("b", points(task, 2), author="ann")
+    label = study.labelled()["a"]
+    assert label.status == (Status.PLACED, Status.UNSET) + status[2:] and np.isnan(label.positions_mm[1]).all()
+    assert study.newest()["a"] == study.labels("a") == saved and study.labelled()["b"] == points(task, 2)
+    material = gather(study)
+    (case,) = [c for c in (*material.train, *material.valid) if c.image_id == "a"]
+    assert case.labels == label
+    assert "1 points are proposals that nobody has confirmed, and are not learned from: a" in material.remarks
+    study.save("a", points(task, 1), author="ann")
+    assert study.labelled()["a"] == points(task, 1) and not any("proposals" in text for text in gather(study).remarks)

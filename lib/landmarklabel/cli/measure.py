@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import numpy as np
 from landmarklabel.agreement import agreements
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError, UsageError, listed
-from landmarklabel.io.files import atomic_write, check_empty, check_id
-from landmarklabel.io.prediction_folder import notes_remarks, read_notes
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_empty, check_id
+from landmarklabel.io.prediction_folder import not_written_by_predict, notes_remarks, read_notes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
@@ -50,7 +52,12 @@ def measure(args: argparse.Namespace) -> None:
     sets = {i: x for i, x in sorted(sets.items()) if x.defined.any()}
     if not sets:
         raise StudyError(f"no case of {place} has landmarks")
+    changed = _changed_since_predicted(place, sets) if notes else []
+    sets |= {i: replace(sets[i], covariance_mm2=None, interval_factors={}) for i in changed}  # of where the points were
     cases = measured_cases(sets, unit)
+    if changed:
+        what = f"{len(changed)} files were changed since they were predicted, and have no intervals"
+        remarks = [*remarks, f"{what}: {listed(changed)}"]
     for text in [*remarks, *notes_remarks(notes)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.slicer:
@@ -65,6 +72,11 @@ def measure(args: argparse.Namespace) -> None:
         print(_summary(task, list(cases.values())))
     else:
         print(text, end="")
+
+
+def _changed_since_predicted(place: Path, sets: Collection[str]) -> list[str]:
+    files = {i: place / f"{i}{MARKUPS_SUFFIX}" for i in sets}
+    return not_written_by_predict(place, {i: file for i, file in files.items() if file.is_file()})
 
 
 def _say_unknown(without_image: list[str]) -> None:

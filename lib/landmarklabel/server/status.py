@@ -134,7 +134,7 @@ class StatusPage:
             head = self.study.heads().get(image_id)
             if image_id in labelled and head is not None:
                 head = self._placed_in(head)
-                second = self.study.read(further[0])
+                second = self.study.read(further[0]).stated()
                 readings.append((head.author, labelled[image_id], further[0].author, second))
         return observer_errors(readings, len(self.study.task))
 

@@ -17,7 +17,7 @@ from landmarklabel.data.shape_outliers import OutlierConfig, shape_outliers
 from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.store.revisions import RevisionStore
 
 
@@ -88,21 +88,10 @@ def unlabelled_landmarks(labelled: Mapping[str, LandmarkSet], task: LandmarkTask
     return [name for name, known in zip(task.names, stated, strict=True) if not known]
 
 
-def stated(labelled: Mapping[str, LandmarkSet]) -> dict[str, LandmarkSet]:
-    """Labels without what no person has stated: a proposal that nobody looked at is no label."""
-    found = {}
-    for image_id, landmarks in labelled.items():
-        by_person = landmarks.by_person
-        status = tuple(s if s.by_person else Status.UNSET for s in landmarks.status)
-        positions = np.where(by_person[:, None], landmarks.positions_mm, np.nan)
-        found[image_id] = LandmarkSet(landmarks.task, positions, status)
-    return found
-
-
 def not_compared(labelled: Mapping[str, LandmarkSet]) -> list[str]:
     """Names of landmarks that ``odd_shapes`` says nothing of, because too few cases have them."""
     least = OutlierConfig().min_cases
-    counts = np.sum([x.defined for x in stated(labelled).values()], axis=0) if labelled else np.zeros(0)
+    counts = np.sum([x.stated().defined for x in labelled.values()], axis=0) if labelled else np.zeros(0)
     names = next(iter(labelled.values())).task.names if labelled else ()
     return [name for name, count in zip(names, counts, strict=True) if 0 < count < least]
 
@@ -110,7 +99,7 @@ def not_compared(labelled: Mapping[str, LandmarkSet]) -> list[str]:
 def odd_shapes(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Description]) -> list[str]:
     """A text for each point of a person that lies far from where the other points of its case expect it."""
     out = []
-    for o in shape_outliers(stated(labelled)):
+    for o in shape_outliers({i: x.stated() for i, x in labelled.items()}):
         unit = images[o.image_id].unit if o.image_id in images else "mm"
         usual = f"half of the cases: {o.typical_mm:.1f}"
         out.append(f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from where its others expect it ({usual})")

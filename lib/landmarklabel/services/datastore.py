@@ -25,7 +25,6 @@ from landmarklabel.io.markups import dump_markups, parse_fcsv, parse_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.portability import DISK_FULL
 from landmarklabel.services.callers import REVIEWER, caller
-from landmarklabel.services.checkup import stated
 from landmarklabel.services.descriptions import describe
 from landmarklabel.services.image_info import ImageInfo
 from landmarklabel.services.request_values import flag_of, key_of, revision_of, text_of
@@ -175,8 +174,7 @@ class StudyDatastore:
         path = self.study.image_path(image_id)
         with suppress(ImageRejected):  # an image that was damaged since keeps no one from saving
             geometry = describe(path, self.study.task.dims).geometry
-            placed = stated({image_id: landmarks})[image_id]
-            check_inside(placed, geometry, image_id, self._allow_outside, "the server's setting allow_outside (mm)")
+            check_inside(landmarks.stated(), geometry, image_id, self._allow_outside, "the server's setting allow_outside (mm)")
 
     def _parsed(self, name: str, content: bytes, image_id: str) -> LandmarkSet:
         """A label file a client sent. Raises LandmarkFileError."""

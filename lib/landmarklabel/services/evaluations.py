@@ -10,7 +10,6 @@ from typing import Any
 from landmarklabel.errors import StudyError, listed
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
-from landmarklabel.services.checkup import stated
 from landmarklabel.services.measuring import measurement_errors
 
 
@@ -55,7 +54,7 @@ def compare(
         StudyError: no image is left to measure.
     """
     unconfirmed = {i: n for i, x in truth.items() if i in predicted and (n := int((x.defined & ~x.by_person).sum()))}
-    truth = stated(truth)
+    truth = {i: x.stated() for i, x in truth.items()}
     both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
     if not both:
         only = f" that a person has placed or accepted: {sum(unconfirmed.values())} are predictions" if unconfirmed else ""

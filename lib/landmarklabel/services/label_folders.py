@@ -65,7 +65,8 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 
     Of a study only independent readings count: what was imported of each person, otherwise the revisions of the one who labelled
     the case first, until somebody else changes it; and second readings, by the same person called ``NAME, second``. Whoever
-    corrects, restores or calls right what another has placed has not read the case alone.
+    corrects, restores or calls right what another has placed has not read the case alone. Proposals that nobody confirmed count
+    for nobody's reading.
 
     Raises:
         UsageError: a folder or table that names no readers. LandmarkFileError.
@@ -83,12 +84,12 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     try:
         for image_id in study.labelled():
             for revision in _independent(study, study.history(image_id)):
-                found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision)
+                found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision).stated()
         for image_id, further in study.repeats().items():
             for revision in further:
                 who = revision.author or "nobody named"
                 name = f"{who}, second" if image_id in found.get(who, {}) else who
-                found.setdefault(name, {})[image_id] = study.read(revision)
+                found.setdefault(name, {})[image_id] = study.read(revision).stated()
     finally:
         study.close()
     return found

@@ -16,7 +16,6 @@ from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.services.checkup import stated
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.revision_json import same_landmarks
@@ -125,7 +124,7 @@ class StudyQuality:
             labelled, before = self.study.labelled(), self._found
             if before is not None and before.row == row and before.labelled.keys() == labelled.keys():
                 return before
-            scores = before.scores if before is not None and _same(before.labelled, labelled) else score_shapes(stated(labelled))
+            scores = before.scores if before is not None and _same(before.labelled, labelled) else score_shapes(labelled)
             checks = {c.subject for c in self.study.revisions.changes(what=CHECK)} & labelled.keys()
             checked = {i: self.study.checked(i) for i in checks}
             self._found = _Looked(row, labelled, scores, checked, numbers)

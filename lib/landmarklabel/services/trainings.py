@@ -86,8 +86,15 @@ def gather(study: Study, valid_ids: list[str] | None = None, processes: int = 1)
     changed = study.changed()
     unlabelled = [path for i, path in sorted(study.images().items()) if i not in labels and i not in changed]
     material = Material([cases[i] for i in train], [cases[i] for i in valid], unlabelled, [*problems, *unreadable])
-    material.remarks += _remarks(study.task, material)
+    material.remarks += [*_proposals(study, cases), *_remarks(study.task, material)]
     return material
+
+
+def _proposals(study: Study, cases: Collection[str]) -> list[str]:
+    open_points = {i: int((x.defined & ~x.by_person).sum()) for i, x in study.newest().items() if i in cases}
+    open_points = {i: n for i, n in open_points.items() if n}
+    text = f"{sum(open_points.values())} points are proposals that nobody has confirmed, and are not learned from"
+    return [f"{text}: {listed(sorted(open_points))}"] if open_points else []
 
 
 def _remarks(task: LandmarkTask, material: Material) -> list[str]:
@@ -210,7 +217,7 @@ def _labels(study: Study, hashes: Mapping[str, str]) -> dict[str, LandmarkSet]:
     for image_id, known in hashes.items():
         label = now.get(image_id)
         if label is None or label_hash(label) != known:
-            before = map(study.read, reversed(study.history(image_id)))
+            before = (study.read(revision).stated() for revision in reversed(study.history(image_id)))
             label = next((one for one in before if label_hash(one) == known), None)
         if label is None:
             gone.append(image_id)

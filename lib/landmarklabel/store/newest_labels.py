@@ -17,8 +17,8 @@ from landmarklabel.store.revisions import Revision, RevisionStore
 
 
 class _Read(NamedTuple):
-    """What was read of the revisions up to a row: ``stated`` is what people said of each image, ``expected`` the hash of the
-    pixels that they said it of."""
+    """What was read of the revisions up to a row: ``labels`` is all of each image, ``stated`` what people said of it, without
+    proposals that nobody has confirmed, and ``expected`` the hash of the pixels that they said it of."""
 
     row: int = -1
     heads: Mapping[str, Revision] = MappingProxyType({})
@@ -53,9 +53,14 @@ class NewestLabels:
         self._publishing = threading.Lock()  # held while one of these three is changed
 
     def labelled(self) -> dict[str, LandmarkSet]:
-        """The newest landmarks of every image that is there, not changed, and of which a person stated at least one."""
+        """What people said of every image that is there, not changed, and of which they said anything."""
         stated, images, changed = self._stated(), self.images.listed().images, self._seen_to_be_changed()
         return {i: landmarks for i, landmarks in stated.items() if i in images and i not in changed}
+
+    def newest(self) -> dict[str, LandmarkSet]:
+        """As ``labelled``, with the proposals that nobody has confirmed."""
+        labelled, labels = self.labelled(), self._last_read.labels
+        return {i: labels[i] for i in labelled if i in labels}
 
     def heads(self) -> Mapping[str, Revision]:
         """The newest revision of every image, further readings too; those that are damaged are left out."""
@@ -97,7 +102,8 @@ class NewestLabels:
         old = any("pixels" not in heads[i].body for i in labels)
         notes = self.revisions.changes(what=PIXELS_NOTED) if old else []
         noted = {c.subject: c.after for c in reversed(notes)}  # the first one counts
-        stated = {i: x for i, x in labels.items() if (i in last.stated if last.labels.get(i) is x else x.by_person.any())}
+        said = {i: last.stated.get(i) if last.labels.get(i) is x else _what_people_said(x) for i, x in labels.items()}
+        stated = {i: x for i, x in said.items() if x is not None}
         made_on = {i: heads[i].body.get("pixels", noted.get(i)) for i in stated}
         read = _Read(latest, heads, labels, stated, {i: value for i, value in made_on.items() if value})
         with self._publishing:
@@ -135,3 +141,7 @@ class NewestLabels:
             self._changed = (self._changed & by_now.keys()) - right | told.keys() - right
             if self._last_read is last:
                 self._next_look = ended + rest if rest else 0.0
+
+
+def _what_people_said(landmarks: LandmarkSet) -> LandmarkSet | None:
+    return landmarks.stated() if landmarks.by_person.any() else None

@@ -134,11 +134,15 @@ class Study(Opened):
         return self._naming.read(revision.body)
 
     def labelled(self) -> dict[str, LandmarkSet]:
-        """The newest landmarks of every image in the study of which a person stated at least one, sorted by id.
+        """What people stated of every image in the study, sorted by id; proposals that nobody has confirmed are unset in it.
 
         Images that were changed since they were labelled are left out, as far as that was seen: ``verify`` looks at all.
         """
         return self._newest.labelled()
+
+    def newest(self) -> dict[str, LandmarkSet]:
+        """As ``labelled``, with the proposals that nobody has confirmed."""
+        return self._newest.newest()
 
     def changed(self) -> frozenset[str]:
         """Ids of images whose pixels are no longer those that their newest label was made on: a person has to decide."""
