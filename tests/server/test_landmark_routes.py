@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from saved_labels import pictured_study, put_label, wire
-from serving import Material
+from serving import Material, wait_until
 
-from landmarklabel.io.markups import dump_markups, read_markups
+from landmarklabel.io.markups import dump_markups, read_markups, write_markups
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.store.study_task import read_record
 
@@ -145,3 +145,11 @@ def test_monai_labels_client_uploads_an_image_and_an_admin_removes_it(server, ma
     assert server.http("GET", "/datastore/image", params={"image": "uploaded"}).content == source.read_bytes()
     assert server.http("DELETE", "/datastore/", params={"id": "uploaded"}).status_code == 200
     assert server.client.info()["datastore"]["total"] == before
+
+
+def test_a_label_file_that_somebody_edits_while_the_server_runs_is_seen(server, material):
+    edited = moved(material.truth["phantom05"], 7.0)
+    write_markups(material.study / "labels" / "final" / "phantom05.mrk.json", edited)
+    wait_until(lambda: server.get("/landmarks/images/phantom05")["revision"] == 1, 30, "the edit to be a revision")
+    newest = server.get("/landmarks/images/phantom05")
+    assert (newest["author"], newest["landmarks"][0]["position"][0]) == ("file", 7.0)

@@ -157,10 +157,35 @@ def test_a_missing_or_half_written_file_is_written_again(study, part):
     assert path.read_bytes() == whole and len(study.history("a")) == 1
 
 
-def test_a_killed_writers_leftovers_are_swept(study):
-    leftover = study.folder / "labels" / "final" / ".a.mrk.json.x1y2z3"
+def age_all(monkeypatch, study):
+    """As if all files of the study had lain there for a while."""
+    monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, editor_idle_ns=0, replaced_kept_ns=0))
+
+
+def test_a_killed_writers_leftovers_are_swept(study, monkeypatch):
+    leftover = study.folder / "labels" / "final" / ".a.mrk.json.x1y2z3_4"
     leftover.write_text("half", encoding="utf-8")
+    assert study.sync() == [] and leftover.exists()  # it may still be written
+    age_all(monkeypatch, study)
     assert study.sync() == [] and not leftover.exists()
+
+
+@pytest.mark.parametrize("name", [".a.mrk.json.swp", ".a.mrk.json.Xq3fT0", ".#a.mrk.json", "a.mrk.json~", ".a.mrk.json.backup_1.txt"])
+def test_what_editors_and_copying_programs_keep_beside_a_label_is_theirs(study, monkeypatch, name):
+    study.save("a", points(study.task, 1))
+    theirs = study.folder / "labels" / "final" / name
+    theirs.write_text("unsaved work", encoding="utf-8")
+    age_all(monkeypatch, study)
+    assert study.sync() == [] and theirs.read_text(encoding="utf-8") == "unsaved work"
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "a.mrk.json", "-.mrk.json"])
+def test_other_programs_files_among_the_replaced_ones_are_no_stumbling_block(study, monkeypatch, name):
+    study.save("a", points(study.task, 1))
+    theirs = study.folder / ".landmarklabel" / "replaced" / name
+    theirs.write_text("x", encoding="utf-8")
+    age_all(monkeypatch, study)
+    assert study.sync() == [] and theirs.exists() and study.recheck_replaced() == []
 
 
 def test_a_leftover_that_another_process_swept_is_no_stumbling_block(study, monkeypatch):

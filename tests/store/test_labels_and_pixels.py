@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 from tests.store.studies import label_file, points, write_dicom
 
-from landmarklabel.errors import StudyError, TaskMismatch, UsageError
+from landmarklabel.errors import ImageRejected, StudyError, TaskMismatch, UsageError
+from landmarklabel.io.memory import NO_ROOM
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.trainings import gather
@@ -230,3 +231,34 @@ def test_a_proposal_that_nobody_confirmed_is_no_label(study):
     assert "1 points are proposals that nobody has confirmed, and are not learned from: a" in material.remarks
     study.save("a", points(task, 1), author="ann")
     assert study.labelled()["a"] == points(task, 1) and not any("proposals" in text for text in gather(study).remarks)
+
+
+def test_a_labelled_image_that_is_gone_is_said_and_one_that_was_removed_is_not(study, tmp_path):
+    for image_id in "ab":
+        study.save(image_id, points(study.task, 1))
+    study.image_path("a").rename(tmp_path / "a.png")
+    study.remove_image("b")
+    assert study.sync() == ["a: its image is not in the study any more, and its label is left out until it is back"]
+    (tmp_path / "a.png").rename(study.folder / "a.png")
+    assert study.sync() == [] and list(study.labelled()) == ["a"]
+
+
+def test_a_moment_without_memory_says_nothing_of_an_image(study, monkeypatch):
+    study.save("a", points(study.task, 1))
+    os.utime(study.image_path("a"))  # so that it has to be looked at
+
+    def without_memory(path, dims):
+        raise ImageRejected(path.name, [NO_ROOM])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landmarklabel.store.pixels.read_image", without_memory)
+        assert study.verify() == frozenset() and list(study.labelled()) == ["a"]
+    assert study.verify() == frozenset() and study.sync() == []
+
+
+def test_labels_are_not_kept_for_an_image_that_nobody_can_have_looked_at(study):
+    study.save("a", points(study.task, 1))
+    study.image_path("a").write_bytes(b"no image")
+    with pytest.raises(StudyError, match="a: the image cannot be read, so it is not known whether its points still hold"):
+        study_changes.keep_labels(study, "a", author="ann")
+    assert len(study.history("a")) == 1

@@ -70,7 +70,7 @@ def _check_side_by_side(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace, study: str) -> ServerSettings:
     """How one study is served, checked before anything slow."""
-    task = resolve_study_task(args.task, study)
+    task = resolve_study_task(args.task, study, url=args.store)
     check_same_task(study, task)
     if Path(study).exists() and not Path(study).is_dir():
         raise StudyError(f"{study} is not a folder")

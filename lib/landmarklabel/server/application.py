@@ -69,7 +69,7 @@ class Application:
             raise UsageError(f"--studies {studies}: only folders are served; copy the images into one")
         check_device(settings.device)  # one that is not there is said at once
         self.settings = settings
-        self.task = resolve_study_task(settings.task or None, studies, (*tasks, SHIPPED))
+        self.task = resolve_study_task(settings.task or None, studies, (*tasks, SHIPPED), settings.store)
         self.presets = resolve_models(settings.models or live_models(Path(studies), self.task.dims), self.task.dims)
         self.study = Study(studies, self.task, settings.store, verify_s=0)  # ``pool_monitor`` looks at changed images
         for text in self.study.notices:

@@ -16,6 +16,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
 from landmarklabel.store.checks import only_checks
 from landmarklabel.store.revisions import Revision
+from landmarklabel.store.study_changes import BY_VERB
 
 if TYPE_CHECKING:
     from landmarklabel.store.study import Study
@@ -65,7 +66,7 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 
     Of a study only independent readings count: what was imported of each person, otherwise the revisions of the one who labelled
     the case first, until somebody else changes it; and second readings, by the same person called ``NAME, second``. Whoever
-    corrects, restores or calls right what another has placed has not read the case alone. Proposals that nobody confirmed count
+    corrects, restores, renames or calls right what another has placed has not read the case alone. Proposals that nobody confirmed count
     for nobody's reading.
 
     Raises:
@@ -100,7 +101,7 @@ def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision
     first, apart = None, any(r.source == "import" != r.author for r in history)
     for before, revision in pairwise([None, *history]):
         assert revision is not None  # only ``before`` may be
-        if only_checks(study.read, revision, before) or revision.source.startswith("restored"):
+        if only_checks(study.read, revision, before) or revision.source.startswith(("restored", BY_VERB)):
             continue
         if apart and revision.source == "import" == revision.author:
             continue  # the mean of the readers that were imported one by one

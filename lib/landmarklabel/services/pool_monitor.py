@@ -134,7 +134,7 @@ class PoolMonitor:
         """After a look at what may have changed behind the server's back: label files, and pixels of labelled images."""
         started = time.monotonic()
         if started >= self._next_check:
-            self.study.recheck_replaced()
+            self.study.take_in_edits()  # what cannot be read is said where somebody asks: doctor, and the next start
             self.study.verify()
             for image_id, path in self.study.images().items():
                 self._forget_if_changed(image_id, stamp(path))

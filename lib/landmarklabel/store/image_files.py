@@ -35,6 +35,7 @@ from landmarklabel.store.pixels import PixelHashes, stamp
 from landmarklabel.store.revisions import RevisionStore
 
 GONE = "the study folder is gone or has moved: nothing was saved; start the server where it is now"
+_ADDED, _REMOVED = "image added", "image removed"  # in the audit trail
 REPEAT = "@second reading"  # after an image's id: where further readings of it are kept
 
 
@@ -211,13 +212,18 @@ class ImageFolder:
     def _put_in_place(self, image_id: str, staged: Path, target: Path, content: str, author: str) -> None:
         """Both or neither: the image under its name, and its row in the audit trail."""
         try:
-            with self._revisions.recording("image added", image_id, who=author, after=content):
+            with self._revisions.recording(_ADDED, image_id, who=author, after=content):
                 os.replace(staged, target)
                 sync_to_disk(self.folder)
         except BaseException:
             if not os.path.lexists(staged) and os.path.lexists(target):
                 os.replace(target, staged)
             raise
+
+    def was_removed(self, image_id: str) -> bool:
+        """Whether the last thing that was done to an image through the study was to remove it."""
+        changes = [c.what for c in self._revisions.changes(image_id) if c.what in (_ADDED, _REMOVED)]
+        return changes[-1:] == [_REMOVED]
 
     def remove(self, image_id: str, *, author: str = "") -> None:
         """Move an image to the trash. Raises NotFound."""
@@ -226,7 +232,7 @@ class ImageFolder:
             with self._lock():
                 path, moved = self.path(image_id), None
                 try:
-                    with self._revisions.recording("image removed", image_id, who=author, before=content):
+                    with self._revisions.recording(_REMOVED, image_id, who=author, before=content):
                         moved = self._trash.move(path)
                 except BaseException:
                     if moved is not None and not os.path.lexists(path):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 import time
@@ -27,7 +28,7 @@ from pathlib import Path
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.atomic_exchange import swap_in
-from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, write_json, write_to_disk
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, torn_writes, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups
 from landmarklabel.io.tables import read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -36,6 +37,9 @@ from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import Trash
 from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.revisions import Revision, RevisionStore
+
+
+_REPLACED = re.compile(r"a?[0-9a-f]{8}-(.+)" + re.escape(MARKUPS_SUFFIX))  # as ``_swapped_for`` calls them
 
 
 class State(Enum):
@@ -169,7 +173,6 @@ class LabelFiles:
         return late
 
     def _newest(self, image_id: str) -> Revision:
-        """The newest revision, where there must be one. Raises StudyError."""
         if (head := self._revisions.head(image_id)) is None:
             raise StudyError(f"{self._name(image_id)} has no revision; look at the study's store")
         return head
@@ -198,7 +201,7 @@ class LabelFiles:
         """
         problems = []
         with suppress(FileNotFoundError):
-            for path in sorted(self._replaced.iterdir()):
+            for path in sorted(p for p in self._replaced.iterdir() if _REPLACED.fullmatch(p.name)):  # others' files are theirs
                 age_ns = time.time_ns() - _changed_ns(path)
                 if age_ns >= CONFIG.editor_idle_ns:
                     with lock(), suppress(FileNotFoundError):  # another process looks as well
@@ -206,7 +209,7 @@ class LabelFiles:
         return problems
 
     def _look_at_replaced(self, path: Path, for_good: bool) -> list[str]:
-        image_id = path.name.partition("-")[2].removesuffix(MARKUPS_SUFFIX)
+        image_id = _REPLACED.sub(r"\1", path.name)
         head, data = self._revisions.head(check_id(image_id)), None
         with suppress(LandmarkFileError):
             data = read_limited(path)
@@ -228,9 +231,10 @@ class LabelFiles:
         """Bring files and revisions together; returns what a person has to look at, one text per file."""
         problems = self.recheck_replaced(lock)
         with lock():
-            for leftover in self.folder.glob(f".*{MARKUPS_SUFFIX}.*"):  # of an earlier version of this program that was killed
+            for leftover, name in torn_writes(self.folder):  # of an earlier version of this program that was killed
                 with suppress(OSError):
-                    leftover.unlink()
+                    if name.endswith(MARKUPS_SUFFIX) and time.time_ns() - _changed_ns(leftover) > CONFIG.replaced_kept_ns:
+                        leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
         stamps = {}

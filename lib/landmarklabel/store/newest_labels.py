@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
 from landmarklabel.errors import ImageRejected
+from landmarklabel.io.memory import is_for_want_of_memory
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import REPEAT, ImageFolder
@@ -61,6 +62,10 @@ class NewestLabels:
         """As ``labelled``, with the proposals that nobody has confirmed."""
         labelled, labels = self.labelled(), self._last_read.labels
         return {i: labels[i] for i in labelled if i in labels}
+
+    def stated_ids(self) -> Set[str]:
+        """Ids of all images that people said something of, whether they are there or not."""
+        return self._stated().keys()
 
     def heads(self) -> Mapping[str, Revision]:
         """The newest revision of every image, further readings too; those that are damaged are left out."""
@@ -127,8 +132,10 @@ class NewestLabels:
             if now is None and time.monotonic() - started < seconds:
                 try:
                     now = self.pixels.of(path)
-                except ImageRejected:  # damaged since: not the pixels that were labelled
-                    now = UNREADABLE
+                except ImageRejected as error:
+                    if is_for_want_of_memory(error):  # which says nothing of the image: it is looked at again
+                        continue
+                    now = UNREADABLE  # damaged since: not the pixels that were labelled
                     self.pixels.note(path, now, stamp(path))
             if now is not None:
                 verdicts[image_id] = now != expected

@@ -43,7 +43,8 @@ class PixelHashes:
     def note(self, path: Path, value: str, before: str, *, sure: bool = False) -> None:
         """Remember the hash of an image whose stamp was ``before`` when it was read; ``sure``: nobody else wrote it just now."""
         newest = int(before.split(" ", 1)[0] or 0)  # 0: there is no such file
-        if stamp(path) == before and (sure or newest < time.time_ns() - CONFIG.mtime_settled_ns):
+        known = self._known.get(str(path)) == (before, value)
+        if not known and stamp(path) == before and (sure or newest < time.time_ns() - CONFIG.mtime_settled_ns):
             self._known[str(path)] = before, value
             with suppress(OSError), self._memory.open("a", encoding="utf-8") as file:  # only a memory
                 file.write(json.dumps([str(path.name), before, value]) + "\n")

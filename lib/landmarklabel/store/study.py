@@ -322,6 +322,9 @@ class Study(Opened):
             f"that they still hold (landmarklabel study keep-labels {self.folder.name} {i})"
             for i in sorted(self.changed() & images.keys())
         ]
+        not_there = self._newest.stated_ids() - images.keys() - self._images.listed().refused.keys()
+        gone = sorted(i for i in not_there if not self._images.was_removed(i))
+        changed += [f"{i}: its image is not in the study any more, and its label is left out until it is back" for i in gone]
         met = {i: head for i, head in heads.items() if head.body.get("unseen")}
         return changed + [
             f"{i}: revision {head.number} ({head.author or 'nobody named'}) was made without having seen revision "

@@ -62,8 +62,14 @@ def _refuse_loss(problems: Iterable[str]) -> None:
 
 
 def keep_labels(study: Study, image_id: str, *, author: str) -> Revision:
-    """State that the points of an image still hold though the image was changed. Raises StudyError where it was not."""
+    """State that the points of an image still hold though the image was changed.
+
+    Raises:
+        StudyError: the image was not changed, or cannot be read, so that nobody can have looked. NotFound.
+    """
     study.verify([image_id])
+    if study.pixels_of(image_id) is None:
+        raise StudyError(f"{image_id}: the image cannot be read, so it is not known whether its points still hold; restore it")
     head = study.revisions.head(image_id)
     if head is None or image_id not in study.changed():
         raise StudyError(f"{image_id}: the image is the one that was labelled; there is nothing to decide")
