@@ -204,6 +204,30 @@ def test_two_people_meet_in_one_case_and_see_both_versions(server, material, per
     assert [r["revision"] for r in server.get(f"/landmarks/images/{case}/history")["revisions"]] == [1, 2]
 
 
+def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_another_tab(tmp_path, person):
+    material = phantoms(tmp_path, 1)
+    tokens, name = Tokens(material.study), material.task.names[0]
+    of_ann, of_bob = tokens.new("ann", "annotator"), tokens.new("bob", "annotator")
+    with serving(material) as server:
+        ann = person(server.url)
+        ann.page.get_by_label("Token").fill(of_ann)
+        ann.press("Log in")
+        open_case(ann, "phantom00")
+        ann.places(name, ann.on_screen(40, 50))
+        headers = {"landmarklabel-contract": "1"}
+        in_another_tab = ann.page.context.request.post(f"{server.url}/annotate/login", data={"token": of_bob}, headers=headers)
+        assert in_another_tab.ok
+        ann.press("Submit and next")
+        ann.sees("Your login has ended. Nothing is lost")
+        bearer = {"Authorization": f"Bearer {of_bob}"}
+        case = f"{server.url}/landmarks/images/phantom00"
+        assert requests.get(case, headers=bearer, timeout=30).json()["revision"] == 0
+        ann.page.get_by_label("Token").fill(of_ann)
+        ann.press("Log in")
+        ann.sees("is saved as revision 1")
+        assert requests.get(case, headers=bearer, timeout=30).json()["author"] == "ann"
+
+
 def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_path, person):
     material = phantoms(tmp_path, 1)
     tokens, name = Tokens(material.study), material.task.names[0]

@@ -119,6 +119,23 @@ def test_what_was_made_for_another_study_at_this_address_is_not_taken(server, br
     assert (answer.status_code, answer.json()["detail"]) == (421, said)
 
 
+@pytest.mark.parametrize(("meant", "status"), [("ann", 200), ("J%C3%B6rg B", 401), ("bob", 401), ("", 401)])
+def test_what_one_person_did_is_not_taken_under_the_name_of_whoever_logged_in_later(server, browser, meant, status):
+    said = {"landmarklabel-person": meant}
+    answer = browser.get(f"{server.url}/landmarks/images", headers=said, timeout=30)
+    assert answer.status_code == status
+    if status == 401:
+        assert answer.json()["detail"].startswith("somebody else has logged in in this browser since this page was opened")
+
+
+def test_a_name_of_any_letters_is_the_pages_own(tmp_path):
+    made = phantoms(tmp_path, 1)
+    token = Tokens(made.study).new("J\u00f6rg B", "annotator")
+    with serving(made) as started:
+        said = {"landmarklabel-person": "J%C3%B6rg%20B", "Authorization": f"Bearer {token}"}
+        assert requests.get(f"{started.url}/landmarks/images", headers=said, timeout=30).status_code == 200
+
+
 def test_another_sites_page_is_not_answered_though_the_browser_has_a_login(server, browser):
     answer = browser.put(
         f"{server.url}/landmarks/images/phantom00", json={"landmarks": []}, headers={"Origin": "https://evil.example"}, timeout=30

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
@@ -29,9 +29,10 @@ from landmarklabel.store.tokens import Closed, Tokens
 
 CONTRACT = 1  # what clients and this server say to each other; a change that an older client cannot use makes it 2
 STUDY_HEADER = "landmarklabel-study"  # of a page that was opened on a study: its id
+PERSON_HEADER = "landmarklabel-person"  # of a page: the name, percent-encoded, of whoever had logged in when it was opened
 CONTRACT_HEADER = "landmarklabel-contract"  # of a client that says which one it speaks; MONAI Label's own say nothing
 _ONCE = frozenset(  # programs differ on which of two counts
-    ("host", "origin", "authorization", "cookie", "content-length", "content-type", CONTRACT_HEADER, STUDY_HEADER)
+    ("host", "origin", "authorization", "cookie", "content-length", "content-type", CONTRACT_HEADER, STUDY_HEADER, PERSON_HEADER)
 )
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.")  # in a name that a query gives
@@ -45,6 +46,9 @@ NO_TOKENS = (
     "this server knows no tokens, so it answers programs on its own computer only; "
     "make one with: landmarklabel token new STUDY --name NAME --role annotator"
 )
+
+
+OTHER_PERSON = "somebody else has logged in in this browser since this page was opened: log in again as yourself"
 
 
 class Refused(Exception):
@@ -168,6 +172,8 @@ class Guard:
         if nameless:
             if not allowed_plain:
                 raise Refused(403, NO_TOKENS)
+            if request.said(PERSON_HEADER):
+                raise Refused(401, OTHER_PERSON)
             return Caller()
         if not allowed_plain and request.scope["scheme"] != "https":
             raise Refused(403, "tokens are taken over https only")
@@ -176,6 +182,8 @@ class Guard:
         who = await (self._known(request.token) if request.token else self._logged_in(request.header("cookie")))
         if who is None:
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
+        if (meant := request.said(PERSON_HEADER)) is not None and unquote(meant) != who.name:
+            raise Refused(401, OTHER_PERSON)
         if who.role < role:
             need = next(name for name, level in ROLES.items() if level == role)
             raise Refused(403, f"this needs the role {need}")
@@ -217,6 +225,10 @@ class _Request:
 
     def header(self, name: str) -> str:
         return self._headers.get(name, "")
+
+    def said(self, name: str) -> str | None:
+        """A header that may be there and say nothing; None where it is not there."""
+        return self._headers.get(name)
 
     @property
     def is_local(self) -> bool:

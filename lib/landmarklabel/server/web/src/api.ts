@@ -7,6 +7,7 @@ import type { Triple } from "./volume";
 import type { CaseRow, Frame, Measured, Point, Quality, Revision, Suggestion, Task } from "./wire";
 
 const CONTRACT = "1"; // as the server's guard has it
+const WHO = "auth/token/valid"; // asks who has logged in, whosever page this is
 const ANSWER_MS = 60_000; // that an answer may take
 const SAVE_MS = 15_000; // that a save may take before it is sent again
 
@@ -57,12 +58,13 @@ export interface Answer {
 
 export class Api {
   studyId = ""; // once it is known, nothing is said to another study at the same address
+  person: string | null = null; // once it is known, nothing is said in the name of whoever logs in later in another tab
 
   /** `root` is the address of the study: the page's own, less `annotate/`. */
   constructor(readonly root: URL) {}
 
   async who(): Promise<Who> {
-    const answer = object(await this.json("GET", "auth/token/valid"), "the answer");
+    const answer = object(await this.json("GET", WHO), "the answer");
     return { name: text(answer["name"]), roles: list(answer["roles"], "roles").map(text) };
   }
 
@@ -254,6 +256,7 @@ export class Api {
   private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false, signal: AbortSignal | null = null): Promise<Response> {
     const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT };
     if (this.studyId) headers["landmarklabel-study"] = this.studyId;
+    if (this.person !== null && path !== WHO) headers["landmarklabel-person"] = encodeURIComponent(this.person);
     const isForm = body instanceof URLSearchParams;
     if (body !== undefined && !isForm) headers["content-type"] = "application/json";
     let answer: Response;

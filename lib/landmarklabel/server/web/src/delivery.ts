@@ -153,7 +153,7 @@ export abstract class Delivery {
     this.submitted = { open, edits };
     this.thenNext = { key: entry.key, strategy };
     this.tell(say("sent", { case: image }));
-    await this.deliver(entry);
+    await this.deliver();
   }
 
   waiting(): Entry[] {
@@ -171,10 +171,10 @@ export abstract class Delivery {
     return [...entries.map(of), ...changed.map((k) => ({ image: k.image, repeat: k.repeat, why: say("changedOnly"), entry: null }))];
   }
 
-  /** Send what waits, oldest first; one delivery at a time. `extra` is sent even where the browser could not keep it. */
-  async deliver(extra: Entry | null = null): Promise<void> {
+  /** Send what waits, oldest first; one delivery at a time. */
+  async deliver(): Promise<void> {
     while (this.delivering !== null) await this.delivering;
-    this.delivering = this.sendAll(extra);
+    this.delivering = this.sendAll();
     try {
       await this.delivering;
     } finally {
@@ -186,16 +186,18 @@ export abstract class Delivery {
     if (strategy !== null) await this.nextCase(strategy);
   }
 
-  private async sendAll(extra: Entry | null): Promise<void> {
-    const waiting = this.waiting();
-    if (extra !== null && !waiting.some((e) => e.key === extra.key)) waiting.push(extra);
-    for (const entry of waiting) {
+  private async sendAll(): Promise<void> {
+    const held = new Set<string>(); // cases that the server cannot save now: of each, one after the other
+    for (const entry of this.waiting()) {
       if (!this.isActive || this.server === "logged out") return;
-      if (!(await this.send(entry))) return;
+      const of = JSON.stringify([entry.image, entry.repeat]);
+      if (held.has(of) || (await this.send(entry))) continue;
+      if (this.server !== "connected") return;
+      held.add(of);
     }
   }
 
-  /** False where the server cannot be asked now: it and the rest wait. */
+  /** False where the server cannot be asked now, or cannot save this case: it waits. */
   private async send(entry: Entry): Promise<boolean> {
     this.busy++;
     this.changed();
@@ -316,8 +318,9 @@ export abstract class Delivery {
 
   async sendAgain(what: Unsent): Promise<void> {
     if (what.entry === null) return this.openCase(what.image, what.repeat);
-    this.storage.put({ ...what.entry, author: this.author, state: "waits", why: "" });
+    const again: Entry = { ...what.entry, author: this.author, state: "waits", why: "" };
     this.trouble = "";
+    this.keepSafely(() => this.storage.put(again));
     await this.deliver();
   }
 

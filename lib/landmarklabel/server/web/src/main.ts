@@ -119,8 +119,9 @@ async function openAsked(): Promise<void> {
 /** The page, for this study and this person. */
 async function build(who: Who): Promise<void> {
   if (!hasStorage()) throw new Error(say("noStorage"));
+  api.person = who.name;
   const task = await api.task();
-  storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
+  storage = Storage.of(api.root.pathname, await api.study(), who.name);
   tabs(storage);
   document.title = `${task.name} · ${say("title")}`;
   work = new Work(api, storage, task, changed);

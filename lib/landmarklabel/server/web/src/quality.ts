@@ -161,8 +161,9 @@ async function begin(): Promise<void> {
   const place = document.getElementById("app") ?? document.body;
   try {
     const who: Who = await api.who();
+    api.person = who.name;
     const task = await api.task();
-    const storage = new Storage(`${api.root.pathname} ${await api.study()} ${who.name}`);
+    const storage = Storage.of(api.root.pathname, await api.study(), who.name);
     document.title = `${task.name} · ${say("qualityTitle")}`;
     const page = new QualityPage(api, storage, who.name || storage.setting("author"));
     place.replaceChildren(page.element);

@@ -6,6 +6,7 @@
 
 import type { Kept } from "./annotation";
 import type { Answer, Submission } from "./api";
+import { say } from "./texts";
 import { isByPerson, object, text, number, list, type Point, type State } from "./wire";
 
 export type EntryState = "waits" | "refused" | "conflict";
@@ -17,15 +18,46 @@ export interface Entry extends Submission {
   readonly edits: number;
 }
 
-/** There is no space left, or the browser keeps nothing for this page. */
+/** There is no space left, or the browser keeps nothing for this page. What was to be kept is there as long as the page is. */
 export class StorageFault extends Error {}
 
+const WORK = /^(case|gone|out|answer) /; // what people have done, among what is kept
+
 export class Storage {
+  fault = ""; // why something is in this page only
+  private readonly unkept = new Map<string, string>(); // by its name: what the browser did not take
+
   /** `study` tells studies and people apart: nobody finds, or sends, what another has done. `store` is the browser's. */
   constructor(
     private readonly study: string,
     private readonly store: globalThis.Storage = globalThis.localStorage,
   ) {}
+
+  /** Of a person, with what was done in this browser before people had to log in, or kept by earlier versions. */
+  static of(path: string, study: string, person: string): Storage {
+    const made = new Storage(`${path} ${study} ${encodeURIComponent(person)}`);
+    if (encodeURIComponent(person) !== person) made.adopt(new Storage(`${path} ${study} ${person}`), person);
+    if (person) made.adopt(new Storage(`${path} ${study} `), person);
+    return made;
+  }
+
+  /** Take over what people have done. What somebody else has submitted waits until this person says to send it. */
+  private adopt(from: Storage, person: string): void {
+    for (const name of from.names("")) {
+      const [key, value] = [name.slice(from.name("").length), from.store.getItem(name)];
+      if (value === null || !WORK.test(key) || this.store.getItem(this.name(key)) !== null) continue;
+      const entry = key.startsWith("out ") ? readEntry(parse(value)) : null;
+      const isOthers = entry !== null && entry.author !== "" && entry.author !== person;
+      try {
+        if (isOthers) this.put({ ...entry, state: "refused", why: say("madeBefore", { who: entry.author }) });
+        else this.store.setItem(this.name(key), value);
+      } catch {
+        this.unkept.delete(this.name(key)); // it stays where it is, until there is space
+        continue;
+      }
+      from.store.removeItem(name);
+    }
+  }
 
   keepCase(kept: Kept): void {
     this.write(this.caseKey(kept.image, kept.repeat), kept);
@@ -46,7 +78,7 @@ export class Storage {
   }
 
   dropCase(image: string, repeat: boolean): void {
-    this.store.removeItem(this.name(this.caseKey(image, repeat)));
+    this.remove(this.name(this.caseKey(image, repeat)));
   }
 
   /** The case that was open last. */
@@ -75,7 +107,7 @@ export class Storage {
   }
 
   forget(key: string): void {
-    this.store.removeItem(this.name(`out ${key}`));
+    this.remove(this.name(`out ${key}`));
   }
 
   /** Answers on the page of the labels' quality that the server does not have yet, oldest first. */
@@ -100,7 +132,7 @@ export class Storage {
   }
 
   forgetAnswer(key: string): void {
-    this.store.removeItem(this.name(`answer ${key}`));
+    this.remove(this.name(`answer ${key}`));
   }
 
   setting(name: string): string {
@@ -114,7 +146,7 @@ export class Storage {
 
   /** After a logout nothing of this study is left in this browser. */
   clear(): void {
-    for (const name of this.names("")) this.store.removeItem(name);
+    for (const name of this.names("")) this.remove(name);
   }
 
   private caseKey(image: string, repeat: boolean): string {
@@ -128,27 +160,40 @@ export class Storage {
 
   private names(begin: string): string[] {
     const wanted = this.name(begin);
-    const found: string[] = [];
-    for (let i = 0; i < this.store.length; i++) {
-      const name = this.store.key(i);
-      if (name?.startsWith(wanted)) found.push(name);
-    }
-    return found;
+    const found = new Set(this.unkept.keys());
+    for (let i = 0; i < this.store.length; i++) found.add(this.store.key(i) ?? "");
+    return [...found].filter((name) => name.startsWith(wanted));
   }
 
   private all(begin: string): (Record<string, unknown> | null)[] {
-    return this.names(begin).map((name) => parse(this.store.getItem(name)));
+    return this.names(begin).map((name) => this.at(name));
   }
 
   private read(key: string): Record<string, unknown> | null {
-    return parse(this.store.getItem(this.name(key)));
+    return this.at(this.name(key));
+  }
+
+  private at(name: string): Record<string, unknown> | null {
+    return parse(this.unkept.get(name) ?? this.store.getItem(name));
+  }
+
+  private remove(name: string): void {
+    this.store.removeItem(name);
+    this.unkept.delete(name);
+    if (!this.unkept.size) this.fault = "";
   }
 
   private write(key: string, value: object): void {
+    this.unkept.set(this.name(key), JSON.stringify(value));
     try {
-      this.store.setItem(this.name(key), JSON.stringify(value));
+      for (const [name, content] of this.unkept) {
+        this.store.setItem(name, content); // also what it had no space for before
+        this.unkept.delete(name);
+      }
+      this.fault = "";
     } catch (error) {
-      throw new StorageFault(error instanceof Error ? error.message : String(error));
+      this.fault = error instanceof Error ? error.message : String(error);
+      throw new StorageFault(this.fault);
     }
   }
 }

@@ -120,6 +120,7 @@ export const TEXTS = {
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
+  madeBefore: "submitted here by {who} before people logged in: Send again sends it in your name.",
   cannotKeep: "Your points are only in this tab: the browser keeps nothing ({why}). Submit before you close it.",
   waits: "waits for the server",
   changedOnly: "changed, not submitted",

@@ -27,6 +27,7 @@ export class Work extends Delivery {
   private placed = ""; // what the others follow
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
+  private isChoosing = false; // the next case is asked for, or opens
   private lastTry = 0; // of sending again, or of looking for the server
 
   /** Begin: what the server offers, what waits is sent, the case that was open opens again, unless another is asked for. */
@@ -84,6 +85,8 @@ export class Work extends Delivery {
   }
 
   async nextCase(strategy: string): Promise<void> {
+    if (this.isChoosing) return; // else a case would be held for nobody
+    this.isChoosing = true;
     const opening = this.opening;
     await this.doing(async () => {
       const chosen = await this.api.nextCase(strategy, this.clientId);
@@ -95,6 +98,7 @@ export class Work extends Delivery {
       }
       await this.openCase(chosen.image, chosen.repeat, chosen.reason);
     });
+    this.isChoosing = false;
   }
 
   /** A case as the server has it, or as it was left here where the server does not have that yet. */
@@ -113,7 +117,7 @@ export class Work extends Delivery {
       this.conflict = newest !== undefined && revision > annotation.baseRevision && annotation.isUnsent ? newest : null;
       this.frame = null;
       this.picture = null;
-      this.trouble = this.goneText;
+      this.trouble = [this.goneText, this.storage.fault && say("cannotKeep", { why: this.storage.fault })].filter(Boolean).join(" ");
       this.submitted = null;
       this.tellAfterSave(why && why !== reason ? `${image}: ${why}` : "");
       this.keep();

@@ -23,6 +23,7 @@ class Server {
   readonly keys = new Map<string, number>();
   fail: Error | null = null;
   isAnswerLost = false;
+  cannotSave = ""; // an image
   drafts = new Map<string, { points: Point[]; baseRevision: number; pixels: string }>();
   next = ["two"];
 
@@ -42,6 +43,7 @@ class Server {
 
   async save(what: Submission): Promise<number> {
     this.check();
+    if (what.image === this.cannotSave) throw new Busy("its label file cannot be written");
     const before = this.keys.get(what.key);
     if (before === undefined) {
       const current = this.of(what.image).at(-1);
@@ -179,6 +181,75 @@ describe("nothing is lost", () => {
     expect(server.of("one").length).toBe(1);
   });
 
+  it("when the browser keeps nothing and the server is away: both cases go out as soon as it is back", async () => {
+    const was = Object.getPrototypeOf(localStorage).setItem as () => void;
+    const work = await begun("one");
+    Object.getPrototypeOf(localStorage).setItem = (): never => {
+      throw new Error("quota");
+    };
+    try {
+      work.place("a", [3, 4]);
+      server.fail = new Unreachable("gone");
+      await work.submit("first");
+      server.fail = null;
+      await work.openCase("two");
+      expect(work.trouble).toContain("only in this tab");
+      work.place("b", [5, 6]);
+      await work.openCase("one");
+      expect(work.open?.point("a").position).toEqual([3, 4]);
+      expect(work.unsent().map((u) => u.image)).toEqual(["one", "two"]);
+      await work.deliver();
+    } finally {
+      Object.getPrototypeOf(localStorage).setItem = was;
+    }
+    expect(server.of("one").length).toBe(1);
+    expect(work.open?.image).toBe("two"); // the next one, as it was left
+    expect(work.open?.point("b").position).toEqual([5, 6]);
+    work.place("c", [7, 8]);
+    await work.openCase("one");
+    expect(work.trouble).toBe("");
+  });
+
+  it("when the server cannot save one case: the others go out, and of that one the order stays", async () => {
+    const work = await begun("one");
+    server.cannotSave = "one";
+    work.place("a", [3, 4]);
+    await work.submit("first");
+    expect(work.message).toBe("its label file cannot be written");
+    work.place("b", [5, 6]);
+    await work.submit("first");
+    await work.openCase("two");
+    work.place("a", [1, 2]);
+    await work.submit("first");
+    expect([server.of("one").length, server.of("two").length]).toEqual([0, 1]);
+    server.cannotSave = "";
+    await work.deliver();
+    expect(server.of("one").map((r) => r.points.filter((p) => p.state === "placed").length)).toEqual([1, 2]);
+    expect(work.unsent()).toEqual([]);
+  });
+
+  it("when people have to log in from now on: what was done before waits for whoever logs in, and others' for a word", async () => {
+    const of = async (person: string, begins = ""): Promise<Work> => {
+      const work = new Work(server.api(), Storage.of("/s/", "id", person), TASK, () => undefined);
+      await work.start({ name: person, roles: [] });
+      if (begins) await work.openCase(begins);
+      return work;
+    };
+    const before = await of("", "one");
+    before.setAuthor("bob");
+    before.place("a", [3, 4]);
+    server.fail = new LoggedOut("a token is needed");
+    await before.submit("first");
+    server.fail = null;
+    const after = await of("Ann B");
+    expect(after.unsent()).toMatchObject([{ image: "one", entry: { state: "refused", author: "bob" } }]);
+    expect(server.of("one")).toEqual([]);
+    await after.sendAgain(after.unsent()[0]!);
+    expect(server.of("one").map((r) => r.author)).toEqual(["Ann B"]);
+    expect((await of("Ann")).unsent()).toEqual([]);
+    expect((await of("")).unsent()).toEqual([]);
+  });
+
   it("on another computer: the draft is there", async () => {
     const work = await begun("one");
     server.drafts.set("one", { points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, pixels: "" });
@@ -240,6 +311,15 @@ it("sends a case once however often the button is pressed", async () => {
   await work.submit("first"); // of the next case, which nobody has touched: that is meant
   expect(server.of("one").length).toBe(1);
   expect([work.conflict, work.unsent()]).toEqual([null, []]); // nor does it meet itself
+});
+
+it("holds one case however often the next one is asked for", async () => {
+  server.next = ["two", "three"];
+  const work = await begun();
+  await Promise.all([work.nextCase("first"), work.nextCase("first")]);
+  expect([work.open?.image, server.next]).toEqual(["two", ["three"]]);
+  await work.nextCase("first");
+  expect(work.open?.image).toBe("three");
 });
 
 it("keeps that a drag was taken back, and puts nothing where there is no image", async () => {
