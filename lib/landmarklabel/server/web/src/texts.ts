@@ -120,6 +120,7 @@ export const TEXTS = {
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
+  taskGained: "the task has the landmark {name} by now: load this page again; what you have done stays",
   madeBefore: "submitted here by {who} before people logged in: Send again sends it in your name.",
   cannotKeep: "Your points are only in this tab: the browser keeps nothing ({why}). Submit before you close it.",
   waits: "waits for the server",

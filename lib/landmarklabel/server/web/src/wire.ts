@@ -1,5 +1,7 @@
 /** What goes over the wire: the server's JSON, read into values the rest of the program trusts. */
 
+import { say } from "./texts";
+
 export type State = "unset" | "predicted" | "placed" | "accepted" | "absent";
 export type Position = readonly number[]; // LPS mm: two numbers in a 2D image, three in a volume or a slice of one
 
@@ -163,6 +165,9 @@ export function points(value: unknown, task: Task): Point[] {
       ...(place !== null && row["covariance"] ? { covariance: matrix(row["covariance"]) } : {}),
     });
   }
+  const known = new Set(task.landmarks.map((l) => l.name));
+  const added = [...byName.keys()].find((name) => !known.has(name)); // what is sent from here would unset it
+  if (added !== undefined) throw new WireError(say("taskGained", { name: added }));
   return task.landmarks.map((l) => byName.get(l.name) ?? unset(l.name));
 }
 
