@@ -229,6 +229,20 @@ def test_a_draft_is_its_authors_alone_and_goes_when_the_case_is_submitted(server
     assert saved.status_code == 200 and browser.get(at, timeout=30).json()["draft"] is None
 
 
+def test_a_case_that_is_drafted_stays_its_persons(server, browser, material):
+    chosen = browser.post(f"{server.url}/activelearning/first", json={}, timeout=30).json()["id"]
+    leases = material.study / ".landmarklabel" / "leases.json"
+
+    def since() -> float:
+        return json.loads(leases.read_text(encoding="utf-8"))["held"][chosen]["since"]
+
+    before = since()
+    sent = {"landmarks": [row(material.task.names[0], 30.0)], "base_revision": 0, "edits": 1}
+    assert browser.put(f"{server.url}/landmarks/images/{chosen}/draft", json=sent, timeout=30).status_code == 200
+    assert since() > before
+    browser.delete(f"{server.url}/landmarks/images/{chosen}/draft", timeout=30)
+
+
 def test_a_draft_is_checked_as_a_submission_is(server, browser):
     at = f"{server.url}/landmarks/images/phantom01/draft"
     answer = browser.put(at, json={"landmarks": [row("nobody", 1.0)], "base_revision": 0}, timeout=30)

@@ -13,6 +13,7 @@ from landmarklabel.server.wire import from_wire, to_wire
 from landmarklabel.services.callers import caller
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import flag_of, number_of, revision_of, text_of
+from landmarklabel.store.image_files import REPEAT
 
 
 def add_draft_routes(router: APIRouter, application: Application) -> None:
@@ -33,7 +34,10 @@ def add_draft_routes(router: APIRouter, application: Application) -> None:
             "edits": number_of(body, "edits", 0, LIMITS.edits),
             "pixels": text_of(body, "pixels"),
         }
-        return drafts.keep(_who(text_of(body, "author")), image_id, flag_of(body, "repeat"), content)
+        who, is_repeat = _who(text_of(body, "author")), flag_of(body, "repeat")
+        kept = drafts.keep(who, image_id, is_repeat, content)
+        application.leases.renew(who, f"{image_id}{REPEAT}" if is_repeat else image_id)
+        return kept
 
     @router.delete("/landmarks/images/{image_id}/draft", tags=["Landmarks"], summary="Discard one's own draft")
     def discard(image_id: str, author: str = "", repeat: bool = False) -> dict[str, Any]:

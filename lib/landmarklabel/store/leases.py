@@ -74,6 +74,13 @@ class Leases:
             held[chosen] = {"client": client, "since": now} | ({"address": address} if address is not None else {})
             return chosen
 
+    def renew(self, client: str, image_id: str) -> None:
+        """A client still works on a case that it was given: its time begins anew, unless another has been given it meanwhile."""
+        with self._file.edit() as state:
+            lease = state["held"].get(image_id)
+            if lease is not None and lease["client"] == client[:200]:
+                lease["since"] = self.clock()
+
     def held(self) -> dict[str, dict]:
         """Image id to {"client", "since"} of the cases in somebody's hands."""
         with self._file.edit() as state:
