@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import qt_harness
 from qt_harness import press, wait_for
@@ -28,11 +29,25 @@ MISHAPS = (
     "program killed",
     "trained and stopped",
     "undone and done again",
+    "colleague sits down",
+    "work in another study",
 )
 
 
 class Day(Person):
-    """A person's day, with all that can go wrong in it."""
+    """A person's day, with all that can go wrong in it.
+
+    Args:
+        others_case: a case that only the colleague at the same computer works on.
+        other_study: a second server, which asks for no token, and its study.
+        person: as ``Person``.
+    """
+
+    def __init__(self, *person, others_case: str, other_study: tuple):
+        self.others_case, self.other_study = others_case, other_study
+        self.others_meant: dict = {}  # what the colleague meant
+        self.meant_elsewhere: dict = {}  # in the other study
+        super().__init__(*person)
 
     def mishap(self, kind: str) -> None:
         """Afterwards the same case is open, with all that was meant."""
@@ -46,6 +61,54 @@ class Day(Person):
         press(self.panel, "openCaseButton")
         self.rest()
         self._back_to(here)
+
+    def _colleague_sits_down(self) -> None:
+        """They see nothing of the person's unsent work; they leave theirs unsent; the person finds everything as it was."""
+        here = self.case
+        self.drag_or_click(str(self.rng.choice(self.names)))
+        self.as_colleague(lambda: self.drag_or_click(str(self.rng.choice(self.names))))
+        assert self.case == here
+
+    def as_colleague(self, does: Callable[[], None]) -> None:
+        """The colleague connects, opens their case and does something."""
+        mine, self.meant = self.meant, self.others_meant
+        self._connect(self.tokens["annotator"])
+        assert "connected as annotator" in self.panel.ui.serverStatus.text()
+        self._find_again(self.others_case)
+        does()
+        self.look("a colleague") if self.panel.logic.session.unsent else None
+        self.meant = mine
+        self._connect(self.tokens["admin"])
+        self._show_image()
+
+    def _work_in_another_study(self) -> None:
+        """Its cases have the same names; what is done there and not sent stays there."""
+        here = self.case
+        self.drag_or_click(str(self.rng.choice(self.names)))
+        self.in_other_study(lambda: self.drag_or_click(str(self.rng.choice(self.names))))
+        assert self.case == here
+
+    def in_other_study(self, does: Callable[[], None]) -> None:
+        """Connect to the other server, open a case there, do something, and come back."""
+        own, self.meant = (self.server, self.material, self.meant), self.meant_elsewhere
+        self.server, self.material = self.other_study
+        self._connect("")
+        assert self.panel.ui.serverStatus.text().startswith("connected"), self.panel.ui.serverStatus.text()
+        self._find_again(sorted(self.material.truth)[0])
+        does()
+        self.look("another study") if self.panel.logic.session.unsent else None
+        self.server, self.material, self.meant = own
+        self._connect(self.tokens["admin"])
+        self._show_image()
+
+    def _find_again(self, case: str) -> None:
+        """Of this person, in this study, nothing but this case is unsent; it opens by itself where it is."""
+        assert {row.image_id for row in self.panel._rows} <= {case}, (case, self.panel._rows)
+        if self.panel.logic.session is None or self.case != case:
+            assert not self.meant.get(case), self.log[-6:]
+            self._open(case)
+        self._show_image()
+        self.look("found again")
 
     def _another_case_chosen(self) -> None:
         here = self.case
@@ -86,15 +149,25 @@ class Day(Person):
         press(self.panel, "takePointButton")
         self.meant_is(name, PLACED, (*place, 0.0)[:3])
         press(self.panel, "submitMineButton")
+        if "Submit mine again" in ui.message.text():
+            press(self.panel, "submitMineButton")
         self.rest()
-        assert ui.conflictFrame.isHidden()
+        assert ui.conflictFrame.isHidden(), (ui.message.text(), ui.trouble.text(), self.log[-5:])
         self._back_to_done(here)
 
     def _back_to_done(self, case: str) -> None:
         if self.case != case:
-            self.panel.ui.cases.setCurrentIndex(self.panel.review._names.index(case))
-            press(self.panel, "openCaseButton")
-            self.rest()
+            self._open(case)
+
+    def _open(self, case: str) -> None:
+        """By Review."""
+        self.panel.ui.cases.setCurrentIndex(self.panel.review._names.index(case))
+        press(self.panel, "openCaseButton")
+        self.rest()
+
+    def _show_image(self) -> None:
+        wait_for(self.panel, lambda: self.panel.volume.node is not None, "the image")
+        self.view = SliceView(slicer.applicationLogic, self.panel.volume.node, "Axial", size=(400, 400))
 
     def _list_damaged(self) -> None:
         node = self.panel.node.node
@@ -179,7 +252,9 @@ class Day(Person):
         assert "not let in" in self.panel.ui.serverStatus.text() and self.panel.ui.trouble.text()
         assert not self.panel.ui.nextButton.isEnabled()
         self._connect(self.tokens["admin"])
-        assert "connected as admin" in self.panel.ui.serverStatus.text() and self.panel.ui.troubleFrame.isHidden()
+        ui, elsewhere = self.panel.ui, bool(self.others_meant or self.meant_elsewhere)  # what others left unsent is said
+        assert "connected as admin" in ui.serverStatus.text() and "not let in" not in ui.trouble.text()
+        assert ui.troubleFrame.isHidden() != elsewhere and ("cases wait for" in ui.trouble.text()) == elsewhere
         assert self.case == here
 
     def _program_killed(self) -> None:
@@ -195,8 +270,7 @@ class Day(Person):
         if self.panel.logic.session is None or self.case != here:
             assert not self.meant.get(here), self.log[-6:]
             self._back_to_done(here)
-        wait_for(self.panel, lambda: self.panel.volume.node is not None, "the image")
-        self.view = SliceView(slicer.applicationLogic, self.panel.volume.node, "Axial", size=(400, 400))
+        self._show_image()
 
     def _trained_and_stopped(self) -> None:
         press(self.panel, "trainButton")

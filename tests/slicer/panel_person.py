@@ -231,9 +231,15 @@ class Person:
                 case, {}
             ).keys()
             assert not others, f"{case}: nobody has spoken about {others}"
-            for name, (state, place) in self.meant.get(case, {}).items():
-                row = rows.get(name, {"status": UNSET, "position": None})
-                told = f"{case}: the server has {name} {row['status']} at {row['position']}, meant was {state} at {place}"
-                assert row["status"] == state, told
-                dims = self.material.task.dims
-                assert place is None or np.allclose(row["position"][:dims], place[:dims], atol=1e-6), told
+            self.check_meant(case, self.meant)
+
+    def check_meant(self, case: str, meant: dict, server=None) -> None:
+        """A server, by default the person's, has a case's landmarks as they were meant."""
+        headers = {} if server else self._headers
+        rows = {row["name"]: row for row in (server or self.server).get(f"/landmarks/images/{case}", headers=headers)["landmarks"]}
+        for name, (state, place) in meant.get(case, {}).items():
+            row = rows.get(name, {"status": UNSET, "position": None})
+            told = f"{case}: the server has {name} {row['status']} at {row['position']}, meant was {state} at {place}"
+            assert row["status"] == state, told
+            dims = self.material.task.dims
+            assert place is None or np.allclose(row["position"][:dims], place[:dims], atol=1e-6), told

@@ -37,7 +37,10 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
         for image_id in ids[:LABELLED]:
             server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
     tokens = {name: token_of(material.study, name) for name in ("admin", "annotator")}
-    with serving(material) as server, closing(Day(server, material, tmp_path / "panel", tokens, seed)) as day:
+    elsewhere = some(data_dir, task_name, tmp_path / "elsewhere", 2)
+    with serving(material) as server, serving(elsewhere) as other, closing(
+        Day(server, material, tmp_path / "panel", tokens, seed, others_case=ids[0], other_study=(other, elsewhere))
+    ) as day:
         mishaps = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
         todo = ids[LABELLED:]
         day.panel.ui.strategy.setCurrentIndex(day.panel.ui.strategy.findText("first"))
@@ -57,6 +60,11 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
         left = [(row.image_id, getattr(row, "why", "not submitted")) for row in day.panel._rows]
         assert left == [] and not day.panel.logic.outbox.waiting(), (left, day.log[-5:])
         day.check_server(todo)
+        day.as_colleague(day.submit)
+        day.check_meant(ids[0], day.others_meant)
+        day.in_other_study(day.submit)
+        for case, meant in day.meant_elsewhere.items():
+            day.check_meant(case, {case: meant}, other)
 
 
 def first(day: Day, case: str) -> None:
