@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from landmarklabel.errors import LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
@@ -200,3 +201,26 @@ def test_a_png_mask_must_have_the_images_pixels(tmp_path):
     for image in (ImageGeometry.identity((16, 14)), ImageGeometry.identity((8, 7), 0.1)):
         with pytest.raises(LandmarkFileError, match=r"a png mask of size \(8, 7\) says no spacing"):
             mask.on(image)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_of_a_picture_with_a_palette_the_numbers_count_and_not_how_bright_their_colours_are(tmp_path, suffix):
+    numbers = np.zeros((40, 50), np.uint8)
+    for label in (1, 2, 3):
+        numbers[10 * label, 5 * label] = label
+    picture = Picture.fromarray(numbers, mode="P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])  # as drawing programs have it: blue is the darkest
+    picture.save(tmp_path / f"a.{suffix}")
+    landmarks = read([tmp_path / f"a.{suffix}"], task(3, 2))["a"].landmarks
+    assert landmarks.positions_mm.tolist() == [[5, 10], [10, 20], [15, 30]]
+
+
+def test_a_mask_in_colours_is_refused_and_one_whose_colours_are_greys_is_read(tmp_path):
+    colours = np.zeros((20, 30, 3), np.uint8)
+    colours[5, 6] = 1
+    Picture.fromarray(colours).save(tmp_path / "grey.png")
+    assert read([tmp_path / "grey.png"], task(1, 2))["grey"].landmarks.positions_mm.tolist() == [[6, 5]]
+    colours[9, 9] = (255, 0, 0)
+    Picture.fromarray(colours).save(tmp_path / "red.png")
+    with pytest.raises(LandmarkFileError, match="a picture in colours; a mask holds a number for each label"):
+        read([tmp_path / "red.png"], task(2, 2))

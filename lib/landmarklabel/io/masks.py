@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
 
 from landmarklabel.errors import ImageRejected, LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
@@ -111,7 +113,7 @@ def _read(path: Path, dims: int) -> Image:
     """A mask with whole numbers >= 0. Raises ImageRejected."""
     if image_suffix(path) in (".jpg", ".jpeg"):
         raise ImageRejected(path.name, ["a jpg does not keep label values; give the mask as png, nrrd or nii.gz"])
-    mask = read_image(path, dims)
+    mask = _without_palette(path, read_image(path, dims))
     pixels, faults = mask.pixels, []
     if pixels.dtype.kind == "f" and (odd := pixels != np.rint(pixels)).any():
         faults.append(f"value {pixels[odd][0]:g} is not a whole number; a mask holds label values")
@@ -119,6 +121,22 @@ def _read(path: Path, dims: int) -> Image:
         faults.append(f"value {pixels.min():g} is negative; 0 is the background, labels are above")
     if faults:
         raise ImageRejected(path.name, faults)
+    return mask
+
+
+def _without_palette(path: Path, mask: Image) -> Image:
+    """A picture's numbers rather than their colours, of which only a brightness would be left. Raises ImageRejected."""
+    if image_suffix(path) not in (".png", ".bmp", ".tif", ".tiff"):
+        return mask
+    try:
+        with Picture.open(path) as picture:
+            if picture.mode == "P":
+                return replace(mask, pixels=np.asarray(picture))
+            colours = np.asarray(picture.convert("RGB")) if picture.mode in ("RGB", "RGBA") else np.zeros((1, 1, 3))
+    except UnidentifiedImageError:  # a kind of TIFF that has no palette for Pillow
+        return mask
+    if (colours != colours[..., :1]).any():
+        raise ImageRejected(path.name, ["a picture in colours; a mask holds a number for each label, as greys or with a palette"])
     return mask
 
 
