@@ -122,7 +122,8 @@ def test_killed_servers_lose_nothing(material):
         study.sync()
         for image_id, said in people.said.items():
             # an edit that changed places with a revision as the kill fell is taken in once its editor has been idle
-            wait_until(lambda i=image_id, said=said: said <= kept(study, i), 10, f"round {round_number}: all of {image_id}", 0.5)
+            what = f"round {round_number}: all of {image_id}"
+            wait_until(lambda s=study, i=image_id, said=said: said <= kept(s, i), 10, what, 0.5)
             shown = read_markups(material.study / "labels" / "final" / f"{image_id}.mrk.json", material.task) if said else None
             assert shown is None or np.allclose(shown.positions_mm, study.labels(image_id).positions_mm)
         assert study.revisions.verify() == []

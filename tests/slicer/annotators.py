@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from LandmarkLabelLib.logic import LandmarkLogic
@@ -21,14 +22,45 @@ def settle(logic: LandmarkLogic) -> None:
         time.sleep(0.005)
 
 
+def until_compared(logic: LandmarkLogic) -> None:
+    """Until the server is found again and has said whether the image that is shown is its own."""
+    _until(logic, lambda: logic.is_compared and logic.online)
+
+
+def until_back(logic: LandmarkLogic) -> None:
+    """Until the server is found again."""
+    _until(logic, lambda: logic.online)
+
+
+def _until(logic: LandmarkLogic, is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < end, (logic.state, logic.message)
+        logic.poll()
+        time.sleep(0.01)
+    settle(logic)
+
+
+def opened(logic: LandmarkLogic, image_id: str) -> None:
+    """Open a case, and wait until it is there."""
+    logic.open_case(image_id)
+    settle(logic)
+
+
+def submitted(logic: LandmarkLogic) -> bool:
+    """Submit, and wait until the server has answered; whether anything was sent."""
+    sent = logic.submit()
+    settle(logic)
+    return sent
+
+
 def connected(server, tmp_path: Path, image_id: str = "") -> LandmarkLogic:
     """One annotator, with a case that is open where one is named."""
     logic = LandmarkLogic(Options(server.url, "ann"), tmp_path / "work")
     logic.connect()
     settle(logic)
     if image_id:
-        logic.open_case(image_id)
-        settle(logic)
+        opened(logic, image_id)
     return logic
 
 

@@ -236,7 +236,8 @@ class Person:
     def check_meant(self, case: str, meant: dict, server=None) -> None:
         """A server, by default the person's, has a case's landmarks as they were meant."""
         headers = {} if server else self._headers
-        rows = {row["name"]: row for row in (server or self.server).get(f"/landmarks/images/{case}", headers=headers)["landmarks"]}
+        found = (server or self.server).get(f"/landmarks/images/{case}", headers=headers)
+        rows = {row["name"]: row for row in found["landmarks"]}
         for name, (state, place) in meant.get(case, {}).items():
             row = rows.get(name, {"status": UNSET, "position": None})
             told = f"{case}: the server has {name} {row['status']} at {row['position']}, meant was {state} at {place}"

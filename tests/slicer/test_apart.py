@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from annotators import settle
+from annotators import opened, settle, submitted
 from LandmarkLabelLib import connecting
 from LandmarkLabelLib.connecting import IDLE, OTHER_TASK
 from LandmarkLabelLib.logic import LandmarkLogic
@@ -48,22 +48,18 @@ def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, po
     tokens = {name: token(material, name) for name in ("ann", "bob")}
     with serving(material, port=port) as server:
         ann = at(server.url, tmp_path / "work", tokens["ann"])
-        ann.open_case(SUBMITTED)
-        settle(ann)
+        opened(ann, SUBMITTED)
         ann.session.place(ann.task.names[0], (20.0, 30.0, 0.0))
-        ann.open_case(OPEN)
-        settle(ann)
+        opened(ann, OPEN)
         ann.session.place(ann.task.names[0], (21.0, 31.0, 0.0))
-    ann.submit()
-    settle(ann)
+    submitted(ann)
     ann.close()
     with serving(material, port=port) as server:
         bob = at(server.url, tmp_path / "work", tokens["bob"])
         assert bob.unsent == [] and bob.session is None
         waits = rf"2 cases wait for {server.url} as ann, study \w+: connect to that to send them"
         assert re.search(waits, bob.trouble), bob.trouble
-        bob.open_case(SUBMITTED)
-        settle(bob)
+        opened(bob, SUBMITTED)
         assert not any(p.by_person for p in bob.session.points)
         assert server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["bob"]))["revision"] == 0
         bob.close()
@@ -71,8 +67,7 @@ def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, po
         settle(again)
         saved = server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["ann"]))
         assert (saved["author"], saved["revision"]) == ("ann", 1)
-        again.open_case(SUBMITTED)
-        settle(again)
+        opened(again, SUBMITTED)
         assert again.session.points[0].state == PLACED and again.session.points[0].position == (20.0, 30.0, 0.0)
         again.close()
 
@@ -87,12 +82,10 @@ def test_a_copy_of_the_study_at_the_same_address_does_not_get_it(tmp_path, port)
     second = Material(tmp_path / "second" / first.study.name, tmp_path / "second" / first.task_file.name, first.task, first.truth)
     with serving(first, port=port) as server:
         logic = at(server.url, tmp_path / "work")
-        logic.open_case(SUBMITTED)
-        settle(logic)
+        opened(logic, SUBMITTED)
         logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
     with serving(second, port=port) as server:
-        assert logic.submit()
-        settle(logic)
+        assert submitted(logic)
         assert logic.state == OTHER_TASK
         assert logic.trouble == "another study is served there now: press Connect to work on it"
         assert [(e.image_id, e.state) for e in logic.unsent] == [(SUBMITTED, "waits")]
@@ -133,11 +126,9 @@ def test_a_finished_case_is_opened_as_the_server_has_it_by_now(tmp_path):
     material = phantoms(tmp_path / "study", 2)
     with serving(material) as server:
         logic = at(server.url, tmp_path / "work")
-        logic.open_case(SUBMITTED)
-        settle(logic)
+        opened(logic, SUBMITTED)
         logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
-        logic.submit()
-        settle(logic)
+        submitted(logic)
         logic.close()
         rows = [{"name": logic.task.names[0], "status": "placed", "position": [5.0, 6.0]}]
         body = {"landmarks": rows, "base_revision": 1, "author": "bob"}
@@ -152,11 +143,9 @@ def test_what_was_kept_before_there_were_tokens_is_gone_on_with(tmp_path, port):
     material = phantoms(tmp_path / "study", 2)
     with serving(material, port=port) as server:
         logic = at(server.url, tmp_path / "work")
-        logic.open_case(SUBMITTED)
-        settle(logic)
+        opened(logic, SUBMITTED)
         logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
-    logic.submit()
-    settle(logic)
+    submitted(logic)
     logic.close()
     ann = token(material, "ann")
     with serving(material, port=port) as server:

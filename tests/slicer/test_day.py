@@ -38,9 +38,13 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
             server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
     tokens = {name: token_of(material.study, name) for name in ("admin", "annotator")}
     elsewhere = some(data_dir, task_name, tmp_path / "elsewhere", 2)
-    with serving(material) as server, serving(elsewhere) as other, closing(
-        Day(server, material, tmp_path / "panel", tokens, seed, others_case=ids[0], other_study=(other, elsewhere))
-    ) as day:
+    with (
+        serving(material) as server,
+        serving(elsewhere) as other,
+        closing(
+            Day(server, material, tmp_path / "panel", tokens, seed, others_case=ids[0], other_study=(other, elsewhere))
+        ) as day,
+    ):
         mishaps = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
         todo = ids[LABELLED:]
         day.panel.ui.strategy.setCurrentIndex(day.panel.ui.strategy.findText("first"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 
 import numpy as np
 import pytest
 import qt_harness
 import SimpleITK as sitk
-from annotators import DEADLINE_S, connected, settle
+from annotators import connected, opened, settle, submitted, until_back, until_compared
 from LandmarkLabelLib.client import NotShownHere, Refused
 from LandmarkLabelLib.connecting import AWAY, OTHER_TASK
 from LandmarkLabelLib.outbox import REFUSED, WAITS
@@ -40,18 +39,15 @@ def test_points_of_an_image_that_was_exchanged_are_kept_here_until_somebody_has_
         assert logic.correct(name, (20.0, 30.0, 0.0))
         settle(logic)
         invert(material.image("phantom00"))
-        assert logic.submit()
-        settle(logic)
+        assert submitted(logic)
         (entry,) = logic.unsent
         assert entry.state == REFUSED and entry.why == f"phantom00: {CHANGED}"
         assert server.get("/landmarks/images/phantom00")["revision"] == 0
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert logic.session.point(name).state == PLACED
         assert logic.trouble.endswith("phantom00 is another image than the one its points were placed on: look at every point")
         assert logic.warnings()[0] == "phantom00 is another image than the one its points were placed on: look at every point"
-        assert logic.submit()
-        settle(logic)
+        assert submitted(logic)
         saved = server.get("/landmarks/images/phantom00")
         assert (
             saved["revision"] == 1
@@ -68,8 +64,7 @@ def test_what_waits_for_one_study_is_not_taken_by_another_at_the_same_address(tm
     with serving(ours) as server:
         logic = connected(server, tmp_path, "phantom00")
     assert logic.correct(name, (20.0, 30.0, 0.0))
-    logic.submit()
-    settle(logic)
+    submitted(logic)
     with serving(theirs) as server:
         logic.client.url = server.url
         logic.deliver()
@@ -87,14 +82,12 @@ def test_a_refused_case_that_is_open_is_mended_from_the_list(tmp_path):
         logic = connected(server, tmp_path, "phantom00")
         assert logic.correct(name, (20.0, 30.0, 0.0))
         invert(material.image("phantom00"))
-        logic.submit()
-        settle(logic)
+        submitted(logic)
         (entry,) = logic.unsent
         logic.open_unsent(entry)
         settle(logic)
         assert "phantom00 is another image than the one its points were placed on" in logic.trouble
-        assert logic.submit()
-        settle(logic)
+        assert submitted(logic)
         assert logic.unsent == [] and server.get("/landmarks/images/phantom00")["revision"] == 1
         logic.close()
 
@@ -116,12 +109,7 @@ def test_an_image_of_this_computer_is_shown_while_the_server_is_away_and_compare
     assert logic.state == AWAY and not logic.submit() and logic.outbox.waiting() == []
     assert logic.message.startswith("whether the server has the image that is shown is not known yet")
     with serving(material, port=int(server.url.rpartition(":")[2])):
-        end = time.monotonic() + DEADLINE_S
-        while not (logic.is_compared and logic.online):
-            assert time.monotonic() < end, (logic.state, logic.message)
-            logic.poll()
-            time.sleep(0.01)
-        settle(logic)
+        until_compared(logic)
         assert logic.session.pixels == pixels and logic.image == material.image("phantom00") and logic.trouble == ""
     logic.close()
 
@@ -142,13 +130,11 @@ def test_an_image_that_does_not_come_is_said_until_the_case_is_opened_again(tmp_
         logic = connected(server, tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(logic.client, "download", lambda *_: (_ for _ in ()).throw(Refused("gone")))
-            logic.open_case("phantom00")
-            settle(logic)
+            opened(logic, "phantom00")
         assert logic.correct(material.task.names[0], (20.0, 30.0, 0.0))  # the next message
         settle(logic)
         assert logic.image is None and logic.trouble == "no image of phantom00 is shown: open the case again"
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert logic.image is not None and logic.trouble == ""
         logic.close()
 
@@ -159,8 +145,7 @@ def test_points_that_could_not_be_kept_are_said_in_the_case_that_opens_next(tmp_
         logic = connected(server, tmp_path, "phantom00")
         logic.session.place(material.task.names[0], (20.0, 30.0, 0.0))
         monkeypatch.setattr(logic.sessions, "keep", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        logic.open_case("phantom01")
-        settle(logic)
+        opened(logic, "phantom01")
         assert "No space left on device" in logic.trouble
         logic.close()
 
@@ -173,18 +158,15 @@ def test_a_file_of_this_computer_that_is_not_the_servers_is_not_shown(tmp_path, 
     with serving(material) as server:
         logic = connected(server, tmp_path)
         logic.options.local_folder = str(other.parent)
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert logic.image == other and logic.session.pixels  # the very file: a submission says of which pixels it speaks
         invert(other)
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert logic.image.read_bytes() == material.image("phantom00").read_bytes()
         assert logic.message == f"{other} is not the image that the server has: the server's is shown"
         with monkeypatch.context() as patch:
             patch.setattr(logic.client, "download", lambda *_: (_ for _ in ()).throw(Refused("gone")))
-            logic.open_case("phantom00")
-            settle(logic)
+            opened(logic, "phantom00")
         assert logic.image is None and logic.trouble == "no image of phantom00 is shown: open the case again"
         logic.close()
 
@@ -195,15 +177,12 @@ def test_what_is_discarded_is_gone_with_what_was_kept_of_it(tmp_path):
         logic = connected(server, tmp_path, "phantom00")
         assert logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
         invert(material.image("phantom00"))
-        logic.submit()
-        settle(logic)
-        logic.open_case("phantom01")
-        settle(logic)
+        submitted(logic)
+        opened(logic, "phantom01")
         (entry,) = logic.unsent
         logic.discard(entry)
         assert logic.unsent == []
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert not any(p.by_person for p in logic.session.points)
         logic.close()
 
@@ -305,12 +284,7 @@ def test_a_local_image_that_turns_out_to_be_another_is_asked_about(tmp_path):
     assert logic.image == other and not logic.is_compared
     assert logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
     with serving(material, port=int(server.url.rpartition(":")[2])):
-        end = time.monotonic() + DEADLINE_S
-        while not (logic.is_compared and logic.online):
-            assert time.monotonic() < end, (logic.state, logic.message)
-            logic.poll()
-            time.sleep(0.01)
-        settle(logic)
+        until_compared(logic)
         assert logic.image != other and logic.session.is_other_image
         assert logic.warnings()[0] == "phantom00 is another image than the one its points were placed on: look at every point"
     logic.close()
@@ -333,21 +307,14 @@ def test_an_image_that_a_person_opens_is_not_missed(tmp_path, monkeypatch):
     with serving(material) as server:
         logic = connected(server, tmp_path)
         monkeypatch.setattr(logic.client, "download", lambda *_: (_ for _ in ()).throw(NotShownHere("open it yourself")))
-        logic.open_case("phantom00")
-        settle(logic)
+        opened(logic, "phantom00")
         assert logic.is_shown_by_hand and logic.image is None and logic.session.pixels and logic.trouble == ""
     logic.correct(material.task.names[0], (20.0, 30.0, 0.0))
     settle(logic)
     assert logic.state == AWAY
     with serving(material, port=int(server.url.rpartition(":")[2])) as server:
-        end = time.monotonic() + DEADLINE_S
-        while not logic.online:
-            assert time.monotonic() < end, (logic.state, logic.message)
-            logic.poll()
-            time.sleep(0.01)
-        settle(logic)
-        assert logic.trouble == "" and logic.submit()
-        settle(logic)
+        until_back(logic)
+        assert logic.trouble == "" and submitted(logic)
         assert server.get("/landmarks/images/phantom00")["revision"] == 1
     logic.close()
 

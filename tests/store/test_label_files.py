@@ -170,7 +170,7 @@ def test_a_killed_writers_leftovers_are_swept(study, monkeypatch):
     assert study.sync() == [] and not leftover.exists()
 
 
-@pytest.mark.parametrize("name", [".a.mrk.json.swp", ".a.mrk.json.Xq3fT0", ".#a.mrk.json", "a.mrk.json~", ".a.mrk.json.backup_1.txt"])
+@pytest.mark.parametrize("name", [".a.mrk.json.swp", ".a.mrk.json.Xq3fT0", ".#a.mrk.json", "a.mrk.json~", ".a.mrk.json.backup"])
 def test_what_editors_and_copying_programs_keep_beside_a_label_is_theirs(study, monkeypatch, name):
     study.save("a", points(study.task, 1))
     theirs = study.folder / "labels" / "final" / name

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from tests.store.studies import label_file, points, write_dicom
 
 from landmarklabel.errors import ImageRejected, StudyError, TaskMismatch, UsageError
-from landmarklabel.io.memory import NO_ROOM
 from landmarklabel.io.markups import write_markups
+from landmarklabel.io.memory import NO_ROOM
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.trainings import gather
 from landmarklabel.store import study_changes

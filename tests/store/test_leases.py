@@ -80,7 +80,6 @@ def test_whoever_works_on_keeps_the_case_and_nobody_else_can_keep_it_for_them(le
     assert {i: x["client"] for i, x in leases.held().items()} == {"a": "bob"}
 
 
-
 def test_two_clients_never_hold_one_case_and_with_all_held_there_is_none(leases):
     taken = {client: leases.take(client, IDS, take_first) for client in ("ann", "bob", "cem", "dora")}
     assert taken == {"ann": "a", "bob": "b", "cem": "c", "dora": "d"}

@@ -66,8 +66,8 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 
     Of a study only independent readings count: what was imported of each person, otherwise the revisions of the one who labelled
     the case first, until somebody else changes it; and second readings, by the same person called ``NAME, second``. Whoever
-    corrects, restores, renames or calls right what another has placed has not read the case alone. Proposals that nobody confirmed count
-    for nobody's reading.
+    corrects, restores, renames or calls right what another has placed has not read the case alone.
+    Proposals that nobody confirmed count for nobody's reading.
 
     Raises:
         UsageError: a folder or table that names no readers. LandmarkFileError.

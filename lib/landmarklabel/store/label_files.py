@@ -38,7 +38,6 @@ from landmarklabel.store.image_files import Trash
 from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.revisions import Revision, RevisionStore
 
-
 _REPLACED = re.compile(r"a?[0-9a-f]{8}-(.+)" + re.escape(MARKUPS_SUFFIX))  # as ``_swapped_for`` calls them
 
 
