@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from landmarklabel.errors import FaultsError
 
 if TYPE_CHECKING:
     from landmarklabel.landmarks import FloatArray, LandmarkTask, Status
@@ -38,3 +40,13 @@ def position_faults(task: LandmarkTask, positions: FloatArray, status: Iterable[
         if not s.has_position and not np.isnan(p).all():
             faults.append(f"{name!r} is {s.value} and must have no position, got {p.tolist()}")
     return faults
+
+
+def row_of(position_mm: Sequence[float] | None, task: LandmarkTask, name: str) -> FloatArray:
+    """(d,) of a landmark's position, NaN for None. Raises FaultsError."""
+    given = np.full(task.dims, np.nan) if position_mm is None else np.asarray(position_mm, np.float64)
+    if task.dims == 2 and given.shape == (3,) and given[2] == 0:  # as 3D Slicer has the points of a plain image
+        given = given[:2]
+    if given.shape != (task.dims,):
+        raise FaultsError("landmark set", [f"{name!r} needs {task.dims} numbers, given are {given.tolist()}"])
+    return given

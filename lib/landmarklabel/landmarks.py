@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
-from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults
+from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults, row_of
 from landmarklabel.measurement_definitions import Measurement, composed
 from landmarklabel.task_faults import task_faults
 from landmarklabel.task_measurements import read_measurements
@@ -355,11 +355,9 @@ class LandmarkSet:
 
     def stated(self) -> LandmarkSet:
         """What a person has stated; the rest unset: a proposal that nobody has confirmed is no label."""
-        proposed = self.defined & ~self.by_person
-        if not proposed.any():
-            return self
-        status = tuple(Status.UNSET if p else s for s, p in zip(self.status, proposed, strict=True))
-        return replace(self, status=status, positions_mm=np.where(proposed[:, None], np.nan, self.positions_mm))
+        kept = self.by_person
+        status = tuple(s if k else Status.UNSET for s, k in zip(self.status, kept, strict=True))
+        return replace(self, status=status, positions_mm=np.where(kept[:, None], self.positions_mm, np.nan))
 
     @staticmethod
     def empty(task: LandmarkTask) -> LandmarkSet:
@@ -387,16 +385,10 @@ class LandmarkSet:
         """
         i = self.task.index(name)
         positions = self.positions_mm.copy()
-        given = np.full(self.task.dims, np.nan) if position_mm is None else np.asarray(position_mm, np.float64)
-        if self.task.dims == 2 and given.shape == (3,) and given[2] == 0:  # as 3D Slicer has the points of a plain image
-            given = given[:2]
-        if given.shape != (self.task.dims,):
-            raise FaultsError("landmark set", [f"{name!r} needs {self.task.dims} numbers, given are {given.tolist()}"])
-        positions[i] = given
-        statuses = [*self.status]
-        statuses[i] = Status(status)
+        positions[i] = row_of(position_mm, self.task, name)
+        statuses = (*self.status[:i], Status(status), *self.status[i + 1 :])
         more: dict[str, Any] = {key: forgotten(getattr(self, key), i) for key in ("expected_error_mm", *OPTIONAL)}
-        return replace(self, positions_mm=positions, status=tuple(statuses), **more)
+        return replace(self, positions_mm=positions, status=statuses, **more)
 
     def scaled_to_mm(self) -> float:
         """Millimetres per unit of this image after the task's scale rule (1 without a rule, NaN if it cannot be told)."""
