@@ -210,22 +210,47 @@ def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_a
     of_ann, of_bob = tokens.new("ann", "annotator"), tokens.new("bob", "annotator")
     with serving(material) as server:
         ann = person(server.url)
-        ann.page.get_by_label("Token").fill(of_ann)
-        ann.press("Log in")
+        ann.log_in(of_ann)
         open_case(ann, "phantom00")
         ann.places(name, ann.on_screen(40, 50))
-        headers = {"landmarklabel-contract": "1"}
-        in_another_tab = ann.page.context.request.post(f"{server.url}/annotate/login", data={"token": of_bob}, headers=headers)
-        assert in_another_tab.ok
+        ann.log_in_in_another_tab(of_bob)
         ann.press("Submit and next")
         ann.sees("Your login has ended. Nothing is lost")
         bearer = {"Authorization": f"Bearer {of_bob}"}
         case = f"{server.url}/landmarks/images/phantom00"
         assert requests.get(case, headers=bearer, timeout=30).json()["revision"] == 0
-        ann.page.get_by_label("Token").fill(of_ann)
-        ann.press("Log in")
+        ann.log_in(of_ann)
         ann.sees("is saved as revision 1")
         assert requests.get(case, headers=bearer, timeout=30).json()["author"] == "ann"
+        ann.log_in_in_another_tab(of_bob)
+        ann.press("Log out")
+        ann.sees("somebody else has logged in in this browser")
+        assert ann.page.evaluate("fetch('../landmarks/images').then(a => a.status)") == 200  # bob's login goes on
+
+
+def test_what_was_done_before_people_had_to_log_in_is_there_for_whoever_says_it_is_theirs(tmp_path, person):
+    material = phantoms(tmp_path, 1)
+    name = material.task.names[0]
+    with serving(material) as server:
+        port = int(server.url.rpartition(":")[2])
+        ann = person(server.url)
+        open_case(ann, "phantom00")
+        ann.places(name, ann.on_screen(40, 50))
+    of_ann = Tokens(material.study).new("ann", "annotator")
+    with serving(material, port=port) as server:
+        ann.page.reload()
+        ann.log_in(of_ann)
+        ann.sees("1 from before people had to log in: whoever did it presses Take over")
+        assert ann.page.locator(".view img").count() == 0  # nothing of it is opened by itself
+        ann.press("Take over")
+        ann.sees("phantom00: changed, not submitted")
+        ann.page.locator(".unsent").get_by_role("button", name="Open", exact=True).click()
+        ann.wait_for_image("phantom00")
+        ann.press("Submit and next")
+        ann.sees("is saved as revision 1")
+        answer = server.http("GET", "/landmarks/images/phantom00", headers={"Authorization": f"Bearer {of_ann}"}).json()
+        placed = {row["name"]: row["position"] for row in answer["landmarks"] if row["status"] == "placed"}
+        assert answer["author"] == "ann" and np.allclose(placed[name], (40, 50), atol=1)
 
 
 def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_path, person):

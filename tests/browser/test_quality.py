@@ -177,6 +177,26 @@ def test_an_answer_outlives_an_ended_login_and_leads_back_to_the_page(material, 
         assert ann.wait_for_image(case) == case
 
 
+def test_an_answer_is_not_saved_under_the_name_of_whoever_logs_in_in_another_tab(material, person):
+    tokens = Tokens(material.study)
+    of_ann, of_bob = tokens.new("ann", "annotator"), tokens.new("bob", "annotator")
+    with serving(material) as server:
+        ann = person(server.url)
+        ann.page.goto(f"{server.url}/annotate/quality.html")
+        log_in(ann, of_ann)
+        case, _ = first_row(ann.page)
+        ann.sees("connected as ann")
+        ann.log_in_in_another_tab(of_bob)
+        ann.page.get_by_role("button", name="Right", exact=True).first.click()
+        ann.sees("bob has logged in in this browser since this page was opened. Nothing was saved")
+        bearer = {"Authorization": f"Bearer {of_bob}"}
+        assert server.http("GET", f"/landmarks/images/{case}", headers=bearer).json()["revision"] == 1
+        ann.log_in_in_another_tab(of_ann)
+        ann.page.reload()
+        ann.sees("is right where it is")
+        assert server.http("GET", f"/landmarks/images/{case}", headers=bearer).json()["author"] == "ann"
+
+
 @pytest.mark.parametrize("arrives", [False, True])
 def test_an_answer_is_kept_while_the_server_is_away_and_saved_once(material, person, arrives):
     with serving(material) as server:

@@ -140,7 +140,7 @@ def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):
     assert "readers.csv has 2 readers (ann, bob): of each case their mean is taken" in said.err and said.out.count("\n") == 41
 
 
-def test_a_proposal_that_nobody_confirmed_is_nobodys_reading(tmp_path):
+def test_a_proposal_that_nobody_confirmed_is_nobodys_reading(tmp_path, capsys):
     task, study = a_task(2), Study(tmp_path / "study", a_task(2))
     sitk.WriteImage(sitk.Image(80, 60, sitk.sitkUInt8), str(tmp_path / "study" / "i.png"))
     status = (Status.PLACED, Status.PREDICTED, Status.ACCEPTED)
@@ -150,6 +150,8 @@ def test_a_proposal_that_nobody_confirmed_is_nobodys_reading(tmp_path):
     read = read_readers(tmp_path / "study", task, {})
     for who in ("ann", "bob"):
         assert read[who]["i"].status == (Status.PLACED, Status.UNSET, Status.ACCEPTED)
+    assert main(["measure", str(tmp_path / "study")]) == 0
+    assert "1 cases have predicted points that nobody has confirmed: i" in capsys.readouterr().err
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook():

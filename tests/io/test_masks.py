@@ -215,6 +215,17 @@ def test_of_a_picture_with_a_palette_the_numbers_count_and_not_how_bright_their_
     assert landmarks.positions_mm.tolist() == [[5, 10], [10, 20], [15, 30]]
 
 
+def test_a_picture_with_a_palette_is_turned_as_any_other(tmp_path):
+    numbers = np.zeros((40, 50), np.uint8)
+    numbers[10, 5] = 1
+    picture = Picture.fromarray(numbers, mode="P")
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    exif = Picture.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    picture.save(tmp_path / "a.png", exif=exif)
+    assert read([tmp_path / "a.png"], task(1, 2))["a"].landmarks.positions_mm.tolist() == [[29, 5]]
+
+
 def test_a_mask_in_colours_is_refused_and_one_whose_colours_are_greys_is_read(tmp_path):
     colours = np.zeros((20, 30, 3), np.uint8)
     colours[5, 6] = 1

@@ -76,7 +76,8 @@ class Day(Person):
         assert "connected as annotator" in self.panel.ui.serverStatus.text()
         self._find_again(self.others_case)
         does()
-        self.look("a colleague") if self.panel.logic.session.unsent else None
+        if self.panel.logic.session.unsent:
+            self.look("a colleague")
         self.meant = mine
         self._connect(self.tokens["admin"])
         self._show_image()
@@ -96,7 +97,8 @@ class Day(Person):
         assert self.panel.ui.serverStatus.text().startswith("connected"), self.panel.ui.serverStatus.text()
         self._find_again(sorted(self.material.truth)[0])
         does()
-        self.look("another study") if self.panel.logic.session.unsent else None
+        if self.panel.logic.session.unsent:
+            self.look("another study")
         self.server, self.material, self.meant = own
         self._connect(self.tokens["admin"])
         self._show_image()

@@ -45,13 +45,13 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
             Day(server, material, tmp_path / "panel", tokens, seed, others_case=ids[0], other_study=(other, elsewhere))
         ) as day,
     ):
-        mishaps = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
+        mishaps = [MISHAPS[i] for _ in range(2) for i in day.rng.permutation(len(MISHAPS))]
         todo = ids[LABELLED:]
         day.panel.ui.strategy.setCurrentIndex(day.panel.ui.strategy.findText("first"))
         for number, case in enumerate(todo):
             day._back_to_done(case) if day.panel.logic.session is not None else first(day, case)
             day.look_at_pixels(agreement)
-            share = max(1, round(len(MISHAPS) * 1.5 / len(todo)))  # every kind comes, some twice
+            share = max(1, round(len(MISHAPS) * 1.5 / len(todo)))  # every kind comes once, and then some again
             due = mishaps[number * share : (number + 1) * share]
             for step in range(ACTIONS):
                 day.annotate()
@@ -64,6 +64,7 @@ def test_a_day_with_mishaps(data_dir, tmp_path, task_name, most, seed):
         left = [(row.image_id, getattr(row, "why", "not submitted")) for row in day.panel._rows]
         assert left == [] and not day.panel.logic.outbox.waiting(), (left, day.log[-5:])
         day.check_server(todo)
+        assert day.others_meant and day.meant_elsewhere
         day.as_colleague(day.submit)
         day.check_meant(ids[0], day.others_meant)
         day.in_other_study(day.submit)

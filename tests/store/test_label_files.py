@@ -157,8 +157,22 @@ def test_a_missing_or_half_written_file_is_written_again(study, part):
     assert path.read_bytes() == whole and len(study.history("a")) == 1
 
 
-def age_all(monkeypatch, study):
-    """As if all files of the study had lain there for a while."""
+def test_what_somebody_may_be_writing_is_left_alone_by_a_look_at_leisure(study, monkeypatch):
+    study.save("a", points(study.task, 1))
+    path = label_file(study, "a")
+    whole = path.read_bytes()
+    for part in (b"", whole[:40]):
+        path.write_bytes(part)
+        assert study.take_in_edits(at_leisure=True) == [] and path.read_bytes() == part
+    with monkeypatch.context() as patch:
+        let_all_be_old(patch)
+        assert study.take_in_edits(at_leisure=True) == [] and path.read_bytes() == whole
+    path.write_bytes(whole[:40])
+    assert study.sync() == [] and path.read_bytes() == whole
+
+
+def let_all_be_old(monkeypatch):
+    """As if all files had lain there for a while."""
     monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, editor_idle_ns=0, replaced_kept_ns=0))
 
 
@@ -166,7 +180,7 @@ def test_a_killed_writers_leftovers_are_swept(study, monkeypatch):
     leftover = study.folder / "labels" / "final" / ".a.mrk.json.x1y2z3_4"
     leftover.write_text("half", encoding="utf-8")
     assert study.sync() == [] and leftover.exists()  # it may still be written
-    age_all(monkeypatch, study)
+    let_all_be_old(monkeypatch)
     assert study.sync() == [] and not leftover.exists()
 
 
@@ -175,7 +189,7 @@ def test_what_editors_and_copying_programs_keep_beside_a_label_is_theirs(study, 
     study.save("a", points(study.task, 1))
     theirs = study.folder / "labels" / "final" / name
     theirs.write_text("unsaved work", encoding="utf-8")
-    age_all(monkeypatch, study)
+    let_all_be_old(monkeypatch)
     assert study.sync() == [] and theirs.read_text(encoding="utf-8") == "unsaved work"
 
 
@@ -184,7 +198,7 @@ def test_other_programs_files_among_the_replaced_ones_are_no_stumbling_block(stu
     study.save("a", points(study.task, 1))
     theirs = study.folder / ".landmarklabel" / "replaced" / name
     theirs.write_text("x", encoding="utf-8")
-    age_all(monkeypatch, study)
+    let_all_be_old(monkeypatch)
     assert study.sync() == [] and theirs.exists() and study.recheck_replaced() == []
 
 

@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 from tests.store.studies import label_file, points, write_dicom
 
-from landmarklabel.errors import ImageRejected, StudyError, TaskMismatch, UsageError
+from landmarklabel.errors import Busy, ImageRejected, StudyError, TaskMismatch, UsageError
 from landmarklabel.io.markups import write_markups
-from landmarklabel.io.memory import NO_ROOM
+from landmarklabel.io.memory import NO_ROOM, OUT_OF_MEMORY
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.services.trainings import gather
 from landmarklabel.store import study_changes
@@ -243,17 +243,37 @@ def test_a_labelled_image_that_is_gone_is_said_and_one_that_was_removed_is_not(s
     assert study.sync() == [] and list(study.labelled()) == ["a"]
 
 
-def test_a_moment_without_memory_says_nothing_of_an_image(study, monkeypatch):
+@pytest.mark.parametrize("said", [NO_ROOM, OUT_OF_MEMORY])
+def test_a_moment_without_memory_says_nothing_of_an_image(study, monkeypatch, said):
     study.save("a", points(study.task, 1))
-    os.utime(study.image_path("a"))  # so that it has to be looked at
+    for image_id in "ab":
+        os.utime(study.image_path(image_id))  # so that it has to be looked at
 
     def without_memory(path, dims):
-        raise ImageRejected(path.name, [NO_ROOM])
+        raise ImageRejected(path.name, [said])
 
     with monkeypatch.context() as patch:
         patch.setattr("landmarklabel.store.pixels.read_image", without_memory)
         assert study.verify() == frozenset() and list(study.labelled()) == ["a"]
-    assert study.verify() == frozenset() and study.sync() == []
+        with pytest.raises(Busy, match="b.png.*try again when other work takes less memory"):
+            study.save("b", points(study.task, 1))
+        with pytest.raises(Busy):
+            study_changes.keep_labels(study, "a", author="ann")
+    assert study.verify() == frozenset() and study.sync() == [] and study.history("b") == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("itk::ERROR: Failed to allocate memory for image.")])
+def test_an_allocation_that_fails_is_told_apart_from_a_damaged_image(study, monkeypatch, error):
+    study.save("a", points(study.task, 1))
+    os.utime(study.image_path("a"))
+
+    def failing(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landmarklabel.io.images.decoded", failing)
+        assert study.verify() == frozenset() and study.labelled()
+    assert study.verify() == frozenset()
 
 
 def test_labels_are_not_kept_for_an_image_that_nobody_can_have_looked_at(study):

@@ -1,4 +1,4 @@
-"""Leases by address: one computer that claims many names holds only its share, and each kind of case keeps its hands."""
+"""Leases by address, of which each holds only its share; each kind of case keeps its hands; and whoever works on keeps theirs."""
 
 from __future__ import annotations
 
@@ -67,3 +67,22 @@ def test_cases_of_another_kind_stay_in_the_hands_they_are_in(leases):
     assert holders(leases) == {"a": "ann", "x": "bob", "b": "cem"}
     assert leases.take("ann", second, take_first, others=first) == "y"
     assert holders(leases) == {"x": "bob", "b": "cem", "y": "ann"}
+
+
+def test_whoever_works_on_keeps_the_case_and_nobody_else_can_keep_it_for_them(file):
+    now, ids = [1000.0], ["a", "b", "c"]
+    leases = Leases(file, clock=lambda: now[0])
+    assert leases.take("ann", ids, take_first) == "a"
+    now[0] += leases.seconds - 1
+    leases.renew("ann", "a")
+    now[0] += leases.seconds - 1
+    assert leases.take("bob", ids, take_first) == "b"
+    now[0] += leases.seconds
+    leases.renew("bob", "a")
+    assert holders(leases) == {}  # bob cannot keep ann's
+    leases.renew("ann", "a")
+    assert holders(leases) == {"a": "ann"}  # nobody was given it meanwhile, though bob was given another
+    now[0] += leases.seconds
+    assert leases.take("bob", ids, take_first) == "a"
+    leases.renew("ann", "a")
+    assert holders(leases) == {"a": "bob"}

@@ -63,21 +63,6 @@ def holders(leases: Leases) -> dict[str, str]:
     return {i: lease["client"] for i, lease in leases.held().items()}
 
 
-def test_whoever_works_on_keeps_the_case_and_nobody_else_can_keep_it_for_them(leases, clock):
-    assert leases.take("ann", IDS, take_first) == "a"
-    clock.now += leases.seconds - 1
-    leases.renew("bob", "a")
-    leases.renew("ann", "a")
-    clock.now += leases.seconds - 1
-    assert leases.take("bob", IDS, take_first) == "b"
-    clock.now += leases.seconds
-    leases.renew("ann", "a")  # nobody was given it meanwhile, so it is ann's again
-    clock.now += leases.seconds
-    assert leases.take("bob", IDS, take_first) == "a"
-    leases.renew("ann", "a")
-    assert {i: x["client"] for i, x in leases.held().items()} == {"a": "bob"}
-
-
 def test_two_clients_never_hold_one_case_and_with_all_held_there_is_none(leases):
     taken = {client: leases.take(client, IDS, take_first) for client in ("ann", "bob", "cem", "dora")}
     assert taken == {"ann": "a", "bob": "b", "cem": "c", "dora": "d"}

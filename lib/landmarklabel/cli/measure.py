@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from landmarklabel.io.prediction_folder import not_written_by_predict, notes_rem
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
-from landmarklabel.services.label_folders import images_beside, read_many, read_readers
+from landmarklabel.services.label_folders import images_beside, is_study_folder, read_many, read_readers
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -55,10 +55,7 @@ def measure(args: argparse.Namespace) -> None:
     changed = _changed_since_predicted(place, sets) if notes else []
     sets |= {i: replace(sets[i], covariance_mm2=None, interval_factors={}) for i in changed}  # of where the points were
     cases = measured_cases(sets, unit)
-    if changed:
-        what = f"{len(changed)} files were changed since they were predicted, and have no intervals"
-        remarks = [*remarks, f"{what}: {listed(changed)}"]
-    for text in [*remarks, *notes_remarks(notes)]:
+    for text in [*remarks, *_remarks(sets, changed, is_study_folder(place)), *notes_remarks(notes)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.slicer:
         _write_nodes(Path(args.slicer), task, sets, images)
@@ -77,6 +74,14 @@ def measure(args: argparse.Namespace) -> None:
 def _changed_since_predicted(place: Path, sets: Collection[str]) -> list[str]:
     files = {i: place / f"{i}{MARKUPS_SUFFIX}" for i in sets}
     return not_written_by_predict(place, {i: file for i, file in files.items() if file.is_file()})
+
+
+def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool) -> list[str]:
+    """What whoever uses the measurements should know; ``changed``: predictions that are not as they were written."""
+    proposed = sorted(i for i, x in sets.items() if (x.defined & ~x.by_person).any()) if is_study else []
+    remarks = [f"{len(proposed)} cases have predicted points that nobody has confirmed: {listed(proposed)}"] if proposed else []
+    what = f"{len(changed)} files were changed since they were predicted, and have no intervals"
+    return [*remarks, *([f"{what}: {listed(changed)}"] if changed else [])]
 
 
 def _say_unknown(without_image: list[str]) -> None:

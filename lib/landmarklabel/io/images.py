@@ -41,7 +41,7 @@ from landmarklabel.io.image_headers import (
 from landmarklabel.io.image_pixels import Cleared, decoded, grey_values, reader_of, with_finite_values
 from landmarklabel.io.image_text_headers import parse_meta, parse_nrrd
 from landmarklabel.io.itk_warnings import without_itk_warnings
-from landmarklabel.io.memory import memory_faults
+from landmarklabel.io.memory import OUT_OF_MEMORY, memory_faults
 from landmarklabel.io.nifti_header import parse_nifti
 from landmarklabel.io.plugin_images import is_read_by_plugin, read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, raster_data_faults
@@ -61,6 +61,7 @@ _FORMATS = {
     ".tif": (parse_raster, ""),
     ".tiff": (parse_raster, ""),
 }
+_NO_MEMORY = re.compile(r"bad_alloc|allocate memory", re.IGNORECASE)  # as ITK says it
 _WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg")
 
 
@@ -372,8 +373,10 @@ def _rejecting(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ImageRejected(name, [f"cannot be read or written ({error.strerror or one_line(error)})"]) from None
     except MemoryError:
-        raise ImageRejected(name, ["not enough memory for this image"]) from None
+        raise ImageRejected(name, [OUT_OF_MEMORY]) from None
     except (RuntimeError, ValueError, TypeError, OverflowError, LookupError) as error:
+        if _NO_MEMORY.search(str(error)):
+            raise ImageRejected(name, [OUT_OF_MEMORY]) from None
         last_line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         reason = re.sub(r"^.*(ERROR:|\(0x[0-9a-f]+\):)\s*", "", last_line).replace(f"{path.parent}{os.sep}", "")
         raise ImageRejected(name, [f"SimpleITK refuses it ({' '.join(reason.split())[:150]})"]) from None

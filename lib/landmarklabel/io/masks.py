@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Picture
-from PIL import UnidentifiedImageError
 
 from landmarklabel.errors import ImageRejected, LandmarkFileError
 from landmarklabel.geometry import ImageGeometry
@@ -20,6 +18,7 @@ from landmarklabel.io.files import image_suffix
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import read_image
 from landmarklabel.io.limits import LIMITS
+from landmarklabel.io.raster_header import palette_numbers, raster_pixels
 from landmarklabel.io.tables import raise_capped, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
@@ -128,14 +127,10 @@ def _without_palette(path: Path, mask: Image) -> Image:
     """A picture's numbers rather than their colours, of which only a brightness would be left. Raises ImageRejected."""
     if image_suffix(path) not in (".png", ".bmp", ".tif", ".tiff"):
         return mask
-    try:
-        with Picture.open(path) as picture:
-            if picture.mode == "P":
-                return replace(mask, pixels=np.asarray(picture))
-            colours = np.asarray(picture.convert("RGB")) if picture.mode in ("RGB", "RGBA") else np.zeros((1, 1, 3))
-    except UnidentifiedImageError:  # a kind of TIFF that has no palette for Pillow
-        return mask
-    if (colours != colours[..., :1]).any():
+    if (numbers := palette_numbers(path)) is not None:
+        return replace(mask, pixels=numbers)
+    stored = raster_pixels(path)
+    if stored.ndim == 3 and stored.shape[2] >= 3 and (stored[..., :3] != stored[..., :1]).any():
         raise ImageRejected(path.name, ["a picture in colours; a mask holds a number for each label, as greys or with a palette"])
     return mask
 

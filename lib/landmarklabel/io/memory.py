@@ -47,11 +47,13 @@ def reading_bytes(header: Header, kind: str) -> int:
 
 
 NO_ROOM = "too large for the memory that is free"
+OUT_OF_MEMORY = "not enough memory for this image"
 
 
 def is_for_want_of_memory(error: BaseException) -> bool:
     """Whether something was refused that may succeed while other programs, or other parts of this one, take less memory."""
-    return isinstance(error, MemoryError) or (isinstance(error, ImageRejected) and any(NO_ROOM in text for text in error.faults))
+    said = error.faults if isinstance(error, ImageRejected) else []
+    return isinstance(error, MemoryError) or any(NO_ROOM in text or OUT_OF_MEMORY in text for text in said)
 
 
 def total_bytes() -> int:

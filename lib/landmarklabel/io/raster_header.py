@@ -135,6 +135,15 @@ def raster_pixels(path: Path) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
+def palette_numbers(path: Path) -> np.ndarray | None:
+    """(y, x) numbers of a picture with a palette, turned as viewers turn it; None for a picture without one."""
+    with _open(path) as picture:
+        if picture.mode != "P":
+            return None
+        turn = _turn(picture, _KINDS[image_suffix(path) or ""])
+        return turned(np.array(picture), turn if turn in range(1, 9) else 1)
+
+
 def save_upright(path: Path, target: Path) -> None:
     """Write a picture that its EXIF orientation turns as a PNG that needs no turning, with its colours."""
     from PIL.ImageOps import exif_transpose

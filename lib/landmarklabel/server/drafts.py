@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
 
+from landmarklabel.errors import LandmarkLabelError
 from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import DRAFT, takes
@@ -36,7 +38,8 @@ def add_draft_routes(router: APIRouter, application: Application) -> None:
         }
         who, is_repeat = _who(text_of(body, "author")), flag_of(body, "repeat")
         kept = drafts.keep(who, image_id, is_repeat, content)
-        application.leases.renew(who, f"{image_id}{REPEAT}" if is_repeat else image_id)
+        with suppress(LandmarkLabelError):  # the draft is kept
+            application.leases.renew(who, f"{image_id}{REPEAT}" if is_repeat else image_id)
         return kept
 
     @router.delete("/landmarks/images/{image_id}/draft", tags=["Landmarks"], summary="Discard one's own draft")

@@ -172,7 +172,7 @@ class Guard:
         if nameless:
             if not allowed_plain:
                 raise Refused(403, NO_TOKENS)
-            if request.said(PERSON_HEADER):
+            if request.header(PERSON_HEADER):
                 raise Refused(401, OTHER_PERSON)
             return Caller()
         if not allowed_plain and request.scope["scheme"] != "https":
@@ -182,7 +182,7 @@ class Guard:
         who = await (self._known(request.token) if request.token else self._logged_in(request.header("cookie")))
         if who is None:
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
-        if (meant := request.said(PERSON_HEADER)) is not None and unquote(meant) != who.name:
+        if (meant := request.header_if_there(PERSON_HEADER)) is not None and unquote(meant) != who.name:
             raise Refused(401, OTHER_PERSON)
         if who.role < role:
             need = next(name for name, level in ROLES.items() if level == role)
@@ -226,8 +226,8 @@ class _Request:
     def header(self, name: str) -> str:
         return self._headers.get(name, "")
 
-    def said(self, name: str) -> str | None:
-        """A header that may be there and say nothing; None where it is not there."""
+    def header_if_there(self, name: str) -> str | None:
+        """One that may be there and be empty; None where it is not there."""
         return self._headers.get(name)
 
     @property

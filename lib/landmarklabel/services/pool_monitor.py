@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +30,16 @@ from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.portability import thread_gives_way
 from landmarklabel.report.thumbnails import Thumbnail, make_thumbnail
 from landmarklabel.services.configuration import PoolMonitorConfig
+from landmarklabel.services.console import NOTICE
 from landmarklabel.services.internal_errors import log_internal_error
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
 if TYPE_CHECKING:
     from landmarklabel.inference.localizer import Localizer
+
+
+log = logging.getLogger(__name__)
 
 
 class PoolMonitor:
@@ -60,6 +65,7 @@ class PoolMonitor:
         self.pictures: dict[str, Thumbnail] = {}  # to be shown
         self._file_stamps: dict[str, str] = {}  # of the files that were looked at
         self._next_check = 0.0
+        self._problems: int | None = None  # of label files, at the last look; the server's start has told of those before
         # Of images without labels, and as it was before people labelled them: model version, and what it made of them.
         self.assessments: dict[str, tuple[int, ImageAssessment]] = self._load()
         self._stop = threading.Event()
@@ -134,12 +140,22 @@ class PoolMonitor:
         """After a look at what may have changed behind the server's back: label files, and pixels of labelled images."""
         started = time.monotonic()
         if started >= self._next_check:
-            self.study.take_in_edits()  # what cannot be read is said where somebody asks: doctor, and the next start
+            self._look_at_label_files()
             self.study.verify()
             for image_id, path in self.study.images().items():
                 self._forget_if_changed(image_id, stamp(path))
             self._next_check = time.monotonic() + self.config.check_share * (time.monotonic() - started)
         return self.study.labelled()
+
+    def _look_at_label_files(self) -> None:
+        """What people have edited becomes revisions; how much needs a look is logged where that has changed."""
+        try:
+            problems = len(self._passes.submit(self.study.take_in_edits, at_leisure=True).result())  # savers wait for its lock
+        except LandmarkLabelError:  # in use, or changed by another program: it is looked at again
+            return
+        if self._problems is not None and problems > self._problems:
+            log.log(NOTICE, "%d label files need a look: landmarklabel study status says which", problems)
+        self._problems = problems
 
     def _forget_if_changed(self, image_id: str, now: str) -> None:
         if self._file_stamps.setdefault(image_id, now) != now:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from enum import Enum, auto
 from pathlib import Path
 
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
@@ -35,44 +34,11 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.portability import sync_to_disk
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import Trash
+from landmarklabel.store.label_file_states import FileStamp, FileState, State
 from landmarklabel.store.revision_json import body_of, landmarks_of, placed_where_moved, same_landmarks, task_of
 from landmarklabel.store.revisions import Revision, RevisionStore
 
 _REPLACED = re.compile(r"a?[0-9a-f]{8}-(.+)" + re.escape(MARKUPS_SUFFIX))  # as ``_swapped_for`` calls them
-
-
-class State(Enum):
-    """How a label file relates to the image's revisions."""
-
-    MISSING = auto()
-    NEWEST = auto()
-    OLDER = auto()  # an earlier revision's, left by a program that was stopped
-    PUT_BACK = auto()  # an earlier revision's, put there by a person
-    FRAGMENT = auto()  # a half-written revision
-    EDITED = auto()  # what no revision says
-    UNREADABLE = auto()
-
-    @property
-    def by_person(self) -> bool:
-        return self in (State.PUT_BACK, State.EDITED)
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What a label file held when it was read: its bytes (None where there was none), what they are, and when it was changed."""
-
-    state: State
-    data: bytes | None = None
-    landmarks: LandmarkSet | None = None
-    fault: str = ""
-    changed_ns: int | None = None
-
-    @property
-    def edit(self) -> LandmarkSet:
-        """What a person has put into the file. Raises ValueError where nothing of it can be read."""
-        if self.landmarks is None:
-            raise ValueError(f"a file that is {self.state.name} holds no landmarks")
-        return self.landmarks
 
 
 @dataclass(frozen=True)
@@ -94,15 +60,6 @@ class Naming:
     def read(self, body: dict) -> LandmarkSet:
         """A revision's landmarks under today's names. Raises StudyError."""
         return landmarks_of(body, self.task, self.renames)
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """What the last sync left: the file's stamp (None: examine again), the newest number, and what was wrong."""
-
-    stamp: list[int] | None
-    number: int
-    problem: str | None = None
 
 
 class LabelFiles:
@@ -226,14 +183,16 @@ class LabelFiles:
         path.unlink(missing_ok=True)
         return []
 
-    def sync(self, images: Collection[str], lock: Callable[[], AbstractContextManager]) -> list[str]:
-        """Bring files and revisions together; returns what a person has to look at, one text per file."""
+    def sync(self, images: Collection[str], lock: Callable[[], AbstractContextManager], at_leisure: bool = False) -> list[str]:
+        """Bring files and revisions together; returns what a person has to look at, one text per file.
+
+        ``at_leisure``: a half-written file is left alone as long as somebody may be writing it; it is looked at again.
+        """
         problems = self.recheck_replaced(lock)
-        with lock():
-            for leftover, name in torn_writes(self.folder):  # of an earlier version of this program that was killed
-                with suppress(OSError):
-                    if name.endswith(MARKUPS_SUFFIX) and time.time_ns() - _changed_ns(leftover) > CONFIG.replaced_kept_ns:
-                        leftover.unlink()
+        for leftover, name in list(torn_writes(self.folder)):  # of an earlier version of this program that was killed
+            with lock(), suppress(OSError):
+                if name.endswith(MARKUPS_SUFFIX) and time.time_ns() - _changed_ns(leftover) > CONFIG.replaced_kept_ns:
+                    leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
         stamps = {}
@@ -243,7 +202,7 @@ class LabelFiles:
                 stamps[image_id] = last
                 continue
             with lock():
-                stamps[image_id] = self._reconcile(image_id, image_id in images, last)
+                stamps[image_id] = self._reconcile(image_id, image_id in images, last, at_leisure)
         if stamps != before:
             with suppress(OSError):  # only a memory
                 content = {"task": self._naming.task.hash, "files": {k: asdict(v) for k, v in stamps.items()}}
@@ -263,7 +222,7 @@ class LabelFiles:
                 found.append(path)
         return found
 
-    def _reconcile(self, image_id: str, has_image: bool, last: FileStamp | None) -> FileStamp:
+    def _reconcile(self, image_id: str, has_image: bool, last: FileStamp | None, at_leisure: bool) -> FileStamp:
         try:
             stamp, head = self._stamp(image_id), self._revisions.head(image_id)
             found = self._examine(image_id, head, last)
@@ -273,6 +232,8 @@ class LabelFiles:
                     return FileStamp(None, 0, f"{self._name(image_id)}: the study has no such image; add it or remove the file")
                 head = self._save(image_id, found.edit, head, made_ns=found.changed_ns)
             at_rest = found.state in (State.NEWEST, State.UNREADABLE) or head is None
+            if at_leisure and found.state is State.FRAGMENT:
+                at_rest = time.time_ns() - _changed_ns(self.path(image_id)) < CONFIG.editor_idle_ns
             if has_image and not at_rest and stamp == self._stamp(image_id):
                 head = self.show(image_id, found) or head
                 stamp = self._stamp(image_id)

@@ -57,21 +57,21 @@ class Leases:
         with self._file.edit() as state:
             now = self.clock()
             known = {*open_ids, *others}
-            held = {i: x for i, x in state["held"].items() if i in known and self._is_held(x, now)}
-            for image_id in [i for i, x in held.items() if x["client"] == client]:
-                held.pop(image_id)
+            given = state["held"] = {i: x for i, x in state["held"].items() if i in known}  # ended ones may be renewed
+            for image_id in [i for i, x in given.items() if x["client"] == client and self._is_held(x, now)]:
+                given.pop(image_id)
                 state["skipped"][image_id] = now
+            held = {i: x for i, x in given.items() if self._is_held(x, now)}
             state["skipped"] = {i: t for i, t in state["skipped"].items() if i in known}
             free = [i for i in open_ids if i not in held]
             fresh = [i for i in free if i not in state["skipped"]]
-            state["held"] = held
             if not free:
                 return None
             if address is not None:
                 _check_share(held, address, len(open_ids))
             chosen = choose(fresh) if fresh else min(free, key=lambda i: state["skipped"][i])
             state["skipped"].pop(chosen, None)
-            held[chosen] = {"client": client, "since": now} | ({"address": address} if address is not None else {})
+            given[chosen] = {"client": client, "since": now} | ({"address": address} if address is not None else {})
             return chosen
 
     def renew(self, client: str, image_id: str) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
-from landmarklabel.errors import ImageRejected
-from landmarklabel.io.memory import is_for_want_of_memory
+from landmarklabel.errors import Busy, ImageRejected
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.image_files import REPEAT, ImageFolder
@@ -132,9 +131,9 @@ class NewestLabels:
             if now is None and time.monotonic() - started < seconds:
                 try:
                     now = self.pixels.of(path)
-                except ImageRejected as error:
-                    if is_for_want_of_memory(error):  # which says nothing of the image: it is looked at again
-                        continue
+                except Busy:  # it is looked at again
+                    continue
+                except ImageRejected:
                     now = UNREADABLE  # damaged since: not the pixels that were labelled
                     self.pixels.note(path, now, stamp(path))
             if now is not None:

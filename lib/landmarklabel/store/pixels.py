@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from landmarklabel.errors import Busy, ImageRejected
 from landmarklabel.io.images import read_image
+from landmarklabel.io.memory import is_for_want_of_memory
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.store.configuration import CONFIG
 
@@ -31,12 +33,17 @@ class PixelHashes:
         self._load()
 
     def of(self, path: Path) -> str:
-        """The hash of an image's pixels as they are now. Raises ImageRejected."""
+        """The hash of an image's pixels as they are now. Raises ImageRejected; Busy where memory is wanting to read them."""
         before = stamp(path)
         known = self._known.get(str(path))
         if known is not None and known[0] == before:
             return known[1]
-        computed = self._compute(path)
+        try:
+            computed = self._compute(path)
+        except ImageRejected as error:
+            if is_for_want_of_memory(error):  # which says nothing of the image
+                raise Busy(f"{error}; try again when other work takes less memory") from None
+            raise
         self.note(path, computed, before)
         return computed
 

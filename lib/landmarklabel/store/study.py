@@ -153,7 +153,7 @@ class Study(Opened):
         return self._newest.verify(image_ids, seconds)
 
     def pixels_of(self, image_id: str) -> str | None:
-        """The hash of the image's pixels as they are now; None where it cannot be read. Raises NotFound."""
+        """The hash of the image's pixels as they are now; None where it cannot be read. Raises NotFound; Busy as ``save``."""
         path = self.image_path(image_id)
         try:
             value = self.pixels.of(path)
@@ -296,9 +296,9 @@ class Study(Opened):
         questions = self._open_questions()  # which reads all newest revisions, and so finds the damaged ones
         return [*problems, *self.revisions.damaged.values(), *questions]
 
-    def take_in_edits(self) -> list[str]:
+    def take_in_edits(self, at_leisure: bool = False) -> list[str]:
         """Turn hand-edited label files into revisions; returns what cannot be read or has no image, one text per file."""
-        return self._files.sync(self._images.listed().images.keys(), self._lock)
+        return self._files.sync(self._images.listed().images.keys(), self._lock, at_leisure)
 
     def writing(self) -> AbstractContextManager:
         """Hold the study: nobody else writes meanwhile. Raises Busy, TaskMismatch."""

@@ -75,7 +75,7 @@ def calibrate_and_validate(
     should_stop: Callable[[], bool] = lambda: False,
     ends_at: float | None = None,
 ) -> dict[str, Any]:
-    """Calibrate a model on validation cases, and its metrics on them; {} without cases.
+    """Calibrate a model on validation cases, and its metrics on them; {} without cases whose errors are known in mm.
 
     A model that has hardly been trained finds no image plausible and would look at each from all directions, which can take many
     times as long as its training: after ``ends_at`` (see ``InTime``) it looks once. ``in_haste`` of the metrics, where there are
@@ -94,8 +94,11 @@ def calibrate_and_validate(
         evidence.append(hurried.assess(case)[0])
     evidence = calibrate(model, valid, evidence)
     found = [model.suggest(e, c.image.geometry).landmarks for e, c in zip(evidence, valid, strict=True)]
-    pairs = [(landmarks, _labels(c)) for landmarks, c in zip(found, valid, strict=True)]
-    metrics = summarize(pairs, unit=unit_of(model.task, (c.image.unit for c in valid)))
+    scaled = [i for i, c in enumerate(valid) if np.isfinite(_labels(c).scaled_to_mm())]  # of the others no error is known
+    if not scaled:
+        return {}
+    pairs = [(found[i], _labels(valid[i])) for i in scaled]
+    metrics = summarize(pairs, unit=unit_of(model.task, (valid[i].image.unit for i in scaled)))
     return metrics | ({"in_haste": hurried.in_haste} if hurried.in_haste else {})
 
 

@@ -314,7 +314,7 @@ export class App {
     this.next.disabled = !Object.keys(work.strategies).length; // the server has not said yet what there is
     this.showWords();
     this.more.show();
-    this.unsent.show(work.unsent());
+    this.unsent.show(work.unsent(), work.storage.nobodys);
     const theirs = work.differing();
     this.conflict.hidden = work.conflict === null;
     if (work.conflict !== null)

@@ -5,7 +5,7 @@ import { Api, LoggedOut, Unreachable, type Who } from "./api";
 import { App } from "./app";
 import { button, make, put } from "./dom";
 import { askedBy, pageAfterLogin } from "./link";
-import { Storage } from "./storage";
+import { opened, type Storage } from "./storage";
 import { OneTab } from "./tabs";
 import { say } from "./texts";
 import { Work } from "./work";
@@ -119,9 +119,8 @@ async function openAsked(): Promise<void> {
 /** The page, for this study and this person. */
 async function build(who: Who): Promise<void> {
   if (!hasStorage()) throw new Error(say("noStorage"));
-  api.person = who.name;
-  const task = await api.task();
-  storage = Storage.of(api.root.pathname, await api.study(), who.name);
+  const { task, storage: own } = await opened(api, who);
+  storage = own;
   tabs(storage);
   document.title = `${task.name} · ${say("title")}`;
   work = new Work(api, storage, task, changed);
@@ -167,7 +166,13 @@ async function logout(): Promise<void> {
     await work.discard({ image: open.image, repeat: open.repeat, why: "", entry: null });
     open.delivered = open.edits;
   }
-  await api.logout();
+  try {
+    await api.logout();
+  } catch (error) {
+    if (!(error instanceof LoggedOut)) throw error;
+    work.tell(error.message); // somebody else's login is theirs to end
+    return;
+  }
   work.deactivate(); // nothing is written once this browser is empty
   storage?.clear();
   location.reload();

@@ -1,10 +1,10 @@
 /** The page for a second look at the labels: which points lie least where the others expect them, and what people say of them. */
 
-import { Api, LoggedOut, Refused, Unreachable, type Who } from "./api";
+import { Api, LoggedOut, Refused, Unreachable, type Answer, type Who } from "./api";
 import { button, link, make, put } from "./dom";
 import { linkTo, LOGIN_FOR_QUALITY } from "./link";
 import { ShapeView } from "./shape";
-import { newKey, Storage } from "./storage";
+import { newKey, opened, StorageFault, type Storage } from "./storage";
 import { say } from "./texts";
 import type { Quality, QualityRow } from "./wire";
 
@@ -117,10 +117,20 @@ class QualityPage {
     put(this.message, "");
     put(this.trouble, "");
     const { image, landmark, revision } = row;
-    await this.doing(async () => this.storage.putAnswer({ image, landmark, revision, author: this.author, isRight, key: newKey(), landmarks: [], pixels: "" }));
+    this.keep({ image, landmark, revision, author: this.author, isRight, key: newKey(), landmarks: [], pixels: "" });
     if (await this.deliver()) await this.load(this.found.page); // what was refused stays readable
     else this.show();
     this.rows.children[Math.min(at, this.rows.children.length - 1)]?.querySelector<HTMLButtonElement>(".answer button")?.focus();
+  }
+
+  /** One that the browser has no space for is sent all the same. */
+  private keep(answer: Answer): void {
+    try {
+      this.storage.putAnswer(answer);
+    } catch (error) {
+      if (!(error instanceof StorageFault)) throw error;
+      put(this.trouble, say("cannotKeep", { why: error.message }));
+    }
   }
 
   /** Send the answers that are kept; one stays until the server has it or has refused it, whatever becomes of the login. */
@@ -130,7 +140,7 @@ class QualityPage {
         const about = { case: kept.image, landmark: kept.landmark };
         let answer = kept;
         try {
-          if (!kept.landmarks.length) this.storage.putAnswer((answer = { ...kept, ...(await this.api.labelOf(kept.image)) }));
+          if (!kept.landmarks.length) this.keep((answer = { ...kept, ...(await this.api.labelOf(kept.image)) }));
           await this.api.answer(answer);
           put(this.message, say(answer.isRight ? "saidRightOf" : "takenBackOf", about));
         } catch (error) {
@@ -149,10 +159,17 @@ class QualityPage {
       await act();
       return true;
     } catch (error) {
-      if (error instanceof LoggedOut) location.assign(LOGIN_FOR_QUALITY);
+      if (error instanceof LoggedOut) await this.loginAgain();
       else put(this.trouble, error instanceof Error ? error.message : String(error));
       return false;
     }
+  }
+
+  /** A login that has ended is made anew on another page, which leads back here; one of somebody else is said. */
+  private async loginAgain(): Promise<void> {
+    const who = await this.api.who().catch(() => null);
+    if (who === null || who.name === this.api.person) location.assign(LOGIN_FOR_QUALITY);
+    else put(this.trouble, say("otherPerson", { who: who.name || say("nobody") }));
   }
 }
 
@@ -161,11 +178,10 @@ async function begin(): Promise<void> {
   const place = document.getElementById("app") ?? document.body;
   try {
     const who: Who = await api.who();
-    api.person = who.name;
-    const task = await api.task();
-    const storage = Storage.of(api.root.pathname, await api.study(), who.name);
+    const { task, storage } = await opened(api, who);
     document.title = `${task.name} · ${say("qualityTitle")}`;
     const page = new QualityPage(api, storage, who.name || storage.setting("author"));
+    if (who.name) page.element.querySelector("aside")?.prepend(make("p", { class: "status", text: say("connectedAs", { who: who.name }) }));
     place.replaceChildren(page.element);
     await page.deliver();
     await page.load(1);

@@ -5,9 +5,9 @@
  */
 
 import type { Kept } from "./annotation";
-import type { Answer, Submission } from "./api";
+import type { Answer, Api, Submission, Who } from "./api";
 import { say } from "./texts";
-import { isByPerson, object, text, number, list, type Point, type State } from "./wire";
+import { isByPerson, object, text, number, list, type Point, type State, type Task } from "./wire";
 
 export type EntryState = "waits" | "refused" | "conflict";
 
@@ -21,39 +21,55 @@ export interface Entry extends Submission {
 /** There is no space left, or the browser keeps nothing for this page. What was to be kept is there as long as the page is. */
 export class StorageFault extends Error {}
 
-const WORK = /^(case|gone|out|answer) /; // what people have done, among what is kept
+const KINDS = /^(case|gone|out|answer|set) |^open$/; // of what is kept, at the beginning of its key
+const WORK = /^(case|out|answer) /; // what the server is to have
 
 export class Storage {
   fault = ""; // why something is in this page only
   private readonly unkept = new Map<string, string>(); // by its name: what the browser did not take
 
-  /** `study` tells studies and people apart: nobody finds, or sends, what another has done. `store` is the browser's. */
+  /** `study` tells studies and people apart: nobody finds, or sends, what another has done. `store` is the browser's.
+   *
+   * `nameless` is what was done in this browser before people had to log in. It is nobody's, until somebody says it is theirs.
+   */
   constructor(
     private readonly study: string,
     private readonly store: globalThis.Storage = globalThis.localStorage,
+    private readonly nameless: Storage | null = null,
   ) {}
 
-  /** Of a person, with what was done in this browser before people had to log in, or kept by earlier versions. */
+  /** Of a person; empty for a server that asks nobody for a token. */
   static of(path: string, study: string, person: string): Storage {
-    const made = new Storage(`${path} ${study} ${encodeURIComponent(person)}`);
-    if (encodeURIComponent(person) !== person) made.adopt(new Storage(`${path} ${study} ${person}`), person);
-    if (person) made.adopt(new Storage(`${path} ${study} `), person);
+    const store = globalThis.localStorage;
+    const begin = `${path} ${study} `;
+    const made = new Storage(begin + encodeURIComponent(person), store, person ? new Storage(begin, store) : null);
+    if (encodeURIComponent(person) !== person) made.moveHere(new Storage(begin + person, store), () => null); // as earlier versions kept it
     return made;
   }
 
-  /** Take over what people have done. What somebody else has submitted waits until this person says to send it. */
-  private adopt(from: Storage, person: string): void {
+  /** How much of what was done in this browser before people had to log in is nobody's yet. */
+  get nobodys(): number {
+    const from = this.nameless;
+    return from === null ? 0 : from.names("").filter((name) => WORK.test(from.key(name))).length;
+  }
+
+  /** It is this person's: their cases are listed, and a submission waits until they say to send it. */
+  takeOver(): void {
+    const asked = (entry: Entry): Entry => ({ ...entry, state: "refused", why: say("madeBefore", { who: entry.author || say("somebody") }) });
+    if (this.nameless !== null) this.moveHere(this.nameless, asked);
+  }
+
+  /** Move what people have done; `changed`: a submission as it is to be here, null for as it is. What is here already stays. */
+  private moveHere(from: Storage, changed: (entry: Entry) => Entry | null): void {
     for (const name of from.names("")) {
-      const [key, value] = [name.slice(from.name("").length), from.store.getItem(name)];
+      const [key, value] = [from.key(name), from.store.getItem(name)];
       if (value === null || !WORK.test(key) || this.store.getItem(this.name(key)) !== null) continue;
       const entry = key.startsWith("out ") ? readEntry(parse(value)) : null;
-      const isOthers = entry !== null && entry.author !== "" && entry.author !== person;
+      const other = entry === null ? null : changed(entry);
       try {
-        if (isOthers) this.put({ ...entry, state: "refused", why: say("madeBefore", { who: entry.author }) });
-        else this.store.setItem(this.name(key), value);
+        this.store.setItem(this.name(key), other === null ? value : JSON.stringify(other));
       } catch {
-        this.unkept.delete(this.name(key)); // it stays where it is, until there is space
-        continue;
+        continue; // it stays where it is, until there is space
       }
       from.store.removeItem(name);
     }
@@ -158,11 +174,15 @@ export class Storage {
     return `landmarklabel ${this.study} ${key}`;
   }
 
+  private key(name: string): string {
+    return name.slice(this.name("").length);
+  }
+
   private names(begin: string): string[] {
     const wanted = this.name(begin);
     const found = new Set(this.unkept.keys());
     for (let i = 0; i < this.store.length; i++) found.add(this.store.key(i) ?? "");
-    return [...found].filter((name) => name.startsWith(wanted));
+    return [...found].filter((name) => name.startsWith(wanted) && KINDS.test(this.key(name))); // not of a longer name
   }
 
   private all(begin: string): (Record<string, unknown> | null)[] {
@@ -180,22 +200,36 @@ export class Storage {
   private remove(name: string): void {
     this.store.removeItem(name);
     this.unkept.delete(name);
-    if (!this.unkept.size) this.fault = "";
+    this.keepTheRest(); // there may be space now
   }
 
   private write(key: string, value: object): void {
-    this.unkept.set(this.name(key), JSON.stringify(value));
-    try {
-      for (const [name, content] of this.unkept) {
-        this.store.setItem(name, content); // also what it had no space for before
+    const name = this.name(key);
+    this.unkept.delete(name);
+    this.unkept.set(name, JSON.stringify(value));
+    this.keepTheRest();
+    if (this.unkept.has(name)) throw new StorageFault(this.fault);
+  }
+
+  /** Have the browser keep what it has space for, the newest first; each by itself: a small one fits where a large one does not. */
+  private keepTheRest(): void {
+    this.fault = "";
+    for (const [name, content] of [...this.unkept].reverse()) {
+      try {
+        this.store.setItem(name, content);
         this.unkept.delete(name);
+      } catch (error) {
+        this.fault = error instanceof Error ? error.message : String(error);
       }
-      this.fault = "";
-    } catch (error) {
-      this.fault = error instanceof Error ? error.message : String(error);
-      throw new StorageFault(this.fault);
     }
   }
+}
+
+/** The study that a page is opened on, for this person: from now on nothing is said to another study, or in another's name. */
+export async function opened(api: Api, who: Who): Promise<{ task: Task; storage: Storage }> {
+  api.person = who.name;
+  const task = await api.task();
+  return { task, storage: Storage.of(api.root.pathname, await api.study(), who.name) };
 }
 
 let lastTime = 0;

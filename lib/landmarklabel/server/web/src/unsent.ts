@@ -14,9 +14,10 @@ export class UnsentList {
     this.element.append(make("h2", { text: say("unsentTitle") }), this.rows);
   }
 
-  show(unsent: readonly Unsent[]): void {
-    this.element.hidden = unsent.length === 0;
-    const mark = JSON.stringify(unsent.map((u) => [u.image, u.repeat, u.why, u.entry?.key]));
+  /** `nobodys`: how much was done here before people had to log in. */
+  show(unsent: readonly Unsent[], nobodys: number): void {
+    this.element.hidden = unsent.length === 0 && nobodys === 0;
+    const mark = JSON.stringify([nobodys, ...unsent.map((u) => [u.image, u.repeat, u.why, u.entry?.key])]);
     if (this.rows.dataset["mark"] === mark) return;
     this.rows.dataset["mark"] = mark;
     this.rows.replaceChildren(
@@ -30,7 +31,16 @@ export class UnsentList {
           button(say("discardButton"), "", () => this.discard(u)),
         ),
       ),
+      ...(nobodys ? [this.left(nobodys)] : []),
     );
+  }
+
+  private left(n: number): HTMLElement {
+    const takeOver = button(say("takeOverButton"), "", () => {
+      this.work.storage.takeOver();
+      this.work.changed();
+    });
+    return make("div", { class: "row" }, make("span", { class: "name", text: say("nobodys", { n }) }), takeOver);
   }
 
   /** A click on Discard counts as the first one again. */

@@ -27,7 +27,7 @@ export class Work extends Delivery {
   private placed = ""; // what the others follow
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
-  private isChoosing = false; // the next case is asked for, or opens
+  private isChoosing = false; // the next case is asked for
   private lastTry = 0; // of sending again, or of looking for the server
 
   /** Begin: what the server offers, what waits is sent, the case that was open opens again, unless another is asked for. */
@@ -85,11 +85,14 @@ export class Work extends Delivery {
   }
 
   async nextCase(strategy: string): Promise<void> {
-    if (this.isChoosing) return; // else a case would be held for nobody
+    if (this.isChoosing) {
+      this.tell(say("nextComes")); // another would be held for nobody
+      return;
+    }
     this.isChoosing = true;
     const opening = this.opening;
     await this.doing(async () => {
-      const chosen = await this.api.nextCase(strategy, this.clientId);
+      const chosen = await this.api.nextCase(strategy, this.clientId).finally(() => (this.isChoosing = false));
       if (opening !== this.opening) return; // the person has opened another case meanwhile
       if (chosen === null) {
         this.tellAfterSave(say("allDone"));
@@ -98,7 +101,6 @@ export class Work extends Delivery {
       }
       await this.openCase(chosen.image, chosen.repeat, chosen.reason);
     });
-    this.isChoosing = false;
   }
 
   /** A case as the server has it, or as it was left here where the server does not have that yet. */

@@ -181,7 +181,7 @@ describe("nothing is lost", () => {
     expect(server.of("one").length).toBe(1);
   });
 
-  it("when the browser keeps nothing and the server is away: both cases go out as soon as it is back", async () => {
+  it("when the browser keeps nothing and the server is away: as long as the page is there, nothing is missing", async () => {
     const was = Object.getPrototypeOf(localStorage).setItem as () => void;
     const work = await begun("one");
     Object.getPrototypeOf(localStorage).setItem = (): never => {
@@ -228,7 +228,7 @@ describe("nothing is lost", () => {
     expect(work.unsent()).toEqual([]);
   });
 
-  it("when people have to log in from now on: what was done before waits for whoever logs in, and others' for a word", async () => {
+  it("when people have to log in from now on: what was done before is nobody's until somebody says it is theirs", async () => {
     const of = async (person: string, begins = ""): Promise<Work> => {
       const work = new Work(server.api(), Storage.of("/s/", "id", person), TASK, () => undefined);
       await work.start({ name: person, roles: [] });
@@ -241,13 +241,50 @@ describe("nothing is lost", () => {
     server.fail = new LoggedOut("a token is needed");
     await before.submit("first");
     server.fail = null;
-    const after = await of("Ann B");
-    expect(after.unsent()).toMatchObject([{ image: "one", entry: { state: "refused", author: "bob" } }]);
+    await before.openCase("two");
+    before.place("b", [5, 6]);
+    before.storage.putAnswer({ image: "one", landmark: "a", revision: 1, author: "bob", isRight: true, key: "k", landmarks: [], pixels: "" });
+    const ann = await of("Ann");
+    expect([ann.unsent(), ann.storage.answers(), ann.storage.nobodys]).toEqual([[], [], 4]); // a submission, its case, another, an answer
     expect(server.of("one")).toEqual([]);
-    await after.sendAgain(after.unsent()[0]!);
-    expect(server.of("one").map((r) => r.author)).toEqual(["Ann B"]);
-    expect((await of("Ann")).unsent()).toEqual([]);
-    expect((await of("")).unsent()).toEqual([]);
+    const bob = await of("Bob B");
+    bob.storage.takeOver();
+    expect(bob.unsent().map((u) => [u.image, u.entry?.state])).toEqual([["one", "refused"], ["two", undefined]]);
+    expect([bob.storage.answers().length, bob.storage.nobodys, ann.storage.nobodys]).toEqual([1, 0, 0]);
+    expect(server.of("one")).toEqual([]); // until Bob says to send it
+    await bob.sendAgain(bob.unsent()[0]!);
+    expect(server.of("one").map((r) => r.author)).toEqual(["Bob B"]);
+    await bob.openCase("two");
+    expect(bob.open?.point("b").position).toEqual([5, 6]);
+  });
+
+  it("when an earlier version kept it: a name with a space has it, and nobody whose name begins so", async () => {
+    const earlier = new Storage("/s/ id Ann B");
+    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "" });
+    const ann = Storage.of("/s/", "id", "Ann");
+    ann.clear();
+    expect(ann.unsent()).toEqual([]);
+    expect(Storage.of("/s/", "id", "Ann B").unsent().map((k) => k.image)).toEqual(["one"]);
+  });
+
+  it("when there is space for a small thing and not for a large one: the small one is kept", async () => {
+    const was = Object.getPrototypeOf(localStorage).setItem as (name: string, value: string) => void;
+    let most = 1000;
+    Object.getPrototypeOf(localStorage).setItem = function (this: globalThis.Storage, name: string, value: string): void {
+      if (value.length > most) throw new Error("quota");
+      was.call(this, name, value);
+    };
+    try {
+      const storage = new Storage("/s/");
+      expect(() => storage.set("large", "x".repeat(2000))).toThrow("quota");
+      storage.set("small", "y");
+      expect([new Storage("/s/").setting("small"), storage.setting("large").length, storage.fault]).toEqual(["y", 2000, "quota"]);
+      most = 5000;
+      storage.dropCase("any", false); // there is space again
+      expect([new Storage("/s/").setting("large").length, storage.fault]).toEqual([2000, ""]);
+    } finally {
+      Object.getPrototypeOf(localStorage).setItem = was;
+    }
   });
 
   it("on another computer: the draft is there", async () => {
