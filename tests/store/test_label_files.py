@@ -176,15 +176,7 @@ def let_all_be_old(monkeypatch):
     monkeypatch.setattr("landmarklabel.store.label_files.CONFIG", replace(CONFIG, editor_idle_ns=0, replaced_kept_ns=0))
 
 
-def test_a_killed_writers_leftovers_are_swept(study, monkeypatch):
-    leftover = study.folder / "labels" / "final" / ".a.mrk.json.x1y2z3_4"
-    leftover.write_text("half", encoding="utf-8")
-    assert study.sync() == [] and leftover.exists()  # it may still be written
-    let_all_be_old(monkeypatch)
-    assert study.sync() == [] and not leftover.exists()
-
-
-@pytest.mark.parametrize("name", [".a.mrk.json.swp", ".a.mrk.json.Xq3fT0", ".#a.mrk.json", "a.mrk.json~", ".a.mrk.json.backup"])
+@pytest.mark.parametrize("name", [".a.mrk.json.swp", ".a.mrk.json.Xq3fT0", ".#a.mrk.json", "a.mrk.json~", ".a.mrk.json.autosave"])
 def test_what_editors_and_copying_programs_keep_beside_a_label_is_theirs(study, monkeypatch, name):
     study.save("a", points(study.task, 1))
     theirs = study.folder / "labels" / "final" / name

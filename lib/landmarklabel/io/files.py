@@ -30,7 +30,6 @@ _PLUGIN_SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9._-]{0,19}")
 MOST_ID_BYTES = 255 - len(MARKUPS_SUFFIX) - 24  # of UTF-8: a file name has 255, the trash puts a time of 24 before it
 # The first element of a data set: of group 2 or 8, element 0 to 0x18, with the length of text or with a type
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(U[LI]|CS|.\0\0\0)", re.DOTALL)
-_TORN = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as ``tempfile.mkstemp`` ends the names of ``atomic_write``
 _ID = re.compile(r"\w[\w .\-+@()\[\],&=~!]{0,198}", re.UNICODE)
 
 
@@ -148,16 +147,6 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
             raise
         if durable:
             sync_to_disk(path.parent)
-
-
-def torn_writes(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Half-written files that a killed ``atomic_write`` left in a folder, each with the end of the name it was to have.
-
-    Editors and programs that copy files have hidden files of their own there; those are theirs.
-    """
-    for path in folder.glob(".*.????????"):
-        if (torn := _TORN.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
-            yield path, torn[1]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
@@ -20,7 +21,7 @@ from filelock import Timeout
 
 from landmarklabel.errors import LandmarkLabelError, StudyError, listed
 from landmarklabel.geometry import SlicePlane
-from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, torn_writes, writing
+from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_id, writing
 from landmarklabel.io.locks import file_lock, take
 from landmarklabel.io.markups import dump_markups, read_markups
 from landmarklabel.io.tables import long_text, predictions_text
@@ -160,8 +161,10 @@ class PredictionFolder:
 
     def _remove_torn(self) -> None:
         """Half-written files (of ``atomic_write``) that a stopped call left; no other call writes here now."""
-        for path, end in torn_writes(self.folder):
-            if any(name.endswith(end) for name in self._notes):
+        names = {name[:100] for name in self._notes}
+        for path in self.folder.glob(".*.????????"):
+            torn = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", path.name)
+            if torn and torn[1] in names and path.is_file():
                 path.unlink()
 
     def _adopt_earlier_version(self) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.atomic_exchange import swap_in
-from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, torn_writes, write_json, write_to_disk
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups
 from landmarklabel.io.tables import read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -189,10 +189,6 @@ class LabelFiles:
         ``at_leisure``: a half-written file is left alone as long as somebody may be writing it; it is looked at again.
         """
         problems = self.recheck_replaced(lock)
-        for leftover, name in list(torn_writes(self.folder)):  # of an earlier version of this program that was killed
-            with lock(), suppress(OSError):
-                if name.endswith(MARKUPS_SUFFIX) and time.time_ns() - _changed_ns(leftover) > CONFIG.replaced_kept_ns:
-                    leftover.unlink()
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
         stamps = {}
