@@ -9,7 +9,7 @@ import pytest
 import requests
 from PIL import Image as Picture
 from planes import middle_of
-from serving import phantoms, serving, serving_labelled
+from serving import phantoms, serving, serving_labelled, wait_until
 
 from landmarklabel.store.tokens import Tokens
 
@@ -226,6 +226,37 @@ def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_a
         ann.press("Log out")
         ann.sees("somebody else has logged in in this browser")
         assert ann.page.evaluate("fetch('../landmarks/images').then(a => a.status)") == 200  # bob's login goes on
+
+
+def test_what_one_person_did_in_two_browsers_is_shown_side_by_side(tmp_path, person):
+    material = phantoms(tmp_path, 1)
+    name = material.task.names[0]
+    token = Tokens(material.study).new("ann", "annotator")
+    bearer = {"Authorization": f"Bearer {token}"}
+    with serving(material) as server:
+
+        def drafted_at(x: float) -> bool:
+            draft = server.http("GET", "/landmarks/images/phantom00/draft", headers=bearer).json()["draft"]
+            return draft is not None and any(
+                r["name"] == name and abs(r["position"][0] - x) < 1 for r in draft["landmarks"] if r["position"]
+            )
+
+        here, there = person(server.url), person(server.url)
+        for browser, (x, y) in ((here, (40, 50)), (there, (70, 60))):
+            browser.log_in(token)
+            open_case(browser, "phantom00")
+            browser.places(name, browser.on_screen(x, y))
+            wait_until(lambda x=x: drafted_at(x), 20, "the draft to be on the server")
+        here.page.reload()
+        here.sees("you worked on this case in another browser too and did not submit it: 1 points differ")
+        shown = middle_of(here.page.locator(".view"), f'.mark.other[data-name="{name}"] > path')
+        assert np.allclose(shown, here.on_screen(70, 60), atol=1.5)
+        here.press("Take all theirs")
+        here.sees("took what you had done in the other browser")
+        here.press("Submit and next")
+        here.sees("is saved as revision 1")
+        saved = server.http("GET", "/landmarks/images/phantom00", headers=bearer).json()["landmarks"]
+        assert np.allclose(next(r["position"] for r in saved if r["name"] == name), (70, 60), atol=1)
 
 
 def test_what_was_done_before_people_had_to_log_in_is_there_for_whoever_says_it_is_theirs(tmp_path, person):

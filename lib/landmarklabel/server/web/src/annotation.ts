@@ -23,6 +23,7 @@ export interface Kept {
   readonly edits: number;
   readonly delivered: number;
   readonly pixels: string;
+  readonly draftSaved: string; // when the server had the draft of it that this browser sent last
 }
 
 export class Annotation {
@@ -32,6 +33,7 @@ export class Annotation {
   delivered = 0; // which of these edits the server has acknowledged
   pixels = ""; // hash of the image that the points were placed on
   drafted = -1; // after how many edits the server has a draft
+  draftSaved = "";
   private readonly past: Step[] = [];
   private future: Step[] = [];
   private moving: string | null = null; // the point that is being dragged
@@ -54,12 +56,13 @@ export class Annotation {
     made.edits = kept.edits;
     made.delivered = kept.delivered;
     made.pixels = kept.pixels;
+    made.draftSaved = kept.draftSaved;
     return made;
   }
 
   kept(): Kept {
-    const { image, points, baseRevision, reason, repeat, edits, delivered, pixels } = this;
-    return { image, points, baseRevision, reason, repeat, edits, delivered, pixels };
+    const { image, points, baseRevision, reason, repeat, edits, delivered, pixels, draftSaved } = this;
+    return { image, points, baseRevision, reason, repeat, edits, delivered, pixels, draftSaved };
   }
 
   get isUnsent(): boolean {

@@ -190,7 +190,7 @@ export class Api {
     throw new ConflictError(text(content["detail"]), revision(content["current"], of));
   }
 
-  async draft(image: string, author: string, repeat: boolean, of: Task): Promise<{ points: Point[]; baseRevision: number; pixels: string } | null> {
+  async draft(image: string, author: string, repeat: boolean, of: Task): Promise<{ points: Point[]; baseRevision: number; pixels: string; saved: string } | null> {
     const where = `${this.caseAt(image, "draft")}?author=${encodeURIComponent(author)}&repeat=${repeat}`;
     const found = object(await this.json("GET", where), "the answer")["draft"];
     if (found === null || found === undefined) return null;
@@ -199,11 +199,13 @@ export class Api {
       points: points(content["landmarks"], of),
       baseRevision: number(content["base_revision"]),
       pixels: text(content["pixels"]),
+      saved: text(content["saved"]),
     };
   }
 
-  async keepDraft(what: Omit<Submission, "key">, edits: number): Promise<void> {
-    await this.json("PUT", this.caseAt(what.image, "draft"), {
+  /** When the server had it. */
+  async keepDraft(what: Omit<Submission, "key">, edits: number): Promise<string> {
+    const answer = await this.json("PUT", this.caseAt(what.image, "draft"), {
       landmarks: rows(what.points),
       base_revision: what.baseRevision,
       author: what.author,
@@ -211,6 +213,7 @@ export class Api {
       pixels: what.pixels,
       edits,
     });
+    return text(object(answer, "the draft")["saved"]);
   }
 
   async dropDraft(image: string, author: string, repeat: boolean): Promise<void> {

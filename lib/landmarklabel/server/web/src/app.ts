@@ -317,8 +317,10 @@ export class App {
     this.unsent.show(work.unsent(), work.storage.nobodys);
     const theirs = work.differing();
     this.conflict.hidden = work.conflict === null;
-    if (work.conflict !== null)
-      put(this.conflictText, say("conflict", { who: work.conflict.author || say("somebody"), n: work.conflict.revision, k: theirs.length }));
+    if (work.conflict !== null) {
+      const about = { who: work.conflict.author || say("somebody"), n: work.conflict.revision, k: theirs.length };
+      put(this.conflictText, say(work.conflict.isDraft === true ? "draftElsewhere" : "conflict", about));
+    }
     const beside = this.beside;
     this.view.setDrawn({
       lines: this.measurements.lines(work.task, open?.points ?? []),

@@ -115,12 +115,25 @@ export abstract class Delivery {
     const { image, points, baseRevision, repeat, pixels, edits } = of;
     const isSubmitted = this.waiting().some((e) => e.image === image && e.repeat === repeat && e.edits >= edits);
     if (!this.isActive || !of.isUnsent || edits === of.drafted || isSubmitted || this.server !== "connected") return;
+    if (this.conflict?.isDraft === true && this.isOpen(of)) return; // it would write over the draft that the person is looking at
     try {
-      await this.api.keepDraft({ image, points, baseRevision, author: this.draftsOf, repeat, pixels }, edits);
+      const saved = await this.api.keepDraft({ image, points, baseRevision, author: this.draftsOf, repeat, pixels }, edits);
       of.drafted = edits;
+      this.noteDraft(of, saved);
     } catch (error) {
       this.failed(error);
     }
+  }
+
+  /** Remember which draft is this browser's, so that one of another is told apart. */
+  private noteDraft(of: Annotation, saved: string): void {
+    if (this.isOpen(of) && this.open !== null) {
+      this.open.draftSaved = saved;
+      this.keep();
+      return;
+    }
+    const kept = this.storage.loadCase(of.image, of.repeat);
+    if (kept !== null) this.keepSafely(() => this.storage.keepCase({ ...kept, draftSaved: saved }));
   }
 
   private async dropDraft(image: string, repeat: boolean): Promise<void> {
@@ -295,16 +308,18 @@ export abstract class Delivery {
       return;
     }
     open.replaceAll(conflict.points, "take");
-    open.acknowledged(open.edits, conflict.revision);
-    void this.dropDraft(open.image, open.repeat);
+    if (conflict.isDraft !== true) {
+      open.acknowledged(open.edits, conflict.revision);
+      void this.dropDraft(open.image, open.repeat);
+    } else open.draftSaved = conflict.created;
     this.settle();
-    this.edited(say("tookAll", { n: conflict.revision }));
+    this.edited(say(conflict.isDraft === true ? "tookDraft" : "tookAll", { n: conflict.revision }));
   }
 
   async submitMine(strategy: string): Promise<void> {
     const { open, conflict } = this;
     if (open === null || conflict === null) return;
-    open.baseRevision = conflict.revision;
+    if (conflict.isDraft !== true) open.baseRevision = conflict.revision;
     this.settle();
     await this.submit(strategy);
   }

@@ -276,6 +276,7 @@ function readKept(found: Record<string, unknown> | null): Kept | null {
       edits: number(found["edits"]),
       delivered: number(found["delivered"]),
       pixels: text(found["pixels"]),
+      draftSaved: text(found["draftSaved"]),
     };
   } catch {
     return null;

@@ -138,6 +138,8 @@ export const TEXTS = {
   discardSure: "your points of {case} will be gone: press Discard again if that is right",
   discarded: "{case}: discarded",
   // two versions
+  draftElsewhere: "you worked on this case in another browser too and did not submit it: {k} points differ, drawn as diamonds",
+  tookDraft: "took what you had done in the other browser",
   conflict: "{who} saved revision {n} meanwhile: {k} points differ, drawn as diamonds",
   takePointButton: "Take theirs for this point",
   takeAllButton: "Take all theirs",

@@ -66,6 +66,7 @@ export interface Revision {
   readonly author: string;
   readonly created: string;
   readonly points: readonly Point[];
+  readonly isDraft?: true; // no revision: what the same person has done in another browser
 }
 
 export interface Suggestion {

@@ -1,6 +1,6 @@
 /** What the page's buttons do: the server, cases, points, training. No DOM: `changed` tells whoever shows it. */
 
-import { Annotation, type Kept, type What } from "./annotation";
+import { Annotation, differences, type Kept, type What } from "./annotation";
 import { Refused, type Who } from "./api";
 import { Delivery, outsideText } from "./delivery";
 import { Flat } from "./flat";
@@ -27,6 +27,7 @@ export class Work extends Delivery {
   private placed = ""; // what the others follow
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
+  private draftElsewhere: Revision | null = null; // of the case that opens: what the same person has done in another browser
   private isChoosing = false; // the next case is asked for
   private lastTry = 0; // of sending again, or of looking for the server
 
@@ -116,7 +117,7 @@ export class Work extends Delivery {
       this.asked++;
       this.open = annotation;
       this.history = history;
-      this.conflict = newest !== undefined && revision > annotation.baseRevision && annotation.isUnsent ? newest : null;
+      this.conflict = newest !== undefined && revision > annotation.baseRevision && annotation.isUnsent ? newest : this.draftElsewhere;
       this.frame = null;
       this.picture = null;
       this.trouble = [this.goneText, this.storage.fault && say("cannotKeep", { why: this.storage.fault })].filter(Boolean).join(" ");
@@ -146,17 +147,21 @@ export class Work extends Delivery {
   private async asLeft(image: string, repeat: boolean, reason: string, newest: Revision | undefined): Promise<[Annotation, string]> {
     const kept = this.storage.loadCase(image, repeat);
     this.goneText = "";
+    this.draftElsewhere = null;
     if (kept !== null && kept.edits > kept.delivered) {
       const gone = Annotation.gone(kept, this.task);
       if (gone.length) {
         this.storage.copyCase(kept);
         this.goneText = say("gone", { names: gone.join(", ") });
       }
+      const other = await this.api.draft(image, this.draftsOf, repeat, this.task).catch(() => null); // without it, as before
+      if (other !== null && other.saved !== kept.draftSaved && differences(kept.points, other.points).length)
+        this.draftElsewhere = { revision: other.baseRevision, author: "", created: other.saved, points: other.points, isDraft: true };
       return [Annotation.of(kept, this.task), say("yourChanges")];
     }
     const waits = this.storage.entries().filter((e) => e.image === image && e.repeat === repeat).at(-1);
     if (waits !== undefined) {
-      const asSent: Kept = { ...waits, reason, delivered: waits.edits };
+      const asSent: Kept = { ...waits, reason, delivered: waits.edits, draftSaved: "" };
       return [Annotation.of(asSent, this.task), say("asSubmitted")];
     }
     const draft = await this.api.draft(image, this.draftsOf, repeat, this.task).catch((error: unknown) => {
@@ -166,6 +171,7 @@ export class Work extends Delivery {
     if (draft !== null) {
       const made = new Annotation(this.task, image, draft.points, draft.baseRevision, reason, repeat);
       made.edits = made.drafted = 1;
+      made.draftSaved = draft.saved;
       made.pixels = draft.pixels;
       return [made, say("yourDraft")];
     }
@@ -204,7 +210,7 @@ export class Work extends Delivery {
   private leave(): void {
     const open = this.open;
     if (open === null || !this.isActive) return;
-    void this.sendDraft(open);
+    if (this.conflict?.isDraft !== true) void this.sendDraft(open);
     if (!open.isUnsent) this.storage.dropCase(open.image, open.repeat);
   }
 

@@ -24,7 +24,8 @@ class Server {
   fail: Error | null = null;
   isAnswerLost = false;
   cannotSave = ""; // an image
-  drafts = new Map<string, { points: Point[]; baseRevision: number; pixels: string }>();
+  drafts = new Map<string, { points: Point[]; baseRevision: number; pixels: string; saved: string }>();
+  moment = 0; // the server's clock
   next = ["two"];
 
   private check(): void {
@@ -73,7 +74,9 @@ class Server {
       draft: async (image: string) => (this.check(), this.drafts.get(image) ?? null),
       keepDraft: async (what: Submission) => {
         this.check();
-        this.drafts.set(what.image, { points: [...what.points], baseRevision: what.baseRevision, pixels: what.pixels });
+        const saved = `at ${++this.moment}`;
+        this.drafts.set(what.image, { points: [...what.points], baseRevision: what.baseRevision, pixels: what.pixels, saved });
+        return saved;
       },
       dropDraft: async (image: string) => void this.drafts.delete(image),
     };
@@ -260,7 +263,7 @@ describe("nothing is lost", () => {
 
   it("when an earlier version kept it: a name with a space has it, and nobody whose name begins so", async () => {
     const earlier = new Storage("/s/ id Ann B");
-    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "" });
+    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "", draftSaved: "" });
     const ann = Storage.of("/s/", "id", "Ann");
     ann.clear();
     expect(ann.unsent()).toEqual([]);
@@ -289,11 +292,57 @@ describe("nothing is lost", () => {
 
   it("on another computer: the draft is there", async () => {
     const work = await begun("one");
-    server.drafts.set("one", { points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, pixels: "" });
+    server.drafts.set("one", { points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, pixels: "", saved: "before" });
     await work.openCase("two");
     await work.openCase("one");
     expect(work.message).toContain("from another browser");
     expect(work.open?.isUnsent).toBe(true);
+  });
+});
+
+describe("two browsers of one person", () => {
+  const elsewhere = (x: number) => ({ points: TASK.landmarks.map((l) => proposed(l.name, x, { state: "placed" as const })), baseRevision: 0, pixels: "", saved: "later" });
+
+  it("own drafts are no second version", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    await work.openCase("two"); // which sends a draft of the first
+    expect(server.drafts.size).toBe(1);
+    await work.openCase("one");
+    expect(work.conflict).toBe(null);
+    work.place("b", [5, 6]);
+    expect((await again()).conflict).toBe(null);
+  });
+
+  it("what was done in the other one since is shown, and taken or not", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    await work.openCase("two");
+    server.drafts.set("one", elsewhere(8));
+    await work.openCase("one");
+    expect(work.open?.point("a").position).toEqual([3, 4]);
+    expect(work.differing().map((p) => p.name)).toEqual(["a", "b", "c", "d"]);
+    work.place("b", [5, 6]);
+    await work.openCase("two");
+    expect(server.drafts.get("one")?.saved).toBe("later"); // not written over before somebody has decided
+    await work.openCase("one");
+    work.takeTheirs("a");
+    expect(work.open?.point("a").position).toEqual([8, 10]);
+    work.takeTheirs(null);
+    expect([work.open?.point("b").position, work.conflict, work.open?.isUnsent]).toEqual([[8, 10], null, true]);
+    await work.submit("first");
+    expect(server.of("one").map((r) => r.points.map((p) => p.position?.[0]))).toEqual([[8, 8, 8, 8]]);
+  });
+
+  it("or one's own is submitted", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    await work.openCase("two");
+    server.drafts.set("one", elsewhere(8));
+    await work.openCase("one");
+    await work.submitMine("first");
+    expect(server.of("one").map((r) => r.points[0]?.position)).toEqual([[3, 4]]);
+    expect(work.unsent()).toEqual([]);
   });
 });
 
