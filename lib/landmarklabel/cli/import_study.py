@@ -152,6 +152,8 @@ def _import_one(
         given = labels.on(image_id, about)
         if off := _check_places(image_id, path, given, about, surfaces, args):
             account.remark(off, image_id)
+        if said := _looks_missing(given):
+            account.remark(said, image_id)
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
@@ -185,6 +187,18 @@ def _check_places(
         except LandmarkFileError as error:
             raise off or error from None  # why they are off their surface says more
     return str(off or "")
+
+
+def _looks_missing(given: list[Placed]) -> str:
+    """Said of points that lie where many programs put what is missing; empty where there are none. They are imported."""
+    for value in (0, -1):
+        for points in (one.points for one in given):
+            if (points.positions_mm == value).all(axis=1).any():
+                place = ", ".join([str(value)] * points.task.dims)
+                return (
+                    f"points at exactly ({place}), as some programs mark what is missing: leave such cells empty, or check them"
+                )
+    return ""
 
 
 def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:
