@@ -190,15 +190,11 @@ def _check_places(
 
 
 def _looks_missing(given: list[Placed]) -> str:
-    """Said of points that lie where many programs put what is missing; empty where there are none. They are imported."""
-    for value in (0, -1):
-        for points in (one.points for one in given):
-            if (points.positions_mm == value).all(axis=1).any():
-                place = ", ".join([str(value)] * points.task.dims)
-                return (
-                    f"points at exactly ({place}), as some programs mark what is missing: leave such cells empty, or check them"
-                )
-    return ""
+    """Said of points that lie where some programs put what is missing, and are imported; empty where there are none."""
+    if not any((one.points.positions_mm == 0).all(axis=1).any() for one in given):
+        return ""
+    place = ", ".join("0" * given[0].points.task.dims)
+    return f"points at exactly ({place}), as some programs mark what is missing: leave such cells empty, or check them"
 
 
 def _save_or_leave(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int | None:
