@@ -23,8 +23,11 @@ export interface Kept {
   readonly edits: number;
   readonly delivered: number;
   readonly pixels: string;
+  readonly copy: string; // which working copy it is: edits are counted in each by itself
   readonly draftSaved: string; // when the server had the draft of it that this browser sent last
 }
+
+const newCopy = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 export class Annotation {
   points: readonly Point[];
@@ -34,6 +37,7 @@ export class Annotation {
   pixels = ""; // hash of the image that the points were placed on
   drafted = -1; // after how many edits the server has a draft
   draftSaved = "";
+  copy = newCopy();
   private readonly past: Step[] = [];
   private future: Step[] = [];
   private moving: string | null = null; // the point that is being dragged
@@ -57,12 +61,13 @@ export class Annotation {
     made.delivered = kept.delivered;
     made.pixels = kept.pixels;
     made.draftSaved = kept.draftSaved;
+    made.copy = kept.copy;
     return made;
   }
 
   kept(): Kept {
-    const { image, points, baseRevision, reason, repeat, edits, delivered, pixels, draftSaved } = this;
-    return { image, points, baseRevision, reason, repeat, edits, delivered, pixels, draftSaved };
+    const { image, points, baseRevision, reason, repeat, edits, delivered, pixels, copy, draftSaved } = this;
+    return { image, points, baseRevision, reason, repeat, edits, delivered, pixels, copy, draftSaved };
   }
 
   get isUnsent(): boolean {
@@ -229,3 +234,12 @@ function differ(a: Point, b: Point, least: number): boolean {
   if (a.position === null || b.position === null) return a.state !== b.state;
   return Math.hypot(...a.position.map((v, i) => v - (b.position?.[i] ?? v))) > least;
 }
+
+interface Copy {
+  readonly image: string;
+  readonly repeat: boolean;
+  readonly copy: string;
+}
+
+/** Whether both are of one working copy: another person's, or another browser's, of the same case is counted apart. */
+export const isOf = (one: Copy, other: Copy): boolean => one.image === other.image && one.repeat === other.repeat && one.copy === other.copy;

@@ -3,7 +3,7 @@
  * Nothing leaves this browser before the server has acknowledged it.
  */
 
-import { differences, Annotation } from "./annotation";
+import { Annotation, differences, isOf } from "./annotation";
 import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
 import { newKey, StorageFault, type Entry, type Storage } from "./storage";
 import { say } from "./texts";
@@ -113,7 +113,7 @@ export abstract class Delivery {
 
   private async draft(of: Annotation): Promise<void> {
     const { image, points, baseRevision, repeat, pixels, edits } = of;
-    const isSubmitted = this.waiting().some((e) => e.image === image && e.repeat === repeat && e.edits >= edits);
+    const isSubmitted = this.waiting().some((e) => isOf(e, of) && e.edits >= edits);
     if (!this.isActive || !of.isUnsent || edits === of.drafted || isSubmitted || this.server !== "connected") return;
     if (this.conflict?.isDraft === true && this.isOpen(of)) return; // it would write over the draft that the person is looking at
     try {
@@ -160,7 +160,8 @@ export abstract class Delivery {
       this.tell(outsideText(outside));
       return;
     }
-    const entry: Entry = { image, points, baseRevision, repeat, pixels, edits, author: this.author, key: newKey(), state: "waits", why: "" };
+    const { copy } = open;
+    const entry: Entry = { image, points, baseRevision, repeat, pixels, edits, copy, author: this.author, key: newKey(), state: "waits", why: "" };
     this.keepSafely(() => this.storage.put(entry));
     clearTimeout(this.draftTimer);
     this.submitted = { open, edits };
@@ -180,7 +181,7 @@ export abstract class Delivery {
     const changed = this.storage
       .unsent()
       .filter((k) => !(this.open?.image === k.image && this.open.repeat === k.repeat))
-      .filter((k) => !entries.some((e) => e.image === k.image && e.repeat === k.repeat));
+      .filter((k) => !entries.some((e) => isOf(e, k)));
     return [...entries.map(of), ...changed.map((k) => ({ image: k.image, repeat: k.repeat, why: say("changedOnly"), entry: null }))];
   }
 
@@ -237,20 +238,20 @@ export abstract class Delivery {
   /** What was submitted on top of one that has arrived since starts from its revision. */
   private baseOf(entry: Entry): number {
     const kept = this.storage.loadCase(entry.image, entry.repeat);
-    return Math.max(entry.baseRevision, kept !== null && kept.delivered > 0 && kept.delivered < entry.edits ? kept.baseRevision : 0);
+    return Math.max(entry.baseRevision, kept !== null && isOf(entry, kept) && kept.delivered > 0 && kept.delivered < entry.edits ? kept.baseRevision : 0);
   }
 
   private arrived(entry: Entry, revision: number): void {
-    const isOpen = this.isOpen(entry);
+    const isOpen = this.open !== null && isOf(entry, this.open);
     const annotation = isOpen ? this.open : this.kept(entry);
-    if (annotation !== null) {
+    if (annotation !== null && isOf(entry, annotation)) {
       annotation.acknowledged(entry.edits, revision);
       annotation.pixels = entry.pixels;
       if (annotation.isUnsent || isOpen) this.keepSafely(() => this.storage.keepCase(annotation.kept()));
       else this.storage.dropCase(entry.image, entry.repeat);
     }
     for (const other of this.storage.entries()) // what was refused before counts no more
-      if (other.image === entry.image && other.repeat === entry.repeat && other.key <= entry.key) this.storage.forget(other.key);
+      if (isOf(other, entry) && other.key <= entry.key) this.storage.forget(other.key);
     if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
     this.lastSaved = say("saved", { case: entry.image, n: revision });
     this.tell(this.lastSaved);
@@ -273,7 +274,7 @@ export abstract class Delivery {
   private meet(entry: Entry, current: Revision): void {
     const who = current.author || say("somebody");
     const why = say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length });
-    if (this.isOpen(entry)) {
+    if (this.open !== null && isOf(entry, this.open)) {
       this.conflict = current;
       this.message = "";
       this.thenNext = this.submitted = null;
@@ -326,7 +327,9 @@ export abstract class Delivery {
 
   private settle(): void {
     this.conflict = null;
-    for (const entry of this.storage.entries()) if (entry.state === "conflict" && this.isOpen(entry)) this.storage.forget(entry.key);
+    const { open } = this;
+    for (const entry of this.storage.entries())
+      if (entry.state === "conflict" && open !== null && isOf(entry, open)) this.storage.forget(entry.key);
   }
 
   // --- what the server does not have --------------------------------------------------------------------------------------
@@ -343,11 +346,21 @@ export abstract class Delivery {
     const kept = this.storage.loadCase(what.image, what.repeat);
     if (what.entry !== null) this.storage.forget(what.entry.key);
     // The case's own state goes too, unless it is open or holds more than was submitted.
-    if (what.entry === null || (!this.isOpen(what) && kept !== null && kept.edits <= what.entry.edits))
+    if (what.entry === null || (!this.isOpen(what) && kept !== null && isOf(what.entry, kept) && kept.edits <= what.entry.edits))
       this.storage.dropCase(what.image, what.repeat);
     this.trouble = "";
     this.tell(say("discarded", { case: what.image }));
-    await this.dropDraft(what.image, what.repeat);
+    if (this.storage.loadCase(what.image, what.repeat) === null) await this.dropDraft(what.image, what.repeat);
+  }
+
+  /** Take over what was done here before people had to log in. */
+  takeOver(): void {
+    const before = this.storage.nobodys;
+    this.storage.takeOver();
+    const left = this.storage.nobodys;
+    const answers = this.storage.answers().length;
+    const said = [say("tookOver", { n: before - left }), answers ? say("tookOverAnswers", { n: answers }) : "", left ? say("notTakenOver", { n: left }) : ""];
+    this.tell(said.filter(Boolean).join(" "));
   }
 
   /** Another tab works on: nothing is written from here any more. */

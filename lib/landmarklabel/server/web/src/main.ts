@@ -19,6 +19,7 @@ let work: Work | null = null;
 let app: App | null = null;
 let givenUp: { open: Annotation; edits: number } | null = null; // what another press of Log out gives up
 let cover: HTMLElement | null = null;
+let isLeaving = false; // this page's own doing, and nothing is lost by it
 let askingHow = false; // how people log in: an answer of the server is on its way
 
 /** Something in front of everything else; the page behind it stays as it is. */
@@ -90,7 +91,7 @@ async function begin(): Promise<void> {
     return;
   }
   if (work !== null && work.who.name !== who.name) {
-    location.reload(); // somebody else has logged in: what the one before has done waits for that one
+    reload(); // somebody else has logged in: what the one before has done waits for that one
     return;
   }
   const after = pageAfterLogin(location.hash);
@@ -169,8 +170,8 @@ async function logout(): Promise<void> {
   try {
     await api.logout();
   } catch (error) {
-    if (!(error instanceof LoggedOut)) throw error;
-    work.tell(error.message); // somebody else's login is theirs to end
+    if (error instanceof LoggedOut) work.tell(error.message); // somebody else's login is theirs to end
+    else work.tell(say("logoutAway", { why: error instanceof Error ? error.message : String(error) }));
     return;
   }
   work.deactivate(); // nothing is written once this browser is empty
@@ -178,15 +179,33 @@ async function logout(): Promise<void> {
   location.reload();
 }
 
+/** Load the page anew; what is only in it is kept first, or given up by a second word. */
+function reload(): void {
+  storage?.keepTheRest();
+  if (storage?.isPartlyKept !== true) {
+    isLeaving = true;
+    location.reload();
+    return;
+  }
+  const lose = button(say("loseButton"), "", () => {
+    isLeaving = true;
+    location.reload();
+  });
+  show(make("div", { class: "cover" }, make("p", { class: "trouble", text: say("reloadLoses", { why: storage.fault }) }), button(say("keepButton"), "", reload), lose));
+}
+
 function tabs(of: Storage): void {
   const one = new OneTab(of.name("tab"), () => {
     work?.deactivate();
-    const here = button(say("workHere"), "", () => location.reload());
+    const here = button(say("workHere"), "", reload);
     show(make("div", { class: "cover" }, make("p", { text: say("otherTab") }), here));
   });
   one.claim();
 }
 
+addEventListener("beforeunload", (event) => {
+  if (storage?.isPartlyKept === true && !isLeaving) event.preventDefault(); // the browser asks
+});
 addEventListener("hashchange", () => void openAsked());
 void begin();
 setInterval(() => void work?.tick(), TICK_MS);

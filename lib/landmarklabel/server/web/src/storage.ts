@@ -11,11 +11,12 @@ import { isByPerson, object, text, number, list, type Point, type State, type Ta
 
 export type EntryState = "waits" | "refused" | "conflict";
 
-/** A submission that has not arrived. `edits` is the case's number when it was made. */
+/** A submission that has not arrived. `edits` is the number of its working copy when it was made. */
 export interface Entry extends Submission {
   readonly state: EntryState;
   readonly why: string;
   readonly edits: number;
+  readonly copy: string;
 }
 
 /** There is no space left, or the browser keeps nothing for this page. What was to be kept is there as long as the page is. */
@@ -160,6 +161,11 @@ export class Storage {
     this.write(`set ${name}`, { value });
   }
 
+  /** Whether anything is in this page only. */
+  get isPartlyKept(): boolean {
+    return this.unkept.size > 0;
+  }
+
   /** After a logout nothing of this study is left in this browser. */
   clear(): void {
     for (const name of this.names("")) this.remove(name);
@@ -212,7 +218,7 @@ export class Storage {
   }
 
   /** Have the browser keep what it has space for, the newest first; each by itself: a small one fits where a large one does not. */
-  private keepTheRest(): void {
+  keepTheRest(): void {
     this.fault = "";
     for (const [name, content] of [...this.unkept].reverse()) {
       try {
@@ -276,6 +282,7 @@ function readKept(found: Record<string, unknown> | null): Kept | null {
       edits: number(found["edits"]),
       delivered: number(found["delivered"]),
       pixels: text(found["pixels"]),
+      copy: text(found["copy"]), // of an earlier version none, and one copy at a time
       draftSaved: text(found["draftSaved"]),
     };
   } catch {

@@ -36,10 +36,7 @@ export class UnsentList {
   }
 
   private left(n: number): HTMLElement {
-    const takeOver = button(say("takeOverButton"), "", () => {
-      this.work.storage.takeOver();
-      this.work.changed();
-    });
+    const takeOver = button(say("takeOverButton"), "", () => this.work.takeOver());
     return make("div", { class: "row" }, make("span", { class: "name", text: say("nobodys", { n }) }), takeOver);
   }
 

@@ -261,9 +261,33 @@ describe("nothing is lost", () => {
     expect(bob.open?.point("b").position).toEqual([5, 6]);
   });
 
+  it("when somebody else's submission of a case is taken over that one works on oneself: both stay", async () => {
+    const before = new Work(server.api(), Storage.of("/s/", "id", ""), TASK, () => undefined);
+    await before.start({ name: "", roles: [] });
+    await before.openCase("one");
+    for (const [k, name] of (["a", "b", "c"] as const).entries()) before.place(name, [k, 4]);
+    server.fail = new Unreachable("gone");
+    await before.submit("first");
+    server.fail = null;
+    const ann = new Work(server.api(), Storage.of("/s/", "id", "ann"), TASK, () => undefined);
+    await ann.start({ name: "ann", roles: [] });
+    await ann.openCase("one");
+    ann.place("d", [9, 9]);
+    ann.takeOver();
+    expect(ann.message).toContain("1 taken over: see Unsent. 1 stay: you have the same case unsent yourself");
+    await ann.openCase("two");
+    expect(ann.unsent().map((u) => [u.image, u.entry?.state])).toEqual([["one", "refused"], ["one", undefined]]);
+    await ann.sendAgain(ann.unsent()[0]!);
+    expect(server.of("one").map((r) => r.points.filter((p) => p.state === "placed").length)).toEqual([3]);
+    expect(ann.unsent().map((u) => [u.image, u.entry?.state])).toEqual([["one", undefined]]);
+    await ann.openCase("one");
+    expect(ann.open?.point("d").position).toEqual([9, 9]);
+    expect(ann.differing().length).toBe(4); // and what was sent is beside it
+  });
+
   it("when an earlier version kept it: a name with a space has it, and nobody whose name begins so", async () => {
     const earlier = new Storage("/s/ id Ann B");
-    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "", draftSaved: "" });
+    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "", copy: "", draftSaved: "" });
     const ann = Storage.of("/s/", "id", "Ann");
     ann.clear();
     expect(ann.unsent()).toEqual([]);
