@@ -190,6 +190,14 @@ def predicted(material, model):
     ok("predict", model, material.images, "--out", out)
     shutil.copytree(material.study, study)
     shutil.copyfile(study / f"{IDS[1]}.png", study / f"{IDS[0]}.png")
+    left_out = f"landmarklabel: {IDS[0]}: the image was changed since it was labelled, and is left out until"
+    for words in (
+        ("evaluate", out, study, "--include-training"),
+        ("measure", study),
+        ("shapes", study, "--out", study / "shapes"),
+    ):
+        assert left_out in run(*words).err, words
+    ok("study", "keep-labels", study, IDS[0])
     return out, study
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image as Picture
 
 from landmarklabel.errors import LandmarkFileError
@@ -235,3 +238,65 @@ def test_a_mask_in_colours_is_refused_and_one_whose_colours_are_greys_is_read(tm
     Picture.fromarray(colours).save(tmp_path / "red.png")
     with pytest.raises(LandmarkFileError, match="a picture in colours; a mask holds a number for each label"):
         read([tmp_path / "red.png"], task(2, 2))
+
+
+def lines(most: int) -> np.ndarray:
+    """Numbers from 1 to ``most``, each at a place of its own."""
+    numbers = np.zeros((40, 50), np.uint8)
+    for label in range(1, most + 1):
+        numbers[10 * label, 5 * label] = label
+    return numbers
+
+
+@pytest.mark.parametrize("name", ["one_bit.png", "one_bit.bmp", "one_bit.tif"])
+def test_a_mask_of_one_bit_has_label_1(tmp_path, name):
+    Picture.fromarray(lines(1) > 0).save(tmp_path / name)
+    found = read([tmp_path / name], task(1, 2, p0="label 1"))["one_bit"].landmarks
+    assert found.positions_mm.tolist() == [[5, 10]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_values_of_few_bits_are_numbers(tmp_path, bits):
+    numbers, samples = lines(3), 8 // bits
+    rows = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % samples))).reshape(40, -1, samples)
+    packed = (rows << (bits * np.arange(samples)[::-1])).sum(-1).astype(np.uint8)
+    header = struct.pack(">IIBBBBB", 50, 40, bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, chunk in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
+        content += struct.pack(">I", len(chunk)) + kind + chunk + struct.pack(">I", zlib.crc32(kind + chunk))
+    (tmp_path / "a.png").write_bytes(content)
+    stated = {f"p{i}": f"label {i + 1}" for i in range(3)}
+    assert read([tmp_path / "a.png"], task(3, 2, **stated))["a"].landmarks.positions_mm.tolist() == [[5, 10], [10, 20], [15, 30]]
+
+
+def test_a_mask_in_which_white_is_zero_is_refused(tmp_path):
+    Picture.fromarray(lines(3)).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with pytest.raises(LandmarkFileError, match="a.tif: white is its smallest value; save it with black as zero"):
+        read([tmp_path / "a.tif"], task(3, 2))
+
+
+def test_a_mask_none_of_whose_values_is_a_label_is_refused(tmp_path):
+    Picture.fromarray(lines(3) * 10).save(tmp_path / "a.png")
+    stated = {f"p{i}": f"label {i + 1}" for i in range(3)}
+    with pytest.raises(LandmarkFileError, match="a.png: none of its values .10, 20, 30. is the label of a landmark"):
+        read([tmp_path / "a.png"], task(3, 2, **stated))
+    Picture.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "empty.png")
+    assert read([tmp_path / "empty.png"], task(3, 2, **stated))["empty"].landmarks.status == (Status.ABSENT,) * 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_a_picture_of_another_size_is_no_mask_of_an_image(tmp_path, suffix):
+    Picture.fromarray(lines(1)).save(tmp_path / f"a.{suffix}")
+    found = read([tmp_path / f"a.{suffix}"], task(1, 2))["a"]
+    with pytest.raises(LandmarkFileError, match=f"a {suffix} mask of size .* must be a picture of that size"):
+        found.on(ImageGeometry.identity((100, 80), (1.0, 1.0), (0, 0)))
+    assert found.on(ImageGeometry.identity((50, 40), (1.0, 1.0), (0, 0))) == found.landmarks
+
+
+def test_colours_of_16_bits_are_refused_however_small_they_are(tmp_path):
+    colours = np.zeros((20, 30, 3), np.uint16)
+    colours[5, 6] = (3, 1, 2)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(tmp_path / "a.png"))
+    with pytest.raises(LandmarkFileError, match="a picture in colours"):
+        read([tmp_path / "a.png"], task(1, 2))

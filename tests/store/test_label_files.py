@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -155,6 +156,36 @@ def test_a_missing_or_half_written_file_is_written_again(study, part):
     path.unlink() if part == "missing" else path.write_bytes(pieces[part])
     assert study.sync() == []
     assert path.read_bytes() == whole and len(study.history("a")) == 1
+
+
+def test_a_folder_among_the_replaced_files_keeps_nothing_from_working_and_is_said(study, url):
+    study.save("a", points(study.task, 1))
+    label_file(study, "a").unlink()
+    label_file(study, "a").mkdir()
+    (label_file(study, "a") / "inside").touch()
+    study.save("a", points(study.task, 2))  # the folder makes way for the label
+    assert same_landmarks(on_file(study, "a"), points(study.task, 2))
+    write_markups(label_file(study, "b"), points(study.task, 3))
+    for opened in (study, Study(study.folder, study.task, url)):
+        (problem,) = opened.sync()
+        assert re.fullmatch(r"replaced/[0-9a-f]{8}-a.mrk.json is no label file and cannot be looked at: move it away", problem)
+    assert same_landmarks(study.labels("b"), points(study.task, 3))
+
+
+def test_a_broken_edit_that_a_submission_replaced_is_said_until_somebody_takes_it_from_the_trash(study, monkeypatch):
+    study.save("a", points(study.task, 1))
+    label_file(study, "a").write_text("{ not JSON", encoding="utf-8")
+    study.save("a", points(study.task, 2))
+    let_all_be_old(monkeypatch)
+    for _ in range(2):
+        (problem,) = study.sync()
+        assert re.fullmatch(
+            r"labels/final: \S+Z-a.mrk.json could not be read, and is kept in .landmarklabel/trash until .*", problem
+        )
+    for path in (study.folder / ".landmarklabel" / "trash").iterdir():
+        assert path.read_text(encoding="utf-8") == "{ not JSON"
+        path.unlink()
+    assert study.sync() == []
 
 
 def test_what_somebody_may_be_writing_is_left_alone_by_a_look_at_leisure(study, monkeypatch):

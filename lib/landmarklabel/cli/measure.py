@@ -15,7 +15,7 @@ from landmarklabel.agreement import agreements
 from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.errors import StudyError, UsageError, listed
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_empty, check_id
-from landmarklabel.io.prediction_folder import not_written_by_predict, notes_remarks, read_notes
+from landmarklabel.io.prediction_folder import NOTES, not_written_by_predict, notes_remarks, read_notes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
@@ -55,7 +55,7 @@ def measure(args: argparse.Namespace) -> None:
     changed = _changed_since_predicted(place, sets) if notes else []
     sets |= {i: replace(sets[i], covariance_mm2=None, interval_factors={}) for i in changed}  # of where the points were
     cases = measured_cases(sets, unit)
-    for text in [*remarks, *_remarks(sets, changed, is_study_folder(place)), *notes_remarks(notes)]:
+    for text in [*remarks, *_remarks(sets, changed, is_study_folder(place), bool(notes)), *notes_remarks(notes)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
     if args.slicer:
         _write_nodes(Path(args.slicer), task, sets, images)
@@ -76,10 +76,12 @@ def _changed_since_predicted(place: Path, sets: Collection[str]) -> list[str]:
     return not_written_by_predict(place, {i: file for i, file in files.items() if file.is_file()})
 
 
-def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool) -> list[str]:
-    """What whoever uses the measurements should know; ``changed``: predictions that are not as they were written."""
+def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool, is_noted: bool) -> list[str]:
+    """What whoever uses the measurements should know; ``changed``: predictions that are not as ``predict`` wrote and noted them."""
     proposed = sorted(i for i, x in sets.items() if (x.defined & ~x.by_person).any()) if is_study else []
     remarks = [f"{len(proposed)} cases have predicted points that nobody has confirmed: {listed(proposed)}"] if proposed else []
+    if not is_study and not is_noted and any(x.covariance_mm2 is not None for x in sets.values()):
+        remarks.append(f"whether these predictions were changed since cannot be told: {NOTES} of their folder is not there")
     what = f"{len(changed)} files were changed since they were predicted, and have no intervals"
     return [*remarks, *([f"{what}: {listed(changed)}"] if changed else [])]
 

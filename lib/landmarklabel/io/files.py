@@ -45,6 +45,15 @@ def check_id(image_id: str, what: str = "image id") -> str:
     return image_id
 
 
+def is_id(image_id: str) -> bool:
+    """Whether ``check_id`` takes it."""
+    try:
+        check_id(image_id)
+    except UsageError:
+        return False
+    return True
+
+
 def image_suffix(path: str | Path) -> str | None:
     """The image extension of a file name, also of those that a study does not keep, or None when it is no image name."""
     name = Path(path).name.lower()

@@ -18,11 +18,12 @@ from landmarklabel.io.files import image_suffix
 from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import read_image
 from landmarklabel.io.limits import LIMITS
-from landmarklabel.io.raster_header import palette_numbers, raster_pixels
+from landmarklabel.io.raster_header import has_deep_colours, raster_pixels, stored_numbers
 from landmarklabel.io.tables import raise_capped, shown
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 RULES = ("centroid", "extremes")
+_PICTURES = (".png", ".bmp", ".tif", ".tiff")  # of which there are masks, and which say no spacing
 _LABEL = re.compile(r"\blabel\s+(\d+)\b", re.IGNORECASE | re.ASCII)
 
 
@@ -46,10 +47,10 @@ class MaskLandmarks:
         image_low, image_high = image.bounds_mm
         positions_mm = self.landmarks.positions_mm[self.landmarks.defined]
         fault = None
-        if image_suffix(self.path) == ".png" and not _same_grid(self.geometry, image):
+        if (kind := image_suffix(self.path)) in _PICTURES and not _same_grid(self.geometry, image):
             fault = (
-                f"a png mask of size {self.geometry.size} says no spacing, so its image must be a png or jpg of that size; "
-                f"it has size {image.size}, spacing {image.spacing.round(4).tolist()}"
+                f"a {kind.strip('.')} mask of size {self.geometry.size} says no spacing: its image must be a picture of that size;"
+                f" it has size {image.size}, spacing {image.spacing.round(4).tolist()}"
             )
         elif (low >= image_high).any() or (image_low >= high).any():
             fault = (
@@ -102,6 +103,12 @@ def read_masks(what: str, masks: Iterable[tuple[str, Path]], task: LandmarkTask,
         faults.append("no masks")
     raise_capped(what, faults)
     labels = _labels_of(what, task, rule, len(towards), sorted({v for _, _, points in found.values() for v in points}))
+    strange = [
+        f"{path.name}: none of its values {shown(sorted(points))} is the label of a landmark"
+        for path, _, points in found.values()
+        if points and not points.keys() & set(labels)
+    ]
+    raise_capped(what, strange)
     return {
         image_id: MaskLandmarks(_landmarks(task, labels, points, len(towards)), geometry, path)
         for image_id, (path, geometry, points) in found.items()
@@ -112,7 +119,7 @@ def _read(path: Path, dims: int) -> Image:
     """A mask with whole numbers >= 0. Raises ImageRejected."""
     if image_suffix(path) in (".jpg", ".jpeg"):
         raise ImageRejected(path.name, ["a jpg does not keep label values; give the mask as png, nrrd or nii.gz"])
-    mask = _without_palette(path, read_image(path, dims))
+    mask = _with_numbers(path, read_image(path, dims))
     pixels, faults = mask.pixels, []
     if pixels.dtype.kind == "f" and (odd := pixels != np.rint(pixels)).any():
         faults.append(f"value {pixels[odd][0]:g} is not a whole number; a mask holds label values")
@@ -123,14 +130,14 @@ def _read(path: Path, dims: int) -> Image:
     return mask
 
 
-def _without_palette(path: Path, mask: Image) -> Image:
-    """A picture's numbers rather than their colours, of which only a brightness would be left. Raises ImageRejected."""
-    if image_suffix(path) not in (".png", ".bmp", ".tif", ".tiff"):
+def _with_numbers(path: Path, mask: Image) -> Image:
+    """A picture's numbers as they are stored, rather than how bright they are shown. Raises ImageRejected."""
+    if image_suffix(path) not in _PICTURES:
         return mask
-    if (numbers := palette_numbers(path)) is not None:
+    if (numbers := stored_numbers(path)) is not None:
         return replace(mask, pixels=numbers)
     stored = raster_pixels(path)
-    if stored.ndim == 3 and stored.shape[2] >= 3 and (stored[..., :3] != stored[..., :1]).any():
+    if has_deep_colours(path) or (stored.ndim == 3 and stored.shape[2] >= 3 and (stored[..., :3] != stored[..., :1]).any()):
         raise ImageRejected(path.name, ["a picture in colours; a mask holds a number for each label, as greys or with a palette"])
     return mask
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from landmarklabel.errors import ImageRejected
 from landmarklabel.io.files import image_suffix
 from landmarklabel.io.image_headers import Header, one_line
 from landmarklabel.io.limits import LIMITS
@@ -135,13 +136,34 @@ def raster_pixels(path: Path) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def palette_numbers(path: Path) -> np.ndarray | None:
-    """(y, x) numbers of a picture with a palette, turned as viewers turn it; None for a picture without one."""
+def stored_numbers(path: Path) -> np.ndarray | None:
+    """(y, x) numbers of a picture that is shown by others, turned as viewers turn it; None for one that is shown as stored.
+
+    Those of a palette, and of fewer than 8 bits. Raises ImageRejected for a TIFF file in which white is zero: programs differ on
+    whether its numbers are meant as stored or as shown.
+    """
     with _open(path) as picture:
-        if picture.mode != "P":
-            return None
-        turn = _turn(picture, _KINDS[image_suffix(path) or ""])
-        return turned(np.array(picture), turn if turn in range(1, 9) else 1)
+        kind = _KINDS[image_suffix(path) or ""]
+        turn, numbers = _turn(picture, kind), np.array(picture)
+        if kind is _TIFF and picture.tag_v2.get(262) == 0:
+            raise ImageRejected(path.name, ["white is its smallest value; save it with black as zero"])
+        if picture.mode not in ("P", "1"):
+            if kind is not _PNG or not 1 < (bits := _png_format(path)[0]) < 8:
+                return None
+            numbers = numbers // (255 // (2**bits - 1))
+    return turned(numbers.astype(np.uint8) if numbers.dtype == bool else numbers, turn if turn in range(1, 9) else 1)
+
+
+def has_deep_colours(path: Path) -> bool:
+    """Whether a PNG has colours of 16 bits, of which Pillow reads the upper 8."""
+    return _KINDS[image_suffix(path) or ""] is _PNG and _png_format(path) in ((16, 2), (16, 6))
+
+
+def _png_format(path: Path) -> tuple[int, int]:
+    """Bits of a sample, and the type of colours. Source: PNG 3rd edition, 11.2.1 (IHDR)."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[24], head[25]
 
 
 def save_upright(path: Path, target: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +17,10 @@ from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.descriptions import image_plane
 from landmarklabel.store.checks import only_checks
+from landmarklabel.store.opening import recorded_task
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study_changes import BY_VERB
+from landmarklabel.store.study_task import read_record
 
 if TYPE_CHECKING:
     from landmarklabel.store.study import Study
@@ -115,13 +119,41 @@ def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision
             return
 
 
+def _own_task(place: Path) -> LandmarkTask | None:
+    """Of a study that can be opened here; None elsewhere: label files are read as they are."""
+    record = read_record(place) if place.is_dir() else None
+    if record is None or record.elsewhere or not os.access(place / ".landmarklabel", os.W_OK):
+        return None
+    return recorded_task(place)
+
+
+def _of_study(place: Path, own: LandmarkTask, task: LandmarkTask) -> tuple[dict[str, LandmarkSet], list[str]]:
+    from landmarklabel.store.study import Study
+
+    study = Study(place, own)
+    try:
+        remarks = study.sync()
+        study.verify()
+        sets = study.newest()
+        heads = {i: study.read(head) for i, head in study.heads().items() if i in study.images() and i not in study.changed()}
+    finally:
+        study.close()
+    if only := sorted(i for i, x in heads.items() if i not in sets and x.defined.any()):
+        remarks.append(f"{len(only)} cases have proposals only, and are left out: {listed(only)}")
+    return {i: replace(x, task=task) for i, x in sets.items()}, remarks
+
+
 def read_many(place: str | Path, task: LandmarkTask, images: Mapping[str, Path]) -> tuple[dict[str, LandmarkSet], list[str]]:
     """Landmarks by image id of a study, a folder of label files, or a table of either kind, and remarks on what was left out.
+
+    Of a study, what it calls labels: of images that are there, and are those that were labelled.
 
     Raises:
         StudyError: nothing is there. LandmarkFileError.
     """
     place = Path(place)
+    if (own := _own_task(place)) is not None:
+        return _of_study(place, own, task)
     if place.is_file():
         if not is_long(first_row(place), task.dims):
             return read_table(place, task), []

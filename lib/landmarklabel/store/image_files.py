@@ -112,6 +112,10 @@ class Trash:
         shutil.move(path, place)  # ``labels`` may be on another disk
         return place
 
+    def names(self, suffix: str) -> list[str]:
+        """Of what lies here and ends so, sorted."""
+        return sorted(path.name for path in self.folder.glob(f"*Z-*{suffix}"))
+
     def keep(self, path: Path, name: str) -> None:
         """Give a file that an editor may still be writing a second name here; what can have one name only is moved."""
         try:

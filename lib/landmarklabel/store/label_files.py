@@ -27,7 +27,7 @@ from pathlib import Path
 from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError
 from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.atomic_exchange import swap_in
-from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, safe_join, write_json, write_to_disk
+from landmarklabel.io.files import MARKUPS_SUFFIX, check_id, is_id, safe_join, write_json, write_to_disk
 from landmarklabel.io.markups import dump_markups, parse_markups
 from landmarklabel.io.tables import read_limited
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -145,7 +145,7 @@ class LabelFiles:
         sync_to_disk(path.parent)
         if not there:
             return aside, None
-        with suppress(LandmarkFileError):
+        with suppress(LandmarkFileError, IsADirectoryError):
             return aside, read_limited(aside)
         return aside, b""
 
@@ -158,6 +158,9 @@ class LabelFiles:
         problems = []
         with suppress(FileNotFoundError):
             for path in sorted(p for p in self._replaced.iterdir() if _REPLACED.fullmatch(p.name)):  # others' files are theirs
+                if path.is_symlink() or not path.is_file() or not is_id(_REPLACED.sub(r"\1", path.name)):
+                    problems.append(f"{path.parent.name}/{path.name} is no label file and cannot be looked at: move it away")
+                    continue
                 age_ns = time.time_ns() - _changed_ns(path)
                 if age_ns >= CONFIG.editor_idle_ns:
                     with lock(), suppress(FileNotFoundError):  # another process looks as well
@@ -166,7 +169,7 @@ class LabelFiles:
 
     def _look_at_replaced(self, path: Path, for_good: bool) -> list[str]:
         image_id = _REPLACED.sub(r"\1", path.name)
-        head, data = self._revisions.head(check_id(image_id)), None
+        head, data = self._revisions.head(image_id), None
         with suppress(LandmarkFileError):
             data = read_limited(path)
         landmarks = None if data is None or head is None else self._readable(data, image_id, head)
@@ -179,7 +182,6 @@ class LabelFiles:
             return []
         elif landmarks is None and path.lstat().st_nlink == 1 and not (head and self._is_fragment(data or b"", head)):
             self._trash.keep(path, self.path(image_id).name)
-            return [f"{self._name(image_id)}: what lay there could not be read; it is kept in .landmarklabel/trash"]
         path.unlink(missing_ok=True)
         return []
 
@@ -188,7 +190,10 @@ class LabelFiles:
 
         ``at_leisure``: a half-written file is left alone as long as somebody may be writing it; it is looked at again.
         """
-        problems = self.recheck_replaced(lock)
+        problems = self.recheck_replaced(lock) + [
+            f"labels/final: {name} could not be read, and is kept in .landmarklabel/trash until somebody takes it from there"
+            for name in self._trash.names(MARKUPS_SUFFIX)
+        ]
         before, numbers = self._remembered(), self._revisions.numbers()
         ids = {p.name.removesuffix(MARKUPS_SUFFIX) for p in self.folder.glob(f"[!.]*{MARKUPS_SUFFIX}")}
         stamps = {}
