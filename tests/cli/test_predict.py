@@ -193,7 +193,6 @@ def predicted(material, model):
     left_out = f"landmarklabel: {IDS[0]}: the image was changed since it was labelled, and is left out until"
     for words in (
         ("evaluate", out, study, "--include-training"),
-        ("measure", study),
         ("shapes", study, "--out", study / "shapes"),
     ):
         assert left_out in run(*words).err, words

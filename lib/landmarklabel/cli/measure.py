@@ -77,7 +77,7 @@ def _changed_since_predicted(place: Path, sets: Collection[str]) -> list[str]:
 
 
 def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool, is_noted: bool) -> list[str]:
-    """What whoever uses the measurements should know; ``changed``: predictions that are not as ``predict`` wrote and noted them."""
+    """What whoever uses the measurements should know; ``changed``: predictions that are not as ``predict`` wrote them."""
     proposed = sorted(i for i, x in sets.items() if (x.defined & ~x.by_person).any()) if is_study else []
     remarks = [f"{len(proposed)} cases have predicted points that nobody has confirmed: {listed(proposed)}"] if proposed else []
     if not is_study and not is_noted and any(x.covariance_mm2 is not None for x in sets.values()):

@@ -49,8 +49,8 @@ class MaskLandmarks:
         fault = None
         if (kind := image_suffix(self.path)) in _PICTURES and not _same_grid(self.geometry, image):
             fault = (
-                f"a {kind.strip('.')} mask of size {self.geometry.size} says no spacing: its image must be a picture of that size;"
-                f" it has size {image.size}, spacing {image.spacing.round(4).tolist()}"
+                f"a {kind[1:]} mask of size {self.geometry.size} says no spacing: its image must be a picture of that size,"
+                f" and has size {image.size}, spacing {image.spacing.round(4).tolist()}"
             )
         elif (low >= image_high).any() or (image_low >= high).any():
             fault = (
