@@ -196,7 +196,7 @@ def predicted(material, model):
         ("shapes", study, "--out", study / "shapes"),
     ):
         assert left_out in run(*words).err, words
-    ok("study", "keep-labels", study, IDS[0])
+    ok("study", "keep-labels", study, IDS[0], "--yes")
     return out, study
 
 

@@ -147,11 +147,16 @@ def test_what_was_kept_before_there_were_tokens_is_gone_on_with(tmp_path, port):
         logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
     submitted(logic)
     logic.close()
-    ann = token(material, "ann")
+    ann, somebody = token(material, "ann"), token(material, "somebody")
     with serving(material, port=port) as server:
         logic = at(server.url, tmp_path / "work", ann)
+        assert logic.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))["revision"] == 0
+        assert "what was submitted here as somebody waits until somebody with that name connects" in logic.trouble
+        logic.close()
+        logic = at(server.url, tmp_path / "work", somebody)
         settle(logic)
-        assert logic.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))["revision"] == 1
+        saved = server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))
+        assert logic.unsent == [] and (saved["revision"], saved["author"]) == (1, "somebody")
         logic.close()
 
 

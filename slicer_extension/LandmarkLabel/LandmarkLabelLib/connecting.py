@@ -10,7 +10,7 @@ from .client import Busy, NotAllowed, OtherStudy, Refused, Unreachable, Untruste
 from .outbox import Outbox
 from .session import Session, Sessions
 from .wire import Task, WireError
-from .work_folder import adopt, own_folder, waiting_elsewhere
+from .work_folder import adopt, others_here, own_folder, waiting_elsewhere
 from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
@@ -23,6 +23,8 @@ class OtherTask(Exception):
 
 class Connecting:
     """The part of ``LandmarkLogic`` that knows whether the server is there; uses its client, worker, sessions and outbox."""
+
+    earlier: Sequence[str] = ()  # places of what was kept for this server while it told less
 
     def connect(self) -> None:
         """Ask the server what it serves; reopen the case that was open when the program ended."""
@@ -70,8 +72,9 @@ class Connecting:
         person, study = f" as {name}" if (name := self.who["name"]) else "", f", study {study}" if study else ""
         self.place = self.address + person + study
         self.folder, self.is_first = own_folder(self.base, self.place)
+        self.earlier = [self.address + part for part in ("", person, study)]
         if self.is_first:  # what was kept while the server told less: it had no tokens, or was older, or this program was
-            adopt(self.base, [self.address + part for part in ("", person, study)], self.folder)
+            adopt(self.base, self.earlier, self.folder, name)
         self._keep_in_folder()
 
     def _keep_in_folder(self) -> None:
@@ -108,8 +111,13 @@ class Connecting:
 
     def _waits_elsewhere(self) -> list[str]:
         """Nobody connects to the other name of a server by chance, so what waits for it is said."""
+        said = []
+        if others := others_here(self.base, self.earlier, self.who["name"]):
+            text = self._("what was submitted here as {names} waits until somebody with that name connects")
+            said.append(text.format(names=", ".join(others)))
         text = self._("{n} cases wait for {place}: connect to that to send them")
-        return [text.format(n=n, place=place) for place, n in waiting_elsewhere(self.base, self.place, self.address).items()]
+        elsewhere = waiting_elsewhere(self.base, self.place, self.address, *self.earlier)
+        return said + [text.format(n=n, place=place) for place, n in elsewhere.items()]
 
     def _adopt_old_session(self) -> None:
         """Earlier versions kept one case only, in a file of another name."""

@@ -194,8 +194,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self._tell_gone(kept.gone, self.sessions.folder)
         elif waits is not None:
             self.session = Session(
-                self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits
-            )
+                self.task, image_id, waits.points, waits.base_revision, reason, None, repeat, waits.edits, waits.edits - 1
+            )  # unsent: if the submission is discarded, these points are all there is
             self.session.pixels = waits.pixels
             self._tell_gone(waits.gone, self.outbox.folder)
             if waits.state == WAITS:

@@ -49,6 +49,7 @@ class LandmarkNode:
         self._tags: list[tuple] = []
         self.scene, self.task, self._ = scene, task, translate
         self.on_change, self.on_cancel, self.on_damage = on_change, on_cancel, on_damage
+        self.on_place: Callable[[], None] = lambda: None  # called when Slicer is about to place a point that nobody asked for
         self.node = node or scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{task.name} landmarks")
         self._points: list[Point] = [Point(name) for name in task.names]  # as last shown
         self._ids: dict[str, str] = {}  # landmark to control point
@@ -300,7 +301,14 @@ class LandmarkNode:
 
     def _mode_changed(self) -> None:
         interaction, name = self._interaction(), self.placing
-        if name is None or interaction is None or interaction.GetCurrentInteractionMode() == interaction.Place:
+        if interaction is None:
+            return
+        if interaction.GetCurrentInteractionMode() == interaction.Place:
+            selection = self.scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
+            if name is None and selection is not None and selection.GetActivePlaceNodeID() == self.node.GetID():
+                self.on_place()
+            return
+        if name is None:
             return
         self.placing = None
         if self.position(name) is None:

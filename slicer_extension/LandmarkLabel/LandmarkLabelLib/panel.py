@@ -25,20 +25,19 @@ from .measurement_section import MeasurementSection
 from .options import Options, address_of
 from .outbox import Entry
 from .panel_view import PanelView, why_blocked
+from .placing import LET_GO_S, POLL_BUSY_MS, Placing
 from .sections import OptionsSection, ReviewSection, TrainSection
 from .session import Session
 from .table import LandmarkTable
 from .unsent_list import UnsentList
 from .volumes import CaseVolume
 from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
-from .wire import ABSENT, ACCEPTED
+from .wire import ACCEPTED
 
-POLL_MS, POLL_BUSY_MS = 50, 10
-# An idle Slicer holds Python's lock: the background works only while somebody lets go of it.
-LET_GO_S = 0.006
+POLL_MS = 50
 
 
-class LandmarkPanel(PanelView, UnsentList, Confirming):
+class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
     """Fills a layout with the panel and drives the logic.
 
     Args:
@@ -241,24 +240,12 @@ class LandmarkPanel(PanelView, UnsentList, Confirming):
             self.select(name)
         self._mark_due()
 
-    def place_again(self) -> None:
-        """The next click in a view places the selected landmark; Escape leaves it where it was."""
-        name = self.current
-        if name is not None and not self.logic.is_locked(name):
-            self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=name)
-            self.node.start_placing(name)
-
     def accept(self) -> None:
         """The person agrees with the selected point; not with one that waits for a click."""
         if self.node.placing is not None and self.node.placing == self.current:
             self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=self.current)
             return
         self._with_current(self.logic.accept, forward=True)
-
-    def stop_placing(self) -> None:
-        """Leave place mode; the point is where it was."""
-        if self.node is not None:
-            self.node.stop_placing()
 
     @property
     def current(self) -> str | None:
@@ -281,8 +268,11 @@ class LandmarkPanel(PanelView, UnsentList, Confirming):
 
     def _press(self, act: Callable[[], object]) -> None:
         self._read_lines()
+        asked = self._asked
         try:
             act()
+            if self._asked == asked:
+                self._asked = ""  # whatever else is pressed withdraws the question
         except OSError as error:  # of a path that no file system takes, say
             text = ": ".join(filter(None, (str(error.filename or "")[:200], error.strerror or str(error))))
             self._fault = text if self.logic is None else ""
@@ -358,36 +348,3 @@ class LandmarkPanel(PanelView, UnsentList, Confirming):
         else:
             self._show_no_case()
         self._show_words()
-
-    def _ensure_node(self) -> None:
-        """The list of points of this task: ours, or that of a scene somebody has loaded meanwhile."""
-        if self.node is not None and self.node.is_in_scene and self.node.task == self.logic.task:
-            return
-        if self.node is not None:
-            self.node.close()
-        found = LandmarkNode.find(self.scene, self.logic.task)
-        told = self._corrected, self._left_alone, self._mark_due
-        self.node = LandmarkNode(self.scene, self.logic.task, *told, found, self._)
-
-    def _corrected(self, name: str, position: tuple, final: bool) -> bool:
-        """A person moved or placed a point in a view; whether it may be there."""
-        self._mark_due()
-        if self.logic is None or self.logic.session is None:
-            return False
-        if self.logic.is_locked(name):  # it says so
-            return False
-        if not final and self.node.is_dragging and self.options.follow_drag:
-            self.node.jump_to(name)
-        if self.current != name and final:
-            self.select(name)
-        may_be = self.logic.correct(name, position, final)
-        if final and self.logic.worker.at_work:
-            self.timer.setInterval(POLL_BUSY_MS)
-            time.sleep(LET_GO_S)  # the question is on its way before anything is drawn
-        return may_be
-
-    def _left_alone(self, name: str) -> None:
-        """Place mode was left without a click."""
-        if self.logic.session.point(name).state != ABSENT:  # meanwhile
-            self.logic.message = self._("{name} is where it was").format(name=name)
-        self._mark_due()

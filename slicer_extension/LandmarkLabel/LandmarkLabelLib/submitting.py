@@ -127,8 +127,8 @@ class Submitting:
             elif isinstance(result.answer, Conflict) and self.is_open(result):
                 self._meet(result.answer)
             else:
-                if self.is_open(result):
-                    self.session.not_taken(result.key)
+                if self.session is not None:
+                    self.session.not_taken(result.key)  # of a damaged file only the key is known
                 text = self._("{case}: the server did not take it: {why}. It is kept: see Unsent")
                 why = str(result.answer)
                 why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why

@@ -82,16 +82,19 @@ def _take_over(base: Path, place: str) -> None:
             _bring(folder, first)
 
 
-def adopt(base: Path, places: Iterable[str], folder: Path) -> None:
+def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "") -> None:
     """Bring what was kept for other places, of which less was known, to the folder of who connects first. Raises OSError.
+
+    What somebody has submitted under another name than this person's waits, with all that lies beside it, for whoever has it.
 
     Args:
         base: of all folders.
         places: what they are for.
         folder: that this program holds.
+        person: whose it is; empty where the server knows no names.
     """
     for earlier in dict.fromkeys(folder_of(base, place) for place in places):
-        if earlier == folder or not earlier.is_dir():
+        if earlier == folder or not earlier.is_dir() or (person and _authors(earlier) - {"", person}):
             continue
         with suppress(LocalServerError), nullcontext() if earlier in _HELD else hold(earlier / LOCK, "taken"):
             _bring(earlier, folder)
@@ -111,6 +114,18 @@ def _bring(folder: Path, first: Path) -> None:
         for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
             if _case_of(_content(path)) not in own:
                 os.replace(path, first / name / path.name)
+
+
+def others_here(base: Path, places: Iterable[str], person: str) -> list[str]:
+    """Who else has submitted something for these places that no server has acknowledged, and that waits for them."""
+    folders = dict.fromkeys(folder_of(base, place) for place in places)
+    return sorted({name for folder in folders for name in _authors(folder)} - {"", person}) if person else []
+
+
+def _authors(folder: Path) -> set[str]:
+    """Who has submitted what a server has not acknowledged."""
+    contents = [_content(path) for name in SENT[:2] for path in (folder / name).glob("*.json")]
+    return {str(c.get("author") or "") for c in contents}
 
 
 def _waiting(folder: Path) -> set[tuple[str, bool]]:

@@ -1,0 +1,124 @@
+"""Clicks that were meant for one landmark are never another's, and a question that was asked long ago is asked again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+import qt_harness
+from qt_harness import idle, press, wait_for
+
+qt = qt_harness.install()
+
+import slicer  # noqa: E402
+from LandmarkLabelLib.markups import flipped  # noqa: E402
+from LandmarkLabelLib.wire import PLACED, UNSET  # noqa: E402
+from views import SliceView  # noqa: E402
+
+OPEN = "phantom06"  # not labelled
+
+
+@pytest.fixture()
+def panel(panel_at_server):
+    open_case(panel_at_server, OPEN)
+    yield panel_at_server
+
+
+def open_case(panel, case: str) -> None:
+    panel.ui.cases.setCurrentIndex(panel.review._names.index(case))
+    press(panel, "openCaseButton")
+    idle(panel)
+    wait_for(panel, lambda: panel.volume.node is not None, "the image")
+
+
+def click(panel, place=(40.0, 50.0, 0.0)) -> None:
+    with closing(SliceView(slicer.applicationLogic, panel.volume.node, "Axial", size=(400, 400))) as view:
+        view.node.JumpSliceByOffsetting(*flipped(place))
+        view.click(*np.round(view.xy_of(flipped(place))))
+    idle(panel)
+    panel.tick()
+
+
+def placed(panel) -> list[str]:
+    return [p.name for p in panel.logic.session.points if p.state == PLACED]
+
+
+def clear(panel) -> None:
+    """Nothing of the case is unsent after a test: the server is everybody's."""
+    while panel.logic.session.undo_text[0]:
+        press(panel, "undoButton")
+
+
+def test_a_list_that_is_deleted_while_a_landmark_waits_takes_no_click(panel):
+    third = panel.logic.task.names[2]
+    panel.select(third)
+    press(panel, "replaceButton")
+    slicer.mrmlScene.RemoveNode(panel.node.node)
+    panel.tick()
+    assert panel.ui.message.text() == f"{third} is where it was"
+    click(panel)
+    assert placed(panel) == [] and {p.state for p in panel.logic.session.points} == {UNSET}
+
+
+def test_slicers_own_place_button_is_for_the_selected_landmark(panel):
+    fourth = panel.logic.task.names[3]
+    panel.select(fourth)
+    interaction = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+    slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSelectionNode").SetActivePlaceNodeID(panel.node.node.GetID())
+    interaction.SetCurrentInteractionMode(interaction.Place)
+    panel.tick()
+    assert panel.ui.message.text() == f"click in a view to place {fourth}; Escape leaves it"
+    click(panel)
+    assert placed(panel) == [fourth]
+    press(panel, "acceptButton")
+    panel.select(fourth)
+    interaction.SetCurrentInteractionMode(interaction.Place)
+    panel.tick()
+    assert interaction.GetCurrentInteractionMode() != interaction.Place  # it is accepted: nothing waits
+    clear(panel)
+
+
+def test_a_question_is_withdrawn_by_whatever_else_is_pressed(panel):
+    name = panel.logic.task.names[0]
+    panel.select(name)
+    press(panel, "replaceButton")
+    click(panel)
+    open_case(panel, "phantom07")
+    assert [row.image_id for row in panel._rows] == [OPEN]
+    panel.ui.unsentList.setCurrentRow(0)
+    press(panel, "discardButton")
+    assert "press Discard again" in panel.ui.message.text()
+    press(panel, "undoButton")
+    press(panel, "discardButton")
+    assert "press Discard again" in panel.ui.message.text() and [row.image_id for row in panel._rows] == [OPEN]
+    press(panel, "discardButton")
+    idle(panel)
+    assert panel._rows == []
+
+
+def test_points_whose_submission_is_discarded_stay_and_are_unsent(panel, server, material):
+    name = panel.logic.task.names[1]
+    panel.select(name)
+    press(panel, "replaceButton")
+    click(panel)
+    place = panel.logic.session.point(name).position
+    panel.logic.session.pixels = "of another image"  # so that the server refuses it
+    press(panel, "submitButton")
+    if "Submit again" in panel.ui.message.text():
+        press(panel, "submitButton")
+    idle(panel)
+    (entry,) = panel._rows
+    open_case(panel, "phantom07")
+    panel.logic.sessions.drop(panel.logic.sessions.load(OPEN, panel.logic.task, False))  # only the submission has it
+    open_case(panel, OPEN)
+    panel.ui.unsentList.setCurrentRow([getattr(row, "key", "") for row in panel._rows].index(entry.key))
+    press(panel, "discardButton")
+    press(panel, "discardButton")
+    idle(panel)
+    assert "the points are still open here, and not sent" in panel.ui.message.text()
+    open_case(panel, "phantom07")
+    assert [row.image_id for row in panel._rows] == [OPEN]
+    open_case(panel, OPEN)
+    assert panel.logic.session.point(name).position == place
+    clear(panel)
