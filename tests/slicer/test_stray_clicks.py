@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import qt_harness
 from qt_harness import idle, press, wait_for
+from serving import phantoms, serving
 
 qt = qt_harness.install()
 
 import slicer  # noqa: E402
-from LandmarkLabelLib.markups import flipped  # noqa: E402
+from LandmarkLabelLib.markups import UNDEFINED, flipped  # noqa: E402
 from LandmarkLabelLib.wire import PLACED, UNSET  # noqa: E402
 from views import SliceView  # noqa: E402
 
@@ -122,3 +123,45 @@ def test_points_whose_submission_is_discarded_stay_and_are_unsent(panel, server,
     open_case(panel, OPEN)
     assert panel.logic.session.point(name).position == place
     clear(panel)
+
+
+def test_connect_while_the_server_is_away_keeps_the_case(tmp_path):
+    material = phantoms(tmp_path / "study", 8)
+    slicer.mrmlScene.Clear(False)
+    with serving(material) as server:
+        port = int(server.url.rpartition(":")[2])
+        panel, window = qt_harness.open_panel(tmp_path / "panel")
+        panel.ui.url.setText(server.url)
+        press(panel, "connectButton")
+        idle(panel)
+        open_case(panel, OPEN)
+        name = panel.logic.task.names[4]
+        panel.select(name)
+        press(panel, "replaceButton")
+        click(panel)
+    wait_for(panel, lambda: not panel.logic.online, "the panel to notice")
+    press(panel, "connectButton")
+    idle(panel)
+    assert panel.ui.caseLabel.text().startswith(OPEN) and placed(panel) == [name]
+    assert "does not answer" in panel.ui.serverStatus.text()
+    with serving(material, port=port):
+        press(panel, "connectButton")
+        wait_for(panel, lambda: panel.logic.online, "the server to be found again")
+        idle(panel)
+        assert placed(panel) == [name]
+        clear(panel)
+    panel.close()
+    window.close()
+
+
+def test_after_the_panel_has_ended_no_point_is_shown_that_nobody_listens_to(panel):
+    name = panel.logic.task.names[5]
+    panel.select(name)
+    press(panel, "replaceButton")
+    click(panel)
+    press(panel, "replaceButton")
+    panel.close()
+    node, count = panel.node.node, len(panel.logic.task.names)
+    assert [node.GetNthControlPointPositionStatus(i) for i in range(count)] == [UNDEFINED] * count
+    interaction = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+    assert interaction.GetCurrentInteractionMode() != interaction.Place

@@ -36,6 +36,14 @@ class Connecting:
 
         self._run(job, self._connected, self._("connecting"), STUDY)
 
+    def is_only_away(self, url: str, token: str) -> bool:
+        """Whether this very server is only out of reach while a case is open."""
+        return self.state == AWAY and self.session is not None and (self.options.url, self.token) == (url, token)
+
+    def try_again(self) -> None:
+        """Look at once whether the server answers again, and whether it is the same."""
+        self.worker.submit(self.check_same_task, self._is_back, self._failed, STUDY, self._("connecting"))
+
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
         if self.untrusted is not None:
@@ -191,6 +199,9 @@ class Connecting:
             self.trouble = self._("not let in: {why}").format(why=error)
             self.on_update()
         elif isinstance(error, (Refused, WireError)):
+            self.is_same_task = self.is_same_task and not isinstance(
+                error, WireError
+            )  # perhaps the task has changed: it is asked
             self.state = IDLE if self.state == CONNECTING else self.state
             self._say(str(error))
         else:

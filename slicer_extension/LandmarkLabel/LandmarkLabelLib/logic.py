@@ -52,7 +52,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         place: str = "",
     ):
         self.options, self.on_update, self._ = options, on_update, translate
-        self.client = Client(options.url, token, options.trust)
+        self.client, self.token = Client(options.url, token, options.trust), token
         self.base, self.address = Path(folder), place or options.url
         self.place = self.address  # until it is known who works, and in which study
         self.folder, self.is_first = own_folder(self.base, self.place)

@@ -90,8 +90,7 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
         for signal, call in self._connections:  # else they would keep this panel after the module is loaded again
             signal.disconnect(call)
         self._connections = []
-        if self.node is not None:
-            self.node.close()
+        self._take_points_away()
         self.ring.show(None)
         self.theirs.show((), "")
         self.local.close()
@@ -199,7 +198,13 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
     # --- what people do ----------------------------------------------------------------------------------------------
 
     def connect_server(self) -> None:
-        """Start over with the server whose address is in the field, unless points would be lost that cannot be kept."""
+        """Start over with the server whose address is in the field, unless points would be lost that cannot be kept.
+
+        While it does not answer, the case that is open stays.
+        """
+        if self.logic is not None and self.logic.is_only_away(address_of(text_of(self.ui.url)), text_of(self.ui.token)):
+            self.logic.try_again()
+            return
         if self.logic is not None:
             if not self.logic.leave():
                 return

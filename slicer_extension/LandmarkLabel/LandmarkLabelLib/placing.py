@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from .markups import LandmarkNode
-from .wire import ABSENT
+from .wire import ABSENT, Point
 
 POLL_BUSY_MS = 10
 LET_GO_S = 0.006  # an idle Slicer holds Python's lock: the background works only while somebody lets go of it
@@ -25,6 +25,15 @@ class Placing:
         """Leave place mode; the point is where it was."""
         if self.node is not None:
             self.node.stop_placing()
+
+    def _take_points_away(self) -> None:
+        """The panel ends: nobody hears of what is done to its points from now on, so they are not shown; they are on disk."""
+        if self.node is None:
+            return
+        if self.node.is_in_scene:
+            self.node.forget()
+            self.node.show([Point(name) for name in self.node.task.names])
+        self.node.close()
 
     def _ensure_node(self) -> None:
         """The list of points of this task: ours, or that of a scene somebody has loaded meanwhile."""
