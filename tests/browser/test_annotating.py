@@ -222,6 +222,9 @@ def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_a
         ann.log_in(of_ann)
         ann.sees("is saved as revision 1")
         assert requests.get(case, headers=bearer, timeout=30).json()["author"] == "ann"
+        ann.page.reload()
+        ann.wait_for_image("phantom00")
+        ann.page.wait_for_load_state("networkidle")  # its last request for now
         ann.log_in_in_another_tab(of_bob)
         ann.press("Log out")
         ann.sees("somebody else has logged in in this browser")

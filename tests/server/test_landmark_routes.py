@@ -150,6 +150,6 @@ def test_monai_labels_client_uploads_an_image_and_an_admin_removes_it(server, ma
 def test_a_label_file_that_somebody_edits_while_the_server_runs_is_seen(server, material):
     edited = moved(material.truth["phantom05"], 7.0)
     write_markups(material.study / "labels" / "final" / "phantom05.mrk.json", edited)
-    wait_until(lambda: server.get("/landmarks/images/phantom05")["revision"] == 1, 30, "the edit to be a revision")
+    wait_until(lambda: server.get("/landmarks/images/phantom05")["revision"] == 1, 120, "the edit to be a revision")  # it rests
     newest = server.get("/landmarks/images/phantom05")
     assert (newest["author"], newest["landmarks"][0]["position"][0]) == ("file", 7.0)

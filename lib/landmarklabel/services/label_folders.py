@@ -132,9 +132,9 @@ def _of_study(place: Path, own: LandmarkTask, task: LandmarkTask) -> tuple[dict[
 
     study = Study(place, own)
     try:
-        remarks = study.sync()
-        study.verify()
-        sets = study.newest()
+        study.take_in_edits()
+        study.verify()  # before it is asked which labels are in doubt
+        remarks, sets = study.sync(), study.newest()
         heads = {i: study.read(head) for i, head in study.heads().items() if i in study.images() and i not in study.changed()}
     finally:
         study.close()
