@@ -62,12 +62,15 @@ class Day(Person):
         self.rest()
         self._back_to(here)
 
-    def _colleague_sits_down(self) -> None:
-        """They see nothing of the person's unsent work; they leave theirs unsent; the person finds everything as it was."""
+    def _leave_unsent_and_come_back(self, elsewhere: Callable) -> None:
         here = self.case
         self.drag_or_click(str(self.rng.choice(self.names)))
-        self.as_colleague(lambda: self.drag_or_click(str(self.rng.choice(self.names))))
+        elsewhere(lambda: self.drag_or_click(str(self.rng.choice(self.names))))
         assert self.case == here
+
+    def _colleague_sits_down(self) -> None:
+        """They see nothing of the person's unsent work; they leave theirs unsent; the person finds everything as it was."""
+        self._leave_unsent_and_come_back(self.as_colleague)
 
     def as_colleague(self, does: Callable[[], None]) -> None:
         """The colleague connects, opens their case and does something."""
@@ -84,10 +87,7 @@ class Day(Person):
 
     def _work_in_another_study(self) -> None:
         """Its cases have the same names; what is done there and not sent stays there."""
-        here = self.case
-        self.drag_or_click(str(self.rng.choice(self.names)))
-        self.in_other_study(lambda: self.drag_or_click(str(self.rng.choice(self.names))))
-        assert self.case == here
+        self._leave_unsent_and_come_back(self.in_other_study)
 
     def in_other_study(self, does: Callable[[], None]) -> None:
         """Connect to the other server, open a case there, do something, and come back."""

@@ -144,13 +144,14 @@ def stored_numbers(path: Path) -> np.ndarray | None:
     """
     with _open(path) as picture:
         kind = _KINDS[image_suffix(path) or ""]
-        turn, numbers = _turn(picture, kind), np.array(picture)
         if kind is _TIFF and picture.tag_v2.get(262) == 0:
             raise ImageRejected(path.name, ["white is its smallest value; save it with black as zero"])
-        if picture.mode not in ("P", "1"):
-            if kind is not _PNG or not 1 < (bits := _png_format(path)[0]) < 8:
-                return None
-            numbers = numbers // (255 // (2**bits - 1))
+        bits = _png_format(path)[0] if kind is _PNG and picture.mode not in ("P", "1") else 0
+        if picture.mode not in ("P", "1") and not 1 < bits < 8:
+            return None
+        turn, numbers = _turn(picture, kind), np.array(picture)
+    if bits:
+        numbers = numbers // (255 // (2**bits - 1))  # Pillow spreads them over 0 to 255
     return turned(numbers.astype(np.uint8) if numbers.dtype == bool else numbers, turn if turn in range(1, 9) else 1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import mimetypes
 from pathlib import Path
-from urllib.parse import unquote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -13,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from landmarklabel.errors import NotFound
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.browser_login import BrowserLogins
-from landmarklabel.server.guard import OTHER_PERSON, PERSON_HEADER
+from landmarklabel.server.guard import OTHER_PERSON, PERSON_HEADER, is_of_another
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.request_values import checked
 
@@ -56,8 +55,8 @@ def add_annotate_routes(router: APIRouter, logins: BrowserLogins) -> None:
 
     @router.delete("/annotate/login", tags=["Annotate"], summary="Log out: removes the cookie")
     def logout(request: Request) -> Response:
-        meant, who = request.headers.get(PERSON_HEADER), logins.caller_of(request.headers.get("cookie", ""))
-        if meant is not None and who is not None and unquote(meant) != who.name:
+        who = logins.caller_of(request.headers.get("cookie", ""))
+        if who is not None and is_of_another(request.headers.get(PERSON_HEADER), who.name):
             return JSONResponse({"detail": OTHER_PERSON}, 401)  # their login is not this page's to end
         answer = JSONResponse({})
         answer.delete_cookie(logins.cookie, httponly=True, **_where(request))

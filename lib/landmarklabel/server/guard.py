@@ -172,7 +172,7 @@ class Guard:
         if nameless:
             if not allowed_plain:
                 raise Refused(403, NO_TOKENS)
-            if request.header(PERSON_HEADER):
+            if is_of_another(request.header_if_there(PERSON_HEADER), ""):
                 raise Refused(401, OTHER_PERSON)
             return Caller()
         if not allowed_plain and request.scope["scheme"] != "https":
@@ -182,7 +182,7 @@ class Guard:
         who = await (self._known(request.token) if request.token else self._logged_in(request.header("cookie")))
         if who is None:
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
-        if (meant := request.header_if_there(PERSON_HEADER)) is not None and unquote(meant) != who.name:
+        if is_of_another(request.header_if_there(PERSON_HEADER), who.name):
             raise Refused(401, OTHER_PERSON)
         if who.role < role:
             need = next(name for name, level in ROLES.items() if level == role)
@@ -298,6 +298,11 @@ class _Request:
         encoded = [(k.encode(), v.encode()) for k, v in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def is_of_another(meant: str | None, name: str) -> bool:
+    """Whether a page says, by ``PERSON_HEADER``, that it is of somebody else than this person; empty for nobody."""
+    return meant is not None and unquote(meant) != name
 
 
 def _check_contract(spoken: str) -> None:

@@ -199,9 +199,8 @@ class Connecting:
             self.trouble = self._("not let in: {why}").format(why=error)
             self.on_update()
         elif isinstance(error, (Refused, WireError)):
-            self.is_same_task = self.is_same_task and not isinstance(
-                error, WireError
-            )  # perhaps the task has changed: it is asked
+            if isinstance(error, WireError):
+                self.is_same_task = False  # perhaps it has changed: that is asked next
             self.state = IDLE if self.state == CONNECTING else self.state
             self._say(str(error))
         else:

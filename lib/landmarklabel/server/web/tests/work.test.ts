@@ -327,6 +327,15 @@ describe("nothing is lost", () => {
 describe("two browsers of one person", () => {
   const elsewhere = (x: number) => ({ points: TASK.landmarks.map((l) => proposed(l.name, x, { state: "placed" as const })), baseRevision: 0, pixels: "", saved: "later" });
 
+  const changedInBoth = async (): Promise<Work> => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    await work.openCase("two");
+    server.drafts.set("one", elsewhere(8));
+    await work.openCase("one");
+    return work;
+  };
+
   it("own drafts are no second version", async () => {
     const work = await begun("one");
     work.place("a", [3, 4]);
@@ -339,11 +348,7 @@ describe("two browsers of one person", () => {
   });
 
   it("what was done in the other one since is shown, and taken or not", async () => {
-    const work = await begun("one");
-    work.place("a", [3, 4]);
-    await work.openCase("two");
-    server.drafts.set("one", elsewhere(8));
-    await work.openCase("one");
+    const work = await changedInBoth();
     expect(work.open?.point("a").position).toEqual([3, 4]);
     expect(work.differing().map((p) => p.name)).toEqual(["a", "b", "c", "d"]);
     work.place("b", [5, 6]);
@@ -359,11 +364,7 @@ describe("two browsers of one person", () => {
   });
 
   it("or one's own is submitted", async () => {
-    const work = await begun("one");
-    work.place("a", [3, 4]);
-    await work.openCase("two");
-    server.drafts.set("one", elsewhere(8));
-    await work.openCase("one");
+    const work = await changedInBoth();
     await work.submitMine("first");
     expect(server.of("one").map((r) => r.points[0]?.position)).toEqual([[3, 4]]);
     expect(work.unsent()).toEqual([]);
