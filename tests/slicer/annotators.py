@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,13 @@ from LandmarkLabelLib.options import Options
 from serving import Material
 
 DEADLINE_S = 60
+
+
+def token_of(material: Material, name: str) -> str:
+    """A new annotator's."""
+    words = ("token", "new", str(material.study), "--name", name, "--role", "annotator")
+    made = subprocess.run([sys.executable, "-m", "landmarklabel", *words], capture_output=True, encoding="utf-8", check=True)
+    return re.search(r"\S{20,}", made.stdout)[0]
 
 
 def settle(logic: LandmarkLogic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 
@@ -256,7 +257,8 @@ class Day(Person):
         self._connect(self.tokens["admin"])
         ui, elsewhere = self.panel.ui, bool(self.others_meant or self.meant_elsewhere)  # what others left unsent is said
         assert "connected as admin" in ui.serverStatus.text() and "not let in" not in ui.trouble.text()
-        assert ui.troubleFrame.isHidden() != elsewhere and ("cases wait for" in ui.trouble.text()) == elsewhere
+        said = re.search("cases (wait for|of .+ wait here)", ui.trouble.text()) is not None
+        assert ui.troubleFrame.isHidden() != elsewhere and said == elsewhere
         assert self.case == here
 
     def _program_killed(self) -> None:

@@ -119,6 +119,11 @@ def states() -> dict[str, Callable]:
         ]
         panel.logic.trouble = f"hand_11: the server did not take it: {why}. It is kept: see Unsent"
 
+    def left(panel) -> None:
+        who = "anna.smith, somebody without a name"
+        text = f"2 cases of {who} wait here: {who} connects to send them, or press Take over if they are yours"
+        panel.logic.left, panel.logic.notices = {"place": who}, [text]
+
     def busy(panel) -> None:
         panel.logic.worker.submit(lambda: stopped.wait(60), lambda _: None, lambda _: None, "case", "asking for the next case")
 
@@ -143,6 +148,7 @@ def states() -> dict[str, Callable]:
         "untrusted": server(UNTRUSTED, who, "ab" * 32),
         "conflict": conflict,
         "unsent": unsent,
+        "left by others": left,
         "busy": busy,
         "training": lambda panel: (training(panel), sections(panel)),
         "all sections": sections,

@@ -171,15 +171,16 @@ def example(folder: Path, width: int = 380, translate=str, dark: bool = False):
     return panel, holder
 
 
-def type_keys(panel, keys: str) -> None:
-    """As a hand does, the list of landmarks being in use: Qt decides whose the keys are."""
+def type_keys(panel, keys: str, at=None) -> None:
+    """As a hand does, the list of landmarks being in use or the widget ``at``: Qt decides whose the keys are."""
     from PySide6 import QtGui, QtTest, QtWidgets
 
     window, (combination,) = panel.widget.window(), QtGui.QKeySequence(keys)
     window.activateWindow()
-    panel.ui.table.setFocus()
-    assert QtTest.QTest.qWaitForWindowActive(window) and QtWidgets.QApplication.focusWidget() is panel.ui.table
-    QtTest.QTest.keyClick(panel.ui.table, combination.key(), combination.keyboardModifiers())
+    at = panel.ui.table if at is None else at
+    at.setFocus()
+    assert QtTest.QTest.qWaitForWindowActive(window) and QtWidgets.QApplication.focusWidget() is at
+    QtTest.QTest.keyClick(at, combination.key(), combination.keyboardModifiers())
 
 
 def wait_for(panel, condition, what: str, seconds: float = DEADLINE_S) -> None:

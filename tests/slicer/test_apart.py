@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import subprocess
-import sys
 
 import pytest
-from annotators import opened, settle, submitted
-from LandmarkLabelLib import connecting
+from annotators import opened, settle, submitted, token_of
+from LandmarkLabelLib import connecting, work_folder
 from LandmarkLabelLib.connecting import IDLE, OTHER_TASK
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
@@ -30,12 +28,6 @@ def port() -> int:
         return probe.getsockname()[1]
 
 
-def token(material: Material, name: str) -> str:
-    words = ("token", "new", str(material.study), "--name", name, "--role", "annotator")
-    made = subprocess.run([sys.executable, "-m", "landmarklabel", *words], capture_output=True, encoding="utf-8", check=True)
-    return re.search(r"\S{20,}", made.stdout)[0]
-
-
 def at(url: str, folder, token: str = "") -> LandmarkLogic:
     logic = LandmarkLogic(Options(url, "somebody"), folder, token=token)
     logic.connect()
@@ -45,7 +37,7 @@ def at(url: str, folder, token: str = "") -> LandmarkLogic:
 
 def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, port):
     material = phantoms(tmp_path / "study", 2)
-    tokens = {name: token(material, name) for name in ("ann", "bob")}
+    tokens = {name: token_of(material, name) for name in ("ann", "bob")}
     with serving(material, port=port) as server:
         ann = at(server.url, tmp_path / "work", tokens["ann"])
         opened(ann, SUBMITTED)
@@ -57,8 +49,7 @@ def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, po
     with serving(material, port=port) as server:
         bob = at(server.url, tmp_path / "work", tokens["bob"])
         assert bob.unsent == [] and bob.session is None
-        waits = rf"2 cases wait for {server.url} as ann, study \w+: connect to that to send them"
-        assert re.search(waits, bob.trouble), bob.trouble
+        assert bob.notices == ["2 cases of ann wait here: ann connects to send them, or press Take over if they are yours"]
         opened(bob, SUBMITTED)
         assert not any(p.by_person for p in bob.session.points)
         assert server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["bob"]))["revision"] == 0
@@ -91,7 +82,9 @@ def test_a_copy_of_the_study_at_the_same_address_does_not_get_it(tmp_path, port)
         assert [(e.image_id, e.state) for e in logic.unsent] == [(SUBMITTED, "waits")]
         logic.close()
         other = at(server.url, tmp_path / "work")
-        assert other.unsent == [] and other.session is None and "1 cases wait for" in other.trouble
+        waits = rf"1 cases wait for {server.url}, study \w+: connect to that to send them"
+        assert other.unsent == [] and other.session is None and re.fullmatch(waits, *other.notices), other.notices
+        assert not other.left
         assert server.get(f"/landmarks/images/{SUBMITTED}")["revision"] == 0
         other.close()
     with serving(first, port=port) as server:
@@ -139,24 +132,117 @@ def test_a_finished_case_is_opened_as_the_server_has_it_by_now(tmp_path):
         again.close()
 
 
-def test_what_was_kept_before_there_were_tokens_is_gone_on_with(tmp_path, port):
+@pytest.fixture()
+def before_tokens(tmp_path, port):
+    """A study whose server knows names by now, and what "somebody" has left of two cases from before: one is submitted."""
     material = phantoms(tmp_path / "study", 2)
     with serving(material, port=port) as server:
         logic = at(server.url, tmp_path / "work")
-        opened(logic, SUBMITTED)
-        logic.session.place(logic.task.names[0], (20.0, 30.0, 0.0))
+        for case, place in ((OPEN, (21.0, 31.0, 0.0)), (SUBMITTED, (20.0, 30.0, 0.0))):
+            opened(logic, case)
+            logic.correct(logic.task.names[0], place)
     submitted(logic)
     logic.close()
-    ann, somebody = token(material, "ann"), token(material, "somebody")
-    with serving(material, port=port) as server:
+    return material
+
+
+def test_what_was_kept_before_there_were_tokens_waits_for_who_has_that_name(before_tokens, tmp_path, port):
+    ann, somebody = token_of(before_tokens, "ann"), token_of(before_tokens, "somebody")
+    with serving(before_tokens, port=port) as server:
         logic = at(server.url, tmp_path / "work", ann)
         assert logic.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))["revision"] == 0
-        assert "what was submitted here as somebody waits until somebody with that name connects" in logic.trouble
+        asks = "2 cases of somebody wait here: somebody connects to send them, or press Take over if they are yours"
+        assert logic.notices == [asks]
         logic.close()
         logic = at(server.url, tmp_path / "work", somebody)
         settle(logic)
         saved = server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))
-        assert logic.unsent == [] and (saved["revision"], saved["author"]) == (1, "somebody")
+        assert (saved["revision"], saved["author"]) == (1, "somebody") and not logic.notices
+        assert [s.image_id for s in logic.unsent] == [OPEN]
+        logic.close()
+
+
+def test_what_was_only_changed_before_there_were_tokens_is_nobody_elses_either(tmp_path, port):
+    material = phantoms(tmp_path / "study", 2)
+    with serving(material, port=port) as server:
+        logic = at(server.url, tmp_path / "work")
+        opened(logic, OPEN)
+        logic.correct(logic.task.names[0], (21.0, 31.0, 0.0))
+        logic.close()
+    ann = token_of(material, "ann")
+    with serving(material, port=port) as server:
+        logic = at(server.url, tmp_path / "work", ann)
+        assert logic.session is None and logic.unsent == [] and list(logic.left.values()) == ["somebody"]
+        logic.close()
+
+
+def test_what_was_left_under_another_name_is_taken_over_when_asked(before_tokens, tmp_path, port):
+    ann = token_of(before_tokens, "ann")
+    with serving(before_tokens, port=port) as server:
+        logic = at(server.url, tmp_path / "work", ann)
+        logic.take_over()
+        settle(logic)
+        saved = server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))
+        assert (saved["revision"], saved["author"]) == (1, "ann") and not logic.notices and not logic.left
+        assert [(s.image_id, s.point(logic.task.names[0]).position) for s in logic.unsent] == [(OPEN, (21.0, 31.0, 0.0))]
+        logic.close()
+
+
+def test_of_the_open_case_nothing_is_taken_over_until_it_is_left(before_tokens, tmp_path, port):
+    ann = token_of(before_tokens, "ann")
+    with serving(before_tokens, port=port) as server:
+        logic = at(server.url, tmp_path / "work", ann)
+        opened(logic, OPEN)
+        logic.take_over()
+        settle(logic)
+        assert not any(p.by_person for p in logic.session.points) and logic.unsent == []
+        asks = "1 cases of somebody wait here: somebody connects to send them, or press Take over if they are yours"
+        assert logic.notices == [asks]
+        logic.correct(logic.task.names[1], (5.0, 6.0, 0.0))
+        submitted(logic)
+        opened(logic, SUBMITTED)
+        logic.take_over()
+        assert [s.image_id for s in logic.unsent] == [OPEN] and not logic.notices
+        opened(logic, OPEN)  # both meet: what was taken over, and what the server has
+        assert logic.session.points[0].position == (21.0, 31.0, 0.0) and logic.conflict.points[1].position == (5.0, 6.0, 0.0)
+        logic.close()
+
+
+def test_who_has_another_token_name_than_before_gets_at_the_own_work(tmp_path, port):
+    material = phantoms(tmp_path / "study", 2)
+    earlier, now = token_of(material, "asmith"), token_of(material, "anna.smith")
+    with serving(material, port=port) as server:
+        logic = at(server.url, tmp_path / "work", earlier)
+        opened(logic, OPEN)
+        logic.correct(logic.task.names[0], (21.0, 31.0, 0.0))
+        logic.close()
+        work_folder.let_go(tmp_path / "work")
+        logic = at(server.url, tmp_path / "work", now)
+        assert list(logic.left.values()) == ["asmith"] and logic.unsent == []
+        logic.take_over()
+        settle(logic)
+        assert [s.image_id for s in logic.unsent] == [OPEN] and not logic.left
+        logic.close()
+
+
+def test_what_another_slicer_has_left_of_the_same_case_follows_once_that_is_sent(tmp_path):
+    material = phantoms(tmp_path / "study", 2)
+    with serving(material) as server:
+        logic = at(server.url, tmp_path / "work")
+        opened(logic, OPEN)
+        logic.correct(logic.task.names[0], (21.0, 31.0, 0.0))
+        second = logic.folder.with_name(f"{logic.folder.name}-2")
+        other = Session.fresh(logic.task, OPEN)
+        other.place(logic.task.names[1], (5.0, 6.0, 0.0))
+        Sessions(second / "sessions").keep(other)
+        logic.close()
+        logic = at(server.url, tmp_path / "work")
+        asks = "a Slicer that has ended left 1 cases that are open here too: they follow once these are sent"
+        assert logic.notices == [asks] and logic.session.image_id == OPEN
+        submitted(logic)
+        assert logic.notices == [asks]  # it is open still
+        opened(logic, SUBMITTED)
+        assert not logic.notices and [s.image_id for s in logic.unsent] == [OPEN]
         logic.close()
 
 

@@ -62,6 +62,38 @@ def test_a_list_that_is_deleted_while_a_landmark_waits_takes_no_click(panel):
     assert placed(panel) == [] and {p.state for p in panel.logic.session.points} == {UNSET}
 
 
+@pytest.mark.parametrize("button", ("acceptAllButton", "submitButton", "acceptButton"))
+def test_a_landmark_that_waits_for_its_click_is_neither_accepted_nor_submitted_where_it_was(panel, button):
+    first, second = panel.logic.task.names[:2]
+    for name in (first, second):
+        panel.select(name)
+        press(panel, "replaceButton")
+        click(panel)
+    press(panel, "replaceButton")
+    before = list(panel.logic.session.points)
+    press(panel, button)
+    assert panel.ui.message.text() == f"click in a view to place {second}; Escape leaves it"
+    assert panel.logic.session.points == before and not panel.logic.session.is_submitted and panel.node.placing == second
+    click(panel, (20.0, 30.0, 0.0))
+    assert np.allclose(panel.logic.session.point(second).position, (20.0, 30.0, 0.0), atol=0.5)
+    clear(panel)
+
+
+def test_a_point_that_is_hidden_or_dulled_in_markups_is_shown_again(panel):
+    name = panel.logic.task.names[0]
+    panel.select(name)
+    press(panel, "replaceButton")
+    click(panel)
+    node, index = panel.node.node, panel.node.index(name)
+    node.SetNthControlPointVisibility(index, False)
+    panel.tick()
+    assert node.GetNthControlPointVisibility(index)
+    node.SetNthControlPointSelected(index, False)
+    panel.tick()
+    assert node.GetNthControlPointSelected(index)
+    clear(panel)
+
+
 def test_slicers_own_place_button_is_for_the_selected_landmark(panel):
     fourth = panel.logic.task.names[3]
     panel.select(fourth)
@@ -125,7 +157,8 @@ def test_points_whose_submission_is_discarded_stay_and_are_unsent(panel, server,
     clear(panel)
 
 
-def test_connect_while_the_server_is_away_keeps_the_case(tmp_path):
+@pytest.mark.parametrize("is_noticed", (True, False))
+def test_connect_while_the_server_is_away_keeps_the_case(tmp_path, is_noticed):
     material = phantoms(tmp_path / "study", 8)
     slicer.mrmlScene.Clear(False)
     with serving(material) as server:
@@ -139,7 +172,8 @@ def test_connect_while_the_server_is_away_keeps_the_case(tmp_path):
         panel.select(name)
         press(panel, "replaceButton")
         click(panel)
-    wait_for(panel, lambda: not panel.logic.online, "the panel to notice")
+    if is_noticed:
+        wait_for(panel, lambda: not panel.logic.online, "the panel to notice")
     press(panel, "connectButton")
     idle(panel)
     assert panel.ui.caseLabel.text().startswith(OPEN) and placed(panel) == [name]

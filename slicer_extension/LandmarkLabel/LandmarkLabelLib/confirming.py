@@ -8,12 +8,16 @@ class Confirming:
 
     def submit(self) -> None:
         """Submit, unless something looks wrong that nobody has confirmed by submitting again."""
+        if self._waits_for_click():
+            return
         warnings = "" if self.logic.session.is_submitted else "; ".join(self.logic.warnings())
         if not self._asks(warnings, self._("Submit again if it is right.")) and self.logic.submit(self._strategy()):
             self._asked = ""
 
     def submit_mine(self) -> None:
         """As ``submit``, on top of the version that somebody else has saved."""
+        if self._waits_for_click():
+            return
         warnings = "; ".join(self.logic.warnings())
         if not self._asks(warnings, self._("Press Submit mine again if it is right.")):
             self.logic.submit_mine(self._strategy())
@@ -34,6 +38,16 @@ class Confirming:
             return
         self.logic.confirm_certificate()
         self.connect_server()
+
+    def _take_over(self) -> None:
+        """Work that others have left here is this person's, after a second press."""
+        who = ", ".join(dict.fromkeys(self.logic.left.values()))
+        if self._asked != who:
+            text = self._("what {who} left here will be saved under your name: press Take over again only if it is yours")
+            self._ask(who, text.format(who=who))
+            return
+        self._asked = ""
+        self.logic.take_over()
 
     def _ask(self, what: str, text: str) -> None:
         """A second press confirms ``what``; until then the text is shown."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from .client import Busy, NotAllowed, OtherStudy, Refused, Unreachable, Untrusted
 from .outbox import Outbox
 from .session import Session, Sessions
 from .wire import Task, WireError
-from .work_folder import adopt, others_here, own_folder, waiting_elsewhere
+from .work_folder import adopt, authors_of, folder_of, own_folder, take_over, waiting_elsewhere
 from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
@@ -24,7 +25,9 @@ class OtherTask(Exception):
 class Connecting:
     """The part of ``LandmarkLogic`` that knows whether the server is there; uses its client, worker, sessions and outbox."""
 
-    earlier: Sequence[str] = ()  # places of what was kept for this server while it told less
+    notices: Sequence[str] = ()  # what waits on this computer and is not in the list of what is unsent
+    left: Mapping[str, str] = MappingProxyType({})  # places of this study's work that others have left here, to whose it is
+    study = ""  # its id
 
     def connect(self) -> None:
         """Ask the server what it serves; reopen the case that was open when the program ended."""
@@ -36,13 +39,15 @@ class Connecting:
 
         self._run(job, self._connected, self._("connecting"), STUDY)
 
-    def is_only_away(self, url: str, token: str) -> bool:
-        """Whether this very server is only out of reach while a case is open."""
-        return self.state == AWAY and self.session is not None and (self.options.url, self.token) == (url, token)
+    def keeps_case(self, url: str, token: str) -> bool:
+        """Whether connecting there is only to look whether this very server answers, while a case is open."""
+        is_same = (self.options.url, self.token) == (url, token)
+        return self.state in (CONNECTED, AWAY) and self.session is not None and is_same
 
-    def try_again(self) -> None:
-        """Look at once whether the server answers again, and whether it is the same."""
-        self.worker.submit(self.check_same_task, self._is_back, self._failed, STUDY, self._("connecting"))
+    def try_again(self, start_over: Callable[[], object]) -> None:
+        """Look at once whether the server answers, and whether it is the same; one that had not been away is asked everything."""
+        there = (lambda _: start_over()) if self.online else self._is_back
+        self.worker.submit(self.check_same_task, there, self._failed, STUDY, self._("connecting"))
 
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
@@ -50,63 +55,54 @@ class Connecting:
             self.options.trusted = {**self.options.trusted, self.options.url.rstrip("/"): self.untrusted.fingerprint}
 
     def _connected(self, answer: tuple[Task, dict, dict, str]) -> None:
-        self.task, info, self.who, study = answer
-        self.client.mean_study(study)
+        self.task, info, self.who, self.study = answer
+        self.client.mean_study(self.study)
         self.is_same_task = True
         self.models, self.strategies = info["models"], info["strategies"]
         self.model = self.model if self.model in self.models else next(iter(self.models), "")
         self.training.take(info["training"])
         self._say(self._("{task}: {n} landmarks").format(task=self.task.name, n=len(self.task.names)))
-        troubles = []
         if self.session is None:
             try:
-                self._work_in(study)
+                self._work_in()
                 self._adopt_old_session()
             except OSError as error:  # nothing could be kept
                 self.state, self.task = IDLE, None
                 text = self._("{folder} cannot be written ({why}): nothing could be kept")
                 self.trouble = text.format(folder=self.base, why=error.strerror)
                 return
-            troubles = self._reopen()
+            self._reopen()
         self.review.list_cases()
-        troubles += self._waits_elsewhere()
-        if not self.is_first:
-            troubles.append(self._of_another_slicer())
-        self.trouble = "; ".join(troubles) or self.trouble
+        self.notice()
         self.deliver()
 
-    def _work_in(self, study: str) -> None:
+    def _work_in(self) -> None:
         """Keep work apart by person and study: what one has not sent is not sent under another's name, or into another study."""
-        person, study = f" as {name}" if (name := self.who["name"]) else "", f", study {study}" if study else ""
+        person, study = f" as {name}" if (name := self.who["name"]) else "", f", study {self.study}" if self.study else ""
         self.place = self.address + person + study
         self.folder, self.is_first = own_folder(self.base, self.place)
-        self.earlier = [self.address + part for part in ("", person, study)]
         if self.is_first:  # what was kept while the server told less: it had no tokens, or was older, or this program was
-            adopt(self.base, self.earlier, self.folder, name)
+            adopt(self.base, [self.address + person], self.folder)
+            adopt(self.base, [self.address, self.address + study], self.folder, name)
         self._keep_in_folder()
 
     def _keep_in_folder(self) -> None:
         self.client_id = self.options.client_id if self.is_first else f"{self.options.client_id}-{self.folder.name}"
         self.outbox, self.sessions = Outbox(self.folder / "outbox"), Sessions(self.folder / "sessions")
 
-    def _reopen(self) -> list[str]:
-        """The case that was open when the program ended, as it was left, or as the server has it where that is newer.
-
-        Returns what a person should know.
-        """
+    def _reopen(self) -> None:
+        """The case that was open when the program ended, as it was left, or as the server has it where that is newer."""
         last = self.sessions.last(self.task)
         if last is None:
-            return []
+            return
         if last.unsent:
             self.session, self.template = last, list(last.points)
             self._tell_gone(last.gone, self.sessions.folder)
             self._fetch_image()
-            return [self.trouble] if last.gone else []
-        if last.repeat:
+        elif last.repeat:
             self.sessions.drop(last)
         else:
             self.open_case(last.image_id)
-        return []
 
     def _tell_gone(self, names: Sequence[str], folder: Path) -> None:
         """Say of which landmarks that a person had placed the task knows no more."""
@@ -114,18 +110,46 @@ class Connecting:
             text = self._("{names}: the task has no such landmarks any more; what you placed is kept in {folder}")
             self.trouble = text.format(names=", ".join(names), folder=folder)
 
-    def _of_another_slicer(self) -> str:
-        return self._("another Slicer works for this server: what it has not sent is not shown here")
+    def notice(self) -> None:
+        """Look for work on this computer that is not shown here: nobody would find it by chance."""
+        self.notices, self.left = [], {}
+        if not self.is_first:
+            self.notices.append(self._("another Slicer works for this server: what it has not sent is not shown here"))
+        elif n := take_over(self.base, self.place, self._open_case):
+            text = self._("a Slicer that has ended left {n} cases that are open here too: they follow once these are sent")
+            self.notices.append(text.format(n=n))
+        for place, n in waiting_elsewhere(self.base, self.place).items():
+            text, whose = self._("{n} cases wait for {place}: connect to that to send them"), self._left_by(place)
+            if whose and self.is_first:
+                self.left[place] = whose
+                text = self._("{n} cases of {who} wait here: {who} connects to send them, or press Take over if they are yours")
+            self.notices.append(text.format(n=n, place=place, who=whose))
 
-    def _waits_elsewhere(self) -> list[str]:
-        """Nobody connects to the other name of a server by chance, so what waits for it is said."""
-        said = []
-        if others := others_here(self.base, self.earlier, self.who["name"]):
-            text = self._("what was submitted here as {names} waits until somebody with that name connects")
-            said.append(text.format(names=", ".join(others)))
-        text = self._("{n} cases wait for {place}: connect to that to send them")
-        elsewhere = waiting_elsewhere(self.base, self.place, self.address, *self.earlier)
-        return said + [text.format(n=n, place=place) for place, n in elsewhere.items()]
+    def _left_by(self, place: str) -> str:
+        """Who has left work for this study at another place; empty where it is for another study or server."""
+        study, rest = f", study {self.study}" if self.study else "", place.removeprefix(self.address)
+        if rest == place and place != self.address:
+            return ""
+        if rest in ("", study):
+            names = authors_of(folder_of(self.base, place))
+            return ", ".join(name or self._("somebody without a name") for name in names)
+        name, _, other = rest.removeprefix(" as ").partition(", study ")
+        return name if rest.startswith(" as ") and other in ("", self.study) else ""
+
+    def take_over(self) -> None:
+        """What others have left here for this study is this person's, and is sent under this name."""
+        try:
+            adopt(self.base, self.left, self.folder, but=self._open_case)
+        except OSError as error:
+            self._say(self._("{folder} cannot be written ({why})").format(folder=self.folder, why=error.strerror))
+            return
+        self.notice()
+        self.deliver()
+        self._say(self._("taken over; what was not submitted is listed as unsent"))
+
+    @property
+    def _open_case(self) -> tuple[str, bool] | None:
+        return (self.session.image_id, self.session.repeat) if self.session is not None else None
 
     def _adopt_old_session(self) -> None:
         """Earlier versions kept one case only, in a file of another name."""

@@ -177,7 +177,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
 
         False where the one that is open stays, because it could not be kept.
         """
-        self.trouble = "" if self.is_first else self._of_another_slicer()
+        self.trouble = ""
         if not self.leave():  # its points would be gone
             self._say(self._("{case} stays open").format(case=self.session.image_id))
             return False
@@ -208,6 +208,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.template = list(self.session.points)
         if repeat or self.review.image_id != image_id:  # of a second reading, nobody is shown the first
             self.review.forget()
+        self.notice()  # what had to wait for the case before
         self._list_unsent()
         self._changed(f"{image_id}: {reason}" if reason else image_id)
         self._fetch_image()

@@ -374,6 +374,8 @@ class LandmarkNode:
         final = final or not self.is_dragging  # typed in the Markups module: no end of a drag will follow
         before, now = self._seen, self._now()
         changed = [n for n in self.task.names if now[n] is not None and before[n] != now[n]]
+        if not changed:
+            self.on_damage()  # one was hidden, perhaps: it is shown as it should be
         if self.is_dragging and len([n for n in changed if before[n] is not None]) > 1:
             self._put_back(changed)
             return

@@ -31,7 +31,7 @@ from .session import Session
 from .table import LandmarkTable
 from .unsent_list import UnsentList
 from .volumes import CaseVolume
-from .widgets import is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
+from .widgets import TEXTS, TYPED, is_typing, load_ui, put_text, slicer_python, startup_environment, text_of
 from .wire import ACCEPTED
 
 POLL_MS = 50
@@ -123,6 +123,7 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
         presses = {
             ui.connectButton: self.connect_server,
             ui.trustButton: self._believe,
+            ui.takeOverButton: self._take_over,
             ui.nextButton: lambda: self.logic.next_case(self._strategy()),
             ui.takePointButton: lambda: self._with_current(self.logic.take_theirs),
             ui.takeAllButton: lambda: self.logic.take_theirs(),
@@ -138,7 +139,7 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
             ui.unlockButton: lambda: self._with_current(self.logic.unlock),
             ui.undoButton: lambda: self.logic.undo(),
             ui.redoButton: lambda: self.logic.redo(),
-            ui.acceptAllButton: lambda: self.logic.accept_all(),
+            ui.acceptAllButton: lambda: self._waits_for_click() or self.logic.accept_all(),
             ui.submitButton: self.submit,
             ui.cancelButton: self._cancel,
         }
@@ -185,8 +186,8 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
         if parent is None:
             return
         for text, button in keys.items():
-            plain = "Ctrl" not in text
-            self._shortcut(text, lambda button=button, plain=plain: None if plain and is_typing() else button.click(), parent)
+            kinds = TEXTS if "Ctrl" in text else TYPED
+            self._shortcut(text, lambda button=button, kinds=kinds: None if is_typing(kinds) else button.click(), parent)
         self._shortcut("Escape", self.stop_placing, parent)
 
     def _shortcut(self, keys: str, act: Callable[[], object], parent) -> None:
@@ -202,9 +203,13 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
 
         While it does not answer, the case that is open stays.
         """
-        if self.logic is not None and self.logic.is_only_away(address_of(text_of(self.ui.url)), text_of(self.ui.token)):
-            self.logic.try_again()
-            return
+        if self.logic is not None and self.logic.keeps_case(address_of(text_of(self.ui.url)), text_of(self.ui.token)):
+            self.logic.try_again(self._start_over)
+        else:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._due = True
         if self.logic is not None:
             if not self.logic.leave():
                 return
@@ -247,10 +252,8 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
 
     def accept(self) -> None:
         """The person agrees with the selected point; not with one that waits for a click."""
-        if self.node.placing is not None and self.node.placing == self.current:
-            self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=self.current)
-            return
-        self._with_current(self.logic.accept, forward=True)
+        if not self._waits_for_click():
+            self._with_current(self.logic.accept, forward=True)
 
     @property
     def current(self) -> str | None:

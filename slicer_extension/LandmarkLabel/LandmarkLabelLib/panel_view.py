@@ -111,9 +111,10 @@ class PanelView:
     def _show_words(self) -> None:
         ui, logic = self.ui, self.logic
         ui.message.setText(logic.message if logic is not None else "")
-        trouble = self._fault if logic is None else logic.trouble
+        trouble = self._fault if logic is None else "; ".join(filter(None, (logic.trouble, *logic.notices)))
         trouble = trouble.replace(":", ":\u200b")  # a fingerprint may be broken at its colons
         ui.troubleFrame.setVisible(bool(trouble))
+        ui.takeOverButton.setVisible(logic is not None and bool(logic.left))
         if trouble != ui.trouble.property("text"):
             ui.trouble.setText(trouble)
             ui.troubleIcon.setPixmap(style_pixmap(self.widget, "SP_MessageBoxWarning"))

@@ -21,6 +21,13 @@ class Placing:
             self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=name)
             self.node.start_placing(name)
 
+    def _waits_for_click(self) -> bool:
+        """Whether a landmark waits to be placed, which has no place until then: the message says so."""
+        if self.node is None or self.node.placing is None:
+            return False
+        self.logic.message = self._("click in a view to place {name}; Escape leaves it").format(name=self.node.placing)
+        return True
+
     def stop_placing(self) -> None:
         """Leave place mode; the point is where it was."""
         if self.node is not None:

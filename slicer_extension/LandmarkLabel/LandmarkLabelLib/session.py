@@ -50,6 +50,7 @@ class Session:
         gone: landmarks that a person had placed, and the task no longer has.
         pixels: hash of those of the image that is looked at; empty where it is not known.
         is_other_image: whether some points were placed on another image than that, and nobody has said that they hold.
+        author: who works on it.
     """
 
     task: Task
@@ -64,6 +65,7 @@ class Session:
     gone: list[str] = field(default_factory=list)
     pixels: str = ""
     is_other_image: bool = False
+    author: str = ""
     _undo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _redo: list[tuple[str, str, list[Point]]] = field(default_factory=list)
     _moving: str | None = None  # the point that is being dragged
@@ -231,6 +233,7 @@ class Session:
             "delivered": self.delivered,
             "pixels": self.pixels,
             "is_other_image": self.is_other_image,
+            "author": self.author,
             "points": [asdict(p) for p in self.points],
         }
 
@@ -258,6 +261,7 @@ class Session:
             gone,
             str(content.get("pixels", "")),
             content.get("is_other_image") is True,
+            str(content.get("author", "")),
         )
 
 

@@ -136,9 +136,10 @@ class Submitting:
         late = self.outbox.acknowledged()  # of a delivery that a new connection or a kill cut off
         for result in late:
             self._arrived(result)
-        self._list_unsent()
         if late or any(isinstance(result.answer, int) for result in results):
+            self.notice()  # what had to wait for these
             self.review.list_cases()
+        self._list_unsent()
         self.on_update()
 
     def _arrived(self, result: Delivered) -> None:
@@ -183,6 +184,7 @@ class Submitting:
             self._save(self.session)
 
     def _save(self, session: Session, is_open: bool = True) -> bool:
+        session.author = self.who["name"] or self.options.author
         try:
             self.sessions.keep(session, is_open)
             return True

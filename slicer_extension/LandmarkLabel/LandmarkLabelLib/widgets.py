@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import qt
 import slicer
 
 FOLDERS = 0x001 | 0x010  # QDir's Dirs and Readable
+TEXTS = ("QLineEdit", "QAbstractSpinBox", "QTextEdit", "QPlainTextEdit")  # in which people write
+TYPED = (*TEXTS, "QComboBox")  # to which a letter means something
 RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
 
 
@@ -57,10 +60,9 @@ def when_changed(widget, call) -> None:
     signal.connect(lambda text: call(str(text).strip()))
 
 
-def is_typing() -> bool:
-    """Whether a letter that is pressed now belongs to the widget that has the focus."""
+def is_typing(kinds: Sequence[str] = TYPED) -> bool:
+    """Whether a key that is pressed now belongs to the widget that has the focus, being of one of these kinds."""
     focus = qt.QApplication.focusWidget()
-    kinds = ("QLineEdit", "QComboBox", "QAbstractSpinBox", "QTextEdit", "QPlainTextEdit")
     return focus is not None and any(focus.inherits(kind) for kind in kinds)
 
 

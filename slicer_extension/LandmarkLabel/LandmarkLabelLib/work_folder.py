@@ -18,6 +18,7 @@ LOCK, PLACE = "in_use.lock", "place.txt"
 SENT = ("outbox", "outbox/refused", "outbox/acknowledged")  # folders of submissions
 SESSIONS, OPEN = "sessions", "open.json"
 _HELD: dict[Path, IO] = {}  # locks of this program, until it ends
+Case = tuple[str, bool]  # the image, and whether it is a second reading
 
 
 def own_folder(base: Path, place: str) -> tuple[Path, bool]:
@@ -33,7 +34,7 @@ def own_folder(base: Path, place: str) -> tuple[Path, bool]:
             except LocalServerError:
                 continue
         if number == 1:
-            _take_over(base, place)
+            take_over(base, place)
             if _text(folder / PLACE) != place:
                 write_atomically(folder / PLACE, place)
         return folder, number == 1
@@ -69,35 +70,39 @@ def _folders(base: Path, place: str) -> Iterator[tuple[int, Path]]:
         yield number, first if number == 1 else first.with_name(f"{first.name}-{number}")
 
 
-def _take_over(base: Path, place: str) -> None:
-    """Bring submissions and sessions of programs that have ended to the first folder.
+def take_over(base: Path, place: str, but: Case | None = None) -> int:
+    """Bring submissions and sessions of programs that have ended to the first folder; how many cases had to stay.
 
-    All of a case of which something waits there already stays until that has been sent: one would be taken for the other.
+    All of a case of which something waits there already stays until that has been sent: one would be taken for the other. So
+    does the case ``but``, which is open.
     """
-    first = folder_of(base, place)
+    first, left = folder_of(base, place), set()
     for number, folder in _folders(base, place):
         if number == 1 or folder in _HELD or not folder.is_dir():
             continue
         with suppress(LocalServerError, OSError), hold(folder / LOCK, "taken"):
-            _bring(folder, first)
+            _bring(folder, first, but)
+            left |= _waiting(folder)
+    return len(left)
 
 
-def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "") -> None:
-    """Bring what was kept for other places, of which less was known, to the folder of who connects first. Raises OSError.
-
-    What somebody has submitted under another name than this person's waits, with all that lies beside it, for whoever has it.
+def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "", but: Case | None = None) -> None:
+    """Bring what was kept for other places to the folder of who works here now. Raises OSError.
 
     Args:
         base: of all folders.
         places: what they are for.
         folder: that this program holds.
-        person: whose it is; empty where the server knows no names.
+        person: whose alone it may be: what anybody else has done, or nobody knows who, stays with all that lies beside it. Empty
+            for whoever it was.
+        but: a case that stays where it is: it is open.
     """
-    for earlier in dict.fromkeys(folder_of(base, place) for place in places):
-        if earlier == folder or not earlier.is_dir() or (person and _authors(earlier) - {"", person}):
+    found = [earlier for place in dict.fromkeys(places) for _, earlier in _folders(base, place)]
+    for earlier in found:
+        if earlier == folder or not earlier.is_dir() or (person and set(authors_of(earlier)) - {person}):
             continue
         with suppress(LocalServerError), nullcontext() if earlier in _HELD else hold(earlier / LOCK, "taken"):
-            _bring(earlier, folder)
+            _bring(earlier, folder, but)
             opened = (SESSIONS, OPEN)
             for parts in (("session.json",), opened):
                 old, new = earlier.joinpath(*parts), folder.joinpath(*parts)
@@ -107,8 +112,8 @@ def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "") -> 
                 path.unlink(missing_ok=True)
 
 
-def _bring(folder: Path, first: Path) -> None:
-    own = _waiting(first)
+def _bring(folder: Path, first: Path, but: Case | None = None) -> None:
+    own = {*_waiting(first), but}
     for name in (*SENT, SESSIONS):
         (first / name).mkdir(parents=True, exist_ok=True)
         for path in sorted((folder / name).glob("*.session.json" if name == SESSIONS else "*.json")):
@@ -116,30 +121,27 @@ def _bring(folder: Path, first: Path) -> None:
                 os.replace(path, first / name / path.name)
 
 
-def others_here(base: Path, places: Iterable[str], person: str) -> list[str]:
-    """Who else has submitted something for these places that no server has acknowledged, and that waits for them."""
-    folders = dict.fromkeys(folder_of(base, place) for place in places)
-    return sorted({name for folder in folders for name in _authors(folder)} - {"", person}) if person else []
+def authors_of(folder: Path) -> list[str]:
+    """Who has done what a server has not acknowledged; empty where that was not noted."""
+    return sorted({str(c.get("author") or "") for c in _unacknowledged(folder)})
 
 
-def _authors(folder: Path) -> set[str]:
-    """Who has submitted what a server has not acknowledged."""
-    contents = [_content(path) for name in SENT[:2] for path in (folder / name).glob("*.json")]
-    return {str(c.get("author") or "") for c in contents}
-
-
-def _waiting(folder: Path) -> set[tuple[str, bool]]:
+def _waiting(folder: Path) -> set[Case]:
     """Cases with something that a server has not acknowledged."""
-    contents = [_content(path) for name in SENT[:2] for path in (folder / name).glob("*.json")]
-    found = {_case_of(c) for c in contents if "image" in c}
-    for c in map(_content, (folder / SESSIONS).glob("*.session.json")):
+    return {_case_of(content) for content in _unacknowledged(folder)}
+
+
+def _unacknowledged(folder: Path) -> list[dict]:
+    """Submissions, and sessions with changes, that no server has acknowledged."""
+    found = [c for name in SENT[:2] for path in (folder / name).glob("*.json") if "image" in (c := _content(path))]
+    for content in map(_content, (folder / SESSIONS).glob("*.session.json")):
         with suppress(TypeError):
-            if c.get("edits", 0) > c.get("delivered", 0):
-                found.add(_case_of(c))
+            if content.get("edits", 0) > content.get("delivered", 0):
+                found.append(content)
     return found
 
 
-def _case_of(content: dict) -> tuple[str, bool]:
+def _case_of(content: dict) -> Case:
     """Of a submission or a session: the image, and whether it is a second reading."""
     return str(content.get("image", content.get("image_id"))), content.get("repeat") is True
 
