@@ -121,7 +121,7 @@ def states() -> dict[str, Callable]:
 
     def left(panel) -> None:
         who = "anna.smith, somebody without a name"
-        text = f"2 cases of {who} wait here: {who} connects to send them, or press Take over if they are yours"
+        text = f"2 cases of {who} wait here to be sent: press Take over only if they are yours"
         panel.logic.left, panel.logic.notices = {"place": who}, [text]
 
     def busy(panel) -> None:

@@ -49,7 +49,7 @@ def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, po
     with serving(material, port=port) as server:
         bob = at(server.url, tmp_path / "work", tokens["bob"])
         assert bob.unsent == [] and bob.session is None
-        assert bob.notices == ["2 cases of ann wait here: ann connects to send them, or press Take over if they are yours"]
+        assert bob.notices == ["2 cases of ann wait here to be sent: press Take over only if they are yours"]
         opened(bob, SUBMITTED)
         assert not any(p.by_person for p in bob.session.points)
         assert server.get(f"/landmarks/images/{OPEN}", headers=_of(tokens["bob"]))["revision"] == 0
@@ -151,7 +151,7 @@ def test_what_was_kept_before_there_were_tokens_waits_for_who_has_that_name(befo
     with serving(before_tokens, port=port) as server:
         logic = at(server.url, tmp_path / "work", ann)
         assert logic.unsent == [] and server.get(f"/landmarks/images/{SUBMITTED}", headers=_of(ann))["revision"] == 0
-        asks = "2 cases of somebody wait here: somebody connects to send them, or press Take over if they are yours"
+        asks = "2 cases of somebody wait here to be sent: press Take over only if they are yours"
         assert logic.notices == [asks]
         logic.close()
         logic = at(server.url, tmp_path / "work", somebody)
@@ -196,7 +196,7 @@ def test_of_the_open_case_nothing_is_taken_over_until_it_is_left(before_tokens, 
         logic.take_over()
         settle(logic)
         assert not any(p.by_person for p in logic.session.points) and logic.unsent == []
-        asks = "1 cases of somebody wait here: somebody connects to send them, or press Take over if they are yours"
+        asks = "1 cases of somebody wait here to be sent: press Take over only if they are yours"
         assert logic.notices == [asks]
         logic.correct(logic.task.names[1], (5.0, 6.0, 0.0))
         submitted(logic)

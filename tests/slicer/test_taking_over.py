@@ -41,7 +41,7 @@ def test_what_another_has_left_is_saved_under_this_name_after_two_presses(tmp_pa
         panel.logic.correct(panel.logic.task.names[0], PLACE)
         idle(panel)
         connect(panel, server.url, bob)
-        says = "1 cases of ann wait here: ann connects to send them, or press Take over if they are yours"
+        says = "1 cases of ann wait here to be sent: press Take over only if they are yours"
         assert ui.trouble.text().replace("\u200b", "") == says and not ui.takeOverButton.isHidden()
         open_case(panel, OTHER)
         assert ui.trouble.text().replace("\u200b", "") == says  # until it is mended

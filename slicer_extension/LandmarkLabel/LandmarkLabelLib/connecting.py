@@ -122,7 +122,7 @@ class Connecting:
             text, whose = self._("{n} cases wait for {place}: connect to that to send them"), self._left_by(place)
             if whose and self.is_first:
                 self.left[place] = whose
-                text = self._("{n} cases of {who} wait here: {who} connects to send them, or press Take over if they are yours")
+                text = self._("{n} cases of {who} wait here to be sent: press Take over only if they are yours")
             self.notices.append(text.format(n=n, place=place, who=whose))
 
     def _left_by(self, place: str) -> str:
