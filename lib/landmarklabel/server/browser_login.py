@@ -21,7 +21,7 @@ from landmarklabel.errors import Busy
 from landmarklabel.io.locks import locked
 from landmarklabel.services.callers import ROLES, Caller
 from landmarklabel.services.limits import LIMITS
-from landmarklabel.services.study_id import study_id
+from landmarklabel.store.study_database import study_id
 from landmarklabel.store.tokens import Tokens
 
 _COOKIE = "landmarklabel-{}"  # with the study's id: a browser sends its cookies to every port of a computer

@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
 
+from landmarklabel.errors import UsageError
+from landmarklabel.store.configuration import CONFIG
+
 _COVERED = ("id", "at", "who", "what", "subject", "before", "after", "revision")  # by a row's place in the chain
 
 
@@ -43,6 +46,14 @@ def audit_table(metadata: MetaData) -> Table:
     texts = [Column(name, String, nullable=False) for name in ("at", "who", "what", "subject", "before", "after", "chain")]
     number = Column("id", Integer, primary_key=True, autoincrement=False)
     return Table("audit", metadata, number, *texts, Column("revision", Integer, nullable=True, unique=True))
+
+
+def check_texts(**texts: str | None) -> None:
+    """Raise UsageError for a text that the store could not keep; only ``key`` may be None."""
+    for name, text in texts.items():
+        fine = isinstance(text, str) and len(text) <= CONFIG.text_characters and text.isprintable() and (text or name != "key")
+        if not fine and not (name == "key" and text is None):
+            raise UsageError(f"{name} {str(text)[:80]!r} must be printable text of at most {CONFIG.text_characters} characters")
 
 
 def append(connection: Connection, table: Table, change: Change) -> None:

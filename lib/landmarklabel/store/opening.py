@@ -13,6 +13,7 @@ from landmarklabel.store.study_task import read_record, settled
 
 if TYPE_CHECKING:
     from landmarklabel.store.label_files import LabelFiles
+    from landmarklabel.store.revisions import RevisionStore
 
 
 def recorded_task(folder: str | Path, url: str | None = None) -> LandmarkTask | None:
@@ -33,8 +34,8 @@ class Opened:
         task: LandmarkTask
 
         def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None) -> None: ...
-        def close(self) -> None: ...
 
+        revisions: RevisionStore
         _files: LabelFiles
 
     @classmethod
@@ -57,6 +58,10 @@ class Opened:
             place = "no study lies there" if Path(folder).is_dir() else "no such folder"
             raise StudyError(f"{folder}: {place}; give the task (task=…) of the study that is to be made")
         return cls(folder, task, url)
+
+    def close(self) -> None:
+        """Close the revision store."""
+        self.revisions.close()
 
     def only_files(self) -> list[Path]:
         """Label files whose content no revision could hold, as ``sync`` told: nothing else has it."""

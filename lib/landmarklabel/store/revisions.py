@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound, UsageError
+from landmarklabel.errors import Busy, Conflict, KeyReused, NotFound
 from landmarklabel.io.files import check_id
 from landmarklabel.portability import in_forked_child
 from landmarklabel.store import audit
@@ -62,6 +62,7 @@ _rows = Table(
     UniqueConstraint("key", name="one_save_a_key"),
 )
 _trail = audit_table(_metadata)
+_owner = Table("owner", _metadata, Column("study_id", String, primary_key=True))  # one row, once a study has opened it
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class RevisionStore:
                 safe to save again.
         """
         check_id(image_id)
-        _check_texts(author=author, source=source, key=key)
+        audit.check_texts(author=author, source=source, key=key)
         values = {"image_id": image_id, "author": author, "source": source, "key": key, "body": canonical(body)}
         with self._writing() as connection:
             return _append(connection, values, base_revision)
@@ -144,7 +145,7 @@ class RevisionStore:
 
     def save_all(self, bodies: Mapping[str, dict], *, author: str, source: str) -> None:
         """Append a revision to many images, all of them or none. Raises as ``save``."""
-        _check_texts(author=author, source=source)
+        audit.check_texts(author=author, source=source)
         rows = [
             {"image_id": check_id(image_id), "author": author, "source": source, "key": None, "body": canonical(body)}
             for image_id, body in bodies.items()
@@ -165,7 +166,7 @@ class RevisionStore:
     @contextmanager
     def recording(self, what: str, subject: str, *, who: str = "", before: str = "", after: str = "") -> Iterator[None]:
         """As ``record``, for a change that is made inside the block: one that fails is not recorded."""
-        _check_texts(what=what, subject=subject, who=who, before=before, after=after)
+        audit.check_texts(what=what, subject=subject, who=who, before=before, after=after)
         with self._writing() as connection:
             audit.append(connection, _trail, Change(who, what, subject, before, after))
             yield
@@ -175,7 +176,7 @@ class RevisionStore:
         query = select(_trail).order_by(_trail.c.id)
         for column, value in ((_trail.c.subject, subject), (_trail.c.what, what)):
             if value is not None:
-                _check_texts(subject=value)
+                audit.check_texts(subject=value)
                 query = query.where(column == value)
         with self._reading() as connection:
             return [Change(**{k: getattr(row, k) for k in Change.__dataclass_fields__}) for row in connection.execute(query)]
@@ -261,6 +262,13 @@ class RevisionStore:
         """Number of the newest row of all images, 0 for none: changes with every save."""
         with self._reading() as connection:
             return connection.execute(select(func.max(_rows.c.id))).scalar() or 0
+
+    def owned_by(self, study_id: str) -> str:
+        """The study whose database this is: the first that asked."""
+        with self._writing() as connection:
+            if (owner := connection.execute(select(_owner.c.study_id)).scalar()) is None:
+                connection.execute(_owner.insert().values(study_id=study_id))
+            return owner or study_id
 
     def verify(self) -> list[str]:
         """Every row of revisions and audit trail that is not as it was saved, by content or place; empty if all is well.
@@ -381,13 +389,6 @@ def _revision(row: Row) -> Revision:
         return Revision(**fields | {"body": json.loads(row.body)})
     except (AttributeError, TypeError, ValueError) as error:
         raise StoreFault(f"revision {row.number} of {row.image_id} is damaged ({error}); restore a backup") from None
-
-
-def _check_texts(**texts: str | None) -> None:
-    for name, text in texts.items():
-        fine = isinstance(text, str) and len(text) <= CONFIG.text_characters and text.isprintable() and (text or name != "key")
-        if not fine and not (name == "key" and text is None):
-            raise UsageError(f"{name} {str(text)[:80]!r} must be printable text of at most {CONFIG.text_characters} characters")
 
 
 def _sha256(text: str) -> str:

@@ -31,6 +31,7 @@ from landmarklabel.store.pixels import UNREADABLE, changed_ns, hashes_of, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revision_json import body_of, checked_of, checks_of, landmarks_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
+from landmarklabel.store.study_database import claim
 
 __all__ = ["REPEAT", "Study"]
 
@@ -45,8 +46,8 @@ class Study(Opened):
         verify_s: seconds that ``labelled`` may spend on looking at changed images; 0 where something else calls ``verify``.
 
     Raises:
-        StudyError: the folder is a file or cannot be written. TaskMismatch: it belongs to another task.
-        Busy: another program holds the study for too long.
+        StudyError: the folder is a file or cannot be written, or the database is another study's.
+        TaskMismatch: it belongs to another task. Busy: another program holds the study for too long.
     """
 
     def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = CONFIG.verify_s):
@@ -71,6 +72,8 @@ class Study(Opened):
         if record is not None and record.elsewhere and not self._elsewhere:
             raise StudyError(f"the revisions of {self.folder.name} are in a database of their own: say which with --store URL")
         self.revisions = open_revisions(self.folder, url)
+        if url:
+            claim(self.revisions, self.folder)
         self.notices = self._settle_task()
         self.pixels = hashes_of(self.folder, task.dims)
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
@@ -80,10 +83,6 @@ class Study(Opened):
         memory = self.cache_dir / "label_files.json"
         self._files = LabelFiles(labels, self._naming, self.revisions, memory, replaced, trash)
         self._newest = NewestLabels(self.revisions, lambda head: me.read(head), self._images, self.pixels, verify_s)
-
-    def close(self) -> None:
-        """Close the revision store."""
-        self.revisions.close()
 
     def _settle_task(self) -> list[str]:
         """Take up the study's record; returns what a person should be told of it."""

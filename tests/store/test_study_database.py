@@ -1,0 +1,60 @@
+"""A database of its own for every study: two in one would take each other's labels for their own."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tests.store.studies import points
+
+from landmarklabel.errors import StudyError
+from landmarklabel.store.revision_json import same_landmarks
+from landmarklabel.store.study import Study
+from landmarklabel.store.study_database import study_id
+
+
+def two_studies(tmp_path, write_image):
+    for name, seed in (("first", 1), ("second", 2)):
+        write_image(tmp_path / name / "a.png", seed)
+    return tmp_path / "first", tmp_path / "second"
+
+
+def test_a_second_study_cannot_use_the_database_of_another(tmp_path, task, write_image, url):
+    first, second = two_studies(tmp_path, write_image)
+    with Study(first, task, url) as study:
+        study.save("a", points(task, 1), author="ann")
+    with pytest.raises(StudyError) as caught:
+        Study(second, task, url)
+    owner = (first / ".landmarklabel" / "id").read_text(encoding="ascii")
+    assert str(caught.value) == (
+        "the database of --store belongs to another study than second: give every study a database of its own. "
+        f"Where it is the same study in another folder, that one's .landmarklabel/id ({owner}) belongs here too"
+    )
+    assert not list((second / "labels" / "final").iterdir())
+    with Study(first, task, url) as study:
+        assert same_landmarks(study.labels("a"), points(task, 1))
+
+
+def test_a_study_that_was_moved_or_copied_keeps_its_database(tmp_path, task, write_image, url):
+    first, second = two_studies(tmp_path, write_image)
+    with Study(first, task, url) as study:
+        study.save("a", points(task, 1), author="ann")
+    shutil.rmtree(second)
+    first.rename(second)
+    with Study(second, task, url) as study:
+        assert same_landmarks(study.labels("a"), points(task, 1))
+
+
+def test_what_the_error_says_helps(tmp_path, task, write_image, url):
+    """The same images on another computer, whose folder was not copied as a whole."""
+    first, second = two_studies(tmp_path, write_image)
+    Study(first, task, url).close()
+    with pytest.raises(StudyError):
+        Study(second, task, url)
+    shutil.copy(first / ".landmarklabel" / "id", second / ".landmarklabel" / "id")
+    Study(second, task, url).close()
+
+
+def test_a_study_has_one_id(tmp_path):
+    (tmp_path / ".landmarklabel").mkdir()
+    assert study_id(tmp_path) == study_id(tmp_path) and len(study_id(tmp_path)) == 32
