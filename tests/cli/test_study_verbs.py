@@ -111,6 +111,18 @@ def test_status_names_changed_images_and_keep_labels_decides(material, study):
     assert "6 of 6 images labelled, 0 changed" in ok("study", "status", study).out
 
 
+def test_status_says_which_points_are_only_proposed(material, study):
+    with Study(study, material.task) as opened:
+        mine = opened.labels(IDS[1]).with_landmark(NAMES[0], (5.0, 6.0), Status.PREDICTED)
+        opened.save(IDS[1], mine.with_landmark(NAMES[1], (7.0, 6.0), Status.PREDICTED), author="ann")
+    said = ok("study", "status", study).out
+    assert f"2 points are proposals that nobody has confirmed, and count as no labels: {IDS[1]}\n" in said
+    assert json.loads(ok("study", "status", study, "--json").out)["unconfirmed"] == {IDS[1]: 2}
+    shutil.rmtree(study)
+    ok("import", study, *material.source, "--table", material.table)
+    assert "proposals" not in ok("study", "status", study).out
+
+
 def test_an_import_never_goes_above_a_correction_unasked(material, study, tmp_path):
     opened = Study(study, material.task)
     corrected = opened.labels(IDS[0]).with_landmark(NAMES[0], (5.0, 6.0), Status.PLACED)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from landmarklabel.errors import StudyError, TaskError, UsageError, one_line
+from landmarklabel.errors import StudyError, TaskError, UsageError, listed, one_line
 from landmarklabel.store import study_changes, study_task
 from landmarklabel.store.study import Study
 from landmarklabel.tasks import resolve_study_task
@@ -23,6 +23,7 @@ def status(args: argparse.Namespace) -> None:
 
     study = _open(args.study, args.store)
     problems, images, labelled = study.sync(), study.images(), study.labelled()
+    unconfirmed = {i: n for i, x in study.newest().items() if (n := int((x.defined & ~x.by_person).sum()))}
     found: dict[str, Any] = {
         "study": study.folder.name,
         "task": study.task.name,
@@ -30,6 +31,7 @@ def status(args: argparse.Namespace) -> None:
         "dims": study.task.dims,
         "images": len(images),
         "labelled": len(labelled),
+        "unconfirmed": unconfirmed,
         "changed": sorted(study.changed()),
         "models": {name: model.text for name, model in answering(study).items()},
         "problems": problems,
@@ -39,6 +41,9 @@ def status(args: argparse.Namespace) -> None:
         return
     print(one_line(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D"))
     print(f"{found['labelled']} of {found['images']} images labelled, {len(found['changed'])} changed since they were labelled")
+    if unconfirmed:
+        total, cases = sum(unconfirmed.values()), listed(sorted(unconfirmed))
+        print(one_line(f"{total} points are proposals that nobody has confirmed, and count as no labels: {cases}"))
     for name, text in (found["models"] or {"": "no model was trained yet: the template of the labelled cases answers"}).items():
         print(f"{name} {text}".strip())
     for text in problems:
