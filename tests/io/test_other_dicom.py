@@ -231,3 +231,19 @@ def test_files_of_two_patients_under_one_series_are_refused(tmp_path):
     header.save_as(path)
     with pytest.raises(ImageRejected, match="files are of different patients or frames of reference under one series"):
         read_image(tmp_path / "s")
+
+
+@pytest.mark.parametrize("signed", (0, 1))
+def test_a_negative_is_read_as_the_picture_that_it_is_of(tmp_path, signed):
+    """As viewers show it: in MONOCHROME1 the smallest value is white."""
+    kind = np.int16 if signed else np.uint16
+
+    def change(header, number):
+        header.PixelRepresentation, header.PhotometricInterpretation = signed, "MONOCHROME1"
+        header.PixelData = np.abs(header.pixel_array).astype(kind).tobytes()
+
+    paths = changed(tmp_path / "negative", change)
+    stored = sorted((pydicom.dcmread(p) for p in paths), key=lambda h: float(h.ImagePositionPatient[2]))
+    picture = read_image(tmp_path / "negative").pixels
+    brightest = -1 if signed else 65535
+    np.testing.assert_array_equal(picture, brightest - np.array([h.pixel_array for h in stored], int))
