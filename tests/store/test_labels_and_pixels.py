@@ -164,7 +164,7 @@ def test_links_that_leave_the_study_are_no_images(study, tmp_path, write_image):
     left_out = [text for text in study.sync() if "link" in text]
     assert [text.split(" ")[0] for text in left_out] == ["dangling.png", "folder", "link.png", "series"]
     label_file(study, "b").symlink_to(outside)
-    assert study.sync()[-1] == "labels/final/b.mrk.json: image id 'b' points outside its folder"
+    assert study.sync()[-1] == "labels/final/b.mrk.json: b.mrk.json is a link to another folder; put the file itself there"
 
 
 def test_a_label_made_on_an_image_that_cannot_be_read_is_looked_at_when_it_can(study, write_image):

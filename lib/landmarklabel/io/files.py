@@ -133,7 +133,7 @@ def safe_join(folder: str | Path, image_id: str, suffix: str = "") -> Path:
     """``folder / (image_id + suffix)``, after checking the id and that the result stays inside the folder."""
     path = Path(folder) / (check_id(image_id) + suffix)
     if path.resolve().parent != Path(folder).resolve():
-        raise UsageError(f"image id {image_id!r} points outside its folder")
+        raise UsageError(f"{path.name} is a link to another folder; put the file itself there")
     return path
 
 
