@@ -152,15 +152,21 @@ def browser() -> str:
 
 
 def cohorts() -> str:
-    overhead, rate = result("cohort_overhead"), result("cohort_throughput")
+    overhead, rate, killed = result("cohort_overhead"), result("cohort_throughput"), result("cohort_kills")
     rows = [
         ["a case beside its networks, in one worker", f"{overhead['overhead_ms']:.1f} ms"],
-        [f"of {overhead['cases']} cases lost, doubled", f"{overhead['lost']}, {overhead['doubled']}"],
+        [f"of {overhead['cases']} cases lost, doubled", _both(overhead)],
+        [f"of {killed['cases']} cases lost, doubled, while a worker is killed {killed['kills']} times", _both(killed)],
+        ["memory growth of the program meanwhile, largest", f"{killed['growth_mib']:.0f} MiB"],
         ["radiographs a second: two workers", f"{rate['cohort_per_s']:.1f}"],
         ["radiographs a second: two `predict` at once, each on a core of its own", f"{rate['two_predict_per_s']:.1f}"],
     ]
     data = f"tiny pictures, and {rate['images']} hand radiographs with an untrained model"
-    return table(["What", "Figure"], rows) + about(data, "cohort_overhead", "cohort_throughput")
+    return table(["What", "Figure"], rows) + about(data, "cohort_overhead", "cohort_kills", "cohort_throughput")
+
+
+def _both(found: dict) -> str:
+    return f"{found['lost']}, {found['doubled']}"
 
 
 def many_annotators() -> str:
