@@ -13,7 +13,8 @@ from LandmarkLabelLib.connecting import IDLE, OTHER_TASK
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.outbox import Outbox
-from LandmarkLabelLib.session import Session, Sessions
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.session_files import Sessions
 from LandmarkLabelLib.wire import PLACED
 from LandmarkLabelLib.work_folder import folder_of
 from serving import Material, phantoms, serving

@@ -56,7 +56,7 @@ def faulty():
         ("500", "the server failed with 500"),
         ("drop", "does not answer (ConnectionError)"),
         ("html", "the answer is no JSON: is http://127.0.0.1"),
-        ("wrong", "{'name': 'nose'} is no landmark of task 'head'"),
+        ("wrong", "'nose' is no landmark of task 'head'"),
         ("list", "the answer has no list of landmarks"),
         ("slow", "the answer has no list of landmarks"),
     ],

@@ -11,7 +11,8 @@ from LandmarkLabelLib import options
 from LandmarkLabelLib.guards import outliers, refuse_stale, swapped_sides
 from LandmarkLabelLib.measured import parse_measured, parse_measurements, places_of
 from LandmarkLabelLib.options import Options, local_image
-from LandmarkLabelLib.session import Session, Sessions
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.session_files import Sessions
 from LandmarkLabelLib.shape import propagate
 from LandmarkLabelLib.wire import (
     ABSENT,
@@ -215,7 +216,7 @@ def test_a_damaged_session_is_not_opened_and_not_lost(tmp_path, broken):
     content = text[:50] if broken == "half" else broken
     file.write_text(content, encoding="utf-8")
     assert sessions.load("case", TASK) is None and sessions.last(TASK) is None and sessions.unsent(TASK) == []
-    assert [p.read_text(encoding="utf-8") for p in tmp_path.glob("*.kept")] == [content]
+    assert [p.read_text(encoding="utf-8") for p in tmp_path.glob("*.damaged")] == [content]
 
 
 def test_only_a_persons_changes_count_as_unsent():
@@ -321,7 +322,7 @@ def test_a_session_with_values_that_cannot_be_is_kept_and_not_opened(tmp_path, k
     (content if key in content else content["points"][0])[key] = value
     file.write_text(json.dumps(content), encoding="utf-8")
     assert sessions.load("case", TASK) is None and sessions.last(TASK) is None and sessions.unsent(TASK) == []
-    assert len(list(tmp_path.glob("*.kept"))) == 1
+    assert len(list(tmp_path.glob("*.damaged"))) == 1
 
 
 def test_landmarks_that_the_task_gave_up_are_named_and_kept(tmp_path):

@@ -16,7 +16,7 @@ qt = qt_harness.install()
 import slicer  # noqa: E402
 from LandmarkLabelLib.client import Conflict, Refused, Unreachable  # noqa: E402
 from LandmarkLabelLib.connecting import AWAY  # noqa: E402
-from LandmarkLabelLib.session import Sessions  # noqa: E402
+from LandmarkLabelLib.session_files import Sessions  # noqa: E402
 from LandmarkLabelLib.volumes import CaseVolume  # noqa: E402
 from LandmarkLabelLib.wire import PLACED, Task  # noqa: E402
 

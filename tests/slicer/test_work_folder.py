@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from LandmarkLabelLib import work_folder
 from LandmarkLabelLib.outbox import Outbox
-from LandmarkLabelLib.session import Session, Sessions
+from LandmarkLabelLib.session import Session
+from LandmarkLabelLib.session_files import Sessions
 from LandmarkLabelLib.wire import Task
 from LandmarkLabelLib.work_folder import folder_of, own_folder, waiting_elsewhere
 

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from .client import Busy, NotAllowed, OtherStudy, Refused, Unreachable, Untrusted
 from .outbox import Outbox
-from .session import Session, Sessions
+from .session import Session
+from .session_files import Sessions
 from .wire import Task, WireError
 from .work_folder import adopt, authors_of, folder_of, own_folder, take_over, waiting_elsewhere
 from .worker import STUDY
@@ -22,6 +23,11 @@ class OtherTask(Exception):
     """The server is back with another task; its name."""
 
 
+def identity(task: Task) -> tuple[str, tuple[str, ...], int]:
+    """What makes it this task; definitions and the like may change."""
+    return task.name, task.names, task.dims
+
+
 class Connecting:
     """The part of ``LandmarkLogic`` that knows whether the server is there; uses its client, worker, sessions and outbox."""
 
@@ -32,12 +38,11 @@ class Connecting:
     def connect(self) -> None:
         """Ask the server what it serves; reopen the case that was open when the program ended."""
         self.state = CONNECTING
+        self._run(self._ask_all, self._connected, self._("connecting"), STUDY)
 
-        def job() -> tuple:
-            who = self.client.who()  # first: a wrong token is told apart from a server that is none
-            return self.client.task(), self.client.info(), who, self.client.study()
-
-        self._run(job, self._connected, self._("connecting"), STUDY)
+    def _ask_all(self) -> tuple[Task, dict, dict, str]:
+        who = self.client.who()  # first: a wrong token is told apart from a server that is none
+        return self.client.task(), self.client.info(), who, self.client.study()
 
     def keeps_case(self, url: str, token: str) -> bool:
         """Whether connecting there is only to look whether this very server answers, while a case is open."""
@@ -45,9 +50,18 @@ class Connecting:
         return self.state in (CONNECTED, AWAY) and self.session is not None and is_same
 
     def try_again(self, start_over: Callable[[], object]) -> None:
-        """Look at once whether the server answers, and whether it is the same; one that had not been away is asked everything."""
-        there = (lambda _: start_over()) if self.online else self._is_back
-        self.worker.submit(self.check_same_task, there, self._failed, STUDY, self._("connecting"))
+        """Look at once whether the server answers; the case stays open unless another task, study or person is meant there."""
+
+        def done(answer: tuple[Task, dict, dict, str]) -> None:
+            task, _, who, study = answer
+            if (identity(task), who["name"], study) != (identity(self.task), self.who["name"], self.study):
+                start_over()
+                return
+            self.state = CONNECTED
+            self._connected(answer)
+            self._look_for_image()
+
+        self.worker.submit(self._ask_all, done, self._failed, STUDY, self._("connecting"))
 
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
@@ -98,6 +112,7 @@ class Connecting:
         if last.unsent:
             self.session, self.template = last, list(last.points)
             self._tell_gone(last.gone, self.sessions.folder)
+            self.look_for_newer()
             self._fetch_image()
         elif last.repeat:
             self.sessions.drop(last)
@@ -118,6 +133,9 @@ class Connecting:
         elif n := take_over(self.base, self.place, self._open_case):
             text = self._("a Slicer that has ended left {n} cases that are open here too: they follow once these are sent")
             self.notices.append(text.format(n=n))
+        if damaged := self.sessions.damaged():
+            text = self._("what was kept of a case cannot be read: look at the cases you had not sent; the file is {file}")
+            self.notices += [text.format(file=file) for file in damaged]
         for place, n in waiting_elsewhere(self.base, self.place).items():
             text, whose = self._("{n} cases wait for {place}: connect to that to send them"), self._left_by(place)
             if whose and self.is_first:
@@ -139,13 +157,17 @@ class Connecting:
     def take_over(self) -> None:
         """What others have left here for this study is this person's, and is sent under this name."""
         try:
-            adopt(self.base, self.left, self.folder, but=self._open_case)
+            became = adopt(self.base, self.left, self.folder, but=self._open_case)
         except OSError as error:
             self._say(self._("{folder} cannot be written ({why})").format(folder=self.folder, why=error.strerror))
             return
         self.notice()
         self.deliver()
-        self._say(self._("taken over; what was not submitted is listed as unsent"))
+        done = self._("{n} cases taken over; what was not submitted is listed as unsent").format(n=became.cases)
+        said = [done] if became.cases else []
+        said += [self._("a case that is open here stays until another one is open")] if became.is_open else []
+        said += [self._("the Slicer in which it was done is still open: close it first")] if became.is_in_use else []
+        self._say("; ".join(said) or self._("nothing was taken over: send first what is unsent of the same cases"))
 
     @property
     def _open_case(self) -> tuple[str, bool] | None:
@@ -188,7 +210,7 @@ class Connecting:
     def check_same_task(self) -> None:
         """Ask the server; in the background. Raises OtherTask, and what ``Client`` raises."""
         served = self.client.task()
-        if (served.name, served.names, served.dims) != (self.task.name, self.task.names, self.task.dims):
+        if identity(served) != identity(self.task):
             raise OtherTask(served.name)
 
     def _is_back(self, _: object) -> None:

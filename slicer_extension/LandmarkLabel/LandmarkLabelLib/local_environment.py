@@ -17,7 +17,7 @@ from typing import IO
 
 from .local_programs import TEXT, WINDOWS, LocalServerError, Programs, alone, kill, last, one_line, python_of, running_module
 from .local_sources import VERSIONS, candidates, checked_source, dotted, versions_of
-from .session import write_atomically
+from .session_files import write_atomically
 
 PROBE_S, VENV_S, PIP_S, CHECK_S = 20.0, 300.0, 7200.0, 600.0  # that each may take at most
 # ensurepip: some systems pack it apart, and no environment can be made without it.

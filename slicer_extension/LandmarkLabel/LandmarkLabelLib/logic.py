@@ -178,6 +178,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         False where the one that is open stays, because it could not be kept.
         """
         self.trouble = ""
+        was = self.session.image_id if self.session is not None and self.session.is_moving else ""
         if not self.leave():  # its points would be gone
             self._say(self._("{case} stays open").format(case=self.session.image_id))
             return False
@@ -210,7 +211,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self.review.forget()
         self.notice()  # what had to wait for the case before
         self._list_unsent()
-        self._changed(f"{image_id}: {reason}" if reason else image_id)
+        back = self._("the point you were moving in {case} is where it was").format(case=was) if was else ""
+        self._changed("; ".join(filter(None, (f"{image_id}: {reason}" if reason else image_id, back))))
         self._fetch_image()
         self.predicts_when_shown = self.options.predict_at_once and not any(p.by_person for p in self.session.points)
         return True

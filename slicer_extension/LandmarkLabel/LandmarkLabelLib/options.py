@@ -8,7 +8,7 @@ import uuid
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from .session import write_atomically
+from .session_files import write_atomically
 from .trust import Trust
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -90,8 +90,12 @@ def local_image(folder: str, image_id: str) -> Path | None:
 
 
 def address_of(text: str) -> str:
-    """What a person types, as an address: http where nothing is said."""
-    return text if "://" in text or not text else f"http://{text}"
+    """What a person types, as an address: http where nothing is said, and one spelling of every address."""
+    if not text:
+        return ""
+    scheme, _, rest = (text if "://" in text else f"http://{text}").partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{host.lower()}{slash}{path}".rstrip("/")
 
 
 def file_name(text: str) -> str:

@@ -12,11 +12,13 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable
-from .session import Session, write_atomically
+from .session import Session
+from .session_files import write_atomically
 from .wire import ABSENT, ACCEPTED, PLACED, Point, Task, WireError, parse_points, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
@@ -135,7 +137,7 @@ class Outbox:
 
         Returns:
             What became of each that was sent. One that the server will not take is set aside with its reason, never deleted.
-            Where an answer is Unreachable or NotAllowed, the submission waits.
+            Where an answer is Unreachable, or the token is wrong, the submission waits.
         """
         results: list[Delivered] = []
         held: set[tuple[str, bool]] = set()  # cases of which one waits
@@ -148,11 +150,11 @@ class Outbox:
                 result = self._deliver(path, client, task)
                 if result is not None:
                     results.append(result)
-                    if isinstance(result.answer, (Unreachable, NotAllowed)):
+                    if isinstance(result.answer, Busy):
                         held.add((result.image_id, result.repeat))
-                        busy += isinstance(result.answer, Busy)
-                        if _concerns_all(result.answer) or busy >= MOST_BUSY:
-                            break
+                        busy += 1
+                    if _concerns_all(result.answer) or busy >= MOST_BUSY:
+                        break
         return results
 
     def _deliver(self, path: Path, client: Client, task: Task) -> Delivered | None:
@@ -181,13 +183,13 @@ class Outbox:
                 write_atomically(self.folder / "acknowledged" / path.name, kept)
                 self._rebase(content["key"], answer)
                 path.unlink(missing_ok=True)  # last: one that is sent again is the same revision
-            elif isinstance(answer, Refused) and not isinstance(answer, NotAllowed) and path.exists():
+            elif isinstance(answer, Refused) and not _concerns_all(answer) and path.exists():
                 conflict = isinstance(answer, Conflict)
                 why = f"{answer.author or 'somebody'} saved revision {answer.revision}" if conflict else str(answer)
                 kept = json.dumps({**content, "state": CONFLICT if conflict else REFUSED, "why": why}, allow_nan=False)
                 write_atomically(self.folder / "refused" / path.name, kept)
                 path.unlink()
-            elif isinstance(answer, (Unreachable, NotAllowed)) and not _concerns_all(answer) and path.exists():
+            elif isinstance(answer, Busy) and path.exists():
                 write_atomically(path, json.dumps({**content, "why": str(answer)}, allow_nan=False))
 
     def _answer(self, content: dict, client: Client, task: Task) -> object:
@@ -215,7 +217,7 @@ class Outbox:
 
     def forget(self, key: str) -> None:
         """The session has heard that it arrived."""
-        with self._files:
+        with self._files, suppress(OSError):  # of a file that another program has open: it is heard of once more
             (self.folder / "acknowledged" / f"{key}.json").unlink(missing_ok=True)
 
     def _rebase(self, key: str, revision: int) -> None:
@@ -226,9 +228,11 @@ class Outbox:
                 write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
 
 
-def _concerns_all(answer: Exception) -> bool:
+def _concerns_all(answer: object) -> bool:
     """Whether no submission can arrive now, whichever case it is of: nobody answers, or the token is wrong."""
-    return answer.status == 401 if isinstance(answer, NotAllowed) else not isinstance(answer, Busy)
+    if isinstance(answer, NotAllowed):
+        return answer.status == 401
+    return isinstance(answer, Unreachable) and not isinstance(answer, Busy)
 
 
 def newest_for(entries: Sequence[Entry], image_id: str, repeat: bool) -> Entry | None:

@@ -135,9 +135,13 @@ class ReviewSection(Section):
         texts, cases = [self._text(row) for row in rows], self.ui.cases
         names = [str(row.get("image", "")) for row in rows]
         if names != self._names:
+            index = cases.property("currentIndex")
+            chosen = self._names[index] if 0 <= index < len(self._names) else None
             self._names = names
             cases.clear()
             cases.addItems(texts)
+            if chosen in names:
+                cases.setCurrentIndex(names.index(chosen))
             return
         for index, text in enumerate(texts):
             if cases.itemText(index) != text:

@@ -1,18 +1,13 @@
-"""The state of annotating one case: points, undo, where it came from; and the sessions of all cases, one file each.
+"""The state of annotating one case: points, undo, and where it came from.
 
 No Qt, no MRML, no HTTP: what the panel shows and what is sent is decided here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from .wire import (
     ABSENT,
@@ -79,6 +74,11 @@ class Session:
 
     def point(self, name: str) -> Point:
         return self.points[self.task.names.index(name)]
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a hand holds a point."""
+        return self._moving is not None
 
     @property
     def unsent(self) -> bool:
@@ -265,91 +265,10 @@ class Session:
         )
 
 
-class Sessions:
-    """The sessions of one server's cases in a folder: a file each, kept until the server has acknowledged what is in it.
-
-    Args:
-        folder: made when something is kept.
-    """
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-
-    def keep(self, session: Session, is_open: bool = True) -> None:
-        """Write its state, and that its case is open; a crash leaves the old files or the new ones."""
-        write_atomically(self._file(session.image_id, session.repeat), json.dumps(session.content()))
-        if not is_open:
-            return
-        opened = json.dumps({"image_id": session.image_id, "repeat": session.repeat})
-        if _text_of(self._open) != opened:
-            write_atomically(self._open, opened)
-
-    def load(self, image_id: str, task: Task, repeat: bool = False) -> Session | None:
-        """The state that was kept; None where there is none. A damaged file, or one of another task, is kept beside it."""
-        file = self._file(image_id, repeat)
-        text = _text_of(file)
-        if text is None:
-            return None
-        try:
-            content = json.loads(text)
-            session = Session.of(content, task)
-            if content["task"] != list(task.names):
-                self._copy(file, text)
-            return session if session.image_id == image_id else None
-        except (ValueError, KeyError, TypeError):
-            self._copy(file, text)
-            return None
-
-    def last(self, task: Task) -> Session | None:
-        """The session of the case that was open when the program ended."""
-        try:
-            opened = json.loads(_text_of(self._open) or "{}")
-            return self.load(str(opened["image_id"]), task, opened.get("repeat") is True)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def drop(self, session: Session) -> None:
-        """Nothing of it is needed any more: the server has it, or the person does not want it."""
-        self._file(session.image_id, session.repeat).unlink(missing_ok=True)
-
-    def unsent(self, task: Task) -> list[Session]:
-        """All with something that the server has not acknowledged."""
-        found = []
-        for file in sorted(self.folder.glob("*.session.json")):
-            try:
-                session = Session.of(json.loads(_text_of(file) or ""), task)
-            except (ValueError, KeyError, TypeError):
-                continue
-            if session.unsent:
-                found.append(session)
-        return found
-
-    @property
-    def _open(self) -> Path:
-        return self.folder / "open.json"
-
-    def _file(self, image_id: str, repeat: bool) -> Path:
-        """The id is a server's word, and no part of a file's name."""
-        name = hashlib.sha256(f"{image_id}\0{repeat}".encode()).hexdigest()[:24]
-        return self.folder / f"{name}.session.json"
-
-    def _copy(self, file: Path, text: str) -> None:
-        copy = file.with_name(f"{file.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.kept")
-        if not copy.exists():
-            write_atomically(copy, text)
-
-
 def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value} is no number of edits or revisions")
     return value
-
-
-def _text_of(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
 
 
 def _point(row: dict) -> Point:
@@ -376,18 +295,3 @@ def _differ(a: Point, b: Point, least: float) -> bool:
     if a.position is None or b.position is None:
         return a.state != b.state
     return math.dist(a.position, b.position) > least
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Through a temporary file and a rename, synced to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from .client import Conflict, NotAllowed, Unreachable
+from .client import Conflict, Unreachable
 from .connecting import OTHER_TASK
 from .guards import outliers, refuse_stale, swapped_sides
-from .outbox import CONFLICT, Delivered, Entry, newest_for
+from .outbox import CONFLICT, WAITS, Delivered, Entry, newest_for
 from .session import Session
 from .wire import ABSENT, PLACED, Point
-from .worker import SEND
+from .worker import CASE, SEND
 
 SEND_AGAIN_S = 5.0  # after the server was busy
 
@@ -20,6 +21,8 @@ class Submitting:
 
     Nothing leaves this computer's disk before the server has acknowledged it.
     """
+
+    _only_in_memory = ""  # what was said while the session could not be kept
 
     def warnings(self) -> list[str]:
         """What to look at before submitting."""
@@ -121,7 +124,7 @@ class Submitting:
         for result in results:
             if isinstance(result.answer, int):
                 self._arrived(result)
-            elif isinstance(result.answer, (Unreachable, NotAllowed)):
+            elif isinstance(result.answer, Unreachable) or getattr(result.answer, "status", 0) == 401:
                 self._failed(result.answer)
                 self._send_again_at = time.monotonic() + SEND_AGAIN_S
             elif isinstance(result.answer, Conflict) and self.is_open(result):
@@ -152,7 +155,8 @@ class Submitting:
         self.outbox.forget(result.key)
         for entry in self.outbox.entries(self.task):
             if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
-                self.outbox.discard(entry.key)
+                with suppress(OSError):  # of a file that another program has open
+                    self.outbox.discard(entry.key)
         self._say(self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer))
         if self.trouble.startswith(f"{result.image_id}:"):
             self.trouble = ""
@@ -187,11 +191,12 @@ class Submitting:
         session.author = self.who["name"] or self.options.author
         try:
             self.sessions.keep(session, is_open)
-            return True
         except OSError as error:
             text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
-            self.trouble = text.format(folder=self.sessions.folder, why=error.strerror)
+            self.trouble = self._only_in_memory = text.format(folder=self.sessions.folder, why=error.strerror)
             return False
+        self.trouble = "" if self.trouble == self._only_in_memory else self.trouble
+        return True
 
     # --- two versions of one case ------------------------------------------------------------------------------------
 
@@ -199,6 +204,21 @@ class Submitting:
         """Both versions are shown until a person has decided."""
         self.conflict, self._then = conflict, None
         self.session.not_taken()
+
+    def look_for_newer(self) -> None:
+        """Whether somebody has saved the open case since: then both versions are shown."""
+        session = self.session
+        waiting = [e for e in self.outbox.entries(self.task) if self.is_open(e) and e.state == WAITS]
+        if session.repeat or waiting:  # what waits will hear of it
+            return
+
+        def done(newest: tuple) -> None:
+            revision, author, points = newest
+            is_still = self.session is session and self.conflict is None and not session.is_submitted
+            if is_still and revision > session.base_revision:
+                self._meet(Conflict(self._("a newer revision exists"), revision, author, points))
+
+        self._run(lambda: self.client.newest(session.image_id, self.task), done, "", CASE)
 
     def differences(self) -> dict[str, Point]:
         """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""
@@ -263,6 +283,7 @@ class Submitting:
     def open_unsent(self, what: Entry | Session) -> None:
         """Open the case with what the server does not have, to mend it and submit it again."""
         if self.is_open(what):
+            self.look_for_newer()
             self._fetch_image()  # it may be refused because there is another by now
             self._say(self._("{case} is open").format(case=what.image_id))
             return

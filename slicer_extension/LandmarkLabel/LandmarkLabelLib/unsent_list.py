@@ -16,6 +16,7 @@ class UnsentList:
         self.ui.unsentFrame.setVisible(bool(unsent))
         if [_mark(x) for x in unsent] == [_mark(x) for x in self._rows]:
             return
+        chosen = self._chosen()
         self._rows = list(unsent)
         self.ui.unsentList.clear()
         for what in unsent:
@@ -25,7 +26,9 @@ class UnsentList:
             self.ui.unsentList.addItem(f"{name}: {why}")
             self.ui.unsentList.item(self.ui.unsentList.property("count") - 1).setToolTip(f"<p>{escape(why)}</p>")
         if unsent:
-            self.ui.unsentList.setCurrentRow(0)
+            cases = [(x.image_id, x.repeat) for x in unsent]
+            case = (chosen.image_id, chosen.repeat) if chosen is not None else None
+            self.ui.unsentList.setCurrentRow(cases.index(case) if case in cases else 0)
 
     def _discard(self) -> None:
         """Discard what is selected in the list, after a second press."""

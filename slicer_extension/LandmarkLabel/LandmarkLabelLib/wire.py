@@ -102,7 +102,8 @@ def parse_points(rows: object, task: Task, unit: object = "mm") -> list[Point]:
 
 def _point(row: object, task: Task, unit: str) -> Point:
     if not isinstance(row, dict) or row.get("name") not in task.names:
-        raise WireError(f"{str(row)[:80]} is no landmark of task {task.name!r}")
+        named = isinstance(row, dict) and isinstance(row.get("name"), str)
+        raise WireError(f"{repr(row['name'] if named else row)[:80]} is no landmark of task {task.name!r}")
     name, state = row["name"], row.get("status")
     if state not in STATES:
         raise WireError(f"{name!r} has the unknown state {str(state)[:40]!r}")

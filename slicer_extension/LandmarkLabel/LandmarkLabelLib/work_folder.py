@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from .local_programs import LocalServerError, hold
-from .session import write_atomically
+from .session_files import write_atomically
 
 MOST_PROGRAMS = 9  # that are open for one server at once
 LOCK, PLACE = "in_use.lock", "place.txt"
@@ -78,15 +79,30 @@ def take_over(base: Path, place: str, but: Case | None = None) -> int:
     """
     first, left = folder_of(base, place), set()
     for number, folder in _folders(base, place):
-        if number == 1 or folder in _HELD or not folder.is_dir():
+        if number == 1 or not folder.is_dir():
             continue
-        with suppress(LocalServerError, OSError), hold(folder / LOCK, "taken"):
+        with suppress(LocalServerError, OSError), _held(folder):
             _bring(folder, first, but)
             left |= _waiting(folder)
     return len(left)
 
 
-def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "", but: Case | None = None) -> None:
+@dataclass
+class Adopted:
+    """What became of work that was kept for other places.
+
+    Args:
+        cases: that were brought.
+        is_open: whether some stayed because their case is open here.
+        is_in_use: whether some stayed because another program holds them.
+    """
+
+    cases: int = 0
+    is_open: bool = False
+    is_in_use: bool = False
+
+
+def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "", but: Case | None = None) -> Adopted:
     """Bring what was kept for other places to the folder of who works here now. Raises OSError.
 
     Args:
@@ -97,19 +113,36 @@ def adopt(base: Path, places: Iterable[str], folder: Path, person: str = "", but
             for whoever it was.
         but: a case that stays where it is: it is open.
     """
-    found = [earlier for place in dict.fromkeys(places) for _, earlier in _folders(base, place)]
+    found, became = [earlier for place in dict.fromkeys(places) for _, earlier in _folders(base, place)], Adopted()
     for earlier in found:
         if earlier == folder or not earlier.is_dir() or (person and set(authors_of(earlier)) - {person}):
             continue
-        with suppress(LocalServerError), nullcontext() if earlier in _HELD else hold(earlier / LOCK, "taken"):
-            _bring(earlier, folder, but)
-            opened = (SESSIONS, OPEN)
-            for parts in (("session.json",), opened):
-                old, new = earlier.joinpath(*parts), folder.joinpath(*parts)
-                if old.is_file() and not new.exists():
-                    os.replace(old, new)
-            for path in (earlier / "image").glob("*"):  # of a patient
-                path.unlink(missing_ok=True)
+        waits = _waiting(earlier)
+        try:
+            with _held(earlier):
+                _adopt(earlier, folder, but)
+        except LocalServerError:
+            became.is_in_use = became.is_in_use or bool(waits)
+        else:
+            became.cases += len(waits - _waiting(earlier))
+            became.is_open = became.is_open or but in waits
+    return became
+
+
+def _held(folder: Path) -> AbstractContextManager:
+    """Holds a folder that this program does not hold anyway. Raises LocalServerError where another one does."""
+    return nullcontext() if folder in _HELD else hold(folder / LOCK, "taken")
+
+
+def _adopt(earlier: Path, folder: Path, but: Case | None) -> None:
+    _bring(earlier, folder, but)
+    opened = (SESSIONS, OPEN)
+    for parts in (("session.json",), opened):
+        old, new = earlier.joinpath(*parts), folder.joinpath(*parts)
+        if old.is_file() and not new.exists():
+            os.replace(old, new)
+    for path in (earlier / "image").glob("*"):  # of a patient
+        path.unlink(missing_ok=True)
 
 
 def _bring(folder: Path, first: Path, but: Case | None = None) -> None:
