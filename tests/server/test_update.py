@@ -69,6 +69,24 @@ def test_without_a_model_every_placed_point_brings_the_others_nearer(server, mat
     assert mean[1] < mean[0] and mean[2] < 0.6 * mean[0] and mean[4] < 0.4 * mean[0]
 
 
+def test_a_case_is_no_teacher_of_itself(server, material):
+    """A second reading must not be shown the first."""
+
+    def save(image_id: str, rows: list[dict], base: int) -> None:
+        body = {"landmarks": [{k: r[k] for k in ("name", "position", "status")} for r in rows], "base_revision": base}
+        answer = server.http("PUT", f"/landmarks/images/{image_id}", json=body)
+        assert answer.status_code == 200, answer.text
+
+    new, known = sorted(material.truth)[-2], sorted(material.truth)[0]
+    proposed = update(server, new, {})["landmarks"]
+    save(new, [{"name": material.task.names[0], "position": [1.0, 2.0], "status": "placed"}], 0)
+    assert update(server, new, {})["landmarks"] == proposed
+    proposed, newest = update(server, known, {})["landmarks"], server.get(f"/landmarks/images/{known}")
+    save(known, [{**row, "position": [20.0 + n, 30.0]} for n, row in enumerate(newest["landmarks"])], newest["revision"])
+    assert update(server, known, {})["landmarks"] == proposed and all(row["position"] for row in proposed)
+    save(known, newest["landmarks"], newest["revision"] + 1)
+
+
 def test_a_case_that_is_corrected_once_more_still_teaches(server, material, other):
     """The same cases are labelled as before, with other points."""
     before = update(server, other, {})

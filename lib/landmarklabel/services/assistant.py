@@ -91,6 +91,7 @@ class Assistant:
         self._surfaces = Surfaces(self.config.remembered_surfaces)
         self._labels: _Labels | None = None
         self._template: _Template | None = None
+        self._template_without: tuple[_Labels, int, _Template] | None = None  # of the last image that has labels of its own
         self._learning = threading.Lock()  # held while a template is learned
 
     def inference_lock(self) -> threading.Lock:
@@ -178,7 +179,7 @@ class Assistant:
 
     def _without_model(self, path: Path, given: Given) -> Answer:
         task, geometry = self.study.task, read_geometry(path, self.study.task.dims)
-        template = self._newest_template()
+        template = self._without(path, self._newest_template())
         labelled, prior = template.cases, template.prior
         if not labelled:
             return Answer(suggest(task, geometry, None, None, Calibration(), given.fixed, given.absent), "none")
@@ -192,6 +193,20 @@ class Assistant:
             landmarks = landmarks.with_landmark(name, None, Status.ABSENT)
         nowhere = np.full((len(task), task.dims), np.nan)
         return Answer(Suggestion(landmarks, np.zeros(len(task), bool), nowhere, None, None), "template")
+
+    def _without(self, path: Path, template: _Template) -> _Template:
+        """The template without the image's own labels: a second reading must not be shown the first.
+
+        With so many cases that learning takes a while, one counts for little.
+        """
+        labels, images = self._labels, self.study.images()
+        own = next((n for n, image_id in enumerate(labels.ids) if images.get(image_id) == path), None) if labels else None
+        if labels is None or own is None or template.cases is not labels.cases or template.seconds > self.config.quick_learning_s:
+            return template
+        known = self._template_without
+        if known is None or known[0] is not labels or known[1] != own:
+            self._template_without = known = labels, own, _template_of(labels.cases[:own] + labels.cases[own + 1 :])
+        return known[2]
 
     def _newest_template(self) -> _Template:
         """Learned from the labelled cases as they are; where that takes a while, from those just before, and anew meanwhile."""
@@ -256,13 +271,14 @@ class Assistant:
         labels = self.study.labelled()
         state = row, tuple(labels)
         if known is None or known.state != state:
-            cases = []
+            cases, ids = [], []
             for image_id, landmarks in list(labels.items())[: config.max_shapes]:
                 try:
                     cases.append((describe(self.study.image_path(image_id), self.study.task.dims).geometry, landmarks))
                 except FaultsError:
                     continue  # an image that was damaged later must not stop inference on another
-            self._labels = known = _Labels(state, cases, now)
+                ids.append(image_id)
+            self._labels = known = _Labels(state, cases, ids, now)
         return known.cases
 
 
@@ -272,6 +288,7 @@ class _Labels:
 
     state: Any
     cases: list[tuple[ImageGeometry, LandmarkSet]]
+    ids: list[str]  # of their images
     made_at: float
 
 
