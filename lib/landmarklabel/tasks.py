@@ -9,18 +9,21 @@ from landmarklabel.errors import UsageError
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset, find_preset
 from landmarklabel.store.opening import recorded_task
+from landmarklabel.store.study_task import record_file
 
 _INSTALLED = Path(__file__).resolve().with_name("shipped_tasks")  # put there by setup.py
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "apps" / "landmarks" / "tasks"
 
 
 def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> LandmarkTask:
-    """A task by its JSON file or by its name in one of the task folders.
+    """A task by its JSON file, by its name in one of the task folders, or by the folder of a study that belongs to it.
 
     Raises:
         UsageError: neither; names what there is. TaskError: the file is faulty.
     """
     path = Path(name_or_file)
+    if record_file(path).is_file() and (task := recorded_task(path)) is not None:
+        return task
     if path.suffix == ".json" or path.is_file():
         return LandmarkTask.load(path)
     known = {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("*.json"))}

@@ -82,6 +82,15 @@ def test_a_task_is_shown_as_tables_have_to_call_its_landmarks():
     assert "no task called 'nothing'" in run("task", "show", "nothing").err
 
 
+def test_the_task_of_a_study_is_written_to_be_changed_and_stands_for_a_task(material, tmp_path):
+    shutil.copytree(material.study, tmp_path / "S")
+    ok("study", "rename-landmark", tmp_path / "S", NAMES[0], "other name", "--yes")
+    ok("task", "show", tmp_path / "S", "--out", tmp_path / "task.json")
+    written = LandmarkTask.load(tmp_path / "task.json")
+    assert written.names == ("other name", *NAMES[1:]) and resolve_task(str(tmp_path / "S")) == written
+    assert "belongs to task" in run("import", tmp_path / "S", *material.source, "--task", material.study).err
+
+
 # --- import --------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +304,17 @@ def test_evaluate_exact_numbers_without_a_scale_rule(material, predictions, tmp_
     metrics = json.loads(ok("evaluate", predictions, material.study, "--task", tmp_path / "plain.json", "--json").out)
     assert metrics["mre_mm"] == pytest.approx(5) and metrics["sd_mm"] == pytest.approx(0, abs=1e-9)
     assert metrics["sdr"] == {"2": 0, "2.5": 0, "3": 0, "4": 0} and metrics["outliers"] == {"2": 47, "4": 47, "10": 1}
+
+
+def test_evaluate_says_that_the_truth_is_of_another_size_and_which_ids_there_are(material, predictions, tmp_path):
+    halves = {i: replace(x, positions_mm=x.positions_mm / 2) for i, x in material.truth.items()}
+    write_table(tmp_path / "half.csv", halves)
+    done = ok("evaluate", predictions, tmp_path / "half.csv", "--task", material.task_file)
+    says = "the predicted shapes are 2 times as large as the true ones: are both of the same images, in the same unit?"
+    assert says in done.err and says not in ok("evaluate", predictions, material.study, "--task", material.task_file).err
+    write_table(tmp_path / "ids.csv", {f"x{i}": x for i, x in material.truth.items()})
+    line = run("evaluate", predictions, tmp_path / "ids.csv", "--task", material.task_file).error_line
+    assert ": their ids are p0, p1, " in line and "and xp0, xp1, " in line
 
 
 def test_evaluate_writes_a_page(material, predictions, tmp_path):

@@ -138,8 +138,26 @@ def test_an_image_that_can_no_longer_be_read_says_what_stays(material, model, im
     (images / "p1.png").write_bytes(b"damaged")
     done = run("predict", model, images, "--out", out)
     assert done.code == 2 and "wrong magic" in done.err
-    assert f"(its earlier prediction stays in {out}/p1.mrk.json, without a row in predictions.csv)" in done.err
+    assert f"(its earlier prediction stays in {out}/p1.mrk.json)" in done.err
     assert_table_says_what_the_files_say(out, material.task, ["p0", "p2"])
+
+
+def test_a_call_in_which_nothing_could_be_predicted_leaves_the_table(material, model, images, tmp_path):
+    out = tmp_path / "out"
+    ok("predict", model, images, "--out", out)
+    before = contents(out)
+    for name in ("p0", "p1", "p2"):
+        (images / f"{name}.png").write_bytes(b"damaged")
+    done = run("predict", model, images, "--out", out)
+    assert done.code == 2 and "no image could be predicted: predictions.csv stays as it was" in done.err
+    assert contents(out) == before
+
+
+def test_predictions_do_not_go_among_the_images(model, images):
+    before = contents(images)
+    line = run("predict", model, images, "--out", images).error_line
+    assert line == f"landmarklabel: --out {images} is where the images lie: give another folder for what is predicted\n"
+    assert contents(images) == before
 
 
 def test_an_image_whose_name_is_no_id_does_not_stop_the_others(material, model, images, tmp_path):

@@ -241,7 +241,11 @@ def test_doctor_says_which_landmarks_too_few_cases_have_to_be_compared(tmp_path,
         study.save(f"i{number}", points.with_landmark("f", (1.0, 2.0), Status.PREDICTED) if number == 3 else points, author="ann")
     study.close()
     found = checks(capsys, place)["shapes"]["found"]
-    assert found == "not looked at, as too few cases have them: f"
+    assert found == "no point far from its usual place; not looked at, as too few cases have them: f"
+    assert run("doctor", place) == 0 and "LOOK shapes" not in capsys.readouterr().out
+    (place / "i2.png").unlink()
+    told = checks(capsys, place)
+    assert told["images gone"]["found"] == "i2" and told["images gone"]["look"] and told["images gone"]["ok"]
 
 
 def test_a_token_is_printed_once_listed_without_itself_and_ended(folder, capsys):

@@ -106,7 +106,11 @@ FAULTS = [
     ("counted from one", "id,x1,y1,x2,y2\na,1,2,3,4\n", "'x0' is missing.*'x2' is too many: the task has 2 landmarks"),
     ("third dimension", "id,x0,y0,z0,x1,y1,z1\na,1,2,3,4,5,6\n", "column 'z0' is too many: .* in 2D"),
     ("other names", "id,left,top,right,bottom\na,1,2,3,4\n", "no coordinate columns in the header"),
-    ("one name wrong", "id,tip_x,tip_y,bas_x,bas_y\na,1,2,3,4\n", "'base_x' is missing.*'base_y' is missing"),
+    (
+        "one name wrong",
+        "id,tip_x,tip_y,Bas_x,Bas_y\na,1,2,3,4\n",
+        "'base_x' is missing; did you mean 'Bas_x'.*'base_y' is missing; did you mean 'Bas_y'",
+    ),
     ("no id", "x0,y0,x1,y1\n1,2,3,4\n", "no column with the image id: the first is 'x0'"),
 ]
 

@@ -166,8 +166,11 @@ def test_on_the_operators_word_other_computers_come_in_until_there_are_tokens(ma
         outside = server.url.replace("127.0.0.1", address) + "/info/"
         assert requests.get(outside, timeout=30).status_code == 200
         token = Tokens(material.study).new("ann", "annotator")
-        assert requests.get(outside, timeout=30).status_code == 401
+        assert requests.get(outside, timeout=30).json()["detail"] == "a token is needed: Authorization: Bearer TOKEN"
         assert requests.get(outside, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 200
+        wrong = requests.get(outside, headers={"Authorization": f"Bearer {token}x"}, timeout=30)
+        says = "this token is not valid: it is mistyped, was removed, or has expired"
+        assert (wrong.status_code, wrong.json()["detail"]) == (401, says)
         Tokens(material.study).remove("ann")
         assert requests.get(outside, timeout=30).status_code == 503
 

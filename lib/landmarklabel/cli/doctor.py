@@ -27,7 +27,7 @@ from landmarklabel.services.checkup import (
     unlabelled_landmarks,
 )
 from landmarklabel.services.models import damaged_models
-from landmarklabel.store.image_files import Listing
+from landmarklabel.store.image_files import REPEAT, Listing
 from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study_task import read_record
@@ -190,12 +190,15 @@ def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> li
     faults = [*listing.refused.values(), *unreadable]
     outside, never = points_outside(labelled, found), unlabelled_landmarks(labelled, record.task)
     odd, rest = odd_shapes(labelled, found), not_compared(labelled)
-    odd += [f"not looked at, as too few cases have them: {listed(rest)}"] if rest else []
+    shapes = _look("shapes", odd, "no point far from its usual place", "look at these points; some may be right")
+    shapes["found"] += f"; not looked at, as too few cases have them: {listed(rest)}" if rest else ""
+    gone = [i for i in heads if not i.endswith(REPEAT) and i not in listing.images and i not in listing.refused]
     return [
         _check("images", not faults, _listed(faults, f"{len(found)}, all readable"), _SEE),
         _check("points", not outside, _listed(outside, "all inside of their images"), "move them, or import their files again"),
         _look("landmarks", never, "all labelled somewhere", "never labelled: a model will not find them"),
-        _look("shapes", odd, "no point far from its usual place", "look at these points; some may be right"),
+        shapes,
+        _look("images gone", sorted(gone), "every label has its image", "bring them back, unless you removed them: labels stay"),
     ]
 
 

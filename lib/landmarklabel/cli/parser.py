@@ -86,6 +86,7 @@ def _task(verbs: Verbs) -> None:
     new.add_argument("--out", required=True, metavar="TASK.json")
     show = add_verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")
     show.add_argument("task", metavar="TASK", help="a task file, a study, or the name of a shipped task")
+    show.add_argument("--out", metavar="FILE.json", help="write it as a task file as well, to be changed and imported again")
 
 
 def _import(verbs: Verbs) -> None:

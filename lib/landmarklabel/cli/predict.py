@@ -47,13 +47,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     from landmarklabel.inference.model_folder import load_model
     from landmarklabel.networks.devices import choose_device
 
-    images = found.paths
-    for name, why in found.left_out.items():
-        print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
-    if not images:
-        for text in surfaces.unreadable.values():
-            print(f"landmarklabel: {text}", file=sys.stderr)
-        raise StudyError(f"no images in {', '.join(args.images)}")
+    images = _images(args, found, surfaces)
     records = _records(args.model, *args.also)
     device = choose_device(args.device)
     model = Ensemble([load_model(folder, device=device) for folder in (args.model, *args.also)])
@@ -76,7 +70,10 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
                 failed.append(str(error))
             except MemoryError:
                 failed.append(f"{image_id}: it needs more memory than there is" + _what_stays(folder, image_id))
-        folder.write_tables(rows)
+        if rows or not failed:
+            folder.write_tables(rows)
+        else:
+            kept.append(f"no image could be predicted: {TABLE} stays as it was")
     together = f", {len(records)} models together" if len(records) > 1 else ""
     print(f"{folder.folder}: {len(rows)} images{together}")
     for text in [*kept, *failed]:
@@ -84,6 +81,20 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     if failed:
         raise StudyError(f"{len(failed)} of {len(images) + len(surfaces.unreadable)} images could not be predicted, see above")
     return 0
+
+
+def _images(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> dict[str, Path]:
+    """What is to be predicted. Raises StudyError where that is nothing, UsageError where predictions would lie among it."""
+    images = found.paths
+    for name, why in found.left_out.items():
+        print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
+    if not images:
+        for text in surfaces.unreadable.values():
+            print(f"landmarklabel: {text}", file=sys.stderr)
+        raise StudyError(f"no images in {', '.join(args.images)}")
+    if Path(args.out).resolve() in {path.parent.resolve() for path in images.values()}:
+        raise UsageError(f"--out {args.out} is where the images lie: give another folder for what is predicted")
+    return images
 
 
 def _records(*folders: str) -> list[dict]:
@@ -137,4 +148,4 @@ def _predict_one(
 def _what_stays(folder: PredictionFolder, image_id: str) -> str:
     """A word on the earlier prediction of an image that cannot be read now."""
     target = folder.path(image_id)
-    return f" (its earlier prediction stays in {target}, without a row in {TABLE})" if target.exists() else ""
+    return f" (its earlier prediction stays in {target})" if target.exists() else ""

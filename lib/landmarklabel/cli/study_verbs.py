@@ -84,7 +84,7 @@ def _change(args: argparse.Namespace, study: Study, after: study_task.StudyRecor
 
     cases, models = len(study.revisions.heads()), answering(study)
     lost = f"; trained models ({', '.join(models)}) have the other names and stop answering: train again" if models else ""
-    _ask(args, f"landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
+    _ask(args, f"to be done: landmark {what}, in the task and in the labels of {cases} cases (a new revision each){lost}")
     study_changes.change_names(study, after, author=_author(), what=what, url=args.store)
     print(f"landmark {what}; {cases} labels have a new revision; the task is in {study_task.record_file(study.folder)}{lost}")
 

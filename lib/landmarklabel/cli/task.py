@@ -42,6 +42,9 @@ def show_task(args: argparse.Namespace) -> None:
     """Print a task: what its landmarks and measurements are called, as tables and files have to call them."""
     place = Path(args.task)
     task = resolve_study_task(None, place) if is_study_folder(place) else resolve_task(args.task)
+    if args.out:
+        _check_out(Path(args.out), task)
+        write_json(args.out, task.to_json())
     print(f"{task.name}: {len(task)} landmarks in {task.dims}D")
     wide = max(map(len, task.names))
     for name in task.names:

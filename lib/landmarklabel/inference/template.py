@@ -11,6 +11,7 @@ import numpy as np
 from landmarklabel.data.cases import Case
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.configuration import ShapeModelConfig
 from landmarklabel.inference.shape_prior import learn_prior
 from landmarklabel.inference.suggestion import suggest
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
@@ -47,7 +48,8 @@ def template_landmarks(
         labelled: geometry and landmarks of labelled cases; none gives an empty set.
 
     Returns:
-        Positions in LPS mm, PREDICTED; the expected error is the spread over the cases (needs two).
+        Positions in LPS mm, PREDICTED; the expected error is the spread over the cases (needs two), and never less than how far
+        the pose of a case is taken to vary: a few that agree say little.
     """
     if not labelled:
         return LandmarkSet.empty(task)
@@ -58,7 +60,10 @@ def template_landmarks(
     positions = np.where(counts[:, None] > 0, low + mean * (high - low), np.nan)
     distances = np.linalg.norm((fractions - mean) * (high - low), axis=-1)
     spread = np.nansum(distances, axis=0) / np.maximum(counts - 1, 1)
-    expected = np.where(counts > 1, spread, np.nan)
+    config, side = ShapeModelConfig(), float((high - low).mean())
+    cases = np.maximum(counts, 1)
+    least = side * np.sqrt(config.pose_sd[0] ** 2 + config.first_pose_sd[0] ** 2 / cases**2)
+    expected = np.where(counts > 1, np.sqrt(spread**2 * (cases + 1) / cases + least**2), np.nan)
     status = tuple(Status.PREDICTED if c else Status.UNSET for c in counts)
     return LandmarkSet(task, positions, status, expected_error_mm=expected)
 

@@ -24,6 +24,7 @@ from landmarklabel.io.tables import (
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 _LABELS = ("label", "landmark", "name", "point")
+_RENAME = "; where your names are others: import --names MAP.json, with yours to the task's"
 _READERS = ("annotator", "reader", "observer", "rater", "author")
 
 
@@ -94,7 +95,9 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
         found[name] = cells_of_point(cells, f"{where}, landmark {name!r}", faults, stated)
     if not points and not faults:
         known = f"; it has {shown(list(foreign))}" if foreign else ""
-        faults.append(f"no row with a landmark of task {task.name!r} ({shown(list(task.names))}){known}")
+        faults.append(
+            f"no row with a landmark of task {task.name!r} ({shown(list(task.names))}){known}{_RENAME if known else ''}"
+        )
     raise_capped(what, faults)
     remarks = [f"{what}: rows of labels that the task does not have are left out: {shown(sorted(foreign))}"] if foreign else []
     return {who: {i: _set(task, found) for i, found in by_image.items()} for who, by_image in points.items()}, remarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import re
@@ -178,7 +179,7 @@ def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) ->
     if not needed & set(present):
         faults.append(f"no coordinate columns in the header{_layout(task)}")
         return []
-    faults += [f"column {c!r} is missing" for c in wanted if not counts[c]]
+    faults += _missing([c for c in wanted if not counts[c]], [] if indexed else header, task)
     faults += [f"column {c!r} appears {counts[c]} times" for c in wanted if counts[c] > 1]
     excess = f"the task has {len(task)} landmarks, 0 to {len(task) - 1}, in {task.dims}D"
     faults += [f"column {c!r} is too many: {excess}" for c in indexed if c not in needed]
@@ -186,6 +187,17 @@ def _header_columns(header: list[str], task: LandmarkTask, faults: list[str]) ->
     faults += [f"no column with the image id: the first is {header[key]!r}"] if present[key] in needed else []
     place = {c: i for i, c in enumerate(present)}
     return [] if faults else [key, *(place[c] for c in wanted)]
+
+
+def _missing(columns: list[str], header: list[str], task: LandmarkTask) -> list[str]:
+    """A fault for each missing column, with a guess where a column that is named by a landmark is called much like it."""
+    if task.dims == 3 and columns == [f"z{i}" for i in range(len(task))]:
+        return [f"no columns z0 to z{len(task) - 1}: task {task.name!r} is 3D (landmarklabel task new --dims 2 makes one in 2D)"]
+    lower, faults = {c.lower(): c for c in header}, []
+    for i, column in enumerate(columns):
+        near = difflib.get_close_matches(column.lower()[:100], lower, n=1) if i < LIMITS.hints else []
+        faults.append(f"column {column!r} is missing" + (f"; did you mean {lower[near[0]]!r}?" if near else ""))
+    return faults
 
 
 def _column_names(task: LandmarkTask, axes: str) -> list[str]:

@@ -181,7 +181,8 @@ class Guard:
             return Caller("", OPEN)
         who = await (self._known(request.token) if request.token else self._logged_in(request.header("cookie")))
         if who is None:
-            raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
+            bad = "this token is not valid: it is mistyped, was removed, or has expired"
+            raise Refused(401, bad if request.token else "a token is needed: Authorization: Bearer TOKEN")
         if is_of_another(request.header_if_there(PERSON_HEADER), who.name):
             raise Refused(401, OTHER_PERSON)
         if who.role < role:

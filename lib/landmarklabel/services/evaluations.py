@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from landmarklabel.errors import StudyError, listed
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import summarize, unit_of
 from landmarklabel.services.measuring import measurement_errors
+
+LEAST_POINTS, MOST_SIZE = 3, 1.5  # points that make a size; how many times too large or small predicted shapes are told to be
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def compare(
     both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
     if not both:
         only = f" that a person has placed or accepted: {sum(unconfirmed.values())} are predictions" if unconfirmed else ""
-        raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}{only}")
+        ids = f": their ids are {listed(sorted(predicted))}, and {listed(sorted(truth))}" if not unconfirmed else ""
+        raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}{only}{ids}")
     unscaled = [i for i in both if not math.isfinite(truth[i].scaled_to_mm())]
     if unscaled and len(unscaled) == len(both):
         needed = " and ".join(_scale_of(task))
@@ -82,11 +87,27 @@ def compare(
     if unscaled:
         why = f"the task's scale needs {' and '.join(_scale_of(task))}"
         remarks = (f"{len(unscaled)} images are left out, because {why}: {listed(unscaled)}", *remarks)
-    return Comparison(pairs, metrics, (*_unconfirmed(unconfirmed), *remarks), units)
+    return Comparison(pairs, metrics, (*_unconfirmed(unconfirmed), *_sizes(pairs.values()), *remarks), units)
 
 
 def _scale_of(task: LandmarkTask) -> tuple[str, ...]:
     return (task.scale.a, task.scale.b) if task.scale is not None else ()
+
+
+def _sizes(pairs: Iterable[tuple[LandmarkSet, LandmarkSet]]) -> list[str]:
+    """A remark where most predictions are of another size than the truth, as with other units or images of half size."""
+    ratios = []
+    for predicted, truth in pairs:
+        both = predicted.defined & truth.defined
+        if both.sum() >= LEAST_POINTS:
+            own, true = (float(x.positions_mm[both].std(0).sum()) for x in (predicted, truth))
+            ratios += [own / true] if true > 0 else []
+    ratio = float(np.median(ratios)) if ratios else 1.0
+    if MOST_SIZE**-1 < ratio < MOST_SIZE:
+        return []
+    return [
+        f"the predicted shapes are {ratio:.2g} times as large as the true ones: are both of the same images, in the same unit?"
+    ]
 
 
 def _unconfirmed(found: Mapping[str, int]) -> list[str]:

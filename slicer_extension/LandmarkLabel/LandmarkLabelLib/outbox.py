@@ -19,7 +19,7 @@ from pathlib import Path
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable
 from .session import Session
 from .session_files import write_atomically
-from .wire import ABSENT, ACCEPTED, PLACED, Point, Task, WireError, parse_points, to_rows
+from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task, WireError, parse_points, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
 MOST_BUSY = 3  # submissions that a server cannot take now, until the others are not tried either
@@ -53,13 +53,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused."""
+    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused; ``proposed``: how many of its
+    points are proposals."""
 
     key: str
     image_id: str
     repeat: bool
     edits: int
     answer: object
+    proposed: int = 0
 
 
 class Outbox:
@@ -173,7 +175,8 @@ class Outbox:
             self._keep(path, content, answer)
         except OSError as error:  # it is sent again when there is space: its key makes that harmless
             answer = Unreachable(f"{self.folder} cannot be written ({error.strerror})")
-        return Delivered(path.stem, str(content["image"]), _repeats(content), int(content.get("edits", 0)), answer)
+        edits = int(content.get("edits", 0))
+        return Delivered(path.stem, str(content["image"]), _repeats(content), edits, answer, _proposed(content))
 
     def _keep(self, path: Path, content: dict, answer: object) -> None:
         """What became of a submission, on disk. Raises OSError."""
@@ -212,7 +215,8 @@ class Outbox:
         for path in sorted((self.folder / "acknowledged").glob("*.json")):
             if (content := _content(path)) is not None and isinstance(content.get("revision"), int):
                 edits = int(content.get("edits", 0))
-                found.append(Delivered(path.stem, str(content["image"]), _repeats(content), edits, content["revision"]))
+                of = path.stem, str(content["image"]), _repeats(content), edits, content["revision"]
+                found.append(Delivered(*of, _proposed(content)))
         return found
 
     def forget(self, key: str) -> None:
@@ -255,6 +259,10 @@ def _content(path: Path) -> dict | None:
 
 def _is_of(content: dict, session: Session) -> bool:
     return content["image"] == session.image_id and _repeats(content) == session.repeat
+
+
+def _proposed(content: dict) -> int:
+    return sum(isinstance(row, dict) and row.get("status") == PREDICTED for row in content["landmarks"])
 
 
 def _repeats(content: dict) -> bool:

@@ -157,7 +157,10 @@ class Submitting:
             if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
                 with suppress(OSError):  # of a file that another program has open
                     self.outbox.discard(entry.key)
-        self._say(self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer))
+        text = self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer)
+        if result.proposed:
+            text += self._("; {k} proposals in it are accepted by nobody and are no labels").format(k=result.proposed)
+        self._say(text)
         if self.trouble.startswith(f"{result.image_id}:"):
             self.trouble = ""
         if opened and self.conflict is not None and self.conflict.revision <= int(result.answer):

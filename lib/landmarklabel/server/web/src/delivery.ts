@@ -253,7 +253,8 @@ export abstract class Delivery {
     for (const other of this.storage.entries()) // what was refused before counts no more
       if (isOf(other, entry) && other.key <= entry.key) this.storage.forget(other.key);
     if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
-    this.lastSaved = say("saved", { case: entry.image, n: revision });
+    const proposed = entry.points.filter((p) => p.state === "predicted").length;
+    this.lastSaved = say(proposed ? "savedProposed" : "saved", { case: entry.image, n: revision, k: proposed });
     this.tell(this.lastSaved);
     if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
     if (this.thenNext?.key === entry.key) {

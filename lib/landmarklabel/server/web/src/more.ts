@@ -31,7 +31,7 @@ export class More {
 
   show(): void {
     const { work } = this;
-    this.strategy.set(Object.keys(work.strategies).map((name) => [name, name]), work.storage.setting("strategy") || "first");
+    this.strategy.set(Object.keys(work.strategies).map((name) => [name, name]), work.storage.setting("strategy") || (Object.keys(work.strategies)[0] ?? ""));
     this.model.set(work.models.map((name) => [name, name]), work.model);
     if (work.cases !== this.shownCases) this.listCases(work.cases);
     this.caseChoice.choose(work.open?.image ?? "");

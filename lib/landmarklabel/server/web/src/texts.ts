@@ -120,6 +120,7 @@ export const TEXTS = {
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
+  savedProposed: "{case} is saved as revision {n}; {k} proposals in it are accepted by nobody and are no labels",
   taskGained: "the task has the landmark {name} by now: load this page again; what you have done stays",
   madeBefore: "submitted here by {who} before people had to log in: Send again sends it in your name",
   nobodys: "{n} from before people had to log in: whoever did it presses Take over",
