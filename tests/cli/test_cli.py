@@ -306,17 +306,6 @@ def test_evaluate_exact_numbers_without_a_scale_rule(material, predictions, tmp_
     assert metrics["sdr"] == {"2": 0, "2.5": 0, "3": 0, "4": 0} and metrics["outliers"] == {"2": 47, "4": 47, "10": 1}
 
 
-def test_evaluate_says_that_the_truth_is_of_another_size_and_which_ids_there_are(material, predictions, tmp_path):
-    halves = {i: replace(x, positions_mm=x.positions_mm / 2) for i, x in material.truth.items()}
-    write_table(tmp_path / "half.csv", halves)
-    done = ok("evaluate", predictions, tmp_path / "half.csv", "--task", material.task_file)
-    says = "the predicted shapes are 2 times as large as the true ones: are both of the same images, in the same unit?"
-    assert says in done.err and says not in ok("evaluate", predictions, material.study, "--task", material.task_file).err
-    write_table(tmp_path / "ids.csv", {f"x{i}": x for i, x in material.truth.items()})
-    line = run("evaluate", predictions, tmp_path / "ids.csv", "--task", material.task_file).error_line
-    assert ": their ids are p0, p1, " in line and "and xp0, xp1, " in line
-
-
 def test_evaluate_writes_a_page(material, predictions, tmp_path):
     page = tmp_path / "report.html"
     done = ok("evaluate", predictions, material.study, "--task", material.task_file, "--report", page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from program import NAMES, ok, run
+from program import NAMES, ok, run, write_table
 
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import Status
@@ -48,3 +48,14 @@ def test_images_without_the_landmarks_of_the_scale_are_left_out_in_words(materia
         and f"the task's scale needs {NAMES[0]} and {NAMES[1]}, which " in done.err
         and "in no predicted image" in done.err
     )
+
+
+def test_evaluate_says_that_the_truth_is_of_another_size_and_which_ids_there_are(material, predictions, tmp_path):
+    halves = {i: replace(x, positions_mm=x.positions_mm / 2) for i, x in material.truth.items()}
+    write_table(tmp_path / "half.csv", halves)
+    done = ok("evaluate", predictions, tmp_path / "half.csv", "--task", material.task_file)
+    says = "the predicted shapes are 2 times as large as the true ones: are both of the same images, in the same unit?"
+    assert says in done.err and says not in ok("evaluate", predictions, material.study, "--task", material.task_file).err
+    write_table(tmp_path / "ids.csv", {f"x{i}": x for i, x in material.truth.items()})
+    line = run("evaluate", predictions, tmp_path / "ids.csv", "--task", material.task_file).error_line
+    assert ": their ids are p0, p1, " in line and "and xp0, xp1, " in line
