@@ -82,15 +82,6 @@ def test_a_task_is_shown_as_tables_have_to_call_its_landmarks():
     assert "no task called 'nothing'" in run("task", "show", "nothing").err
 
 
-def test_the_task_of_a_study_is_written_to_be_changed_and_stands_for_a_task(material, tmp_path):
-    shutil.copytree(material.study, tmp_path / "S")
-    ok("study", "rename-landmark", tmp_path / "S", NAMES[0], "other name", "--yes")
-    ok("task", "show", tmp_path / "S", "--out", tmp_path / "task.json")
-    written = LandmarkTask.load(tmp_path / "task.json")
-    assert written.names == ("other name", *NAMES[1:]) and resolve_task(str(tmp_path / "S")) == written
-    assert "belongs to task" in run("import", tmp_path / "S", *material.source, "--task", material.study).err
-
-
 # --- import --------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, Status
 from landmarklabel.services import trainings
 from landmarklabel.store.study import Study
+from landmarklabel.tasks import resolve_task
 from landmarklabel.training.publishing import ModelRegistry, decide
 
 
@@ -88,6 +89,14 @@ def test_renaming_asks_says_what_it_does_and_keeps_every_point(study, monkeypatc
     assert "no landmark called 'nobody'" in run("study", "drop-landmark", study, "nobody", "--yes").error_line
 
 
+def test_the_task_of_a_study_is_written_to_be_changed_and_stands_for_a_task(material, study, tmp_path):
+    ok("study", "rename-landmark", study, NAMES[0], "other name", "--yes")
+    ok("task", "new", "again", "--from", study, "--out", tmp_path / "task.json")
+    written = LandmarkTask.load(tmp_path / "task.json")
+    assert written.names == ("other name", *NAMES[1:]) and replace(resolve_task(str(study)), name="again") == written
+    assert "belongs to task" in run("import", study, *material.source, "--task", material.study).err
+
+
 def test_dropping_keeps_the_history(study):
     ok("study", "drop-landmark", study, NAMES[2], "--yes")
     status = json.loads(ok("study", "status", study, "--json").out)
@@ -116,8 +125,8 @@ def test_status_says_which_points_are_only_proposed(material, study):
         mine = opened.labels(IDS[1]).with_landmark(NAMES[0], (5.0, 6.0), Status.PREDICTED)
         opened.save(IDS[1], mine.with_landmark(NAMES[1], (7.0, 6.0), Status.PREDICTED), author="ann")
     said = ok("study", "status", study).out
-    assert f"2 points are proposals that nobody has confirmed, and count as no labels: {IDS[1]}\n" in said
-    assert json.loads(ok("study", "status", study, "--json").out)["unconfirmed"] == {IDS[1]: 2}
+    says = f"2 points are proposals that nobody has confirmed, and count as no labels: {IDS[1]}"
+    assert f"needs a look: {says}\n" in said and json.loads(ok("study", "status", study, "--json").out)["problems"] == [says]
     shutil.rmtree(study)
     ok("import", study, *material.source, "--table", material.table)
     assert "proposals" not in ok("study", "status", study).out

@@ -76,7 +76,7 @@ def landmarklabel(words: list[str]) -> None:
 
 def check_setting(name: str, value: str | None) -> None:
     """A task that is named and not a file is shipped; models exist."""
-    if name == "task" and value and not value.endswith(".json") and value not in ("new", "NAME_OR_FILE", "TASK", "STUDY"):
+    if name == "task" and value and not value.endswith(".json") and value not in ("new", "NAME_OR_FILE", "TASK"):
         assert resolve_task(value)
     if name == "models" and value:
         assert resolve_models(value, 2)

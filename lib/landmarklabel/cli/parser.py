@@ -74,7 +74,7 @@ def _task(verbs: Verbs) -> None:
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark per line: name, optionally a tab and its definition")
     example: dict[str, Any] = {"dest": "example", "metavar": "EXAMPLE"}
-    source.add_argument("--from", **example, help="take the names from a Slicer markups file, or a table id,label,x,y[,z]")
+    source.add_argument("--from", **example, help="a Slicer markups file, a table id,label,x,y[,z], or a study")
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
     new.add_argument(
         "--scale",
@@ -86,7 +86,6 @@ def _task(verbs: Verbs) -> None:
     new.add_argument("--out", required=True, metavar="TASK.json")
     show = add_verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")
     show.add_argument("task", metavar="TASK", help="a task file, a study, or the name of a shipped task")
-    show.add_argument("--out", metavar="FILE.json", help="write it as a task file as well, to be changed and imported again")
 
 
 def _import(verbs: Verbs) -> None:

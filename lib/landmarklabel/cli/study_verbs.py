@@ -23,7 +23,7 @@ def status(args: argparse.Namespace) -> None:
 
     study = _open(args.study, args.store)
     problems, images, labelled = study.sync(), study.images(), study.labelled()
-    unconfirmed = {i: n for i, x in study.newest().items() if (n := int((x.defined & ~x.by_person).sum()))}
+    problems += _unconfirmed(study)
     found: dict[str, Any] = {
         "study": study.folder.name,
         "task": study.task.name,
@@ -31,7 +31,6 @@ def status(args: argparse.Namespace) -> None:
         "dims": study.task.dims,
         "images": len(images),
         "labelled": len(labelled),
-        "unconfirmed": unconfirmed,
         "changed": sorted(study.changed()),
         "models": {name: model.text for name, model in answering(study).items()},
         "problems": problems,
@@ -41,13 +40,17 @@ def status(args: argparse.Namespace) -> None:
         return
     print(one_line(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D"))
     print(f"{found['labelled']} of {found['images']} images labelled, {len(found['changed'])} changed since they were labelled")
-    if unconfirmed:
-        total, cases = sum(unconfirmed.values()), listed(sorted(unconfirmed))
-        print(one_line(f"{total} points are proposals that nobody has confirmed, and count as no labels: {cases}"))
     for name, text in (found["models"] or {"": "no model was trained yet: the template of the labelled cases answers"}).items():
         print(f"{name} {text}".strip())
     for text in problems:
         print(one_line(f"needs a look: {text}"))
+
+
+def _unconfirmed(study: Study) -> list[str]:
+    """A text on the points that are only proposed, where there are some."""
+    found = {i: n for i, x in study.newest().items() if (n := int((x.defined & ~x.by_person).sum()))}
+    text = f"{sum(found.values())} points are proposals that nobody has confirmed, and count as no labels"
+    return [f"{text}: {listed(sorted(found))}"] if found else []
 
 
 def rename_landmark(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from landmarklabel.errors import LandmarkLabelError, TaskError
@@ -19,6 +20,10 @@ from landmarklabel.tasks import resolve_study_task, resolve_task
 
 def new_task(args: argparse.Namespace) -> None:
     """Write a task file."""
+    if args.example and is_study_folder(Path(args.example)):
+        known = resolve_study_task(None, args.example)
+        _write(replace(known, name=args.name), args.out)
+        return
     if args.example:
         names, dims = _example(args.example)
         definitions: dict[str, str] = {}
@@ -32,19 +37,20 @@ def new_task(args: argparse.Namespace) -> None:
             raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
     pictures = _pictures(Path(args.pictures), names) if args.pictures else {}
     task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale, pictures=pictures)
-    _check_out(Path(args.out), task)
-    write_json(args.out, task.to_json())
-    shown = f", {len(pictures)} with a picture" if pictures else ""
-    print(f"{args.out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
+    _write(task, args.out)
+
+
+def _write(task: LandmarkTask, out: str) -> None:
+    _check_out(Path(out), task)
+    write_json(out, task.to_json())
+    shown = f", {len(task.pictures)} with a picture" if task.pictures else ""
+    print(f"{out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
 
 
 def show_task(args: argparse.Namespace) -> None:
     """Print a task: what its landmarks and measurements are called, as tables and files have to call them."""
     place = Path(args.task)
     task = resolve_study_task(None, place) if is_study_folder(place) else resolve_task(args.task)
-    if args.out:
-        _check_out(Path(args.out), task)
-        write_json(args.out, task.to_json())
     print(f"{task.name}: {len(task)} landmarks in {task.dims}D")
     wide = max(map(len, task.names))
     for name in task.names:

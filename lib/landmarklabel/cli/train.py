@@ -164,8 +164,11 @@ def publish(args: argparse.Namespace) -> None:
     from landmarklabel.services.trainings import publish_by_hand
 
     study = open_study(args.study, resolve_study_task(args.task, args.study, url=args.store), args.store)
-    print("measuring the model on the study's validation cases", file=sys.stderr, flush=True)
-    name, version, reason = publish_by_hand(study, Path(args.model))
+
+    def say(text: str) -> None:
+        print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
+
+    name, version, reason = publish_by_hand(study, Path(args.model), say)
     print(f"published in {study.folder.name} as {name} version {version}, by hand; {reason}")
     study.close()
 

@@ -284,7 +284,7 @@ def publish_if_accepted(study: Study, registry: ModelRegistry, decision: Decisio
     return version
 
 
-def publish_by_hand(study: Study, folder: Path) -> tuple[str, int, str]:
+def publish_by_hand(study: Study, folder: Path, say: Callable[[str], None] = lambda _: None) -> tuple[str, int, str]:
     """Have a model answer in a study, whatever the gate would say.
 
     Returns:
@@ -298,7 +298,9 @@ def publish_by_hand(study: Study, folder: Path) -> tuple[str, int, str]:
     with registry.training_lock():
         try:
             live, known = live_model(study, registry), trained_on(registry)
-            reason = compare_with_live(study, gather(study), record, model, live, known).reason
+            material = gather(study)
+            say(f"measuring the model on {len(material.valid)} validation cases")
+            reason = compare_with_live(study, material, record, model, live, known).reason
         except LandmarkLabelError as error:
             reason = f"not measured: {error}"
         version = publish_if_accepted(study, registry, Decision(True, f"published by hand; {reason}"), folder)

@@ -62,7 +62,6 @@ _rows = Table(
     UniqueConstraint("key", name="one_save_a_key"),
 )
 _trail = audit_table(_metadata)
-_owner = Table("owner", _metadata, Column("study_id", String, primary_key=True))  # one row, once a study has opened it
 
 
 @dataclass(frozen=True)
@@ -266,8 +265,9 @@ class RevisionStore:
     def owned_by(self, study_id: str) -> str:
         """The study whose database this is: the first that asked."""
         with self._writing() as connection:
-            if (owner := connection.execute(select(_owner.c.study_id)).scalar()) is None:
-                connection.execute(_owner.insert().values(study_id=study_id))
+            owner = connection.execute(select(_trail.c.subject).where(_trail.c.what == audit.OWNER)).scalar()
+            if owner is None:
+                audit.append(connection, _trail, Change("", audit.OWNER, study_id))
             return owner or study_id
 
     def verify(self) -> list[str]:
