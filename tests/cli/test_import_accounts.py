@@ -101,6 +101,8 @@ def test_points_outside_are_refused_unless_meant(folder):
     assert done.code == 2 and "1 labelled" in done.out and "2 of 3 images were not imported" in done.err
     assert "landmark 'S' at (42, 10) is 2.5 outside of the image" in done.err
     assert "landmark 'N' at (-1, -1)" in done.err and "a usual mark of a missing point" in done.err
+    (of_mark,) = [line for line in done.err.splitlines() if "usual mark" in line]
+    assert "they would be inside" not in of_mark  # a mark is no point that somebody has placed elsewhere
     assert list(folder.saved()) == ["b"]
     done = folder.run(*table, "--allow-outside", 3)  # a mark of a missing point is none to be kept
     assert done.code == 2 and list(folder.saved()) == ["a", "b"]

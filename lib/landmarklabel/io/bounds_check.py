@@ -8,8 +8,8 @@ from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.tables import raise_capped
 from landmarklabel.landmarks import LandmarkSet
 
-# What programs write for a point that is not there
-_MARKS_OF_MISSING = (-1.0, -9.0, -99.0, -999.0, -9999.0, 9999.0, 99999.0)
+_SHOWN_WITH_HINT = 2  # of the points that are outside, where one cause would explain all
+_MARKS_OF_MISSING = (-1.0, -9.0, -99.0, -999.0, -9999.0, 9999.0, 99999.0)  # that programs write for a point that is not there
 
 
 def check_inside(
@@ -32,14 +32,16 @@ def check_inside(
     if not bad.any():
         return
     low, high = image.bounds_mm
+    hint = _hint(positions_mm[~marks], image)
     faults = [
         f"landmark {landmarks.task.names[i]!r} at {_point(p)} is {off:.4g} outside of the image"
         + (" (a usual mark of a missing point: leave its cells empty instead, or write absent)" if mark else "")
         for i, p, off, mark in zip(placed[bad], positions_mm[bad], off_mm[bad], marks[bad], strict=True)
     ]
+    if hint and len(faults) > _SHOWN_WITH_HINT:  # one cause for all: a few show it
+        faults = [*faults[:_SHOWN_WITH_HINT], f"so are {len(faults) - _SHOWN_WITH_HINT} more"]
     faults.append(
-        f"the image lies between {_point(low)} and {_point(high)} (LPS){_hint(positions_mm, image)}; "
-        f"{option} takes points that are meant to be outside"
+        f"the image lies between {_point(low)} and {_point(high)} (LPS){hint}; {option} takes points that are meant to be outside"
     )
     raise_capped(what, faults)
 
