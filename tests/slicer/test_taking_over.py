@@ -45,7 +45,7 @@ def test_what_another_has_left_is_saved_under_this_name_after_two_presses(tmp_pa
         assert ui.trouble.text().replace("\u200b", "") == says and not ui.takeOverButton.isHidden()
         open_case(panel, OTHER)
         assert ui.trouble.text().replace("\u200b", "") == says  # until it is mended
-        asks = "what ann left here will be saved under your name: press Take over again only if it is yours"
+        asks = "what ann left here will be sent as yours: press Take over again only if it is"
         for _ in range(2):
             press(panel, "takeOverButton")
             assert ui.message.text() == asks and ui.unsentFrame.isHidden()

@@ -43,7 +43,7 @@ class Confirming:
         """Work that others have left here is this person's, after a second press."""
         who = ", ".join(dict.fromkeys(self.logic.left.values()))
         if self._asked != who:
-            text = self._("what {who} left here will be saved under your name: press Take over again only if it is yours")
+            text = self._("what {who} left here will be sent as yours: press Take over again only if it is")
             self._ask(who, text.format(who=who))
             return
         self._asked = ""

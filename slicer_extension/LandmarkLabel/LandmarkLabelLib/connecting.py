@@ -8,11 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from .client import Busy, NotAllowed, OtherStudy, Refused, Unreachable, Untrusted
+from .left_work import Brought, Case, cases_in, collect
 from .outbox import Outbox
 from .session import Session
 from .session_files import Sessions
 from .wire import Task, WireError
-from .work_folder import adopt, authors_of, folder_of, own_folder, take_over, waiting_elsewhere
+from .work_folder import folders_of, held, others_of, own_folder, places
 from .worker import STUDY
 
 IDLE, CONNECTING, CONNECTED, AWAY, NOT_LET_IN, UNTRUSTED = "idle", "connecting", "connected", "away", "not let in", "untrusted"
@@ -41,8 +42,8 @@ class Connecting:
         self._run(self._ask_all, self._connected, self._("connecting"), STUDY)
 
     def _ask_all(self) -> tuple[Task, dict, dict, str]:
-        who = self.client.who()  # first: a wrong token is told apart from a server that is none
-        return self.client.task(), self.client.info(), who, self.client.study()
+        who, study = self.client.who(), self.client.study()  # first: a wrong token is told apart from a server that is none
+        return self.client.task(), self.client.info(), who, study
 
     def keeps_case(self, url: str, token: str) -> bool:
         """Whether connecting there is only to look whether this very server answers, while a case is open."""
@@ -61,7 +62,10 @@ class Connecting:
             self._connected(answer)
             self._look_for_image()
 
-        self.worker.submit(self._ask_all, done, self._failed, STUDY, self._("connecting"))
+        def failed(error: Exception) -> None:
+            start_over() if isinstance(error, OtherStudy) else self._failed(error)
+
+        self.worker.submit(self._ask_all, done, failed, STUDY, self._("connecting"))
 
     def confirm_certificate(self) -> None:
         """The certificate that the server has shown is believed when connecting again."""
@@ -87,6 +91,7 @@ class Connecting:
                 return
             self._reopen()
         self.review.list_cases()
+        self._list_unsent()  # which finds what cannot be read
         self.notice()
         self.deliver()
 
@@ -96,9 +101,14 @@ class Connecting:
         self.place = self.address + person + study
         self.folder, self.is_first = own_folder(self.base, self.place)
         if self.is_first:  # what was kept while the server told less: it had no tokens, or was older, or this program was
-            adopt(self.base, [self.address + person], self.folder)
-            adopt(self.base, [self.address, self.address + study], self.folder, name)
+            self._bring_from(self.address + person, lambda _: True)
+            for nameless in dict.fromkeys((self.address, self.address + study)):
+                self._bring_from(nameless, lambda authors: not name or authors <= {name})
         self._keep_in_folder()
+
+    def _bring_from(self, place: str, is_wanted: Callable[[set[str]], bool]) -> None:
+        folders = [folder for folder in folders_of(self.base, place) if folder != self.folder and folder.is_dir()]
+        collect(folders, self.folder, held, is_wanted)
 
     def _keep_in_folder(self) -> None:
         self.client_id = self.options.client_id if self.is_first else f"{self.options.client_id}-{self.folder.name}"
@@ -126,41 +136,55 @@ class Connecting:
             self.trouble = text.format(names=", ".join(names), folder=folder)
 
     def notice(self) -> None:
-        """Look for work on this computer that is not shown here: nobody would find it by chance."""
-        self.notices, self.left = [], {}
+        """Bring what had to wait until a case was sent, and say what else waits on this computer: nobody finds it by chance."""
+        self.notices, self.left, became = [], {}, Brought()
         if not self.is_first:
             self.notices.append(self._("another Slicer works for this server: what it has not sent is not shown here"))
-        elif n := take_over(self.base, self.place, self._open_case):
-            text = self._("a Slicer that has ended left {n} cases that are open here too: they follow once these are sent")
-            self.notices.append(text.format(n=n))
+        else:
+            became = collect(others_of(self.base, self.place), self.folder, held, but=self._open_case)
+        if became.left:
+            text = self._(
+                "a Slicer that has ended left {n} cases that are unsent here too: they come when these are sent and closed"
+            )
+            self.notices.append(text.format(n=became.left))
         if damaged := self.sessions.damaged():
             text = self._("what was kept of a case cannot be read: look at the cases you had not sent; the file is {file}")
             self.notices += [text.format(file=file) for file in damaged]
-        for place, n in waiting_elsewhere(self.base, self.place).items():
-            text, whose = self._("{n} cases wait for {place}: connect to that to send them"), self._left_by(place)
-            if whose and self.is_first:
-                self.left[place] = whose
-                text = self._("{n} cases of {who} wait here to be sent: press Take over only if they are yours")
-            self.notices.append(text.format(n=n, place=place, who=whose))
+        for place, folders in places(self.base).items() if self.is_first else ():  # the first Slicer says it
+            if place != self.place and (cases := cases_in(folders)):
+                self.notices.append(self._waits(place, cases))
+        if became.cases:
+            self.deliver()
 
-    def _left_by(self, place: str) -> str:
-        """Who has left work for this study at another place; empty where it is for another study or server."""
-        study, rest = f", study {self.study}" if self.study else "", place.removeprefix(self.address)
-        if rest == place and place != self.address:
-            return ""
-        if rest in ("", study):
-            names = authors_of(folder_of(self.base, place))
-            return ", ".join(name or self._("somebody without a name") for name in names)
-        name, _, other = rest.removeprefix(" as ").partition(", study ")
-        return name if rest.startswith(" as ") and other in ("", self.study) else ""
+    def _waits(self, place: str, cases: Mapping[Case, set[str]]) -> str:
+        """What is said of cases that wait at another place; those of this study may be taken over."""
+        found = self._at_this_address(place)
+        if found is None:
+            text = self._("{n} cases wait for {place}: connect to that to send them")
+            return text.format(n=len(cases), place=place.partition(", study ")[0])
+        person, study = found
+        if study not in ("", self.study):
+            return self._("{n} cases wait for another study at this address: they are sent when it is served").format(
+                n=len(cases)
+            )
+        names = [person] if person else sorted(set().union(*cases.values()))
+        self.left[place] = ", ".join(name or self._("somebody without a name") for name in names)
+        text = self._("{n} cases of {who} wait here to be sent: press Take over only if they are yours")
+        return text.format(n=len(cases), who=self.left[place])
+
+    def _at_this_address(self, place: str) -> tuple[str, str] | None:
+        """The person and the study that a place is for, empty where it does not say; None for another address."""
+        rest = place[len(self.address) :]
+        if not place.startswith(self.address) or not (rest == "" or rest.startswith((" as ", ", study "))):
+            return None
+        person, _, study = rest.partition(", study ")
+        return person.removeprefix(" as "), study
 
     def take_over(self) -> None:
-        """What others have left here for this study is this person's, and is sent under this name."""
-        try:
-            became = adopt(self.base, self.left, self.folder, but=self._open_case)
-        except OSError as error:
-            self._say(self._("{folder} cannot be written ({why})").format(folder=self.folder, why=error.strerror))
-            return
+        """What others have left here for this study is sent as this person's."""
+        known = places(self.base)
+        folders = [folder for place in self.left for folder in known.get(place, ())]
+        became = collect(folders, self.folder, held, but=self._open_case)
         self.notice()
         self.deliver()
         done = self._("{n} cases taken over; what was not submitted is listed as unsent").format(n=became.cases)
@@ -170,7 +194,7 @@ class Connecting:
         self._say("; ".join(said) or self._("nothing was taken over: send first what is unsent of the same cases"))
 
     @property
-    def _open_case(self) -> tuple[str, bool] | None:
+    def _open_case(self) -> Case | None:
         return (self.session.image_id, self.session.repeat) if self.session is not None else None
 
     def _adopt_old_session(self) -> None:

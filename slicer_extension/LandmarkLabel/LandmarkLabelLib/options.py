@@ -91,11 +91,12 @@ def local_image(folder: str, image_id: str) -> Path | None:
 
 def address_of(text: str) -> str:
     """What a person types, as an address: http where nothing is said, and one spelling of every address."""
-    if not text:
-        return ""
     scheme, _, rest = (text if "://" in text else f"http://{text}").partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme.lower()}://{host.lower()}{slash}{path}".rstrip("/")
+    user, at, host = rest.partition("/")[0].rpartition("@")
+    if not host:
+        return text
+    path = rest[len(user + at + host) :]
+    return f"{scheme.lower()}://{user}{at}{host.lower()}{path}".rstrip("/")
 
 
 def file_name(text: str) -> str:

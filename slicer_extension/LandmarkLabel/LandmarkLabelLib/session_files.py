@@ -13,7 +13,7 @@ from pathlib import Path
 from .session import Session
 from .wire import Task
 
-DAMAGED = ".damaged"  # suffix of the copy of a file that could not be read
+DAMAGED = ".damaged"  # suffix of a file that could not be read
 
 
 class Sessions:
@@ -36,7 +36,7 @@ class Sessions:
             write_atomically(self._open, opened)
 
     def load(self, image_id: str, task: Task, repeat: bool = False) -> Session | None:
-        """The state that was kept; None where there is none. A damaged file, or one of another task, is kept beside it."""
+        """The state that was kept; None where there is none. A damaged file is set aside, of one of another task a copy is."""
         file = self._file(image_id, repeat)
         if (text := _text_of(file)) is None:
             self._set_aside(file)
@@ -81,7 +81,7 @@ class Sessions:
         return found
 
     def damaged(self) -> list[Path]:
-        """Copies of files that could not be read; they stay until a person has removed them."""
+        """Files that could not be read, as they were; they stay until a person has removed them."""
         return sorted(self.folder.glob(f"*{DAMAGED}"))
 
     @property
@@ -94,12 +94,9 @@ class Sessions:
         return self.folder / f"{name}.session.json"
 
     def _set_aside(self, file: Path) -> None:
-        """Keep a copy of what cannot be read, before the case is begun anew."""
+        """What cannot be read stays under another name, and the case is begun anew."""
         with suppress(OSError):
-            content = file.read_bytes()
-            copy = file.with_name(f"{file.stem}-{hashlib.sha256(content).hexdigest()[:12]}{DAMAGED}")
-            if not copy.exists():
-                copy.write_bytes(content)
+            os.replace(file, file.with_name(f"{file.stem}-{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}{DAMAGED}"))
 
     def _copy(self, file: Path, text: str) -> None:
         copy = file.with_name(f"{file.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.kept")

@@ -121,7 +121,8 @@ class Submitting:
         self._run(job, done, self._("sending") if self.outbox.waiting() else "", SEND, quiet=True)
 
     def _delivered(self, results: list[Delivered]) -> None:
-        for result in results:
+        heard = {r.key: r for r in [*self.outbox.acknowledged(), *results]}  # also of a delivery that was cut off
+        for _, result in sorted(heard.items()):
             if isinstance(result.answer, int):
                 self._arrived(result)
             elif isinstance(result.answer, Unreachable) or getattr(result.answer, "status", 0) == 401:
@@ -136,10 +137,7 @@ class Submitting:
                 why = str(result.answer)
                 why = why[len(result.image_id) + 2 :] if why.startswith(f"{result.image_id}: ") else why
                 self.trouble = text.format(case=result.image_id, why=why)
-        late = self.outbox.acknowledged()  # of a delivery that a new connection or a kill cut off
-        for result in late:
-            self._arrived(result)
-        if late or any(isinstance(result.answer, int) for result in results):
+        if any(isinstance(result.answer, int) for result in heard.values()):
             self.notice()  # what had to wait for these
             self.review.list_cases()
         self._list_unsent()
@@ -149,7 +147,7 @@ class Submitting:
         """The server has it: nothing of it has to be kept, and nothing that was refused before counts any more."""
         opened = self.is_open(result)
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
-        if session is not None:
+        if session is not None and int(result.answer) >= session.base_revision:  # else heard of once more
             session.acknowledged(result.edits, int(result.answer), result.key)
             self._save(session, opened) if session.unsent else self.sessions.drop(session)
         self.outbox.forget(result.key)
@@ -198,7 +196,7 @@ class Submitting:
             text = self._("your points are only in memory: {folder} cannot be written ({why}); free space, then go on")
             self.trouble = self._only_in_memory = text.format(folder=self.sessions.folder, why=error.strerror)
             return False
-        self.trouble = "" if self.trouble == self._only_in_memory else self.trouble
+        self.trouble = "" if is_open and self.trouble == self._only_in_memory else self.trouble
         return True
 
     # --- two versions of one case ------------------------------------------------------------------------------------
