@@ -22,11 +22,11 @@ def resolve_task(name_or_file: str, folders: Sequence[Path] = (SHIPPED,)) -> Lan
         UsageError: neither; names what there is. TaskError: the file is faulty.
     """
     path = Path(name_or_file)
-    if record_file(path).is_file() and (task := recorded_task(path)) is not None:
-        return task
     if path.suffix == ".json" or path.is_file():
         return LandmarkTask.load(path)
     known = {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("*.json"))}
+    if name_or_file not in known and record_file(path).is_file() and (task := recorded_task(path)) is not None:
+        return task
     if name_or_file not in known:
         raise UsageError(
             f"no task called {name_or_file!r}: give a task file (landmarklabel task new makes one) "

@@ -139,6 +139,7 @@ def test_an_image_that_can_no_longer_be_read_says_what_stays(material, model, im
     done = run("predict", model, images, "--out", out)
     assert done.code == 2 and "wrong magic" in done.err
     assert f"(its earlier prediction stays in {out}/p1.mrk.json)" in done.err
+    assert "predictions.csv has no row for images that could not be predicted now" in done.err
     assert_table_says_what_the_files_say(out, material.task, ["p0", "p2"])
 
 
@@ -149,7 +150,7 @@ def test_a_call_in_which_nothing_could_be_predicted_leaves_the_table(material, m
     for name in ("p0", "p1", "p2"):
         (images / f"{name}.png").write_bytes(b"damaged")
     done = run("predict", model, images, "--out", out)
-    assert done.code == 2 and "no image could be predicted: predictions.csv stays as it was" in done.err
+    assert done.code == 2 and "no image could be predicted: predictions.csv, if there was one, stays as it was" in done.err
     assert contents(out) == before
 
 

@@ -111,6 +111,7 @@ FAULTS = [
         "id,tip_x,tip_y,Bas_x,Bas_y\na,1,2,3,4\n",
         "'base_x' is missing; did you mean 'Bas_x'.*'base_y' is missing; did you mean 'Bas_y'",
     ),
+    ("one of two alike", "id,tip_x,tip_y,base_y\na,1,2,3\n", "column 'base_x' is missing$"),
     ("no id", "x0,y0,x1,y1\n1,2,3,4\n", "no column with the image id: the first is 'x0'"),
 ]
 

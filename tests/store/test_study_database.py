@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.store.studies import points
 
-from landmarklabel.errors import StudyError
+from landmarklabel.errors import StudyError, TaskMismatch
+from landmarklabel.store.database import open_engine
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_database import study_id
@@ -25,10 +30,10 @@ def test_a_second_study_cannot_use_the_database_of_another(tmp_path, task, write
         study.save("a", points(task, 1), author="ann")
     with pytest.raises(StudyError) as caught:
         Study(second, task, url)
-    owner = (first / ".landmarklabel" / "id").read_text(encoding="ascii")
+    owner, file = (first / ".landmarklabel" / "id").read_text(encoding="ascii"), second / ".landmarklabel" / "id"
     assert str(caught.value) == (
         "the database of --store belongs to another study than second: give every study a database of its own. "
-        f"Where it is the same study in another folder, that one's .landmarklabel/id ({owner}) belongs here too"
+        f"If it is the same study in another folder, write that one's id, {owner}, into {file}"
     )
     assert not list((second / "labels" / "final").iterdir())
     with Study(first, task, url) as study:
@@ -49,10 +54,26 @@ def test_what_the_error_says_helps(tmp_path, task, write_image, url):
     """The same images on another computer, whose folder was not copied as a whole."""
     first, second = two_studies(tmp_path, write_image)
     Study(first, task, url).close()
-    with pytest.raises(StudyError):
+    with pytest.raises(StudyError) as caught:
         Study(second, task, url)
-    shutil.copy(first / ".landmarklabel" / "id", second / ".landmarklabel" / "id")
+    owner, place = re.search(r"write that one's id, (\w+), into (.+)$", str(caught.value)).groups()
+    Path(place).write_text(owner, encoding="ascii")
     Study(second, task, url).close()
+
+
+def test_who_names_the_wrong_folder_or_task_takes_no_database(tmp_path, task, write_image, url):
+    """Of a time before databases were claimed: revisions, and nobody's."""
+    first, second = two_studies(tmp_path, write_image)
+    with Study(first, task, url) as study:
+        study.save("a", points(task, 1), author="ann")
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit WHERE what = 'database of study'"))
+    engine.dispose()
+    with pytest.raises(TaskMismatch):
+        Study(second, replace(task, names=("x", "y", "z")), url)
+    with Study(first, task, url) as study:
+        assert same_landmarks(study.labels("a"), points(task, 1))
 
 
 def test_a_study_has_one_id(tmp_path):

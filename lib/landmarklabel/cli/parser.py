@@ -74,7 +74,7 @@ def _task(verbs: Verbs) -> None:
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark per line: name, optionally a tab and its definition")
     example: dict[str, Any] = {"dest": "example", "metavar": "EXAMPLE"}
-    source.add_argument("--from", **example, help="a Slicer markups file, a table id,label,x,y[,z], or a study")
+    source.add_argument("--from", **example, help="take them from a Slicer markups file, a table id,label,x,y[,z], or a study")
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
     new.add_argument(
         "--scale",

@@ -72,8 +72,9 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
                 failed.append(f"{image_id}: it needs more memory than there is" + _what_stays(folder, image_id))
         if rows or not failed:
             folder.write_tables(rows)
+            kept += [f"{TABLE} has no row for images that could not be predicted now"] if failed else []
         else:
-            kept.append(f"no image could be predicted: {TABLE} stays as it was")
+            kept.append(f"no image could be predicted: {TABLE}, if there was one, stays as it was")
     together = f", {len(records)} models together" if len(records) > 1 else ""
     print(f"{folder.folder}: {len(rows)} images{together}")
     for text in [*kept, *failed]:

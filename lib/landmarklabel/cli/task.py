@@ -20,13 +20,15 @@ from landmarklabel.tasks import resolve_study_task, resolve_task
 
 def new_task(args: argparse.Namespace) -> None:
     """Write a task file."""
+    known: LandmarkTask | None = None
     if args.example and is_study_folder(Path(args.example)):
         known = resolve_study_task(None, args.example)
-        _write(replace(known, name=args.name), args.out)
-        return
-    if args.example:
+        names, dims, definitions = list(known.names), known.dims, dict(known.definitions)
+        if args.dims not in (None, dims):
+            raise TaskError("--dims", [f"{args.example} is in {dims}D"])
+    elif args.example:
         names, dims = _example(args.example)
-        definitions: dict[str, str] = {}
+        definitions = {}
     else:
         (names, definitions), dims = _read_names(Path(args.names)), 3
     scale = None
@@ -37,6 +39,8 @@ def new_task(args: argparse.Namespace) -> None:
             raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
     pictures = _pictures(Path(args.pictures), names) if args.pictures else {}
     task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale, pictures=pictures)
+    if known is not None:
+        task = replace(known, name=args.name, scale=scale or known.scale, pictures={**known.pictures, **pictures})
     _write(task, args.out)
 
 

@@ -62,7 +62,7 @@ def template_landmarks(
     spread = np.nansum(distances, axis=0) / np.maximum(counts - 1, 1)
     config, side = ShapeModelConfig(), float((high - low).mean())
     cases = np.maximum(counts, 1)
-    least = side * np.sqrt(config.pose_sd[0] ** 2 + config.first_pose_sd[0] ** 2 / cases**2)
+    least = side * np.sqrt(task.dims) * np.sqrt(config.pose_sd[0] ** 2 + config.first_pose_sd[0] ** 2 / cases**2)
     expected = np.where(counts > 1, np.sqrt(spread**2 * (cases + 1) / cases + least**2), np.nan)
     status = tuple(Status.PREDICTED if c else Status.UNSET for c in counts)
     return LandmarkSet(task, positions, status, expected_error_mm=expected)

@@ -193,7 +193,8 @@ def _missing(columns: list[str], header: list[str], task: LandmarkTask) -> list[
     """A fault for each missing column, with a guess where a column that is named by a landmark is called much like it."""
     if task.dims == 3 and columns == [f"z{i}" for i in range(len(task))]:
         return [f"no columns z0 to z{len(task) - 1}: task {task.name!r} is 3D (landmarklabel task new --dims 2 makes one in 2D)"]
-    lower, faults = {c.lower(): c for c in header}, []
+    taken = {f"{name}_{axis}" for name in task.names for axis in _AXES}  # those are other landmarks'
+    lower, faults = {c.lower(): c for c in header if c not in taken}, []
     for i, column in enumerate(columns):
         near = difflib.get_close_matches(column.lower()[:100], lower, n=1) if i < LIMITS.hints else []
         faults.append(f"column {column!r} is missing" + (f"; did you mean {lower[near[0]]!r}?" if near else ""))

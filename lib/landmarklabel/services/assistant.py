@@ -180,7 +180,7 @@ class Assistant:
     def _without_model(self, path: Path, given: Given) -> Answer:
         task, geometry = self.study.task, read_geometry(path, self.study.task.dims)
         template = self._without(path, self._newest_template())
-        labelled, prior = template.cases, template.prior
+        labelled, prior = template.labels.cases, template.prior
         if not labelled:
             return Answer(suggest(task, geometry, None, None, Calibration(), given.fixed, given.absent), "none")
         _check_extent(path.name, geometry, labelled)
@@ -199,19 +199,19 @@ class Assistant:
 
         With so many cases that learning takes a while, one counts for little.
         """
-        labels, images = self._labels, self.study.images()
-        own = next((n for n, image_id in enumerate(labels.ids) if images.get(image_id) == path), None) if labels else None
-        if labels is None or own is None or template.cases is not labels.cases or template.seconds > self.config.quick_learning_s:
+        labels, images = template.labels, self.study.images()
+        own = next((n for n, image_id in enumerate(labels.ids) if images.get(image_id) == path), None)
+        if own is None or template.seconds > self.config.quick_learning_s:
             return template
         known = self._template_without
         if known is None or known[0] is not labels or known[1] != own:
-            self._template_without = known = labels, own, _template_of(labels.cases[:own] + labels.cases[own + 1 :])
+            self._template_without = known = labels, own, _template_of(labels.without(own))
         return known[2]
 
     def _newest_template(self) -> _Template:
         """Learned from the labelled cases as they are; where that takes a while, from those just before, and anew meanwhile."""
         labelled, known = self._labelled_geometries(), self._template
-        if known is not None and known.cases is labelled:
+        if known is not None and known.labels is labelled:
             return known
         if known is None or known.seconds <= self.config.quick_learning_s:
             return self._learned(labelled)
@@ -219,21 +219,21 @@ class Assistant:
             threading.Thread(target=self._learn_beside, args=(labelled,), name="template", daemon=True).start()
         return known
 
-    def _learned(self, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template:
+    def _learned(self, labelled: _Labels) -> _Template:
         with self._learning:
             known = self._template
-            if known is None or known.cases is not labelled:
+            if known is None or known.labels is not labelled:
                 self._template = known = _template_of(labelled)
             return known
 
-    def _learn_beside(self, labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> None:
+    def _learn_beside(self, labelled: _Labels) -> None:
         """In a thread that has been given the lock."""
         try:
             self._template = _template_of(labelled)
         except Exception as error:  # the answers are those of the cases before; the next label tries again
             log_internal_error(error)
             if self._template is not None:
-                self._template = replace(self._template, cases=labelled)
+                self._template = replace(self._template, labels=labelled)
         finally:
             self._learning.release()
 
@@ -262,11 +262,11 @@ class Assistant:
             self._open.pop(next(iter(self._open)))
         return case
 
-    def _labelled_geometries(self) -> list[tuple[ImageGeometry, LandmarkSet]]:
-        """Of the labelled cases; the same list until a label changes, and with many of them for some seconds longer."""
+    def _labelled_geometries(self) -> _Labels:
+        """Of the labelled cases; the same object until a label changes, and with many of them for some seconds longer."""
         known, now, config = self._labels, time.monotonic(), self.config
         if known is not None and len(known.cases) >= config.many_shapes and now - known.made_at < config.many_shapes_kept_s:
-            return known.cases
+            return known
         row = self.study.revisions.latest_row()  # before the labels: what is saved in between is seen the next time
         labels = self.study.labelled()
         state = row, tuple(labels)
@@ -279,7 +279,7 @@ class Assistant:
                     continue  # an image that was damaged later must not stop inference on another
                 ids.append(image_id)
             self._labels = known = _Labels(state, cases, ids, now)
-        return known.cases
+        return known
 
 
 @dataclass(frozen=True)
@@ -291,19 +291,24 @@ class _Labels:
     ids: list[str]  # of their images
     made_at: float
 
+    def without(self, number: int) -> _Labels:
+        """But for one case."""
+        cases, ids = (x[:number] + x[number + 1 :] for x in (self.cases, self.ids))
+        return _Labels((self.state, number), cases, ids, self.made_at)
+
 
 @dataclass(frozen=True)
 class _Template:
-    """What is proposed without a model: learned from these cases, in so many seconds."""
+    """What is proposed without a model: learned from these labels, in so many seconds."""
 
-    cases: list[tuple[ImageGeometry, LandmarkSet]]
+    labels: _Labels
     prior: ShapePrior | None
     seconds: float
 
 
-def _template_of(labelled: list[tuple[ImageGeometry, LandmarkSet]]) -> _Template:
+def _template_of(labelled: _Labels) -> _Template:
     started = time.monotonic()
-    prior = learn_prior(labelled) if labelled else None
+    prior = learn_prior(labelled.cases) if labelled.cases else None
     return _Template(labelled, prior, time.monotonic() - started)
 
 

@@ -62,7 +62,8 @@ def compare(
     both = [i for i in sorted(predicted) if i in truth and truth[i].defined.any()]
     if not both:
         only = f" that a person has placed or accepted: {sum(unconfirmed.values())} are predictions" if unconfirmed else ""
-        ids = f": their ids are {listed(sorted(predicted))}, and {listed(sorted(truth))}" if not unconfirmed else ""
+        apart = truth and not set(predicted) & set(truth)
+        ids = f": their ids are {listed(sorted(predicted))}, and {listed(sorted(truth))}" if apart else ""
         raise StudyError(f"no image of {places[0]} has landmarks in {places[1]}{only}{ids}")
     unscaled = [i for i in both if not math.isfinite(truth[i].scaled_to_mm())]
     if unscaled and len(unscaled) == len(both):

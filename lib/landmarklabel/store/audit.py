@@ -16,7 +16,6 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, sel
 from landmarklabel.errors import UsageError
 from landmarklabel.store.configuration import CONFIG
 
-OWNER = "database of study"  # what is done when a study takes a database that lies elsewhere; the subject is the study's id
 _COVERED = ("id", "at", "who", "what", "subject", "before", "after", "revision")  # by a row's place in the chain
 
 

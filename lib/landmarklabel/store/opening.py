@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -58,6 +59,13 @@ class Opened:
             place = "no study lies there" if Path(folder).is_dir() else "no such folder"
             raise StudyError(f"{folder}: {place}; give the task (task=…) of the study that is to be made")
         return cls(folder, task, url)
+
+    def _or_close(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the revision store."""

@@ -262,14 +262,6 @@ class RevisionStore:
         with self._reading() as connection:
             return connection.execute(select(func.max(_rows.c.id))).scalar() or 0
 
-    def owned_by(self, study_id: str) -> str:
-        """The study whose database this is: the first that asked."""
-        with self._writing() as connection:
-            owner = connection.execute(select(_trail.c.subject).where(_trail.c.what == audit.OWNER)).scalar()
-            if owner is None:
-                audit.append(connection, _trail, Change("", audit.OWNER, study_id))
-            return owner or study_id
-
     def verify(self) -> list[str]:
         """Every row of revisions and audit trail that is not as it was saved, by content or place; empty if all is well.
 

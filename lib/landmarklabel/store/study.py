@@ -19,7 +19,7 @@ from landmarklabel.io.locks import locked
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.store import study_task
+from landmarklabel.store import study_database, study_task
 from landmarklabel.store.checks import past_checks
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
@@ -31,7 +31,6 @@ from landmarklabel.store.pixels import UNREADABLE, changed_ns, hashes_of, stamp
 from landmarklabel.store.planes import SlicePlanes
 from landmarklabel.store.revision_json import body_of, checked_of, checks_of, landmarks_of, same_points
 from landmarklabel.store.revisions import Revision, open_revisions
-from landmarklabel.store.study_database import claim
 
 __all__ = ["REPEAT", "Study"]
 
@@ -73,8 +72,10 @@ class Study(Opened):
             raise StudyError(f"the revisions of {self.folder.name} are in a database of their own: say which with --store URL")
         self.revisions = open_revisions(self.folder, url)
         if url:
-            claim(self.revisions, self.folder)
+            self._or_close(lambda: study_database.refuse_another_studys(self.revisions, self.folder))
         self.notices = self._settle_task()
+        if url:  # the task is the study's
+            self._or_close(lambda: study_database.claim(self.revisions, self.folder))
         self.pixels = hashes_of(self.folder, task.dims)
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
         self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, lambda: me._lock(), trash)

@@ -11,6 +11,8 @@ from landmarklabel.io.locks import locked
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.revisions import RevisionStore
 
+OWNER = "database of study"  # in the audit trail: that a study has claimed the database; the subject is the study's id
+
 
 def study_id(folder: Path) -> str:
     """What tells a study from others, wherever its folder lies and whatever it is called; made when it is needed first.
@@ -26,12 +28,24 @@ def study_id(folder: Path) -> str:
     return file.read_text(encoding="ascii").strip()
 
 
-def claim(revisions: RevisionStore, folder: Path) -> None:
-    """The database is this study's from now on. Raises StudyError where it is another's; StoreFault, Busy."""
+def refuse_another_studys(revisions: RevisionStore, folder: Path) -> None:
+    """Raise StudyError where the database is that of another study; nothing is changed."""
     with file_faults("the id of the study"):
         own = study_id(folder)
-    if (owner := revisions.owned_by(own)) != own:
+    if (owner := _owner(revisions)) not in (None, own):
         raise StudyError(
-            f"the database of --store belongs to another study than {folder.name}: give every study a database of its own. "
-            f"Where it is the same study in another folder, that one's .landmarklabel/id ({owner}) belongs here too"
+            f"the database of --store belongs to another study than {folder.name}: give every study a database of its own. If "
+            f"it is the same study in another folder, write that one's id, {owner}, into {folder / '.landmarklabel' / 'id'}"
         )
+
+
+def claim(revisions: RevisionStore, folder: Path) -> None:
+    """The database is this study's from now on. Raises StudyError, as above; StoreFault, Busy."""
+    if _owner(revisions) is None:
+        revisions.log_change(OWNER, study_id(folder))
+    refuse_another_studys(revisions, folder)
+
+
+def _owner(revisions: RevisionStore) -> str | None:
+    """The id of the study that was the first to claim a database; None where none has."""
+    return next((change.subject for change in revisions.changes(what=OWNER)), None)
