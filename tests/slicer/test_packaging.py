@@ -76,17 +76,21 @@ def test_only_the_panel_knows_qt_and_only_five_files_know_mrml():
 OLDEST = """
 import sys, tempfile
 sys.path[:0] = sys.argv[1:]
-from LandmarkLabelLib import batch, client, local_server, measuring, options, outbox, session, training, trust, wire, worker
+from pathlib import Path
+from LandmarkLabelLib import batch, client, local_server, measuring, options, outbox, session, session_files, training, trust
+from LandmarkLabelLib import wire, work_folder, worker
 task = wire.Task("t", ("a", "b"), 3, {}, ())
 with tempfile.TemporaryDirectory() as folder:
     one = session.Session.fresh(task, "case")
     one.place("a", (1, 2, 3))
     one.propose([wire.Point("a"), wire.Point("b", wire.PREDICTED, (4.0, 5.0, 6.0))])
-    session.Sessions(folder).keep(one)
-    assert session.Sessions(folder).last(task).points == one.points
+    session_files.Sessions(folder).keep(one)
+    assert session_files.Sessions(folder).last(task).points == one.points
     box = outbox.Outbox(folder + "/out")
     box.put(one, "ann")
     assert [e.image_id for e in box.entries(task)] == ["case"]
+    own, is_first = work_folder.own_folder(Path(folder), "http://a")
+    assert is_first and work_folder.places(Path(folder)) == {"http://a": [own]}
 print("ran on", sys.version_info[:2])
 """
 

@@ -204,18 +204,13 @@ def test_a_refused_drag_leaves_what_else_was_done_while_it_was_held(panel, mater
     assert panel.logic.session.point(first).state == PREDICTED
 
 
-@pytest.mark.parametrize("meanwhile", ["two cases", "another connection"])
-def test_a_drag_belongs_to_no_case_but_its_own(panel, material, meanwhile):
+def test_a_drag_belongs_to_no_case_but_its_own(panel, material):
     name, ids = material.task.names[1], sorted(material.truth)
     place = np.array(panel.node.position(name))
     grab(panel)
     move(panel, name, place + (1, 0, 0))
-    if meanwhile == "two cases":
-        predicted(panel, ids[6])
-        predicted(panel, ids[7])
-    else:
-        press(panel, "connectButton")
-        idle(panel)
+    predicted(panel, ids[6])
+    predicted(panel, ids[7])
     before = panel.logic.session.point(name)
     for step in (2, 3, 4):
         move(panel, name, place + (step, 0, 0))
