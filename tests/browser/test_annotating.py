@@ -36,6 +36,8 @@ def test_a_case_from_the_first_press_to_the_next_case(server, material, person):
     assert ann.page.title() == f"{material.task.name} · LandmarkLabel"
     ann.page.get_by_label("Your name").fill("Ann")
     ann.page.get_by_label("Your name").blur()
+    assert ann.page.get_by_label("Choose by").input_value() == "adaptive"
+    ann.page.get_by_label("Choose by").select_option("first")
     ann.page.locator(".more summary").click()
     ann.press("Next case")
     case = ann.wait_for_image()
@@ -93,6 +95,9 @@ def test_a_bright_pixel_that_is_seen_and_clicked_is_stored_where_it_is(tmp_path,
         for number, (case, spot) in enumerate(spots.items()):
             ann.page.set_viewport_size({"width": 1024 + 7 * number, "height": 700})
             if number == 0:
+                ann.page.locator(".more summary").click()
+                ann.page.get_by_label("Choose by").select_option("first")
+                ann.page.locator(".more summary").click()
                 ann.press("Next case")
             ann.wait_for_image(case)
             ann.page.locator(".tools").evaluate("tools => tools.hidden = true")

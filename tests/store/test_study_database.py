@@ -18,6 +18,12 @@ from landmarklabel.store.study import Study
 from landmarklabel.store.study_database import study_id
 
 
+@pytest.fixture()
+def url(postgres):
+    """Of a server: one in a file is copied and moved with its study."""
+    return postgres.new_database()
+
+
 def two_studies(tmp_path, write_image):
     for name, seed in (("first", 1), ("second", 2)):
         write_image(tmp_path / name / "a.png", seed)

@@ -71,10 +71,10 @@ class Study(Opened):
         if record is not None and record.elsewhere and not self._elsewhere:
             raise StudyError(f"the revisions of {self.folder.name} are in a database of their own: say which with --store URL")
         self.revisions = open_revisions(self.folder, url)
-        if url:
+        if self._elsewhere:
             self._or_close(lambda: study_database.refuse_another_studys(self.revisions, self.folder))
         self.notices = self._settle_task()
-        if url:  # the task is the study's
+        if self._elsewhere:  # and the task is the study's
             self._or_close(lambda: study_database.claim(self.revisions, self.folder))
         self.pixels = hashes_of(self.folder, task.dims)
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once

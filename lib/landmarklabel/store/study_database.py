@@ -1,4 +1,4 @@
-"""Which study it is, and that a database elsewhere is its own: another's labels would be taken for its labels."""
+"""Which study it is, and that a database on a server is its own: another's labels would be taken for its labels."""
 
 from __future__ import annotations
 
