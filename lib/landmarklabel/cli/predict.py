@@ -85,7 +85,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
 
 
 def _images(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> dict[str, Path]:
-    """What is to be predicted. Raises StudyError where that is nothing, UsageError where predictions would lie among it."""
+    """What is to be predicted. Raises StudyError where that is nothing."""
     images = found.paths
     for name, why in found.left_out.items():
         print(f"landmarklabel: left out: {name} ({why})", file=sys.stderr)
@@ -94,7 +94,8 @@ def _images(args: argparse.Namespace, found: Images, surfaces: SurfacesRead) -> 
             print(f"landmarklabel: {text}", file=sys.stderr)
         raise StudyError(f"no images in {', '.join(args.images)}")
     if Path(args.out).resolve() in {path.parent.resolve() for path in images.values()}:
-        raise UsageError(f"--out {args.out} is where the images lie: give another folder for what is predicted")
+        text = "what is predicted lies among the images: an import of that folder will name it as left out"
+        print(f"landmarklabel: {args.out}: {text}", file=sys.stderr)
     return images
 
 
