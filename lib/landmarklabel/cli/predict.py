@@ -31,6 +31,8 @@ from landmarklabel.store.study_task import check_same_task
 if TYPE_CHECKING:
     from landmarklabel.inference.ensemble import Ensemble
 
+_STAYS = "its earlier prediction stays in"
+
 
 def predict(args: argparse.Namespace) -> int:
     """Predict images one by one; what this model predicted of the same pixels before is kept."""
@@ -72,7 +74,8 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
                 failed.append(f"{image_id}: it needs more memory than there is" + _what_stays(folder, image_id))
         if rows or not failed:
             folder.write_tables(rows)
-            kept += [f"{TABLE} has no row for images that could not be predicted now"] if failed else []
+            if any(_STAYS in text for text in failed):
+                kept.append(f"{TABLE} has no row for images that could not be predicted now")
         else:
             kept.append(f"no image could be predicted: {TABLE}, if there was one, stays as it was")
     together = f", {len(records)} models together" if len(records) > 1 else ""
@@ -150,4 +153,4 @@ def _predict_one(
 def _what_stays(folder: PredictionFolder, image_id: str) -> str:
     """A word on the earlier prediction of an image that cannot be read now."""
     target = folder.path(image_id)
-    return f" (its earlier prediction stays in {target})" if target.exists() else ""
+    return f" ({_STAYS} {target})" if target.exists() else ""

@@ -293,8 +293,8 @@ class _Labels:
 
     def without(self, number: int) -> _Labels:
         """But for one case."""
-        cases, ids = (x[:number] + x[number + 1 :] for x in (self.cases, self.ids))
-        return _Labels((self.state, number), cases, ids, self.made_at)
+        cases = self.cases[:number] + self.cases[number + 1 :]
+        return _Labels((self.state, number), cases, self.ids[:number] + self.ids[number + 1 :], self.made_at)
 
 
 @dataclass(frozen=True)
