@@ -32,6 +32,14 @@ def settle(logic: LandmarkLogic) -> None:
         time.sleep(0.005)
 
 
+def at(url: str, folder: Path, token: str = "") -> LandmarkLogic:
+    """Somebody at a server, connected."""
+    logic = LandmarkLogic(Options(url, "somebody"), folder, token=token)
+    logic.connect()
+    settle(logic)
+    return logic
+
+
 def until_compared(logic: LandmarkLogic) -> None:
     """Until the server is found again and has said whether the image that is shown is its own."""
     _until(logic, lambda: logic.is_compared and logic.online)

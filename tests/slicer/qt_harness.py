@@ -256,3 +256,11 @@ if __name__ == "__main__":
         shown, window = example(Path(place))
         window.grab().save(sys.argv[1])
         shown.close()
+
+
+def open_case(panel, case: str) -> None:
+    """Choose a case under Review and open it; until its image is shown."""
+    panel.ui.cases.setCurrentIndex(panel.review._names.index(case))
+    press(panel, "openCaseButton")
+    idle(panel)
+    wait_for(panel, lambda: panel.volume.node is not None, "the image")

@@ -6,7 +6,7 @@ import shutil
 import socket
 
 import pytest
-from annotators import opened, settle, submitted, token_of
+from annotators import at, opened, settle, submitted, token_of
 from LandmarkLabelLib import connecting, work_folder
 from LandmarkLabelLib.connecting import IDLE, OTHER_TASK
 from LandmarkLabelLib.logic import LandmarkLogic
@@ -26,13 +26,6 @@ def port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def at(url: str, folder, token: str = "") -> LandmarkLogic:
-    logic = LandmarkLogic(Options(url, "somebody"), folder, token=token)
-    logic.connect()
-    settle(logic)
-    return logic
 
 
 def test_a_colleague_at_the_same_computer_neither_sends_nor_sees_it(tmp_path, port):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import qt_harness
 from annotators import token_of
-from qt_harness import idle, press, wait_for
+from qt_harness import idle, open_case, press, wait_for
 from serving import phantoms, serving
 
 qt = qt_harness.install()
@@ -55,10 +55,7 @@ class Desk:
         work_folder.let_go(self.folder)
 
     def open(self, case: str) -> None:
-        self.panel.ui.cases.setCurrentIndex(self.panel.review._names.index(case))
-        press(self.panel, "openCaseButton")
-        idle(self.panel)
-        wait_for(self.panel, lambda: self.panel.volume.node is not None, "the image")
+        open_case(self.panel, case)
 
     def place(self, number: int, where: tuple = PLACE) -> None:
         assert self.panel.logic.correct(self.panel.logic.task.names[number], where)

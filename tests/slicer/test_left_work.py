@@ -7,11 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from annotators import opened, settle, submitted, token_of
+from annotators import at, opened, settle, submitted, token_of
 from LandmarkLabelLib import left_work, work_folder
 from LandmarkLabelLib.left_work import cases_in
-from LandmarkLabelLib.logic import LandmarkLogic
-from LandmarkLabelLib.options import Options, address_of
+from LandmarkLabelLib.options import address_of
 from LandmarkLabelLib.outbox import Outbox
 from LandmarkLabelLib.session import Session
 from LandmarkLabelLib.session_files import Sessions
@@ -31,13 +30,6 @@ def as_a_new_program(monkeypatch):
 @pytest.fixture()
 def material(tmp_path):
     return phantoms(tmp_path / "study", 3)
-
-
-def at(url: str, folder: Path, token: str = "", author: str = "somebody") -> LandmarkLogic:
-    logic = LandmarkLogic(Options(url, author), folder, token=token)
-    logic.connect()
-    settle(logic)
-    return logic
 
 
 def left(folder: Path, task: Task, case: str, author: str, is_submitted: bool = True, number: int = 0) -> Session:

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import qt_harness
-from qt_harness import idle, press, wait_for
+from qt_harness import idle, open_case, press, wait_for
 from serving import phantoms, serving
 
 qt = qt_harness.install()
@@ -24,13 +24,6 @@ OPEN = "phantom06"  # not labelled
 def panel(panel_at_server):
     open_case(panel_at_server, OPEN)
     yield panel_at_server
-
-
-def open_case(panel, case: str) -> None:
-    panel.ui.cases.setCurrentIndex(panel.review._names.index(case))
-    press(panel, "openCaseButton")
-    idle(panel)
-    wait_for(panel, lambda: panel.volume.node is not None, "the image")
 
 
 def click(panel, place=(40.0, 50.0, 0.0)) -> None:

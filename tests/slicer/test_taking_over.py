@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt_harness
 from annotators import token_of
-from qt_harness import idle, press, type_keys, wait_for
+from qt_harness import idle, open_case, press, type_keys
 from serving import phantoms, serving
 
 qt = qt_harness.install()
@@ -20,13 +20,6 @@ def connect(panel, url: str, token: str) -> None:
     panel.ui.token.setText(token)
     press(panel, "connectButton")
     idle(panel)
-
-
-def open_case(panel, case: str) -> None:
-    panel.ui.cases.setCurrentIndex(panel.review._names.index(case))
-    press(panel, "openCaseButton")
-    idle(panel)
-    wait_for(panel, lambda: panel.volume.node is not None, "the image")
 
 
 def test_what_another_has_left_is_saved_under_this_name_after_two_presses(tmp_path):
