@@ -124,7 +124,7 @@ def cold_start(data: Path, runs: Path, draws: int = 20) -> dict:
     from landmarklabel.inference.shape_prior import learn_prior
     from landmarklabel.inference.suggestion import suggest
 
-    hands, clicked = _hands(data), (0, 1, 2, 3, 5, 8, 10)
+    hands, clicked = hand_cases(data), (0, 1, 2, 3, 5, 8, 10)
     train, valid = hand_split(data, "train"), hand_split(data, "valid")
     rng, rows = np.random.default_rng(0), {}
     tens = [train[:LABELLED], *(sorted(rng.choice(train, LABELLED, replace=False)) for _ in range(draws))]
@@ -169,7 +169,7 @@ def _error_of_each_alone(labelled: list, tested: list) -> float:
     return float(np.mean(errors))
 
 
-def _hands(data: Path) -> dict:
+def hand_cases(data: Path) -> dict:
     from landmarklabel.io.images import read_geometry
     from landmarklabel.io.tables import read_table
     from landmarklabel.tasks import resolve_task
@@ -189,7 +189,7 @@ def confusions(data: Path, runs: Path) -> dict:
     from landmarklabel.io.images import Image, read_image
 
     accuracy.hands_best(data, runs.parent / "hands_best")
-    model, hands, rng = load_model(runs.parent / "hands_best" / "model"), _hands(data), np.random.default_rng(0)
+    model, hands, rng = load_model(runs.parent / "hands_best" / "model"), hand_cases(data), np.random.default_rng(0)
     kinds: dict[str, list] = {"neighbouring finger": [], "half of the points anywhere": [], "upside down": [], "mirrored": []}
     for image_id in hand_split(data, "valid"):
         geometry, truth = hands[image_id]
@@ -290,7 +290,7 @@ def _out_of_fold(data: Path, folder: Path, inflations) -> tuple[dict, list, np.n
     from landmarklabel.inference.model_record import read_record
     from landmarklabel.io.images import read_image
 
-    hands, truth, scale = _hands(data), [], []
+    hands, truth, scale = hand_cases(data), [], []
     decided: dict[float, list] = {x: [] for x in inflations}
     for fold in range(5):
         model = load_model(folder / f"model{fold}")

@@ -36,19 +36,26 @@ HEADS = _Set("fetal_head_hc18", 300, 10, "multicentre", lambda image_id: image_i
 def other_anatomies(data: Path, runs: Path) -> dict:
     """Wings, shells and ultrasound, each on one core: errors in pixels; of ultrasound also of the head's two diameters."""
     cores = sorted(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(min(2, len(cores))) as pool:  # one after the other where there is one core
         heads = pool.submit(_trained_and_tested, HEADS, data, runs / "heads", cores[0])
         plain = pool.submit(lambda: [_trained_and_tested(s, data, runs / s.folder, cores[-1]) for s in (WINGS, SHELLS)])
         (wings, shells), head = plain.result(), heads.result()
     return {
-        "wings": _errors(wings) | _about(WINGS),
-        "shells": _errors(shells) | _about(SHELLS),
-        "heads": _errors(head) | _about(HEADS) | {"diameters": _diameters(head)},
+        "wings": _errors(wings) | _about(WINGS, data),
+        "shells": _errors(shells) | _about(SHELLS, data),
+        "heads": _errors(head) | _about(HEADS, data) | {"diameters": _diameters(head)},
     }
 
 
-def _about(pictures: _Set) -> dict:
-    return {"at_least_in_training": pictures.train, "minutes_on_one_core": pictures.minutes}
+def _about(pictures: _Set, data: Path) -> dict:
+    train, _ = _split(sorted(_files(pictures, data)), pictures)
+    return {"in_training": len(train), "minutes_on_one_core": pictures.minutes}
+
+
+def _files(pictures: _Set, data: Path) -> dict[str, Path]:
+    """The pictures that have points, by id."""
+    points = _points(data / pictures.folder / "landmarks.csv", pictures.annotator)
+    return {path.stem: path for path in (data / pictures.folder / "images").iterdir() if path.stem in points}
 
 
 def _trained_and_tested(pictures: _Set, data: Path, runs: Path, core: int) -> dict[str, tuple]:
@@ -60,7 +67,7 @@ def _trained_and_tested(pictures: _Set, data: Path, runs: Path, core: int) -> di
     source = data / pictures.folder
     points = _points(source / "landmarks.csv", pictures.annotator)
     task = LandmarkTask(pictures.folder, tuple(sorted({name for known in points.values() for name in known})), 2)
-    files = {path.stem: path for path in (source / "images").iterdir() if path.stem in points}
+    files = _files(pictures, data)
     train, test = _split(sorted(files), pictures)
     (runs / "images").mkdir(parents=True, exist_ok=True)
     write_json(runs / "task.json", task.to_json())

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from doc_blocks import ROOT, renew, table
+from results_benchmark import benchmark
 from results_files import about, result
 from results_system import SYSTEM_BLOCKS
 
@@ -110,13 +111,18 @@ def few_labels() -> str:
             found["outliers"]["10"],
         ]
     )
+    drawn = result("few_random_hands")
+    for number, draw in enumerate(drawn["draws"], start=1):
+        cells = [f"{draw['mean']:.2f} mm", f"{draw['percent_within']['2.0']:.1f} %", draw["beyond_10"]]
+        rows.append([f"{drawn['labels']}, draw {number}", f"{drawn['minutes_on_one_core']:g} min", *cells])
     note = (
         "One core per training unless stated, with other work on the machine. The 1, 3 and 10 labels are one campaign: each "
-        "training goes on from the model before it."
+        f"training goes on from the model before it. The draws are at random: {drawn['mean']:.3f} mm in the mean."
     )
-    data = f"{HANDS}; labels chosen by `adaptive` from 91 images, the others used without labels; 21 to test, 777 points"
+    data = f"{HANDS}; labels chosen by `adaptive` from 91 images, or at random where a draw is named, the others used without "
+    data += "labels; 21 to test, 777 points"
     return table(["Labels", "Training", "MRE", "SDR 2 mm", "> 10 mm"], rows) + about(
-        data, "one_label", "few_labels", "five_labels", note=note
+        data, "one_label", "few_labels", "five_labels", "few_random_hands", note=note
     )
 
 
@@ -279,9 +285,85 @@ def presence() -> str:
     return table(header, rows) + about("synthetic images in which 30 % of the landmarks are missing", "presence", note=note)
 
 
+def other_pictures() -> str:
+    found, rows = result("other_anatomies"), []
+    for key, what in (("wings", "fly wings, 12 landmarks"), ("shells", "shells, 15"), ("heads", "ultrasound of fetal heads, 4")):
+        f = found[key]
+        rows.append(
+            [
+                what,
+                f"{f['in_training']} / {f['tested']}",
+                f"{f['minutes_on_one_core']} min",
+                f"{f['mean_px']:.2f} px",
+                f"{f['median_px']:.2f} px",
+                f"{f['percentile_99_px']:.1f} px",
+            ]
+        )
+    header = ["Pictures", "training / test", "on one core", "mean error", "median", "99th percentile"]
+    return table(header, rows) + about("micrographs, photographs, ultrasound", "other_anatomies")
+
+
+def head_diameters() -> str:
+    rows = [
+        [name, *(f"{of[key]:.1%}" for key in ("mean_share", "median_share", "beyond_a_fifth"))]
+        for name, of in result("other_anatomies")["heads"]["diameters"].items()
+    ]
+    header = ["Diameter of the head", "mean error, of its length", "median", "off by more than a fifth"]
+    return table(header, rows) + about("ultrasound of fetal heads, whichever end is called which", "other_anatomies")
+
+
+def cephalograms() -> str:
+    found = result("cephalogram_angles")
+    points, few = found["points_mm"]["model"], result("few_cephalograms")
+    rows = [
+        ["all", f"{found['minutes']:g} min", f"{points['mean']:.3f} mm ({points['mean_95'][0]:.3f}–{points['mean_95'][1]:.3f})"]
+        + _challenge(points)
+    ]
+    for number, draw in enumerate(few["draws"], start=1):
+        low, high = draw["mean_95"]
+        labels = f"{few['labels']}, draw {number}"
+        cells = [f"{draw['mean']:.3f} mm ({low:.3f}–{high:.3f})", *_challenge(draw)]
+        rows.append([labels, f"{few['minutes_on_one_core']:g} min", *cells])
+    radii = ("2", "2.5", "3", "4")
+    header = ["Labels of 150", "Training, one core", "MRE (95 % interval)", *(f"SDR {r} mm" for r in radii), "> 10 mm"]
+    apart = found["points_mm"]["readers_mean_distance"]
+    note = f"The two readers' points are {apart:.2f} mm apart on the average. Where 25 were drawn, the others had no labels."
+    data = f"ISBI 2015, 19 landmarks; {points['cases']} images of test1, truth: mean of both readers"
+    return table(header, rows) + about(data, "cephalogram_angles", "few_cephalograms", note=note)
+
+
+def template_confidence() -> str:
+    found = result("template_confidence")
+    ratios = found["true_over_stated_by_labelled_cases_and_points_placed"]
+    header = ["Labelled cases", *(f"{what}, {placed} placed" for what in ratios for placed in ("3", "10"))]
+    counts = list(ratios["skulls"])
+    rows = [[n, *(f"{ratios[what][n][placed]:.2f}" for what in ratios for placed in ("3", "10"))] for n in counts]
+    data = "landmarks of mouse skulls in any orientation, of cephalograms and of hand radiographs"
+    note = f"{found['draws']} draws of the labelled cases, {found['tested']} others each; the program says what to place next."
+    return table(header, rows) + about(data, "template_confidence", note=note)
+
+
+def _challenge(points: dict) -> list[str]:
+    """Shares within the challenge's distances, and points beyond 10 mm."""
+    return [*(f"{points['percent_within'][r]:.1f} %" for r in ("2.0", "2.5", "3.0", "4.0")), str(points["beyond_10"])]
+
+
 _BLOCKS = (
-    *(accuracy, hands, skulls, few_labels, learning_curves, clicks, clicks_needed, clicks_3d, cold_start, confusions, flagged),
-    *(coverage, presence, *SYSTEM_BLOCKS),
+    *(
+        accuracy,
+        benchmark,
+        hands,
+        skulls,
+        few_labels,
+        learning_curves,
+        clicks,
+        clicks_needed,
+        clicks_3d,
+        cold_start,
+        confusions,
+        flagged,
+    ),
+    *(coverage, presence, cephalograms, template_confidence, other_pictures, head_diameters, *SYSTEM_BLOCKS),
 )
 BLOCKS: dict[str, Callable[[], str]] = {block.__name__: block for block in _BLOCKS}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from landmarklabel.errors import FaultsError, TaskError
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
+from landmarklabel.scale_rules import PixelSize
 
 NAN = float("nan")
 
@@ -69,6 +71,13 @@ def task():
         ({"scale": {"from": "a", "to": "b", "mm": NAN}}, "must be a positive number"),
         ({"scale": {"from": "a", "to": "b"}}, '"scale" must be'),
         ({"scale": 50}, '"scale" must be'),
+        ({"scale": {"mm_per_pixel": 0}}, "scale of 0.0 mm must be a positive number"),
+        ({"scale": {"mm_per_pixel": "wide"}}, '"scale" must be'),
+        ({"scale": {"mm_per_pixel": True}}, '"scale" must be'),
+        ({"scale": {"mm_per_pixel": 200}}, "scale of 200 mm a pixel is no size of a pixel: allowed are 0.000001 to 10"),
+        ({"scale": {"mm_per_pixel": 1e-300}}, "scale of 1e-300 mm a pixel is no size of a pixel"),
+        ({"scale": {"mm_per_pixel": 0.1, "from": "a", "to": "b", "mm": 50}}, 'or {"mm_per_pixel": number}'),
+        ({"scale": {"mm_per_pixel": 0.1}, "dims": 3}, "scale by mm_per_pixel is for pictures, dims 2"),
     ],
 )
 def test_a_faulty_task_is_refused_by_a_text_that_names_the_value(changes, text):
@@ -101,6 +110,13 @@ def test_a_task_survives_its_file(tmp_path, task):
     path.write_text(json.dumps(task.to_json()), encoding="utf-8")
     assert LandmarkTask.load(path) == task
     assert task.scale == ScaleRule("a", "c", 50.0) and task.definitions == {"a": "The tip."}
+
+
+def test_a_pixel_size_survives_its_file(tmp_path, task):
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(replace(task, scale=PixelSize(0.1)).to_json()), encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8"))["scale"] == {"mm_per_pixel": 0.1}
+    assert LandmarkTask.load(path).scale == PixelSize(0.1)
 
 
 def test_the_hash_is_about_dims_and_names_in_order_only(task):

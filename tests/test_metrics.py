@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
-from landmarklabel.metrics import point_errors_mm, summarize
+from landmarklabel.metrics import point_errors_mm, summarize, unit_of
+from landmarklabel.scale_rules import PixelSize
 
 NAN = float("nan")
 TASK = LandmarkTask("t", ("a", "b", "c"), 2)
@@ -108,6 +111,13 @@ def test_the_scale_rule_turns_pixels_into_millimetres():
     # The truth's own distance counts, not the prediction's.
     assert point_errors_mm(marks([0, 1, 300], G, task), truth) == pytest.approx([0, 49.5, 0])
     assert np.isnan(point_errors_mm(truth, marks([0, A, 300], task=task))).all()
+
+
+def test_a_pixel_size_turns_pixels_into_millimetres_whatever_is_missing():
+    task = replace(TASK, scale=PixelSize(0.1))
+    truth = marks([0, A, 300], task=task)
+    np.testing.assert_allclose(point_errors_mm(marks([4, 100, 290], G, task), truth), [0.4, NAN, 1])
+    assert unit_of(task, ["px"]) == "mm"
 
 
 def test_confidence_intervals_hold_the_true_mean_about_as_often_as_they_say():

@@ -144,10 +144,13 @@ class Conflict(LandmarkLabelError):
 
     def __init__(self, image_id: str, base: int, current: int):
         self.image_id, self.base, self.current = image_id, base, current
-        super().__init__(
-            f"{image_id}: your edit started from revision {base}, but revision {current} is the newest; "
-            "look at both versions and save again"
-        )
+        now = f"but revision {current} is the newest"
+        if base == current:
+            now = f"and the revision {current} that is here is another one: the study was restored from an older copy since"
+        elif base > current:
+            newest = f"the newest is {current}" if current else "there is none at all"
+            now = f"which is not here, {newest}: a wrong number, or the study was restored from an older copy since"
+        super().__init__(f"{image_id}: your edit started from revision {base}, {now}; look at both versions and save again")
 
 
 class KeyReused(UsageError):
@@ -160,6 +163,11 @@ def listed(names: Sequence[str], most: int = 10, longest: int = 100) -> str:
     """Names as a message has them: the first few, each cut to ``longest`` characters, and how many more there are."""
     shown = [name if len(name) <= longest else f"{name[:longest]}…" for name in names[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +93,12 @@ def evaluate(
 
     Raises:
         StudyError: nothing to measure. UsageError: the task is not known. TaskMismatch: sets of different tasks.
-        LandmarkFileError: files that cannot be read.
+        LandmarkFileError: files that cannot be read. ImageRejected: an image that the task's scale rule is not for.
 
     Example:
         ``ll.evaluate({"case1": model.predict("case1.nii.gz")}, study).mre``
     """
-    from landmarklabel.services.descriptions import unit_lookup
+    from landmarklabel.services.descriptions import check_scale, unit_lookup
     from landmarklabel.services.evaluations import compare
     from landmarklabel.services.label_folders import images_beside
     from landmarklabel.services.predicted_images import of_models
@@ -107,7 +107,7 @@ def evaluate(
 
     given = task if isinstance(task, LandmarkTask) or task is None else resolve_task(str(task))
     place = truth.folder if isinstance(truth, StudyClass) else Path(truth) if isinstance(truth, str | Path) else None
-    known = given or _task_of(predictions) or _task_of(truth)
+    known = given or _task_of(truth) or _task_of(predictions)  # the truth's scale rule counts
     if known is None:
         raise UsageError("which landmarks? neither predictions nor truth say it themselves: give task=…")
     found = images_beside(place or Path(), images) if place or images else {}
@@ -117,6 +117,7 @@ def evaluate(
     if isinstance(predictions, str | Path) and Path(predictions).is_dir():
         predicted, notes, of_them = of_models(predictions, predicted)
         told += of_them
+    check_scale(known, sorted(predicted), notes, found)
     of_files, own = unit_lookup(notes, found), {i: x.unit for i, x in predicted.items() if x.unit != "mm"}
     done = compare(
         known,
@@ -159,4 +160,4 @@ def _sets(
             raise TaskMismatch(
                 f"{image_id}: landmarks of task {one.task.name!r}, not of {task.name!r}; names and order must agree"
             )
-    return sets
+    return {i: replace(one, task=task) for i, one in sets.items()}

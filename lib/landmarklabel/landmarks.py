@@ -16,6 +16,7 @@ import numpy.typing as npt
 from landmarklabel.errors import FaultsError, TaskError, UnknownLandmark
 from landmarklabel.landmark_arrays import OPTIONAL, equal, forgotten, position_faults, row_of
 from landmarklabel.measurement_definitions import Measurement, composed
+from landmarklabel.scale_rules import PixelSize, ScaleRule, read_scale_rule
 from landmarklabel.task_faults import task_faults
 from landmarklabel.task_measurements import read_measurements
 from landmarklabel.task_pictures import embedded
@@ -47,15 +48,6 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class ScaleRule:
-    """The distance between landmarks ``a`` and ``b`` is ``mm`` in every image: how uncalibrated images get millimetres."""
-
-    a: str
-    b: str
-    mm: float
-
-
-@dataclass(frozen=True)
 class LandmarkTask:
     """Which landmarks, in which order, in which number of dimensions.
 
@@ -78,7 +70,7 @@ class LandmarkTask:
     dims: int = 3
     definitions: Mapping[str, str] = field(default_factory=dict)
     mirror_pairs: tuple[tuple[str, str], ...] = ()
-    scale: ScaleRule | None = None
+    scale: ScaleRule | PixelSize | None = None
     pictures: Mapping[str, str] = field(default_factory=dict, repr=False)
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
 
@@ -89,7 +81,7 @@ class LandmarkTask:
             object.__setattr__(self, "pictures", {composed(k): v for k, v in self.pictures.items()})
             object.__setattr__(self, "mirror_pairs", tuple((composed(a), composed(b)) for a, b in self.mirror_pairs))
             if self.scale:
-                object.__setattr__(self, "scale", replace(self.scale, a=composed(self.scale.a), b=composed(self.scale.b)))
+                object.__setattr__(self, "scale", self.scale.renamed(composed))
         faults = task_faults(self)
         if faults:
             raise TaskError(f"task {str(self.name)[:80]!r}", faults)
@@ -110,6 +102,11 @@ class LandmarkTask:
         text = json.dumps({"dims": self.dims, "names": self.names}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def check_image(self, image_id: str, unit: str) -> None:
+        """Raise ImageRejected for an image of this unit, ``mm`` or ``px``, that the scale rule is not for."""
+        if self.scale is not None:
+            self.scale.check_image(image_id, unit)
+
     def mirror_permutation(self) -> npt.NDArray[np.int64]:
         """(n,) int: index of the landmark that takes each place after mirroring."""
         order = np.arange(len(self))
@@ -122,7 +119,7 @@ class LandmarkTask:
         """The task as the content of its file; without the pictures where nobody looks at it, as in a model."""
         out: dict[str, Any] = {"format": FORMAT, "version": 1, "name": self.name, "dims": self.dims}
         if self.scale:
-            out["scale"] = {"from": self.scale.a, "to": self.scale.b, "mm": self.scale.mm}
+            out["scale"] = self.scale.to_json()
         if self.mirror_pairs:
             out["mirror_pairs"] = [list(pair) for pair in self.mirror_pairs]
         known = {"definition": self.definitions, "image": self.pictures if pictures else {}}
@@ -146,13 +143,11 @@ class LandmarkTask:
         if faults:
             raise TaskError(what, faults)
         try:
-            scale = content.get("scale")
-            rule = ScaleRule(str(scale["from"]), str(scale["to"]), float(scale["mm"])) if scale else None
+            rule = read_scale_rule(content.get("scale"))
             pairs = tuple((str(a), str(b)) for a, b in content.get("mirror_pairs", []))
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise TaskError(
-                what, ['"scale" must be {"from": name, "to": name, "mm": number}, "mirror_pairs" a list of pairs']
-            ) from None
+            rules = '"scale" must be {"from": name, "to": name, "mm": number} or {"mm_per_pixel": number}'
+            raise TaskError(what, [f'{rules}, "mirror_pairs" a list of pairs']) from None
         names = tuple(x["name"] for x in landmarks)
         measurements, faults = read_measurements(content.get("measurements", []), map(composed, names), dims)
         try:
@@ -395,6 +390,4 @@ class LandmarkSet:
         rule = self.task.scale
         if rule is None:
             return 1.0
-        a, b = self.positions_mm[[self.task.index(rule.a), self.task.index(rule.b)]]
-        distance = float(np.linalg.norm(a - b))
-        return rule.mm / distance if distance > 0 else float("nan")
+        return rule.mm_per_unit(self.positions_mm[[self.task.index(name) for name in rule.landmarks]])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from landmarklabel.measurement_definitions import Measurement, Point
 from landmarklabel.measurement_precision import PRECISION
+from landmarklabel.scale_rules import PixelSize, ScaleRule
 from landmarklabel.task_measurements import dimensions, in_order
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,7 +75,8 @@ class Program:
         dimensions: ``length``, ``angle``, ``ratio`` or ``percentage`` of each.
         ranges: least and largest value of each.
         lengths: (m,) whether each is a length.
-        scale: place (behind the measurements) of the distance that is ``scale_mm`` long; None without a scale rule.
+        scale: place (behind the measurements) of the distance that is ``scale_mm`` long; None without such a rule.
+        scale_mm: length of that distance, or of an image's unit where there is none.
     """
 
     measurements: tuple[Measurement, ...]
@@ -110,11 +112,12 @@ class Evaluation:
 
 @lru_cache(maxsize=32)  # of the tasks and single measurements that a server is asked for again and again
 def compiled(
-    names: tuple[str, ...], measurements: tuple[Measurement, ...], scale: tuple[str, str, float] | None = None
+    names: tuple[str, ...], measurements: tuple[Measurement, ...], scale: ScaleRule | PixelSize | None = None
 ) -> Program:
-    """The program of measurements between landmarks of these names; ``scale``: two of them and their distance in mm."""
+    """The program of measurements between landmarks of these names; ``scale``: the rule that gives their lengths in mm."""
     index = {name: i for i, name in enumerate(names)}
-    hidden = () if scale is None else (Measurement("scale", "distance", ((scale[0],), (scale[1],))),)
+    ends = () if scale is None else scale.landmarks
+    hidden = (Measurement("scale", "distance", tuple((end,) for end in ends)),) if ends else ()
     every, ordered = (*measurements, *hidden), in_order(measurements)[0]
     place = {m.name: i for i, m in enumerate(measurements)}
     points = {p: i for i, p in enumerate(dict.fromkeys(p for m in every for p in _points(m)))}
@@ -145,7 +148,7 @@ def compiled(
     of_name = dimensions(ordered)
     dimension = tuple(of_name[m.name] for m in measurements)
     lengths = np.array([d == "length" for d in dimension], bool)
-    if scale is not None:
+    if ends:
         uses[:-1][lengths] |= uses[-1]
     return Program(
         measurements=measurements,
@@ -158,8 +161,8 @@ def compiled(
         dimensions=dimension,
         ranges=tuple(_ANY if m.towards is not None else _RANGES.get(m.kind, _ANY) for m in measurements),
         lengths=lengths,
-        scale=None if scale is None else len(measurements),
-        scale_mm=1.0 if scale is None else scale[2],
+        scale=len(measurements) if ends else None,
+        scale_mm=1.0 if scale is None else scale.mm,
     )
 
 
@@ -235,7 +238,8 @@ def _scaled(program: Program, out: FloatArray, slopes: FloatArray | None) -> tup
     m = len(program.measurements)
     values, derivatives = out[..., :m], None if slopes is None else slopes[:m]
     if program.scale is None:
-        return values, derivatives
+        factors = np.where(program.lengths, program.scale_mm, 1.0)
+        return values * factors, None if derivatives is None else derivatives * factors[:, None, None]
     distance = out[..., program.scale]
     mm = np.where(distance > 0, program.scale_mm / distance, np.nan)
     scaled = np.where(program.lengths, values * mm[..., None], values)

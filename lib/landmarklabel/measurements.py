@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from landmarklabel.errors import UsageError, listed
 from landmarklabel.measurement_definitions import Measurement, Norm
+from landmarklabel.measurement_precision import PRECISION
 from landmarklabel.measurement_program import Evaluation, Program, compiled, degenerate, evaluated
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ def sampled_interval(
 
 
 def _program(task: LandmarkTask, measurements: tuple[Measurement, ...]) -> Program:
-    scale = None if task.scale is None else (task.scale.a, task.scale.b, task.scale.mm)
-    return compiled(task.names, measurements, scale)
+    return compiled(task.names, measurements, task.scale)
 
 
 def _covariances(program: Program, landmarks: LandmarkSet) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -196,7 +196,11 @@ def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) 
     covariance, known = _covariances(program, landmarks)
     variance = (np.einsum("mud,ude->mue", found.derivatives, covariance) * found.derivatives).sum((1, 2))
     unknown = program.uses & ~known
-    exact = ~(program.uses & covariance.any((1, 2))).any(1)  # all its points, as far as is known
+    size = np.abs(found.derivatives).max(2)  # a point that only says to which side has none
+    least = PRECISION.relative_tolerance * np.nanmax(size, axis=1, keepdims=True, initial=0)
+    placed = program.uses & landmarks.by_person[program.used]
+    moves = ~(size <= least) | ~placed.any(1, keepdims=True)  # NaN at an end of a range; predictions may cancel: that is certain
+    exact = ~(program.uses & moves & covariance.any((1, 2))).any(1)  # all its points, as far as is known
     sd = np.sqrt(np.where(unknown.any(1) | exact, np.nan, np.maximum(variance, 0)))
     reasons = [""] * m
     for i in np.flatnonzero(np.isnan(sd)):
@@ -206,7 +210,6 @@ def _uncertainties(program: Program, landmarks: LandmarkSet, found: Evaluation) 
             reasons[i] = "its points were placed by a person, whose error is not known"
         else:
             reasons[i] = "it is at the end of its range, where there is no first-order interval"
-    placed = program.uses & landmarks.by_person[program.used]
     for i in np.flatnonzero(np.isfinite(sd) & placed.any(1)):
         reasons[i] = f"without the error of whoever placed {_listed(program, placed[i], landmarks)}"
     return sd, reasons

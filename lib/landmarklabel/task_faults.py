@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from landmarklabel.task_limits import LIMITS
 from landmarklabel.task_measurements import reference_faults
 from landmarklabel.task_pictures import picture_faults
@@ -40,10 +38,6 @@ def task_faults(task: LandmarkTask) -> list[str]:
             faults.append(f"mirror pair ({a!r}, {b!r}): a landmark can be in one pair only, and not with itself")
         paired |= {a, b}
     if task.scale:
-        faults += [f"scale names {n!r}, which is no landmark" for n in (task.scale.a, task.scale.b) if n not in seen]
-        if task.scale.a == task.scale.b:
-            faults.append(f"scale from {task.scale.a!r} to itself; it needs two different landmarks")
-        if not (np.isfinite(task.scale.mm) and task.scale.mm > 0):
-            faults.append(f"scale of {task.scale.mm!r} mm must be a positive number")
+        faults += task.scale.faults(seen, task.dims)
     faults += picture_faults(task.pictures, task.names)
     return faults + reference_faults(task.measurements, task.names, task.dims)

@@ -108,5 +108,5 @@ def test_adaptive_goes_by_shapes_where_they_are_known_and_diverse_by_looks():
 
 def test_labelled_images_that_cannot_be_compared_leave_the_choice_as_if_there_were_none():
     looks = {name: np.array([x, 0.0]) for name, x in (("a", 0.0), ("b", 1.0), ("c", 2.0), ("d", 3.0), ("e", 4.0))}
-    reason = "looks least like the 1 labelled images and stands for most others"
+    reason = "looks least like the 1 labelled image and stands for most others"
     assert diverse(UnlabelledPool(list(looks), ["unreadable"], looks), rng()) == ("c", reason)

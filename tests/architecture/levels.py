@@ -11,6 +11,7 @@ LEVELS = {
     "landmarks": 1,
     "task_pictures": 1,
     "task_limits": 1,
+    "scale_rules": 1,
     "measurement_precision": 1,
     "task_faults": 1,
     "landmark_arrays": 1,

@@ -118,9 +118,14 @@ class Day:
         self.meant[self.case][name] = ("absent", None, 0.0)
 
     def nudge(self, name: str) -> None:
-        """There and back again by the keys: nothing has changed."""
+        """There and back again by the keys: it has moved meanwhile, and is where it was."""
         self.who.select(name)
-        for key in ("ArrowRight", "ArrowUp", "ArrowLeft", "ArrowDown"):
+        before = self._mark(name)
+        for key in ("ArrowRight", "ArrowUp"):
+            self.who.page.keyboard.press(key)
+        self.settle()
+        assert self._mark(name) != before
+        for key in ("ArrowLeft", "ArrowDown"):
             self.who.page.keyboard.press(key)
 
     def submit(self) -> None:

@@ -5,25 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pytest
 import requests
 from PIL import Image as Picture
 from planes import middle_of
 from serving import phantoms, serving, serving_labelled, wait_until
 
 from landmarklabel.store.tokens import Tokens
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("study"), 8, n_landmarks=12)
-
-
-@pytest.fixture(scope="module")
-def server(material, tmp_path_factory):
-    """Five of the eight cases are labelled, so there is a shape to propose."""
-    with serving_labelled(material, 5, tmp_path_factory.mktemp("labels")) as server:
-        yield server
 
 
 def points_of(server, image_id: str) -> dict[str, tuple[str, list[float] | None]]:
@@ -180,6 +167,46 @@ def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitte
         assert placed == [material.task.names[0]]
 
 
+def test_place_goes_on_through_all_landmarks_also_when_they_are_proposed_meanwhile(tmp_path, person):
+    material = phantoms(tmp_path, 4)
+    with serving_labelled(material, 3, tmp_path / "labels") as server:  # a template: the first point brings the others along
+        ann, names = person(server.url), material.task.names
+        open_case(ann, "phantom03")
+        ann.select(names[0])
+        ann.press("Place")
+        for number, name in enumerate(names):
+            ann.page.mouse.click(*ann.on_screen(20 + 5 * number, 30 + 8 * number))
+            ann.page.locator(f'.mark.placed[data-name="{name}"]').wait_for(state="attached", timeout=20_000)
+            if not number:
+                ann.page.locator(".mark.predicted").first.wait_for(state="attached", timeout=20_000)
+        ann.press("Submit and next")
+        ann.sees("phantom03 is saved as revision 1")
+        stored = points_of(server, "phantom03")
+        for number, name in enumerate(names):
+            status, position = stored[name]
+            assert status == "placed" and np.allclose(position[:2], (20 + 5 * number, 30 + 8 * number), atol=1)
+
+
+def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):
+    material = phantoms(tmp_path, 4)
+    with serving_labelled(material, 3, tmp_path / "labels") as server:
+        ann, names = person(server.url), material.task.names
+        open_case(ann, "phantom03")
+        ann.page.locator(".more summary").click()
+        ann.page.get_by_label("Read without proposals").check()
+        ann.press("Predict")
+        ann.sees("Read without proposals is on")
+        ann.places(names[0], ann.on_screen(40, 50))
+        ann.page.keyboard.press("Escape")
+        ann.page.reload()
+        ann.wait_for_image("phantom03")
+        ann.places(names[1], ann.on_screen(60, 50))
+        ann.page.keyboard.press("Escape")
+        ann.press("Submit and next")
+        ann.sees("phantom03 is saved as revision 1")
+        assert [n for n, (status, _) in points_of(server, "phantom03").items() if status != "unset"] == list(names[:2])
+
+
 def test_a_second_tab_takes_over_and_the_first_writes_no_more(server, person):
     ann = person(server.url)
     open_case(ann, "phantom06")
@@ -319,3 +346,18 @@ def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_pat
         bearer = {"Authorization": f"Bearer {token}"}
         saved = requests.get(f"{server.url}/landmarks/images/phantom00", headers=bearer, timeout=30).json()
         assert (saved["revision"], saved["author"]) == (1, "ann")
+
+
+def test_how_a_training_goes_on_is_seen_without_asking_again(server, material, person):
+    ann = person(server.url)
+    ann.page.locator(".more summary").click()
+    ann.sees("nothing was trained yet")
+    ann.page.get_by_label("Minutes").fill("")
+    ann.press("Train")
+    ann.sees("say how many minutes it may take: a number above 0")
+    ann.page.get_by_label("Minutes").fill("0.1")
+    ann.press("Train")
+    ann.sees("scn will be trained")
+    ann.sees("scn is being trained,")
+    done = "() => /^(published|not published)/.test(document.querySelector('.more h2 + p').textContent)"
+    ann.page.wait_for_function(done, timeout=180_000)

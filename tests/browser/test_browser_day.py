@@ -74,6 +74,8 @@ def test_a_day_with_mishaps(data_dir, tmp_path, person, task_name, seed):
             server.client.save_label(image_id, str(material.label_file(image_id, place)), tag="final")
     with closing(Day(material, person, seed)) as day:
         due = [MISHAPS[i] for i in day.rng.permutation(len(MISHAPS) * 2) % len(MISHAPS)]
+        day.who.page.locator(".more > summary").click()
+        day.who.page.get_by_label("Choose by").select_option("first")
         day.who.press("Next case")
         for number in range(count):
             case = day.who.wait_for_image(ids[LABELLED + number])

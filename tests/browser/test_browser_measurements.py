@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from serving import phantoms, serving
 
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.study import Study
 
 
@@ -85,6 +88,35 @@ def test_proposed_points_have_intervals_and_what_lacks_a_point_says_so(material,
         ann.page.wait_for_function("() => /…/.test(document.querySelector('.measurements tbody tr').innerText)", timeout=60_000)
 
 
+def test_where_the_task_states_the_size_of_a_pixel_all_is_in_millimetres(material, person, tmp_path):
+    names, place = material.task.names, tmp_path / "study"
+    task = replace(material.task, scale=PixelSize(0.1))
+    shutil.copytree(material.study, place)
+    write_json(tmp_path / "task.json", task.to_json())
+    Study(place, task).close()  # which gives the study the rule
+    with serving(replace(material, study=place, task=task, task_file=tmp_path / "task.json")) as server:
+        ann = person(server.url)
+        ann.page.evaluate("location.hash = '#case=phantom02'")
+        ann.wait_for_image("phantom02")
+        truth = material.truth["phantom02"].positions_mm
+        wait_for_value(ann.page, "length", 0.1 * float(np.linalg.norm(truth[0] - truth[3])), " mm")
+        ann.page.evaluate("location.hash = '#case=phantom10'")
+        ann.wait_for_image("phantom10")
+        ann.press("Predict")
+        number = ann.page.locator(".landmarks .row", has_text=names[0]).locator(".number")
+        number.get_by_text(" mm").wait_for(timeout=60_000)
+        answer = server.http("POST", "/infer/scn?image=phantom10&output=json", data={"params": "{}"}).json()
+        (error_px,) = [r["expected_error_mm"] for r in answer["landmarks"] if r["name"] == names[0]]
+        assert answer["unit"] == "px" and number.inner_text().startswith(f"± {0.1 * error_px:.1f} mm")
+        image = sitk.Image(96, 128, sitk.sitkUInt8)
+        image.SetSpacing((0.3, 0.3))  # its lengths are in mm: the rule would make them a tenth
+        sitk.WriteImage(image, str(tmp_path / "m.mha"))
+        with (tmp_path / "m.mha").open("rb") as file:
+            sent = server.http("PUT", "/datastore/image?image=m", files={"file": ("m.mha", file)})
+        assert sent.status_code == 400 and "m: it states its own pixel spacing" in sent.json()["detail"]
+        assert not (place / "m.mha").exists()
+
+
 def test_where_the_others_expect_a_point_is_seen_on_its_image(material, person):
     names, truth = material.task.names, material.truth["phantom02"].positions_mm
     with serving(material) as server:
@@ -101,3 +133,4 @@ def test_where_the_others_expect_a_point_is_seen_on_its_image(material, person):
         middle = "r => [r.x + r.width / 2, r.y + r.height / 2]"
         cross = f"() => ({middle})(document.querySelector('.expected-here').getBoundingClientRect())"
         assert np.allclose(ann.page.evaluate(cross), ann.on_screen(*row["expected"]), atol=1.5)
+        ann.sees(f"The red cross is where the other points of this case expect {row['landmark']}")

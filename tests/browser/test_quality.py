@@ -146,6 +146,18 @@ def test_a_link_that_opens_another_case_during_a_drag_moves_nothing(material, pe
         bob.sees("the task has no landmark nobody any more")
 
 
+def test_landmarks_that_few_cases_have_are_named(material, person):
+    study, rare = Study(material.study, material.task), material.task.names[7]
+    for image_id, landmarks in list(study.labelled().items())[:5]:
+        study.save(image_id, landmarks.with_landmark(rare, None, Status.ABSENT), author="ann")
+    study.close()
+    with serving(material) as server:
+        bob = person(server.url)
+        bob.page.goto(f"{server.url}/annotate/quality.html")
+        bob.sees(f"Not looked at, because fewer than eight cases have them: {rare}.")
+        assert rare not in bob.page.locator(".points tbody .name").all_inner_texts()
+
+
 def test_with_few_cases_the_page_says_so(tmp_path, person):
     with serving(phantoms(tmp_path, 3)) as server:
         bob = person(server.url)
@@ -275,7 +287,7 @@ def test_a_second_reading_begins_without_the_first_and_changes_no_label(material
             ann.select(name)  # which brings its proposal into view
             ann.places(name, ann.on_screen(*at))
         ann.press("Submit and next")
-        ann.sees("phantom03 is saved")
+        ann.sees("the second reading of phantom03 is saved")
         assert server.get("/landmarks/images/phantom03") == before
     study = Study(material.study, material.task)
     (again,) = study.repeats()["phantom03"]

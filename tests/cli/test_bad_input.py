@@ -141,7 +141,7 @@ def test_only_the_damaged_image_is_refused(study, capsys):
     assert main(["import", str(study.folder), "--task", str(study.task_file), "--images", str(study.incoming)]) == 2
     said = capsys.readouterr()
     fault, total = said.err.splitlines()
-    assert "short.nii: truncated" in fault and "1 of 2 images" in total and "1 images, 1 labelled" in said.out
+    assert "short.nii: truncated" in fault and "1 of 2 images" in total and "1 image, 1 labelled" in said.out
     now = study.look()
     assert now.pop("fine.nii") == image_corpus.nifti() and now == study.state
 

@@ -302,7 +302,7 @@ def test_evaluate_writes_a_page(material, predictions, tmp_path):
     done = ok("evaluate", predictions, material.study, "--task", material.task_file, "--report", page)
     assert f"report: {page}" in done.out and "6 images: MRE" in done.out
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/") >= 3 and all(name in text for name in NAMES) and "50 mm apart" in text
+    assert text.count("data:image/") >= 3 and all(name in text for name in NAMES) and " is 50 mm." in text
 
 
 def test_evaluate_takes_the_truth_as_a_table(material, predictions, tmp_path):

@@ -220,6 +220,7 @@ def test_a_long_table_is_the_mean_of_its_readers(folder):
     done = folder.run(*folder.table(LONG))
     assert done.code == 0 and "has points by ann1, ann2: their mean is taken" in done.err
     assert "rows of labels that the task does not have are left out: ['Z']" in done.err
+    assert "two readers' points lie 2.83 apart on average (unit of the table), farthest at N with 2.83\n" in done.err
     assert folder.saved()["a"] == [("import", [[6, 7], [20, 10]])]
 
 
@@ -244,6 +245,7 @@ def test_decimal_commas_between_semicolons(folder):
     [
         ("id,label,x,y\na,N,1,2\na,N,3,4\n", "row 3: landmark 'N' of image 'a' was already given"),
         ("id,label,x,y\na,N,1\n", "row 2: 3 cells, expected are 4"),
+        ("id,label,x,y\n", "it has no rows below its header"),
         ("id,label,x,y\na,Z,1,2\n", "no row with a landmark of task 'two' (['N', 'S']); it has ['Z']"),
         ("id,label,x,y,z\na,N,1,2,3\n", "row 2: z is '3', but task 'two' is 2D"),
         ("who,label,x,y\na,N,1,2\n", "no column with the image id; it is called id"),

@@ -187,6 +187,7 @@ def test_a_preview_shows_the_points_and_imports_nothing(folder):
     page = folder.folder / "sheet.html"
     done = folder.run("--markups", folder.labels, "--preview", page)
     assert done.code == 2 and "1 of 3 images would not be imported" in done.err and "1 labels have no image: z" in done.err
+    assert done.out == f"{page}: 3 images, 2 with points; nothing was imported\n"
     assert not (folder.folder / "study").exists()
     html = page.read_text(encoding="utf-8")
     stamps = re.findall(r'<figure class="stamp[^"]*">.*?</figure>', html, re.DOTALL)

@@ -263,7 +263,7 @@ def test_what_may_be_pixels_says_so(tmp_path, capsys):
     assert main(words) == 0
     said = capsys.readouterr()
     assert "the unit of 2 cases is not known (first, second)" in said.err and "name the images with --images" in said.err
-    assert said.out.count("px where the image states no spacing: it was not given") == 2
+    assert said.out.count("unit not sure: the image, which may state a spacing or none, was not given") == 2
     assert main([*words, "--images", str(tmp_path / "pictures")]) == 0
     said = capsys.readouterr()
     assert (

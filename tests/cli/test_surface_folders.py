@@ -38,7 +38,7 @@ def imported(folder, *more: object):
 def test_import_takes_the_others_and_fails(folder):
     done = imported(folder)
     assert done.code == 2 and done.err.endswith("1 of 2 images were not imported, see above\n")
-    assert "bad.obj: no surface in it" in done.err and "study: 1 images, 0 labelled" in done.out
+    assert "bad.obj: no surface in it" in done.err and "study: 1 image, 0 labelled" in done.out
     assert (folder / "study" / "good.nrrd").is_file() and not list((folder / "study").glob("bad*"))
 
 
@@ -87,7 +87,7 @@ def test_a_unit_that_landmarks_contradict_is_refused_with_the_one_that_fits(fold
         assert done.code == 2 and "--mesh-unit mm" in done.err and "in mm instead of m" in done.err
     assert not list((folder / "study").glob("good*"))
     done = run(*words, "--mesh-unit", "mm")
-    assert done.code == 0 and "1 images, 1 labelled" in done.out
+    assert done.code == 0 and "1 image, 1 labelled" in done.out
 
 
 def corners(folder) -> tuple:
@@ -102,7 +102,7 @@ def corners(folder) -> tuple:
 
 def test_points_that_may_lie_outside_are_taken_but_the_unit_that_fits_is_said(folder):
     done = run(*corners(folder), "--mesh-unit", "cm", "--allow-outside", 20)
-    assert done.code == 0 and "1 images, 1 labelled" in done.out
+    assert done.code == 0 and "1 image, 1 labelled" in done.out
     assert "in mm instead of cm: say --mesh-unit mm" in done.err
     done = run(*corners(folder), "--mesh-unit", "m", "--allow-outside", 1)  # too little: why is said all the same
     assert done.code == 2 and "in mm instead of m: say --mesh-unit mm" in done.err

@@ -36,6 +36,7 @@ from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks import build
 from landmarklabel.networks.heatmaps import decode_heatmaps
 from landmarklabel.networks.presets import PRESETS, find_preset
+from landmarklabel.scale_rules import PixelSize
 
 N = 5
 SIZE = {2: (64, 96), 3: (32, 48, 32)}
@@ -54,10 +55,10 @@ def small_networks(monkeypatch):
         monkeypatch.setattr(build, name, partial(narrow, getattr(build, name)))
 
 
-def untrained(key, dims, folder, spacing_mm=2.0, presence=False):
+def untrained(key, dims, folder, spacing_mm=2.0, presence=False, scale=None):
     """A saved model that nobody trained, with strong enough heads that its maps have clear peaks."""
     torch.manual_seed(0)
-    task, preset = phantom_task(dims, N), find_preset(key, dims)
+    task, preset = replace(phantom_task(dims, N), scale=scale), find_preset(key, dims)
     size = tuple(max(s, 64) for s in SIZE[dims]) if preset.network == "noothout2020" else SIZE[dims]
     networks = NetworkRunner(preset, GridPlan(size, spacing_mm, preset.multiple[dims]), build.build_coarse_net(preset, dims, N))
     model = Localizer(task, networks)
@@ -265,6 +266,13 @@ def test_onnx_runtime_finds_what_torch_finds(tmp_path, small_networks, key, dims
     assert set(about["networks"]) == ({"locator", "refiner"} if find_preset(key, dims).refine else {"locator"})
     assert 0 <= about["check"]["largest_difference_samples"] <= AGREEMENT
     assert (tmp_path / "onnx/reference.npy").exists() == (key == "scn:hand2024")
+
+
+@pytest.mark.parametrize("spacing_mm", [None, 1.7], ids=["fitted", "fixed spacing"])
+@pytest.mark.parametrize("how", ["--onnx", "--bundle"])
+def test_a_model_of_pictures_whose_task_states_the_size_of_a_pixel_is_exported(tmp_path, small_networks, spacing_mm, how):
+    model = untrained("scn:default", 2, tmp_path / "model", spacing_mm, scale=PixelSize(0.2))
+    assert main(["export", str(model), how, str(tmp_path / "out")]) == 0
 
 
 @pytest.mark.parametrize("spacing_mm", [None, 1.7], ids=["fitted", "fixed spacing"])

@@ -16,7 +16,7 @@ from landmarklabel.data.mean_shape import MeanShape
 from landmarklabel.data.procrustes import RobustFitConfig
 from landmarklabel.errors import ImageRejected
 from landmarklabel.geometry import ImageGeometry
-from landmarklabel.inference.configuration import OrientationSearchConfig
+from landmarklabel.inference.configuration import EXTENT, OrientationSearchConfig
 from landmarklabel.inference.localizer import Localizer
 from landmarklabel.inference.network_runner import NetworkRunner
 from landmarklabel.inference.shape_prior import learn_prior
@@ -24,6 +24,7 @@ from landmarklabel.io.images import Image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.networks.default import MapsOutput
 from landmarklabel.networks.presets import find_preset
+from landmarklabel.scale_rules import PixelSize
 
 TASK = LandmarkTask("balls", tuple("abcdefg"), 3)
 LEVELS = np.linspace(0.3, 0.9, len(TASK))  # the grey value of each landmark's ball
@@ -144,6 +145,40 @@ def test_an_image_far_larger_than_the_trained_field_is_refused_before_it_is_samp
     ):
         model.predict(model.case("scan", image))
     model.predict(model.case("scan", Image(ImageGeometry.identity((200, 300), 1.0), image.pixels)))
+
+
+def test_a_picture_without_pixel_size_is_refused_where_it_would_be_looked_at_in_many_windows():
+    """A model that was trained in mm takes a pixel for a millimetre."""
+    model = untrained()
+    model.networks.grid = replace(model.networks.grid, spacing_mm=0.2)
+    picture = Image(ImageGeometry.identity((100, 120)), np.zeros((120, 100), np.float32), unit="px")
+    with pytest.raises(ImageRejected) as caught:
+        model.predict(model.case("scan", picture))
+    assert str(caught.value) == (
+        "scan: it states no pixel size, and this model was trained on fields of 12.8x19.2 mm: "
+        "write its pixel size into the image, or train on images without"
+    )
+    model.networks.grid = replace(model.networks.grid, spacing_mm=1.0)
+    model.predict(model.case("scan", picture))  # which may be one of a study with both
+
+
+def test_an_image_with_a_spacing_is_refused_where_the_task_states_the_size_of_a_pixel():
+    model = untrained()
+    model.task = replace(model.task, scale=PixelSize(0.2))
+    pixels, geometry = np.zeros((120, 100), np.float32), ImageGeometry.identity((100, 120))
+    with pytest.raises(ImageRejected, match="scan: it states its own pixel spacing, and the task's scale rule is for pictures"):
+        model.predict(model.case("scan", Image(geometry, pixels)))
+    model.predict(model.case("scan", Image(geometry, pixels, unit="px")))
+
+
+def test_a_volume_without_spacing_may_be_one_of_a_study_of_such():
+    """Then the model learned with samples for millimetres, and a larger one is looked at in windows like any other."""
+    model = localizer(BallOracle())
+    size = int(model.networks.grid.size[0])
+    large = Image(ImageGeometry.identity((3 * size,) * 3, 1.0), np.zeros((3 * size,) * 3, np.float32), unit="px")
+    case = model.case("scan", large)
+    assert model.count_windows(case) > EXTENT.many_windows
+    model.check_extent(case)
 
 
 def test_an_image_far_smaller_than_what_the_landmarks_span_is_refused():

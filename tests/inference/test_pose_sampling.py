@@ -12,7 +12,7 @@ from landmarklabel.data.augment import random_rotation
 from landmarklabel.data.procrustes import Similarity
 from landmarklabel.inference.configuration import ShapeModelConfig
 from landmarklabel.inference.evidence import Candidates
-from landmarklabel.inference.pose_sampling import rough_pose, sample_poses
+from landmarklabel.inference.pose_sampling import _distinct, rough_pose, sample_poses
 from landmarklabel.inference.shape_fit import Assignment, fit_shape_to_candidates
 from landmarklabel.inference.shape_prior import PosePrior
 
@@ -153,3 +153,20 @@ def test_places_that_do_not_exist_change_nothing(dims, shift):
     np.testing.assert_array_equal(one.assignment, more.assignment)
     np.testing.assert_allclose(one.positions_mm, more.positions_mm)
     assert one.cost == pytest.approx(more.cost)
+
+
+@pytest.mark.parametrize("count", [1, 4, 500])
+@pytest.mark.parametrize("seed", range(4))
+def test_distinct_poses_are_those_of_a_plain_loop(seed, count):
+    """Best first, each farther than its own distance from all that were chosen before it; some scores are equal."""
+    rng = np.random.default_rng(seed)
+    placed, score = rng.normal(size=(300, 9, 2)), rng.integers(0, 40, 300).astype(float)
+    least = rng.uniform(0.5, 1.5, 300)
+    wanted: list[int] = []
+    for k in np.argsort(-score)[:200]:
+        if all(np.median(np.linalg.norm(placed[k] - placed[j], axis=1)) > least[k] for j in wanted):
+            wanted.append(int(k))
+        if len(wanted) == count:
+            break
+    assert _distinct(placed, score, least, count) == wanted
+    assert len(wanted) == count or count == 500

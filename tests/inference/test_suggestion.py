@@ -52,6 +52,21 @@ def swap(truth, i, j):
 
 
 @DIMS
+def test_errors_stated_without_a_model_are_not_smaller_than_they_are(dims):
+    """The shape of three cases tells little of a fourth: taken as it is, the stated error is half of the true one."""
+    model, rng, true, stated = ShapeModel(limbs(dims)), np.random.default_rng(0), [], []
+    for _ in range(12):
+        draws = [model.draw(rng, None) for _ in range(4)]
+        prior = learn_prior([(geometry(dims), LandmarkSet.of_positions(model.task, points)) for points in draws[:3]])
+        fixed = {name: tuple(draws[3][i]) for i, name in enumerate(model.task.names) if i % 3 == 0}
+        s = suggest(model.task, geometry(dims), prior, None, Calibration(), fixed)
+        free = [name not in fixed for name in model.task.names]
+        true.append(off(s, draws[3])[free].mean())
+        stated.append(s.landmarks.expected_error_mm[free].mean())
+    assert 0.6 < np.mean(true) / np.mean(stated) < 1.25
+
+
+@DIMS
 @pytest.mark.parametrize("with_prior", [False, True])
 @pytest.mark.parametrize("with_evidence", [False, True])
 def test_a_persons_points_come_back_unchanged(dims, with_prior, with_evidence):

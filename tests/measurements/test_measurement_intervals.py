@@ -17,6 +17,7 @@ from tests.measurements.measuring_tasks import (
     LINES_SIGNED,
     PLANE_ANGLE,
     TO_LINE,
+    TO_LINE_SIGNED,
     TO_PLANE,
     configurations,
     predicted,
@@ -108,6 +109,16 @@ def test_a_persons_points_add_nothing_whatever_covariance_stands_beside_them():
     assert "placed by a person" in measure(replace(predicted(task, positions, covariance), status=statuses))[0].interval_reason
     zero = replace(predicted(task, positions, covariance * 0), status=statuses)  # as a suggestion has what a person fixed
     assert "placed by a person" in measure(zero)[0].interval_reason
+
+
+def test_a_point_that_only_says_to_which_side_makes_no_interval():
+    """Between placed points the distance is as exact as who placed them; an interval from x to x would be a lie."""
+    task = task_of(TO_LINE_SIGNED)
+    placed = predicted(task, configurations(2, 1)[0], spread(task))
+    status = tuple(Status.PREDICTED if name == "d" else Status.PLACED for name in task.names)
+    (found,) = measure(replace(placed, status=status))
+    assert math.isfinite(found.value) and math.isnan(found.low) and math.isnan(found.high)
+    assert found.interval_reason == "its points were placed by a person, whose error is not known"
 
 
 def test_a_predicted_point_without_covariance_takes_the_interval():

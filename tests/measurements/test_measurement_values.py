@@ -34,6 +34,7 @@ from tests.measurements.measuring_tasks import (
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, ScaleRule, Status
 from landmarklabel.measurement_definitions import Norm
 from landmarklabel.measurements import measure, sampled_interval, values
+from landmarklabel.scale_rules import PixelSize
 
 OTHER_FORMULAE = [
     (DISTANCE, (2, 3), lambda a, b, c, d, e, f: apart(a, b)),
@@ -140,3 +141,19 @@ def test_the_scale_rule_makes_millimetres_and_counts_in_intervals():
     assert sampled_interval(landmarks, "m0", 40_000) == pytest.approx((after[0].low, after[0].high), rel=0.002)
     assert measure(landmarks.with_landmark("c", None, Status.ABSENT))[0].reason == "c is absent"
     assert "scale rule has no length" in measure(landmarks.with_landmark("c", positions[3]))[0].reason
+
+
+def test_a_pixel_size_makes_millimetres_of_lengths_and_their_intervals_only():
+    parts = [{"kind": "distance", "points": ["c", "d"]}, {"kind": "ratio", "of": ["m0", "m2"]}]
+    plain = task_of(DISTANCE, ANGLE, *parts)
+    task = replace(plain, scale=PixelSize(0.2))
+    positions, covariance = configurations(2, 1)[0], spread(plain)
+    before = measure(replace(predicted(plain, positions, covariance), unit="px"))
+    after = measure(replace(predicted(task, positions, covariance), unit="px"))
+    assert [m.unit for m in after] == ["mm", "°", "mm", ""]
+    factors = [0.2, 1, 0.2, 1]
+    for what in ("value", "low", "high", "sd"):
+        wanted = [getattr(m, what) * f for m, f in zip(before, factors, strict=True)]
+        assert [getattr(m, what) for m in after] == pytest.approx(wanted)
+    np.testing.assert_allclose(values(task, positions), values(plain, positions) * factors)
+    assert measure(predicted(task, positions, covariance).with_landmark("d", None, Status.ABSENT))[0].available

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import warnings
+from html import unescape
 from io import BytesIO
 
 import numpy as np
@@ -312,7 +313,7 @@ def test_distances_follow_the_scale_rule(tmp_path):
     rows = re.findall(r'<tr[^>]*><td>a</td><td>[^<]*</td><td class="number">([^<]*)</td><td class="number">([^<]*)</td>', html)
     assert rows[0][0] == f"{point_errors_mm(predicted, truth).max():.2f}"
     assert rows[0][1] == f"{2.4 * truth.scaled_to_mm():.2f}"
-    assert "50 mm apart" in html
+    assert "Millimetres by the task's scale rule: 'wrist_left' to 'wrist_right' is 50 mm." in unescape(html)
 
 
 def test_absent_landmarks_unknown_errors_and_unreadable_images(tmp_path):

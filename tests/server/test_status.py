@@ -58,6 +58,14 @@ def test_what_asks_for_work_comes_first(page):
     assert '<tr class="marked"><td><a href="../annotate/#case=c033">' in page.html()
 
 
+def test_a_browser_whose_user_has_no_name_is_no_number_on_the_page(page, tmp_path):
+    leases = Leases(tmp_path / "leases.json")
+    leases.take("001796089774528-8b36e5089d0beed710380fb31a848c7d", ["c101"], min)
+    leases.take("eve", ["c101", "c102"], min)
+    shown = StatusPage(page.study, page.monitor, leases, dict, dict).html(1, "held")
+    assert "somebody without a name" in shown and "eve" in shown and "8b36e5" not in shown
+
+
 def test_cases_that_a_model_saw_before_a_person_make_a_curve(page, monkeypatch):
     made = SimpleNamespace(uncertainty=1.0)
     seen = {f"c{number:03d}": (made, np.array([1.0 + number, 3.0 + number])) for number in range(4)}

@@ -211,6 +211,10 @@ def test_the_first_training_is_held_against_the_template(server, trained):
 def test_a_trained_model_answers(server, material, ids, trained):
     file, answer = server.client.infer("scn", ids[-1], {"device": "cuda"})  # what Slicer sends by default
     assert answer["origin"] == "model" and answer["model_version"] == 1
+    assert (
+        answer["cautions"][0].startswith("the model was hardly trained (")
+        and ": for trying things out only" in answer["cautions"][0]
+    )
     assert answer["defined"] == np.isfinite(positions(answer, material.task)).all(axis=1).sum()
     assert {row["status"] for row in answer["landmarks"]} <= {"predicted", "absent", "unset"}
     low, high = material.geometry(ids[-1]).bounds_mm

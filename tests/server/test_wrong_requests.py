@@ -219,7 +219,72 @@ def test_wrong_bodies_of_our_own_route(server, material, untouched):
         answer = server.http("PUT", f"/landmarks/images/{untouched}", data=content, headers=headers)
         assert 400 <= answer.status_code < 500, answer.text
     future = server.http("PUT", f"/landmarks/images/{untouched}", json={"landmarks": rows, "base_revision": newest + 5})
-    assert future.status_code == 409
+    assert (future.status_code, future.json()["detail"]) == (
+        409,
+        f"{untouched}: your edit started from revision {newest + 5}, which is not here, the newest is {newest}: a wrong number, "
+        "or the study was restored from an older copy since; look at both versions and save again",
+    )
+
+
+def test_a_person_who_mistypes_the_address_of_the_status_page_finds_it(server):
+    shown = server.http("GET", "/landmarks/?page=<b>", headers={"Accept": "text/html"})
+    assert shown.status_code == 422 and shown.headers["content-type"].startswith("text/html")
+    assert "<p>query.page: Input should be a valid integer" in shown.text and '<a href="./">Status of the study</a>' in shown.text
+    assert "<b>" not in shown.text
+    assert server.http("GET", "/landmarks/?page=0").json()["detail"].startswith("query.page: Input should be greater")
+
+
+@pytest.mark.parametrize(("misspelt", "meant"), [("autor", "author"), ("base_revison", "base_revision"), ("Key", "key")])
+def test_a_misspelt_key_is_not_lost_in_silence(server, material, untouched, misspelt, meant):
+    """A name under ``autor`` would be nobody's."""
+    newest = server.get(f"/landmarks/images/{untouched}")
+    body = {"landmarks": newest["landmarks"], "base_revision": newest["revision"], "author": "Ida", "key": "k"}
+    body[misspelt] = body.pop(meant)
+    refused = server.http("PUT", f"/landmarks/images/{untouched}", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == f"{misspelt!r} is not known here; did you mean {meant!r}?"
+
+
+def test_an_edit_of_a_revision_that_has_become_another_is_refused(server, material, untouched):
+    """After a restore from an older copy another revision may have the number that an edit started from."""
+    newest = server.get(f"/landmarks/images/{untouched}")
+    body = {"landmarks": newest["landmarks"], "base_revision": newest["revision"], "author": "Ida"}
+    refused = server.http("PUT", f"/landmarks/images/{untouched}", json=body, headers={"If-Match": f'"{"0" * 64}"'})
+    answer, n = refused.json(), newest["revision"]
+    assert (refused.status_code, answer["current"]["revision"]) == (409, n)
+    assert answer["detail"] == (
+        f"{untouched}: your edit started from revision {n}, and the revision {n} that is here is another one: "
+        "the study was restored from an older copy since; look at both versions and save again"
+    )
+
+
+@pytest.mark.parametrize("seen", ["*", "0" * 64, f'W/"{"0" * 64}"', '"a", "b"'])
+def test_if_match_has_one_form(server, material, untouched, seen):
+    newest = server.get(f"/landmarks/images/{untouched}")
+    body = {"landmarks": newest["landmarks"], "base_revision": newest["revision"], "author": "Ida"}
+    refused = server.http("PUT", f"/landmarks/images/{untouched}", json=body, headers={"If-Match": seen})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(
+        "If-Match must be the sha256 of the revision that the edit started from, in quotes"
+    )
+
+
+def test_an_edit_says_by_its_hash_which_revision_it_started_from(server, material):
+    image_id = "phantom07"
+    base = {"revision": 0}
+    for _ in range(2):
+        body = {"landmarks": wire(material.truth[image_id]), "base_revision": base["revision"], "author": "Ida"}
+        headers = {"If-Match": f'"{base["sha256"]}"'} if "sha256" in base else {}
+        base = server.http("PUT", f"/landmarks/images/{image_id}", json=body, headers=headers).json()
+    assert base["revision"] == 2
+
+
+def test_an_answer_can_be_sent_back_as_it_is(server, material):
+    image_id = "phantom06"
+    first = {"landmarks": wire(material.truth[image_id]), "base_revision": 0, "author": "Ida", "my_own": 1}
+    saved = server.http("PUT", f"/landmarks/images/{image_id}", json=first).json()
+    again = server.http("PUT", f"/landmarks/images/{image_id}", json={**saved, "base_revision": saved["revision"]})
+    assert (again.status_code, again.json()["author"]) == (200, "Ida")
 
 
 @pytest.mark.parametrize("params", ["{", "[" * 100_000, '{"a": NaN}'])

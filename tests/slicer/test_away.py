@@ -16,7 +16,7 @@ from LandmarkLabelLib.client import Busy
 from LandmarkLabelLib.connecting import AWAY, CONNECTED, NOT_LET_IN
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
-from LandmarkLabelLib.wire import PREDICTED, Point
+from LandmarkLabelLib.wire import PREDICTED, UNSET, Point
 from serving import phantoms, serving
 
 
@@ -191,3 +191,21 @@ def test_two_submissions_of_one_case_while_the_server_is_away_do_not_meet_each_o
         revisions = server.get(f"/landmarks/images/{image_id}/history")["revisions"]
         assert [r["landmarks"][0]["position"] for r in revisions] == [[11.0, 5.0], [12.0, 5.0]]
     logic.close()
+
+
+def test_what_is_still_to_follow_does_not_change_a_case_that_is_submitted(logic, server, material, monkeypatch):
+    first, second = material.task.names[:2]
+    logic.open_case(sorted(material.truth)[7])
+    settle(logic)
+    real, gate = logic.client.update, threading.Event()
+
+    def slow(*asked):
+        gate.wait(DEADLINE_S)
+        return real(*asked)
+
+    monkeypatch.setattr(logic.client, "update", slow)
+    logic.correct(first, (20.0, 20.0, 0.0))
+    assert logic.submit()
+    gate.set()
+    settle(logic)
+    assert logic.session.point(second).state == UNSET and logic.session.is_submitted

@@ -19,7 +19,8 @@ qt = qt_harness.install()
 
 import slicer  # noqa: E402
 from LandmarkLabelLib import session_files, work_folder  # noqa: E402
-from LandmarkLabelLib.wire import PLACED  # noqa: E402
+from LandmarkLabelLib.client import Conflict  # noqa: E402
+from LandmarkLabelLib.wire import PLACED, Point, RevisionNumber  # noqa: E402
 
 FIRST, SECOND, THIRD = "phantom00", "phantom01", "phantom02"
 PLACE = (40.0, 50.0, 0.0)
@@ -275,6 +276,19 @@ def test_two_versions_are_shown_again_after_a_restart(desk):
     assert not desk.panel.ui.conflictFrame.isHidden() and len(desk.unsent) == 1
     press(desk.panel, "takeAllButton")
     assert desk.panel.logic.session.point(name).position == (30.0, 31.0, 0.0) and desk.unsent == []
+
+
+def test_what_is_gone_from_the_server_cannot_be_taken_from_it(desk):
+    """The study was restored from a copy that is older than the case's first revision."""
+    panel, names = desk.panel, desk.panel.logic.task.names
+    desk.open(FIRST)
+    desk.place(1)
+    panel.logic._meet(Conflict("", RevisionNumber(0), "", [Point(n) for n in names]))
+    panel.refresh()
+    assert panel.ui.conflictLabel.text() == (
+        "the study was restored from an older copy and has no revision of this case any more: Submit mine saves yours"
+    )
+    assert [b.isEnabled() for b in (panel.ui.takePointButton, panel.ui.takeAllButton, panel.ui.submitMineButton)] == [0, 0, 1]
 
 
 def test_an_address_has_one_spelling(desk):

@@ -13,7 +13,7 @@ from annotators import DEADLINE_S, settle, truth_of
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
-from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point
+from LandmarkLabelLib.wire import ABSENT, ACCEPTED, PLACED, PREDICTED, UNSET, Point, RevisionNumber, sha256_of
 
 
 def mean_error(session: Session, truth: dict) -> float:
@@ -29,22 +29,25 @@ def test_a_case_from_choice_to_submission(logic, material, server):
     logic.predict()
     settle(logic)
     assert {p.state for p in session.points} == {PREDICTED} and session.next in material.task.names
-    before = mean_error(session, truth)
+    before, placed = mean_error(session, truth), set()
     for _ in range(3):
         name = session.next
+        placed.add(name)
         logic.correct(name, truth[name])
         settle(logic)
         assert session.point(name) == Point(name, PLACED, truth[name])
     assert mean_error(session, truth) < 0.6 * before and logic.moved > 0
-    logic.mark_absent(material.task.names[0])
+    absent, accepted, *_ = (n for n in material.task.names if n not in placed)
+    logic.mark_absent(absent)
     logic.accept_all()
-    logic.mark_absent(material.task.names[1])
-    assert logic.message == f"{material.task.names[1]} is accepted: unlock it first (U)"
+    logic.mark_absent(accepted)
+    assert logic.message == f"{accepted} is accepted: unlock it first (U)"
     assert logic.submit()
     settle(logic)
     assert session.base_revision == 1 and logic.outbox.waiting() == []
     saved = server.get(f"/landmarks/images/{session.image_id}")
-    assert saved["author"] == "ann" and [r["status"] for r in saved["landmarks"]] == [ABSENT] + [ACCEPTED] * 11
+    wanted = {n: PLACED if n in placed else ABSENT if n == absent else ACCEPTED for n in material.task.names}
+    assert saved["author"] == "ann" and {r["name"]: r["status"] for r in saved["landmarks"]} == wanted
 
 
 def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
@@ -87,6 +90,56 @@ def test_two_annotators_of_one_case_see_both_versions(logic, server, material, t
     settle(logic)
     assert server.get(f"/landmarks/images/{image_id}")["revision"] == 3
     other.close()
+
+
+def test_after_a_restore_another_revision_of_the_same_number_is_no_base(logic, server, material, tmp_path):
+    """It is told when the case is opened, when the panel looks for newer ones, and by the server."""
+    image_id, (name, *_) = sorted(material.truth)[5], material.task.names
+    logic.open_case(image_id)
+    settle(logic)
+    logic.correct(name, (10.0, 12.0, 0.0))
+    settle(logic)
+    assert logic.submit()
+    settle(logic)
+    logic.correct(name, (13.0, 12.0, 0.0))
+    settle(logic)
+    n, seen = int(logic.session.base_revision), server.get(f"/landmarks/images/{image_id}")["sha256"]
+    assert sha256_of(logic.session.base_revision) == seen
+    kept = logic.sessions.load(image_id, logic.task)  # as after the program was closed
+    assert (int(kept.base_revision), sha256_of(kept.base_revision)) == (n, seen)
+    logic.session.base_revision = RevisionNumber.of(n, "0" * 64)  # as if what is there now had come after a restore
+    logic.look_for_newer()
+    settle(logic)
+    assert logic.conflict.author == "ann" and logic.conflict.revision == n
+    logic.conflict = None
+    assert logic.submit()  # without a look: the server refuses it
+    settle(logic)
+    assert logic.conflict is not None and server.get(f"/landmarks/images/{image_id}")["revision"] == n
+    logic.submit_mine()
+    settle(logic)
+    assert server.get(f"/landmarks/images/{image_id}")["revision"] == n + 1 and logic.conflict is None
+
+
+def test_a_label_of_another_person_is_no_agreement_with_a_proposal(logic, server, material, tmp_path):
+    """Both saw the same proposals; one has accepted them all. What the other submits would make proposals of these labels."""
+    image_id, names = sorted(material.truth)[7], material.task.names
+    other = LandmarkLogic(Options(server.url, "bob"), tmp_path / "other")
+    other.connect()
+    for one in (logic, other):
+        settle(one)
+        one.open_case(image_id)
+        settle(one)
+        one.predict()
+        settle(one)
+    other.accept_all()
+    other.submit()
+    logic.accept(names[0])
+    settle(other)
+    logic.submit()
+    settle(logic)
+    assert list(logic.differences()) == list(names[1:])
+    logic.take_theirs(names[1])
+    assert logic.session.point(names[1]).state == ACCEPTED
 
 
 def meanwhile(server, image_id: str, name: str, position: list[float], author: str = "eve") -> int:
@@ -160,26 +213,6 @@ def test_what_the_server_refuses_stays_readable_and_can_be_mended_and_sent_again
     rows = {r["name"]: r["position"] for r in server.get(f"/landmarks/images/{image_id}")["landmarks"]}
     assert rows[name] == [50.0, 44.0]
     again.close()
-
-
-def test_after_a_second_pass_the_points_are_asked_for_again(logic, monkeypatch):
-    answers = iter([True, False])
-    asked = []
-
-    def update(model, image_id, points, task):
-        asked.append(image_id)
-        return {"points": points, "next": None, "origin": "model", "second_pass": next(answers)}
-
-    monkeypatch.setattr(logic.client, "update", update)
-    monkeypatch.setattr("LandmarkLabelLib.logic.SECOND_PASS_S", 0.01)
-    logic.session = Session.fresh(logic.task, "case")
-    logic.correct(logic.task.names[0], (1.0, 2.0, 0.0))
-    end = time.monotonic() + DEADLINE_S
-    while len(asked) < 2 or logic.worker.busy:
-        assert time.monotonic() < end, asked
-        logic.poll()
-        time.sleep(0.005)
-    assert asked == ["case", "case"] and logic._ask_again_at is None
 
 
 def test_a_session_reopens_where_it_was(logic, server, material):
@@ -325,7 +358,10 @@ def test_a_second_reading_starts_empty_and_changes_no_label(logic, server, mater
     assert logic.session.repeat and {p.state for p in logic.session.points} == {UNSET}
     assert logic.sessions.last(logic.task).repeat
     logic.correct(material.task.names[0], (1.0, 2.0, 0.0))
+    logic.predict()
     settle(logic)
+    assert logic.message == "a second reading is made without proposals"
+    assert [p.name for p in logic.session.points if p.position] == [material.task.names[0]]
     assert logic.submit()
     settle(logic)
     assert logic.outbox.waiting() == [] and server.get(f"/landmarks/images/{image_id}") == before

@@ -85,3 +85,11 @@ def test_who_names_the_wrong_folder_or_task_takes_no_database(tmp_path, task, wr
 def test_a_study_has_one_id(tmp_path):
     (tmp_path / ".landmarklabel").mkdir()
     assert study_id(tmp_path) == study_id(tmp_path) and len(study_id(tmp_path)) == 32
+
+
+def test_a_study_has_its_id_before_anybody_asks_for_it(tmp_path, task):
+    """A copy of its first day is the same study: pages that were opened later find their study again when it is put back."""
+    Study(tmp_path / "study", task).close()
+    shutil.copytree(tmp_path / "study", tmp_path / "copy")
+    assert (tmp_path / "copy" / ".landmarklabel" / "id").is_file()
+    assert study_id(tmp_path / "copy") == study_id(tmp_path / "study")

@@ -11,7 +11,7 @@ import numpy as np
 
 from landmarklabel import plugins
 from landmarklabel.active.unlabelled_pool import UnlabelledPool, image_distances
-from landmarklabel.errors import UsageError
+from landmarklabel.errors import UsageError, counted
 
 
 class Choice(NamedTuple):
@@ -26,13 +26,13 @@ Strategy = Callable[[UnlabelledPool, np.random.Generator], Choice]
 
 def first(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """The first unlabelled image in the order of ids."""
-    return Choice(sorted(pool.unlabelled)[0], f"first by name of {len(pool.unlabelled)} images without landmarks")
+    return Choice(sorted(pool.unlabelled)[0], f"first by name of {counted(len(pool.unlabelled), 'image')} without landmarks")
 
 
 def random(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
     """Any unlabelled image, all equally likely."""
     chosen = sorted(pool.unlabelled)[int(rng.integers(len(pool.unlabelled)))]
-    return Choice(chosen, f"drawn at random from {len(pool.unlabelled)} images without landmarks")
+    return Choice(chosen, f"drawn at random from {counted(len(pool.unlabelled), 'image')} without landmarks")
 
 
 def diverse(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
@@ -42,8 +42,8 @@ def diverse(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:
         return random(pool, rng)
     chosen = max(sorted(gain), key=lambda i: gain[i])
     if not pool.labelled:
-        return Choice(chosen, f"looks most like all {len(pool.unlabelled)} images without landmarks")
-    return Choice(chosen, f"looks least like the {len(pool.labelled)} labelled images and stands for most others")
+        return Choice(chosen, f"looks most like all {counted(len(pool.unlabelled), 'image')} without landmarks")
+    return Choice(chosen, f"looks least like the {counted(len(pool.labelled), 'labelled image')} and stands for most others")
 
 
 def uncertain(pool: UnlabelledPool, rng: np.random.Generator) -> Choice:

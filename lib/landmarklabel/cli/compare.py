@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from landmarklabel.services.descriptions import unit_lookup
+from landmarklabel.services.descriptions import check_scale, unit_lookup
 from landmarklabel.services.evaluations import Comparison
 from landmarklabel.services.evaluations import compare as hold_against
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
@@ -30,6 +30,7 @@ def compare(args: argparse.Namespace) -> None:
     known = hashes_of(place, task.dims)
     for name, folder in (("A", args.predictions_a), ("B", args.predictions_b)):
         predicted, notes, of_them = of_models(folder, read_label_folder(folder, task, images))
+        check_scale(task, sorted(predicted), notes, images)
         done = hold_against(
             task,
             predicted,

@@ -14,7 +14,7 @@ from landmarklabel.errors import FaultsError, listed
 from landmarklabel.io.folders import Found
 from landmarklabel.io.surface_formats import check_unit
 from landmarklabel.landmarks import LandmarkSet
-from landmarklabel.services.descriptions import unit_lookup
+from landmarklabel.services.descriptions import check_scale, unit_lookup
 from landmarklabel.services.evaluations import compare, metrics_line
 from landmarklabel.services.label_folders import images_beside, read_label_folder, read_many
 from landmarklabel.services.predicted_images import of_models, other_pixels
@@ -33,6 +33,7 @@ def evaluate(args: argparse.Namespace) -> None:
         check_unit(images, args.mesh_unit)
     truth, remarks = read_many(place, task, images)
     predicted, notes, of_them = of_models(args.predictions, read_label_folder(args.predictions, task, images))
+    check_scale(task, sorted(predicted), notes, images)
     done = compare(
         task,
         predicted,

@@ -21,7 +21,7 @@ from landmarklabel.io.files import image_id_of
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.images import Description, slice_plane
 from landmarklabel.io.index_points import IndexPoints, mean_points, read_isbi, read_voxels, text_files
-from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
+from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table, readers_apart
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.masks import MaskLandmarks, read_masks
 from landmarklabel.io.monailabel_datastore import PROPOSED, RECORD, read_datastore
@@ -166,9 +166,14 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
         ((name, sets),) = by_reader.items()
         return Labels({i: [Given(name, x)] for i, x in sets.items()}, remarks)
     advice = "; --annotators NAME[,NAME] takes some of them, --annotators both keeps each reader's own as well"
-    remarks.append(f"{path} has points by {', '.join(by_reader)}: their mean is taken{'' if whose else advice}")
+    kept = "their mean is taken, and each reader's own is kept" if whose == "both" else "their mean is taken"
+    remarks.append(f"{path} has points by {', '.join(by_reader)}: {kept}{'' if whose else advice}")
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
     own = {i: [Placed(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
+    if apart := readers_apart([g.points for g in given] for given in own.values()):
+        mean, (most, name) = sum(apart.values()) / len(apart), max((distance, name) for name, distance in apart.items())
+        text = f"two readers' points lie {mean:.3g} apart on average (unit of the table), farthest at {name} with {most:.3g}"
+        remarks.append(text + (": check that all define it alike" if most > 2 * mean else ""))
     return Labels(
         {
             i: [*(Given(*g) for g in given if whose == "both"), Given("import", mean_of_readers([g.points for g in given]))]

@@ -15,7 +15,7 @@ from landmarklabel.cli.configuration import CONFIG
 from landmarklabel.cli.import_labels import Labels, Placed, read_labels
 from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
-from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError, UsageError, listed
+from landmarklabel.errors import Conflict, LandmarkFileError, LandmarkLabelError, StudyError, UsageError, counted, listed
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.cl_detection import read_stack, unpack_images
 from landmarklabel.io.folders import Found, find_images
@@ -23,6 +23,7 @@ from landmarklabel.io.images import Description, describe_image
 from landmarklabel.io.monailabel_datastore import read_datastore
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 from landmarklabel.store.study_changes import BY_VERB
@@ -121,7 +122,7 @@ def _preview(
     from landmarklabel.report.contact_sheet import write_contact_sheet
 
     def seen(image_id: str) -> tuple[LandmarkSet | None, str]:
-        about = describe_image(images[image_id], task.dims)
+        about = _described(image_id, images[image_id], task)
         given = labels.on(image_id, about)
         if not given:
             return None, ""
@@ -133,7 +134,8 @@ def _preview(
     remarks = [*labels.remarks, *([f"{len(homeless)} labels have no image: {listed(homeless)}"] if homeless else [])]
     faults = unreadable + write_contact_sheet(args.preview, task, followed(images, "preview"), seen, remarks)
     _say([*remarks, *faults])
-    print(f"{args.preview}: {len(images)} images; nothing was imported")
+    pointed = sum(bool(labels.of.get(image_id)) for image_id in images)
+    print(f"{args.preview}: {counted(len(images), 'image')}, {pointed} with points; nothing was imported")
     if faults:
         raise StudyError(f"{len(faults)} of {len(images) + len(unreadable)} images would not be imported, see above")
 
@@ -148,11 +150,11 @@ def _import_one(
     args: argparse.Namespace,
 ) -> None:
     try:
-        about = describe_image(path, study.task.dims)
+        about = _described(image_id, path, study.task)
         given = labels.on(image_id, about)
         if off := _check_places(image_id, path, given, about, surfaces, args):
             account.remark(off, image_id)
-        if said := _looks_missing(given):
+        for said in filter(None, (_looks_missing(given), _looks_like_mm(given, about, study.task))):
             account.remark(said, image_id)
         study.add_image(image_id, path)
         for remark in about.remarks:
@@ -164,6 +166,12 @@ def _import_one(
             account.saved += saved
     except LandmarkLabelError as error:
         account.refused.append(str(error))
+
+
+def _described(image_id: str, path: Path, task: LandmarkTask) -> Description:
+    about = describe_image(path, task.dims)
+    task.check_image(image_id, about.unit)
+    return about
 
 
 def _check_places(
@@ -187,6 +195,18 @@ def _check_places(
         except LandmarkFileError as error:
             raise off or error from None  # why they are off their surface says more
     return str(off or "")
+
+
+def _looks_like_mm(given: list[Placed], about: Description, task: LandmarkTask) -> str:
+    """Said of points that lie where they would if they were millimetres instead of pixels; empty where they do not."""
+    if not isinstance(task.scale, PixelSize) or task.scale.mm > 0.5 or not given:
+        return ""
+    low, high = about.geometry.bounds_mm
+    places = given[-1].points.positions_mm[given[-1].points.defined]
+    if len(places) < 3 or not (places <= low + task.scale.mm * (high - low)).all():
+        return ""
+    where = "all points lie in the corner where they would be in millimetres, and are taken as pixels"
+    return f"{where}: divide them by the size of a pixel"
 
 
 def _looks_missing(given: list[Placed]) -> str:
@@ -217,9 +237,8 @@ def _check_complete(images: dict, labels: Labels, homeless: list[str]) -> None:
 
 def _summary(place: str, study: Study, images: dict, labels: Labels, account: _Account) -> str:
     bare = [i for i in images if not labels.of.get(i)]
-    text = (
-        f"{place}: {len(images) - len(account.refused)} images, {len(study.labelled())} labelled ({account.saved} new or changed)"
-    )
+    there = counted(len(images) - len(account.refused), "image")
+    text = f"{place}: {there}, {len(study.labelled())} labelled ({account.saved} new or changed)"
     return text + (f", {len(bare)} without landmarks" if labels.asked and bare else "")
 
 

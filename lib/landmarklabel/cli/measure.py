@@ -13,12 +13,12 @@ import numpy as np
 
 from landmarklabel.agreement import agreements
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.errors import StudyError, UsageError, listed
+from landmarklabel.errors import StudyError, UsageError, counted, listed
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_empty, check_id
 from landmarklabel.io.prediction_folder import NOTES, not_written_by_predict, notes_remarks, read_notes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
-from landmarklabel.services.descriptions import image_plane, of_unknown_unit, unit_lookup
+from landmarklabel.services.descriptions import check_scale, image_plane, of_unknown_unit, unit_lookup
 from landmarklabel.services.label_folders import images_beside, is_study_folder, read_many, read_readers
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
@@ -50,6 +50,7 @@ def measure(args: argparse.Namespace) -> None:
         return
     sets, remarks = read_many(place, task, images)
     sets = {i: x for i, x in sorted(sets.items()) if x.defined.any()}
+    check_scale(task, sets, notes, images)
     if not sets:
         raise StudyError(f"no case of {place} has landmarks")
     changed = _changed_since_predicted(place, sets) if notes else []
@@ -61,11 +62,11 @@ def measure(args: argparse.Namespace) -> None:
         _write_nodes(Path(args.slicer), task, sets, images)
     lengths = any(m.unit == "mm" for case in cases.values() for m in case)
     without_image = set(of_unknown_unit(task, sets, notes, images)) if lengths else set()
-    _say_unknown(sorted(without_image))
+    _say_unknown(sorted(without_image), task)
     text = measurements_text(cases, without_image)
     if args.out:
         atomic_write(args.out, text)
-        print(f"{args.out}: {len(cases)} cases, {len(task.measurements)} measurements each")
+        print(f"{args.out}: {counted(len(cases), 'case')}, {counted(len(task.measurements), 'measurement')} each")
         print(_summary(task, list(cases.values())))
     else:
         print(text, end="")
@@ -86,13 +87,14 @@ def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool
     return [*remarks, *([f"{what}: {listed(changed)}"] if changed else [])]
 
 
-def _say_unknown(without_image: list[str]) -> None:
-    if without_image:
-        print(
-            f"landmarklabel: the unit of {len(without_image)} cases is not known ({listed(without_image)}): their lengths are "
-            "called mm, and are px where the image states no spacing; name the images with --images",
-            file=sys.stderr,
-        )
+def _say_unknown(without_image: list[str], task: LandmarkTask) -> None:
+    if not without_image:
+        return
+    taken = "their lengths are called mm, and are px where the image states no spacing"
+    if task.scale is not None:
+        taken = f"their points are taken as pixels, and {task.scale.text}"
+    text = f"the unit of {len(without_image)} cases is not known ({listed(without_image)})"
+    print(f"landmarklabel: {text}: {taken}; name the images with --images", file=sys.stderr)
 
 
 def _write_nodes(folder: Path, task: LandmarkTask, sets: dict[str, LandmarkSet], images: dict[str, Path]) -> None:
@@ -136,7 +138,8 @@ def shapes(args: argparse.Namespace) -> None:
         print(f"landmarklabel: {text}", file=sys.stderr)
     unit = unit_lookup(notes, images)
     there = {i: x for i, x in sets.items() if x.defined.any()}
-    _say_unknown(of_unknown_unit(task, there, notes, images))
+    check_scale(task, there, notes, images)
+    _say_unknown(of_unknown_unit(task, there, notes, images), task)
     if task.scale is None and len({unit(i) for i in there}) > 1:
         print(f"landmarklabel: some images state their spacing and some do not: see the column unit of {SIZES}", file=sys.stderr)
     if mixed := sorted(i for i, x in there.items() if x.by_person.any() and (x.defined & ~x.by_person).any()):
@@ -150,16 +153,17 @@ def shapes(args: argparse.Namespace) -> None:
 
 def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict[str, Path], notes: dict) -> None:
     by_reader, unit = read_readers(place, task, images), unit_lookup(notes, images)
+    check_scale(task, sorted({i for sets in by_reader.values() for i in sets}), notes, images)
     units = {unit(i) for sets in by_reader.values() for i in sets}
     if len(units) > 1 and task.scale is None:
         raise UsageError(f"some images of {place} state their spacing and some do not: their lengths cannot be compared")
     ids = sorted({i for sets in by_reader.values() for i in sets})
-    _say_unknown(of_unknown_unit(task, ids, notes, images))
+    _say_unknown(of_unknown_unit(task, ids, notes, images), task)
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
         raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
     if (fewest := min(len(a.means) for a in found)) < CONFIG.few_read_twice:
-        few = f"some limits of agreement and ICCs rest on {fewest} case{'' if fewest == 1 else 's'}: of others they tell little"
+        few = f"some limits of agreement and ICCs rest on {counted(fewest, 'case')}: of others they tell little"
         print(f"landmarklabel: {few}", file=sys.stderr)
     text = agreement_text(found)
     if args.out:
@@ -185,5 +189,5 @@ def _summary(task: LandmarkTask, cases: list[list[Measured]]) -> str:
             numbers = np.array([x.value for x in there if x.unit == unit])
             spread = f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else ""
             norm = f", usual {m.norm.mean:g}" if m.norm and any(x.norm for x in there if x.unit == unit) else ""
-            lines.append(f"  {m.name}: {numbers.mean():.2f}{spread} {unit} ({len(numbers)} cases{norm})")
+            lines.append(f"  {m.name}: {numbers.mean():.2f}{spread} {unit} ({counted(len(numbers), 'case')}{norm})")
     return "\n".join(lines)

@@ -74,14 +74,17 @@ def _task(verbs: Verbs) -> None:
     source = new.add_mutually_exclusive_group(required=True)
     source.add_argument("--names", metavar="FILE.txt", help="one landmark per line: name, optionally a tab and its definition")
     example: dict[str, Any] = {"dest": "example", "metavar": "EXAMPLE"}
-    source.add_argument("--from", **example, help="take them from a Slicer markups file, a table id,label,x,y[,z], or a study")
+    taken = "take them from a Slicer markups file, a table id,label,x,y[,z], a study, a task file or the name of a shipped task"
+    source.add_argument("--from", **example, help=taken)
     new.add_argument("--dims", type=int, choices=(2, 3), default=None, help="dimensions (default 3, or those of the table)")
-    new.add_argument(
+    scale = new.add_mutually_exclusive_group()
+    scale.add_argument(
         "--scale",
         nargs=3,
         metavar=("NAME_A", "NAME_B", "MM"),
         help="images without spacing: the distance of these two landmarks is MM millimetres",
     )
+    scale.add_argument("--pixel-size", type=float, metavar="MM", help="pictures, which state none: every pixel is MM millimetres")
     new.add_argument("--pictures", metavar="DIR", help="small pictures that show where a landmark is, NAME.png or NAME.jpg")
     new.add_argument("--out", required=True, metavar="TASK.json")
     show = add_verb(inner, "show", "task", "show_task", "names and definitions of a task's landmarks, and what it measures")

@@ -14,7 +14,7 @@ import numpy as np
 
 from landmarklabel.cli.progress import followed
 from landmarklabel.cli.surfaces import SurfacesRead, stated_surfaces
-from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, UsageError, listed
+from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, UsageError, counted, listed
 from landmarklabel.inference.configuration import EXTENT
 from landmarklabel.inference.model_card import cautions, hardly_trained
 from landmarklabel.io.folders import Found as Images
@@ -79,7 +79,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
         else:
             kept.append(f"no image could be predicted: {TABLE}, if there was one, stays as it was")
     together = f", {len(records)} models together" if len(records) > 1 else ""
-    print(f"{folder.folder}: {len(rows)} images{together}")
+    print(f"{folder.folder}: {counted(len(rows), 'image')}{together}")
     for text in [*kept, *failed]:
         print("landmarklabel: " + " ".join(text.split()), file=sys.stderr)
     if failed:

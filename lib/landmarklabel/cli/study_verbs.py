@@ -38,7 +38,9 @@ def status(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found))
         return
-    print(one_line(f"study {found['study']}: task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D"))
+    scale = f"; scale: {study.task.scale.text}" if study.task.scale else ""
+    about = f"task {found['task']!r}, {found['landmarks']} landmarks in {found['dims']}D{scale}"
+    print(one_line(f"study {found['study']}: {about}"))
     print(f"{found['labelled']} of {found['images']} images labelled, {len(found['changed'])} changed since they were labelled")
     for name, text in (found["models"] or {"": "no model was trained yet: the template of the labelled cases answers"}).items():
         print(f"{name} {text}".strip())

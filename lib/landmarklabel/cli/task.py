@@ -11,8 +11,9 @@ from landmarklabel.io.files import write_json
 from landmarklabel.io.long_tables import labels_of
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row
-from landmarklabel.landmarks import LandmarkTask, ScaleRule
+from landmarklabel.landmarks import FORMAT, LandmarkTask
 from landmarklabel.measurement_definitions import Measurement
+from landmarklabel.scale_rules import PixelSize, ScaleRule
 from landmarklabel.services.label_folders import is_study_folder
 from landmarklabel.task_pictures import data_uri
 from landmarklabel.tasks import resolve_study_task, resolve_task
@@ -20,9 +21,8 @@ from landmarklabel.tasks import resolve_study_task, resolve_task
 
 def new_task(args: argparse.Namespace) -> None:
     """Write a task file."""
-    known: LandmarkTask | None = None
-    if args.example and is_study_folder(Path(args.example)):
-        known = resolve_study_task(None, args.example)
+    known = None
+    if args.example and (known := _known_task(args.example)) is not None:
         names, dims, definitions = list(known.names), known.dims, dict(known.definitions)
         if args.dims not in (None, dims):
             raise TaskError("--dims", [f"{args.example} is in {dims}D"])
@@ -31,12 +31,7 @@ def new_task(args: argparse.Namespace) -> None:
         definitions = {}
     else:
         (names, definitions), dims = _read_names(Path(args.names)), 3
-    scale = None
-    if args.scale:
-        try:
-            scale = ScaleRule(args.scale[0], args.scale[1], float(args.scale[2]))
-        except ValueError:
-            raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
+    scale = _scale(args)
     pictures = _pictures(Path(args.pictures), names) if args.pictures else {}
     task = LandmarkTask(args.name, tuple(names), args.dims or dims, definitions, scale=scale, pictures=pictures)
     if known is not None:
@@ -44,11 +39,33 @@ def new_task(args: argparse.Namespace) -> None:
     _write(task, args.out)
 
 
+def _known_task(example: str) -> LandmarkTask | None:
+    """The task of a study, in a task file or shipped under a name; None for files with points."""
+    path = Path(example)
+    if is_study_folder(path):
+        return resolve_study_task(None, example)
+    if path.is_file():
+        return LandmarkTask.load(path) if FORMAT.encode() in path.read_bytes() else None
+    return None if path.suffix else resolve_task(example)
+
+
+def _scale(args: argparse.Namespace) -> ScaleRule | PixelSize | None:
+    if args.pixel_size is not None:
+        return PixelSize(args.pixel_size)
+    if not args.scale:
+        return None
+    try:
+        return ScaleRule(args.scale[0], args.scale[1], float(args.scale[2]))
+    except ValueError:
+        raise TaskError("--scale", [f"{args.scale[2]!r} is not a number of millimetres"]) from None
+
+
 def _write(task: LandmarkTask, out: str) -> None:
     _check_out(Path(out), task)
     write_json(out, task.to_json())
     shown = f", {len(task.pictures)} with a picture" if task.pictures else ""
-    print(f"{out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}")
+    scale = f"; scale: {task.scale.text}" if task.scale else ""
+    print(f"{out}: task {task.name!r} with {len(task)} landmarks in {task.dims}D{shown}{scale}")
 
 
 def show_task(args: argparse.Namespace) -> None:
@@ -60,7 +77,7 @@ def show_task(args: argparse.Namespace) -> None:
     for name in task.names:
         print(f"  {name:{wide}}  {task.definitions.get(name, '')}".rstrip())
     if task.scale:
-        print(f"scale: from {task.scale.a} to {task.scale.b} is {task.scale.mm:g} mm")
+        print(f"scale: {task.scale.text}")
     if task.measurements:
         print(f"{len(task.measurements)} measurements")
     wide = max((len(m.name) for m in task.measurements), default=0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from tqdm import tqdm
 
 from landmarklabel.cli.configuration import CONFIG
-from landmarklabel.errors import StudyError, UsageError
+from landmarklabel.errors import StudyError, UsageError, counted
 from landmarklabel.io.tables import read_ids
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.networks.presets import Preset, find_preset
@@ -95,7 +95,7 @@ def _train(args, task: LandmarkTask, preset: Preset, begun: float, group: Traini
     for text in [*material.left_out, *material.remarks]:
         _tell(text)
     on = f" on {group.size} devices" if group.size > 1 else ""
-    print(f"training {preset.key} on {len(material.train)} images, {len(material.valid)} for validation{on}")
+    print(f"training {preset.key} on {counted(len(material.train), 'image')}, {len(material.valid)} for validation{on}")
     config = _settings(args, preset, group, device)
     config.unlabelled = material.unlabelled
     if config.budget.minutes is not None and not args.resume:

@@ -26,8 +26,9 @@ from landmarklabel.inference.probe_image import AGREEMENT, probe_image
 from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, image_id_of, safe_join, write_json
 from landmarklabel.io.folders import find_images
 from landmarklabel.io.image_array import Image
-from landmarklabel.io.images import read_image, write_image
+from landmarklabel.io.images import read_image
 from landmarklabel.io.markups import read_markups, write_markups
+from landmarklabel.io.stored_form import write_as_stated
 from landmarklabel.networks.build import build_coarse_net, build_fine_net
 from landmarklabel.networks.presets import find_preset
 
@@ -147,7 +148,7 @@ def export_bundle(model_dir: str | Path, folder: str | Path, authors: str = "not
     write_json(folder / "configs" / "inference.json", _inference(about))
     atomic_write(folder / "docs" / "README.md", _README.format(title=_title(model), names="\n".join(model.task.names)))
     atomic_write(folder / "LICENSE", _LICENSE)
-    return _try_bundle(folder, model, image or probe_image(model.networks.grid))
+    return _try_bundle(folder, model, image or probe_image(model.networks.grid, model.task.scale))
 
 
 def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
@@ -155,7 +156,7 @@ def _try_bundle(folder: Path, model: Localizer, image: Image) -> float:
 
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "images" / "check.nrrd"
-        write_image(file, image)
+        write_as_stated(file, image)
         config = ConfigParser(ConfigParser.load_config_file(str(folder / "configs" / "inference.json")))
         settings = {
             "bundle_root": str(folder),

@@ -163,18 +163,25 @@ class Localizer:
         return evidence, shape_fit
 
     def check_extent(self, case: Case) -> None:
-        """Raise ImageRejected for an image far larger or smaller than the model was trained on, as with a wrong unit."""
+        """Raise ImageRejected for an image that is none of the task's, or far larger or smaller than those of the training."""
+        self.task.check_image(case.image_id, case.image.unit)
         grid = self.networks.grid
         low, high = case.image.geometry.bounds_mm
         if grid.spacing_mm is None:  # sizes go with the image
             return
+        is_sizeless = case.image.unit == "px" and case.image.geometry.dims == 2  # in 2D the model learned in mm then
         field_mm, span_mm = np.array(grid.size) * grid.spacing_mm, self._landmarks_span_mm()
         if self.count_windows(case) > EXTENT.most_windows or (high - low > EXTENT.most_times * field_mm).all():
             known = f"this model was trained on fields of {_sides(field_mm)} mm"
         elif np.linalg.norm(high - low) < EXTENT.least_share * span_mm:
             known = f"the landmarks of this model's cases span {span_mm:.3g} mm"
+        elif is_sizeless and self.count_windows(case) > EXTENT.many_windows:
+            known = f"this model was trained on fields of {_sides(field_mm)} mm"
         else:
             return
+        if is_sizeless:
+            text = f"it states no pixel size, and {known}: write its pixel size into the image, or train on images without"
+            raise ImageRejected(case.image_id, [text])
         raise ImageRejected(
             case.image_id, [f"it measures {_sides(high - low)} mm, and {known}: is its unit or pixel spacing right?"]
         )

@@ -74,7 +74,7 @@ def export_onnx(model_dir: str | Path, folder: str | Path, image: Image | None =
     }
     runner = replace(networks, coarse_net=in_runtime["locator"], fine_net=in_runtime.get("refiner"))
     other = replace(model, networks=runner)
-    difference = _largest_difference(model, other, image or probe_image(networks.grid))
+    difference = _largest_difference(model, other, image or probe_image(networks.grid, model.task.scale))
     if not difference <= AGREEMENT:
         raise ModelError(f"{model_dir}: ONNX Runtime and torch differ by {difference:.4f} samples; {AGREEMENT} are allowed")
     for name, graph in graphs.items():

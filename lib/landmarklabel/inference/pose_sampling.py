@@ -98,11 +98,10 @@ def _fit_samples(
 
 def _distinct(placed: np.ndarray, score: np.ndarray, min_distance: np.ndarray, count: int, tried: int = 200) -> list[int]:
     """The best poses that place the landmarks in different places."""
-    chosen: list[int] = []
-    for k in np.argsort(-score)[:tried]:
-        distance = [np.median(np.linalg.norm(placed[k] - placed[j], axis=1)) for j in chosen]
-        if min(distance, default=np.inf) > min_distance[k]:
-            chosen.append(int(k))
-        if len(chosen) == count:
-            break
+    left, chosen = np.argsort(-score)[:tried], list[int]()
+    while len(left) and len(chosen) < count:
+        best = left[0]
+        chosen.append(int(best))
+        distance = np.median(np.linalg.norm(placed[left] - placed[best], axis=2), axis=1)
+        left = left[distance > min_distance[left]]
     return chosen

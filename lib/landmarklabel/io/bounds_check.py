@@ -58,9 +58,10 @@ def outside_mm(positions_mm: np.ndarray, image: ImageGeometry) -> np.ndarray:
 def _hint(positions_mm: np.ndarray, image: ImageGeometry) -> str:
     """What the points would be if they were all inside: the usual mistakes of frame and scale."""
     flips = np.array([-1.0, -1.0, 1.0])[: image.dims]
+    by_samples = image.index_to_world(positions_mm)
     guesses = {
         "read as RAS they would be inside: convert them to LPS (x and y change sign)": positions_mm * flips,
-        "read as sample indices they would be inside: see --voxels": image.index_to_world(positions_mm),
+        "read as sample indices they would be inside: multiply by the pixel size, or see --voxels": by_samples,
         "halved they would be inside: were they placed on an image of twice the size?": positions_mm / 2,
         "a tenth of them would be inside: are they in tenths of a millimetre?": positions_mm / 10,
         "ten times as large they would be inside: are they in cm?": positions_mm * 10,

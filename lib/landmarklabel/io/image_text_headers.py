@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landmarklabel.io.file_kinds import wrong_kind
 from landmarklabel.io.image_headers import Header, direction_faults, listed, spacing_faults, vector_faults
 from landmarklabel.io.limits import LIMITS
 
@@ -40,7 +41,8 @@ def parse_nrrd(path: Path) -> tuple[Header | None, list[str]]:
     """The header of a .nrrd file with its data in the same file, or of a .nhdr file with its data in a file beside it."""
     head, detached = _head(path), path.name.lower().endswith(".nhdr")
     if not re.match(rb"NRRD000[1-5]\r?\n", head):
-        return None, [f"wrong magic {head[:8]!r}; a NRRD file starts with NRRD0001 to NRRD0005"]
+        why = f"wrong magic {head[:8]!r}; a NRRD file starts with NRRD0001 to NRRD0005"
+        return None, [wrong_kind("an NRRD file", head[:8], why)]
     end = re.search(rb"\n\r?\n" + (rb"|\r?\n?\Z" if detached else rb""), head)
     if not end:
         return None, ["truncated: the NRRD header does not end with an empty line"]
@@ -120,7 +122,8 @@ def parse_meta(path: Path) -> tuple[Header | None, list[str]]:
     if not end:
         if re.match(rb"\s*[A-Za-z]\w*\s*=", head):
             return None, ["truncated: the header has no line 'ElementDataFile = LOCAL'"]
-        return None, [f"wrong magic {head[:8]!r}: a .mha file starts with lines 'name = value'"]
+        why = f"wrong magic {head[:8]!r}: a .mha file starts with lines 'name = value'"
+        return None, [wrong_kind("a .mha file", head[:8], why)]
     fields, faults = {}, _text_faults(head[: end.start()])
     for line in _lines(head[: end.start()]):
         faults += _length_faults(line)

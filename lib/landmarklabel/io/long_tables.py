@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from landmarklabel.io.tables import (
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 _LABELS = ("label", "landmark", "name", "point")
-_RENAME = "; where your names are others: import --names MAP.json, with yours to the task's"
+_RENAME = "; where your names are others: import the table into a study with --names MAP.json, yours to the task's"
 _READERS = ("annotator", "reader", "observer", "rater", "author")
 
 
@@ -71,6 +72,7 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     status, depth = _column(lower, ("status",)), _column(lower, ("z",)) if task.dims == 2 else None
     points: dict[str, dict[str, dict[str, tuple]]] = {}
     foreign: Counter[str] = Counter()
+    line = 0
     for line, row in rows:
         where = f"row {line}"
         if len(row) != len(header):
@@ -93,6 +95,8 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
             faults.append(f"{where}: z is {row[depth][:40]!r}, but task {task.name!r} is 2D")
         cells, stated = [row[axis] for axis in axes], row[status] if status is not None else ""
         found[name] = cells_of_point(cells, f"{where}, landmark {name!r}", faults, stated)
+    if not line:
+        faults.append("it has no rows below its header")
     if not points and not faults:
         known = f"; it has {shown(list(foreign))}" if foreign else ""
         faults.append(
@@ -107,6 +111,21 @@ def _set(task: LandmarkTask, found: Mapping[str, tuple]) -> LandmarkSet:
     nothing = (Status.UNSET, [np.nan] * task.dims)
     rows = [found.get(name, nothing) for name in task.names]
     return LandmarkSet(task, np.array([position for _, position in rows], float), tuple(status for status, _ in rows))
+
+
+def readers_apart(readings: Iterable[Sequence[LandmarkSet]]) -> dict[str, float]:
+    """The mean distance between two readers' points, by landmark, in the sets' unit; what no two have placed is left out.
+
+    Args:
+        readings: of each image, a set for each reader.
+    """
+    distances: dict[str, list[float]] = {}
+    for one, other in (pair for sets in readings for pair in combinations(sets, 2)):
+        off = np.linalg.norm(one.positions_mm - other.positions_mm, axis=1)
+        for name, distance in zip(one.names, off.tolist(), strict=True):
+            if np.isfinite(distance):
+                distances.setdefault(name, []).append(distance)
+    return {name: float(np.mean(of)) for name, of in distances.items()}
 
 
 def mean_of_readers(sets: list[LandmarkSet]) -> LandmarkSet:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landmarklabel.io.file_kinds import wrong_kind
 from landmarklabel.io.image_headers import Header, as_text, direction_faults, listed, spacing_faults
 from landmarklabel.io.limits import LIMITS
 
@@ -59,7 +60,8 @@ def parse_nifti(path: Path) -> tuple[Header | None, list[str]]:
         return None, [fault]
     known = {struct.pack(order + "i", layout.size): (order, layout) for order, layout in product("<>", (_ONE, _TWO))}
     if raw[:4] not in known:
-        return None, [f"wrong magic {raw[:4]!r}: a NIfTI file starts with the number 348 or 540"]
+        why = f"wrong magic {raw[:4]!r}: a NIfTI file starts with the number 348 or 540"
+        return None, [wrong_kind("a NIfTI file", raw[:8], why)]
     order, layout = known[raw[:4]]
     if len(raw) < layout.size + 4:
         return None, [f"truncated: {len(raw)} bytes, a NIfTI-{1 if layout is _ONE else 2} header has {layout.size + 4}"]
@@ -196,7 +198,8 @@ def _first(path: Path, wanted: int) -> bytes:
 def _first_unpacked(path: Path, wanted: int) -> tuple[bytes, str | None]:
     packed = _first(path, 1 << 16)  # far more than a header needs
     if packed[:2] != b"\x1f\x8b":
-        return b"", f"wrong magic {packed[:2]!r}: a .nii.gz file is gzip data and starts with b'\\x1f\\x8b'"
+        why = f"wrong magic {packed[:2]!r}: a .nii.gz file is gzip data and starts with b'\\x1f\\x8b'"
+        return b"", wrong_kind("a .nii.gz file", packed[:8], why)
     try:
         return zlib.decompressobj(47).decompress(packed, wanted), None
     except zlib.error as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from landmarklabel.errors import ImageRejected
+from landmarklabel.io.file_kinds import wrong_kind
 from landmarklabel.io.files import image_suffix
 from landmarklabel.io.image_headers import Header, one_line
 from landmarklabel.io.limits import LIMITS
@@ -56,7 +57,8 @@ def parse_raster(path: Path) -> tuple[Header | None, list[str]]:
         file.seek(max(path.stat().st_size - LIMITS.trailing_bytes, 0))
         tail = file.read()
     if not start.startswith(kind.magics):
-        return None, [f"wrong magic {start!r}: a {kind.name} file starts with {kind.magics[0]!r}"]
+        why = f"wrong magic {start!r}: a {kind.name} file starts with {kind.magics[0]!r}"
+        return None, [wrong_kind(f"a {kind.name} file", start, why)]
     faults = [] if kind.end in tail else [f"truncated: the {kind.name} data does not end with its end marker"]
     try:
         with _open(path) as picture:

@@ -19,6 +19,7 @@ from landmarklabel.io.files import (
     is_surface,
     looks_like_dicom,
 )
+from landmarklabel.io.image_array import Image
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.plugin_images import is_read_by_plugin
 from landmarklabel.io.raster_header import RASTERS, parse_raster, save_upright
@@ -67,11 +68,15 @@ def stored_copy(path: Path, folder: Path) -> Path:
     elif is_surface(path):
         write_surface_volume(target, read_image(path))
     else:
-        image = read_image(path)
-        write_image(target, image)
-        if image.unit == "px":
-            _take_spacing_out(target)
+        write_as_stated(target, read_image(path))
     return target
+
+
+def write_as_stated(path: Path, image: Image) -> None:
+    """Write a .mha or .nrrd file that states a spacing only where the image has one."""
+    write_image(path, image)
+    if image.unit == "px":
+        _take_spacing_out(path)
 
 
 def _take_spacing_out(path: Path) -> None:

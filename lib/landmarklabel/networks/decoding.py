@@ -63,15 +63,12 @@ def decode_candidates(
 
     ``mass`` is the share of the whole map around each; ``presence`` is that of the first.
     """
-    decoded: list[DecodedLandmarks] = []
-    left: Tensor | None = None
-    for _ in range(count):
+    decoded, left = [decode_output(network, output, stride, target)], torch.ones(())
+    for _ in range(count - 1):
+        output, share = _without(network, output, decoded[-1].index, stride, min_distance)
+        left = left.to(share.device) * share
         one = decode_output(network, output, stride, target)
-        if left is not None:
-            one = one._replace(mass=one.mass * left, presence=decoded[0].presence)
-        decoded.append(one)
-        output, share = _without(network, output, one.index, stride, min_distance)
-        left = share if left is None else left * share
+        decoded.append(one._replace(mass=one.mass * left, presence=decoded[0].presence))
     return decoded
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.errors import LandmarkLabelError, counted
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.report.configuration import CONFIG
@@ -49,11 +49,14 @@ def write_contact_sheet(
         if fault:
             faults.append(fault)
     page = Page(f"{task.name}: what would be imported")
-    page.text(f"{count} images, {len(task)} landmarks. A point's name shows under the mouse; points outside an image are red.")
+    there = counted(count, "image")
+    page.text(f"{there}, {len(task)} landmarks. A point's name shows under the mouse; points outside an image are red.")
+    if task.scale:
+        page.text(f"Scale: {task.scale.text}.")
     for text in remarks:
         page.text(text)
     if faults:
-        page.section(f"{len(faults)} images would not be imported")
+        page.section(f"{counted(len(faults), 'image')} would not be imported")
         for text in faults:
             page.text(text)
         page.html_block(sheet(faulty, 14))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarklabel import __version__
-from landmarklabel.errors import LandmarkLabelError
+from landmarklabel.errors import LandmarkLabelError, counted
 from landmarklabel.io.images import read_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.metrics import point_errors_mm
@@ -93,15 +93,14 @@ class _Measured:
 
 
 def _about(task: LandmarkTask, metrics: Mapping, m: _Measured) -> str:
-    text = f"{_count(metrics['n_images'], 'image')}, {_count(metrics['n_landmarks'], 'landmark')} each, "
-    text += f"{_count(metrics['n_points'], 'true point')}. "
+    text = f"{counted(metrics['n_images'], 'image')}, {counted(metrics['n_landmarks'], 'landmark')} each, "
+    text += f"{counted(metrics['n_points'], 'true point')}. "
     if among := len(m.trained_on & set(m.pairs)):
-        text += f"{_count(among, 'image')} among them served to train the model: errors on new images are larger. "
+        text += f"{counted(among, 'image')} among them served to train the model: errors on new images are larger. "
     elif m.trained_on:
-        text += f"{_count(len(m.trained_on), 'image')} that served to train the model are left out. "
+        text += f"{counted(len(m.trained_on), 'image')} that served to train the model are left out. "
     if task.scale:
-        rule = task.scale
-        text += f"Every image is scaled so that {rule.a} and {rule.b} are {rule.mm:g} mm apart. "
+        text += f"Millimetres by the task's scale rule: {task.scale.text}. "
     elif m.unit == "px":
         text += "Distances are in pixels: the images state no pixel spacing and the task no scale rule. "
     today = datetime.now(UTC).date().isoformat()
@@ -261,10 +260,6 @@ def reliability_bins(
     order = np.argsort(expected[both], kind="stable")
     groups = np.array_split(order, bins)
     return [(float(expected[both][g].mean()), float(errors[both][g].mean()), len(g)) for g in groups if len(g)]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _percent(value: float | None) -> str:

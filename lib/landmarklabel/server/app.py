@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -29,12 +30,14 @@ from landmarklabel.server.json_route import JsonRoute
 from landmarklabel.server.metrics import Metrics, add_metrics_route
 from landmarklabel.server.monailabel_routes import add_monailabel_routes
 from landmarklabel.server.pictures import add_picture_routes
-from landmarklabel.server.routes import add_routes
+from landmarklabel.server.routes import PAGE_POLICY, add_routes
 from landmarklabel.server.uploads import add_upload_routes
 from landmarklabel.store.tokens import Tokens, tokens_of
 
 _REFUSED = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 _REFUSAL = {"description": "Refused, with the reason", "content": {"application/json": {"schema": _REFUSED}}}
+
+_PAGE_OF_A_FAULT = '<!doctype html><title>LandmarkLabel</title><p>{}</p><p><a href="./">Status of the study</a></p>'
 
 
 def policy_of(application: Application) -> Policy:
@@ -100,8 +103,16 @@ def add_error_handlers(app: FastAPI) -> None:
         again = getattr(error, "retry_after_s", None)
         return answer(error.http_status, str(error), **({"Retry-After": str(again)} if again else {}))
 
+    def misstated(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        if request.url.path.endswith("/landmarks/") and "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(
+                _PAGE_OF_A_FAULT.format(html.escape(_faults(error))), 422, {"Content-Security-Policy": PAGE_POLICY}
+            )
+        return answer(422, _faults(error))
+
     app.add_exception_handler(LandmarkLabelError, refuse)
-    app.add_exception_handler(RequestValidationError, lambda request, e: answer(422, _faults(e)))
+    app.add_exception_handler(RequestValidationError, misstated)
     app.add_exception_handler(json.JSONDecodeError, lambda request, e: answer(400, f"not JSON: {e}"))
     app.add_exception_handler(OSError, lambda request, e: answer(*_of_the_system(e)))
     app.add_exception_handler(RecursionError, lambda request, e: answer(400, "not JSON: brackets are nested too deep"))

@@ -141,8 +141,10 @@ class Application:
         label = keep_label(self.store, str(image_id), tag, prediction, str(name)) if keep else None
         file = str(markups_file(self.study, prediction))
         landmarks = prediction.answer.suggestion.landmarks
+        said = model.cautions if prediction.answer.origin == "model" else ()
         params = {
             **answer_to_wire(model, prediction.answer, path),
+            **({"cautions": list(said)} if said else {}),
             "label_names": {n: i for i, n in enumerate(landmarks.task.names)},
             "coordinateSystem": "LPS",
             "defined": int(np.sum(landmarks.defined)),

@@ -14,7 +14,7 @@ from landmarklabel.server.application import Application
 from landmarklabel.server.bodies import Body
 from landmarklabel.server.description import MEASURE, takes
 from landmarklabel.server.wire import from_wire
-from landmarklabel.services.descriptions import image_unit
+from landmarklabel.services.descriptions import image_unit, known_unit
 from landmarklabel.services.measuring import measured
 from landmarklabel.services.request_values import is_finite
 
@@ -36,6 +36,7 @@ def add_measurement_route(router: APIRouter, application: Application) -> None:
         path, rows = study.image_path(image_id), body.get("landmarks")
         landmarks = from_wire(rows, study.task, study.plane_of(image_id))
         spread = _covariances(rows, landmarks)
+        study.task.check_image(image_id, known_unit(path))
         known = replace(landmarks, unit=image_unit(path), covariance_mm2=spread, interval_factors=served.interval_factors)
         return {"image": image_id, "measurements": [_to_wire(m) for m in measured(known, served.answers)]}
 

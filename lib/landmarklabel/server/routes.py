@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import ExitStack, suppress
 from enum import Enum
@@ -15,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from urllib3.fields import RequestField
 from urllib3.filepost import encode_multipart_formdata
 
-from landmarklabel.errors import Conflict, NotAllowed, UsageError
+from landmarklabel.errors import Conflict, NotAllowed, Unusable, UsageError
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.server.application import Application
 from landmarklabel.server.background import afterwards
@@ -34,12 +35,22 @@ from landmarklabel.services.callers import ANNOTATOR, ROLES, caller
 from landmarklabel.services.descriptions import image_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.quality import CHECK
-from landmarklabel.services.request_values import checked, device_of, flag_of, form_object, key_of, revision_of, text_of
+from landmarklabel.services.request_values import (
+    check_spelling,
+    checked,
+    device_of,
+    flag_of,
+    form_object,
+    key_of,
+    revision_of,
+    text_of,
+)
 from landmarklabel.store.database import StoreFault
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
 from landmarklabel.store.tokens import Tokens
 
+_HASH = re.compile(r'"[0-9a-f]{64}"')
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -214,7 +225,8 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
     study = application.study
 
     @router.put("/landmarks/images/{image_id}", tags=["Landmarks"], summary="Save a revision", openapi_extra=takes(SAVE))
-    def save(image_id: str, background: BackgroundTasks, body: Body):
+    def save(image_id: str, request: Request, background: BackgroundTasks, body: Body):
+        check_spelling(body, SAVE["properties"])
         landmarks = from_wire(body.get("landmarks"), study.task, study.plane_of(image_id))
         key, author = key_of(body), caller().name or text_of(body, "author")
         looked_at = checked_points(body, landmarks)
@@ -228,6 +240,7 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             return {**revision_to_wire(study, image_id, again), "repeat": True}
         base = revision_of(body, required=True)
         try:
+            _check_seen(study, image_id, base, request.headers.get("if-match"))
             revision = application.store.submit(
                 image_id,
                 landmarks,
@@ -246,6 +259,22 @@ def _add_save_route(router: APIRouter, application: Application) -> None:
             _forget_draft(application, author, image_id, repeat=False)
         background.add_task(afterwards, application.retrain_if_due)
         return revision_to_wire(study, image_id, revision)
+
+
+def _check_seen(study: Study, image_id: str, base: int | None, seen: str | None) -> None:
+    """Look at ``If-Match``: the sha256, in quotes, of the revision that an edit started from.
+
+    Raises:
+        Conflict: revision ``base`` is another one: the study was restored from an older copy since.
+        Unusable: no such hash.
+    """
+    if not base or seen is None:
+        return
+    if not _HASH.fullmatch(seen):
+        raise Unusable('If-Match must be the sha256 of the revision that the edit started from, in quotes: "0123…"')
+    head = study.revisions.head(image_id)
+    if head is not None and base <= head.number and study.revisions.get(image_id, base).sha256 != seen.strip('"'):
+        raise Conflict(image_id, base, head.number)
 
 
 def _forget_draft(application: Application, author: str, image_id: str, *, repeat: bool) -> None:

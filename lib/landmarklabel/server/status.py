@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from landmarklabel.store.study import Study
 
 _ORDER = ("look", "held", "to do", "labelled")  # what asks for work comes first
 _FILTERS = {"": "all", "look": "to look at", "held": "in hands", "to do": "to do", "labelled": "labelled"}
+
+_NAMELESS = re.compile(r"\d{15}-[0-9a-f]{32}")  # of a browser whose user has given no name
 
 
 class StatusPage:
@@ -108,7 +111,7 @@ class StatusPage:
             "image": image_id,
             "state": state,
             "kind": kind,
-            "by": head.author if head else (lease or {}).get("client", ""),
+            "by": head.author if head else _NAMELESS.sub("somebody without a name", (lease or {}).get("client", "")),
             "when": _minute(head.created) if head else "",
             "revisions": head.number if head else 0,
             "expected": None if seen is None else seen[1].expected_error,

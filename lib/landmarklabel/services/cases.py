@@ -64,5 +64,6 @@ def _load(study: Study, image_id: str, landmarks: LandmarkSet, room: _Room) -> C
     path = study.image_path(image_id)
     before = stamp(path)
     image = read_image(path, study.task.dims)
+    study.task.check_image(image_id, image.unit)
     study.note_pixels(image_id, image, before)
     return Case(image_id, room.hold(image), landmarks)

@@ -18,6 +18,7 @@ from landmarklabel.errors import LandmarkLabelError, StudyError
 from landmarklabel.io.bounds_check import check_inside
 from landmarklabel.io.images import Description, describe_image
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.services.descriptions import shown_length
 from landmarklabel.store.revisions import RevisionStore
 
 
@@ -100,7 +101,7 @@ def odd_shapes(labelled: Mapping[str, LandmarkSet], images: Mapping[str, Descrip
     """A text for each point of a person that lies far from where the other points of its case expect it."""
     out = []
     for o in shape_outliers({i: x.stated() for i, x in labelled.items()}):
-        unit = images[o.image_id].unit if o.image_id in images else "mm"
-        usual = f"half of the cases: {o.typical_mm:.1f}"
-        out.append(f"{o.image_id}: {o.name} is {o.off_mm:.1f} {unit} from where its others expect it ({usual})")
+        size, unit = shown_length(labelled[o.image_id].task, images[o.image_id].unit if o.image_id in images else "mm")
+        usual = f"half of the cases: {size * o.typical_mm:.1f}"
+        out.append(f"{o.image_id}: {o.name} is {size * o.off_mm:.1f} {unit} from where its others expect it ({usual})")
     return out

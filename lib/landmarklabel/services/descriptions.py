@@ -11,6 +11,7 @@ from landmarklabel.geometry import SlicePlane
 from landmarklabel.io.images import Description, describe_image
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.metrics import unit_of
+from landmarklabel.scale_rules import PixelSize, ScaleRule
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
 
@@ -31,10 +32,15 @@ def _described(path: str, state: str, dims: int | None) -> Description:
 
 def image_unit(path: str | Path) -> str:
     """``mm``, or ``px`` for an image without spacing; ``mm`` also where the image cannot be read."""
+    return known_unit(path) or "mm"
+
+
+def known_unit(path: str | Path) -> str:
+    """As ``image_unit``; empty where the image cannot be read."""
     try:
         return describe(path).unit
     except ImageRejected:
-        return "mm"
+        return ""
 
 
 def unit_lookup(notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path]) -> Callable[[str], str]:
@@ -52,9 +58,18 @@ def of_unknown_unit(
     task: LandmarkTask, ids: Iterable[str], notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path]
 ) -> list[str]:
     """Cases whose lengths ``unit_lookup`` calls mm although they may be px: pictures that nobody has given."""
-    if task.scale is not None or task.dims > 2:  # volumes state their spacing
+    if isinstance(task.scale, ScaleRule) or task.dims > 2:  # it gives mm whatever the unit; volumes state their spacing
         return []
     return [i for i in ids if i not in images and not notes.get(i, {}).get("unit")]
+
+
+def check_scale(
+    task: LandmarkTask, ids: Iterable[str], notes: Mapping[str, Mapping[str, object]], images: Mapping[str, Path]
+) -> None:
+    """Raise ImageRejected for a case that is known to be in mm where the task's scale rule is for pictures without."""
+    for image_id in ids if isinstance(task.scale, PixelSize) else ():
+        noted = str(notes.get(image_id, {}).get("unit") or "")
+        task.check_image(image_id, noted or (known_unit(images[image_id]) if image_id in images else ""))
 
 
 def image_plane(path: str | Path, dims: int) -> SlicePlane | None:
@@ -63,6 +78,14 @@ def image_plane(path: str | Path, dims: int) -> SlicePlane | None:
         return describe(path, dims).plane
     except ImageRejected:
         return None
+
+
+def shown_length(task: LandmarkTask, unit: str) -> tuple[float, str]:
+    """How a length on an image is shown: what it is multiplied by, and its unit then.
+
+    Only the size of a pixel counts: what a distance between two landmarks gives is known of whole cases only.
+    """
+    return (task.scale.mm, "mm") if isinstance(task.scale, PixelSize) and unit == "px" else (1.0, unit)
 
 
 def study_unit(study: Study) -> str:

@@ -92,7 +92,7 @@ def compare(
 
 
 def _scale_of(task: LandmarkTask) -> tuple[str, ...]:
-    return (task.scale.a, task.scale.b) if task.scale is not None else ()
+    return task.scale.landmarks if task.scale is not None else ()
 
 
 def _sizes(pairs: Iterable[tuple[LandmarkSet, LandmarkSet]]) -> list[str]:

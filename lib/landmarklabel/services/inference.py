@@ -12,6 +12,7 @@ from typing import Any
 
 from landmarklabel.errors import LandmarkLabelError, UsageError
 from landmarklabel.inference.calibration import Calibration
+from landmarklabel.inference.model_card import cautions
 from landmarklabel.inference.model_record import WEIGHTS, ModelRecord, read_record
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
@@ -75,6 +76,15 @@ class ServedModel:
         except LandmarkLabelError:  # damaged
             return {}
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What whoever looks at the live model's answers should know of it first, as ``model_card.cautions``."""
+        try:
+            live = self.registry.live()
+            return _cautions(live) if live else ()
+        except LandmarkLabelError:  # damaged, since it answered
+            return ()
+
     def info(self) -> dict[str, Any]:
         """What clients are told of it; the first five keys are MONAI Label's."""
         task, state = self.study.task, what_answers(self.study, self.registry)
@@ -115,6 +125,11 @@ class ServedModel:
 
 
 @lru_cache(maxsize=8)  # a version's folder does not change
+def _cautions(model: Path) -> tuple[str, ...]:
+    return tuple(cautions(read_record(model)))
+
+
+@lru_cache(maxsize=8)
 def _interval_factors(model: Path, task_hash: str) -> Mapping[str, float]:
     record = ModelRecord.of(read_record(model), model)
     return record.calibration.interval_factors if record.task.hash == task_hash else {}

@@ -15,6 +15,7 @@ from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_tab
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.scale_rules import in_words
 from landmarklabel.services.descriptions import image_plane
 from landmarklabel.store.checks import only_checks
 from landmarklabel.store.opening import recorded_task
@@ -140,6 +141,8 @@ def _of_study(place: Path, own: LandmarkTask, task: LandmarkTask) -> tuple[dict[
         study.close()
     if only := sorted(i for i, x in heads.items() if i not in sets and x.defined.any()):
         remarks.append(f"{len(only)} cases have proposals only, and are left out: {listed(only)}")
+    if own.scale != task.scale:
+        remarks.append(f"the scale rule of --task counts ({in_words(task.scale)}), not the study's own ({in_words(own.scale)})")
     return {i: replace(x, task=task) for i, x in sets.items()}, remarks
 
 

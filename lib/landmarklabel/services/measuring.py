@@ -18,7 +18,7 @@ from landmarklabel.services.configuration import TABLES
 COLUMNS = ["id", "measurement", "value", "unit", "low", "high", "norm_mean", "norm_sd", "note"]
 NOT_LEARNED = f"the model has not learned how wide its interval has to be, which takes {ENOUGH_CASES} validation cases"
 BY_SHAPE = "as far as the labelled cases differ; no model has learned it"
-UNKNOWN_UNIT = "px where the image states no spacing: it was not given"
+UNKNOWN_UNIT = "unit not sure: the image, which may state a spacing or none, was not given"
 
 
 def measured(landmarks: LandmarkSet, by_model: bool = True) -> list[Measured]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def write_shapes(
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         atomic_write(folder / name, table_text(table))
-    atomic_write(folder / TPS, "".join(_tps(image_id, points) for image_id, points in whole.items()))
+    scales = {i: sets[i].scaled_to_mm() if task.scale is not None else math.nan for i in whole}
+    atomic_write(folder / TPS, "".join(_tps(image_id, points, scales[image_id]) for image_id, points in whole.items()))
     return len(whole), len(lacking)
 
 
@@ -106,7 +108,8 @@ def _aligned(
     return {ALIGNED: aligned, SIZES: sizes}
 
 
-def _tps(image_id: str, points: np.ndarray) -> str:
+def _tps(image_id: str, points: np.ndarray, mm_per_unit: float) -> str:
     head = "LM" if points.shape[1] == 2 else "LM3"
     lines = "\n".join(" ".join(f"{v:.6f}" for v in point) for point in points)
-    return f"{head}={len(points)}\n{lines}\nID={image_id}\n"
+    scale = f"SCALE={mm_per_unit!r}\n" if math.isfinite(mm_per_unit) else ""  # what readers multiply the coordinates by
+    return f"{head}={len(points)}\n{lines}\nID={image_id}\n{scale}"

@@ -16,7 +16,7 @@ from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.io.markups import dump_markups
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
-from landmarklabel.services.descriptions import study_unit
+from landmarklabel.services.descriptions import image_unit, shown_length
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.revisions import Revision
@@ -48,13 +48,16 @@ class StudyQuality:
     def points(self, page: int, also_checked: bool) -> dict:
         """A page of the points, the least expected first, each with where the others expect it; all cases in shape space.
 
+        ``too_few`` names the landmarks that too few cases have for their points to be looked at.
+
         Args:
             page: from 1; each has ``page_cases`` points.
             also_checked: those too that somebody has looked at and said are right.
         """
-        found = self._look()
+        found, (size, unit) = self._look(), self._length()
         if found.scores is None:
-            return {"cases": len(found.labelled), "points": 0, "page": 1, "pages": 1, "rows": [], "shape": None}
+            empty = {"points": 0, "page": 1, "pages": 1, "unit": unit, "rows": [], "too_few": [], "shape": None}
+            return {"cases": len(found.labelled), **empty}
         scores = found.scores
         order = [
             (i, k)
@@ -69,8 +72,9 @@ class StudyQuality:
             "points": len(order),
             "page": page,
             "pages": pages,
-            "unit": study_unit(self.study),
-            "rows": [self._row(found, scores, i, k) for i, k in shown],
+            "unit": unit,
+            "rows": [self._row(found, scores, i, k, size) for i, k in shown],
+            "too_few": [n for n, seen in zip(scores.names, np.isfinite(scores.score).any(0), strict=True) if not seen],
             "shape": _shape(scores, sorted({i for i, _ in shown})),
         }
 
@@ -78,12 +82,12 @@ class StudyQuality:
         """All points as CSV, the least expected first."""
         found = self._look()
         rows: list[list[object]] = [["id", "landmark", "times_median", "off", "unit", "swapped_with", "checked_by", "checked"]]
-        unit = study_unit(self.study)
+        size, unit = self._length()
         if (scores := found.scores) is not None:
             for i, k in worst_first(scores.score):
                 check = found.checked.get(scores.image_ids[i], {}).get(scores.names[k])
                 said = [check.author, check.created] if check else ["", ""]
-                numbers = [round(float(scores.score[i, k]), 3), round(float(scores.off_mm[i, k]), 3)]
+                numbers = [round(float(scores.score[i, k]), 3), round(size * float(scores.off_mm[i, k]), 3)]
                 other = swapped_with(scores, i, k)
                 swap = "" if other is None else scores.names[other]
                 rows.append([scores.image_ids[i], scores.names[k], *numbers, unit, swap, *said])
@@ -130,7 +134,7 @@ class StudyQuality:
             self._found = _Looked(row, labelled, scores, checked, numbers)
             return self._found
 
-    def _row(self, found: _Looked, scores: ShapeScores, i: int, k: int) -> dict:
+    def _row(self, found: _Looked, scores: ShapeScores, i: int, k: int, size: float) -> dict:
         image_id, name = scores.image_ids[i], scores.names[k]
         check = found.checked.get(image_id, {}).get(name)
         return {
@@ -138,11 +142,16 @@ class StudyQuality:
             "landmark": name,
             "revision": found.numbers.get(image_id, 0),  # one that is labelled just now: its Right is refused
             "times_median": round(float(scores.score[i, k]), 2),
-            "off": round(float(scores.off_mm[i, k]), 3),
+            "off": round(size * float(scores.off_mm[i, k]), 3),
             "expected": self._lifted(image_id, scores.expected_mm[i, k]),
             "swapped_with": None if (other := swapped_with(scores, i, k)) is None else scores.names[other],
             "checked": {"author": check.author, "created": check.created} if check else None,
         }
+
+    def _length(self) -> tuple[float, str]:
+        """As ``shown_length``, by the study's first image: all of them come from the same kind of device."""
+        first = next(iter(self.study.images().values()), None)
+        return shown_length(self.study.task, "mm" if first is None else image_unit(first))
 
     def _lifted(self, image_id: str, position_mm: np.ndarray) -> list[float]:
         """On the slice, where a 2D image is one of a volume."""

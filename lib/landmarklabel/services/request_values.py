@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+from collections.abc import Collection
 from typing import TypeVar
 
 from landmarklabel.errors import LandmarkFileError, Unusable, UsageError
@@ -79,6 +81,18 @@ def text_of(content: dict, key: str, least: int = 0) -> str:
     if not isinstance(value, str) or not least <= len(value) <= LIMITS.text_characters or not value.isprintable():
         raise Unusable(f"{key} {_shown(value)} must be printable text of {least} to {LIMITS.text_characters} characters")
     return value
+
+
+def check_spelling(content: dict, known: Collection[str]) -> None:
+    """Raise Unusable for an unknown key that is spelled nearly as a known one that is left out: what it holds would be lost.
+
+    Any other unknown key is let through: an answer can be sent back as it is.
+    """
+    left_out = [key for key in known if key not in content]
+    for key in content:
+        near = [] if key in known else difflib.get_close_matches(key[:100].lower(), left_out, 1, 0.85)
+        if near:
+            raise Unusable(f"{_shown(key)} is not known here; did you mean {near[0]!r}?")
 
 
 def key_of(content: dict) -> str | None:

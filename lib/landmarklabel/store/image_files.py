@@ -28,6 +28,7 @@ from landmarklabel.io.files import (
 from landmarklabel.io.images import read_image
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.stored_form import is_stored_unchanged, stored_copy, stored_suffix
+from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.portability import sync_to_disk
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
@@ -129,7 +130,7 @@ class ImageFolder:
 
     Args:
         folder: of the study; what comes in or goes out passes through its ``.landmarklabel``.
-        dims: of the images.
+        task: whose images they are.
         revisions: hold the audit trail.
         pixels: hashes of the images' pixels.
         lock: held while the folder is changed.
@@ -139,13 +140,13 @@ class ImageFolder:
     def __init__(
         self,
         folder: Path,
-        dims: int,
+        task: LandmarkTask,
         revisions: RevisionStore,
         pixels: PixelHashes,
         lock: Callable[[], AbstractContextManager],
         trash: Trash,
     ):
-        self.folder, self._dims, self._revisions, self._pixels = folder, dims, revisions, pixels
+        self.folder, self._task, self._revisions, self._pixels = folder, task, revisions, pixels
         self._lock, self._trash = lock, trash
         self._incoming = folder / ".landmarklabel" / "incoming"
         self._listing: Listing | None = None
@@ -177,7 +178,7 @@ class ImageFolder:
             author: who adds it, for the audit trail.
 
         Raises:
-            ImageRejected: damaged, or of other dimensions than the task.
+            ImageRejected: damaged, of other dimensions than the task, or none that its scale rule is for.
             StudyError: the id is taken by another image, or the file is no image.
             UsageError: the id cannot name a file.
         """
@@ -192,12 +193,14 @@ class ImageFolder:
         target = safe_join(self.folder, check_image_id(image_id), suffix)
         if target.name.startswith(".") or target.name == "labels":
             raise UsageError(f"image id {image_id!r} is kept for the study's own folders; choose another")
-        pixels = pixel_hash(read_image(source, self._dims))  # all of it: a header can be fine above damaged pixels
+        image = read_image(source, self._task.dims)  # all of it: a header can be fine above damaged pixels
+        self._task.check_image(image_id, image.unit)
+        pixels = pixel_hash(image)
         with file_faults(f"image {image_id}"), tempfile.TemporaryDirectory(dir=self._incoming) as place:
             movable = not copy and source.stat().st_dev == self.folder.stat().st_dev and is_stored_unchanged(source)
             staged = source if movable else stored_copy(source, Path(place))
             if not is_stored_unchanged(source):
-                pixels = pixel_hash(read_image(staged, self._dims))
+                pixels = pixel_hash(read_image(staged, self._task.dims))
             for path in (staged, *staged.rglob("*")):
                 sync_to_disk(path)
             content = _content_hash(staged)

@@ -46,7 +46,7 @@ class Study(Opened):
 
     Raises:
         StudyError: the folder is a file or cannot be written, or the database is another study's.
-        TaskMismatch: it belongs to another task. Busy: another program holds the study for too long.
+        TaskMismatch: it belongs to another task. ImageRejected: its scale rule is not for the images. Busy: held for too long.
     """
 
     def __init__(self, folder: str | Path, task: LandmarkTask, url: str | None = None, verify_s: float = CONFIG.verify_s):
@@ -74,11 +74,11 @@ class Study(Opened):
         if self._elsewhere:
             self._or_close(lambda: study_database.refuse_another_studys(self.revisions, self.folder))
         self.notices = self._settle_task()
-        if self._elsewhere:  # and the task is the study's
-            self._or_close(lambda: study_database.claim(self.revisions, self.folder))
+        shared = self.revisions if self._elsewhere else None
+        self._or_close(lambda: study_database.settle_id(self.folder, shared))  # now that the task is the study's
         self.pixels = hashes_of(self.folder, task.dims)
         me = weakref.proxy(self)  # no circle: a study that nobody holds is gone, with its connections, at once
-        self._images = ImageFolder(self.folder, task.dims, self.revisions, self.pixels, lambda: me._lock(), trash)
+        self._images = ImageFolder(self.folder, task, self.revisions, self.pixels, lambda: me._lock(), trash)
         self.plane_of = SlicePlanes(task.dims, lambda image_id: me._images.path(image_id)).of
         self._naming = Naming(task, self._record.renames, lambda *given: me._made_on(*given), self.plane_of)
         memory = self.cache_dir / "label_files.json"

@@ -39,6 +39,18 @@ def refuse_another_studys(revisions: RevisionStore, folder: Path) -> None:
         )
 
 
+def settle_id(folder: Path, shared: RevisionStore | None) -> None:
+    """The study has its id from its first day, so that every copy of it has it; a database on a server is its own from now on.
+
+    Raises:
+        StudyError: the database is another study's. StoreFault, Busy.
+    """
+    with file_faults("the id of the study"):
+        study_id(folder)
+    if shared is not None:
+        claim(shared, folder)
+
+
 def claim(revisions: RevisionStore, folder: Path) -> None:
     """The database is this study's from now on. Raises StudyError, as above; StoreFault, Busy."""
     if _owner(revisions) is None:

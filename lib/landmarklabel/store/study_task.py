@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkLabelError, StudyError, TaskMismatch
+from landmarklabel.errors import ImageRejected, LandmarkLabelError, StudyError, TaskMismatch
 from landmarklabel.io.files import MARKUPS_SUFFIX, write_json
-from landmarklabel.landmarks import LandmarkTask, ScaleRule
+from landmarklabel.io.images import describe_image
+from landmarklabel.landmarks import LandmarkTask
+from landmarklabel.scale_rules import PixelSize, in_words
 from landmarklabel.store.configuration import CONFIG
+from landmarklabel.store.image_files import Listing
 
 FORMAT = "landmarklabel-study"
 
@@ -140,10 +143,13 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
         The record, and what a person should be told, one text each.
 
     Raises:
-        TaskMismatch: the study belongs to another task. StudyError: the record is damaged. OSError.
+        TaskMismatch: the study belongs to another task. StudyError: the record is damaged. ImageRejected: an image that the
+        task's new scale rule is not for. OSError.
     """
     record, body = settled(folder, newest_body), newest_body()
     on_disk = record
+    if given.scale != (on_disk.task.scale if on_disk is not None else None):
+        _check_images(folder, given)
     if record is None and body is not None:  # a study that is older than records
         record = StudyRecord(_task_of_body(body, given))
     if record is None:
@@ -162,7 +168,19 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
         if old in new:
             raise TaskMismatch(f"landmark {old!r} cannot be added: labels from before it was renamed to {today!r} have that name")
     said = f"the study's task gains {len(new)} landmarks, unset in the cases labelled so far: {_listed(new)}"
-    return _written(folder, replace(record, task=given)), [said]
+    return _written(folder, replace(record, task=given)), [said, *_scale_words(record.task, given)]
+
+
+def _check_images(folder: Path, task: LandmarkTask) -> None:
+    """Raise ImageRejected for an image of the study that the task's scale rule is not for, as far as images can be read."""
+    if not isinstance(task.scale, PixelSize):
+        return
+    for image_id, path in Listing.of(folder).images.items():
+        try:
+            unit = describe_image(path, task.dims).unit
+        except ImageRejected:
+            continue
+        task.check_image(image_id, unit)
 
 
 def _changed_words(before: LandmarkTask, given: LandmarkTask) -> list[str]:
@@ -170,10 +188,14 @@ def _changed_words(before: LandmarkTask, given: LandmarkTask) -> list[str]:
     said = []
     if before.name != given.name:
         said.append(f"the study's task was called {before.name!r} and is called {given.name!r} now")
-    if before.scale != given.scale:
-        was, now = (f"{r.a!r} to {r.b!r} is {r.mm:g} mm" if r is not None else "none" for r in (before.scale, given.scale))
-        said.append(f"the study's scale rule changes ({was} before, {now} now): earlier figures in mm do not compare")
-    return said
+    return said + _scale_words(before, given)
+
+
+def _scale_words(before: LandmarkTask, given: LandmarkTask) -> list[str]:
+    if before.scale == given.scale:
+        return []
+    was, now = in_words(before.scale), in_words(given.scale)
+    return [f"the study's scale rule changes ({was} before, {now} now): earlier figures in mm do not compare"]
 
 
 def _has_label_files(folder: Path) -> bool:
@@ -236,7 +258,7 @@ def renamed(record: StudyRecord, old: str, new: str) -> StudyRecord:
         definitions={name(n): text for n, text in task.definitions.items()},
         pictures={name(n): uri for n, uri in task.pictures.items()},
         mirror_pairs=tuple((name(a), name(b)) for a, b in task.mirror_pairs),
-        scale=task.scale and ScaleRule(name(task.scale.a), name(task.scale.b), task.scale.mm),
+        scale=task.scale and task.scale.renamed(name),
         measurements=tuple(m.renamed(name) for m in task.measurements),
     )
     return replace(record, task=changed, renames=(*record.renames, (old, new)))
@@ -246,7 +268,7 @@ def without(record: StudyRecord, dropped: str) -> StudyRecord:
     """The record without one landmark. Raises TaskError; StudyError for one that the scale rule or a measurement needs."""
     task = record.task
     task.index(dropped)
-    if task.scale and dropped in (task.scale.a, task.scale.b):
+    if task.scale and dropped in task.scale.landmarks:
         raise StudyError(f"{dropped!r} is one end of the task's scale rule; change that rule first")
     if needing := [m.name for m in task.measurements if dropped in m.landmarks]:
         raise StudyError(f"{dropped!r} is needed by the task's measurements {_listed(needing)}; change those first")

@@ -49,6 +49,28 @@ def arbitrarily_oriented_shape(preset: Preset, cases: Sequence[Case], config: Me
     return shape if shape.arbitrary_orientation and shape.usable else None
 
 
+def place_varies(cases: Sequence[Case], spread: float, min_cases: int) -> bool:
+    """Whether the shape lies so differently from image to image that where it lies in one says little of the next.
+
+    Args:
+        spread: of the landmarks around their mean places, in units of the shape's size, from which on it does.
+        min_cases: fewer do not tell.
+    """
+    places = []
+    for case in (c for c in cases if c.landmarks is not None):
+        low, high = case.image.geometry.bounds_mm
+        places.append((case.labels.positions_mm - (low + high) / 2) / (high - low).mean())
+    if len(places) < min_cases:
+        return False
+    inside = np.stack(places)  # (m, n, d), of the field's side
+    known = np.isfinite(inside).all(2)[..., None]
+    mean = np.where(known, inside, 0).sum(0) / np.maximum(known.sum(0), 1)
+    centres = np.where(known, inside, 0).sum(1) / np.maximum(known.sum(1), 1)
+    off = np.where(known, inside - mean, 0)
+    size = np.where(known, inside - centres[:, None], 0)
+    return bool(np.sqrt((off**2).sum()) > spread * np.sqrt((size**2).sum()))
+
+
 def untrained_model(
     task: LandmarkTask,
     preset: Preset,
@@ -62,7 +84,9 @@ def untrained_model(
     d = task.dims
     if d not in preset.dims:
         raise UsageError(f"model {preset.key!r} is made for {preset.dims[0]}D images, the task is {d}D")
-    wanted = preset.grid_size[d] if alignment_shape is None else preset.grid_size_any_orientation[d]
+    finds_pose = preset.refine is not None and preset.refine.network == "shared"
+    lies_anywhere = d == 2 and finds_pose and place_varies(cases, preset.PLACE_SPREAD, inference.mean_shape.min_cases_for_spread)
+    wanted = preset.grid_size_any_orientation[d] if lies_anywhere or alignment_shape is not None else preset.grid_size[d]
     networks = NetworkRunner(preset, _plan(preset, cases, wanted), build_coarse_net(preset, d, len(task)), config=inference)
     model = Localizer(task, networks, alignment_shape=alignment_shape)
     if preset.match_histogram:

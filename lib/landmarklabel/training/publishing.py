@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from landmarklabel.data.cases import Case
-from landmarklabel.errors import Busy, StudyError
+from landmarklabel.errors import Busy, StudyError, counted
 from landmarklabel.io.files import write_json
 from landmarklabel.io.locks import locked
 from landmarklabel.landmarks import LandmarkSet
@@ -95,7 +95,7 @@ def decide(
 
 
 def _cases(valid: Sequence[Case]) -> str:
-    return f"{len(valid)} validation case{'' if len(valid) == 1 else 's'}"
+    return counted(len(valid), "validation case")
 
 
 def _unit(cases: Sequence[Case]) -> str:
@@ -117,7 +117,8 @@ def _decide_first(
         new, old = (float(np.mean(models)), float(np.mean(templates))) if models else (None, None)
         how = f"on {len(left_out)} labelled cases, each left out of a shorter training"
     if new is None or old is None:
-        return Decision(True, f"{UNVALIDATED}: first model of this study, and no labelled case to hold it against", new, old)
+        why = "none could be kept out of the training, or there was no time for shorter trainings without some"
+        return Decision(True, f"{UNVALIDATED}: first model of this study, held against no labelled case ({why})", new, old)
     if new < old:
         return Decision(True, f"first model, better than the template {how}: {new:.3f} against {old:.3f} {unit}", new, old)
     reason = f"not better than the template {how}: {new:.3f} against {old:.3f} {unit}; train longer or label more cases"

@@ -12,7 +12,7 @@ import requests
 from .measured import Measured, parse_measured
 from .sending import SentFile, name_of
 from .trust import Trust, certificate_of, described, is_of_certificate, session_with
-from .wire import Point, Task, WireError, given, parse_points, parse_task, to_measured_rows, to_rows
+from .wire import Point, RevisionNumber, Task, WireError, given, parse_points, parse_task, sha256_of, to_measured_rows, to_rows
 
 CONNECT_S, ANSWER_S, NETWORK_S = 4.0, 30.0, 300.0  # of waiting: for a connection, an answer, a network's answer
 ALIVE_S = 2.0  # within which a server says that it is there
@@ -189,7 +189,7 @@ class Client:
         """{"id", "reason", "path"}; {} when every case is labelled or in other hands. ``who``: the same at every call."""
         return self._call("POST", f"/activelearning/{_safe(strategy)}", json={"client_id": who})
 
-    def newest(self, image_id: str, task: Task) -> tuple[int, str, list[Point]]:
+    def newest(self, image_id: str, task: Task) -> tuple[RevisionNumber, str, list[Point]]:
         """(revision, author, points) of an image; revision 0 where there is none."""
         return self._revision(self._call("GET", f"/landmarks/images/{_safe(image_id)}"), task)
 
@@ -198,7 +198,7 @@ class Client:
         answer = self._call("GET", f"/landmarks/images/{_safe(image_id)}/pixels", NETWORK_S)
         return str(answer.get("pixels") or ""), answer.get("changed") is True
 
-    def history(self, image_id: str, task: Task) -> list[tuple[int, str, list[Point]]]:
+    def history(self, image_id: str, task: Task) -> list[tuple[RevisionNumber, str, list[Point]]]:
         """(revision, author, points) of all revisions, oldest first."""
         rows = self._call("GET", f"/landmarks/images/{_safe(image_id)}/history").get("revisions", [])
         return [self._revision(row, task) for row in rows]
@@ -238,14 +238,15 @@ class Client:
         key: str,
         repeat: bool = False,
         pixels: str = "",
-    ) -> int:
+    ) -> RevisionNumber:
         """The new revision's number; the same ``key`` twice saves once. Raises Conflict for a stale base.
 
         ``pixels``: of the image that the points were placed on; Refused where the server has another by now.
         """
         body = {"landmarks": to_rows(points), "base_revision": base_revision, "author": author, "key": key}
         body = {**body, **({"repeat": True} if repeat else {}), **({"pixels": pixels} if pixels else {})}
-        answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True)
+        condition = {"If-Match": f'"{seen}"'} if (seen := sha256_of(base_revision)) else {}
+        answer = self._call("PUT", f"/landmarks/images/{_safe(image_id)}", json=body, allow_conflict=True, headers=condition)
         if "current" in answer:
             revision, other, theirs = self._revision(answer["current"], task)
             raise Conflict(str(answer.get("detail", "a newer revision exists")), revision, other, theirs)
@@ -253,7 +254,7 @@ class Client:
             raise Refused(str(answer["detail"]))
         if type(answer.get("revision")) is not int:
             raise WireError(f"{image_id}: the answer says no revision")
-        return answer["revision"]  # the landmarks are not looked at: the task may have more by now
+        return RevisionNumber.of(answer["revision"], answer.get("sha256"))  # no landmarks: the task may have more by now
 
     def train(self, model: str, minutes: float) -> None:
         """Start a training in the background."""
@@ -325,23 +326,24 @@ class Client:
             return Untrusted(f"{text} renewed it and names this fingerprint: {described(found)}", found, before)
         return Untrusted(f"nobody vouches for the certificate of {self.url}, fingerprint {described(found)}", found)
 
-    def _revision(self, content: object, task: Task) -> tuple[int, str, list[Point]]:
+    def _revision(self, content: object, task: Task) -> tuple[RevisionNumber, str, list[Point]]:
         if not isinstance(content, dict) or not isinstance(content.get("revision"), int):
             raise WireError("the answer is no revision")
         return (
-            content["revision"],
+            RevisionNumber.of(content["revision"], content.get("sha256")),
             str(content.get("author", "")),
             parse_points(content.get("landmarks"), task, content.get("unit")),
         )
 
     def _suggestion(self, content: dict, task: Task) -> dict:
-        """{"points", "next": name or None, "origin", "second_pass"}."""
-        following = content.get("next")
+        """{"points", "next": name or None, "origin", "second_pass", "cautions": what to know of the model first}."""
+        following, cautions = content.get("next"), content.get("cautions", [])
         return {
             "points": parse_points(content.get("landmarks"), task, content.get("unit")),
             "next": following if following in task.names else None,
             "origin": str(content.get("origin", "")),
             "second_pass": bool(content.get("second_pass", False)),
+            "cautions": [str(one) for one in cautions] if isinstance(cautions, list) else [],
         }
 
 

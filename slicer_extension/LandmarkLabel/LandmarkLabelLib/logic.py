@@ -19,7 +19,7 @@ from .session import Session
 from .shape import propagate
 from .submitting import Submitting
 from .training import Training
-from .wire import ABSENT, ACCEPTED, Point, Task, says_the_same
+from .wire import ABSENT, ACCEPTED, Point, RevisionNumber, Task, says_the_same
 from .work_folder import own_folder
 from .worker import ALIVE, CASE, FOLLOW, IMAGE, SEND, STUDY, UPLOAD, Worker
 
@@ -161,7 +161,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
                 self._say(self._("every case is labelled, or in somebody else's hands"))
                 return
             repeat = chosen.get("repeat") is True
-            newest = (0, "", [Point(name) for name in self.task.names]) if repeat else newest
+            newest = (RevisionNumber(0), "", [Point(name) for name in self.task.names]) if repeat else newest
             self._open(chosen["id"], newest, str(chosen.get("reason", "")), repeat)
 
         self._run(job, done, self._("asking for the next case"), CASE)
@@ -187,7 +187,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         waits = newest_for(self.outbox.entries(self.task), image_id, repeat)
         self.conflict, self.moved, self._ask_again_at = None, 0, None
         self.image, self.is_shown_by_hand, self.is_compared = None, False, True
-        if kept is not None and (kept.unsent or kept.base_revision == revision):
+        if kept is not None and (kept.unsent or kept.base_revision == revision and not revision.overtakes(kept.base_revision)):
             self.session, reason = kept, self._("with your changes that were not sent") if kept.unsent else kept.reason
             if waits is not None and waits.state == WAITS and waits.edits == kept.edits:
                 self.session.submitted(waits.key)
@@ -204,7 +204,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             reason = self._("as you submitted it; the server does not have it yet")
         else:
             self.session = Session(self.task, image_id, points, revision, reason, repeat=repeat)
-        if not repeat and revision > self.session.base_revision:
+        if not repeat and revision.overtakes(self.session.base_revision):
             self._meet(Conflict(self._("a newer revision exists"), revision, author, points))
         self.template = list(self.session.points)
         if repeat or self.review.image_id != image_id:  # of a second reading, nobody is shown the first
@@ -222,21 +222,21 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
     def predict(self) -> None:
         """Proposals for everything nobody has spoken about."""
         session = self.session
-        if self._is_blocked():
+        if self._is_blocked() or self._reads_alone():
             return
 
         def done(answer: dict) -> None:
-            if self.session is not session:
-                return  # another case is open by now
+            if self.session is not session or (session.is_submitted and not before):
+                return  # another case is open by now, or this one is about to leave
             if not says_the_same(points, session.points):  # meanwhile a point was placed, or an absent one unlocked
                 self.predict()
                 return
             session.propose(answer["points"], "prediction", answer["next"])
             self.template = [p if p.position else old for p, old in zip(answer["points"], session.points)]
             origins = {"model": self._("predicted"), "template": self._("placed by the shape of the labelled cases")}
-            self._changed(origins.get(answer["origin"], self._("nothing known yet")))
+            self._changed("; ".join([origins.get(answer["origin"], self._("nothing known yet")), *answer["cautions"]]))
 
-        points = list(session.points)
+        points, before = list(session.points), session.is_submitted
         job = lambda: self.client.predict(self.model, session.image_id, points, self.task)  # noqa: E731
         self._run(job, done, self._("predicting"), CASE)
 
@@ -259,7 +259,8 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
             self._("{name} placed on the surface, {mm} mm from where it was put") if off >= SHOWN_MM else self._("{name} placed")
         )
         self._changed(text.format(name=name, mm=f"{off:.1f}"))
-        self._ask_to_follow()
+        if not self.session.repeat:  # a second reading is the person's alone
+            self._ask_to_follow()
         return True
 
     def _why_not(self, name: str, position: tuple) -> str:
@@ -308,16 +309,15 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
     def accept(self, name: str) -> None:
         if self.session.point(name).position is None:
             self._say(self._("{name} has no position to accept: place it, or call it absent").format(name=name))
-            return
-        if not self.is_inside(self.session.point(name).position):
+        elif not self.is_inside(self.session.point(name).position):
             self._say(self.outside_text([name]))
-            return
-        self.session.accept(name)
-        self._changed(self._("{name} accepted").format(name=name))
+        else:
+            self.session.accept(name)
+            self._changed(self._("{name} accepted").format(name=name))
 
     def accept_all(self) -> None:
         outside = [p.name for p in self.session.points if p.position and not self.is_inside(p.position)]
-        none = self._("no point has a position to accept") if not any(p.position for p in self.session.points) else ""
+        none = "" if self.session.has_proposals else self._("nothing is proposed that could be accepted")
         self.session.accept_all(outside)
         self._changed(self.outside_text(outside) if outside else none or self._("all accepted"))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable
 from .session import Session
 from .session_files import write_atomically
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, Task, WireError, parse_points, to_rows
+from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, RevisionNumber, Task, WireError, parse_points, sha256_of, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
 MOST_BUSY = 3  # submissions that a server cannot take now, until the others are not tried either
@@ -98,11 +98,12 @@ class Outbox:
             for path in sorted((self.folder / "acknowledged").glob("*.json")):  # which the session has not heard of
                 content = _content(path)
                 if content and _is_of(content, session) and content["base_revision"] == base:
-                    base = int(content["revision"])
+                    base = _revision(content)
             content = {
                 "image": session.image_id,
                 "landmarks": to_rows(session.points),
                 "base_revision": base,
+                "base_sha256": sha256_of(base),
                 "author": author,
                 "key": key,
                 "repeat": session.repeat,
@@ -182,7 +183,7 @@ class Outbox:
         """What became of a submission, on disk. Raises OSError."""
         with self._files:
             if isinstance(answer, int):
-                kept = json.dumps({**content, "revision": answer}, allow_nan=False)
+                kept = json.dumps({**content, "revision": answer, "sha256": sha256_of(answer)}, allow_nan=False)
                 write_atomically(self.folder / "acknowledged" / path.name, kept)
                 self._rebase(content["key"], answer)
                 path.unlink(missing_ok=True)  # last: one that is sent again is the same revision
@@ -201,7 +202,7 @@ class Outbox:
             points = parse_points(content["landmarks"], task)
         except ValueError as error:  # its landmarks are not the task's any more
             return Refused(str(error))
-        words = (content["image"], points, task, content["base_revision"], content["author"], content["key"])
+        words = (content["image"], points, task, _base(content), content["author"], content["key"])
         try:
             return client.save(*words, _repeats(content), content["pixels"])
         except WireError as error:  # an answer that is none: a page to log in, another program
@@ -215,7 +216,7 @@ class Outbox:
         for path in sorted((self.folder / "acknowledged").glob("*.json")):
             if (content := _content(path)) is not None and isinstance(content.get("revision"), int):
                 edits = int(content.get("edits", 0))
-                of = path.stem, str(content["image"]), _repeats(content), edits, content["revision"]
+                of = path.stem, str(content["image"]), _repeats(content), edits, _revision(content)
                 found.append(Delivered(*of, _proposed(content)))
         return found
 
@@ -229,7 +230,8 @@ class Outbox:
         for path in [*self.waiting(), *self._refused()]:
             content = _content(path)
             if content is not None and content.get("after") == key:
-                write_atomically(path, json.dumps({**content, "base_revision": revision, "after": ""}, allow_nan=False))
+                base = {"base_revision": revision, "base_sha256": sha256_of(revision), "after": ""}
+                write_atomically(path, json.dumps({**content, **base}, allow_nan=False))
 
 
 def _concerns_all(answer: object) -> bool:
@@ -257,6 +259,16 @@ def _content(path: Path) -> dict | None:
         return None
 
 
+def _base(content: dict) -> RevisionNumber:
+    """The revision that a submission is made on top of."""
+    return RevisionNumber.of(content["base_revision"], content.get("base_sha256"))
+
+
+def _revision(content: dict) -> RevisionNumber:
+    """The revision that it has become."""
+    return RevisionNumber.of(content["revision"], content.get("sha256"))
+
+
 def _is_of(content: dict, session: Session) -> bool:
     return content["image"] == session.image_id and _repeats(content) == session.repeat
 
@@ -275,7 +287,7 @@ def _entry(path: Path, task: Task) -> Entry | None:
         return None
     rows = [row for row in content["landmarks"] if isinstance(row, dict) and row.get("name") in task.names]
     try:
-        points, base = parse_points(rows, task), int(content["base_revision"])
+        points, base = parse_points(rows, task), _base(content)
     except (ValueError, TypeError):
         return None
     spoken = [row for row in content["landmarks"] if isinstance(row, dict) and row.get("status") in (PLACED, ACCEPTED, ABSENT)]

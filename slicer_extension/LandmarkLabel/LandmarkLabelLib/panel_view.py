@@ -75,6 +75,16 @@ class PanelView:
         if logic.conflict is not None:
             who = logic.conflict.author or self._("somebody")
             text = self._("{who} saved revision {n} meanwhile: {k} points differ, drawn in violet")
+            if logic.conflict.revision <= session.base_revision:
+                text = self._(
+                    "the study was restored from an older copy: revision {n} is {who}'s now, {k} points differ, in violet"
+                )
+            if logic.conflict.revision == 0:
+                text = self._(
+                    "the study was restored from an older copy and has no revision of this case any more: Submit mine saves yours"
+                )
+            for button in (ui.takePointButton, ui.takeAllButton):
+                button.setEnabled(logic.conflict.revision > 0)
             ui.conflictLabel.setText(text.format(who=who, n=logic.conflict.revision, k=len(logic.differences())))
 
     def _show_image(self) -> None:

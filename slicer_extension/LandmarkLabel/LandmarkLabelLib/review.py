@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .client import Client
-from .wire import UNSET, Point, Task
+from .wire import UNSET, Point, RevisionNumber, Task
 
-Revision = tuple[int, str, list[Point]]  # number, author, points
+Revision = tuple[RevisionNumber, str, list[Point]]  # number, author, points
 
 
 class Review:
@@ -42,7 +42,7 @@ class Review:
         """A case with all its revisions."""
 
         def done(rows: list[Revision]) -> None:
-            newest = rows[-1] if rows else (0, "", [Point(n) for n in task.names])
+            newest = rows[-1] if rows else (RevisionNumber(0), "", [Point(n) for n in task.names])
             if self.opened(image_id, newest, self._("{n} revisions").format(n=len(rows)) if rows else ""):
                 self.image_id, self.revisions, self.authors = image_id, rows, who_placed(rows)
 

@@ -18,10 +18,12 @@ from .wire import (
     UNSET,
     WITH_POSITION,
     Point,
+    RevisionNumber,
     Task,
     covariance_of,
     is_position,
     merged,
+    sha256_of,
 )
 
 MOST_UNDO = 100
@@ -133,9 +135,14 @@ class Session:
         back = Point(name) if point.state == ABSENT else replace(point, state=PLACED)
         self._change("unlock {}", {name: back if point.state in (ABSENT, ACCEPTED) else point}, name)
 
+    @property
+    def has_proposals(self) -> bool:
+        """Whether a point is proposed that nobody has spoken about."""
+        return any(p.state == PREDICTED for p in self.points)
+
     def accept_all(self, but: Sequence[str] = ()) -> None:
-        """Agree with everything that has a position, but for some landmarks."""
-        left = [p for p in self.points if p.position and p.state != ACCEPTED and p.name not in but]
+        """Agree with everything that is proposed, but for some landmarks; what a person placed stays told apart from it."""
+        left = [p for p in self.points if p.state == PREDICTED and p.name not in but]
         self._change("accept all", {p.name: replace(p, state=ACCEPTED, flagged=False) for p in left})
 
     def mark_absent(self, name: str) -> None:
@@ -225,7 +232,8 @@ class Session:
         return {
             "task": list(self.task.names),
             "image_id": self.image_id,
-            "base_revision": self.base_revision,
+            "base_revision": int(self.base_revision),
+            "base_sha256": sha256_of(self.base_revision),
             "reason": self.reason,
             "next": self.next,
             "repeat": self.repeat,
@@ -252,7 +260,7 @@ class Session:
             task,
             str(content["image_id"]),
             [kept.get(name, Point(name)) for name in task.names],
-            _count(content["base_revision"]),
+            RevisionNumber.of(_count(content["base_revision"]), content.get("base_sha256")),
             str(content["reason"]),
             following,
             bool(content.get("repeat", False)),

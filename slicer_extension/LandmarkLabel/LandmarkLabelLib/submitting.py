@@ -70,6 +70,7 @@ class Submitting:
         except OSError as error:
             self._say(self._("{folder} cannot be written ({why})").format(folder=self.outbox.folder, why=error.strerror))
             return False
+        self._asked, self._ask_again_at = self._asked + 1, None  # what is still to follow comes too late
         self.session.submitted(key)
         self.session.is_other_image = False  # a person says that the points hold
         self._then = (key, then) if then is not None else None
@@ -94,6 +95,12 @@ class Submitting:
         """What to do with points that are outside of the image: the server would not take them."""
         listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         return self._("outside of the image: {names}; drag them inside, or call them absent").format(names=listed)
+
+    def _reads_alone(self) -> bool:
+        """Whether this is a second reading, which is to be independent: then the message says so."""
+        if self.session.repeat:
+            self._say(self._("a second reading is made without proposals"))
+        return self.session.repeat
 
     def _is_blocked(self) -> bool:
         why = self.blocked()
@@ -148,7 +155,7 @@ class Submitting:
         opened = self.is_open(result)
         session = self.session if opened else self.sessions.load(result.image_id, self.task, result.repeat)
         if session is not None and int(result.answer) >= session.base_revision:  # else heard of once more
-            session.acknowledged(result.edits, int(result.answer), result.key)
+            session.acknowledged(result.edits, result.answer, result.key)
             self._save(session, opened) if session.unsent else self.sessions.drop(session)
         self.outbox.forget(result.key)
         for entry in self.outbox.entries(self.task):
@@ -216,17 +223,17 @@ class Submitting:
         def done(newest: tuple) -> None:
             revision, author, points = newest
             is_still = self.session is session and self.conflict is None and not session.is_submitted
-            if is_still and revision > session.base_revision:
+            if is_still and revision.overtakes(session.base_revision):
                 self._meet(Conflict(self._("a newer revision exists"), revision, author, points))
 
         self._run(lambda: self.client.newest(session.image_id, self.task), done, "", CASE)
 
     def differences(self) -> dict[str, Point]:
-        """Landmark to the other version's point, where it differs from that of the open case and a person has placed either."""
+        """Landmark to the other version's point, where a person has said something in one that is not in the other."""
         if self.conflict is None:
             return {}
         pairs = zip(self.session.points, self.conflict.points)
-        return {b.name: b for a, b in pairs if (a.by_person or b.by_person) and _elsewhere(a, b)}
+        return {b.name: b for a, b in pairs if (a.by_person or b.by_person) and _said(a) != _said(b)}
 
     def take_theirs(self, name: str | None = None) -> None:
         """One point of the other version, or all of them; undo brings the own ones back."""
@@ -310,5 +317,6 @@ class Submitting:
         self._say((opened if self.is_open(what) else self._("{case}: discarded")).format(case=what.image_id))
 
 
-def _elsewhere(a: Point, b: Point) -> bool:
-    return (a.position, a.state == ABSENT) != (b.position, b.state == ABSENT)
+def _said(point: Point) -> tuple:
+    """What a version of a case says of a landmark: where it is, and whether a person says so."""
+    return point.position, point.state == ABSENT, point.by_person

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .measured import Measurement, parse_measurements
 
 EXPECTED_ERROR, UNKNOWN_ERROR = "expected_error_mm", -1.0  # of a list in Markups: its measurement, and where none is stated
+_SHA256 = re.compile("[0-9a-f]{64}")
 MOST_PICTURE_CHARACTERS = 2**20  # of a landmark, in base64
 UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT = "unset", "predicted", "placed", "accepted", "absent"
 STATES = (UNSET, PREDICTED, PLACED, ACCEPTED, ABSENT)
@@ -22,6 +24,30 @@ BY_PERSON = (PLACED, ACCEPTED, ABSENT)
 
 class WireError(ValueError):
     """An answer that is not what the contract says; the text names what was wrong."""
+
+
+class RevisionNumber(int):
+    """The number of a revision. Its ``sha256`` (empty where it is not known) tells it from another with the same number, as there
+    may be once a study was restored from an older copy."""
+
+    sha256 = ""
+
+    @classmethod
+    def of(cls, number: int, sha256: object) -> RevisionNumber:
+        """With what the server, or a file of ours, says of its hash."""
+        made = cls(number)
+        made.sha256 = sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
+        return made
+
+    def overtakes(self, base: int) -> bool:
+        """Whether this is a newer revision than the one an edit started from, or another with its number."""
+        seen = sha256_of(base)
+        return self > base or (self == base and bool(seen and self.sha256) and seen != self.sha256)
+
+
+def sha256_of(revision: int) -> str:
+    """Empty where only the number is known."""
+    return getattr(revision, "sha256", "")
 
 
 @dataclass(frozen=True)

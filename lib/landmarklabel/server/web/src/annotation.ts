@@ -1,6 +1,6 @@
 /** The state of annotating one case: points, undo and redo, where it came from. No DOM, no network. */
 
-import { isByPerson, unset, type Point, type Position, type Task } from "./wire";
+import { isByPerson, unset, type Point, type Position, type Revision, type Task } from "./wire";
 
 const VISIBLE = 0.003; // of the shape's extent: moves below it are not counted
 
@@ -18,6 +18,7 @@ export interface Kept {
   readonly image: string;
   readonly points: readonly Point[];
   readonly baseRevision: number;
+  readonly baseHash: string;
   readonly reason: string;
   readonly repeat: boolean;
   readonly edits: number;
@@ -35,6 +36,7 @@ export class Annotation {
   edits = 0; // how often a person has changed something
   delivered = 0; // which of these edits the server has acknowledged
   pixels = ""; // hash of the image that the points were placed on
+  baseHash = ""; // of the revision that the edits started from
   drafted = -1; // after how many edits the server has a draft
   draftSaved = "";
   copy = newCopy();
@@ -57,6 +59,7 @@ export class Annotation {
     const byName = new Map(kept.points.map((p) => [p.name, p]));
     const points = task.landmarks.map((l) => byName.get(l.name) ?? unset(l.name));
     const made = new Annotation(task, kept.image, points, kept.baseRevision, kept.reason, kept.repeat);
+    made.baseHash = kept.baseHash;
     made.edits = kept.edits;
     made.delivered = kept.delivered;
     made.pixels = kept.pixels;
@@ -66,8 +69,19 @@ export class Annotation {
   }
 
   kept(): Kept {
-    const { image, points, baseRevision, reason, repeat, edits, delivered, pixels, copy, draftSaved } = this;
-    return { image, points, baseRevision, reason, repeat, edits, delivered, pixels, copy, draftSaved };
+    const { image, points, baseRevision, baseHash, reason, repeat, edits, delivered, pixels, copy, draftSaved } = this;
+    return { image, points, baseRevision, baseHash, reason, repeat, edits, delivered, pixels, copy, draftSaved };
+  }
+
+  /** Whether that revision is newer than the one that the edits started from, or another of its number. */
+  isOvertakenBy(newest: Pick<Revision, "revision" | "hash">): boolean {
+    const isSame = !this.baseHash || !newest.hash || newest.hash === this.baseHash;
+    return newest.revision > this.baseRevision || (newest.revision === this.baseRevision && !isSame);
+  }
+
+  /** What was done last, of what has not been taken back. */
+  get lastStep(): What | null {
+    return this.past.at(-1)?.what ?? null;
   }
 
   get isUnsent(): boolean {
@@ -107,9 +121,9 @@ export class Annotation {
     return true;
   }
 
-  /** Agree with everything that has a position, but for some landmarks. */
+  /** Agree with everything that is proposed, but for some landmarks. */
   acceptAll(but: readonly string[] = []): void {
-    const left = this.points.filter((p) => p.position !== null && p.state !== "accepted" && !but.includes(p.name));
+    const left = this.points.filter((p) => p.state === "predicted" && !but.includes(p.name)); // what was placed stays told apart
     this.change("acceptAll", left.map((p) => ({ ...p, state: "accepted" as const })));
   }
 
@@ -149,9 +163,15 @@ export class Annotation {
   }
 
   /** The server has saved the state after so many edits, as this revision. */
-  acknowledged(edits: number, revision: number): void {
+  acknowledged(edits: number, { revision, hash }: Pick<Revision, "revision" | "hash">): void {
     this.delivered = Math.max(this.delivered, edits);
+    this.startFrom({ revision, hash });
+  }
+
+  /** The edits are made on top of this revision. */
+  startFrom({ revision, hash }: Pick<Revision, "revision" | "hash">): void {
     this.baseRevision = revision;
+    this.baseHash = hash;
   }
 
   /** Names of points nobody has spoken about, the most doubtful first: flagged, then by expected error, then unset. */
@@ -196,11 +216,11 @@ export class Annotation {
   }
 }
 
-/** Landmarks where two versions of a case differ and a person has spoken in either. */
+/** Landmarks of which a person has said something in one version that is not in the other. */
 export function differences(mine: readonly Point[], theirs: readonly Point[]): Point[] {
   return theirs.filter((p, i) => {
     const own = mine[i];
-    return own !== undefined && (isByPerson(own) || isByPerson(p)) && !samePlace(own, p);
+    return own !== undefined && (isByPerson(own) || isByPerson(p)) && !(samePlace(own, p) && isByPerson(own) === isByPerson(p));
   });
 }
 

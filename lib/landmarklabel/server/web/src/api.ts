@@ -38,6 +38,7 @@ export interface Submission {
   readonly image: string;
   readonly points: readonly Point[];
   readonly baseRevision: number;
+  readonly baseHash: string; // of that revision; empty where it is not known
   readonly author: string;
   readonly key: string;
   readonly repeat: boolean;
@@ -54,6 +55,14 @@ export interface Answer {
   readonly key: string;
   readonly landmarks: readonly unknown[]; // empty until they are known: the same is sent again under the same key
   readonly pixels: string;
+}
+
+/** What the server keeps of a case that was not submitted; `saved`: when it came. */
+export interface Draft {
+  readonly points: readonly Point[];
+  readonly baseRevision: number;
+  readonly pixels: string;
+  readonly saved: string;
 }
 
 export class Api {
@@ -173,8 +182,8 @@ export class Api {
     return measured(await this.json("POST", this.caseAt(image, "measurements"), { landmarks: told, ...(model ? { model } : {}) }), of);
   }
 
-  /** The new revision's number. Throws ConflictError with the other version. */
-  async save(what: Submission, of: Task): Promise<number> {
+  /** The new revision's number and hash. Throws ConflictError with the other version. */
+  async save(what: Submission, of: Task): Promise<Pick<Revision, "revision" | "hash">> {
     const body = {
       landmarks: rows(what.points),
       base_revision: what.baseRevision,
@@ -183,14 +192,15 @@ export class Api {
       repeat: what.repeat,
       ...(what.pixels ? { pixels: what.pixels } : {}),
     };
-    const answer = await this.fetch("PUT", this.caseAt(what.image), body, SAVE_MS, true);
+    const condition = what.baseHash ? { "If-Match": `"${what.baseHash}"` } : {};
+    const answer = await this.fetch("PUT", this.caseAt(what.image), body, SAVE_MS, true, null, condition);
     const content = object(await parsed(answer), "the answer");
-    if (answer.status !== 409) return number(content["revision"]);
+    if (answer.status !== 409) return { revision: number(content["revision"]), hash: text(content["sha256"]) };
     if (content["current"] === undefined) throw new Refused(text(content["detail"]));
     throw new ConflictError(text(content["detail"]), revision(content["current"], of));
   }
 
-  async draft(image: string, author: string, repeat: boolean, of: Task): Promise<{ points: Point[]; baseRevision: number; pixels: string; saved: string } | null> {
+  async draft(image: string, author: string, repeat: boolean, of: Task): Promise<Draft | null> {
     const where = `${this.caseAt(image, "draft")}?author=${encodeURIComponent(author)}&repeat=${repeat}`;
     const found = object(await this.json("GET", where), "the answer")["draft"];
     if (found === null || found === undefined) return null;
@@ -204,7 +214,7 @@ export class Api {
   }
 
   /** When the server had it. */
-  async keepDraft(what: Omit<Submission, "key">, edits: number): Promise<string> {
+  async keepDraft(what: Omit<Submission, "key" | "baseHash">, edits: number): Promise<string> {
     const answer = await this.json("PUT", this.caseAt(what.image, "draft"), {
       landmarks: rows(what.points),
       base_revision: what.baseRevision,
@@ -256,8 +266,8 @@ export class Api {
     return parsed(await this.fetch(method, path, body, ANSWER_MS));
   }
 
-  private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false, signal: AbortSignal | null = null): Promise<Response> {
-    const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT };
+  private async fetch(method: string, path: string, body: object | undefined, ms: number, mayConflict = false, signal: AbortSignal | null = null, more = {}): Promise<Response> {
+    const headers: Record<string, string> = { "landmarklabel-contract": CONTRACT, ...more };
     if (this.studyId) headers["landmarklabel-study"] = this.studyId;
     if (this.person !== null && path !== WHO) headers["landmarklabel-person"] = encodeURIComponent(this.person);
     const isForm = body instanceof URLSearchParams;

@@ -6,7 +6,7 @@ import type { Asked } from "./link";
 import { Measurements } from "./measurements";
 import { More } from "./more";
 import { LandmarkTable } from "./table";
-import { KEYS, say } from "./texts";
+import { awayText, conflictText, KEYS, say } from "./texts";
 import { UnsentList } from "./unsent";
 import type { CaseView, Picture, ViewEvents } from "./view";
 import { View2D } from "./view2d";
@@ -28,8 +28,11 @@ export class App {
   private readonly message = make("p", { class: "message" });
   private readonly trouble = make("p", { class: "trouble" });
   private readonly back = make("p");
+  private placesAll = false; // also those that were proposed meanwhile
   private readonly conflict = make("section", { class: "conflict" });
   private readonly conflictText = make("p");
+  private readonly takePoint = button(say("takePointButton"), "", () => this.withSelected((name) => this.work.takeTheirs(name)));
+  private readonly takeAll = button(say("takeAllButton"), "", () => this.work.takeTheirs(null));
   private readonly empty = make("div", { class: "empty" }, make("h2", { text: say("noCase") }), make("p", { text: say("noCaseHelp") }));
   private readonly author = make("input");
   private readonly ofCase: HTMLButtonElement[] = [];
@@ -99,20 +102,21 @@ export class App {
   }
 
   private panel(logout: () => void): HTMLElement {
-    const act = (text: Parameters<typeof say>[0], key: string, does: () => void): HTMLButtonElement => {
+    const act = (text: Parameters<typeof say>[0], key: string, does: (event: MouseEvent) => void): HTMLButtonElement => {
       const made = button(say(text), key, does);
       this.ofCase.push(made);
       return made;
     };
     const actions = this.actions();
+    const once = (does: () => void) => (event: MouseEvent): void => (event.detail === 2 ? this.work.tell(say("clickedTwice")) : does()); // the second click would meet the next landmark
     const points = make(
       "div",
       { class: "buttons" },
       act("predictButton", "P", actions.predict),
       act("nextDoubtfulButton", "N", actions.nextDoubtful),
-      act("acceptButton", "A", actions.accept),
+      act("acceptButton", "A", once(actions.accept)),
       act("placeButton", "L", actions.place),
-      act("absentButton", "X", actions.absent),
+      act("absentButton", "X", once(actions.absent)),
       act("unlockButton", "U", actions.unlock),
       act("undoButton", "Ctrl+Z", actions.undo),
       act("redoButton", "Ctrl+Y", actions.redo),
@@ -123,8 +127,8 @@ export class App {
     this.next.classList.add("main");
     this.conflict.append(
       this.conflictText,
-      button(say("takePointButton"), "", () => this.withSelected((name) => this.work.takeTheirs(name))),
-      button(say("takeAllButton"), "", () => this.work.takeTheirs(null)),
+      this.takePoint,
+      this.takeAll,
       button(say("submitMineButton"), "", () => void this.work.submitMine(this.more.chosenStrategy)),
     );
     const back = link("./quality.html", say("backToQuality"));
@@ -174,7 +178,7 @@ export class App {
       nextDoubtful: () => this.nextDoubtful(),
       accept: () => this.withSelected((name) => this.work.accept(name), true),
       acceptAll: () => this.work.acceptAll(),
-      place: () => this.startPlacing(),
+      place: () => this.startPlacing(this.table.selected !== null && this.work.open?.point(this.table.selected).position === null),
       absent: () => this.withSelected((name) => this.work.markAbsent(name), true),
       unlock: () => this.withSelected((name) => this.work.unlock(name)),
       undo: () => this.work.undo(),
@@ -213,8 +217,9 @@ export class App {
     if (asked === null || this.shownCase === null || this.shownPicture === null || work.open !== this.shownCase) return;
     this.asked = null;
     if (asked.image !== this.shownCase.image || !asked.landmark) return;
-    if (work.task.landmarks.some((l) => l.name === asked.landmark)) this.select(asked.landmark);
-    else work.tell(say("noSuchLandmark", { name: asked.landmark }));
+    if (!work.task.landmarks.some((l) => l.name === asked.landmark)) return work.tell(say("noSuchLandmark", { name: asked.landmark }));
+    this.select(asked.landmark);
+    if (asked.expected !== null) work.tell(say("expectedHere", { name: asked.landmark }));
   }
 
   private select(name: string | null, jumps = true): void {
@@ -251,7 +256,8 @@ export class App {
     if (forward && this.work.open?.points !== before && this.work.open?.doubtful().length) this.nextDoubtful(false); // a click that was meant to look around places nothing
   }
 
-  private startPlacing(): void {
+  /** The next click places the selected point, and the one after it the next without a place; `all`: also what is proposed meanwhile. */
+  private startPlacing(all = false): void {
     const name = this.table.selected;
     if (name === null || this.work.open === null) {
       this.work.tell(say("selectFirst"));
@@ -263,6 +269,7 @@ export class App {
       return;
     }
     this.view.isPlacing = true;
+    this.placesAll = all;
     this.work.tell(say("clickToPlace", { name }));
   }
 
@@ -275,11 +282,12 @@ export class App {
     const name = this.table.selected;
     this.view.isPlacing = false;
     if (name !== null && this.isShown && this.work.place(name, position)) {
-      const open = this.work.open;
-      const following = open?.points.find((p) => !isByPerson(p) && p.position === null);
+      const points = this.work.open?.points ?? [];
+      const at = points.findIndex((p) => p.name === name);
+      const following = [...points.slice(at + 1), ...points.slice(0, at)].find((p) => !isByPerson(p) && (this.placesAll || p.position === null));
       if (following !== undefined) {
         this.select(following.name);
-        this.startPlacing();
+        this.startPlacing(this.placesAll);
       }
     }
   }
@@ -317,10 +325,8 @@ export class App {
     this.unsent.show(work.unsent(), work.storage.nobodys);
     const theirs = work.differing();
     this.conflict.hidden = work.conflict === null;
-    if (work.conflict !== null) {
-      const about = { who: work.conflict.author || say("somebody"), n: work.conflict.revision, k: theirs.length };
-      put(this.conflictText, say(work.conflict.isDraft === true ? "draftElsewhere" : "conflict", about));
-    }
+    this.takePoint.hidden = this.takeAll.hidden = !work.isThereTheirs;
+    if (work.conflict !== null) put(this.conflictText, conflictText(work.conflict, open?.baseRevision ?? 0, theirs.length));
     const beside = this.beside;
     this.view.setDrawn({
       lines: this.measurements.lines(work.task, open?.points ?? []),
@@ -328,14 +334,16 @@ export class App {
     });
     if (open !== null && work.task.measurements.length) this.measurements.show(open.image, open.repeat, open.points);
     this.view.setPoints(open?.points ?? [], theirs, this.table.selected);
-    this.table.show(work.task.landmarks, open?.points ?? [], theirs.map((p) => p.name), work.frame?.unit ?? "mm");
+    const { landmarks, mmPerPixel } = work.task;
+    const [unit, size] = work.frame?.unit === "px" && mmPerPixel !== null ? ["mm", mmPerPixel] : [work.frame?.unit ?? "mm", 1];
+    this.table.show(landmarks, open?.points ?? [], theirs.map((p) => p.name), unit, size);
     this.element.dataset["case"] = open?.image ?? "";
   }
 
   private showWords(): void {
     const { work } = this;
     const open = work.open;
-    put(this.status, work.server === "connected" ? (work.who.name ? say("connectedAs", { who: work.who.name }) : say("connected")) : say("away"));
+    put(this.status, work.server === "connected" ? (work.who.name ? say("connectedAs", { who: work.who.name }) : say("connected")) : awayText(!work.storage.isPartlyKept));
     this.status.className = `status ${work.server}`;
     put(this.caseLabel, open === null ? say("noCase") : `${open.image}${open.repeat ? ` (${say("secondReading")})` : ""}`);
     put(this.reason, open?.reason ?? "");

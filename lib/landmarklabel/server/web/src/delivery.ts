@@ -6,7 +6,7 @@
 import { Annotation, differences, isOf } from "./annotation";
 import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
 import { newKey, StorageFault, type Entry, type Storage } from "./storage";
-import { say } from "./texts";
+import { awayText, conflictText, outsideText, say } from "./texts";
 import { isByPerson, type Frame, type Point, type Position, type Revision, type Task } from "./wire";
 
 const DRAFT_MS = 3_000; // after an edit, until the server gets a draft of it
@@ -39,6 +39,7 @@ export abstract class Delivery {
   private delivering: Promise<void> | null = null;
   private drafting: Promise<void> = Promise.resolve(); // one draft after the other, and a submission after them
   private draftTimer: ReturnType<typeof setTimeout> | undefined;
+  private sending = ""; // the key of what is on its way
   private advanceBy: string | null = null; // strategy by which the next case opens after this delivery
   private thenNext: { key: string; strategy: string } | null = null;
 
@@ -81,6 +82,7 @@ export abstract class Delivery {
   }
 
   protected edited(message: string): void {
+    this.lastSaved = ""; // it has been read
     this.keep();
     this.tell(message);
     clearTimeout(this.draftTimer);
@@ -153,17 +155,16 @@ export abstract class Delivery {
       return;
     }
     if (!this.isActive || (this.submitted?.open === open && this.submitted.edits === open.edits)) return; // pressed twice
-    const { image, points, baseRevision, repeat, edits } = open;
-    const pixels = this.frame?.pixels ?? open.pixels;
+    const { image, points, baseRevision, baseHash, repeat, edits, copy } = open;
     const outside = points.filter((p) => isByPerson(p) && p.position !== null && !this.isInside(p.position)).map((p) => p.name);
     if (outside.length) {
       this.tell(outsideText(outside));
       return;
     }
-    const { copy } = open;
-    const entry: Entry = { image, points, baseRevision, repeat, pixels, edits, copy, author: this.author, key: newKey(), state: "waits", why: "" };
+    const entry: Entry = { image, points, baseRevision, baseHash, repeat, pixels: this.frame?.pixels ?? open.pixels, edits, copy, author: this.author, key: newKey(), state: "waits", why: "" };
     this.keepSafely(() => this.storage.put(entry));
     clearTimeout(this.draftTimer);
+    this.asked++; // what is still to follow or to be predicted comes too late
     this.submitted = { open, edits };
     this.thenNext = { key: entry.key, strategy };
     this.tell(say("sent", { case: image }));
@@ -180,8 +181,7 @@ export abstract class Delivery {
     const of = (e: Entry): Unsent => ({ image: e.image, repeat: e.repeat, why: e.why || say("waits"), entry: e });
     const changed = this.storage
       .unsent()
-      .filter((k) => !(this.open?.image === k.image && this.open.repeat === k.repeat))
-      .filter((k) => !entries.some((e) => isOf(e, k)));
+      .filter((k) => !this.isOpen(k) && !entries.some((e) => isOf(e, k)));
     return [...entries.map(of), ...changed.map((k) => ({ image: k.image, repeat: k.repeat, why: say("changedOnly"), entry: null }))];
   }
 
@@ -205,7 +205,8 @@ export abstract class Delivery {
     for (const entry of this.waiting()) {
       if (!this.isActive || this.server === "logged out") return;
       const of = JSON.stringify([entry.image, entry.repeat]);
-      if (held.has(of) || (await this.send(entry))) continue;
+      const isThere = this.waiting().some((e) => e.key === entry.key); // else discarded while one before it was on its way
+      if (!isThere || held.has(of) || (await this.send(entry))) continue;
       if (this.server !== "connected") return;
       held.add(of);
     }
@@ -214,12 +215,13 @@ export abstract class Delivery {
   /** False where the server cannot be asked now, or cannot save this case: it waits. */
   private async send(entry: Entry): Promise<boolean> {
     this.busy++;
+    this.sending = entry.key;
     this.changed();
     try {
       await this.drafting; // one that came later would outlive what is submitted now
-      const revision = await this.api.save({ ...entry, baseRevision: this.baseOf(entry) }, this.task);
+      const saved = await this.api.save({ ...entry, ...this.baseOf(entry) }, this.task);
       this.server = "connected";
-      this.arrived(entry, revision);
+      this.arrived(entry, saved);
       return true;
     } catch (error) {
       if (error instanceof ConflictError) this.meet(entry, error.current);
@@ -231,30 +233,35 @@ export abstract class Delivery {
       return true;
     } finally {
       this.busy--;
+      this.sending = "";
       this.changed();
     }
   }
 
   /** What was submitted on top of one that has arrived since starts from its revision. */
-  private baseOf(entry: Entry): number {
+  private baseOf(entry: Entry): Pick<Entry, "baseRevision" | "baseHash"> {
     const kept = this.storage.loadCase(entry.image, entry.repeat);
-    return Math.max(entry.baseRevision, kept !== null && isOf(entry, kept) && kept.delivered > 0 && kept.delivered < entry.edits ? kept.baseRevision : 0);
+    const isLater = kept !== null && isOf(entry, kept) && kept.delivered > 0 && kept.delivered < entry.edits && kept.baseRevision > entry.baseRevision;
+    const { baseRevision, baseHash } = isLater ? kept : entry;
+    return { baseRevision, baseHash };
   }
 
-  private arrived(entry: Entry, revision: number): void {
+  private arrived(entry: Entry, saved: Pick<Revision, "revision" | "hash">): void {
+    const { revision } = saved;
     const isOpen = this.open !== null && isOf(entry, this.open);
     const annotation = isOpen ? this.open : this.kept(entry);
     if (annotation !== null && isOf(entry, annotation)) {
-      annotation.acknowledged(entry.edits, revision);
+      annotation.acknowledged(entry.edits, saved);
       annotation.pixels = entry.pixels;
       if (annotation.isUnsent || isOpen) this.keepSafely(() => this.storage.keepCase(annotation.kept()));
       else this.storage.dropCase(entry.image, entry.repeat);
     }
     for (const other of this.storage.entries()) // what was refused before counts no more
       if (isOf(other, entry) && other.key <= entry.key) this.storage.forget(other.key);
-    if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
+    if (annotation?.isUnsent === true) void this.sendDraft(Object.assign(annotation, { drafted: -1 })); // the server has dropped its draft with the submission
+    else if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
     const proposed = entry.points.filter((p) => p.state === "predicted").length;
-    this.lastSaved = say(proposed ? "savedProposed" : "saved", { case: entry.image, n: revision, k: proposed });
+    this.lastSaved = say(entry.repeat ? "savedRepeat" : proposed ? "savedProposed" : "saved", { case: entry.image, n: revision, k: proposed });
     this.tell(this.lastSaved);
     if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
     if (this.thenNext?.key === entry.key) {
@@ -273,8 +280,7 @@ export abstract class Delivery {
   }
 
   private meet(entry: Entry, current: Revision): void {
-    const who = current.author || say("somebody");
-    const why = say("conflict", { who, n: current.revision, k: differences(entry.points, current.points).length });
+    const why = conflictText(current, entry.baseRevision, differences(entry.points, current.points).length);
     if (this.open !== null && isOf(entry, this.open)) {
       this.conflict = current;
       this.message = "";
@@ -311,7 +317,7 @@ export abstract class Delivery {
     }
     open.replaceAll(conflict.points, "take");
     if (conflict.isDraft !== true) {
-      open.acknowledged(open.edits, conflict.revision);
+      open.acknowledged(open.edits, conflict);
       void this.dropDraft(open.image, open.repeat);
     } else open.draftSaved = conflict.created;
     this.settle();
@@ -321,7 +327,7 @@ export abstract class Delivery {
   async submitMine(strategy: string): Promise<void> {
     const { open, conflict } = this;
     if (open === null || conflict === null) return;
-    if (conflict.isDraft !== true) open.baseRevision = conflict.revision;
+    if (conflict.isDraft !== true) open.startFrom(conflict);
     this.settle();
     await this.submit(strategy);
   }
@@ -336,14 +342,15 @@ export abstract class Delivery {
   // --- what the server does not have --------------------------------------------------------------------------------------
 
   async sendAgain(what: Unsent): Promise<void> {
-    if (what.entry === null) return this.openCase(what.image, what.repeat);
-    const again: Entry = { ...what.entry, author: this.author, state: "waits", why: "" };
+    const { entry } = what;
+    if (entry === null) return this.openCase(what.image, what.repeat);
     this.trouble = "";
-    this.keepSafely(() => this.storage.put(again));
+    this.keepSafely(() => this.storage.put({ ...entry, author: this.author, state: "waits", why: "" }));
     await this.deliver();
   }
 
   async discard(what: Unsent): Promise<void> {
+    if (what.entry !== null && what.entry.key === this.sending) return this.tell(say("onItsWay", { case: what.image }));
     const kept = this.storage.loadCase(what.image, what.repeat);
     if (what.entry !== null) this.storage.forget(what.entry.key);
     // The case's own state goes too, unless it is open or holds more than was submitted.
@@ -360,8 +367,7 @@ export abstract class Delivery {
     this.storage.takeOver();
     const left = this.storage.nobodys;
     const answers = this.storage.answers().length;
-    const said = [say("tookOver", { n: before - left }), answers ? say("tookOverAnswers", { n: answers }) : "", left ? say("notTakenOver", { n: left }) : ""];
-    this.tell(said.filter(Boolean).join(" "));
+    this.tell([say("tookOver", { n: before - left }), answers ? say("tookOverAnswers", { n: answers }) : "", left ? say("notTakenOver", { n: left }) : ""].filter(Boolean).join(" "));
   }
 
   /** Another tab works on: nothing is written from here any more. */
@@ -376,18 +382,19 @@ export abstract class Delivery {
     this.changed();
   }
 
+  /** What happened next, behind what was saved just before. */
+  protected afterSave(message: string): string {
+    const both = [this.lastSaved, message].filter(Boolean).join(". ");
+    if (this.server === "connected") this.lastSaved = ""; // else said once more when the server is back
+    return both;
+  }
+
   protected failed(error: unknown): void {
     if (error instanceof LoggedOut) this.server = "logged out";
     else if (error instanceof Unreachable) {
       this.server = error instanceof Busy ? this.server : "away";
-      this.message = error instanceof Busy ? error.message : say("away");
-    } else if (error instanceof Error) this.message = error instanceof Refused ? error.message : say("unexpected", { why: error.message });
+      this.message = this.afterSave(error instanceof Busy ? error.message : awayText(!this.storage.isPartlyKept));
+    } else if (error instanceof Error) this.message = error instanceof Refused ? this.afterSave(error.message) : say("unexpected", { why: error.message });
     this.changed();
   }
-}
-
-const SHOWN_NAMES = 3; // of those outside of the image
-
-export function outsideText(names: readonly string[]): string {
-  return say("outsideAll", { names: names.slice(0, SHOWN_NAMES).join(", ") + (names.length > SHOWN_NAMES ? " …" : "") });
 }

@@ -14,7 +14,7 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-export function button(text: string, key: string, act: () => void): HTMLButtonElement {
+export function button(text: string, key: string, act: (event: MouseEvent) => void): HTMLButtonElement {
   const made = make("button", { text, ...(key ? { title: `${text} (${key})` } : {}) });
   made.type = "button";
   made.addEventListener("click", act);

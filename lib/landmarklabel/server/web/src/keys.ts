@@ -24,7 +24,7 @@ export interface Actions {
 }
 
 const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const REPEATED = new Set([...Object.keys(ARROWS), "z", "Z", "y", "Y", "+", "-", "=", "Tab", "PageUp", "PageDown"]);
+const REPEATED = new Set([...Object.keys(ARROWS), "z", "Z", "y", "Y", "+", "-", "=", ".", ",", "PageUp", "PageDown"]);
 const COARSE = 10; // with Shift
 
 export function bindKeys(actions: Actions, target: Document = document): void {
@@ -43,6 +43,8 @@ function isTyping(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.matches("input, textarea, select") || target.isContentEditable);
 }
 
+const isInList = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.closest("[role=listbox]") !== null;
+
 /** Whether the key was one of ours. */
 function act(event: KeyboardEvent, actions: Actions): boolean {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -53,13 +55,13 @@ function act(event: KeyboardEvent, actions: Actions): boolean {
   }
   if (event.altKey) return false;
   const arrow = ARROWS[key];
+  if (isInList(event.target) && (arrow !== undefined || key.startsWith("Page"))) {
+    if (arrow?.[1]) actions.neighbour(arrow[1] > 0 ? 1 : -1); // as in any list; the others scroll it
+    return Boolean(arrow?.[1]);
+  }
   if (arrow !== undefined) {
     const factor = event.shiftKey ? COARSE : 1;
     actions.nudge(arrow[0] * factor, arrow[1] * factor);
-    return true;
-  }
-  if (key === "Tab" && event.target === document.body) {
-    actions.neighbour(event.shiftKey ? -1 : 1);
     return true;
   }
   const plain: Record<string, () => void> = {
@@ -78,6 +80,8 @@ function act(event: KeyboardEvent, actions: Actions): boolean {
     "=": () => actions.zoom(1.25),
     "-": () => actions.zoom(0.8),
     "0": actions.fit,
+    ".": () => actions.neighbour(1),
+    ",": () => actions.neighbour(-1),
     Escape: actions.stopPlacing,
     "?": actions.help,
   };

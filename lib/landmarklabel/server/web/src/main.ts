@@ -26,7 +26,14 @@ let askingHow = false; // how people log in: an answer of the server is on its w
 function show(element: HTMLElement | null): void {
   cover?.remove();
   cover = element;
-  if (element !== null) document.body.append(element);
+  place.inert = element !== null; // the Tab key does not go behind it
+  if (element === null) return;
+  element.setAttribute("role", "dialog");
+  element.setAttribute("aria-modal", "true");
+  element.setAttribute("aria-label", element.querySelector("h1, p")?.textContent ?? say("title"));
+  element.tabIndex = -1;
+  document.body.append(element);
+  (element.querySelector<HTMLElement>("input, button") ?? element).focus();
 }
 
 /** Ask who is there: for a token, or for a name and a password where another server knows people by these. */
@@ -63,7 +70,6 @@ async function login(help: "loginHelp" | "loginAgain"): Promise<void> {
       .catch((error: unknown) => put(why, error instanceof Error ? error.message : String(error)));
   });
   show(make("div", { class: "cover" }, form));
-  (accounts ? name : secret).input.focus();
 }
 
 function field(id: string, text: string, known: AutoFill): { input: HTMLInputElement; label: HTMLElement } {

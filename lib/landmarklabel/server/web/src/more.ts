@@ -5,6 +5,8 @@ import { say } from "./texts";
 import type { CaseRow, Revision } from "./wire";
 import type { Work } from "./work";
 
+const TRAINING_MS = 5_000; // between two looks at how a training goes on
+
 export class More {
   readonly element: HTMLElement;
   private readonly strategy = choice(say("strategy"), (value) => this.work.keepSetting("strategy", value));
@@ -13,10 +15,12 @@ export class More {
   private readonly revisionChoice = choice(say("revisions"), () => undefined);
   private readonly trainingText = make("p");
   private readonly minutes = make("input");
+  private readonly withoutProposals = make("input");
   private readonly again = button(say("readAgainButton"), "", () => {
     const { open } = this.work;
     if (open !== null) void this.work.openCase(open.image, true);
   });
+  private watching: ReturnType<typeof setInterval> | undefined; // while it is on the screen
   private shownCases: readonly CaseRow[] | null = null;
   private shownHistory: readonly Revision[] | null = null;
 
@@ -36,16 +40,20 @@ export class More {
     if (work.cases !== this.shownCases) this.listCases(work.cases);
     this.caseChoice.choose(work.open?.image ?? "");
     if (work.history !== this.shownHistory) this.listRevisions(work.history);
-    this.again.disabled = work.open === null;
+    const isLabelled = work.cases.some((row) => row.image === work.open?.image && row.labelled) || (work.open?.delivered ?? 0) > 0;
+    this.again.disabled = !isLabelled; // there is no first one
     put(this.trainingText, this.training());
   }
 
   private made(): HTMLElement {
+    this.withoutProposals.type = "checkbox";
+    this.withoutProposals.checked = this.work.storage.setting("withoutProposals") === "yes";
+    this.withoutProposals.addEventListener("change", () => this.work.keepSetting("withoutProposals", this.withoutProposals.checked ? "yes" : "no"));
     this.minutes.type = "number";
     this.minutes.min = "0.1";
     this.minutes.value = "10";
-    const stop = button(say("stopButton"), "", () => void this.work.stopTraining());
-    const train = button(say("trainButton"), "", () => void this.work.train(Number(this.minutes.value)));
+    const stop = button(say("stopButton"), "", () => void this.work.training.stop());
+    const train = button(say("trainButton"), "", () => void this.work.training.start(Number(this.minutes.value)));
     for (const one of [train, stop]) one.disabled = !this.mayTrain;
     const restore = button(say("restoreButton"), "", () => {
       const chosen = this.work.history.find((r) => String(r.revision) === this.revisionChoice.value());
@@ -62,13 +70,18 @@ export class More {
       this.caseChoice.element,
       this.revisionChoice.element,
       make("div", { class: "buttons" }, restore, this.again),
+      make("label", { class: "check", title: say("withoutProposalsHelp") }, this.withoutProposals, say("withoutProposalsLabel")),
       make("div", { class: "head" }, ...pages),
       make("h2", { text: say("training") }),
       this.trainingText,
       make("label", { class: "field" }, make("span", { text: say("minutes") }), this.minutes),
       make("div", { class: "buttons" }, train, stop),
     );
-    details.addEventListener("toggle", () => void this.work.lookAtTraining().catch(() => undefined));
+    details.addEventListener("toggle", () => {
+      clearInterval(this.watching);
+      void this.work.training.look();
+      if (details.open) this.watching = setInterval(() => void this.work.training.look(), TRAINING_MS);
+    });
     return details;
   }
 
@@ -93,7 +106,7 @@ export class More {
 
   private training(): string {
     if (!this.mayTrain) return say("trainingRole");
-    const stats = this.work.training[this.work.model] as Record<string, unknown> | undefined;
+    const stats = this.work.training.statistics[this.work.model] as Record<string, unknown> | undefined;
     if (stats === undefined || !Object.keys(stats).length) return say("trainingNone");
     const percent = Math.round(Number(stats["progress"] ?? 0) * (Number(stats["progress"] ?? 0) <= 1 ? 100 : 1));
     if (stats["state"] === "running") return say("trainingRuns", { model: this.work.model, percent });

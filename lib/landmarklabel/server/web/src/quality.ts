@@ -19,7 +19,7 @@ class QualityPage {
   private readonly alsoChecked = make("input");
   private readonly before = button(say("previousPage"), "", () => void this.turnTo(this.found.page - 1));
   private readonly after = button(say("nextPage"), "", () => void this.turnTo(this.found.page + 1));
-  private found: Quality = { cases: 0, points: 0, page: 1, pages: 1, unit: "mm", rows: [], shape: null };
+  private found: Quality = { cases: 0, points: 0, page: 1, pages: 1, unit: "mm", rows: [], tooFew: [], shape: null };
   private chosen: QualityRow | null = null;
   private asked = 0; // so that a list that was asked for earlier does not replace a later one
 
@@ -70,8 +70,9 @@ class QualityPage {
   }
 
   private show(): void {
-    const { cases, points, page, pages, rows, shape, unit } = this.found;
-    put(this.summary, shape === null ? say("tooFewCases") : say("qualitySummary", { cases, points }));
+    const { cases, points, page, pages, rows, shape, tooFew, unit } = this.found;
+    const unseen = tooFew.length ? ` ${say("tooFewPoints", { names: tooFew.join(", ") })}` : "";
+    put(this.summary, shape === null ? say("tooFewCases") : say("qualitySummary", { cases, points }) + unseen);
     put(this.pages, say("pageOf", { n: page, of: pages }));
     this.before.disabled = page <= 1;
     this.after.disabled = page >= pages;

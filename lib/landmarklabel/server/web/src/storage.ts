@@ -225,7 +225,8 @@ export class Storage {
         this.store.setItem(name, content);
         this.unkept.delete(name);
       } catch (error) {
-        this.fault = error instanceof Error ? error.message : String(error);
+        const isFull = error instanceof DOMException && error.name === "QuotaExceededError"; // whose message names what was written
+        this.fault = isFull ? say("noSpace") : error instanceof Error ? error.message : String(error);
       }
     }
   }
@@ -277,6 +278,7 @@ function readKept(found: Record<string, unknown> | null): Kept | null {
       image: text(found["image"]),
       points: readPoints(found["points"]),
       baseRevision: number(found["baseRevision"]),
+      baseHash: text(found["baseHash"]), // of an earlier version none
       reason: text(found["reason"]),
       repeat: found["repeat"] === true,
       edits: number(found["edits"]),

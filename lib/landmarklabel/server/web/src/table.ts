@@ -16,6 +16,7 @@ export class LandmarkTable {
   private differing: ReadonlySet<string> = new Set();
   private landmarks: readonly Landmark[] = [];
   private unit = "mm";
+  private size = 1;
   selected: string | null = null;
 
   constructor(private readonly select: (name: string) => void) {
@@ -26,11 +27,13 @@ export class LandmarkTable {
     this.element.append(this.filter.element, this.rows, this.about);
   }
 
-  show(landmarks: readonly Landmark[], points: readonly Point[], differing: readonly string[], unit: string): void {
+  /** `size`: how many of `unit` one of the image's own units is, in which the points' errors are. */
+  show(landmarks: readonly Landmark[], points: readonly Point[], differing: readonly string[], unit: string, size: number): void {
     this.landmarks = landmarks;
     this.points = points;
     this.differing = new Set(differing);
     this.unit = unit;
+    this.size = size;
     this.draw();
   }
 
@@ -51,6 +54,9 @@ export class LandmarkTable {
   private draw(): void {
     const shown = this.shown().map((point) => this.row(point));
     if (shown.length !== this.rows.children.length || shown.some((row, i) => row !== this.rows.children[i])) this.rows.replaceChildren(...shown);
+    const selected = shown.find((row) => row.classList.contains("selected"));
+    if (selected === undefined) this.rows.removeAttribute("aria-activedescendant");
+    else this.rows.setAttribute("aria-activedescendant", selected.id);
     this.describe();
   }
 
@@ -59,11 +65,16 @@ export class LandmarkTable {
     if (row === undefined) {
       row = make("div", { class: "row" }, make("span", { class: "sign" }), make("span", { class: "name", text: point.name }), make("span", { class: "number" }));
       row.setAttribute("role", "option");
+      row.id = `landmark-${this.made.size}`;
       row.addEventListener("click", () => this.select(point.name));
+      row.addEventListener("mousedown", (event) => {
+        event.preventDefault(); // the keys stay those of the image: only whoever comes with Tab is in the list
+        if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+      });
       this.made.set(point.name, row);
     }
     const isSelected = point.name === this.selected;
-    const error = point.error !== null && !isByPerson(point) ? `± ${point.error.toFixed(1)} ${this.unit}` : "";
+    const error = point.error !== null && !isByPerson(point) ? `± ${(this.size * point.error).toFixed(1)} ${this.unit}` : "";
     row.className = `row ${point.state}${isSelected ? " selected" : ""}${this.differing.has(point.name) ? " differs" : ""}`;
     row.setAttribute("aria-selected", String(isSelected));
     row.title = [point.name, say(`state_${point.state}`), this.landmarks.find((l) => l.name === point.name)?.definition].filter(Boolean).join(": ");
@@ -83,7 +94,7 @@ export class LandmarkTable {
       this.about.replaceChildren();
       return;
     }
-    const error = point.error === null ? "" : `, ${say("expectedError", { error: point.error.toFixed(2), unit: this.unit })}`;
+    const error = point.error === null ? "" : `, ${say("expectedError", { error: (this.size * point.error).toFixed(2), unit: this.unit })}`;
     const words = `${landmark.name}: ${say(`state_${point.state}`)}${isByPerson(point) ? "" : error}. ${landmark.definition}`;
     if (this.about.dataset["words"] === words) return;
     this.about.dataset["words"] = words;

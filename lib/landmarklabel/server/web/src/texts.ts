@@ -1,5 +1,7 @@
 /** All texts that a person reads, in one place. `{x}` stands for what is put in. */
 
+import type { Revision } from "./wire";
+
 export const TEXTS = {
   title: "LandmarkLabel",
   // logging in
@@ -24,6 +26,7 @@ export const TEXTS = {
   away: "the server does not answer; your work is kept in this browser and sent later",
   otherStudy: "Another study is at this address now. What you have done waits until this one is back.",
   noStorage: "This browser keeps nothing for this page, so work could be lost: allow cookies and site data for this address, then load the page again.",
+  awayUnkept: "the server does not answer; leave this tab open: your work is only here, and is sent later",
   back: "the server answers again",
   // the case
   nextButton: "Next case",
@@ -36,6 +39,10 @@ export const TEXTS = {
   inWorkBy: "in work by {who}",
   somebody: "somebody",
   secondReading: "second reading",
+  inSecondReading: "This is a second reading: nothing is proposed",
+  withoutProposals: "Read without proposals is on, under …: nothing is proposed",
+  withoutProposalsLabel: "Read without proposals",
+  withoutProposalsHelp: "Nothing is predicted and no point follows another: for readings that are to be independent",
   yourChanges: "with your changes that were not sent",
   yourDraft: "with your changes from another browser or tab",
   asSubmitted: "as you submitted it; the server does not have it yet",
@@ -80,6 +87,7 @@ export const TEXTS = {
   clickToPlace: "Click on the image to place {name}; Escape leaves it where it was.",
   placed: "{name} placed",
   accepted: "{name} accepted",
+  nothingToAccept: "nothing is proposed that could be accepted",
   acceptedAll: "all accepted",
   acceptedAllBut: "accepted, but for what contradicts the others: {names}. Look at each (N)",
   absent: "{name} is absent",
@@ -115,11 +123,12 @@ export const TEXTS = {
   measured_name: "Measurement",
   measured_value: "Value",
   measured_interval: "95 % interval",
-  measured_usual: "Usual ± SD",
+  measured_usual: "Usual",
   interval: "95 % interval, from how far off the points may be",
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
+  savedRepeat: "the second reading of {case} is saved",
   savedProposed: "{case} is saved as revision {n}; {k} proposals in it are accepted by nobody and are no labels",
   taskGained: "the task has the landmark {name} by now: load this page again; what you have done stays",
   madeBefore: "submitted here by {who} before people had to log in: Send again sends it in your name",
@@ -132,10 +141,12 @@ export const TEXTS = {
   keepButton: "Keep it, then go on",
   loseButton: "Lose it, and go on",
   logoutAway: "the server does not answer, so you are still logged in: press Log out again when it does ({why})",
+  clickedTwice: "a double click counts once: the second one would have met the next landmark",
   nextComes: "the next case is on its way",
   otherPerson: "{who} has logged in in this browser since this page was opened. Nothing was saved; load the page again to go on as {who}.",
   nobody: "somebody without a name",
-  cannotKeep: "Your points are only in this tab: the browser keeps nothing ({why}). Submit before you close it.",
+  noSpace: "it has no space left",
+  cannotKeep: "Your points are only in this tab: the browser keeps nothing ({why}). Leave it open until everything is submitted and saved.",
   waits: "waits for the server",
   changedOnly: "changed, not submitted",
   refused: "{case}: the server did not take it: {why}. It is kept: see Unsent",
@@ -144,11 +155,14 @@ export const TEXTS = {
   openButton: "Open",
   discardButton: "Discard",
   discardSure: "your points of {case} will be gone: press Discard again if that is right",
+  onItsWay: "{case} is on its way to the server: it cannot be discarded now",
   discarded: "{case}: discarded",
   // two versions
   draftElsewhere: "you worked on this case in another browser too and did not submit it: {k} points differ, drawn as diamonds",
   tookDraft: "took what you had done in the other browser",
   conflict: "{who} saved revision {n} meanwhile: {k} points differ, drawn as diamonds",
+  conflictRestored: "the study was restored from an older copy: revision {n} is {who}'s now, and {k} points differ, drawn as diamonds",
+  conflictGone: "the study was restored from an older copy, and the server has no revision of this case any more: “Submit mine” saves yours",
   takePointButton: "Take theirs for this point",
   takeAllButton: "Take all theirs",
   submitMineButton: "Submit mine",
@@ -169,6 +183,8 @@ export const TEXTS = {
   stopButton: "Stop",
   minutes: "minutes",
   trainingRuns: "{model} is being trained, {percent} %",
+  minutesFirst: "say how many minutes it may take: a number above 0",
+  trainingAsked: "{model} will be trained",
   trainingNone: "nothing was trained yet",
   trainingRole: "training needs the role admin",
   published: "published",
@@ -185,6 +201,8 @@ export const TEXTS = {
   statusLink: "Status of the study",
   qualitySummary: "{points} points of {cases} cases. First those that lie least where the other points of their case expect them.",
   tooFewCases: "There are too few labelled cases, or too few landmarks in each, to say where points are expected: it takes eight cases, and at least four landmarks (five in a volume).",
+  tooFewPoints: "Not looked at, because fewer than eight cases have them: {names}.",
+  expectedHere: "The red cross is where the other points of this case expect {name}",
   shapeLabel: "All cases laid over one another",
   shapeLegend: "Small dots: all cases, laid over one another. Full dots: where a landmark typically lies. Rings: the chosen case; its point in the thick ring. Cross: where the other points of that case expect it.",
   swappedWith: "swapped with {name}?",
@@ -237,7 +255,7 @@ export const KEYS: readonly (readonly [string, string])[] = [
   ["X", "call the selected point absent"],
   ["U", "unlock an accepted or absent point"],
   ["↑ ↓ ← →", "move the selected point by a tenth of a pixel; with Shift by one"],
-  ["Tab, Shift+Tab", "select the next or previous landmark"],
+  [". ,", "select the next or previous landmark; so do ↓ and ↑ in the list"],
   ["Ctrl+Z, Ctrl+Y", "undo, redo"],
   ["Ctrl+Enter", "submit, and open the next case"],
   ["+, −, 0", "zoom in, out, fit"],
@@ -248,3 +266,22 @@ export const KEYS: readonly (readonly [string, string])[] = [
   ["Mouse", "drag a point to move it; drag the image to shift it; wheel to zoom, in a volume to go through the slices (with Ctrl: zoom); click in a volume to cut all planes there; right button to change brightness and contrast"],
   ["?", "this list"],
 ];
+
+const SHOWN_NAMES = 3; // of those outside of the image
+
+export function outsideText(names: readonly string[]): string {
+  return say("outsideAll", { names: names.slice(0, SHOWN_NAMES).join(", ") + (names.length > SHOWN_NAMES ? " …" : "") });
+}
+
+/** The server is away; `isKept`: whatever was done is kept by the browser. */
+export function awayText(isKept: boolean): string {
+  return say(isKept ? "away" : "awayUnkept");
+}
+
+/** What another version of a case is, beside one that started from revision `base`. */
+export function conflictText(other: Revision, base: number, k: number): string {
+  const about = { who: other.author || say("somebody"), n: other.revision, k };
+  if (other.isDraft === true) return say("draftElsewhere", about);
+  if (other.revision > base) return say("conflict", about);
+  return say(other.revision ? "conflictRestored" : "conflictGone", about);
+}

@@ -153,6 +153,7 @@ export class View3D implements CaseView {
   private enlarge(plane: SlicePlane): boolean {
     const isAlone = this.element.classList.toggle("one");
     for (const each of this.planes) each.element.hidden = isAlone && each !== plane;
+    if (isAlone) this.active = plane; // no key acts on a plane that is not seen
     return isAlone;
   }
 }

@@ -46,6 +46,7 @@ export interface Task {
   readonly name: string;
   readonly dims: number;
   readonly landmarks: readonly Landmark[];
+  readonly mmPerPixel: number | null; // of pictures, where the task states it
 }
 
 /** Where an image lies: rows that take sample numbers and 1 to mm, and the way back. */
@@ -65,6 +66,7 @@ export interface Revision {
   readonly revision: number;
   readonly author: string;
   readonly created: string;
+  readonly hash: string; // of what it holds: after the study was restored from a copy, another one may have its number
   readonly points: readonly Point[];
   readonly isDraft?: true; // no revision: what the same person has done in another browser
 }
@@ -74,6 +76,7 @@ export interface Suggestion {
   readonly next: string | null;
   readonly origin: string;
   readonly secondPass: boolean;
+  readonly cautions: readonly string[]; // what to know of the model first
 }
 
 export interface CaseRow {
@@ -112,6 +115,7 @@ export interface Quality {
   readonly pages: number;
   readonly unit: string;
   readonly rows: readonly QualityRow[];
+  readonly tooFew: readonly string[]; // landmarks that too few cases have for their points to be looked at
   readonly shape: Shape | null; // null where there are too few cases
 }
 
@@ -202,7 +206,9 @@ export function task(value: unknown): Task {
   if (!landmarks.length || landmarks.some((l) => !l.name)) throw new WireError("the task has no landmarks");
   const measurements = list(content["measurements"] ?? [], "the measurements").map((one) => object(one, "a measurement"));
   const drawn = measurements.map((m) => ({ name: text(m["name"]), definition: text(m["definition"]), lines: linesOf(m, measurements) }));
-  return { name: text(content["name"]), dims: number(content["dims"]) === 3 ? 3 : 2, landmarks, measurements: drawn };
+  const scale = content["scale"] ? object(content["scale"], "the scale rule") : {};
+  const mmPerPixel = "mm_per_pixel" in scale ? number(scale["mm_per_pixel"]) : null;
+  return { name: text(content["name"]), dims: number(content["dims"]) === 3 ? 3 : 2, landmarks, measurements: drawn, mmPerPixel };
 }
 
 type Line = readonly [readonly string[], readonly string[]];
@@ -272,6 +278,7 @@ export function revision(value: unknown, of: Task): Revision {
     revision: number(content["revision"]),
     author: text(content["author"]),
     created: text(content["created"]),
+    hash: text(content["sha256"]),
     points: points(content["landmarks"], of),
   };
 }
@@ -298,6 +305,7 @@ export function quality(value: unknown): Quality {
         checked: checked && { author: text(checked["author"]), created: text(checked["created"]) },
       };
     }),
+    tooFew: list(content["too_few"] ?? [], "the landmarks").map(text),
     shape: content["shape"] ? shape(object(content["shape"], "the shape")) : null,
   };
 }
@@ -324,6 +332,7 @@ export function suggestion(value: unknown, of: Task): Suggestion {
     next: of.landmarks.some((l) => l.name === next) ? next : null,
     origin: text(content["origin"]),
     secondPass: content["second_pass"] === true,
+    cautions: list(content["cautions"] ?? [], "the cautions").map(text),
   };
 }
 

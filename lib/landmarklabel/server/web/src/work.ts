@@ -1,11 +1,12 @@
 /** What the page's buttons do: the server, cases, points, training. No DOM: `changed` tells whoever shows it. */
 
-import { Annotation, differences, type Kept, type What } from "./annotation";
-import { Refused, type Who } from "./api";
-import { Delivery, outsideText } from "./delivery";
+import { Annotation, differences, isOf, type Kept } from "./annotation";
+import { Refused, type Draft, type Who } from "./api";
+import { Delivery } from "./delivery";
 import { Flat } from "./flat";
 import { StorageFault } from "./storage";
-import { say } from "./texts";
+import { outsideText, say } from "./texts";
+import { Training } from "./training";
 import type { Picture } from "./view";
 import { Volume } from "./volume";
 import { saysTheSame, type CaseRow, type Frame, type Point, type Position, type Revision, type Suggestion } from "./wire";
@@ -17,13 +18,13 @@ export class Work extends Delivery {
   picture: Picture | null = null;
   history: readonly Revision[] = [];
   cases: readonly CaseRow[] = [];
-  training: Record<string, unknown> = {};
+  readonly training = new Training(this);
   models: readonly string[] = [];
   strategies: Record<string, string> = {};
   model = "";
 
   private following: Promise<void> | null = null;
-  private followAgain = false;
+  private followAgain = 0; // number of the question (`asked`) that is still to be put; whatever counts on makes it void
   private placed = ""; // what the others follow
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
@@ -39,7 +40,7 @@ export class Work extends Delivery {
       const info = await this.api.info();
       this.models = info.models;
       this.strategies = info.strategies;
-      this.training = info.training;
+      this.training.statistics = info.training;
       this.model ||= info.models[0] ?? "";
       await this.listCases();
     });
@@ -58,7 +59,7 @@ export class Work extends Delivery {
       this.lastTry = now;
       await this.doing(async () => {
         await this.api.who();
-        this.tell(say("back"));
+        this.tell(this.afterSave(say("back")));
       });
       if (this.isConnected()) {
         if (this.open !== null) void this.sendDraft(this.open);
@@ -96,7 +97,7 @@ export class Work extends Delivery {
       const chosen = await this.api.nextCase(strategy, this.clientId).finally(() => (this.isChoosing = false));
       if (opening !== this.opening) return; // the person has opened another case meanwhile
       if (chosen === null) {
-        this.tellAfterSave(say("allDone"));
+        this.tell(this.afterSave(say("allDone")));
         await this.listCases();
         return;
       }
@@ -110,19 +111,19 @@ export class Work extends Delivery {
     await this.doing(async () => {
       const history = repeat ? [] : await this.api.history(image, this.task); // of a second reading, nobody is shown the first
       const newest = history.at(-1);
-      const revision = newest?.revision ?? 0;
-      const [annotation, why] = await this.asLeft(image, repeat, reason, newest);
+      const draft = await this.draftOf(image, repeat);
       if (opening !== this.opening) return;
+      const [annotation, why] = this.asLeft(image, repeat, reason, newest, draft); // after the answers: the case that is open is worked on meanwhile
       this.leave();
       this.asked++;
+      this.submitted = annotation === this.open ? this.submitted : null; // what is on its way of it is so still
       this.open = annotation;
       this.history = history;
-      this.conflict = newest !== undefined && revision > annotation.baseRevision && annotation.isUnsent ? newest : this.draftElsewhere;
+      this.conflict = newest !== undefined && annotation.isUnsent && annotation.isOvertakenBy(newest) ? newest : this.draftElsewhere;
       this.frame = null;
       this.picture = null;
       this.trouble = [this.goneText, this.storage.fault && say("cannotKeep", { why: this.storage.fault })].filter(Boolean).join(" ");
-      this.submitted = null;
-      this.tellAfterSave(why && why !== reason ? `${image}: ${why}` : "");
+      this.tell(this.afterSave(why && why !== reason ? `${image}: ${why}` : ""));
       this.keep();
       this.noteOpen(annotation);
       await this.fetchImage(annotation);
@@ -138,13 +139,13 @@ export class Work extends Delivery {
     }
   }
 
-  /** What happened next, behind what was saved just before. */
-  private tellAfterSave(message: string): void {
-    this.tell([this.lastSaved, message].filter(Boolean).join(". "));
-    this.lastSaved = "";
+  /** What the server keeps of a case for this person; an error where it could not be asked. */
+  private draftOf(image: string, repeat: boolean): Promise<Draft | Error | null> {
+    const none = (error: Error): Error | null => (error instanceof Refused ? null : error); // a role that may have none
+    return this.api.draft(image, this.draftsOf, repeat, this.task).catch(none);
   }
 
-  private async asLeft(image: string, repeat: boolean, reason: string, newest: Revision | undefined): Promise<[Annotation, string]> {
+  private asLeft(image: string, repeat: boolean, reason: string, newest: Revision | undefined, draft: Draft | Error | null): [Annotation, string] {
     const kept = this.storage.loadCase(image, repeat);
     this.goneText = "";
     this.draftElsewhere = null;
@@ -154,20 +155,17 @@ export class Work extends Delivery {
         this.storage.copyCase(kept);
         this.goneText = say("gone", { names: gone.join(", ") });
       }
-      const other = await this.api.draft(image, this.draftsOf, repeat, this.task).catch(() => null); // without it, as before
-      if (other !== null && other.saved !== kept.draftSaved && differences(kept.points, other.points).length)
-        this.draftElsewhere = { revision: other.baseRevision, author: "", created: other.saved, points: other.points, isDraft: true };
-      return [Annotation.of(kept, this.task), say("yourChanges")];
+      const isElsewhere = draft !== null && !(draft instanceof Error) && draft.saved !== kept.draftSaved;
+      if (isElsewhere && differences(kept.points, draft.points).length)
+        this.draftElsewhere = { revision: draft.baseRevision, author: "", created: draft.saved, hash: "", points: draft.points, isDraft: true };
+      return [this.open !== null && isOf(this.open, kept) ? this.open : Annotation.of(kept, this.task), say("yourChanges")];
     }
     const waits = this.storage.entries().filter((e) => e.image === image && e.repeat === repeat).at(-1);
     if (waits !== undefined) {
       const asSent: Kept = { ...waits, reason, delivered: waits.edits, draftSaved: "" };
       return [Annotation.of(asSent, this.task), say("asSubmitted")];
     }
-    const draft = await this.api.draft(image, this.draftsOf, repeat, this.task).catch((error: unknown) => {
-      if (error instanceof Refused) return null; // a role that may have none
-      throw error; // else the next edit would write over a draft that nobody has seen
-    });
+    if (draft instanceof Error) throw draft; // else the next edit would write over a draft that nobody has seen
     if (draft !== null) {
       const made = new Annotation(this.task, image, draft.points, draft.baseRevision, reason, repeat);
       made.edits = made.drafted = 1;
@@ -175,7 +173,9 @@ export class Work extends Delivery {
       made.pixels = draft.pixels;
       return [made, say("yourDraft")];
     }
-    return [new Annotation(this.task, image, newest?.points ?? null, newest?.revision ?? 0, reason, repeat), reason];
+    const fresh = new Annotation(this.task, image, newest?.points ?? null, newest?.revision ?? 0, reason, repeat);
+    fresh.baseHash = newest?.hash ?? "";
+    return [fresh, reason];
   }
 
   private async fetchMissingImage(): Promise<void> {
@@ -214,6 +214,11 @@ export class Work extends Delivery {
     if (!open.isUnsent) this.storage.dropCase(open.image, open.repeat);
   }
 
+  /** Whether nothing is proposed: a second reading is to be independent of the first, and a person may want that of any. */
+  get withoutProposals(): boolean {
+    return this.open?.repeat === true || this.storage.setting("withoutProposals") === "yes";
+  }
+
   // --- points ----------------------------------------------------------------------------------------------------------
 
   async predict(): Promise<void> {
@@ -223,6 +228,7 @@ export class Work extends Delivery {
       this.tell(say("noModel"));
       return;
     }
+    if (this.withoutProposals) return this.tell(say(open.repeat ? "inSecondReading" : "withoutProposals"));
     const asked = ++this.asked;
     await this.doing(async () => {
       let told: readonly Point[], answer: Suggestion;
@@ -232,7 +238,8 @@ export class Work extends Delivery {
         if (this.open !== open || asked !== this.asked) return;
       } while (!saysTheSame(told, open.points)); // meanwhile something was unlocked, accepted or called absent
       open.propose(answer.points, answer.next);
-      this.edited(say(answer.origin === "model" ? "predicted" : answer.origin === "template" ? "byTemplate" : "nothingKnown"));
+      const by = say(answer.origin === "model" ? "predicted" : answer.origin === "template" ? "byTemplate" : "nothingKnown");
+      this.edited([by, ...answer.cautions].join("; "));
     });
   }
 
@@ -261,6 +268,7 @@ export class Work extends Delivery {
     this.asked++; // the others follow no move that never was
     this.open?.takeMoveBack();
     this.edited(this.message);
+    this.followWhatStands();
   }
 
   /** Let the other points move. One question is under way at a time; the newest state is asked about last. */
@@ -268,26 +276,26 @@ export class Work extends Delivery {
     this.asked++;
     this.placed = name;
     if (this.following !== null) {
-      this.followAgain = true;
+      this.followAgain = this.asked;
       return;
     }
     do {
-      this.followAgain = false;
+      this.followAgain = 0;
       this.following = this.askToFollow();
       await this.following;
-    } while (this.followAgain);
+    } while (this.followAgain === this.asked);
     this.following = null;
   }
 
   private async askToFollow(): Promise<void> {
     const open = this.open;
-    if (open === null || !this.model || this.server !== "connected") return;
+    if (open === null || !this.model || this.server !== "connected" || this.withoutProposals) return;
     const [asked, name, told] = [this.asked, this.placed, open.points];
     try {
       const answer = await this.api.update(this.model, open.image, told, this.task);
       if (this.open !== open || asked !== this.asked) return;
       if (!saysTheSame(told, open.points)) {
-        this.followAgain = true; // the answer is to what is no longer said: it would call an unlocked point absent again
+        this.followAgain = asked; // the answer is to what is no longer said: it would call an unlocked point absent again
         return;
       }
       const n = open.follow(answer.points, answer.next);
@@ -315,8 +323,9 @@ export class Work extends Delivery {
     if (open === null) return;
     const outside = open.points.filter((p) => p.position !== null && !this.isInside(p.position)).map((p) => p.name);
     const flagged = open.points.filter((p) => p.flagged && p.state !== "accepted").map((p) => p.name);
+    const isAny = open.points.some((p) => p.state === "predicted");
     open.acceptAll([...outside, ...flagged]);
-    const doubt = flagged.length ? say("acceptedAllBut", { names: flagged.join(", ") }) : say("acceptedAll");
+    const doubt = flagged.length ? say("acceptedAllBut", { names: flagged.join(", ") }) : say(isAny ? "acceptedAll" : "nothingToAccept");
     this.edited(outside.length ? outsideText(outside) : doubt);
   }
 
@@ -340,16 +349,28 @@ export class Work extends Delivery {
     return true;
   }
 
+  /** Whether the other version has points: a study that was restored from an older copy may have none. */
+  get isThereTheirs(): boolean {
+    return this.conflict !== null && (this.conflict.revision > 0 || this.conflict.isDraft === true);
+  }
+
   undo(): void {
     this.asked++; // an answer still on its way belongs to what is undone
     const step = this.open?.undo() ?? null;
-    this.edited(step ? say("undone", { what: described(step) }) : say("nothingToUndo"));
+    this.edited(step ? say("undone", { what: say(`what_${step.what}`, { name: step.name }) }) : say("nothingToUndo"));
+    this.followWhatStands();
+  }
+
+  /** Something was taken back while the others were still to follow: they follow what a person did before that. */
+  private followWhatStands(): void {
+    const last = this.open?.lastStep;
+    if (this.following !== null && (last === "place" || last === "absent")) void this.follow();
   }
 
   redo(): void {
     this.asked++;
     const step = this.open?.redo() ?? null;
-    this.edited(step ? say("redone", { what: described(step) }) : say("nothingToRedo"));
+    this.edited(step ? say("redone", { what: say(`what_${step.what}`, { name: step.name }) }) : say("nothingToRedo"));
   }
 
   restore(revision: Revision): void {
@@ -358,28 +379,8 @@ export class Work extends Delivery {
     this.edited(say("restored", { n: revision.revision, who: revision.author || say("somebody") }));
   }
 
-  // --- training --------------------------------------------------------------------------------------------------------------
-
-  async train(minutes: number): Promise<void> {
-    await this.doing(async () => {
-      await this.api.train(this.model, minutes);
-      await this.lookAtTraining();
-    });
-  }
-
-  async stopTraining(): Promise<void> {
-    await this.doing(async () => {
-      await this.api.stopTraining();
-      await this.lookAtTraining();
-    });
-  }
-
-  async lookAtTraining(): Promise<void> {
-    this.training = (await this.api.info()).training;
-    this.changed();
-  }
-
-  private async doing(job: () => Promise<void>): Promise<void> {
+  /** Do something that may meet a fault, which is said. */
+  async doing(job: () => Promise<void>): Promise<void> {
     this.busy++;
     this.changed();
     try {
@@ -393,5 +394,3 @@ export class Work extends Delivery {
     }
   }
 }
-
-const described = (step: { what: What; name: string }): string => say(`what_${step.what}`, { name: step.name });

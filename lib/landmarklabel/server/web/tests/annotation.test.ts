@@ -27,7 +27,7 @@ describe("a person's points", () => {
     expect(open.edits).toBe(2); // taken back is a change of mind, and is sent
     open.undo();
     expect(open.edits).toBe(2); // of a proposal
-    open.acknowledged(1, 7);
+    open.acknowledged(1, { revision: 7, hash: "h" });
     expect([open.isUnsent, open.baseRevision]).toEqual([true, 7]);
   });
 

@@ -5,6 +5,7 @@ export const TASK: Task = {
   name: "t",
   dims: 2,
   measurements: [],
+  mmPerPixel: null,
   landmarks: ["a", "b", "c", "d"].map((name) => ({ name, definition: "", image: "" })),
 };
 

@@ -3,7 +3,7 @@ import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Su
 import { Storage } from "../src/storage";
 import { Work } from "../src/work";
 import { proposed, TASK } from "./example";
-import type { Frame, Point, Revision } from "../src/wire";
+import { unset, type Frame, type Point, type Revision } from "../src/wire";
 
 const FRAME: Frame = {
   size: [100, 100],
@@ -38,17 +38,18 @@ class Server {
 
   add(image: string, author: string, points: readonly Point[]): number {
     const all = this.of(image);
-    this.saved.set(image, [...all, { revision: all.length + 1, author, created: "", points }]);
+    this.saved.set(image, [...all, { revision: all.length + 1, author, created: "", hash: `${author} ${JSON.stringify(points)}`, points }]);
     return all.length + 1;
   }
 
-  async save(what: Submission): Promise<number> {
+  async save(what: Submission): Promise<{ revision: number; hash: string }> {
     this.check();
     if (what.image === this.cannotSave) throw new Busy("its label file cannot be written");
     const before = this.keys.get(what.key);
     if (before === undefined) {
       const current = this.of(what.image).at(-1);
-      if ((current?.revision ?? 0) !== what.baseRevision && current) throw new ConflictError("newer", current);
+      const isSame = (current?.revision ?? 0) === what.baseRevision && (!what.baseHash || current?.hash === what.baseHash);
+      if (!isSame && current) throw new ConflictError("newer", current);
       this.keys.set(what.key, this.add(what.image, what.author, what.points));
       this.drafts.delete(what.image);
     }
@@ -56,7 +57,8 @@ class Server {
       this.isAnswerLost = false;
       throw new Unreachable("lost");
     }
-    return this.keys.get(what.key) ?? 0;
+    const revision = this.keys.get(what.key) ?? 0;
+    return { revision, hash: this.of(what.image)[revision - 1]?.hash ?? "" };
   }
 
   api(): Api {
@@ -68,8 +70,8 @@ class Server {
       history: async (image: string) => (this.check(), this.of(image)),
       frame: async () => (this.check(), FRAME),
       picture: async () => (this.check(), { blob: new Blob(), step: 1 }),
-      predict: async () => (this.check(), { points: [], next: null, origin: "none", secondPass: false }),
-      update: async (_: string, __: string, all: readonly Point[]) => (this.check(), { points: all, next: null, origin: "model", secondPass: false }),
+      predict: async () => (this.check(), { points: [], next: null, origin: "none", secondPass: false, cautions: [] }),
+      update: async (_: string, __: string, all: readonly Point[]) => (this.check(), { points: all, next: null, origin: "model", secondPass: false, cautions: [] }),
       save: (what: Submission) => this.save(what),
       draft: async (image: string) => (this.check(), this.drafts.get(image) ?? null),
       keepDraft: async (what: Submission) => {
@@ -95,6 +97,8 @@ async function begun(image = ""): Promise<Work> {
 
 /** A new tab: nothing but what the browser has kept. */
 const again = (): Promise<Work> => begun();
+
+const turn = (): Promise<void> => new Promise((done) => setTimeout(done, 0));
 
 beforeEach(() => {
   localStorage.clear();
@@ -188,12 +192,14 @@ describe("nothing is lost", () => {
     const was = Object.getPrototypeOf(localStorage).setItem as () => void;
     const work = await begun("one");
     Object.getPrototypeOf(localStorage).setItem = (): never => {
-      throw new Error("quota");
+      throw new DOMException("the value of 'case once another' exceeded the quota", "QuotaExceededError");
     };
     try {
       work.place("a", [3, 4]);
+      expect(work.trouble).toBe("Your points are only in this tab: the browser keeps nothing (it has no space left). Leave it open until everything is submitted and saved.");
       server.fail = new Unreachable("gone");
       await work.submit("first");
+      expect(work.message).toBe("the server does not answer; leave this tab open: your work is only here, and is sent later");
       server.fail = null;
       await work.openCase("two");
       expect(work.trouble).toContain("only in this tab");
@@ -287,7 +293,7 @@ describe("nothing is lost", () => {
 
   it("when an earlier version kept it: a name with a space has it, and nobody whose name begins so", async () => {
     const earlier = new Storage("/s/ id Ann B");
-    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, reason: "", repeat: false, edits: 2, delivered: 0, pixels: "", copy: "", draftSaved: "" });
+    earlier.keepCase({ image: "one", points: TASK.landmarks.map((l) => proposed(l.name, 8, { state: "placed" })), baseRevision: 0, baseHash: "", reason: "", repeat: false, edits: 2, delivered: 0, pixels: "", copy: "", draftSaved: "" });
     const ann = Storage.of("/s/", "id", "Ann");
     ann.clear();
     expect(ann.unsent()).toEqual([]);
@@ -312,6 +318,182 @@ describe("nothing is lost", () => {
     } finally {
       Object.getPrototypeOf(localStorage).setItem = was;
     }
+  });
+
+  it("when the open case is opened once more, and worked on until that has come", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    let come: () => void = () => undefined;
+    Object.assign(work.api, { draft: () => new Promise((done) => (come = () => done(null))) });
+    const opening = work.openCase("one");
+    await turn();
+    work.place("b", [5, 6]);
+    come();
+    await opening;
+    expect([work.open?.point("a").position, work.open?.point("b").position]).toEqual([[3, 4], [5, 6]]);
+    work.undo(); // its steps are kept too
+    expect([work.open?.point("a").position, work.open?.point("b").position]).toEqual([[3, 4], null]);
+    expect((await again()).open?.point("a").position).toEqual([3, 4]);
+  });
+
+  it("when the server was restored from an older copy, and another revision has the number that one started from", async () => {
+    const placed = (x: number) => TASK.landmarks.map((l) => proposed(l.name, x, { state: "placed" as const }));
+    server.add("one", "zoe", placed(1));
+    server.add("one", "ann", placed(2));
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    server.saved.set("one", server.of("one").slice(0, 1));
+    server.add("one", "bob", placed(50));
+    await work.submit("first");
+    expect(server.of("one").map((r) => r.author)).toEqual(["zoe", "bob"]);
+    expect(work.unsent()[0]?.why).toBe("the study was restored from an older copy: revision 2 is bob's now, and 4 points differ, drawn as diamonds");
+    const back = await again();
+    expect([back.conflict?.author, back.differing().length]).toEqual(["bob", 4]);
+    await back.submitMine("first");
+    expect(server.of("one").map((r) => [r.author, r.points[0]?.position])).toEqual([["zoe", [1, 10]], ["bob", [50, 10]], ["ann", [3, 4]]]);
+    expect(back.unsent()).toEqual([]);
+  });
+
+  it("when a second reading arrives: that is what is said, not the number of the label's revision", async () => {
+    server.add("one", "bob", TASK.landmarks.map((l) => proposed(l.name, 5, { state: "placed" as const })));
+    const work = await begun();
+    Object.assign(work.api, { save: async () => ({ revision: 1, hash: "" }) });
+    server.next = [];
+    await work.openCase("one", true);
+    work.place("a", [3, 4]);
+    await work.submit("first");
+    expect(work.message).toContain("the second reading of one is saved");
+  });
+
+  it("when a draft of what was done meanwhile goes with the submission before it: it is sent again", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const { go } = slowly(work);
+    const submitted = work.submit("first");
+    await turn();
+    work.place("b", [5, 6]);
+    await work["sendDraft"](work.open!); // as some seconds later
+    expect(server.drafts.get("one")?.points[1]?.position).toEqual([5, 6]);
+    go();
+    await submitted;
+    await turn();
+    expect(server.drafts.get("one")?.points[1]?.position).toEqual([5, 6]);
+  });
+
+  it("when something is discarded while it is on its way: it is not said to be gone", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const { go } = slowly(work);
+    const submitted = work.submit("first");
+    await turn();
+    const [waits] = work.unsent();
+    if (waits === undefined) throw new Error("nothing waits");
+    await work.discard(waits);
+    expect([work.message, work.unsent().length]).toEqual(["one is on its way to the server: it cannot be discarded now", 1]);
+    go();
+    await submitted;
+    expect([server.of("one").length, work.unsent().length]).toEqual([1, 0]);
+  });
+
+  it.each([Busy, Refused])("when a next case is refused: it is still said that this one is saved, once", async (Kind) => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    Object.assign(work.api, { nextCase: () => Promise.reject(new Kind("this computer holds its share of the open cases")) });
+    await work.submit("first");
+    expect(work.message).toBe("one is saved as revision 1. this computer holds its share of the open cases");
+    work.place("b", [5, 6]);
+    Object.assign(work.api, { keepDraft: () => Promise.reject(new Busy("the disk is full")) });
+    await work["sendDraft"](work.open!);
+    expect(work.message).toBe("the disk is full");
+  });
+
+  /** What is sent stays on its way until `go`. */
+  function slowly(work: Work): { go: () => void } {
+    const gates: (() => void)[] = [];
+    const save = work.api.save.bind(work.api);
+    Object.assign(work.api, { save: (what: Submission) => new Promise<void>((done) => gates.push(done)).then(() => save(what, TASK)) });
+    return { go: () => gates.splice(0).forEach((open) => open()) };
+  }
+
+  it("when the second of two that wait is discarded while the first is on its way: it is not sent", async () => {
+    const work = await begun("one");
+    server.fail = new Unreachable("gone");
+    for (const image of ["one", "two"]) {
+      server.fail = null;
+      await work.openCase(image);
+      work.place("a", [3, 4]);
+      server.fail = new Unreachable("gone");
+      await work.submit("first");
+    }
+    server.fail = null;
+    const { go } = slowly(work);
+    work.server = "connected";
+    const delivered = work.deliver();
+    await turn();
+    await work.discard(work.unsent().find((u) => u.image === "two")!);
+    expect(work.message).toBe("two: discarded");
+    go();
+    await delivered;
+    expect([server.of("one").length, server.of("two").length, work.waiting().length]).toEqual([1, 0, 0]);
+  });
+
+  it("when a case is opened once more while it is on its way: nobody is in conflict with themselves", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const { go } = slowly(work);
+    const submitted = work.submit("first");
+    await turn();
+    work.place("b", [5, 6]);
+    let come: () => void = () => undefined;
+    Object.assign(work.api, { draft: () => new Promise((done) => (come = () => done(null))) });
+    const opening = work.openCase("one");
+    await turn();
+    go();
+    await submitted;
+    come(); // after the submission has arrived: what the server said of the case before that is old
+    await opening;
+    Object.assign(work.api, { draft: async () => null });
+    expect([work.conflict, work.open?.baseRevision, work.open?.isUnsent]).toEqual([null, 1, true]);
+    const again = work.submit("first");
+    await turn();
+    go();
+    await again;
+    expect([server.of("one").length, work.unsent().length]).toEqual([2, 0]);
+  });
+
+  it("when it is opened once more and submitted again: once is enough", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const { go } = slowly(work);
+    const submitted = work.submit("first");
+    await turn();
+    await work.openCase("one");
+    await work.submit("first");
+    go();
+    await submitted;
+    expect([work.conflict, server.of("one").length, work.unsent().length]).toEqual([null, 1, 0]);
+  });
+
+  it("when the server has no revision of a case any more: that is said", async () => {
+    server.add("one", "ann", TASK.landmarks.map((l) => proposed(l.name, 2, { state: "placed" as const })));
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const gone: Revision = { revision: 0, author: "", created: "", hash: "", points: TASK.landmarks.map((l) => unset(l.name)) };
+    Object.assign(work.api, { save: () => Promise.reject(new ConflictError("", gone)) });
+    await work.submit("first");
+    expect(work.unsent()[0]?.why).toBe("the study was restored from an older copy, and the server has no revision of this case any more: “Submit mine” saves yours");
+    expect(work.isThereTheirs).toBe(false);
+  });
+
+  it("when the server goes away right after it has saved a case: that it is saved is said again when it is back", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    Object.assign(work.api, { nextCase: () => Promise.reject((server.fail = new Unreachable("gone"))) });
+    await work.submit("first");
+    expect(work.message).toBe("one is saved as revision 1. the server does not answer; your work is kept in this browser and sent later");
+    server.fail = null;
+    await work.tick(Date.now() + 60_000);
+    expect(work.message).toBe("one is saved as revision 1. the server answers again");
   });
 
   it("on another computer: the draft is there", async () => {
@@ -378,13 +560,26 @@ describe("two people", () => {
     server.add("one", "bob", [proposed("a", 50, { state: "placed" }), ...TASK.landmarks.slice(1).map((l) => proposed(l.name, 1))]);
     await work.submit("first");
     expect(work.open?.image).toBe("one");
-    expect(work.conflict?.author).toBe("bob");
+    expect([work.conflict?.author, work.isThereTheirs]).toEqual(["bob", true]);
     expect(work.differing().map((p) => p.name)).toEqual(["a"]);
     await work.submit("first");
     expect(work.message).toContain("look at both versions first");
     await work.submitMine("first");
     expect(server.of("one").map((r) => r.author)).toEqual(["bob", "ann"]);
     expect(work.unsent()).toEqual([]);
+  });
+
+  it("are told apart also where one has accepted what is only proposed to the other", async () => {
+    const work = await begun("one");
+    const everywhere = (state: Point["state"]): Point[] => TASK.landmarks.map((l) => proposed(l.name, 5, { state }));
+    Object.assign(work.api, { predict: async () => ({ points: everywhere("predicted"), next: null, origin: "model", secondPass: false, cautions: [] }) });
+    await work.predict();
+    work.accept("a");
+    server.add("one", "bob", everywhere("accepted"));
+    await work.submit("first");
+    expect(work.differing().map((p) => p.name)).toEqual(["b", "c", "d"]);
+    work.takeTheirs("b");
+    expect(work.open?.point("b").state).toBe("accepted");
   });
 
   it("may take the other version, and take that back", async () => {
@@ -503,7 +698,50 @@ it("refuses a point outside of the image where the person looks", async () => {
   expect(work.open?.edits).toBe(1);
 });
 
+describe("a prediction", () => {
+  it("comes with what is to be known of the model first", async () => {
+    const work = await begun("one");
+    const answer = { points: [], next: null, origin: "model", secondPass: false, cautions: ["it was hardly trained", "it was never measured"] };
+    Object.assign(work.api, { predict: async () => answer });
+    await work.predict();
+    expect(work.message).toBe("predicted; it was hardly trained; it was never measured");
+  });
+});
+
+describe("a reading without proposals", () => {
+  it.each([["a second reading", true], ["any, where a person wants it so", false]])("is %s", async (_, isRepeat) => {
+    const work = await begun();
+    if (!isRepeat) work.keepSetting("withoutProposals", "yes");
+    await work.openCase("one", isRepeat);
+    let asked = 0;
+    const count = async (): Promise<never> => {
+      asked++;
+      throw new Error("nobody asked for proposals");
+    };
+    Object.assign(work.api, { predict: count, update: count });
+    await work.predict();
+    expect(work.message).toContain("nothing is proposed");
+    work.place("a", [3, 4]);
+    await turn();
+    expect(asked).toBe(0);
+    expect(work.open?.points.filter((p) => p.position !== null).map((p) => p.name)).toEqual(["a"]);
+    work.keepSetting("withoutProposals", "no");
+    await work.openCase("two");
+    work.place("a", [3, 4]);
+    await turn();
+    expect(asked).toBe(1);
+  });
+});
+
 describe("accept all", () => {
+  it("leaves what a person placed told apart from what was proposed", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    work.open?.propose([proposed("a", 1), proposed("b", 2), proposed("c", 3), proposed("d", 4)], null);
+    work.acceptAll();
+    expect(work.open?.points.map((p) => p.state)).toEqual(["placed", "accepted", "accepted", "accepted"]);
+  });
+
   it("leaves what contradicts the others to a person, and says which", async () => {
     const work = await begun("one");
     work.open?.propose([proposed("a", 1), proposed("b", 2, { flagged: true }), proposed("c", 3), proposed("d", 4)], null);
@@ -523,13 +761,11 @@ describe("an answer to what is no longer said", () => {
     const answer = async (_: string, __: string, all: readonly Point[]) => {
       asked++;
       await new Promise<void>((done) => gates.push(done));
-      return { points: all.map((p) => (p.state === "absent" ? p : proposed(p.name, 5))), next: null, origin: "model", secondPass: false };
+      return { points: all.map((p) => (p.state === "absent" ? p : proposed(p.name, 5))), next: null, origin: "model", secondPass: false, cautions: [] };
     };
     Object.assign(work.api, { [route]: answer });
     return { go: () => gates.splice(0).forEach((open) => open()), asked: () => asked };
   }
-  const turn = (): Promise<void> => new Promise((done) => setTimeout(done, 0));
-
   it.each(["update", "predict"] as const)("does not call a point absent again that was unlocked meanwhile: %s", async (route) => {
     const work = await begun("one");
     const { go, asked } = waiting(work, route);
@@ -547,5 +783,56 @@ describe("an answer to what is no longer said", () => {
     await turn();
     expect(work.open?.point("a").state).toBe("predicted");
     expect(work.place("a", [5, 5])).toBe(true);
+  });
+
+  it.each(["update", "predict"] as const)("does not change a case that is submitted, nor what is said of it: %s", async (route) => {
+    const work = await begun("one");
+    const { go } = waiting(work, route);
+    work.place("a", [3, 4]);
+    if (route === "predict") void work.predict();
+    await turn();
+    let choose: () => void = () => undefined;
+    Object.assign(work.api, { nextCase: () => new Promise((done) => (choose = () => done({ image: "two", reason: "", repeat: false }))) });
+    const submitted = work.submit("first");
+    await turn();
+    go(); // after it is saved, before the next case opens
+    await turn();
+    expect([work.open?.point("b").state, work.open?.isUnsent]).toEqual(["unset", false]);
+    choose();
+    await submitted;
+    expect([work.open?.image, work.message]).toEqual(["two", "one is saved as revision 1"]);
+  });
+
+  it("does not move the others after what was undone, nor says so", async () => {
+    const work = await begun("one");
+    const { go, asked } = waiting(work, "update");
+    work.place("a", [3, 4]);
+    work.place("a", [8, 9]); // while the first answer is on its way
+    await turn();
+    work.undo();
+    work.undo();
+    go();
+    await turn();
+    expect([asked(), work.open?.points.map((p) => p.state)]).toEqual([1, ["unset", "unset", "unset", "unset"]]);
+    expect(work.message).toBe("undone: place a");
+    work.place("b", [1, 2]);
+    await turn();
+    expect(asked()).toBe(2);
+  });
+
+  it.each(["undone", "taken back"])("lets them follow what still stands when a later step is %s", async (how) => {
+    const work = await begun("one");
+    const { go, asked } = waiting(work, "update");
+    work.place("a", [3, 4]);
+    work.place("b", [8, 9], how === "undone"); // while the first answer is on its way
+    await turn();
+    if (how === "undone") work.undo();
+    else work.takeMoveBack();
+    go(); // what it says is of a step that is gone
+    await turn();
+    expect(work.open?.point("c").state).toBe("unset");
+    go();
+    await turn();
+    expect([asked(), ...["a", "b", "c"].map((name) => work.open?.point(name).state)]).toEqual([2, "placed", "predicted", "predicted"]);
   });
 });
