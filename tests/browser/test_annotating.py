@@ -163,6 +163,8 @@ def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitte
         ann.page.keyboard.press("Escape")
         ann.press("Submit and next")
         ann.sees("phantom00 is saved as revision 1")
+        unsaid = len(material.task.names) - 1
+        ann.sees(f"{unsaid} of its {unsaid + 1} points are no labels: nobody has placed or accepted them, or called them absent")
         placed = [n for n, (status, _) in points_of(server, "phantom00").items() if status == "placed"]
         assert placed == [material.task.names[0]]
 

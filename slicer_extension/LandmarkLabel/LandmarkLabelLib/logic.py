@@ -158,7 +158,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         def done(answer: tuple) -> None:
             chosen, newest = answer
             if newest is None:
-                self._say(self._("every case is labelled, or in somebody else's hands"))
+                self._say(self._after_save(self._("every case is labelled, or in somebody else's hands")))
                 return
             repeat = chosen.get("repeat") is True
             newest = (RevisionNumber(0), "", [Point(name) for name in self.task.names]) if repeat else newest
@@ -212,7 +212,7 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
         self.notice()  # what had to wait for the case before
         self._list_unsent()
         back = self._("the point you were moving in {case} is where it was").format(case=was) if was else ""
-        self._changed("; ".join(filter(None, (f"{image_id}: {reason}" if reason else image_id, back))))
+        self._changed(self._after_save("; ".join(filter(None, (f"{image_id}: {reason}" if reason else image_id, back)))))
         self._fetch_image()
         self.predicts_when_shown = self.options.predict_at_once and not any(p.by_person for p in self.session.points)
         return True

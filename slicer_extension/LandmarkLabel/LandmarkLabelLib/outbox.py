@@ -19,7 +19,7 @@ from pathlib import Path
 from .client import Busy, Client, Conflict, NotAllowed, Refused, Unreachable
 from .session import Session
 from .session_files import write_atomically
-from .wire import ABSENT, ACCEPTED, PLACED, PREDICTED, Point, RevisionNumber, Task, WireError, parse_points, sha256_of, to_rows
+from .wire import ABSENT, ACCEPTED, PLACED, Point, RevisionNumber, Task, WireError, parse_points, sha256_of, to_rows
 
 WAITS, REFUSED, CONFLICT = "waits", "refused", "conflict"
 MOST_BUSY = 3  # submissions that a server cannot take now, until the others are not tried either
@@ -53,15 +53,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused; ``proposed``: how many of its
-    points are proposals."""
+    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused; ``unsaid``: of how
+    many of its points nobody has said where they are, or that they are absent."""
 
     key: str
     image_id: str
     repeat: bool
     edits: int
     answer: object
-    proposed: int = 0
+    unsaid: int = 0
 
 
 class Outbox:
@@ -177,7 +177,7 @@ class Outbox:
         except OSError as error:  # it is sent again when there is space: its key makes that harmless
             answer = Unreachable(f"{self.folder} cannot be written ({error.strerror})")
         edits = int(content.get("edits", 0))
-        return Delivered(path.stem, str(content["image"]), _repeats(content), edits, answer, _proposed(content))
+        return Delivered(path.stem, str(content["image"]), _repeats(content), edits, answer, _unsaid(content))
 
     def _keep(self, path: Path, content: dict, answer: object) -> None:
         """What became of a submission, on disk. Raises OSError."""
@@ -217,7 +217,7 @@ class Outbox:
             if (content := _content(path)) is not None and isinstance(content.get("revision"), int):
                 edits = int(content.get("edits", 0))
                 of = path.stem, str(content["image"]), _repeats(content), edits, _revision(content)
-                found.append(Delivered(*of, _proposed(content)))
+                found.append(Delivered(*of, _unsaid(content)))
         return found
 
     def forget(self, key: str) -> None:
@@ -273,8 +273,8 @@ def _is_of(content: dict, session: Session) -> bool:
     return content["image"] == session.image_id and _repeats(content) == session.repeat
 
 
-def _proposed(content: dict) -> int:
-    return sum(isinstance(row, dict) and row.get("status") == PREDICTED for row in content["landmarks"])
+def _unsaid(content: dict) -> int:
+    return sum(isinstance(row, dict) and row.get("status") not in (PLACED, ACCEPTED, ABSENT) for row in content["landmarks"])
 
 
 def _repeats(content: dict) -> bool:

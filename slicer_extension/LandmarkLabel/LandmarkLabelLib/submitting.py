@@ -23,6 +23,7 @@ class Submitting:
     """
 
     _only_in_memory = ""  # what was said while the session could not be kept
+    _saved = ""  # what was said of the case before the next one was asked for
 
     def warnings(self) -> list[str]:
         """What to look at before submitting."""
@@ -163,8 +164,9 @@ class Submitting:
                 with suppress(OSError):  # of a file that another program has open
                     self.outbox.discard(entry.key)
         text = self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer)
-        if result.proposed:
-            text += self._("; {k} proposals in it are accepted by nobody and are no labels").format(k=result.proposed)
+        if result.unsaid:
+            no_labels = self._("; {k} of its {all} points are no labels: nobody has placed or accepted them, or called them absent")
+            text += no_labels.format(k=result.unsaid, all=len(self.task.names))
         self._say(text)
         if self.trouble.startswith(f"{result.image_id}:"):
             self.trouble = ""
@@ -173,7 +175,13 @@ class Submitting:
         if self._then is not None and self._then[0] == result.key:
             strategy, self._then = self._then[1], None
             if opened and not session.unsent:
+                self._saved = text
                 self.next_case(strategy)
+
+    def _after_save(self, message: str) -> str:
+        """What happened next, behind what was saved just before."""
+        both, self._saved = ". ".join(filter(None, (self._saved, message))), ""
+        return both
 
     def is_open(self, result: Delivered | Entry | Session) -> bool:
         """Whether it is of the open case."""

@@ -260,8 +260,8 @@ export abstract class Delivery {
       if (isOf(other, entry) && other.key <= entry.key) this.storage.forget(other.key);
     if (annotation?.isUnsent === true) void this.sendDraft(Object.assign(annotation, { drafted: -1 })); // the server has dropped its draft with the submission
     else if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
-    const proposed = entry.points.filter((p) => p.state === "predicted").length;
-    this.lastSaved = say(entry.repeat ? "savedRepeat" : proposed ? "savedProposed" : "saved", { case: entry.image, n: revision, k: proposed });
+    const [k, all] = [entry.points.filter((p) => !isByPerson(p)).length, entry.points.length];
+    this.lastSaved = say(entry.repeat ? "savedRepeat" : k ? "savedPartly" : "saved", { case: entry.image, n: revision, k, all });
     this.tell(this.lastSaved);
     if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
     if (this.thenNext?.key === entry.key) {
