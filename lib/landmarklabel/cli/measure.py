@@ -19,7 +19,7 @@ from landmarklabel.io.prediction_folder import NOTES, not_written_by_predict, no
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
 from landmarklabel.services.descriptions import check_scale, image_plane, of_unknown_unit, unit_lookup
-from landmarklabel.services.label_folders import images_beside, is_study_folder, read_many, read_readers
+from landmarklabel.services.label_folders import images_beside, is_study_folder, read_many, read_readers, readings_in
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
@@ -33,6 +33,7 @@ def measure(args: argparse.Namespace) -> None:
     if not task.measurements:
         raise UsageError(
             f'task {task.name!r} measures nothing: name distances, angles and indices under "measurements" in its file'
+            + ("; landmarklabel shapes says how alike people place its points" if args.readers else "")
         )
     if args.report and not args.readers:
         raise UsageError("--report belongs to --readers; a report of predictions is made by landmarklabel evaluate --report")
@@ -126,7 +127,7 @@ def _check_may_be_written(out: Path) -> None:
 
 def shapes(args: argparse.Namespace) -> None:
     """Write the tables for geometric morphometrics."""
-    from landmarklabel.services.morphometrics import SIZES, write_shapes
+    from landmarklabel.services.morphometrics import READ_TWICE, SIZES, write_shapes
 
     place = Path(args.landmarks)
     task = resolve_study_task(args.task, place)
@@ -146,8 +147,9 @@ def shapes(args: argparse.Namespace) -> None:
         text = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}"
         text += f"; see the column predicted of {SIZES}"
         print(f"landmarklabel: {text}", file=sys.stderr)
-    whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out)
+    whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out, readings_in(place, task, images))
     rest = f"; left out, see left_out.csv: {lacking}" if lacking else ""
+    rest += f"; how alike people read them: {READ_TWICE}" if (Path(args.out) / READ_TWICE).exists() else ""
     print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
 
 

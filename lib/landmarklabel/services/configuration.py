@@ -50,6 +50,7 @@ class TableConfig(Configuration):
     digits: int = number(4, 0)  # after the point: a ten-thousandth of a degree or millimetre
     rounding: float = number(1e-9, 0)  # of coordinates, relative to the largest: closer ones are at one place
     fewest_specimens: int = number(2, 2)  # that can be laid over one another
+    fewest_read_twice: int = number(3, 2)  # of two, a single difference would say how much specimens differ
 
 
 @dataclass(frozen=True)

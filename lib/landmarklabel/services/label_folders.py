@@ -101,6 +101,12 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     return found
 
 
+def readings_in(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, dict[str, LandmarkSet]]:
+    """As ``read_readers``; nothing where no reader is named, or a study is only read as the files it has."""
+    names_readers = _own_task(place) is not None if place.is_dir() else is_long(first_row(place), task.dims)
+    return read_readers(place, task, images) if names_readers else {}
+
+
 def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision]:
     """The revisions of a case that somebody made without another's points before their eyes, oldest first."""
     first, apart = None, any(r.source == "import" != r.author for r in history)

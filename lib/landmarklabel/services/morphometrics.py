@@ -14,25 +14,33 @@ from landmarklabel.io.files import atomic_write, check_empty
 from landmarklabel.io.tables import table_text
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.services.configuration import TABLES
+from landmarklabel.services.repeatability import Readings, repeatability_table
 
-COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT = (
+COORDINATES, ALIGNED, SIZES, TPS, LEFT_OUT, READ_TWICE = (
     "coordinates.csv",
     "aligned.csv",
     "centroid_sizes.csv",
     "specimens.tps",
     "left_out.csv",
+    "repeatability.csv",
 )
 Table = list[list[object]]
 
 
 def write_shapes(
-    folder: Path, task: LandmarkTask, sets: Mapping[str, LandmarkSet], unit: Callable[[str], str], leave_out: Collection[str] = ()
+    folder: Path,
+    task: LandmarkTask,
+    sets: Mapping[str, LandmarkSet],
+    unit: Callable[[str], str],
+    leave_out: Collection[str] = (),
+    by_reader: Readings | None = None,
 ) -> tuple[int, int]:
     """Write the tables into a folder.
 
     ``coordinates.csv`` has every landmark of every specimen with what is known of it (predicted, placed, accepted, absent);
     ``aligned.csv`` and ``centroid_sizes.csv`` the specimens that have all landmarks, after generalized Procrustes analysis;
-    ``specimens.tps`` these as they were, for geomorph's ``readland.tps``; ``left_out.csv`` the others and what they lack.
+    ``specimens.tps`` these as they were, for geomorph's ``readland.tps``; ``left_out.csv`` the others and what they lack;
+    ``repeatability.csv`` how alike people read the same specimens, where two did.
 
     Args:
         folder: not there yet, or empty.
@@ -40,6 +48,7 @@ def write_shapes(
         sets: specimen to landmarks.
         unit: of an image's distances, by its id; centroid sizes are in mm where the task has a scale rule.
         leave_out: names of landmarks that no table gets.
+        by_reader: name of a reader to specimen to landmarks.
 
     Returns:
         how many specimens are complete, and how many are not.
@@ -70,6 +79,8 @@ def write_shapes(
         **_aligned(task, {i: sets[i] for i in whole}, kept, unit),
         LEFT_OUT: left_out,
     }
+    if len(read_twice := repeatability_table(task, by_reader or {}, kept, unit)) > 1:
+        tables[READ_TWICE] = read_twice
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         atomic_write(folder / name, table_text(table))

@@ -165,7 +165,9 @@ class Submitting:
                     self.outbox.discard(entry.key)
         text = self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer)
         if result.unsaid:
-            no_labels = self._("; {k} of its {all} points are no labels: nobody has placed or accepted them, or called them absent")
+            no_labels = self._(
+                "; {k} of its {all} points are no labels: nobody has placed or accepted them, or called them absent"
+            )
             text += no_labels.format(k=result.unsaid, all=len(self.task.names))
         self._say(text)
         if self.trouble.startswith(f"{result.image_id}:"):
