@@ -17,6 +17,9 @@ const FRAME: Frame = {
   changed: false,
 };
 
+const NO_LABELS = "3 of its 4 points are no labels: nobody has placed or accepted them, or called them absent";
+const SAVED_IN_PART = `one is saved as revision 1; ${NO_LABELS}`;
+
 /** A server in memory: saves once under each key; `fail` is thrown before or after it has saved. */
 class Server {
   readonly saved = new Map<string, Revision[]>();
@@ -400,7 +403,7 @@ describe("nothing is lost", () => {
     work.place("a", [3, 4]);
     Object.assign(work.api, { nextCase: () => Promise.reject(new Kind("this computer holds its share of the open cases")) });
     await work.submit("first");
-    expect(work.message).toBe("one is saved as revision 1. this computer holds its share of the open cases");
+    expect(work.message).toBe(`${SAVED_IN_PART}. this computer holds its share of the open cases`);
     work.place("b", [5, 6]);
     Object.assign(work.api, { keepDraft: () => Promise.reject(new Busy("the disk is full")) });
     await work["sendDraft"](work.open!);
@@ -490,10 +493,10 @@ describe("nothing is lost", () => {
     work.place("a", [3, 4]);
     Object.assign(work.api, { nextCase: () => Promise.reject((server.fail = new Unreachable("gone"))) });
     await work.submit("first");
-    expect(work.message).toBe("one is saved as revision 1. the server does not answer; your work is kept in this browser and sent later");
+    expect(work.message).toBe(`${SAVED_IN_PART}. the server does not answer; your work is kept in this browser and sent later`);
     server.fail = null;
     await work.tick(Date.now() + 60_000);
-    expect(work.message).toBe("one is saved as revision 1. the server answers again");
+    expect(work.message).toBe(`${SAVED_IN_PART}. the server answers again`);
   });
 
   it("on another computer: the draft is there", async () => {
@@ -800,7 +803,7 @@ describe("an answer to what is no longer said", () => {
     expect([work.open?.point("b").state, work.open?.isUnsent]).toEqual(["unset", false]);
     choose();
     await submitted;
-    expect([work.open?.image, work.message]).toEqual(["two", "one is saved as revision 1"]);
+    expect([work.open?.image, work.message]).toEqual(["two", SAVED_IN_PART]);
   });
 
   it("does not move the others after what was undone, nor says so", async () => {
