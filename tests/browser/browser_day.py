@@ -131,10 +131,10 @@ class Day:
     def submit(self) -> None:
         """And wait until the next case is there, or none is left."""
         case = self.case
-        self.who.press("Submit and next")
+        self.who.submit()
         if case in self.by_others:
             self.who.sees("saved revision 1 meanwhile")
-            self.who.press("Submit mine")
+            self.who.submit("Submit mine")
         self.who.sees(f"{case} is saved as revision")
 
     # --- where things are --------------------------------------------------------------------------------------------

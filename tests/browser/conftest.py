@@ -88,6 +88,13 @@ class Person:
         except Exception as error:
             raise AssertionError(f"{text!r} is not on the page: {self.page.locator('body').inner_text()[:1500]}") from error
 
+    def submit(self, button: str = "Submit and next") -> None:
+        """Submit, also what contradicts the rest."""
+        self.press(button)
+        self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        if self.page.get_by_text("Press again to submit").count():
+            self.press(button)
+
     def wait_for_image(self, case: str = "") -> str:
         """Wait until a case (this one, or any) and its image are shown; its id."""
         condition = """name => {

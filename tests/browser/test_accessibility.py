@@ -68,7 +68,7 @@ def test_the_page_for_annotating_has_no_fault_in_any_state(server, person, schem
     newest["landmarks"][0]["position"][0] += 4
     other = {"landmarks": newest["landmarks"], "base_revision": newest["revision"], "author": "bob"}
     assert server.http("PUT", f"/landmarks/images/{case}", json=other).status_code == 200
-    ann.press("Submit and next")
+    ann.submit()
     ann.sees("bob saved revision")
     assert faults(ann.page) == []
     ann.press("Keys")

@@ -31,7 +31,7 @@ def test_with_keycloak_people_give_name_and_password_and_save_under_their_name(t
             kim.page.locator("details.more").evaluate("d => d.open = false")
             name = material.task.names[0]
             kim.places(name, kim.on_screen(40, 50))
-            kim.press("Submit and next")
+            kim.submit()
             kim.sees("is saved as revision 1")
             answer = requests.post(f"{server.url}/auth/token", data={"username": "uma", "password": "cow"}, timeout=30)
             bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}

@@ -46,7 +46,7 @@ def test_a_case_from_the_first_press_to_the_next_case(server, material, person):
     ann.press("Absent")
     ann.sees(f"{gone} is absent")
     assert ann.page.locator(f'.mark[data-name="{gone}"]').count() == 0
-    ann.press("Submit and next")
+    ann.submit()
     assert ann.wait_for_image(sorted(material.truth)[6])
     saved = server.get(f"/landmarks/images/{case}")
     rows = points_of(server, case)
@@ -100,7 +100,7 @@ def test_a_bright_pixel_that_is_seen_and_clicked_is_stored_where_it_is(tmp_path,
             seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum() + 0.5
             ann.places(name, (box["x"] + seen[0], box["y"] + seen[1]))
             zooms.append(zoom(ann))
-            ann.press("Submit and next")
+            ann.submit()
             ann.sees(f"{case} is saved as revision 1")
             errors.append(np.abs(np.subtract(points_of(server, case)[name][1], spot)).max() * zooms[-1])
     assert max(zooms) > 5 * min(zooms)
@@ -121,7 +121,7 @@ def test_what_was_done_is_there_after_the_tab_was_closed_and_the_server_killed(t
         port = int(server.url.rpartition(":")[2])
         server.process.kill()
         server.process.wait()
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("the server does not answer")
         ann.sees("waits for the server")
         ann.page.close(run_before_unload=False)
@@ -142,7 +142,7 @@ def test_a_page_that_stays_open_saves_into_no_other_study_at_its_address(tmp_pat
         open_case(ann, "phantom00")
         ann.places(name, ann.on_screen(40, 50))
     with serving(other, port=port) as server:
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("Another study is at this address now.")
         assert server.get("/landmarks/images/phantom00")["revision"] == 0
     with serving(here, port=port) as server:
@@ -155,13 +155,13 @@ def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitte
     with serving(material) as server:
         ann = person(server.url)
         open_case(ann, "phantom00")
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("nothing to submit yet: place, accept or call absent at least one point")
         ann.select(material.task.names[0])
         ann.press("Place")
         ann.page.mouse.dblclick(*ann.on_screen(40, 50))
         ann.page.keyboard.press("Escape")
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("phantom00 is saved as revision 1")
         unsaid = len(material.task.names) - 1
         ann.sees(f"{unsaid} of its {unsaid + 1} points are no labels: nobody has placed or accepted them, or called them absent")
@@ -181,12 +181,34 @@ def test_place_goes_on_through_all_landmarks_also_when_they_are_proposed_meanwhi
             ann.page.locator(f'.mark.placed[data-name="{name}"]').wait_for(state="attached", timeout=20_000)
             if not number:
                 ann.page.locator(".mark.predicted").first.wait_for(state="attached", timeout=20_000)
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("phantom03 is saved as revision 1")
         stored = points_of(server, "phantom03")
         for number, name in enumerate(names):
             status, position = stored[name]
             assert status == "placed" and np.allclose(position[:2], (20 + 5 * number, 30 + 8 * number), atol=1)
+
+
+def test_a_point_that_contradicts_the_others_is_submitted_by_a_second_press_only(tmp_path, person):
+    material = phantoms(tmp_path, 6)
+    with serving_labelled(material, 5, tmp_path / "labels") as server:
+        ann, names = person(server.url), material.task.names
+        truth = material.truth["phantom05"].positions_mm
+        open_case(ann, "phantom05")
+        for name, place in zip(names[:6], truth[:6], strict=True):
+            ann.places(name, ann.on_screen(*place))
+            ann.page.keyboard.press("Escape")
+        slip = names[2]
+        ann.drag(ann.mark(slip), ann.on_screen(*(truth[2] + 25)))
+        ann.page.locator(f'.mark.placed.flagged[data-name="{slip}"]').wait_for(state="attached", timeout=20_000)
+        ann.press("Submit and next")
+        ann.sees(
+            f"far from where the other points of this case lead one to expect: {slip}. Press again to submit if that is right"
+        )
+        assert server.get("/landmarks/images/phantom05")["revision"] == 0
+        ann.press("Submit and next")
+        ann.sees("phantom05 is saved as revision 1")
+        assert points_of(server, "phantom05")[slip][0] == "placed"
 
 
 def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):
@@ -204,7 +226,7 @@ def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person)
         ann.wait_for_image("phantom03")
         ann.places(names[1], ann.on_screen(60, 50))
         ann.page.keyboard.press("Escape")
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("phantom03 is saved as revision 1")
         assert [n for n, (status, _) in points_of(server, "phantom03").items() if status != "unset"] == list(names[:2])
 
@@ -226,13 +248,13 @@ def test_two_people_meet_in_one_case_and_see_both_versions(server, material, per
     for who, at in ((ann, (30, 40)), (bob, (60, 50))):
         open_case(who, case)
         who.places(name, who.on_screen(*at))
-    bob.press("Submit and next")
+    bob.submit()
     bob.sees("is saved as revision 1")
-    ann.press("Submit and next")
+    ann.submit()
     ann.sees("somebody saved revision 1 meanwhile: 1 points differ, drawn as diamonds")
     shown = middle_of(ann.page.locator(".view"), f'.mark.other[data-name="{name}"] > path')
     assert np.allclose(shown, ann.on_screen(60, 50), atol=1.5)
-    ann.press("Submit mine")
+    ann.submit("Submit mine")
     ann.sees("is saved as revision 2")
     assert np.allclose(points_of(server, case)[name][1], (30, 40), atol=1)
     assert [r["revision"] for r in server.get(f"/landmarks/images/{case}/history")["revisions"]] == [1, 2]
@@ -248,7 +270,7 @@ def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_a
         open_case(ann, "phantom00")
         ann.places(name, ann.on_screen(40, 50))
         ann.log_in_in_another_tab(of_bob)
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("Your login has ended. Nothing is lost")
         bearer = {"Authorization": f"Bearer {of_bob}"}
         case = f"{server.url}/landmarks/images/phantom00"
@@ -290,7 +312,7 @@ def test_what_one_person_did_in_two_browsers_is_shown_side_by_side(tmp_path, per
         assert np.allclose(shown, here.on_screen(70, 60), atol=1.5)
         here.press("Take all theirs")
         here.sees("took what you had done in the other browser")
-        here.press("Submit and next")
+        here.submit()
         here.sees("is saved as revision 1")
         saved = server.http("GET", "/landmarks/images/phantom00", headers=bearer).json()["landmarks"]
         assert np.allclose(next(r["position"] for r in saved if r["name"] == name), (70, 60), atol=1)
@@ -314,7 +336,7 @@ def test_what_was_done_before_people_had_to_log_in_is_there_for_whoever_says_it_
         ann.sees("phantom00: changed, not submitted")
         ann.page.locator(".unsent").get_by_role("button", name="Open", exact=True).click()
         ann.wait_for_image("phantom00")
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("is saved as revision 1")
         answer = server.http("GET", "/landmarks/images/phantom00", headers={"Authorization": f"Bearer {of_ann}"}).json()
         placed = {row["name"]: row["position"] for row in answer["landmarks"] if row["status"] == "placed"}
@@ -337,7 +359,7 @@ def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_pat
         open_case(ann, "phantom00")
         ann.places(name, ann.on_screen(40, 50))
         token = tokens.new("ann", "annotator")  # the earlier one has ended, and the login with it
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("Your login has ended. Nothing is lost")
         ann.page.get_by_label("Token").fill(token)
         ann.press("Log in")

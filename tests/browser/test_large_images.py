@@ -96,7 +96,7 @@ def test_a_bright_pixel_of_a_large_image_is_stored_where_it_is(large, person):
         ann.page.mouse.move(box["x"] + 5, box["y"] + 5)
         ann.places(name, tuple(np.add((box["x"], box["y"]), bright(shot(ann)))))
         truth[name], zooms[name] = spot, float(plane.scale()[0])
-    ann.press("Submit and next")
+    ann.submit()
     ann.sees("large is saved as revision 1")
     stored = {r["name"]: r["position"] for r in server.get("/landmarks/images/large")["landmarks"]}
     errors = [np.abs(np.subtract(stored[n], truth[n])).max() * zooms[n] for n in truth]

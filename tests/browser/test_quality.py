@@ -69,7 +69,7 @@ def test_a_slip_comes_first_is_mended_and_what_is_right_leaves_the_list(material
         bob.press("Unlock")
         truth = material.truth["phantom04"].positions_mm[2]
         bob.drag(bob.mark(slip), bob.on_screen(*truth))
-        bob.press("Submit and next")
+        bob.submit()
         bob.sees("phantom04 is saved as revision 2")
         saved = server.get("/landmarks/images/phantom04")["landmarks"][2]
         assert np.allclose(saved["position"][:2], truth, atol=1)
@@ -265,7 +265,7 @@ def test_what_was_called_right_is_taken_back_and_nobody_who_has_the_case_open_is
         ann.press("Unlock")
         at = ann.mark(name)
         ann.drag(at, (at[0] + 12, at[1]))
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees(f"{case} is saved as revision 4")
         assert server.get(f"/landmarks/images/{case}")["source"] == "landmarks api"
 
@@ -286,7 +286,7 @@ def test_a_second_reading_begins_without_the_first_and_changes_no_label(material
         for name, at in zip(names, material.truth["phantom03"].positions_mm, strict=True):
             ann.select(name)  # which brings its proposal into view
             ann.places(name, ann.on_screen(*at))
-        ann.press("Submit and next")
+        ann.submit()
         ann.sees("the second reading of phantom03 is saved")
         assert server.get("/landmarks/images/phantom03") == before
     study = Study(material.study, material.task)

@@ -92,7 +92,7 @@ def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(tmp_path, p
                 who.page.keyboard.up("h")
                 who.page.locator(f'.mark.placed[data-name="{name}"]').first.wait_for(state="attached", timeout=20_000)
                 clicked[name] = (plane, plane.scale(), axes[ACROSS[plane.name]], axes[DOWN[plane.name]])
-            who.press("Submit and next")
+            who.submit()
             who.sees(f"{case} is saved as revision")
             stored = {r["name"]: r["position"] for r in server.get(f"/landmarks/images/{case}")["landmarks"]}
             for number, name in enumerate(names):
@@ -142,7 +142,7 @@ def test_a_drag_in_one_plane_leaves_the_depth_and_the_other_planes_follow(lying,
     who.drag(moved, (moved[0], moved[1] - 20))
     who.page.keyboard.up("h")
     up = coronal.scale()[1]
-    who.press("Submit and next")
+    who.submit()
     who.sees(f"{case} is saved as revision")
     index = geometry.world_to_index(position(server, case, name))
     assert index[2] == pytest.approx(17 - 20 / up, abs=0.6 / up)  # the first drag left it at 17; up is against this volume's axis

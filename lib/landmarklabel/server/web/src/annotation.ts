@@ -182,6 +182,11 @@ export class Annotation {
     return left.map((one) => one.name);
   }
 
+  /** Names of points that a person placed and that contradict the others. */
+  slips(): string[] {
+    return this.points.filter((p) => p.state === "placed" && p.flagged).map((p) => p.name);
+  }
+
   /** Take the last change back; what it was, or null. */
   undo(): { what: What; name: string } | null {
     return this.step(this.past, this.future);

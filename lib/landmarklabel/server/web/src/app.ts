@@ -39,6 +39,7 @@ export class App {
   private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.more.chosenStrategy));
   private readonly keys = make("dialog", { class: "keys" });
   private asked: Asked | null = null; // from another page, until its image is shown
+  private sureOf = ""; // the case and the points that are submitted although they look like slips
   private beside: Asked | null = null; // the last of these, for where its landmark is expected
   private readonly measurements: Measurements;
   private readonly unsent: UnsentList;
@@ -129,7 +130,9 @@ export class App {
       this.conflictText,
       this.takePoint,
       this.takeAll,
-      button(say("submitMineButton"), "", () => void this.work.submitMine(this.more.chosenStrategy)),
+      button(say("submitMineButton"), "", () => {
+        if (this.isSure()) void this.work.submitMine(this.more.chosenStrategy);
+      }),
     );
     const back = link("./quality.html", say("backToQuality"));
     this.back.append(back);
@@ -172,6 +175,17 @@ export class App {
 
   // --- what people do -------------------------------------------------------------------------------------------------------
 
+  /** Whether nothing looks like a slip, or a person has pressed a second time. */
+  private isSure(): boolean {
+    const { open } = this.work;
+    const slips = open?.slips() ?? [];
+    const of = [open?.image, ...slips].join("\n");
+    if (!slips.length || of === this.sureOf) return true;
+    this.sureOf = of;
+    this.work.tell(say("slips", { names: slips.join(", ") }));
+    return false;
+  }
+
   private actions() {
     return {
       predict: () => void this.work.predict(),
@@ -184,7 +198,7 @@ export class App {
       undo: () => this.work.undo(),
       redo: () => this.work.redo(),
       submit: () => {
-        if (!this.view.isDragging) void this.work.submit(this.more.chosenStrategy); // else where a hand happens to be
+        if (!this.view.isDragging && this.isSure()) void this.work.submit(this.more.chosenStrategy); // else where a hand happens to be
       },
       resetWindow: () => this.view.resetWindow(),
       nudge: (dx: number, dy: number) => this.nudge(dx * NUDGE, dy * NUDGE),

@@ -104,6 +104,7 @@ export const TEXTS = {
   noModel: "this server has no model to ask",
   allLookedAt: "every point has been looked at: submit the case",
   nothingStated: "nothing to submit yet: place, accept or call absent at least one point",
+  slips: "far from where the other points of this case lead one to expect: {names}. Press again to submit if that is right",
   selectFirst: "select a landmark first",
   undone: "undone: {what}",
   redone: "done again: {what}",
