@@ -8,11 +8,12 @@ networks and decoding are used here, in two recipes:
 
 ``published``: its notebook for ISBI 2015, letter by letter: the original SpatialConfiguration-Net of 128 channels at 512 x 512,
 learned widths of the targets, SGD at 1e-6. It is made for 200 rounds on a GPU; how many there were is in the result.
-``light``: what a user with so many minutes would choose: its own SpatialConfiguration-Net of 64 channels at 256 x 256, AdamW with
-a falling rate, bfloat16. After four minutes on the hands it is 9.8 mm off, and 146 mm at 384 x 384, which sees half as many images.
+``light``: what a user with so many minutes would choose: its own SpatialConfiguration-Net of 64 channels at 256 x 256, AdamW
+with a falling rate, bfloat16. After four minutes on the hands it is 9.8 mm off, and 146 mm at 384 x 384, which sees half as
+many images.
 
-The training ends after the given minutes of one thread's own time, whatever else the machine does meanwhile; reading the images and
-testing are not counted.
+The training ends after the given minutes of one thread's own time, whatever else the machine does meanwhile; reading the images
+and testing are not counted.
 Results: ``results/landmarker_hands.json`` and ``results/landmarker_cephalograms.json``.
 """
 
@@ -88,6 +89,7 @@ def main() -> None:
     found = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
     found |= {"command": f"python scripts/landmarker_peer.py {arguments.images} RECIPE", "hardware": hardware()}
     found |= {"version": "0.4.1", "in_training": len(cases["train"]), "cases": len(cases["test"])}
+    found |= {"published_rounds": PUBLISHED_ROUNDS}
     found[arguments.recipe] = {
         "minutes_on_one_core": arguments.minutes,
         "rounds": steps / len(cases["train"]),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from doc_blocks import ROOT, renew, table
-from results_benchmark import benchmark
+from results_benchmark import benchmark, peers
 from results_files import about, result
 from results_system import SYSTEM_BLOCKS
 
@@ -352,6 +352,7 @@ _BLOCKS = (
     *(
         accuracy,
         benchmark,
+        peers,
         hands,
         skulls,
         few_labels,
