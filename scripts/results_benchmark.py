@@ -68,7 +68,7 @@ def peers() -> str:
                 minutes += f" of about {run['minutes_on_one_core'] / share / 60:.0f} hours"
             rows.append([name, said, *_peer_cells(minutes, run["mean"], run["percent_within"]["2.0"], run["beyond_10"])])
     data = f"the same {of_hands['cases']} hands and {of_heads['cases']} cephalograms as above, trained on the same"
-    note = "landmarker 0.4.1 (`scripts/landmarker_peer.py`) is a library without a program of its own. Its notebook's schedule of "
+    note = "landmarker 0.4.1 (`scripts/landmarker_peer.py`) is a library without a program. Its notebook's schedule of "
     note += f"{of_heads['published_rounds']} rounds is meant for a GPU: what it gives in minutes is no judgement of it. "
     note += "With all of them its authors report 1.20 mm on test1, against one of the two readers."
     header = ["Images", "Program", "Training, one core", "Mean error", "within 2 mm", "> 10 mm"]
