@@ -79,11 +79,6 @@ export class Annotation {
     return newest.revision > this.baseRevision || (newest.revision === this.baseRevision && !isSame);
   }
 
-  /** What was done last, of what has not been taken back. */
-  get lastStep(): What | null {
-    return this.past.at(-1)?.what ?? null;
-  }
-
   get isUnsent(): boolean {
     return this.edits > this.delivered;
   }

@@ -109,7 +109,7 @@ export class App {
       return made;
     };
     const actions = this.actions();
-    const once = (does: () => void) => (event: MouseEvent): void => (event.detail === 2 ? this.work.tell(say("clickedTwice")) : does()); // the second click would meet the next landmark
+    const once = (does: () => void) => (event: MouseEvent): void => (event.detail > 1 ? this.work.tell(say("clickedTwice")) : does()); // so that the next landmark stays as it is
     const points = make(
       "div",
       { class: "buttons" },

@@ -33,6 +33,7 @@ export abstract class Delivery {
 
   protected readonly clientId: string;
   protected asked = 0; // so that an old answer does not undo a newer change
+  protected arrivals = 0; // of submissions
   protected submitted: { open: Annotation; edits: number } | null = null; // until it has arrived or met something
   protected lastSaved = ""; // said once more when the next case opens
   private typedAuthor = "";
@@ -247,7 +248,7 @@ export abstract class Delivery {
   }
 
   private arrived(entry: Entry, saved: Pick<Revision, "revision" | "hash">): void {
-    const { revision } = saved;
+    this.arrivals++;
     const isOpen = this.open !== null && isOf(entry, this.open);
     const annotation = isOpen ? this.open : this.kept(entry);
     if (annotation !== null && isOf(entry, annotation)) {
@@ -261,9 +262,9 @@ export abstract class Delivery {
     if (annotation?.isUnsent === true) void this.sendDraft(Object.assign(annotation, { drafted: -1 })); // the server has dropped its draft with the submission
     else if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
     const [k, all] = [entry.points.filter((p) => !isByPerson(p)).length, entry.points.length];
-    this.lastSaved = say(entry.repeat ? "savedRepeat" : k ? "savedPartly" : "saved", { case: entry.image, n: revision, k, all });
+    this.lastSaved = say(entry.repeat ? "savedRepeat" : k ? "savedPartly" : "saved", { case: entry.image, n: saved.revision, k, all });
     this.tell(this.lastSaved);
-    if (isOpen && this.conflict !== null && this.conflict.revision <= revision) this.conflict = null;
+    if (isOpen && this.conflict !== null && this.conflict.revision <= saved.revision) this.conflict = null;
     if (this.thenNext?.key === entry.key) {
       this.advanceBy = isOpen && this.open?.isUnsent === false ? this.thenNext.strategy : null;
       this.thenNext = null;
@@ -334,9 +335,8 @@ export abstract class Delivery {
 
   private settle(): void {
     this.conflict = null;
-    const { open } = this;
     for (const entry of this.storage.entries())
-      if (entry.state === "conflict" && open !== null && isOf(entry, open)) this.storage.forget(entry.key);
+      if (entry.state === "conflict" && this.open !== null && isOf(entry, this.open)) this.storage.forget(entry.key);
   }
 
   // --- what the server does not have --------------------------------------------------------------------------------------

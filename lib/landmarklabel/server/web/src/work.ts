@@ -109,10 +109,14 @@ export class Work extends Delivery {
   async openCase(image: string, repeat = false, reason = ""): Promise<void> {
     const opening = ++this.opening;
     await this.doing(async () => {
-      const history = repeat ? [] : await this.api.history(image, this.task); // of a second reading, nobody is shown the first
+      let [arrivals, history, draft]: [number, Revision[], Draft | Error | null] = [0, [], null];
+      do {
+        arrivals = this.arrivals;
+        history = repeat ? [] : await this.api.history(image, this.task); // of a second reading, nobody is shown the first
+        draft = await this.draftOf(image, repeat);
+        if (opening !== this.opening) return;
+      } while (arrivals !== this.arrivals); // of a submission that has arrived meanwhile the answers do not know
       const newest = history.at(-1);
-      const draft = await this.draftOf(image, repeat);
-      if (opening !== this.opening) return;
       const [annotation, why] = this.asLeft(image, repeat, reason, newest, draft); // after the answers: the case that is open is worked on meanwhile
       this.leave();
       this.asked++;
@@ -120,8 +124,7 @@ export class Work extends Delivery {
       this.open = annotation;
       this.history = history;
       this.conflict = newest !== undefined && annotation.isUnsent && annotation.isOvertakenBy(newest) ? newest : this.draftElsewhere;
-      this.frame = null;
-      this.picture = null;
+      this.frame = this.picture = null;
       this.trouble = [this.goneText, this.storage.fault && say("cannotKeep", { why: this.storage.fault })].filter(Boolean).join(" ");
       this.tell(this.afterSave(why && why !== reason ? `${image}: ${why}` : ""));
       this.keep();
@@ -361,16 +364,17 @@ export class Work extends Delivery {
     this.followWhatStands();
   }
 
-  /** Something was taken back while the others were still to follow: they follow what a person did before that. */
+  /** What the others were still to follow was taken back, or done again: they follow what stands now. */
   private followWhatStands(): void {
-    const last = this.open?.lastStep;
-    if (this.following !== null && (last === "place" || last === "absent")) void this.follow();
+    const stands = this.open?.points.some((p) => p.state === "placed" || p.state === "absent") === true;
+    if (this.following !== null && stands) void this.follow();
   }
 
   redo(): void {
     this.asked++;
     const step = this.open?.redo() ?? null;
     this.edited(step ? say("redone", { what: say(`what_${step.what}`, { name: step.name }) }) : say("nothingToRedo"));
+    this.followWhatStands();
   }
 
   restore(revision: Revision): void {

@@ -453,15 +453,35 @@ describe("nothing is lost", () => {
     await turn();
     go();
     await submitted;
+    Object.assign(work.api, { draft: async () => null });
     come(); // after the submission has arrived: what the server said of the case before that is old
     await opening;
-    Object.assign(work.api, { draft: async () => null });
     expect([work.conflict, work.open?.baseRevision, work.open?.isUnsent]).toEqual([null, 1, true]);
     const again = work.submit("first");
     await turn();
     go();
     await again;
     expect([server.of("one").length, work.unsent().length]).toEqual([2, 0]);
+  });
+
+  it("when a submission arrives while its case opens once more: the case opens as it was submitted", async () => {
+    const work = await begun("one");
+    work.place("a", [3, 4]);
+    const { go } = slowly(work);
+    server.next = []; // so that no other case opens
+    const submitted = work.submit("first");
+    await turn();
+    let come: () => void = () => undefined;
+    const { draft } = work.api;
+    Object.assign(work.api, { draft: () => new Promise((done) => (come = () => done(null))) });
+    const opening = work.openCase("one");
+    await turn();
+    go();
+    await submitted;
+    Object.assign(work.api, { draft });
+    come(); // the answers are older than the submission
+    await opening;
+    expect([work.conflict, work.open?.baseRevision, work.open?.point("a").position]).toEqual([null, 1, [3, 4]]);
   });
 
   it("when it is opened once more and submitted again: once is enough", async () => {
@@ -837,5 +857,26 @@ describe("an answer to what is no longer said", () => {
     go();
     await turn();
     expect([asked(), ...["a", "b", "c"].map((name) => work.open?.point(name).state)]).toEqual([2, "placed", "predicted", "predicted"]);
+  });
+
+  it.each(["redone", "followed by another kind of step"])("lets them follow a step that is %s", async (how) => {
+    const work = await begun("one");
+    const { go, asked } = waiting(work, "update");
+    work.place("a", [3, 4]);
+    await turn();
+    if (how === "redone") {
+      work.undo();
+      work.redo();
+    } else {
+      work.open?.propose(TASK.landmarks.map((l, i) => proposed(l.name, i)), null);
+      work.accept("b");
+      work.accept("c");
+      work.undo();
+    }
+    go(); // what it says is of before
+    await turn();
+    go();
+    await turn();
+    expect([asked(), work.open?.point("a").state, work.open?.point("d").state]).toEqual([2, "placed", "predicted"]);
   });
 });
