@@ -44,7 +44,10 @@ def main() -> int:
         sys.exit(f"{data}: no such folder; give the data with --data or LANDMARKLABEL_DATA")
     names = [arguments.name]
     if arguments.name == "benchmark":
-        names = [name for name in BENCHMARK if not (runs / name / MEASURED).is_file()]
+        measured = [name for name in BENCHMARK if (runs / name / MEASURED).is_file()]
+        names = [name for name in BENCHMARK if name not in measured]
+        for name in measured:
+            print(f"{name}: measured before; remove {runs / name} to measure it again")
     for name in names:
         _measure(name, experiments[name], data, runs / name)
     return 0

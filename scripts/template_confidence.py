@@ -61,13 +61,15 @@ def _skulls(data: Path) -> dict:
 
 
 def _cephalograms(data: Path) -> dict:
-    from landmarklabel.geometry import ImageGeometry
     from landmarklabel.landmarks import LandmarkSet
+    from landmarklabel.services.descriptions import describe
     from landmarklabel.tasks import resolve_task
 
-    task, size = resolve_task("cephalogram"), ImageGeometry.identity((1935, 2400))
+    task = resolve_task("cephalogram")
+    files = {p.stem: p for p in (data / cephalograms.FOLDER / "images").iterdir()}
     read = cephalograms.readings(data, "train", len(task))
-    return {i: (size, LandmarkSet.of_positions(task, np.mean(list(r.values()), axis=0))) for i, r in read.items()}
+    points = {i: LandmarkSet.of_positions(task, np.mean(list(r.values()), axis=0)) for i, r in read.items()}
+    return {i: (describe(files[i]).geometry, x) for i, x in points.items()}
 
 
 def _hands(data: Path) -> dict:

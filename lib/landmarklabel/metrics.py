@@ -27,6 +27,17 @@ def point_errors_mm(predicted: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
     return made
 
 
+def distance_between(one: LandmarkSet, other: LandmarkSet) -> np.ndarray:
+    """How far two people's points of one image are apart, (n,); NaN where one has none.
+
+    In the sets' unit, in mm where the task has a scale rule: by the mean of what it says of both, or of the one where it can tell.
+    """
+    scales = np.array([one.scaled_to_mm(), other.scaled_to_mm()])
+    known = scales[np.isfinite(scales)]
+    scale = float(known.mean()) if known.size else float("nan")
+    return np.asarray(scale * np.linalg.norm(one.positions_mm - other.positions_mm, axis=1))
+
+
 def summarize(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]], bootstrap: int = 1000, seed: int = 0, unit: str = "mm") -> dict:
     """Metrics over (predicted, truth) pairs of the same task.
 

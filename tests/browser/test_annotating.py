@@ -164,7 +164,7 @@ def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitte
         ann.submit()
         ann.sees("phantom00 is saved as revision 1")
         unsaid = len(material.task.names) - 1
-        ann.sees(f"{unsaid} of its {unsaid + 1} points are no labels: nobody has placed or accepted them, or called them absent")
+        ann.sees(f"{unsaid} of its {unsaid + 1} points are not labelled: place, accept or call them absent")
         placed = [n for n, (status, _) in points_of(server, "phantom00").items() if status == "placed"]
         assert placed == [material.task.names[0]]
 

@@ -92,7 +92,7 @@ def test_a_table_in_millimetres_is_noticed(place):
     (place / "points.csv").write_text("\n".join(map(",".join, in_mm)) + "\n", encoding="utf-8")
     assert "all points lie" not in imported(place, "--replace", table="right.csv").err
     done = imported(place, "--replace")
-    assert "all points lie in the corner where they would be in millimetres, and are taken as pixels: divide them by" in done.err
+    assert "all points lie near its first corner, and are taken as pixels: if they are in mm, divide them by the" in done.err
     assert "i0, i1, i2" in done.err
 
 

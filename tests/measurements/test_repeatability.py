@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from landmarklabel.cli import main
 from landmarklabel.io.files import write_json
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
-from landmarklabel.scale_rules import PixelSize
-from landmarklabel.services.repeatability import repeatability
+from landmarklabel.scale_rules import PixelSize, ScaleRule
+from landmarklabel.services.repeatability import repeatability, repeatability_table
 from landmarklabel.store.study import Study
 
 TASK = LandmarkTask("leaf", tuple("abcde"), 2)
@@ -67,12 +67,36 @@ def test_readers_of_a_table_in_mm_where_the_task_states_the_size_of_a_pixel(tmp_
     assert main([*words, "--leave-out", "b"]) == 0
     found = pandas.read_csv(tmp_path / "out" / "repeatability.csv").set_index("landmark")
     assert list(found.index) == ["a", "c", "d", "e", "(whole shape)"] and set(found["unit"]) == {"mm"}
-    assert found["specimens"].tolist() == [12, 12, 12, 11, 12]
+    assert found["specimens"].tolist() == [12, 12, 12, 11, 11]
     assert found["mean_distance"].tolist() == pytest.approx([0.2] * 5)
     assert found.loc["(whole shape)", "repeatability"] == 1  # both shapes are the same, at another place
     capsys.readouterr()
     assert main(["measure", *words[1:4], "--readers"]) == 2
     assert "landmarklabel shapes says how alike people place its points" in capsys.readouterr().err
+
+
+def test_it_does_not_count_who_comes_first_in_the_alphabet(tmp_path, specimens):
+    """Two readers' ends of the scale differ: the mean of both scales counts, and that of one where the other lacks an end."""
+    task = LandmarkTask("leaf", tuple("abcde"), 2, scale=ScaleRule("a", "b", 10))
+    twice = specimens + np.array([[0, 0], [40, 0], [0, 0], [0, 0], [0, 6]])
+    sets = [{str(i): LandmarkSet.of_positions(task, p) for i, p in enumerate(points)} for points in (specimens, twice)]
+    lacks = sets[1]["0"].positions_mm.copy()
+    lacks[1] = np.nan
+    sets[1]["0"] = LandmarkSet.of_positions(task, lacks)
+    tables = [repeatability_table(task, dict(zip(names, sets, strict=True)), range(5), lambda _: "px") for names in ("xy", "yx")]
+    first, second = ([row[:1] + row[3:] for row in table] for table in tables)
+    assert first == second
+    length = np.linalg.norm(specimens[:, 1] - specimens[:, 0], axis=1)
+    again = np.linalg.norm(twice[:, 1] - twice[:, 0], axis=1)
+    scales = np.where(np.arange(12) == 0, 10 / length, (10 / length + 10 / again) / 2)
+    of_e = next(row for row in first if row[0] == "e")
+    assert of_e[1] == 12 and of_e[2] == pytest.approx((6 * scales).mean(), abs=1e-4)
+
+
+def test_two_units_are_told_apart(specimens):
+    sets = {str(i): LandmarkSet.of_positions(TASK, p) for i, p in enumerate(specimens)}
+    table = repeatability_table(TASK, {"x": sets, "y": sets}, range(5), lambda i: "mm" if int(i) < 4 else "px")
+    assert [(row[3], row[6], row[7]) for row in table if row[0] == "(whole shape)"] == [(4, "mm", 1.0), (8, "px", 1.0)]
 
 
 def test_two_specimens_read_twice_tell_distances_and_no_repeatability(tmp_path, specimens):

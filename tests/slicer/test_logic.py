@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotators import DEADLINE_S, settle, truth_of
+from LandmarkLabelLib.client import Refused, Unreachable
 from LandmarkLabelLib.logic import LandmarkLogic
 from LandmarkLabelLib.options import Options
 from LandmarkLabelLib.session import Session
@@ -365,7 +366,30 @@ def test_a_second_reading_starts_empty_and_changes_no_label(logic, server, mater
     assert logic.submit()
     settle(logic)
     assert logic.outbox.waiting() == [] and server.get(f"/landmarks/images/{image_id}") == before
+    assert logic.message.startswith(f"the second reading of {image_id} is saved; 11 of its 12 points are not labelled")
     assert "Read twice by" in server.http("GET", "/landmarks/").text
+
+
+@pytest.mark.parametrize("error", [Refused("this computer holds its share"), Unreachable("no answer")])
+def test_that_a_case_is_saved_is_said_once_also_where_the_next_is_refused(logic, server, material, monkeypatch, error):
+    logic.next_case("first")
+    settle(logic)
+    case, name = logic.session.image_id, material.task.names[0]
+    logic.correct(name, (10.0, 12.0, 0.0))
+    settle(logic)
+
+    def no_next(strategy, who):
+        raise error
+
+    monkeypatch.setattr(logic.client, "next_case", no_next)
+    assert logic.submit("first")
+    settle(logic)
+    assert logic.message.startswith(f"{case} is saved as revision ") and str(error) in logic.message
+    logic.correct(name, (11.0, 12.0, 0.0))
+    settle(logic)
+    logic.open_case(sorted(material.truth)[7])
+    settle(logic)
+    assert "is saved" not in logic.message
 
 
 def test_nothing_is_written_outside_the_given_folder(logic, tmp_path):

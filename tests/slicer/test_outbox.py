@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from LandmarkLabelLib.client import Busy, NotAllowed, Refused, Unreachable
+from LandmarkLabelLib.client import Busy, Conflict, NotAllowed, Refused, Unreachable
 from LandmarkLabelLib.outbox import Outbox
 from LandmarkLabelLib.session import Session
-from LandmarkLabelLib.wire import Task, WireError
+from LandmarkLabelLib.wire import RevisionNumber, Task, WireError
 
 TASK = Task("t", ("a", "b", "c", "d", "e", "f"), 3, {}, ())
 
@@ -57,6 +57,23 @@ def test_what_was_refused_together_is_sent_again_one_on_top_of_the_other(tmp_pat
         outbox.send_again(key)
         outbox.deliver(server, TASK)
     assert server.asked == [("case", 0, keys[0]), ("case", 1, keys[1])] and outbox.entries(TASK) == []
+
+
+@pytest.mark.parametrize(
+    "theirs, author, said",
+    [
+        (8, "ann", "ann saved revision 8"),
+        (2, "", "the study was restored from an older copy: revision 2 is somebody's now"),
+        (0, "", "the study was restored from an older copy, without this case's points"),
+    ],
+)
+def test_the_list_says_what_a_submission_met(tmp_path, theirs, author, said):
+    outbox, session = Outbox(tmp_path), Session.fresh(TASK, "case")
+    session.base_revision = RevisionNumber(7)
+    session.place("a", (1, 2, 3))
+    outbox.put(session, "bob")
+    outbox.deliver(Deaf(Conflict("", theirs, author, [])), TASK)
+    assert [e.why for e in outbox.entries(TASK)] == [said]
 
 
 def test_an_older_submission_that_arrives_leaves_the_newer_one_to_be_sent():

@@ -55,7 +55,7 @@ def test_a_case_through_the_buttons(server, material, tmp_path):
     assert panel.node.node.GetNthControlPointPositionStatus(2) == MISSING
     press(panel, "submitButton")
     wait_for(panel, lambda: panel.logic.session.image_id == sorted(material.truth)[6], "the next case")
-    unsaid = "10 of its 12 points are no labels: nobody has placed or accepted them, or called them absent"
+    unsaid = "10 of its 12 points are not labelled: place, accept or call them absent"
     assert f"{image_id} is saved as revision 1; {unsaid}" in panel.ui.message.text()
     saved = server.get(f"/landmarks/images/{image_id}")
     rows = {r["name"]: r["status"] for r in saved["landmarks"]}

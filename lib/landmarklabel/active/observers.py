@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landmarklabel.landmarks import LandmarkSet
+from landmarklabel.metrics import distance_between
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,7 @@ def observer_errors(readings: Iterable[tuple[str, LandmarkSet, str, LandmarkSet]
     same: list[np.ndarray] = []
     other: list[np.ndarray] = []
     for first, a, second, b in readings:
-        scale = a.scaled_to_mm() or 1.0
-        off = np.linalg.norm(a.positions_mm - b.positions_mm, axis=1) * scale
-        (same if first == second else other).append(off)
+        (same if first == second else other).append(distance_between(a, b))
     return _mean(same, n), _mean(other, n)
 
 

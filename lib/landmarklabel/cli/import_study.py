@@ -205,8 +205,7 @@ def _looks_like_mm(given: list[Placed], about: Description, task: LandmarkTask) 
     places = given[-1].points.positions_mm[given[-1].points.defined]
     if len(places) < 3 or not (places <= low + task.scale.mm * (high - low)).all():
         return ""
-    where = "all points lie in the corner where they would be in millimetres, and are taken as pixels"
-    return f"{where}: divide them by the size of a pixel"
+    return "all points lie near its first corner, and are taken as pixels: if they are in mm, divide them by the size of a pixel"
 
 
 def _looks_missing(given: list[Placed]) -> str:

@@ -81,11 +81,12 @@ def image_plane(path: str | Path, dims: int) -> SlicePlane | None:
 
 
 def shown_length(task: LandmarkTask, unit: str) -> tuple[float, str]:
-    """How a length on an image is shown: what it is multiplied by, and its unit then.
+    """How a length on an image is shown: what it is multiplied by, and its unit then; ``unit`` need not be known for sure.
 
-    Only the size of a pixel counts: what a distance between two landmarks gives is known of whole cases only.
+    Only the size of a pixel counts, and no image of such a task is in mm (``check_scale``): what a distance between two landmarks
+    gives is known of whole cases only.
     """
-    return (task.scale.mm, "mm") if isinstance(task.scale, PixelSize) and unit == "px" else (1.0, unit)
+    return (task.scale.mm, "mm") if isinstance(task.scale, PixelSize) else (1.0, unit)
 
 
 def study_unit(study: Study) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from landmarklabel.data.generalized_procrustes import generalized_procrustes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.metrics import distance_between
 from landmarklabel.services.configuration import TABLES
 
 COLUMNS = ["landmark", "reader", "other_reader", "specimens", "mean_distance", "largest_distance", "unit", "repeatability"]
@@ -21,46 +22,44 @@ Readings = Mapping[str, Mapping[str, LandmarkSet]]
 def repeatability_table(
     task: LandmarkTask, by_reader: Readings, kept: Sequence[int], unit: Callable[[str], str]
 ) -> list[list[object]]:
-    """A row for each landmark and each two readers that share a specimen, and one for the whole shape; without, only a header.
+    """A row for each landmark, each two readers that share a specimen and each unit, and one for the whole shape.
 
-    Distances are in ``unit``, in mm where the task has a scale rule; those of the whole shape are of all its points. Specimens in
-    another unit than most are left out. Repeatability is of the whole shape, after generalized Procrustes analysis of the
-    specimens in which both readers have all landmarks; empty where these are too few.
+    Distances are in ``unit``, in mm where the task has a scale rule. The row of the whole shape is of the specimens in which both
+    readers have all landmarks: their points' distances, and the repeatability of their shapes after generalized Procrustes
+    analysis, which is empty where these are too few.
 
     Args:
         task: of all sets.
         by_reader: reader to specimen to landmarks.
         kept: numbers of the landmarks that count.
         unit: of an image's distances, by its id.
+
+    Returns:
+        the rows below ``COLUMNS``.
     """
     table: list[list[object]] = [list(COLUMNS)]
     for one, other in combinations(sorted(by_reader), 2):
         both = sorted(by_reader[one].keys() & by_reader[other].keys())
-        units = ["mm" if task.scale else unit(i) for i in both]
-        if not both:
-            continue
-        common = max(sorted(set(units)), key=units.count)
-        both = [i for i, u in zip(both, units, strict=True) if u == common]
-        readings = np.array([[by_reader[r][i].positions_mm[kept] for r in (one, other)] for i in both])
-        scales = np.array([by_reader[one][i].scaled_to_mm() for i in both])
-        apart = np.linalg.norm(readings[:, 0] - readings[:, 1], axis=-1) * scales[:, None]  # (specimens, landmarks)
-        columns = [(task.names[k], slice(n, n + 1)) for n, k in enumerate(kept)]
-        for name, which in [*columns, (WHOLE_SHAPE, slice(None))]:
-            known = np.isfinite(apart[:, which])
-            if known.any():
-                distances = apart[:, which][known]
-                cells = [_cell(x) for x in (distances.mean(), distances.max())]
-                same = _cell(_of_shapes(readings)) if name == WHOLE_SHAPE else ""
-                table.append([name, one, other, int(known.any(1).sum()), *cells, common, same])
+        units = {i: "mm" if task.scale else unit(i) for i in both}
+        for shown in sorted(set(units.values())):
+            pairs = [(by_reader[one][i], by_reader[other][i]) for i in both if units[i] == shown]
+            apart = np.stack([distance_between(a, b)[kept] for a, b in pairs])  # (specimens, landmarks)
+            whole = np.isfinite(apart).all(1)
+            for k, distances in zip(kept, apart.T, strict=True):
+                if (known := distances[np.isfinite(distances)]).size:
+                    table.append([task.names[k], one, other, len(known), _cell(known.mean()), _cell(known.max()), shown, ""])
+            if whole.any():
+                readings = np.array([[x.positions_mm[kept] for x in pair] for pair, w in zip(pairs, whole, strict=True) if w])
+                cells = [_cell(apart[whole].mean()), _cell(apart[whole].max()), shown, _cell(_of_shapes(readings))]
+                table.append([WHOLE_SHAPE, one, other, int(whole.sum()), *cells])
     return table
 
 
 def _of_shapes(readings: FloatArray) -> float:
-    """Of readings (specimens, 2, landmarks, d), where both have all landmarks, and a size."""
-    whole = readings[np.isfinite(readings).all((1, 2, 3)) & (np.ptp(readings, axis=2).max(-1) > 0).all(1)]
-    if len(whole) < TABLES.fewest_read_twice:
+    """Of readings (specimens, 2, landmarks, d); NaN of too few, or where all points of one lie at one place."""
+    if len(readings) < TABLES.fewest_read_twice or (np.ptp(readings, axis=2).max(-1) == 0).any():
         return float("nan")
-    return repeatability(generalized_procrustes(whole.reshape(-1, *whole.shape[2:])).points.reshape(len(whole), 2, -1))
+    return repeatability(generalized_procrustes(readings.reshape(-1, *readings.shape[2:])).points.reshape(len(readings), 2, -1))
 
 
 def _cell(value: float) -> object:

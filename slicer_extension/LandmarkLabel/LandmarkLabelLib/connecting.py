@@ -259,7 +259,8 @@ class Connecting:
             self.state = CONNECTED if self.online and isinstance(error, Busy) else AWAY
             self.is_same_task = self.is_same_task and self.state == CONNECTED
             waits = self.unsent or (self.session is not None and self.session.unsent)
-            self._say(self._("{why}; your work is kept here and sent later").format(why=error) if waits else str(error))
+            text = self._("{why}; your work is kept here and sent later").format(why=error) if waits else str(error)
+            self._say(self._after_save(text))
         elif isinstance(error, OtherTask):
             self.state = OTHER_TASK
             self.trouble = self._("another task is served there now ({task}): press Connect to work on it").format(task=error)
@@ -272,7 +273,7 @@ class Connecting:
             if isinstance(error, WireError):
                 self.is_same_task = False  # perhaps it has changed: that is asked next
             self.state = IDLE if self.state == CONNECTING else self.state
-            self._say(str(error))
+            self._say(self._after_save(str(error)))
         else:
             self.state = IDLE if self.state == CONNECTING else self.state
             self._say(self._("unexpected: {kind}: {why}").format(kind=type(error).__name__, why=error))

@@ -53,15 +53,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused; ``unsaid``: of how
-    many of its points nobody has said where they are, or that they are absent."""
+    """What became of a submission: ``answer`` is the new revision's number, Conflict or Refused; ``unlabelled``:
+    how many of its points nobody has placed, accepted or called absent."""
 
     key: str
     image_id: str
     repeat: bool
     edits: int
     answer: object
-    unsaid: int = 0
+    unlabelled: int = 0
 
 
 class Outbox:
@@ -177,7 +177,7 @@ class Outbox:
         except OSError as error:  # it is sent again when there is space: its key makes that harmless
             answer = Unreachable(f"{self.folder} cannot be written ({error.strerror})")
         edits = int(content.get("edits", 0))
-        return Delivered(path.stem, str(content["image"]), _repeats(content), edits, answer, _unsaid(content))
+        return Delivered(path.stem, str(content["image"]), _repeats(content), edits, answer, _unlabelled(content))
 
     def _keep(self, path: Path, content: dict, answer: object) -> None:
         """What became of a submission, on disk. Raises OSError."""
@@ -189,7 +189,7 @@ class Outbox:
                 path.unlink(missing_ok=True)  # last: one that is sent again is the same revision
             elif isinstance(answer, Refused) and not _concerns_all(answer) and path.exists():
                 conflict = isinstance(answer, Conflict)
-                why = f"{answer.author or 'somebody'} saved revision {answer.revision}" if conflict else str(answer)
+                why = _conflict_text(answer, int(_base(content))) if conflict else str(answer)
                 kept = json.dumps({**content, "state": CONFLICT if conflict else REFUSED, "why": why}, allow_nan=False)
                 write_atomically(self.folder / "refused" / path.name, kept)
                 path.unlink()
@@ -217,7 +217,7 @@ class Outbox:
             if (content := _content(path)) is not None and isinstance(content.get("revision"), int):
                 edits = int(content.get("edits", 0))
                 of = path.stem, str(content["image"]), _repeats(content), edits, _revision(content)
-                found.append(Delivered(*of, _unsaid(content)))
+                found.append(Delivered(*of, _unlabelled(content)))
         return found
 
     def forget(self, key: str) -> None:
@@ -273,7 +273,14 @@ def _is_of(content: dict, session: Session) -> bool:
     return content["image"] == session.image_id and _repeats(content) == session.repeat
 
 
-def _unsaid(content: dict) -> int:
+def _conflict_text(theirs: Conflict, base: int) -> str:
+    who, older = theirs.author or "somebody", "the study was restored from an older copy"
+    if theirs.revision > base:
+        return f"{who} saved revision {theirs.revision}"
+    return f"{older}: revision {theirs.revision} is {who}'s now" if theirs.revision else f"{older}, without this case's points"
+
+
+def _unlabelled(content: dict) -> int:
     return sum(isinstance(row, dict) and row.get("status") not in (PLACED, ACCEPTED, ABSENT) for row in content["landmarks"])
 
 

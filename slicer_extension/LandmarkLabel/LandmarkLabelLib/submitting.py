@@ -163,12 +163,11 @@ class Submitting:
             if (entry.image_id, entry.repeat) == (result.image_id, result.repeat) and entry.key < result.key:
                 with suppress(OSError):  # of a file that another program has open
                     self.outbox.discard(entry.key)
-        text = self._("{case} is saved as revision {n}").format(case=result.image_id, n=result.answer)
-        if result.unsaid:
-            no_labels = self._(
-                "; {k} of its {all} points are no labels: nobody has placed or accepted them, or called them absent"
-            )
-            text += no_labels.format(k=result.unsaid, all=len(self.task.names))
+        saved = self._("the second reading of {case} is saved") if result.repeat else self._("{case} is saved as revision {n}")
+        text = saved.format(case=result.image_id, n=result.answer)
+        if result.unlabelled:
+            rest = self._("; {k} of its {all} points are not labelled: place, accept or call them absent")
+            text += rest.format(k=result.unlabelled, all=len(self.task.names))
         self._say(text)
         if self.trouble.startswith(f"{result.image_id}:"):
             self.trouble = ""
@@ -202,6 +201,7 @@ class Submitting:
         return True
 
     def _keep(self) -> None:
+        self._saved = ""  # it has been read
         if self.session is not None:
             self._save(self.session)
 

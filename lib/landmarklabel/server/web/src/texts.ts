@@ -130,7 +130,7 @@ export const TEXTS = {
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
   savedRepeat: "the second reading of {case} is saved",
-  savedPartly: "{case} is saved as revision {n}; {k} of its {all} points are no labels: nobody has placed or accepted them, or called them absent",
+  savedPartly: "{case} is saved as revision {n}; {k} of its {all} points are not labelled: place, accept or call them absent",
   taskGained: "the task has the landmark {name} by now: load this page again; what you have done stays",
   madeBefore: "submitted here by {who} before people had to log in: Send again sends it in your name",
   nobodys: "{n} from before people had to log in: whoever did it presses Take over",

@@ -17,8 +17,8 @@ const FRAME: Frame = {
   changed: false,
 };
 
-const NO_LABELS = "3 of its 4 points are no labels: nobody has placed or accepted them, or called them absent";
-const SAVED_IN_PART = `one is saved as revision 1; ${NO_LABELS}`;
+const NOT_LABELLED = "3 of its 4 points are not labelled: place, accept or call them absent";
+const SAVED_IN_PART = `one is saved as revision 1; ${NOT_LABELLED}`;
 
 /** A server in memory: saves once under each key; `fail` is thrown before or after it has saved. */
 class Server {
