@@ -146,7 +146,7 @@ class Conflict(LandmarkLabelError):
         self.image_id, self.base, self.current = image_id, base, current
         now = f"but revision {current} is the newest"
         if base == current:
-            now = f"and the revision {current} that is here is another one: the study was restored from an older copy since"
+            now = f"and revision {current} here is not the one you edited: the study was restored from an older copy since"
         elif base > current:
             newest = f"the newest is {current}" if current else "there is none at all"
             now = f"which is not here, {newest}: a wrong number, or the study was restored from an older copy since"

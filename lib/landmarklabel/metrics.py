@@ -30,7 +30,7 @@ def point_errors_mm(predicted: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
 def distance_between(one: LandmarkSet, other: LandmarkSet) -> np.ndarray:
     """How far two people's points of one image are apart, (n,); NaN where one has none.
 
-    In the sets' unit, in mm where the task has a scale rule: by the mean of what it says of both, or of the one where it can tell.
+    In the sets' unit, in mm where the task has a scale rule: by the mean of both sets' scales, or the one known.
     """
     scales = np.array([one.scaled_to_mm(), other.scaled_to_mm()])
     known = scales[np.isfinite(scales)]

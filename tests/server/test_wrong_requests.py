@@ -253,7 +253,7 @@ def test_an_edit_of_a_revision_that_has_become_another_is_refused(server, materi
     answer, n = refused.json(), newest["revision"]
     assert (refused.status_code, answer["current"]["revision"]) == (409, n)
     assert answer["detail"] == (
-        f"{untouched}: your edit started from revision {n}, and the revision {n} that is here is another one: "
+        f"{untouched}: your edit started from revision {n}, and revision {n} here is not the one you edited: "
         "the study was restored from an older copy since; look at both versions and save again"
     )
 

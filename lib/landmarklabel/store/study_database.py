@@ -40,7 +40,7 @@ def refuse_another_studys(revisions: RevisionStore, folder: Path) -> None:
 
 
 def settle_id(folder: Path, shared: RevisionStore | None) -> None:
-    """The study has its id from its first day, so that every copy of it has it; a database on a server is its own from now on.
+    """The study has its id from its first day, so that every copy of it has it; a database on a server is claimed for it.
 
     Raises:
         StudyError: the database is another study's. StoreFault, Busy.

@@ -142,7 +142,7 @@ export const TEXTS = {
   keepButton: "Keep it, then go on",
   loseButton: "Lose it, and go on",
   logoutAway: "the server does not answer, so you are still logged in: press Log out again when it does ({why})",
-  clickedTwice: "a double click counts once: the second one would have met the next landmark",
+  clickedTwice: "a double click counts once, so that the next landmark stays as it is",
   nextComes: "the next case is on its way",
   otherPerson: "{who} has logged in in this browser since this page was opened. Nothing was saved; load the page again to go on as {who}.",
   nobody: "somebody without a name",
