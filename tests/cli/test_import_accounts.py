@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from import_folder import POINTS, TASK, Folder
 from PIL import Image as Picture
-from program import ok
+from program import ok, run
 
 from landmarklabel.geometry import ImageGeometry
 from landmarklabel.io.files import write_json
@@ -107,6 +107,15 @@ def test_points_outside_are_refused_unless_meant(folder):
     done = folder.run(*table, "--allow-outside", 3)  # a mark of a missing point is none to be kept
     assert done.code == 2 and list(folder.saved()) == ["a", "b"]
     assert folder.saved()["a"] == [("import", [[5, 6], [42, 10]])]
+
+
+def test_a_mark_of_a_missing_point_makes_no_guess_at_the_others(tmp_path):
+    write_json(tmp_path / "task.json", LandmarkTask("t", ("N", "S", "A"), 2).to_json())
+    sitk.WriteImage(sitk.Image(20, 20, sitk.sitkUInt8), str(tmp_path / "a.png"))
+    (tmp_path / "points.csv").write_text("id,N_x,N_y,S_x,S_y,A_x,A_y\na,-1,-1,12,10,5,6\n", encoding="utf-8")
+    words = "import", tmp_path / "study", "--task", tmp_path / "task.json"
+    done = run(*words, "--images", tmp_path / "a.png", "--table", tmp_path / "points.csv")
+    assert done.code == 2 and "a usual mark of a missing point" in done.err and "would be inside" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ def test_a_task_that_measures_nothing_says_how(place, capsys):
     assert 'name distances, angles and indices under "measurements" in its file' in capsys.readouterr().err
     assert main(["measure", str(place / "predictions"), "--task", str(place / "task.json"), "--readers"]) == 2
     assert "names no readers: give a study, or a table of one row a point with a column annotator" in capsys.readouterr().err
+    table = place / "long.csv"
+    table.write_text("id,label,x,y,z\n" + "".join(f"case,{n},1,2,{k}\n" for k, n in enumerate(NAMES)), encoding="utf-8")
+    assert main(["measure", str(table), "--task", str(place / "task.json"), "--readers"]) == 2
+    said = "was read by two people: its points are by import; in a table, a column annotator says who placed a point"
+    assert said in capsys.readouterr().err
 
 
 def test_readers_of_a_table_and_of_a_study_are_compared(tmp_path, capsys):

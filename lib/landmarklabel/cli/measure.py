@@ -163,7 +163,9 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     _say_unknown(of_unknown_unit(task, ids, notes, images), task)
     found = agreements(task, by_reader, next(iter(units), "mm"))
     if not found:
-        raise StudyError(f"no case of {place} was read by two people: {len(by_reader)} readers are named")
+        by = ", ".join(sorted(by_reader)) or "nobody"
+        how = "; in a table, a column annotator says who placed a point" if place.is_file() else ""
+        raise StudyError(f"no case of {place} was read by two people: its points are by {by}{how}")
     if (fewest := min(len(a.means) for a in found)) < CONFIG.few_read_twice:
         few = f"some limits of agreement and ICCs rest on {counted(fewest, 'case')}: of others they tell little"
         print(f"landmarklabel: {few}", file=sys.stderr)

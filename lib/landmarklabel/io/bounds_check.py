@@ -57,6 +57,8 @@ def outside_mm(positions_mm: np.ndarray, image: ImageGeometry) -> np.ndarray:
 
 def _hint(positions_mm: np.ndarray, image: ImageGeometry) -> str:
     """What the points would be if they were all inside: the usual mistakes of frame and scale."""
+    if not outside_mm(positions_mm, image).any():  # only marks of missing points are: they say nothing of the others
+        return ""
     flips = np.array([-1.0, -1.0, 1.0])[: image.dims]
     by_samples = image.index_to_world(positions_mm)
     guesses = {

@@ -144,10 +144,7 @@ def _worst_points(page: Page, m: _Measured) -> None:
         return
     page.section(f"The {len(order)} largest errors")
     far = f"points beyond {CONFIG.far:g} mm, and " if m.unit == "mm" else ""
-    page.text(
-        f"Marked rows need a look: {far}points that were wrong without a warning (their error is more than "
-        f"{CONFIG.unwarned_factor:g} times the one that was expected)."
-    )
+    page.text(f"Marked rows need a look: {far}points whose error is more than {CONFIG.unwarned_factor:g} times the expected one.")
     rows: list[list[Cell]] = []
     ids, marked = list(m.pairs), set()
     for flat in order:
@@ -155,7 +152,7 @@ def _worst_points(page: Page, m: _Measured) -> None:
         error, expected = float(m.errors[i, k]), float(m.expected[i, k])
         remark = f"beyond {CONFIG.far:g} mm" if error > CONFIG.far and m.unit == "mm" else ""
         if error > CONFIG.unwarned_factor * expected:
-            remark += ("; " if remark else "") + "without a warning"
+            remark += ("; " if remark else "") + f"more than {CONFIG.unwarned_factor:g} times the expected error"
         marked |= {len(rows)} if remark else set()
         rows.append([m.named(ids[i]), m.task.names[k], error, expected, remark])
     page.table(["image", "landmark", f"error ({m.unit})", f"expected error ({m.unit})", "remark"], rows, marked)

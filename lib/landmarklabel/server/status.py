@@ -176,7 +176,10 @@ class StatusPage:
             page.section("How far off the proposals were, before a person looked")
             points = [(n, None, error) for n, error in c["curve"]]
             axes = ("cases labelled before", f"mean error of the proposals ({unit})")
-            page.picture(pictures.learning_curve(points, ("", "proposals"), axes=axes), "One point per case.")
+            page.picture(
+                pictures.learning_curve(points, ("", "proposals"), axes=axes),
+                "One point per case. What was accepted as proposed counts as 0.",
+            )
             page.section("By landmark")
             page.table(["landmark", f"mean error ({unit})", "cases"], c["per_landmark"])
         intra, inter = c["observers"]
