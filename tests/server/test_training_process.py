@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 from serving import LIB, is_alive, phantoms, processes_of, wait_until
 from tests.thoroughness import times
 
+from landmarklabel.scale_rules import PixelSize
 from landmarklabel.services.jobs import TrainingList
 from landmarklabel.services.server_process import SERVER_PID
+from landmarklabel.store.opening import recorded_task
 from landmarklabel.store.study import Study
 
 ASKED = times(2, in_full=3)  # trainings: one runs, the others wait
@@ -178,6 +181,15 @@ def test_a_study_that_has_moved_is_not_made_anew_by_what_trains_or_is_asked_to(t
         assert not material.study.exists()
     kept = json.loads((elsewhere / ".landmarklabel" / "trainings.json").read_text(encoding="utf-8"))
     assert [job["request"]["job"] for job in kept] == ["kept"]
+
+
+def test_a_training_leaves_the_study_the_task_that_it_was_given_while_its_server_runs(tmp_path):
+    """A scale rule that came by an import is newer than what the server remembers."""
+    material = labelled_phantoms(tmp_path)
+    newer = replace(material.task, scale=PixelSize(0.2))
+    Study(material.study, newer).close()
+    worker(sent_to_worker(material) | {"train_devices": 1})
+    assert recorded_task(material.study) == newer
 
 
 def sent_to_worker(material) -> dict:

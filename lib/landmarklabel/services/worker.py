@@ -34,6 +34,7 @@ def main() -> int:
     from landmarklabel.landmarks import LandmarkTask
     from landmarklabel.services.console import set_up_console
     from landmarklabel.store.image_files import GONE
+    from landmarklabel.store.opening import recorded_task
     from landmarklabel.store.study import Study
     from landmarklabel.tasks import resolve_models
 
@@ -45,6 +46,9 @@ def main() -> int:
         return 1
     threading.Thread(target=_watch, args=(own,), name="watch", daemon=True).start()
     try:
+        known = recorded_task(sent["study"], sent["store"])
+        if known is not None and known.hash == task.hash:  # its scale rule or measurements may be newer than the server's
+            task = known
         study = Study(sent["study"], task, sent["store"], verify_s=0)
         presets = resolve_models(sent["models"], task.dims)
         if kind != "train":

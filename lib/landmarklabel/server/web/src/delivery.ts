@@ -345,7 +345,7 @@ export abstract class Delivery {
     const { entry } = what;
     if (entry === null) return this.openCase(what.image, what.repeat);
     this.trouble = "";
-    this.keepSafely(() => this.storage.put({ ...entry, author: this.author, state: "waits", why: "" }));
+    this.keepSafely(() => this.storage.put({ ...entry, author: this.who.name || entry.author || this.author, state: "waits", why: "" }));
     await this.deliver();
   }
 

@@ -238,7 +238,7 @@ export class Work extends Delivery {
       do {
         told = open.points;
         answer = await this.api.predict(this.model, open.image, told, this.task);
-        if (this.open !== open || asked !== this.asked) return;
+        if (this.open !== open || asked !== this.asked || this.withoutProposals) return;
       } while (!saysTheSame(told, open.points)); // meanwhile something was unlocked, accepted or called absent
       open.propose(answer.points, answer.next);
       const by = say(answer.origin === "model" ? "predicted" : answer.origin === "template" ? "byTemplate" : "nothingKnown");
@@ -296,7 +296,7 @@ export class Work extends Delivery {
     const [asked, name, told] = [this.asked, this.placed, open.points];
     try {
       const answer = await this.api.update(this.model, open.image, told, this.task);
-      if (this.open !== open || asked !== this.asked) return;
+      if (this.open !== open || asked !== this.asked || this.withoutProposals) return;
       if (!saysTheSame(told, open.points)) {
         this.followAgain = asked; // the answer is to what is no longer said: it would call an unlocked point absent again
         return;
