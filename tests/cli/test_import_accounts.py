@@ -109,6 +109,23 @@ def test_points_outside_are_refused_unless_meant(folder):
     assert folder.saved()["a"] == [("import", [[5, 6], [42, 10]])]
 
 
+@pytest.mark.parametrize("wrong", ["-1,-1", "55,6"])
+def test_each_reader_is_looked_at_before_the_mean_is_taken(tmp_path, wrong):
+    """The mean of a right point and of a mark of a missing one lies inside of the image, halfway to its corner."""
+    write_json(tmp_path / "task.json", LandmarkTask("t", ("N", "S"), 2).to_json())
+    for name in "ab":
+        sitk.WriteImage(sitk.Image(40, 40, sitk.sitkUInt8), str(tmp_path / f"{name}.png"))
+    rows = [f"{i},{n},{x},6,{who}" for i in "ab" for n, x in (("N", 12), ("S", 30)) for who in ("ann", "bob")]
+    rows = [row.replace("12,6", wrong) if row.startswith("a,N") and row.endswith("bob") else row for row in rows]
+    (tmp_path / "points.csv").write_text("\n".join(["id,label,x,y,annotator", *rows, ""]), encoding="utf-8")
+    words = "import", tmp_path / "study", "--task", tmp_path / "task.json"
+    done = run(*words, "--images", tmp_path, "--table", tmp_path / "points.csv")
+    assert done.code == 2 and "landmarks of a by bob: landmark 'N'" in done.err and "1 labelled" in done.out
+    study = Study(tmp_path / "study", LandmarkTask("t", ("N", "S"), 2))
+    assert [r.author for r in study.history("b")] == ["import"] and list(study.labelled()) == ["b"]
+    study.close()
+
+
 def test_a_mark_of_a_missing_point_makes_no_guess_at_the_others(tmp_path):
     write_json(tmp_path / "task.json", LandmarkTask("t", ("N", "S", "A"), 2).to_json())
     sitk.WriteImage(sitk.Image(20, 20, sitk.sitkUInt8), str(tmp_path / "a.png"))

@@ -31,11 +31,15 @@ from landmarklabel.services.label_folders import read_label_folder
 
 
 class Given(NamedTuple):
-    """Points of one image: whose, where (or what tells it, once the image is known), and when they were made, if that is said."""
+    """Points of one image: whose, where (or what tells it, once the image is known), and when they were made, if that is said.
+
+    ``kept``: whether they become a revision; a reading of which only the mean is taken is looked at all the same.
+    """
 
     author: str
     points: LandmarkSet | IndexPoints | MaskLandmarks
     made: str = ""
+    kept: bool = True
 
 
 class Placed(NamedTuple):
@@ -44,6 +48,7 @@ class Placed(NamedTuple):
     author: str
     points: LandmarkSet
     made: str = ""
+    kept: bool = True
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Labels:
         """What is given of an image, which says where index points and masks lie. Raises LandmarkFileError."""
         given = self.of.get(image_id, [])
         placed = ((g, g.points if isinstance(g.points, LandmarkSet) else g.points.on(about.geometry)) for g in given)
-        return [Placed(g.author, points, g.made) for g, points in placed]
+        return [Placed(g.author, points, g.made, g.kept) for g, points in placed]
 
 
 def read_labels(args: argparse.Namespace, task: LandmarkTask, images: dict[str, Path]) -> Labels:
@@ -169,14 +174,15 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     kept = "their mean is taken, and each reader's own is kept" if whose == "both" else "their mean is taken"
     remarks.append(f"{path} has points by {', '.join(by_reader)}: {kept}{'' if whose else advice}")
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
-    own = {i: [Placed(name, sets[i]) for name, sets in by_reader.items() if i in sets] for i in ids}
+    is_kept = whose == "both"
+    own = {i: [Placed(name, sets[i], kept=is_kept) for name, sets in by_reader.items() if i in sets] for i in ids}
     if apart := readers_apart([g.points for g in given] for given in own.values()):
         mean, (most, name) = sum(apart.values()) / len(apart), max((distance, name) for name, distance in apart.items())
         text = f"two readers' points lie {mean:.3g} apart on average (unit of the table), farthest at {name} with {most:.3g}"
         remarks.append(text + (": check that all define it alike" if most > 2 * mean else ""))
     return Labels(
         {
-            i: [*(Given(*g) for g in given if whose == "both"), Given("import", mean_of_readers([g.points for g in given]))]
+            i: [*(Given(*g) for g in given), Given("import", mean_of_readers([g.points for g in given]))]
             for i, given in own.items()
         },
         remarks,
@@ -197,8 +203,12 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
     wanted = folders[1:] if whose == "second" else folders[:needed]
     points = [read_isbi(folder, task) for folder in wanted]
     newest = mean_points(*points) if len(points) == 2 else points[0]
-    apart = list(zip(authors, points, strict=True)) if whose == "both" else []
-    return {i: [*(Given(who, own[i]) for who, own in apart), Given("import", mean)] for i, mean in newest.items()}
+    apart = list(zip(authors, points, strict=True)) if len(points) == 2 else []
+    kept = whose == "both"
+    return {
+        i: [*(Given(who, own[i], kept=kept) for who, own in apart if i in own), Given("import", mean)]
+        for i, mean in newest.items()
+    }
 
 
 def read_markups_folder(

@@ -159,7 +159,7 @@ def _import_one(
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
-        saved = _save_or_leave(study, image_id, given, args.replace)
+        saved = _save_or_leave(study, image_id, [g for g in given if g.kept], args.replace)
         if saved is None:
             account.corrected.append(image_id)
         else:
@@ -184,14 +184,14 @@ def _check_places(
     what, off = f"landmarks of {image_id}", None
     for one in given:
         try:
-            surfaces.check(image_id, path, one.points, what)
+            surfaces.check(image_id, path, one.points, what if one.kept else f"{what} by {one.author}")
         except LandmarkFileError as error:
             if not args.allow_outside:
                 raise
             off = error
     for one in given:
         try:
-            check_inside(one.points, about.geometry, what, args.allow_outside)
+            check_inside(one.points, about.geometry, what if one.kept else f"{what} by {one.author}", args.allow_outside)
         except LandmarkFileError as error:
             raise off or error from None  # why they are off their surface says more
     return str(off or "")
@@ -281,7 +281,7 @@ def _corrected_since(study: Study, image_id: str, given: list[Placed]) -> bool:
     if not history or history[-1].source == "import":
         return False
     saved = [(r.author, study.read(r)) for r in history]
-    return any(not any(who == w and same_landmarks(x, y) for w, y in saved) for who, x, _ in given)
+    return any(not any(g.author == w and same_landmarks(g.points, y) for w, y in saved) for g in given)
 
 
 def _save(study: Study, image_id: str, given: list[Placed], replace_newest: bool) -> int:
@@ -297,7 +297,7 @@ def _save(study: Study, image_id: str, given: list[Placed], replace_newest: bool
         new.append(given[-1])
     elif new and new[-1] is not given[-1]:  # the last one was imported before: what was newest stays newest
         new.append(Placed(*saved[-1]))
-    for base, (author, landmarks, made) in enumerate(new, number):
-        bare = replace(landmarks, expected_error_mm=np.full(len(landmarks.task), np.nan))
-        study.save(image_id, bare, author=author, source="import", base_revision=base, made=made)
+    for base, g in enumerate(new, number):
+        bare = replace(g.points, expected_error_mm=np.full(len(g.points.task), np.nan))
+        study.save(image_id, bare, author=g.author, source="import", base_revision=base, made=g.made)
     return int(bool(new))
