@@ -53,6 +53,20 @@ def test_second_readings_of_a_study_are_compared_point_by_point(tmp_path, specim
     assert rows.loc["(whole shape)", "repeatability"] < 0.3  # 5 px at one point, where specimens differ by 1 px
 
 
+def test_a_second_reading_that_was_mended_is_one_reading(tmp_path, specimens):
+    study = Study(tmp_path / "study", TASK)
+    for number, points in enumerate(specimens):
+        sitk.WriteImage(sitk.Image(90, 90, sitk.sitkUInt8), str(tmp_path / "study" / f"s{number:02d}.png"))
+        study.save(f"s{number:02d}", LandmarkSet.of_positions(TASK, points), author="ann")
+        for off in (4, 1):
+            study.save_repeat(f"s{number:02d}", LandmarkSet.of_positions(TASK, points + [off, 0]), author="bob")
+    study.close()
+    assert main(["shapes", str(tmp_path / "study"), "--out", str(tmp_path / "out")]) == 0
+    rows = pandas.read_csv(tmp_path / "out" / "repeatability.csv")
+    assert set(zip(rows["reader"], rows["other_reader"], strict=True)) == {("ann", "bob")}
+    assert rows["mean_distance"].tolist() == pytest.approx([1] * 6)
+
+
 def test_readers_of_a_table_in_mm_where_the_task_states_the_size_of_a_pixel(tmp_path, specimens, capsys):
     task = LandmarkTask("leaf", tuple("abcde"), 2, scale=PixelSize(0.1))
     write_json(tmp_path / "task.json", task.to_json())

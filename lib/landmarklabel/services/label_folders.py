@@ -91,10 +91,11 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
         for image_id in study.labelled():
             for revision in _independent(study, study.history(image_id)):
                 found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision).stated()
+        first = {who: set(sets) for who, sets in found.items()}
         for image_id, further in study.repeats().items():
-            for revision in further:
+            for revision in further:  # of one that was mended and submitted again, the newest counts
                 who = revision.author or "nobody named"
-                name = f"{who}, second" if image_id in found.get(who, {}) else who
+                name = f"{who}, second" if image_id in first.get(who, ()) else who
                 found.setdefault(name, {})[image_id] = study.read(revision).stated()
     finally:
         study.close()
