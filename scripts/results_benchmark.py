@@ -68,10 +68,8 @@ def peers() -> str:
     hands, cephalograms = found["hands"]["cases"], found["cephalograms"]["cases"]
     data = f"the same {hands} hands and {cephalograms} cephalograms as above, trained on the same"
     note = "landmarker 0.4.1 (`scripts/landmarker_peer.py`) is a library without a program: its SpatialConfiguration-Net, loss "
-    note += (
-        "and augmentation, with a schedule for these minutes. Its own is for 200 rounds on a GPU; with these its authors report "
-    )
-    note += "1.20 mm on test1, against one of the two readers."
+    note += "and augmentation, with a schedule for these minutes. Its own is for 200 rounds on a GPU; with these its authors "
+    note += "report 1.20 mm on test1, against one of the two readers."
     header = ["Images", "Program", "Training, one core", "Mean error", *(f"within {r} mm" for r in RADII), "> 10 mm"]
     names = ("hands_best", "cephalogram_angles", "landmarker_hands", "landmarker_cephalograms")
     return table(header, rows) + about(data, *names, note=note)

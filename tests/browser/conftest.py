@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # serving.py: the real server
-from serving import phantoms, serving_labelled
+from eight_phantoms import material, server  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,6 @@ def chromium() -> Iterator:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("study"), 8, n_landmarks=12)
-
-
-@pytest.fixture(scope="module")
-def server(material, tmp_path_factory):
-    """Five of the eight cases are labelled, so there is a shape to propose."""
-    with serving_labelled(material, 5, tmp_path_factory.mktemp("labels")) as server:
-        yield server
 
 
 class Person:

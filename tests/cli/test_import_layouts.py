@@ -79,6 +79,14 @@ def test_isbi(flat, tmp_path, words, expected):
     assert opened(tmp_path, FLAT) == {"001": [("import", expected)], "002": [("import", [[11, 21], [31, 41]])]}
 
 
+def test_isbi_readers_are_looked_at_before_their_mean_is_taken(flat, tmp_path, capsys):
+    (tmp_path / "400_junior" / "001.txt").write_text("-1,-1\n30,46\n1\n3\n", encoding="utf-8")
+    words = [*flat, "--isbi", f"{tmp_path}/400_senior", f"{tmp_path}/400_junior"]
+    said = refused(words, capsys)
+    assert "400_junior/001.txt: landmark 'sella'" in said and "is outside of the image, which has 60 50 samples" in said
+    assert opened(tmp_path, FLAT) == {"002": [("import", [[11, 21], [31, 41]])]}
+
+
 def test_isbi_of_one_annotator(flat, tmp_path):
     assert main([*flat, "--isbi", f"{tmp_path}/400_junior"]) == 0
     assert opened(tmp_path, FLAT)["001"] == [("import", [[12, 20], [30, 46]])]

@@ -18,6 +18,9 @@ sys.path = kept
 EXTENSION = Path(__file__).resolve().parents[2] / "slicer_extension"
 sys.path.insert(0, str(EXTENSION / "LandmarkLabel"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))  # serving.py: the real server
+import eight_phantoms  # noqa: E402
+
+material, server = eight_phantoms.material, eight_phantoms.server
 
 
 @pytest.fixture(autouse=True)
@@ -42,23 +45,6 @@ def scene():
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     yield scene
     scene.Clear(True)
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    """A study of eight phantoms."""
-    from serving import phantoms
-
-    return phantoms(tmp_path_factory.mktemp("study"), 8, n_landmarks=12)
-
-
-@pytest.fixture(scope="module")
-def server(material, tmp_path_factory):
-    """A running server; five of the eight cases are labelled."""
-    from serving import serving_labelled
-
-    with serving_labelled(material, 5, tmp_path_factory.mktemp("labels")) as server:
-        yield server
 
 
 @pytest.fixture()

@@ -51,14 +51,20 @@ def test_a_case_from_choice_to_submission(logic, material, server):
     assert saved["author"] == "ann" and {r["name"]: r["status"] for r in saved["landmarks"]} == wanted
 
 
-def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
-    image_id, (first, second, *_) = sorted(material.truth)[6], material.task.names
-    other = LandmarkLogic(Options(server.url, "bob"), tmp_path / "other")
+def beside(logic, server, folder: Path, image_id: str) -> LandmarkLogic:
+    """A case is open at a panel, and at that of somebody else who is returned."""
+    other = LandmarkLogic(Options(server.url, "bob"), folder / "other")
     other.connect()
     for one in (logic, other):
         settle(one)
         one.open_case(image_id)
         settle(one)
+    return other
+
+
+def test_two_annotators_of_one_case_see_both_versions(logic, server, material, tmp_path):
+    image_id, (first, second, *_) = sorted(material.truth)[6], material.task.names
+    other = beside(logic, server, tmp_path, image_id)
     for name, x in ((first, 11.0), (second, 21.0)):
         other.correct(name, (x, 12.0, 0.0))
         settle(other)
@@ -124,12 +130,8 @@ def test_after_a_restore_another_revision_of_the_same_number_is_no_base(logic, s
 def test_a_label_of_another_person_is_no_agreement_with_a_proposal(logic, server, material, tmp_path):
     """Both saw the same proposals; one has accepted them all. What the other submits would make proposals of these labels."""
     image_id, names = sorted(material.truth)[7], material.task.names
-    other = LandmarkLogic(Options(server.url, "bob"), tmp_path / "other")
-    other.connect()
+    other = beside(logic, server, tmp_path, image_id)
     for one in (logic, other):
-        settle(one)
-        one.open_case(image_id)
-        settle(one)
         one.predict()
         settle(one)
     other.accept_all()

@@ -54,14 +54,15 @@ def measurements_text(cases: Mapping[str, Sequence[Measured]], without_image: Co
     rows: list[list[object]] = [list(COLUMNS)]
     for image_id, measured in cases.items():
         for m in measured:
-            numbers = [_cell(m.value), m.unit, _cell(m.low), _cell(m.high)]
+            numbers = [cell(m.value), m.unit, cell(m.low), cell(m.high)]
             norm = ["", ""] if m.norm is None else [m.norm.mean, "" if m.norm.sd is None else m.norm.sd]
             notes = [m.reason or m.interval_reason, UNKNOWN_UNIT if image_id in without_image and m.unit == "mm" else ""]
             rows.append([image_id, m.name, *numbers, *norm, "; ".join(filter(None, notes))])
     return table_text(rows)
 
 
-def _cell(value: float) -> object:
+def cell(value: float) -> object:
+    """A number as tables have it; empty for none."""
     return round(value, TABLES.digits) if np.isfinite(value) else ""
 
 
@@ -113,5 +114,5 @@ def agreement_text(found: Sequence[Agreement]) -> str:
     rows: list[list[object]] = [["measurement", "unit", "reader", "other_reader", "cases", "bias", "low", "high", "icc"]]
     for a in found:
         low, high = a.limits
-        rows.append([a.measurement, a.unit, *a.readers, len(a.means), _cell(a.bias), _cell(low), _cell(high), _cell(a.icc)])
+        rows.append([a.measurement, a.unit, *a.readers, len(a.means), cell(a.bias), cell(low), cell(high), cell(a.icc)])
     return table_text(rows)

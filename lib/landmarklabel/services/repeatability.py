@@ -12,6 +12,7 @@ from landmarklabel.data.generalized_procrustes import generalized_procrustes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.metrics import distance_between
 from landmarklabel.services.configuration import TABLES
+from landmarklabel.services.measuring import cell
 
 COLUMNS = ["landmark", "reader", "other_reader", "specimens", "mean_distance", "largest_distance", "unit", "repeatability"]
 WHOLE_SHAPE = "(whole shape)"
@@ -47,10 +48,10 @@ def repeatability_table(
             whole = np.isfinite(apart).all(1)
             for k, distances in zip(kept, apart.T, strict=True):
                 if (known := distances[np.isfinite(distances)]).size:
-                    table.append([task.names[k], one, other, len(known), _cell(known.mean()), _cell(known.max()), shown, ""])
+                    table.append([task.names[k], one, other, len(known), cell(known.mean()), cell(known.max()), shown, ""])
             if whole.any():
                 readings = np.array([[x.positions_mm[kept] for x in pair] for pair, w in zip(pairs, whole, strict=True) if w])
-                cells = [_cell(apart[whole].mean()), _cell(apart[whole].max()), shown, _cell(_of_shapes(readings))]
+                cells = [cell(apart[whole].mean()), cell(apart[whole].max()), shown, cell(_of_shapes(readings))]
                 table.append([WHOLE_SHAPE, one, other, int(whole.sum()), *cells])
     return table
 
@@ -60,10 +61,6 @@ def _of_shapes(readings: FloatArray) -> float:
     if len(readings) < TABLES.fewest_read_twice or (np.ptp(readings, axis=2).max(-1) == 0).any():
         return float("nan")
     return repeatability(generalized_procrustes(readings.reshape(-1, *readings.shape[2:])).points.reshape(len(readings), 2, -1))
-
-
-def _cell(value: float) -> object:
-    return "" if np.isnan(value) else round(float(value), TABLES.digits)
 
 
 def repeatability(readings: npt.ArrayLike) -> float:

@@ -165,6 +165,18 @@ describe("nothing is lost", () => {
     expect(work.unsent()).toEqual([]);
   });
 
+  it("when somebody else sits down before it is sent again: it stays whose it is", async () => {
+    const work = await begun("one");
+    work.setAuthor("ann");
+    work.place("a", [3, 4]);
+    server.fail = new Unreachable("gone");
+    await work.submit("first");
+    work.setAuthor("bob");
+    server.fail = null;
+    await work.sendAgain(work.unsent()[0]!);
+    expect(server.of("one").map((r) => r.author)).toEqual(["ann"]);
+  });
+
   it("when another case opens: it is listed, and opens with its points", async () => {
     const work = await begun("one");
     work.place("a", [3, 4]);
@@ -753,6 +765,25 @@ describe("a reading without proposals", () => {
     work.place("a", [3, 4]);
     await turn();
     expect(asked).toBe(1);
+  });
+});
+
+describe("a reading without proposals that is asked for while an answer is on its way", () => {
+  it.each(["predict", "update"])("takes nothing from it: %s", async (route) => {
+    const work = await begun("one");
+    let come: () => void = () => undefined;
+    const answer = async (_: string, __: string, all: readonly Point[]) => {
+      await new Promise<void>((done) => (come = done));
+      return { points: all.map((p) => proposed(p.name, 5)), next: null, origin: "model", secondPass: false, cautions: [] };
+    };
+    Object.assign(work.api, { [route]: answer });
+    if (route === "update") work.place("a", [3, 4]);
+    else void work.predict();
+    await turn();
+    work.keepSetting("withoutProposals", "yes");
+    come();
+    await turn();
+    expect(work.open?.points.filter((p) => p.state === "predicted")).toEqual([]);
   });
 });
 
