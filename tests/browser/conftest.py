@@ -80,6 +80,7 @@ class Person:
         """Submit, also what contradicts the rest."""
         self.press(button)
         self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
         if self.page.get_by_text("Press again to submit").count():
             self.press(button)
 

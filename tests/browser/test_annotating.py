@@ -206,9 +206,29 @@ def test_a_point_that_contradicts_the_others_is_submitted_by_a_second_press_only
             f"far from where the other points of this case lead one to expect: {slip}. Press again to submit if that is right"
         )
         assert server.get("/landmarks/images/phantom05")["revision"] == 0
-        ann.press("Submit and next")
+        ann.drag(ann.mark(slip), ann.on_screen(*(truth[2] + (25, -25))))
+        ann.press("Submit and next")  # at once: what the server says of the move is waited for, and it is another move
+        ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
+        ann.sees("Press again to submit if that is right")
+        ann.page.get_by_role("button", name="Submit and next", exact=True).dblclick()  # is one press
         ann.sees("phantom05 is saved as revision 1")
         assert points_of(server, "phantom05")[slip][0] == "placed"
+
+
+def test_a_double_click_does_not_answer_the_question_that_it_raised(tmp_path, person):
+    material = phantoms(tmp_path, 6)
+    with serving_labelled(material, 5, tmp_path / "labels") as server:
+        ann, names = person(server.url), material.task.names
+        truth = material.truth["phantom05"].positions_mm
+        open_case(ann, "phantom05")
+        for name, place in zip(names[:6], truth[:6], strict=True):
+            ann.places(name, ann.on_screen(*place))
+            ann.page.keyboard.press("Escape")
+        ann.drag(ann.mark(names[2]), ann.on_screen(*(truth[2] + 25)))
+        ann.page.get_by_role("button", name="Submit and next", exact=True).dblclick()
+        ann.sees("Press again to submit if that is right")
+        ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
+        assert server.get("/landmarks/images/phantom05")["revision"] == 0
 
 
 def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):

@@ -14,7 +14,7 @@ from program import ok, run
 
 import landmarklabel as ll
 from landmarklabel.data.synthetic import draw_phantom, phantom_task
-from landmarklabel.errors import ImageRejected
+from landmarklabel.errors import ImageRejected, NotFound
 from landmarklabel.io.images import Image, write_image
 from landmarklabel.io.markups import write_markups
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
@@ -147,9 +147,8 @@ def test_an_image_that_states_its_own_spacing_is_refused_by_import_and_training(
     assert not (place / "study" / "i3.mha").exists() and (place / "study" / "i0.png").is_file()
     write_picture(place / "study" / "i3.mha", spacing=0.3)  # put there by hand
     study = Study(place / "study", LandmarkTask.load(place / "task.json"))
-    study.save("i3", LandmarkSet.of_positions(study.task, PLACES * 0.3), author="ann", source="slicer")
-    with pytest.raises(ImageRejected, match="i3: it states its own pixel spacing"):
-        load_cases(study, study.labelled())
+    with pytest.raises(NotFound, match="i3.mha is left out: it states its own pixel spacing"):
+        load_cases(study, {"i3": LandmarkSet.of_positions(study.task, PLACES * 0.3)})
     study.close()
 
 
@@ -203,6 +202,18 @@ def test_an_image_with_a_spacing_is_not_taken_by_the_server_either(place, tmp_pa
         StudyDatastore(study).add_image("m", str(tmp_path / "m.mha"), {})
     assert sorted(study.images()) == ["i0", "i1", "i2"]
     study.close()
+
+
+def test_an_image_with_a_spacing_that_is_put_into_the_study_is_left_out_and_named(place):
+    assert imported(place).code == 0
+    write_picture(place / "study" / "m.mha", spacing=0.3)
+    study = Study(place / "study", LandmarkTask.load(place / "task.json"))
+    assert sorted(study.images()) == ["i0", "i1", "i2"]
+    with pytest.raises(NotFound, match="m.mha is left out: it states its own pixel spacing"):
+        study.save("m", LandmarkSet.of_positions(study.task, PLACES), author="ann")
+    study.close()
+    assert "m.mha is left out: it states its own pixel spacing" in run("doctor", place / "study").out
+    assert "width,12.0" in ok("measure", place / "study").out
 
 
 def test_a_damaged_picture_is_not_said_to_state_a_spacing(place):

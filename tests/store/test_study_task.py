@@ -12,10 +12,12 @@ from tests.store.studies import execute, label_file, on_file, points
 from landmarklabel.errors import Busy, StudyError, TaskMismatch
 from landmarklabel.io.markups import read_markups, write_markups
 from landmarklabel.landmarks import LandmarkTask, ScaleRule, Status
+from landmarklabel.measurement_definitions import Measurement
 from landmarklabel.store import study_changes, study_task
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
 
+WIDTH = Measurement("width", "distance", (("thumb",), ("wrist",)))
 OTHERS = {
     "renamed": (("thumb", "Index", "wrist"), 2, "'Index' is the new name of 'index': landmarklabel study rename-landmark"),
     "fewer": (("thumb", "wrist"), 2, "only in the study: 'index'; nothing was changed; to give them up"),
@@ -213,3 +215,22 @@ def test_a_study_whose_revisions_are_elsewhere_is_not_opened_without_them(study,
     with pytest.raises(StudyError, match="in a database of their own: say which with --store URL"):
         Study(study.folder, study.task)
     assert not (study.folder / ".landmarklabel" / "revisions.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"scale": ScaleRule("thumb", "wrist", 60)}, "scale rule was"), ({"measurements": (WIDTH,)}, "measurements were")],
+    ids=["scale", "measurements"],
+)
+def test_a_program_that_has_an_older_scale_rule_or_other_measurements_saves_nothing_more(study, url, change, what):
+    study.save("a", points(study.task, 1))
+    Study(study.folder, replace(study.task, **change), url).close()
+    with pytest.raises(TaskMismatch, match=f"the study's {what} changed by another program; start this one again"):
+        study.save("a", points(study.task, 2))
+    again = Study(study.folder, replace(study.task, **change), url)
+    assert again.revisions.head("a").number == 1 and again.save("a", points(again.task, 2)).number == 2
+
+
+def test_what_a_landmark_is_said_to_be_may_change_while_others_save(study, url):
+    Study(study.folder, replace(study.task, definitions={"thumb": "its tip"}), url).close()
+    assert study.save("a", points(study.task, 1)).number == 1

@@ -30,7 +30,7 @@ from landmarklabel.services.models import damaged_models
 from landmarklabel.store.image_files import REPEAT, Listing
 from landmarklabel.store.revision_json import landmarks_of
 from landmarklabel.store.revisions import Revision
-from landmarklabel.store.study_task import read_record
+from landmarklabel.store.study_task import StudyRecord, read_record
 
 _SEE = "mend or remove these files"
 _PACKAGES = ["landmarklabel", "torch", "numpy", "SimpleITK", "nibabel", "pydicom", "SQLAlchemy", "safetensors"]
@@ -141,14 +141,15 @@ def _study(args: argparse.Namespace) -> list[dict]:
     checks = [] if writable else [_look("rights", ["you may not write this study"], "", "what can be read was checked")]
     found = _listed(faults, f"{len(heads)} labelled images, unbroken")
     checks.append(_check("audit trail", not faults, found, "restore a backup"))
-    listing = Listing.of(folder)
+    record = read_record(folder)
+    listing = Listing.of(folder) if record is None else Listing.of(folder).fitting(record.task)
     checks.append(_label_check(folder, [i for i in heads if i in listing.images], numbers))
     out = [f"{name}: {why}" for name, why in look(folder).left_out.items()]
     checks.append(_look("other files", out, "all can be backed up", "a backup leaves these out"))
     broken = damaged_models(own / "models")
     mend = f"publish an earlier version: landmarklabel publish {own / 'models' / 'NAME' / 'versions' / 'NUMBER'} {folder}"
     checks.append(_check("models", not broken, _listed(broken, "all that are live can be read"), mend))
-    return checks + _points(folder, heads, listing)
+    return checks + _points(record, heads, listing)
 
 
 def _lost(database: Path, labels: list[str]) -> str:
@@ -176,9 +177,8 @@ def _label_check(folder: Path, labelled: list[str], numbers: Mapping[str, int] |
     return _check("label files", not missing and not untold, found, "; ".join(mends))
 
 
-def _points(folder: Path, heads: Mapping[str, Revision], listing: Listing) -> list[dict]:
+def _points(record: StudyRecord | None, heads: Mapping[str, Revision], listing: Listing) -> list[dict]:
     """What the images and the newest points on them show; without points where the study does not know its task."""
-    record = read_record(folder)
     if record is None:
         return [_check("images", not listing.refused, _listed(list(listing.refused.values()), f"{len(listing.images)}"), _SEE)]
     found, unreadable = look_at_images(listing.images, record.task.dims)

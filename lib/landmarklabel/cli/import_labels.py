@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +175,7 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     remarks.append(f"{path} has points by {', '.join(by_reader)}: {kept}{'' if whose else advice}")
     ids = dict.fromkeys(i for sets in by_reader.values() for i in sets)
     is_kept = whose == "both"
+    _check_readers(by_reader if is_kept else (), path)
     own = {i: [Placed(name, sets[i], kept=is_kept) for name, sets in by_reader.items() if i in sets] for i in ids}
     if apart := readers_apart([g.points for g in given] for given in own.values()):
         mean, (most, name) = sum(apart.values()) / len(apart), max((distance, name) for name, distance in apart.items())
@@ -189,6 +190,12 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     )
 
 
+def _check_readers(kept: Iterable[str], where: str) -> None:
+    """Raise UsageError where a reader who is kept has the name under which the mean of all is kept."""
+    if "import" in kept:
+        raise UsageError(f"{where} has a reader called 'import', as the mean of the readers is called here: rename that one")
+
+
 def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[Given]]:
     """What is given of every image; folder names are the authors where both annotators are kept."""
     if whose not in ("mean", "first", "second", "both"):
@@ -200,6 +207,7 @@ def _isbi(folders: list[str], whose: str, task: LandmarkTask) -> dict[str, list[
     authors = [Path(os.path.abspath(folder)).name for folder in folders]
     if whose == "both" and authors[0] == authors[1]:
         raise UsageError(f"both --isbi folders are called {authors[0]!r}; rename one, their names become the authors")
+    _check_readers(authors if whose == "both" else (), "--isbi")
     wanted = folders[1:] if whose == "second" else folders[:needed]
     points = [read_isbi(folder, task) for folder in wanted]
     newest = mean_points(*points) if len(points) == 2 else points[0]

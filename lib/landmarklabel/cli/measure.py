@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from landmarklabel.io.files import MARKUPS_SUFFIX, atomic_write, check_empty, ch
 from landmarklabel.io.prediction_folder import NOTES, not_written_by_predict, notes_remarks, read_notes
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.measurements import Measured
-from landmarklabel.services.descriptions import check_scale, image_plane, of_unknown_unit, unit_lookup
+from landmarklabel.services.descriptions import UNSURE, check_scale, image_plane, of_unknown_unit, unit_lookup, unit_or_unsure
 from landmarklabel.services.label_folders import images_beside, is_study_folder, read_many, read_readers, readings_in
 from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_cases, measurements_text
 from landmarklabel.store.study_task import check_same_task
@@ -135,22 +135,33 @@ def shapes(args: argparse.Namespace) -> None:
     images = images_beside(place, args.images)
     sets, remarks = read_many(place, task, images)
     notes = read_notes(place) if place.is_dir() else {}
-    for text in [*remarks, *notes_remarks(notes)]:
-        print(f"landmarklabel: {text}", file=sys.stderr)
-    unit = unit_lookup(notes, images)
     there = {i: x for i, x in sets.items() if x.defined.any()}
     check_scale(task, there, notes, images)
-    _say_unknown(of_unknown_unit(task, there, notes, images), task)
-    if task.scale is None and len({unit(i) for i in there}) > 1:
-        print(f"landmarklabel: some images state their spacing and some do not: see the column unit of {SIZES}", file=sys.stderr)
-    if mixed := sorted(i for i, x in there.items() if x.by_person.any() and (x.defined & ~x.by_person).any()):
-        text = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}"
-        text += f"; see the column predicted of {SIZES}"
+    unsure, known_unit = of_unknown_unit(task, there, notes, images), unit_lookup(notes, images)
+    unit = unit_or_unsure(known_unit, unsure)
+    for text in [*remarks, *notes_remarks(notes), *_shape_remarks(task, there, known_unit)]:
         print(f"landmarklabel: {text}", file=sys.stderr)
+    _say_unknown(unsure, task)
     whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out, readings_in(place, task, images))
     rest = f"; left out, see left_out.csv: {lacking}" if lacking else ""
     rest += f"; how alike people read them: {READ_TWICE}" if (Path(args.out) / READ_TWICE).exists() else ""
     print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
+
+
+def _shape_remarks(task: LandmarkTask, sets: Mapping[str, LandmarkSet], unit: Callable[[str], str]) -> list[str]:
+    """What whoever uses the tables of shapes should know."""
+    from landmarklabel.services.morphometrics import SIZES
+
+    remarks = []
+    if task.scale is not None and (without := sorted(i for i, x in sets.items() if not np.isfinite(x.scaled_to_mm()))):
+        ends = " and ".join(map(repr, task.scale.landmarks))
+        remarks.append(f"{len(without)} specimens have no size in mm, which takes {ends} at two places: {listed(without)}")
+    if task.scale is None and len({unit(i) for i in sets}) > 1:
+        remarks.append(f"some images state their spacing and some do not: see the column unit of {SIZES}")
+    if mixed := sorted(i for i, x in sets.items() if x.by_person.any() and (x.defined & ~x.by_person).any()):
+        what = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}"
+        remarks.append(f"{what}; see the column predicted of {SIZES}")
+    return remarks
 
 
 def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: dict[str, Path], notes: dict) -> None:
@@ -160,8 +171,9 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     if len(units) > 1 and task.scale is None:
         raise UsageError(f"some images of {place} state their spacing and some do not: their lengths cannot be compared")
     ids = sorted({i for sets in by_reader.values() for i in sets})
-    _say_unknown(of_unknown_unit(task, ids, notes, images), task)
+    _say_unknown(unsure := of_unknown_unit(task, ids, notes, images), task)
     found = agreements(task, by_reader, next(iter(units), "mm"))
+    found = [replace(a, unit=UNSURE) if unsure and a.unit == "mm" and task.scale is None else a for a in found]
     if not found:
         by = ", ".join(sorted(by_reader)) or "nobody"
         how = "; in a table, a column annotator says who placed a point" if place.is_file() else ""

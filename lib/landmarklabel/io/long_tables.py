@@ -26,6 +26,7 @@ from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 
 _LABELS = ("label", "landmark", "name", "point")
 _RENAME = "; where your names are others: import the table into a study with --names MAP.json, yours to the task's"
+NOBODY = "nobody named"  # the reader of rows that name none beside others that do
 _READERS = ("annotator", "reader", "observer", "rater", "author")
 
 
@@ -56,7 +57,8 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
     Columns, in any order: the image's ``id``, the landmark's ``label``, ``x``, ``y`` (and ``z``), and optionally who placed it
     (``annotator``) and its ``status``, where it is not a person's point but ``predicted``; others are ignored. Points whose cells
     are empty, ``nan`` or ``NA`` are unset, ``absent`` makes them absent.
-    Labels that are no landmark of the task are left out, unless all are. Without a column of readers the reader is ``import``.
+    Labels that are no landmark of the task are left out, unless all are. Without a column of readers the reader is ``import``, in
+    an empty cell of one ``nobody named``.
 
     Raises:
         LandmarkFileError: listing the faults (the first 20), with line numbers.
@@ -85,7 +87,7 @@ def read_long_table(path: str | Path, task: LandmarkTask) -> tuple[dict[str, dic
         image_id = image_id_of_cell(row[image], where, faults)
         if image_id is None:
             continue
-        who = (row[reader] if reader is not None else "") or "import"
+        who = "import" if reader is None else row[reader] or NOBODY
         found = points.setdefault(who, {}).setdefault(image_id, {})
         if name in found:
             by = f" by {who!r}" if reader is not None else ""

@@ -21,7 +21,7 @@ from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.services.quality import CHECK
-from landmarklabel.store.checks import only_checks
+from landmarklabel.store.checks import of_this_image, only_checks
 from landmarklabel.store.leases import Leases
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import Study
@@ -137,8 +137,10 @@ class StatusPage:
             head = self.study.heads().get(image_id)
             if image_id in labelled and head is not None:
                 head = self._placed_in(head)
-                second = self.study.read(further[0]).stated()
-                readings.append((head.author, labelled[image_id], further[0].author, second))
+                kept = of_this_image(further, self.study.history(image_id))
+                newest = {r.author: r for r in kept}  # of one that was mended, the newest counts
+                for author, reading in newest.items():
+                    readings.append((head.author, labelled[image_id], author, self.study.read(reading).stated()))
         return observer_errors(readings, len(self.study.task))
 
     def _next(self, free: list[str]) -> tuple[str, str] | None:

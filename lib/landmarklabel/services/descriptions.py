@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from landmarklabel.metrics import unit_of
 from landmarklabel.scale_rules import PixelSize, ScaleRule
 from landmarklabel.store.pixels import stamp
 from landmarklabel.store.study import Study
+
+UNSURE = "mm or px"  # of a length where nobody knows whether the image states a spacing
 
 
 def describe(path: str | Path, dims: int | None = None) -> Description:
@@ -61,6 +63,12 @@ def of_unknown_unit(
     if isinstance(task.scale, ScaleRule) or task.dims > 2:  # it gives mm whatever the unit; volumes state their spacing
         return []
     return [i for i in ids if i not in images and not notes.get(i, {}).get("unit")]
+
+
+def unit_or_unsure(unit: Callable[[str], str], unsure: Collection[str]) -> Callable[[str], str]:
+    """``unit``, for tables: of the cases of ``of_unknown_unit`` it says that nobody knows."""
+    of_those = frozenset(unsure)
+    return lambda image_id: UNSURE if image_id in of_those else unit(image_id)
 
 
 def check_scale(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from landmarklabel.errors import LandmarkFileError, StudyError, UsageError, listed
 from landmarklabel.io.folders import find_images, find_label_files
-from landmarklabel.io.long_tables import is_long, mean_of_readers, read_long_table
+from landmarklabel.io.long_tables import NOBODY, is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
 from landmarklabel.io.tables import first_row, read_table
 from landmarklabel.landmarks import LandmarkSet, LandmarkTask
 from landmarklabel.scale_rules import in_words
 from landmarklabel.services.descriptions import image_plane
-from landmarklabel.store.checks import only_checks
+from landmarklabel.store.checks import KEPT, of_this_image, only_checks
 from landmarklabel.store.opening import recorded_task
 from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study_changes import BY_VERB
@@ -71,7 +71,8 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
 
     Of a study only independent readings count: what was imported of each person, otherwise the revisions of the one who labelled
     the case first, until somebody else changes it; and second readings, by the same person called ``NAME, second``. Whoever
-    corrects, restores, renames or calls right what another has placed has not read the case alone.
+    corrects, restores, renames or calls right what another has placed has not read the case alone; and what was read on another
+    image, before this one was put in its place, is no reading of it.
     Proposals that nobody confirmed count for nobody's reading.
 
     Raises:
@@ -79,7 +80,9 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     """
     place = Path(place)
     if place.is_file() and is_long(first_row(place), task.dims):
-        return read_long_table(place, task)[0]
+        readers = read_long_table(place, task)[0]
+        stated = {who: {i: x.stated() for i, x in sets.items() if x.by_person.any()} for who, sets in readers.items()}
+        return {who: sets for who, sets in stated.items() if sets}
     if not is_study_folder(place):
         what = "has no column annotator, which says who placed each point" if place.is_file() else "names no readers"
         raise UsageError(f"{place} {what}: give a study, or a table of one row a point with a column annotator")
@@ -88,13 +91,15 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     found: dict[str, dict[str, LandmarkSet]] = {}
     study = Study(place, task)
     try:
-        for image_id in study.labelled():
-            for revision in _independent(study, study.history(image_id)):
-                found.setdefault(revision.author or "nobody named", {})[image_id] = study.read(revision).stated()
+        study.verify()  # before it is asked which labels are in doubt
+        histories = {image_id: study.history(image_id) for image_id in study.labelled()}
+        for image_id, history in histories.items():
+            for revision in of_this_image(_independent(study, history), history):
+                found.setdefault(revision.author or NOBODY, {})[image_id] = study.read(revision).stated()
         first = {who: set(sets) for who, sets in found.items()}
         for image_id, further in study.repeats().items():
-            for revision in further:  # of one that was mended and submitted again, the newest counts
-                who = revision.author or "nobody named"
+            for revision in of_this_image(further, histories.get(image_id, [])):  # of one that was mended, the newest counts
+                who = revision.author or NOBODY
                 name = f"{who}, second" if image_id in first.get(who, ()) else who
                 found.setdefault(name, {})[image_id] = study.read(revision).stated()
     finally:
@@ -113,7 +118,7 @@ def _independent(study: Study, history: Sequence[Revision]) -> Iterator[Revision
     first, apart = None, any(r.source == "import" != r.author for r in history)
     for before, revision in pairwise([None, *history]):
         assert revision is not None  # only ``before`` may be
-        if only_checks(study.read, revision, before) or revision.source.startswith(("restored", BY_VERB)):
+        if only_checks(study.read, revision, before) or revision.source.startswith(("restored", KEPT, BY_VERB)):
             continue
         if apart and revision.source == "import" == revision.author:
             continue  # the mean of the readers that were imported one by one

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from landmarklabel.landmarks import LandmarkSet
 from landmarklabel.store.revision_json import checked_of, is_check, same_landmarks, same_points
 from landmarklabel.store.revisions import Revision
 
+KEPT = "kept for a changed image"  # the source of a revision that says that its points hold on the image as it is now
 Read = Callable[[Revision], LandmarkSet]
 
 
@@ -24,6 +26,22 @@ def only_checks(read: Read, revision: Revision, before: Revision | None) -> bool
         return False
     pixels = {body["pixels"] for body in (before.body, revision.body) if body.get("pixels")}
     return len(pixels) < 2 and same_landmarks(read(before), read(revision))
+
+
+def of_this_image(readings: Iterable[Revision], history: Sequence[Revision]) -> Iterator[Revision]:
+    """The readings of a case that were made on the image of its newest label, or of which somebody said that they hold there.
+
+    Readings from before the pixels were noted count: nobody knows better.
+
+    Args:
+        readings: revisions of the case, or second readings of it.
+        history: all revisions of the case, oldest first; without any, no reading counts.
+    """
+    pixels: set[object] = {None, history[-1].body.get("pixels")} if history else set()
+    for before, revision in reversed([*pairwise(history)]):
+        if revision.source == KEPT and revision.body.get("pixels") in pixels:
+            pixels.add(before.body.get("pixels"))
+    return (r for r in readings if r.body.get("pixels") in pixels)
 
 
 def past_checks(

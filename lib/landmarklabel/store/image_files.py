@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from landmarklabel.io.files import (
     is_dicom_folder,
     safe_join,
 )
-from landmarklabel.io.images import read_image
+from landmarklabel.io.images import describe_image, read_image
 from landmarklabel.io.pixels import pixel_hash
 from landmarklabel.io.stored_form import is_stored_unchanged, stored_copy, stored_suffix
 from landmarklabel.landmarks import LandmarkTask
 from landmarklabel.portability import sync_to_disk
+from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.configuration import CONFIG
 from landmarklabel.store.database import file_faults
 from landmarklabel.store.pixels import PixelHashes, stamp
@@ -88,6 +89,25 @@ class Listing:
             else:
                 images[image_id] = paths[0]
         return Listing(images, refused, {i: paths[0] for i, paths in found.items()}, changed, looked)
+
+    def fitting(self, task: LandmarkTask, units: dict[tuple[Path, str], str] | None = None) -> Listing:
+        """Without the images that the task's scale rule is not for; what cannot be read stays in, as only reading it tells.
+
+        ``units`` keeps what their headers say from one call to the next.
+        """
+        if not isinstance(task.scale, PixelSize):
+            return self
+        units, refused = {} if units is None else units, {}
+        for image_id, path in self.images.items():
+            now = (path, stamp(path))
+            try:
+                if now not in units:
+                    units[now] = _unit(path, task.dims)
+                task.check_image(image_id, units[now])
+            except ImageRejected as error:
+                refused[image_id] = f"{path.name} is left out: {'; '.join(error.faults)}"
+        images = {image_id: path for image_id, path in self.images.items() if image_id not in refused}
+        return replace(self, images=images, refused=self.refused | refused)
 
     def outdated(self) -> bool:
         """Whether a folder has changed since, or may have."""
@@ -150,12 +170,13 @@ class ImageFolder:
         self._lock, self._trash = lock, trash
         self._incoming = folder / ".landmarklabel" / "incoming"
         self._listing: Listing | None = None
+        self._units: dict[tuple[Path, str], str] = {}  # of the images by their state, where the task's scale rule asks for it
 
     def listed(self) -> Listing:
         """What lies in the folder now. Raises Gone where there is no folder any more."""
         if self._listing is None or self._listing.outdated():
             try:
-                self._listing = Listing.of(self.folder)
+                self._listing = Listing.of(self.folder).fitting(self._task, self._units)
             except FileNotFoundError:
                 raise Gone(GONE) from None
         return self._listing
@@ -252,6 +273,13 @@ class ImageFolder:
             with suppress(OSError):  # another process sweeps as well
                 if leftover.stat().st_mtime < time.time() - 24 * 3600:
                     delete(leftover)
+
+
+def _unit(path: Path, dims: int) -> str:
+    try:
+        return describe_image(path, dims).unit
+    except ImageRejected:
+        return ""
 
 
 def _fault(image_id: str, paths: list[Path], is_folder: bool) -> str:

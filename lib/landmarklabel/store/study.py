@@ -389,12 +389,12 @@ class Study(Opened):
         return self._own.is_dir()
 
     def _check_record(self) -> None:
-        """The names may have been changed by another program while this one had the study open."""
+        """The task may have been changed by another program while this one had the study open."""
         path = study_task.record_file(self.folder)
         if stamp(path) != self._record_stamp:
             record = study_task.read_record(self.folder)
             if record is None:  # deleted while the study is open
                 study_task.write_record(self.folder, self._record)
-            elif record.pending or (record.task.hash, record.renames) != (self.task.hash, self._record.renames):
-                raise TaskMismatch("the study's landmarks were changed by another program; start this one again")
+            elif what := study_task.changed_part(record, self._record):
+                raise TaskMismatch(f"the study's {what} changed by another program; start this one again")
             self._record_stamp = stamp(path)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from landmarklabel.errors import StudyError
 from landmarklabel.store import study_task
+from landmarklabel.store.checks import KEPT
 from landmarklabel.store.revision_json import body_of, landmarks_of
 from landmarklabel.store.revisions import CIRCUMSTANCES, Revision
 from landmarklabel.store.study import Study
@@ -73,4 +74,4 @@ def keep_labels(study: Study, image_id: str, *, author: str) -> Revision:
     head = study.revisions.head(image_id)
     if head is None or image_id not in study.changed():
         raise StudyError(f"{image_id}: the image is the one that was labelled; there is nothing to decide")
-    return study.save(image_id, study.read(head), author=author, source="kept for a changed image", base_revision=head.number)
+    return study.save(image_id, study.read(head), author=author, source=KEPT, base_revision=head.number)

@@ -171,6 +171,15 @@ def settle(folder: Path, given: LandmarkTask, newest_body: Callable[[], dict | N
     return _written(folder, replace(record, task=given)), [said, *_scale_words(record.task, given)]
 
 
+def changed_part(now: StudyRecord, before: StudyRecord) -> str:
+    """What has changed that labels or figures depend on, with its verb; empty where nothing has."""
+    if now.pending or (now.task.hash, now.renames) != (before.task.hash, before.renames):
+        return "landmarks were"
+    if now.task.scale != before.task.scale:
+        return "scale rule was"
+    return "measurements were" if now.task.measurements != before.task.measurements else ""
+
+
 def _check_images(folder: Path, task: LandmarkTask) -> None:
     """Raise ImageRejected for an image of the study that the task's scale rule is not for, as far as images can be read."""
     if not isinstance(task.scale, PixelSize):

@@ -103,7 +103,7 @@ export class App {
   }
 
   private panel(logout: () => void): HTMLElement {
-    const act = (text: Parameters<typeof say>[0], key: string, does: (event: MouseEvent) => void): HTMLButtonElement => {
+    const act = (text: Parameters<typeof say>[0], key: string, does: (event: MouseEvent) => unknown): HTMLButtonElement => {
       const made = button(say(text), key, does);
       this.ofCase.push(made);
       return made;
@@ -123,7 +123,7 @@ export class App {
       act("redoButton", "Ctrl+Y", actions.redo),
       act("acceptAllButton", "Shift+A", actions.acceptAll),
     );
-    const submit = act("submitButton", "Ctrl+Enter", actions.submit);
+    const submit = act("submitButton", "Ctrl+Enter", (event) => event.detail < 2 && actions.submit()); // a double click is one press
     submit.classList.add("main");
     this.next.classList.add("main");
     this.conflict.append(
@@ -131,7 +131,7 @@ export class App {
       this.takePoint,
       this.takeAll,
       button(say("submitMineButton"), "", () => {
-        if (this.isSure()) void this.work.submitMine(this.more.chosenStrategy);
+        void this.onceSure(() => this.work.submitMine(this.more.chosenStrategy));
       }),
     );
     const back = link("./quality.html", say("backToQuality"));
@@ -175,11 +175,18 @@ export class App {
 
   // --- what people do -------------------------------------------------------------------------------------------------------
 
-  /** Whether nothing looks like a slip, or a person has pressed a second time. */
+  /** Submit, unless something looks like a slip, also by what the server is about to say of the last move. */
+  private async onceSure(submit: () => Promise<void>): Promise<void> {
+    const { open } = this.work;
+    await this.work.following.judged();
+    if (open === this.work.open && !this.view.isDragging && this.isSure()) await submit();
+  }
+
+  /** Whether nothing looks like a slip, or a person has pressed a second time with the same points there. */
   private isSure(): boolean {
     const { open } = this.work;
     const slips = open?.slips() ?? [];
-    const of = [open?.image, ...slips].join("\n");
+    const of = JSON.stringify([open?.image, slips.map((name) => [name, open?.point(name).position])]);
     if (!slips.length || of === this.sureOf) return true;
     this.sureOf = of;
     this.work.tell(say("slips", { names: slips.join(", ") }));
@@ -198,7 +205,7 @@ export class App {
       undo: () => this.work.undo(),
       redo: () => this.work.redo(),
       submit: () => {
-        if (!this.view.isDragging && this.isSure()) void this.work.submit(this.more.chosenStrategy); // else where a hand happens to be
+        if (!this.view.isDragging) void this.onceSure(() => this.work.submit(this.more.chosenStrategy)); // else where a hand happens to be
       },
       resetWindow: () => this.view.resetWindow(),
       nudge: (dx: number, dy: number) => this.nudge(dx * NUDGE, dy * NUDGE),

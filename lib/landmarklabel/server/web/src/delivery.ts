@@ -32,7 +32,7 @@ export abstract class Delivery {
   busy = 0;
 
   protected readonly clientId: string;
-  protected asked = 0; // so that an old answer does not undo a newer change
+  asked = 0; // so that an old answer does not undo a newer change
   protected arrivals = 0; // of submissions
   protected submitted: { open: Annotation; edits: number } | null = null; // until it has arrived or met something
   protected lastSaved = ""; // said once more when the next case opens
@@ -82,7 +82,7 @@ export abstract class Delivery {
     return index.every((v, axis) => v >= -0.5 && v <= (this.frame?.size[axis] ?? 0) - 0.5);
   }
 
-  protected edited(message: string): void {
+  edited(message: string): void {
     this.lastSaved = ""; // it has been read
     this.keep();
     this.tell(message);
@@ -389,7 +389,7 @@ export abstract class Delivery {
     return both;
   }
 
-  protected failed(error: unknown): void {
+  failed(error: unknown): void {
     if (error instanceof LoggedOut) this.server = "logged out";
     else if (error instanceof Unreachable) {
       this.server = error instanceof Busy ? this.server : "away";

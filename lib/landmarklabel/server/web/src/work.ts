@@ -4,6 +4,7 @@ import { Annotation, differences, isOf, type Kept } from "./annotation";
 import { Refused, type Draft, type Who } from "./api";
 import { Delivery } from "./delivery";
 import { Flat } from "./flat";
+import { Following } from "./following";
 import { StorageFault } from "./storage";
 import { outsideText, say } from "./texts";
 import { Training } from "./training";
@@ -18,14 +19,12 @@ export class Work extends Delivery {
   picture: Picture | null = null;
   history: readonly Revision[] = [];
   cases: readonly CaseRow[] = [];
+  readonly following = new Following(this);
   readonly training = new Training(this);
   models: readonly string[] = [];
   strategies: Record<string, string> = {};
   model = "";
 
-  private following: Promise<void> | null = null;
-  private followAgain = 0; // number of the question (`asked`) that is still to be put; whatever counts on makes it void
-  private placed = ""; // what the others follow
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
   private draftElsewhere: Revision | null = null; // of the case that opens: what the same person has done in another browser
@@ -262,7 +261,7 @@ export class Work extends Delivery {
     open.place(name, position, isFinal);
     if (isFinal) this.edited(say("placed", { name }));
     else this.changed();
-    void this.follow(name);
+    void this.following.follow(name);
     return true;
   }
 
@@ -271,41 +270,7 @@ export class Work extends Delivery {
     this.asked++; // the others follow no move that never was
     this.open?.takeMoveBack();
     this.edited(this.message);
-    this.followWhatStands();
-  }
-
-  /** Let the other points move. One question is under way at a time; the newest state is asked about last. */
-  private async follow(name = ""): Promise<void> {
-    this.asked++;
-    this.placed = name;
-    if (this.following !== null) {
-      this.followAgain = this.asked;
-      return;
-    }
-    do {
-      this.followAgain = 0;
-      this.following = this.askToFollow();
-      await this.following;
-    } while (this.followAgain === this.asked);
-    this.following = null;
-  }
-
-  private async askToFollow(): Promise<void> {
-    const open = this.open;
-    if (open === null || !this.model || this.server !== "connected" || this.withoutProposals) return;
-    const [asked, name, told] = [this.asked, this.placed, open.points];
-    try {
-      const answer = await this.api.update(this.model, open.image, told, this.task);
-      if (this.open !== open || asked !== this.asked || this.withoutProposals) return;
-      if (!saysTheSame(told, open.points)) {
-        this.followAgain = asked; // the answer is to what is no longer said: it would call an unlocked point absent again
-        return;
-      }
-      const n = open.follow(answer.points, answer.next);
-      this.edited(n && name ? say("moved", { name, n }) : this.message);
-    } catch (error) {
-      this.failed(error);
-    }
+    this.following.followWhatStands();
   }
 
   accept(name: string): boolean {
@@ -336,7 +301,7 @@ export class Work extends Delivery {
     if (this.open === null || this.isLocked(name)) return false;
     this.open.markAbsent(name);
     this.edited(say("absent", { name }));
-    void this.follow();
+    void this.following.follow();
     return true;
   }
 
@@ -361,20 +326,14 @@ export class Work extends Delivery {
     this.asked++; // an answer still on its way belongs to what is undone
     const step = this.open?.undo() ?? null;
     this.edited(step ? say("undone", { what: say(`what_${step.what}`, { name: step.name }) }) : say("nothingToUndo"));
-    this.followWhatStands();
-  }
-
-  /** What the others were still to follow was taken back, or done again: they follow what stands now. */
-  private followWhatStands(): void {
-    const stands = this.open?.points.some((p) => p.state === "placed" || p.state === "absent") === true;
-    if (this.following !== null && stands) void this.follow();
+    this.following.followWhatStands();
   }
 
   redo(): void {
     this.asked++;
     const step = this.open?.redo() ?? null;
     this.edited(step ? say("redone", { what: say(`what_${step.what}`, { name: step.name }) }) : say("nothingToRedo"));
-    this.followWhatStands();
+    this.following.followWhatStands();
   }
 
   restore(revision: Revision): void {
