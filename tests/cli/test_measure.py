@@ -157,7 +157,7 @@ def test_a_proposal_that_nobody_confirmed_is_nobodys_reading(tmp_path, capsys):
     for who in ("ann", "bob"):
         assert read[who]["i"].status == (Status.PLACED, Status.UNSET, Status.ACCEPTED)
     assert main(["measure", str(tmp_path / "study")]) == 0
-    assert "1 cases have predicted points that nobody has confirmed: i" in capsys.readouterr().err
+    assert "predicted points that nobody has confirmed are in 1 case: i" in capsys.readouterr().err
 
 
 def picture(path, value=0):
@@ -241,7 +241,19 @@ def test_shapes_names_the_specimens_without_the_landmarks_of_the_scale(tmp_path)
     rows = ["id,x0,y0,x1,y1,x2,y2", "whole,0,0,40,0,40,30", "other,0,0,41,0,40,31", "lacks,,,40,0,40,30"]
     (tmp_path / "t.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     done = run("shapes", tmp_path / "t.csv", "--task", tmp_path / "task.json", "--out", tmp_path / "shapes")
-    assert done.code == 0 and "1 specimens have no size in mm, which takes 'a' and 'b' at two places: lacks" in done.err
+    assert done.code == 0 and "no size in mm, which takes 'a' and 'b' at two places: 1 specimen (lacks)" in done.err
+
+
+def test_import_says_of_which_landmarks_its_labels_say_nothing(tmp_path):
+    write_json(tmp_path / "task.json", a_task(2).to_json())
+    (tmp_path / "images").mkdir()
+    for image_id in "ijk":
+        picture(tmp_path / "images" / f"{image_id}.png", ord(image_id))
+    rows = ["id,label,x,y", "i,a,1,2", "i,b,absent,absent", "j,a,3,4", "j,b,5,6", "j,c,7,8"]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    words = ["--task", tmp_path / "task.json", "--images", tmp_path / "images", "--table", tmp_path / "t.csv"]
+    done = run("import", tmp_path / "study", *words)
+    assert done.code == 0 and "left unset, as the labels say nothing of them: 'c' in 1 case" in done.err
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook():
@@ -302,7 +314,7 @@ def test_shapes_of_a_study(tmp_path, capsys):
     said = capsys.readouterr()
     assert "4 specimens laid over one another" in said.out and "left out, see left_out.csv: 1" in said.out
     assert (
-        "1 specimens have predicted points that nobody has confirmed: s2; see the column predicted of centroid_sizes.csv"
+        "predicted points that nobody has confirmed are in 1 specimen: s2; see the column predicted of centroid_sizes.csv"
         in said.err
     )
     sizes = pandas.read_csv(tmp_path / "out" / "centroid_sizes.csv")
@@ -413,4 +425,4 @@ def test_a_prediction_that_a_person_moved_has_no_interval_of_the_models(place, c
     rows = list(csv.DictReader(said.out.splitlines()))
     assert [bool(row["low"]) for row in rows] == [True, True, False, False]
     assert rows[2]["note"] == "it is not known how far off a, b may be"
-    assert "1 files were changed since they were predicted, and have no intervals: case1" in said.err
+    assert "without intervals, since changed after they were predicted: 1 file (case1)" in said.err

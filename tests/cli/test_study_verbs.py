@@ -142,7 +142,7 @@ def test_an_import_never_goes_above_a_correction_unasked(material, study, tmp_pa
     words = ("import", study, *material.source, "--table", tmp_path / "new.csv")
     done = run(*words)
     assert done.code == 2 and "5 new or changed" in done.out
-    assert f"1 cases were corrected by people since, for example {IDS[0]!r}: their landmarks stay as they are" in done.err
+    assert f"corrected by people since: 1 case, for example {IDS[0]!r}: their landmarks stay as they are" in done.err
     assert tuple(opened.labels(IDS[0]).positions_mm[0]) == (5, 6) and tuple(opened.labels(IDS[1]).positions_mm[0]) == (7, 8)
     ok(*words, "--replace")
     assert tuple(opened.labels(IDS[0]).positions_mm[0]) == (7, 8)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Picture
 from serving import wait_until
 
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.server.status import StatusPage
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
@@ -35,6 +35,8 @@ def page(tmp_path_factory):
     with closing(Study(folder, TASK)) as study:
         for number in range(70):
             study.save(f"c{number:03d}", LandmarkSet.of_positions(TASK, POINTS), author="ann")
+        half = LandmarkSet(TASK, POINTS, (Status.PLACED, Status.PREDICTED))
+        study.save("c069", half, author="ann")
         Picture.fromarray(rng.integers(0, 255, (20, 40)).astype(np.uint8)).save(folder / "c033.png")
         study.verify()
         leases = Leases(folder / ".landmarklabel" / "leases.json")
@@ -54,7 +56,7 @@ def test_what_asks_for_work_comes_first(page):
     shown = [row for number in (1, 2, 3) for row in cases(page.html(number))]
     assert len(shown) == 120 and [len(cases(page.html(n))) for n in (1, 2, 3)] == [50, 50, 20]
     assert shown[0] == ("c033", "changed since it was labelled") and shown[1] == ("c100", "in somebody&#x27;s hands")
-    assert [state for _, state in shown[2:]] == ["to do"] * 49 + ["labelled"] * 69
+    assert [state for _, state in shown[2:]] == ["to do"] * 49 + ["labelled"] * 68 + ["labelled, 1 point left"]
     assert '<tr class="marked"><td><a href="../annotate/#case=c033">' in page.html()
 
 

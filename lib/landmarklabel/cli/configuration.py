@@ -16,6 +16,7 @@ class CommandConfig(Configuration):
     few_read_twice: int = number(12, 2)  # below, a limit of agreement is off by half an sd (Bland and Altman 1986: sqrt(3/n))
     demo_labels: int = number(4, 0)  # that the demo begins with
     import_tries: int = number(4, 0)  # where somebody else saves the same case meanwhile
+    named_unset: int = number(5, 1)  # landmarks that an import names of those its labels say nothing of
     short_s: float = number(5.0, 0)  # a task that takes less shows no bar
     train_minutes: float = number(30.0, 0)  # of a training
 

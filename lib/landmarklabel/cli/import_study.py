@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from landmarklabel.io.folders import Found, find_images
 from landmarklabel.io.images import Description, describe_image
 from landmarklabel.io.monailabel_datastore import read_datastore
 from landmarklabel.io.tables import read_ids
-from landmarklabel.landmarks import LandmarkSet, LandmarkTask
+from landmarklabel.landmarks import LandmarkSet, LandmarkTask, Status
 from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.revision_json import same_landmarks
 from landmarklabel.store.study import Study
@@ -38,6 +39,7 @@ class _Account:
     refused: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)  # what is said, and of which images
+    unset: Counter[str] = field(default_factory=Counter)  # of landmarks: in how many labels nothing is said of it
     saved: int = 0
 
     def remark(self, text: str, image_id: str) -> None:
@@ -159,6 +161,9 @@ def _import_one(
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
+        if given:
+            labelled = given[-1].points
+            account.unset.update(n for n, s in zip(labelled.names, labelled.status, strict=True) if s is Status.UNSET)
         saved = _save_or_leave(study, image_id, [g for g in given if g.kept], args.replace)
         if saved is None:
             account.corrected.append(image_id)
@@ -262,6 +267,10 @@ def _say(texts: list[str]) -> None:
 def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels: Labels, account: _Account) -> list[str]:
     """What was not done as the files say, one text per kind."""
     remarks = [f"{len(homeless)} labels have no image, for example {listed(homeless)}"] if homeless else []
+    if account.unset:
+        most = [f"{name!r} in {counted(count, 'case')}" for name, count in account.unset.most_common(CONFIG.named_unset)]
+        more = f" and {len(account.unset) - len(most)} more landmarks" if len(account.unset) > len(most) else ""
+        remarks.append(f"left unset, as the labels say nothing of them: {', '.join(most)}{more}")
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(
             f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "
@@ -269,7 +278,7 @@ def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels
         )
     if account.corrected:
         remarks.append(
-            f"{len(account.corrected)} cases were corrected by people since, for example {account.corrected[0]!r}: their "
+            f"corrected by people since: {counted(len(account.corrected), 'case')}, for example {account.corrected[0]!r}: their "
             "landmarks stay as they are; --replace puts the imported ones above them"
         )
     return remarks

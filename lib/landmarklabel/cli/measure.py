@@ -24,6 +24,8 @@ from landmarklabel.services.measuring import COLUMNS, agreement_text, measured_c
 from landmarklabel.store.study_task import check_same_task
 from landmarklabel.tasks import resolve_study_task
 
+_UNCONFIRMED = "predicted points that nobody has confirmed are in"
+
 
 def measure(args: argparse.Namespace) -> None:
     """Write the measurements of every case, or how far readers agree on them."""
@@ -81,11 +83,11 @@ def _changed_since_predicted(place: Path, sets: Collection[str]) -> list[str]:
 def _remarks(sets: Mapping[str, LandmarkSet], changed: list[str], is_study: bool, is_noted: bool) -> list[str]:
     """What whoever uses the measurements should know; ``changed``: predictions that are not as ``predict`` wrote them."""
     proposed = sorted(i for i, x in sets.items() if (x.defined & ~x.by_person).any()) if is_study else []
-    remarks = [f"{len(proposed)} cases have predicted points that nobody has confirmed: {listed(proposed)}"] if proposed else []
+    remarks = [f"{_UNCONFIRMED} {counted(len(proposed), 'case')}: {listed(proposed)}"] if proposed else []
     if not is_study and not is_noted and any(x.covariance_mm2 is not None for x in sets.values()):
         remarks.append(f"whether these predictions were changed since cannot be told: {NOTES} of their folder is not there")
-    what = f"{len(changed)} files were changed since they were predicted, and have no intervals"
-    return [*remarks, *([f"{what}: {listed(changed)}"] if changed else [])]
+    what = "without intervals, since changed after they were predicted"
+    return [*remarks, *([f"{what}: {counted(len(changed), 'file')} ({listed(changed)})"] if changed else [])]
 
 
 def _say_unknown(without_image: list[str], task: LandmarkTask) -> None:
@@ -94,7 +96,7 @@ def _say_unknown(without_image: list[str], task: LandmarkTask) -> None:
     taken = "their lengths are called mm, and are px where the image states no spacing"
     if task.scale is not None:
         taken = f"their points are taken as pixels, and {task.scale.text}"
-    text = f"the unit of {len(without_image)} cases is not known ({listed(without_image)})"
+    text = f"the unit of {counted(len(without_image), 'case')} is not known ({listed(without_image)})"
     print(f"landmarklabel: {text}: {taken}; name the images with --images", file=sys.stderr)
 
 
@@ -145,7 +147,7 @@ def shapes(args: argparse.Namespace) -> None:
     whole, lacking = write_shapes(Path(args.out), task, there, unit, args.leave_out, readings_in(place, task, images))
     rest = f"; left out, see left_out.csv: {lacking}" if lacking else ""
     rest += f"; how alike people read them: {READ_TWICE}" if (Path(args.out) / READ_TWICE).exists() else ""
-    print(f"{args.out}: {whole} specimens laid over one another, sizes in {SIZES}{rest}")
+    print(f"{args.out}: {counted(whole, 'specimen')} laid over one another, sizes in {SIZES}{rest}")
 
 
 def _shape_remarks(task: LandmarkTask, sets: Mapping[str, LandmarkSet], unit: Callable[[str], str]) -> list[str]:
@@ -155,11 +157,12 @@ def _shape_remarks(task: LandmarkTask, sets: Mapping[str, LandmarkSet], unit: Ca
     remarks = []
     if task.scale is not None and (without := sorted(i for i, x in sets.items() if not np.isfinite(x.scaled_to_mm()))):
         ends = " and ".join(map(repr, task.scale.landmarks))
-        remarks.append(f"{len(without)} specimens have no size in mm, which takes {ends} at two places: {listed(without)}")
+        what = f"no size in mm, which takes {ends} at two places"
+        remarks.append(f"{what}: {counted(len(without), 'specimen')} ({listed(without)})")
     if task.scale is None and len({unit(i) for i in sets}) > 1:
         remarks.append(f"some images state their spacing and some do not: see the column unit of {SIZES}")
     if mixed := sorted(i for i, x in sets.items() if x.by_person.any() and (x.defined & ~x.by_person).any()):
-        what = f"{len(mixed)} specimens have predicted points that nobody has confirmed: {listed(mixed)}"
+        what = f"{_UNCONFIRMED} {counted(len(mixed), 'specimen')}: {listed(mixed)}"
         remarks.append(f"{what}; see the column predicted of {SIZES}")
     return remarks
 

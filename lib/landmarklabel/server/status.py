@@ -15,8 +15,10 @@ from landmarklabel.active.advice import Advice, advise
 from landmarklabel.active.observers import ObserverError, observer_errors
 from landmarklabel.active.strategies import adaptive
 from landmarklabel.data.split import is_validation
+from landmarklabel.errors import counted
 from landmarklabel.report.page import Cell, Page
 from landmarklabel.report.thumbnails import sheet, thumbnail_html
+from landmarklabel.services.case_selection import to_do
 from landmarklabel.services.descriptions import study_unit
 from landmarklabel.services.limits import LIMITS
 from landmarklabel.services.pool_monitor import PoolMonitor
@@ -106,6 +108,8 @@ class StatusPage:
         if kind == "look":
             together = f"revisions {head.body.get('unseen')} and {head.number} were made at the same time"
             state = "changed since it was labelled" if image_id in c["changed"] else together
+        if kind == "labelled" and head is not None and (left := to_do(self.study.read(head))):
+            state = f"labelled, {counted(left, 'point')} left"
         seen = self.monitor.assessments.get(image_id)
         return {
             "image": image_id,
@@ -168,7 +172,7 @@ class StatusPage:
         page.links(places, before=f"As of {c['made']}.")
         page.text(advice.text[0].upper() + advice.text[1:] + ".")
         if c["next"]:
-            page.text(f"Next case: {c['next'][0]}, {c['next'][1]}.")
+            page.text(f"Next new case: {c['next'][0]}, {c['next'][1]}.")
         for model, stats in c["training"].items():
             page.text(f"Model {model}: {c['answers'].get(model, 'template answers')}; {_training(stats)}.")
         self._cases(page, c, number, show)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from landmarklabel.active.strategies import STRATEGIES, Choice
-from landmarklabel.landmarks import Status
+from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.services.callers import caller
 from landmarklabel.services.pool_monitor import PoolMonitor
 from landmarklabel.store.leases import Leases
@@ -49,10 +49,10 @@ class CaseSelection:
 
         labelled = self.study.labelled()
         untouched = [i for i in self.study.images() if i not in labelled]
-        left = {i: n for i, n in ((i, _to_do(landmarks)) for i, landmarks in labelled.items()) if n}
+        left = {i: n for i, n in ((i, to_do(landmarks)) for i, landmarks in labelled.items()) if n}
         due = self._due_second_readings(labelled)
         take = functools.partial(self._take, request or {}, {*untouched, *left, *due})
-        if self._time_for_a_second_reading(len(labelled), len(due)) and (again := take(due, _any_of)) is not None:
+        if self._time_for_a_second_reading(labelled, len(due), not untouched) and (again := take(due, _any_of)) is not None:
             reason = "a second reading, to measure how far people differ: the first is not shown"
             return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
         if untouched and (chosen := take(untouched, choose)) is not None:
@@ -74,15 +74,19 @@ class CaseSelection:
         repeats = self.study.repeats()
         return [f"{i}{REPEAT}" for i in labelled if i not in repeats]
 
-    def _time_for_a_second_reading(self, labelled: int, due: int) -> bool:
-        """One for every ``repeat_every`` labelled cases; those that are not due any more were made."""
-        return due > 0 and labelled // self.repeat_every > labelled - due
+    def _time_for_a_second_reading(self, labelled: dict, due: int, all_labelled: bool) -> bool:
+        """One for every ``repeat_every`` cases that people have labelled; imported ones count when nothing else is left."""
+        if not due:
+            return False
+        made, heads = len(labelled) - due, self.study.heads()
+        count = sum(all_labelled or heads[i].source != "import" for i in labelled)
+        return made < count // self.repeat_every
 
 
 def _any_of(free: list[str]) -> str:
     return free[int(np.random.default_rng().integers(len(free)))]
 
 
-def _to_do(landmarks) -> int:
+def to_do(landmarks: LandmarkSet) -> int:
     """Number of points of a saved case that nobody has placed, accepted or called absent."""
     return sum(status in (Status.UNSET, Status.PREDICTED) for status in landmarks.status)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from landmarklabel.errors import LandmarkFileError, StudyError, UsageError, listed
+from landmarklabel.errors import LandmarkFileError, StudyError, UsageError, counted, listed
 from landmarklabel.io.folders import find_images, find_label_files
 from landmarklabel.io.long_tables import NOBODY, is_long, mean_of_readers, read_long_table
 from landmarklabel.io.markups import read_markups
@@ -152,7 +152,7 @@ def _of_study(place: Path, own: LandmarkTask, task: LandmarkTask) -> tuple[dict[
     finally:
         study.close()
     if only := sorted(i for i, x in heads.items() if i not in sets and x.defined.any()):
-        remarks.append(f"{len(only)} cases have proposals only, and are left out: {listed(only)}")
+        remarks.append(f"left out, with proposals only: {counted(len(only), 'case')} ({listed(only)})")
     if own.scale != task.scale:
         remarks.append(f"the scale rule of --task counts ({in_words(task.scale)}), not the study's own ({in_words(own.scale)})")
     return {i: replace(x, task=task) for i, x in sets.items()}, remarks
