@@ -231,6 +231,21 @@ def test_a_double_click_does_not_answer_the_question_that_it_raised(tmp_path, pe
         assert server.get("/landmarks/images/phantom05")["revision"] == 0
 
 
+def test_next_doubtful_goes_on_where_it_is_pressed_again(tmp_path, person):
+    material = phantoms(tmp_path, 6)
+    with serving_labelled(material, 5, tmp_path / "labels") as server:
+        ann = person(server.url)
+        open_case(ann, "phantom05")
+        ann.press("Predict")
+        ann.page.locator(".mark.predicted").first.wait_for(state="attached", timeout=20_000)
+        seen = []
+        for _ in range(9):
+            ann.page.keyboard.press("n")
+            ann.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+            seen.append(ann.page.locator(".landmarks .row.selected").inner_text())
+        assert len(set(seen[:8])) == 8 and seen[8] == seen[0]
+
+
 def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):
     material = phantoms(tmp_path, 4)
     with serving_labelled(material, 3, tmp_path / "labels") as server:

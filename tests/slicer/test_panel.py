@@ -98,6 +98,12 @@ def test_next_uncertain_goes_to_the_flagged_point_first(example):
     example.select("nasion")
     press(example, "nextDoubtfulButton")
     assert example.current == "menton"
+    seen = []
+    for _ in range(8):
+        press(example, "nextDoubtfulButton")
+        seen.append(example.current)
+    left = {"menton", *example.logic.session.doubtful()}
+    assert seen[0] != "menton" and "menton" in seen and set(seen) == left  # pressed again, it goes on, and round
 
 
 def test_replacing_waits_for_a_click_and_takes_the_new_position(example):

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from landmarklabel.errors import LandmarkLabelError, StudyError, listed, one_line
+from landmarklabel.errors import LandmarkLabelError, StudyError, counted, listed, one_line
 from landmarklabel.io.files import MARKUPS_SUFFIX
 from landmarklabel.services.backup_files import look
 from landmarklabel.services.checkup import (
@@ -139,7 +139,9 @@ def _study(args: argparse.Namespace) -> list[dict]:
         with contextlib.suppress(LandmarkLabelError):  # a damaged row is among the faults
             heads, numbers = revisions.heads(), revisions.numbers()
     checks = [] if writable else [_look("rights", ["you may not write this study"], "", "what can be read was checked")]
-    found = _listed(faults, f"{len(heads)} labelled images, unbroken")
+    first = [i for i in heads if not i.endswith(REPEAT)]
+    again = f" and {counted(len(heads) - len(first), 'second reading')}" if len(first) < len(heads) else ""
+    found = _listed(faults, f"{counted(len(first), 'labelled image')}{again}, unbroken")
     checks.append(_check("audit trail", not faults, found, "restore a backup"))
     record = read_record(folder)
     listing = Listing.of(folder) if record is None else Listing.of(folder).fitting(record.task)

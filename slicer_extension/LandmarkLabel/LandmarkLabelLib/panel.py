@@ -61,6 +61,7 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
         self._due = True  # something to show has changed
         self._session: Session | None = None  # that is shown
         self._asked = ""  # what a second press confirms
+        self._doubted = ("", "")  # image and landmark where the last "next doubtful" has led
         self._fault = ""  # why there is no logic
         self._busy: bool | None = None  # whether the busy sign is shown; None before it was set
         self._hides = False  # whether the landmarks but the selected one are hidden
@@ -239,14 +240,20 @@ class LandmarkPanel(PanelView, UnsentList, Confirming, Placing):
         self.logic.cancel()
 
     def next_doubtful(self) -> None:
-        """Select the point that most needs a look: a flagged one, else the one whose place would tell most about the others."""
+        """Select the point that most needs a look: a flagged one, else the one whose place would tell most about the others.
+
+        Pressed again, the one after it.
+        """
         session = self.logic.session
         left = session.doubtful()
         flagged = [p.name for p in session.points if p.flagged and p.state != ACCEPTED]
-        name = next(iter(flagged or [n for n in left if n == session.next] or left), None)
-        if name is None:
+        in_order = [*dict.fromkeys([*flagged, *(n for n in left if n == session.next), *left])]
+        if not in_order:
             self.logic.message = self._("every point has been looked at: submit the case")
         else:
+            here = self._doubted == (session.image_id, self.current) and self.current in in_order
+            name = in_order[(in_order.index(self.current) + 1) % len(in_order) if here else 0]
+            self._doubted = (session.image_id, name)
             self.select(name)
         self._mark_due()
 

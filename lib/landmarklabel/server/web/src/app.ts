@@ -40,6 +40,7 @@ export class App {
   private readonly keys = make("dialog", { class: "keys" });
   private asked: Asked | null = null; // from another page, until its image is shown
   private sureOf = ""; // the case and the points that are submitted although they look like slips
+  private doubted: string | null = null; // where the last "next doubtful" has led
   private beside: Asked | null = null; // the last of these, for where its landmark is expected
   private readonly measurements: Measurements;
   private readonly unsent: UnsentList;
@@ -251,13 +252,16 @@ export class App {
     requestAnimationFrame(() => this.table.reveal());
   }
 
-  /** A flagged point first, then the one the server would ask about, then the most doubtful. */
+  /** A flagged point first, then the one the server would ask about, then the most doubtful; pressed again, the one after it. */
   private nextDoubtful(places = true): void {
     const open = this.work.open;
     if (open === null) return;
     const left = open.doubtful();
-    const flagged = open.points.find((p) => p.flagged && p.state !== "accepted")?.name;
-    const name = flagged ?? (open.next !== null && left.includes(open.next) ? open.next : (left[0] ?? null));
+    const flagged = open.points.filter((p) => p.flagged && p.state !== "accepted").map((p) => p.name);
+    const inOrder = [...new Set([...flagged, ...left.filter((n) => n === open.next), ...left])];
+    const at = this.table.selected === this.doubted ? inOrder.indexOf(this.doubted ?? "") : -1;
+    const name = inOrder[at + 1] ?? inOrder[0] ?? null;
+    this.doubted = name;
     if (name === null) this.work.tell(say("allLookedAt"));
     else {
       this.select(name);
@@ -329,6 +333,7 @@ export class App {
       this.view.letGo();
       this.shownCase = open;
       this.table.selected = open?.points[0]?.name ?? null;
+      this.doubted = null;
       this.view.isPlacing = false;
       this.unsent.forgetClick();
     }
