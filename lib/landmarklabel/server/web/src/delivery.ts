@@ -6,7 +6,7 @@
 import { Annotation, differences, isOf } from "./annotation";
 import { Busy, ConflictError, LoggedOut, Refused, Unreachable, type Api, type Who } from "./api";
 import { newKey, StorageFault, type Entry, type Storage } from "./storage";
-import { awayText, conflictText, outsideText, say } from "./texts";
+import { awayText, conflictText, outsideText, savedText, say } from "./texts";
 import { isByPerson, type Frame, type Point, type Position, type Revision, type Task } from "./wire";
 
 const DRAFT_MS = 3_000; // after an edit, until the server gets a draft of it
@@ -261,8 +261,7 @@ export abstract class Delivery {
       if (isOf(other, entry) && other.key <= entry.key) this.storage.forget(other.key);
     if (annotation?.isUnsent === true) void this.sendDraft(Object.assign(annotation, { drafted: -1 })); // the server has dropped its draft with the submission
     else if (!this.who.name) void this.dropDraft(entry.image, entry.repeat); // of whoever has logged in the server knows
-    const [k, all] = [entry.points.filter((p) => !isByPerson(p)).length, entry.points.length];
-    this.lastSaved = say(entry.repeat ? "savedRepeat" : k ? "savedPartly" : "saved", { case: entry.image, n: saved.revision, k, all });
+    this.lastSaved = savedText(entry.image, entry.repeat ? null : saved.revision, entry.points);
     this.tell(this.lastSaved);
     if (isOpen && this.conflict !== null && this.conflict.revision <= saved.revision) this.conflict = null;
     if (this.thenNext?.key === entry.key) {

@@ -1,6 +1,6 @@
 /** All texts that a person reads, in one place. `{x}` stands for what is put in. */
 
-import type { Revision } from "./wire";
+import { isByPerson, type Point, type Revision } from "./wire";
 
 export const TEXTS = {
   title: "LandmarkLabel",
@@ -130,6 +130,7 @@ export const TEXTS = {
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
   savedRepeat: "the second reading of {case} is saved",
+  savedRepeatPartly: "the second reading of {case} is saved; {k} of its {all} points are not labelled",
   savedPartly: "{case} is saved as revision {n}; {k} of its {all} points are not labelled: place, accept or call them absent",
   taskGained: "the task has the landmark {name} by now: load this page again; what you have done stays",
   madeBefore: "submitted here by {who} before people had to log in: Send again sends it in your name",
@@ -269,6 +270,13 @@ export const KEYS: readonly (readonly [string, string])[] = [
 ];
 
 const SHOWN_NAMES = 3; // of those outside of the image
+
+/** What is saved of a case, under which revision (none of a second reading), and what of it is not labelled. */
+export function savedText(image: string, revision: number | null, points: readonly Point[]): string {
+  const [k, all] = [points.filter((p) => !isByPerson(p)).length, points.length];
+  const which = revision === null ? (k ? "savedRepeatPartly" : "savedRepeat") : k ? "savedPartly" : "saved";
+  return say(which, { case: image, n: revision ?? 0, k, all });
+}
 
 export function outsideText(names: readonly string[]): string {
   return say("outsideAll", { names: names.slice(0, SHOWN_NAMES).join(", ") + (names.length > SHOWN_NAMES ? " …" : "") });

@@ -377,7 +377,7 @@ describe("nothing is lost", () => {
     await work.openCase("one", true);
     work.place("a", [3, 4]);
     await work.submit("first");
-    expect(work.message).toContain("the second reading of one is saved");
+    expect(work.message).toContain("the second reading of one is saved; 3 of its 4 points are not labelled");
   });
 
   it("when a draft of what was done meanwhile goes with the submission before it: it is sent again", async () => {
