@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 from program import IDS, START_S, command, ok, run
 
+from landmarklabel.inference.model_folder import load_model
 from landmarklabel.io.images import read_image, write_image
 from landmarklabel.io.markups import read_markups, write_markups
 
@@ -86,7 +87,8 @@ def test_what_a_person_changed_is_kept_and_said(material, model, other_model, im
     content = (out / "p1.mrk.json").read_bytes()
     for which in (model, other_model):
         done = ok("predict", which, images, "--out", out)
-        *cautions, kept = [line for line in done.err.splitlines() if not line.startswith("predict: ")]  # of a busy computer
+        said = [line for line in done.err.splitlines() if not line.startswith("predict: ")]  # of a busy computer
+        *cautions, kept = [line for line in said if "look at these" not in line]
         assert kept == f"landmarklabel: {out}/p1.mrk.json kept: changed by hand since"
         assert len(cautions) == 2 and all("kept" not in text for text in cautions)
         assert (out / "p1.mrk.json").read_bytes() == content
@@ -231,3 +233,19 @@ def test_of_the_pictures_that_were_predicted_nothing_is_said(material, predicted
     assert "predicted: their pixels" not in run("evaluate", out, material.study, "--include-training").err
     done = run("evaluate", out, material.table, *material.source, "--include-training")
     assert done.code == 0 and "their pixels" not in done.err
+
+
+def test_what_contradicts_its_image_is_said_also_of_what_was_predicted_before(material, model, images, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, np.asarray(PIL.Image.open(images / "p1.png")).shape)
+    PIL.Image.fromarray(noise.astype(np.uint8)).save(images / "noise.png")
+    localizer = load_model(model)
+    told = {}
+    for path in sorted(images.iterdir()):
+        flagged = localizer.propose(read_image(path, 2)).flagged
+        told[path.stem] = [name for name, is_flagged in zip(material.task.names, flagged, strict=True) if is_flagged]
+    assert told["noise"]
+    for _ in range(2):
+        done = run("predict", model, images, "--out", tmp_path / "out")
+        (line,) = [line for line in done.err.splitlines() if "whose points contradict the others of their image" in line]
+        assert [i for i, names in told.items() if f"{i} ({', '.join(names)})" in line] == [i for i in told if told[i]]
+        assert [i for i in told if f"{i} (" in line] == [i for i in told if told[i]]

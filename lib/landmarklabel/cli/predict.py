@@ -56,7 +56,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
     for place in args.images:
         check_same_task(place, model.task, exactly=True)  # where it is a study
     rows: dict[str, LandmarkSet] = {}
-    failed: list[str] = [*surfaces.unreadable.values()]
+    failed, doubtful = [*surfaces.unreadable.values()], list[str]()
     said = dict.fromkeys(text for record in records for text in cautions(record))  # each once
     kept: list[str] = [*said, *(f"{listed(ids)}: {text}" for text, ids in surfaces.remarks.items())]
     with PredictionFolder(args.out, _hash(records)) as folder:
@@ -65,7 +65,7 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
             kept.append(f"{args.out}: {NOT_LOCKED}")
         for image_id, path in followed(images, "predict"):
             try:
-                rows[image_id] = _predict_one(folder, model, records, image_id, path, kept)
+                rows[image_id] = _predict_one(folder, model, records, image_id, path, kept, doubtful)
             except ImageRejected as error:
                 failed.append(str(error) + _what_stays(folder, image_id))
             except LandmarkLabelError as error:
@@ -78,6 +78,8 @@ def _predict_found(args: argparse.Namespace, found: Images, surfaces: SurfacesRe
                 kept.append(f"{TABLE} has no row for images that could not be predicted now")
         else:
             kept.append(f"no image could be predicted: {TABLE}, if there was one, stays as it was")
+    if doubtful:
+        kept.append(f"look at these, whose points contradict the others of their image: {listed(doubtful, longest=300)}")
     together = f", {len(records)} models together" if len(records) > 1 else ""
     print(f"{folder.folder}: {counted(len(rows), 'image')}{together}")
     for text in [*kept, *failed]:
@@ -122,9 +124,16 @@ def _hash(records: list[dict]) -> str:
 
 
 def _predict_one(
-    folder: PredictionFolder, model: Ensemble, records: list[dict], image_id: str, path: Path, kept: list[str]
+    folder: PredictionFolder,
+    model: Ensemble,
+    records: list[dict],
+    image_id: str,
+    path: Path,
+    kept: list[str],
+    doubtful: list[str],
 ) -> LandmarkSet:
-    """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it."""
+    """The landmarks that the folder's file has in the end; ``kept`` gets a line where a person changed it, ``doubtful`` one
+    where points are flagged."""
     target = folder.path(image_id)
     folder.check(target.name)  # before the image is read
     image, plane = read_image(path, model.task.dims), slice_plane(path, model.task.dims)
@@ -134,19 +143,23 @@ def _predict_one(
         raise StudyError(f"{target} is of another image and was changed by hand since; move it away to predict this one")
     if found is Found.CHANGED:
         kept.append(f"{target} kept: changed by hand since")
+    flagged = None
     if found in (Found.NOTHING, Found.OTHER):
         case = model.case(image_id, image)
         model.check_extent(case)
         if (windows := model.count_windows(case)) > EXTENT.many_windows:
             text = f"{image_id} is much larger than the images of the training: {windows} windows are looked at, which takes long"
             print(f"landmarklabel: {text}", file=sys.stderr, flush=True)
-        landmarks, moved = onto_surface(model.predict(case), surface_at(path) if model.task.dims == 3 else None)
+        landmarks, flagged = model.propose(case)
+        landmarks, moved = onto_surface(landmarks, surface_at(path) if model.task.dims == 3 else None)
         folder.write(image_id, pixels, landmarks, model.preset.key, plane)
         if np.isfinite(moved).any():
             where = f"median {np.nanmedian(moved):.3g} mm, at most {np.nanmax(moved):.3g} mm"
             kept.append(f"{image_id}: points put onto the nearest place of the surface ({where})")
     known = any(pixels in (record.get("train_pixels") or ()) for record in records)
-    folder.tell(image_id, image.unit, trained_on=known, hardly_trained=any(map(hardly_trained, records)))
+    folder.tell(image_id, image.unit, trained_on=known, hardly_trained=any(map(hardly_trained, records)), flagged=flagged)
+    if found is not Found.CHANGED and (names := folder.flagged(image_id)):
+        doubtful.append(f"{image_id} ({listed(names)})")
     return read_markups(target, model.task, plane)
 
 

@@ -51,7 +51,14 @@ class Ensemble:
 
     def predict(self, case: Case) -> LandmarkSet:
         """The merged landmarks: PREDICTED, ABSENT or UNSET, with expected errors where all models have them."""
-        return merged([model.predict(model.case(case.image_id, case.image)) for model in self.models], self.config)
+        return self.propose(case)[0]
+
+    def propose(self, case: Case) -> tuple[LandmarkSet, list[str]]:
+        """As ``predict``, and the names of the landmarks that any of the models flags: they contradict the others."""
+        answers = [model.propose(model.case(case.image_id, case.image)) for model in self.models]
+        flagged = np.any([answer.flagged for answer in answers], axis=0)
+        names = [name for name, is_flagged in zip(self.task.names, flagged, strict=True) if is_flagged]
+        return merged([answer.landmarks for answer in answers], self.config), names
 
 
 def merged(answers: Sequence[LandmarkSet], config: EnsembleConfig | None = None) -> LandmarkSet:

@@ -80,13 +80,17 @@ class Localizer:
         return Case(image_id, image, landmarks, grey_window(image.pixels, *self.preset.window))
 
     def predict(self, image: Image | Case) -> LandmarkSet:
-        """Landmarks of one image, all PREDICTED, ABSENT or UNSET, with expected errors where the model is calibrated.
+        """Landmarks of one image, all PREDICTED, ABSENT or UNSET, with expected errors where the model is calibrated."""
+        return self.propose(image).landmarks
+
+    def propose(self, image: Image | Case) -> Suggestion:
+        """As ``predict``, with what is flagged.
 
         Where the shape prior contradicts a detection, another candidate takes its place; see ``inference.suggestion``.
         """
         case = image if isinstance(image, Case) else self.case("image", image)
         evidence, shape_fit = self.assess(case)
-        return self.suggest(evidence, case.image.geometry, shape_fit=shape_fit).landmarks
+        return self.suggest(evidence, case.image.geometry, shape_fit=shape_fit)
 
     def suggest(
         self,

@@ -113,10 +113,17 @@ class PredictionFolder:
         name = self.path(image_id).name
         self._write(name, dump_markups(landmarks, description, plane).encode(), pixels)
 
-    def tell(self, image_id: str, unit: str, *, trained_on: bool, hardly_trained: bool) -> None:
-        """Note the unit of an image's distances, whether the model was trained on it, and whether hardly trained at all."""
+    def tell(self, image_id: str, unit: str, *, trained_on: bool, hardly_trained: bool, flagged: list[str] | None = None) -> None:
+        """Note the unit of an image's distances, whether the model was trained on it, whether hardly trained at all, and which
+        landmarks of a new prediction it flags."""
         last = self._notes[self.path(image_id).name][-1]
-        self._append({**last, "unit": unit, "trained_on": trained_on, "hardly_trained": hardly_trained})
+        more = {} if flagged is None else {"flagged": flagged}
+        self._append({**last, "unit": unit, "trained_on": trained_on, "hardly_trained": hardly_trained, **more})
+
+    def flagged(self, image_id: str) -> list[str]:
+        """The landmarks of an image that the model flagged when it was predicted."""
+        names = self._notes[self.path(image_id).name][-1].get("flagged")
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def write_tables(self, rows: Mapping[str, LandmarkSet]) -> None:
         """Write predictions.csv and predictions_long.csv. Raises StudyError where one is not as ``predict`` wrote it."""
