@@ -317,9 +317,9 @@ class LandmarkLogic(Connecting, Fetching, Submitting):
 
     def accept_all(self) -> None:
         outside = [p.name for p in self.session.points if p.position and not self.is_inside(p.position)]
-        none = "" if self.session.has_proposals else self._("nothing is proposed that could be accepted")
-        self.session.accept_all(outside)
-        self._changed(self.outside_text(outside) if outside else none or self._("all accepted"))
+        flagged = [p.name for p in self.session.points if p.flagged and p.state != ACCEPTED]
+        taken = self.session.accept_all([*outside, *flagged])
+        self._changed(self.accepted_text(taken, flagged, outside))
 
     def unlock(self, name: str) -> None:
         """An accepted point may be moved again, an absent one placed."""

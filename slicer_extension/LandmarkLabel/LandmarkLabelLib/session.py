@@ -135,15 +135,14 @@ class Session:
         back = Point(name) if point.state == ABSENT else replace(point, state=PLACED)
         self._change("unlock {}", {name: back if point.state in (ABSENT, ACCEPTED) else point}, name)
 
-    @property
-    def has_proposals(self) -> bool:
-        """Whether a point is proposed that nobody has spoken about."""
-        return any(p.state == PREDICTED for p in self.points)
+    def accept_all(self, but: Sequence[str] = ()) -> int:
+        """Agree with everything that is proposed, but for some landmarks; what a person placed stays told apart from it.
 
-    def accept_all(self, but: Sequence[str] = ()) -> None:
-        """Agree with everything that is proposed, but for some landmarks; what a person placed stays told apart from it."""
+        Returns how many points that were.
+        """
         left = [p for p in self.points if p.state == PREDICTED and p.name not in but]
         self._change("accept all", {p.name: replace(p, state=ACCEPTED, flagged=False) for p in left})
+        return len(left)
 
     def mark_absent(self, name: str) -> None:
         """A person says the landmark is not in the image."""

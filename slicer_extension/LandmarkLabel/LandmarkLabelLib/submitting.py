@@ -92,6 +92,14 @@ class Submitting:
         if then is not None:
             self.next_case(then)
 
+    def accepted_text(self, taken: int, flagged: list[str], outside: list[str]) -> str:
+        """What *Accept all* has accepted, and what it has left to a person."""
+        if not flagged and not outside:
+            return self._("all accepted") if taken else self._("nothing is proposed that could be accepted")
+        doubt = self._("contradicting the rest: {names}; look at each (N)").format(names=", ".join(flagged))
+        said = [self._("the others are accepted") if taken else "", doubt if flagged else ""]
+        return "; ".join(filter(None, [*said, self.outside_text(outside) if outside else ""]))
+
     def outside_text(self, names: list[str]) -> str:
         """What to do with points that are outside of the image: the server would not take them."""
         listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

@@ -117,9 +117,10 @@ export class Annotation {
   }
 
   /** Agree with everything that is proposed, but for some landmarks. */
-  acceptAll(but: readonly string[] = []): void {
+  acceptAll(but: readonly string[] = []): number {
     const left = this.points.filter((p) => p.state === "predicted" && !but.includes(p.name)); // what was placed stays told apart
     this.change("acceptAll", left.map((p) => ({ ...p, state: "accepted" as const })));
+    return left.length;
   }
 
   /** An accepted point may be moved again; an absent one may be placed again. */

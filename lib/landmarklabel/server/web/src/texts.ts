@@ -89,7 +89,8 @@ export const TEXTS = {
   accepted: "{name} accepted",
   nothingToAccept: "nothing is proposed that could be accepted",
   acceptedAll: "all accepted",
-  acceptedAllBut: "accepted, but for what contradicts the others: {names}. Look at each (N)",
+  acceptedOthers: "the others are accepted",
+  contradicting: "contradicting the rest: {names}; look at each (N)",
   absent: "{name} is absent",
   unlocked: "{name} unlocked",
   locked: "{name} is {state}: unlock it first (U)",
@@ -276,6 +277,13 @@ export function savedText(image: string, revision: number | null, points: readon
   const [k, all] = [points.filter((p) => !isByPerson(p)).length, points.length];
   const which = revision === null ? (k ? "savedRepeatPartly" : "savedRepeat") : k ? "savedPartly" : "saved";
   return say(which, { case: image, n: revision ?? 0, k, all });
+}
+
+/** What *Accept all* has accepted, and what it has left to a person. */
+export function acceptedText(taken: number, flagged: readonly string[], outside: readonly string[]): string {
+  const left = [flagged.length ? say("contradicting", { names: flagged.join(", ") }) : "", outside.length ? outsideText(outside) : ""].filter(Boolean);
+  if (!left.length) return say(taken ? "acceptedAll" : "nothingToAccept");
+  return [...(taken ? [say("acceptedOthers")] : []), ...left].join("; ");
 }
 
 export function outsideText(names: readonly string[]): string {

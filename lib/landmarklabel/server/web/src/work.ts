@@ -6,7 +6,7 @@ import { Delivery } from "./delivery";
 import { Flat } from "./flat";
 import { Following } from "./following";
 import { StorageFault } from "./storage";
-import { outsideText, say } from "./texts";
+import { acceptedText, outsideText, say } from "./texts";
 import { Training } from "./training";
 import type { Picture } from "./view";
 import { Volume } from "./volume";
@@ -291,10 +291,8 @@ export class Work extends Delivery {
     if (open === null) return;
     const outside = open.points.filter((p) => p.position !== null && !this.isInside(p.position)).map((p) => p.name);
     const flagged = open.points.filter((p) => p.flagged && p.state !== "accepted").map((p) => p.name);
-    const isAny = open.points.some((p) => p.state === "predicted");
-    open.acceptAll([...outside, ...flagged]);
-    const doubt = flagged.length ? say("acceptedAllBut", { names: flagged.join(", ") }) : say(isAny ? "acceptedAll" : "nothingToAccept");
-    this.edited(outside.length ? outsideText(outside) : doubt);
+    const taken = open.acceptAll([...outside, ...flagged]);
+    this.edited(acceptedText(taken, flagged, outside));
   }
 
   markAbsent(name: string): boolean {

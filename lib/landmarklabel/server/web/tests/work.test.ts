@@ -801,7 +801,7 @@ describe("accept all", () => {
     work.open?.propose([proposed("a", 1), proposed("b", 2, { flagged: true }), proposed("c", 3), proposed("d", 4)], null);
     work.acceptAll();
     expect(work.open?.points.map((p) => p.state)).toEqual(["accepted", "predicted", "accepted", "accepted"]);
-    expect([work.open?.point("b").flagged, work.message]).toEqual([true, "accepted, but for what contradicts the others: b. Look at each (N)"]);
+    expect([work.open?.point("b").flagged, work.message]).toEqual([true, "the others are accepted; contradicting the rest: b; look at each (N)"]);
     work.accept("b");
     expect(work.open?.point("b").state).toBe("accepted");
   });
