@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from experiment import cross_validate, evaluate, hand_split, import_hands, import_mouse, landmarklabel, train_once
+from experiment import (
+    cross_validate,
+    each_given_a_core,
+    evaluate,
+    hand_split,
+    import_hands,
+    import_mouse,
+    landmarklabel,
+    train_once,
+)
 
 
 def hands(data: Path, runs: Path, minutes: float = 30, model: str = "scn", core: int | None = None) -> dict:
@@ -88,9 +96,8 @@ def _presence(dims: int, plan: dict, runs: Path) -> dict:
         metrics = evaluate(predictions, markups, str(name), runs / f"{model}.html")
         return {key: metrics[key] for key in ("presence", "mre_mm", "median_mm", "sdr", "outliers")}
 
-    models, cores = ("scn", "global_local"), sorted(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(len(cores)) as pool:
-        return dict(zip(models, pool.map(one, models, (cores[0], cores[-1])), strict=True))
+    models = ("scn", "global_local")
+    return dict(zip(models, each_given_a_core(one, [(model,) for model in models]), strict=True))
 
 
 EXPERIMENTS = (hands, hands_best, hands_global_local, hands_cv, mouse, mouse_methods, presence)

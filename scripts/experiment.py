@@ -43,6 +43,23 @@ def _keep_to_one(free) -> None:
     os.sched_setaffinity(0, {free.get()})
 
 
+def each_given_a_core(work: Callable, jobs: Sequence[tuple]) -> list:
+    """``work(*job, core)`` of every job, in threads, as many at a time as there are cores and each with one that is free."""
+    cores = queue.SimpleQueue[int]()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def one(job: tuple):
+        core = cores.get()
+        try:
+            return work(*job, core)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        return list(pool.map(one, jobs))
+
+
 def evaluate(predictions: Path, study: Path, task: str, report: Path) -> dict:
     """The metrics of ``evaluate --json``."""
     return json.loads(landmarklabel("evaluate", predictions, study, "--task", task, "--json", "--report", report, output=True))
@@ -58,11 +75,9 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
         Metrics by model; {"failed": why} of one that could not be trained.
     """
     failed: dict[str, str] = {}
-    ids, cores, one_writer = sorted(images), queue.SimpleQueue(), threading.Lock()  # of the folder of predictions
-    for core in sorted(os.sched_getaffinity(0)):
-        cores.put(core)
+    ids, one_writer = sorted(images), threading.Lock()  # of the folder of predictions
 
-    def one(model: str, fold: int) -> None:
+    def one(model: str, fold: int, core: int) -> None:
         if model in failed:
             return
         held = ids[fold::5]
@@ -72,7 +87,6 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
             return
         listed = folder / f"fold{fold}.txt"
         listed.write_text("\n".join(held) + "\n", encoding="utf-8")
-        core = cores.get()
         try:
             trained, own = folder / f"model{fold}", folder / f"study{fold}"
             if not (trained / "model.json").exists():
@@ -86,11 +100,8 @@ def cross_validate(study: Path, task: str, images: dict[str, Path], models: tupl
                 landmarklabel("predict", trained, *[images[i] for i in held], "--out", folder / "predictions", core=core)
         except subprocess.CalledProcessError as error:
             failed[model] = f"fold {fold}: {error.stderr.strip().splitlines()[-1]}"
-        finally:
-            cores.put(core)
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        list(pool.map(lambda job: one(*job), [(m, f) for m in models for f in range(5)]))
+    each_given_a_core(one, [(m, f) for m in models for f in range(5)])
     results: dict[str, dict] = {m: {"failed": why} for m, why in failed.items()}
     for m in [m for m in models if m not in failed]:
         folder = runs / m.replace(":", "_")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cephalograms
 import numpy as np
-from experiment import evaluate, hand_split, import_hands, landmarklabel, train_once
+from experiment import each_given_a_core, evaluate, hand_split, import_hands, landmarklabel, train_once
 
 MINUTES, DRAWS = 12.0, 3
 
@@ -59,11 +57,8 @@ def few_random_hands(data: Path, runs: Path) -> dict:
 
 def _drawn(ids: list[str], count: int, one: Callable[[list[str], Path, int], dict], runs: Path) -> dict:
     """Every draw on a core of its own, or one after the other where there is one."""
-    cores = sorted(os.sched_getaffinity(0))
     chosen = [sorted(np.random.default_rng(draw).choice(ids, count, replace=False).tolist()) for draw in range(DRAWS)]
-    with ThreadPoolExecutor(len(cores)) as pool:
-        running = [pool.submit(one, c, runs / f"draw{k}", cores[k % len(cores)]) for k, c in enumerate(chosen)]
-        draws = [job.result() for job in running]
+    draws = each_given_a_core(one, [(c, runs / f"draw{k}") for k, c in enumerate(chosen)])
     about = {"labels": count, "unlabelled": len(ids) - count, "minutes_on_one_core": MINUTES}
     return {**about, "mean": float(np.mean([d["mean"] for d in draws])), "draws": draws}
 
