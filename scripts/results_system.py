@@ -247,18 +247,21 @@ def angles() -> str:
 
 def surfaces() -> str:
     found, peer = result("mouse_surfaces"), result("mouse_surfaces_alpaca")
-    m = found["scn"]
+    m, on_surface = found["scn"], found["scn_against_points_on_surface"]
     rows = [
         [who, f"{of['mre_mm']:.3f}", f"{of['median_mm']:.3f}", f"{beyond} of {points}"]
         for who, of, beyond, points in (
             ("LandmarkLabel", m, m["outliers"]["2"], m["n_points"]),
+            ("the same, truth put onto the surface", on_surface, on_surface["outliers"]["2"], on_surface["n_points"]),
             (f"ALPACA's steps, template {peer['template']}", peer, peer["beyond_2_mm"], peer["points"]),
         )
     ]
     header = ["", "Mean error, mm", "median, mm", "beyond 2 mm"]
     folds = f"5 folds of {found['minutes_a_fold']:.0f} minutes"
     data = f"surfaces of {m['n_images']} mouse skulls made from their CTs, turned at random; {folds}"
-    note = "Each fold trained on one core of the two. ALPACA (`scripts/alpaca.py`) learns from one skull only, "
+    off = found["truth_off_surface_mm"]
+    note = f"Truth: the points placed in the CTs, which lie {off:.2f} mm off the surface; what is predicted lies on it. "
+    note += "Each fold trained on one core of the two. ALPACA (`scripts/alpaca.py`) learns from one skull only, "
     note += f"and has the other {peer['meshes']} to find."
     return table(header, rows) + about(data, "mouse_surfaces", "mouse_surfaces_alpaca", note=note)
 
