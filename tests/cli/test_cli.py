@@ -238,7 +238,8 @@ def test_a_damaged_image_does_not_stop_the_others(material, model, tmp_path):
     (images / "p3.png").write_bytes((material.images / "p3.png").read_bytes()[:-40])
     done = run("predict", model, images, "--out", out)
     assert done.code == 2 and sorted(times(out)) == ["p0", "p5"]
-    cautions, lines = done.err.splitlines()[:2], done.err.splitlines()[2:]
+    said = [line for line in done.err.splitlines() if "look at these" not in line]  # of a model that was hardly trained
+    cautions, lines = said[:2], said[2:]
     assert "hardly trained" in cautions[0] and "measured on 2 cases only" in cautions[1]
     assert all(line.startswith("landmarklabel: ") for line in lines) and len(lines) == 2
     assert [line for line in lines if "p3.png" in line] == [lines[0]] and "truncated" in lines[0]
