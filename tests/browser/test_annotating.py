@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -10,6 +12,8 @@ from PIL import Image as Picture
 from planes import middle_of
 from serving import phantoms, serving, serving_labelled, wait_until
 
+from landmarklabel.io.files import write_json
+from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.tokens import Tokens
 
 
@@ -244,6 +248,35 @@ def test_next_doubtful_goes_on_where_it_is_pressed_again(tmp_path, person):
             ann.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
             seen.append(ann.page.locator(".landmarks .row.selected").inner_text())
         assert len(set(seen[:8])) == 8 and seen[8] == seen[0]
+        first, other = material.task.names[:2]
+        ann.select(first)
+        ann.press("Place")
+        ann.select(other)
+        ann.sees(f"Click on the image to place {other};")  # what is selected is what a click places
+        ann.page.keyboard.press("n")
+        ann.page.wait_for_function("() => !document.querySelector('.app.placing')", timeout=20_000)
+
+
+def test_a_page_that_was_opened_with_another_scale_rule_says_so(tmp_path, person):
+    material = phantoms(tmp_path, 4)
+    with serving_labelled(material, 3, tmp_path / "labels") as server:
+        ann = person(server.url)
+        open_case(ann, "phantom03")
+        assert ann.page.locator(".trouble").is_hidden()
+        port = urlsplit(server.url).port
+    write_json(material.task_file, replace(material.task, scale=PixelSize(0.25)).to_json())
+    with serving(material, port=port) as server:
+        open_case(ann, "phantom02")
+        ann.sees("Load this page again: until then numbers may be the old ones")
+        open_case(ann, "phantom03")
+        ann.places(material.task.names[0], ann.on_screen(40, 50))
+        ann.page.keyboard.press("Escape")
+        ann.page.reload()
+        ann.wait_for_image("phantom03")
+        assert "Load this page again" not in ann.page.locator("body").inner_text()
+        ann.submit()
+        ann.sees("phantom03 is saved as revision 1")
+        assert points_of(server, "phantom03")[material.task.names[0]][0] == "placed"
 
 
 def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):

@@ -254,6 +254,18 @@ def test_import_says_of_which_landmarks_its_labels_say_nothing(tmp_path):
     words = ["--task", tmp_path / "task.json", "--images", tmp_path / "images", "--table", tmp_path / "t.csv"]
     done = run("import", tmp_path / "study", *words)
     assert done.code == 0 and "left unset, as the labels say nothing of them: 'c' in 1 case" in done.err
+    (tmp_path / "t.csv").write_text("\n".join(rows[:2] + rows[3:4]) + "\n", encoding="utf-8")  # of j's three points, one
+    done = run("import", tmp_path / "study", *words)
+    assert "left unset, as the labels say nothing of them: 'c' in 1 case" in done.err
+    assert "no longer labelled, as the labels say nothing of them: 'b' in 2 cases, 'c' in 1 case; earlier revisions" in done.err
+
+
+def test_two_readers_without_all_points_of_any_measurement_are_told_from_none(tmp_path):
+    write_json(tmp_path / "task.json", a_task(2).to_json())
+    rows = ["id,label,x,y,annotator", *(f"i,c,{k},2,{who}" for k, who in enumerate(("ann", "bob")))]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = run("measure", tmp_path / "t.csv", "--task", tmp_path / "task.json", "--readers")
+    assert done.code == 2 and "two people have read 1 case, none with all points of a measurement" in done.err
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook():

@@ -85,7 +85,7 @@ def test_a_task_that_only_adds_is_taken_up_and_said_and_no_file_is_rewritten(stu
     np.testing.assert_array_equal(again.labels("a").positions_mm[1:], points(study.task, 5).positions_mm)
     with pytest.raises(TaskMismatch):
         Study(study.folder, study.task, url)  # the narrower task would drop one
-    with pytest.raises(TaskMismatch, match="changed by another program; start this one again"):
+    with pytest.raises(TaskMismatch, match="changed by another program: the server has to be started again"):
         study.save("a", points(study.task, 9))  # a server that still runs with the old names
     assert Study(study.folder, wider, url).notices == []
 
@@ -225,7 +225,7 @@ def test_a_study_whose_revisions_are_elsewhere_is_not_opened_without_them(study,
 def test_a_program_that_has_an_older_scale_rule_or_other_measurements_saves_nothing_more(study, url, change, what):
     study.save("a", points(study.task, 1))
     Study(study.folder, replace(study.task, **change), url).close()
-    with pytest.raises(TaskMismatch, match=f"the study's {what} changed by another program; start this one again"):
+    with pytest.raises(TaskMismatch, match=f"the study's {what} changed by another program: the server has to be started again"):
         study.save("a", points(study.task, 2))
     again = Study(study.folder, replace(study.task, **change), url)
     assert again.revisions.head("a").number == 1 and again.save("a", points(again.task, 2)).number == 2

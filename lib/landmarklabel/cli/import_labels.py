@@ -177,7 +177,7 @@ def _long(path: str, whose: str | None, names: NameMap) -> Labels:
     is_kept = whose == "both"
     _check_readers(by_reader if is_kept else (), path)
     own = {i: [Placed(name, sets[i], kept=is_kept) for name, sets in by_reader.items() if i in sets] for i in ids}
-    if apart := readers_apart([g.points for g in given] for given in own.values()):
+    if apart := readers_apart([g.points.stated() for g in given] for given in own.values()):
         mean, (most, name) = sum(apart.values()) / len(apart), max((distance, name) for name, distance in apart.items())
         text = f"two readers' points lie {mean:.3g} apart on average (unit of the table), farthest at {name} with {most:.3g}"
         remarks.append(text + (": check that all define it alike" if most > 2 * mean else ""))

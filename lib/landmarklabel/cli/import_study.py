@@ -39,7 +39,8 @@ class _Account:
     refused: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)  # what is said, and of which images
-    unset: Counter[str] = field(default_factory=Counter)  # of landmarks: in how many labels nothing is said of it
+    unset: Counter[str] = field(default_factory=Counter)  # of landmarks: in how many labels nothing is said of it …
+    removed: Counter[str] = field(default_factory=Counter)  # … and in how many of these it was labelled before
     saved: int = 0
 
     def remark(self, text: str, image_id: str) -> None:
@@ -161,16 +162,30 @@ def _import_one(
         study.add_image(image_id, path)
         for remark in about.remarks:
             account.remark(remark, image_id)
-        if given:
-            labelled = given[-1].points
-            account.unset.update(n for n, s in zip(labelled.names, labelled.status, strict=True) if s is Status.UNSET)
+        before = _newest(study, image_id)
         saved = _save_or_leave(study, image_id, [g for g in given if g.kept], args.replace)
         if saved is None:
             account.corrected.append(image_id)
         else:
             account.saved += saved
+            _note_unset(account, given, before, _newest(study, image_id))
     except LandmarkLabelError as error:
         account.refused.append(str(error))
+
+
+def _note_unset(account: _Account, given: list[Placed], before: LandmarkSet | None, now: LandmarkSet | None) -> None:
+    """Count the landmarks of which the labels say nothing, and those that were labelled before and are not any more."""
+    if not given or now is None:
+        return
+    for k, (name, status) in enumerate(zip(now.names, now.status, strict=True)):
+        if status is Status.UNSET:
+            was = before is not None and before.status[k].by_person
+            (account.removed if was else account.unset)[name] += 1
+
+
+def _newest(study: Study, image_id: str) -> LandmarkSet | None:
+    head = study.revisions.head(image_id)
+    return None if head is None else study.read(head)
 
 
 def _described(image_id: str, path: Path, task: LandmarkTask) -> Description:
@@ -268,9 +283,12 @@ def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels
     """What was not done as the files say, one text per kind."""
     remarks = [f"{len(homeless)} labels have no image, for example {listed(homeless)}"] if homeless else []
     if account.unset:
-        most = [f"{name!r} in {counted(count, 'case')}" for name, count in account.unset.most_common(CONFIG.named_unset)]
-        more = f" and {len(account.unset) - len(most)} more landmarks" if len(account.unset) > len(most) else ""
-        remarks.append(f"left unset, as the labels say nothing of them: {', '.join(most)}{more}")
+        remarks.append(f"left unset, as the labels say nothing of them: {_most(account.unset)}")
+    if account.removed:
+        remarks.append(
+            f"no longer labelled, as the labels say nothing of them: {_most(account.removed)}; earlier revisions have them, "
+            "and the browser brings one back"
+        )
     if changed := sorted(study.changed() & set(labels.of)):
         remarks.append(
             f"{len(changed)} images are not those that were labelled, for example {changed[0]!r}, and are left out of training: "
@@ -282,6 +300,11 @@ def _remarks(args: argparse.Namespace, study: Study, homeless: list[str], labels
             "landmarks stay as they are; --replace puts the imported ones above them"
         )
     return remarks
+
+
+def _most(counts: Counter[str]) -> str:
+    most = [f"{name!r} in {counted(count, 'case')}" for name, count in counts.most_common(CONFIG.named_unset)]
+    return ", ".join(most) + (f" and {len(counts) - len(most)} more landmarks" if len(counts) > len(most) else "")
 
 
 def _corrected_since(study: Study, image_id: str, given: list[Placed]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,11 @@ def _readers(args: argparse.Namespace, task: LandmarkTask, place: Path, images: 
     found = [replace(a, unit=UNSURE) if unsure and a.unit == "mm" and task.scale is None else a for a in found]
     if not found:
         by = ", ".join(sorted(by_reader)) or "nobody"
+        read = Counter(i for sets in by_reader.values() for i in sets)
+        if twice := [i for i, count in read.items() if count > 1]:
+            raise StudyError(
+                f"of {place}, two people have read {counted(len(twice), 'case')}, none with all points of a measurement"
+            )
         how = "; in a table, a column annotator says who placed a point" if place.is_file() else ""
         raise StudyError(f"no case of {place} was read by two people: its points are by {by}{how}")
     if (fewest := min(len(a.means) for a in found)) < CONFIG.few_read_twice:

@@ -396,5 +396,5 @@ class Study(Opened):
             if record is None:  # deleted while the study is open
                 study_task.write_record(self.folder, self._record)
             elif what := study_task.changed_part(record, self._record):
-                raise TaskMismatch(f"the study's {what} changed by another program; start this one again")
+                raise TaskMismatch(f"the study's {what} changed by another program: the server has to be started again")
             self._record_stamp = stamp(path)

@@ -245,7 +245,12 @@ export class App {
   }
 
   private select(name: string | null, jumps = true): void {
+    const placesAnother = this.view.isPlacing && name !== this.table.selected;
     this.table.selected = name;
+    if (placesAnother) {
+      this.view.isPlacing = false;
+      if (name !== null) this.startPlacing(this.placesAll); // says which it is now
+    }
     const position = name === null ? null : (this.work.open?.point(name).position ?? null);
     if (jumps && position !== null) this.view.reveal(position);
     this.refresh();
@@ -264,6 +269,7 @@ export class App {
     this.doubted = name;
     if (name === null) this.work.tell(say("allLookedAt"));
     else {
+      this.view.isPlacing = false; // of the point before
       this.select(name);
       if (places && open.point(name).position === null) this.startPlacing();
     }
@@ -378,7 +384,8 @@ export class App {
     const text = open === null ? "" : say("progress", { n: done, of: open.points.length, k: doubtful });
     put(this.progress, open?.isUnsent ? `${text}, ${say("notSent")}` : text);
     put(this.message, work.message);
-    put(this.trouble, work.trouble);
-    this.trouble.hidden = !work.trouble;
+    const trouble = [work.outdated, work.trouble].filter(Boolean).join(" ");
+    put(this.trouble, trouble);
+    this.trouble.hidden = !trouble;
   }
 }

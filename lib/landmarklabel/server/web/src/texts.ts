@@ -28,6 +28,7 @@ export const TEXTS = {
   noStorage: "This browser keeps nothing for this page, so work could be lost: allow cookies and site data for this address, then load the page again.",
   awayUnkept: "the server does not answer; leave this tab open: your work is only here, and is sent later",
   back: "the server answers again",
+  taskChanged: "The study's landmarks, scale or measurements were changed. Load this page again: until then numbers may be the old ones. What you have placed is kept.",
   // the case
   nextButton: "Next case",
   noCase: "No case is open.",

@@ -24,6 +24,7 @@ export class Work extends Delivery {
   models: readonly string[] = [];
   strategies: Record<string, string> = {};
   model = "";
+  outdated = ""; // said where the study's task is not the one that this page was opened with any more
 
   private opening = 0; // so that a case that was asked for earlier does not replace a later one
   private goneText = ""; // what the case that opens has and the task has not
@@ -61,6 +62,7 @@ export class Work extends Delivery {
         this.tell(this.afterSave(say("back")));
       });
       if (this.isConnected()) {
+        void this.checkTask().catch(() => undefined);
         if (this.open !== null) void this.sendDraft(this.open);
         await this.fetchMissingImage();
         await this.deliver();
@@ -131,6 +133,13 @@ export class Work extends Delivery {
       await this.fetchImage(annotation);
     });
     void this.listCases().catch(() => undefined);
+    void this.checkTask().catch(() => undefined);
+  }
+
+  /** Whether the study's task is still the one that all numbers here are of: another program may have changed it. */
+  private async checkTask(): Promise<void> {
+    this.outdated = JSON.stringify(await this.api.task()) === JSON.stringify(this.task) ? "" : say("taskChanged");
+    this.changed();
   }
 
   private noteOpen(annotation: Annotation): void {

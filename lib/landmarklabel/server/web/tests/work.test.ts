@@ -67,6 +67,7 @@ class Server {
   api(): Api {
     const answers = {
       who: async () => (this.check(), { name: "ann", roles: [] }),
+      task: async () => (this.check(), structuredClone(TASK)),
       info: async () => (this.check(), { models: ["scn"], strategies: { first: "" }, training: {} }),
       cases: async () => (this.check(), []),
       nextCase: async () => (this.check(), this.next.length ? { image: this.next.shift() ?? "", reason: "", repeat: false } : null),
@@ -784,6 +785,18 @@ describe("a reading without proposals that is asked for while an answer is on it
     come();
     await turn();
     expect(work.open?.points.filter((p) => p.state === "predicted")).toEqual([]);
+  });
+});
+
+describe("the study's task", () => {
+  it("is looked at with each case: where another program has changed it, numbers here are old, and that is said", async () => {
+    const work = await begun("one");
+    await turn();
+    expect(work.outdated).toBe("");
+    Object.assign(work.api, { task: async () => ({ ...structuredClone(TASK), mmPerPixel: 0.25 }) });
+    await work.openCase("one");
+    await turn();
+    expect(work.outdated).toContain("Load this page again");
   });
 });
 
