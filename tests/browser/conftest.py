@@ -93,6 +93,13 @@ class Person:
         self.page.wait_for_function(condition, arg=case, timeout=30_000)
         return self.page.locator(".app").get_attribute("data-case")
 
+    def open_case(self, case: str) -> None:
+        """Choose a case from the list of all, and wait for its image."""
+        self.page.locator("details.more").evaluate("d => d.open = true")
+        self.page.get_by_label("Open a case").select_option(case)
+        self.wait_for_image(case)
+        self.page.locator("details.more").evaluate("d => d.open = false")
+
     def select(self, name: str) -> None:
         self.page.locator(".landmarks .row", has=self.page.get_by_text(name, exact=True)).click()
 

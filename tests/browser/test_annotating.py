@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 from PIL import Image as Picture
 from planes import middle_of
+from saved_points import points_of
 from serving import phantoms, serving, serving_labelled, wait_until
 
-from landmarklabel.io.files import write_json
-from landmarklabel.scale_rules import PixelSize
 from landmarklabel.store.tokens import Tokens
-
-
-def points_of(server, image_id: str) -> dict[str, tuple[str, list[float] | None]]:
-    return {row["name"]: (row["status"], row["position"]) for row in server.get(f"/landmarks/images/{image_id}")["landmarks"]}
 
 
 def test_a_case_from_the_first_press_to_the_next_case(server, material, person):
@@ -65,13 +58,6 @@ def zoom(who) -> float:
     return (b[0] - a[0]) / 100
 
 
-def open_case(who, case: str) -> None:
-    who.page.locator("details.more").evaluate("d => d.open = true")
-    who.page.get_by_label("Open a case").select_option(case)
-    who.wait_for_image(case)
-    who.page.locator("details.more").evaluate("d => d.open = false")
-
-
 def test_a_bright_pixel_that_is_seen_and_clicked_is_stored_where_it_is(tmp_path, person):
     """Single bright pixels, found in a picture of the screen and clicked; what is stored is compared with where they are."""
     material, rng = phantoms(tmp_path, 12), np.random.default_rng(0)
@@ -116,7 +102,7 @@ def test_what_was_done_is_there_after_the_tab_was_closed_and_the_server_killed(t
     name = material.task.names[0]
     with serving(material) as server:
         ann = person(server.url)
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.places(name, ann.on_screen(40, 50))
         ann.page.close(run_before_unload=False)
         ann.page = ann.open()
@@ -143,7 +129,7 @@ def test_a_page_that_stays_open_saves_into_no_other_study_at_its_address(tmp_pat
     name = here.task.names[0]
     with serving(here) as server:
         ann, port = person(server.url), int(server.url.rpartition(":")[2])
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.places(name, ann.on_screen(40, 50))
     with serving(other, port=port) as server:
         ann.submit()
@@ -158,7 +144,7 @@ def test_a_double_click_places_one_landmark_and_untouched_cases_are_not_submitte
     material = phantoms(tmp_path, 2)
     with serving(material) as server:
         ann = person(server.url)
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.submit()
         ann.sees("nothing to submit yet: place, accept or call absent at least one point")
         ann.select(material.task.names[0])
@@ -177,7 +163,7 @@ def test_place_goes_on_through_all_landmarks_also_when_they_are_proposed_meanwhi
     material = phantoms(tmp_path, 4)
     with serving_labelled(material, 3, tmp_path / "labels") as server:  # a template: the first point brings the others along
         ann, names = person(server.url), material.task.names
-        open_case(ann, "phantom03")
+        ann.open_case("phantom03")
         ann.select(names[0])
         ann.press("Place")
         for number, name in enumerate(names):
@@ -193,115 +179,9 @@ def test_place_goes_on_through_all_landmarks_also_when_they_are_proposed_meanwhi
             assert status == "placed" and np.allclose(position[:2], (20 + 5 * number, 30 + 8 * number), atol=1)
 
 
-def test_a_point_that_contradicts_the_others_is_submitted_by_a_second_press_only(tmp_path, person):
-    material = phantoms(tmp_path, 6)
-    with serving_labelled(material, 5, tmp_path / "labels") as server:
-        ann, names = person(server.url), material.task.names
-        truth = material.truth["phantom05"].positions_mm
-        open_case(ann, "phantom05")
-        for name, place in zip(names[:6], truth[:6], strict=True):
-            ann.places(name, ann.on_screen(*place))
-            ann.page.keyboard.press("Escape")
-        slip = names[2]
-        ann.drag(ann.mark(slip), ann.on_screen(*(truth[2] + 25)))
-        ann.page.locator(f'.mark.placed.flagged[data-name="{slip}"]').wait_for(state="attached", timeout=20_000)
-        ann.press("Submit and next")
-        ann.sees(
-            f"far from where the other points of this case lead one to expect: {slip}. Press again to submit if that is right"
-        )
-        assert server.get("/landmarks/images/phantom05")["revision"] == 0
-        ann.drag(ann.mark(slip), ann.on_screen(*(truth[2] + (25, -25))))
-        ann.press("Submit and next")  # at once: what the server says of the move is waited for, and it is another move
-        ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
-        ann.sees("Press again to submit if that is right")
-        ann.page.get_by_role("button", name="Submit and next", exact=True).dblclick()  # is one press
-        ann.sees("phantom05 is saved as revision 1")
-        assert points_of(server, "phantom05")[slip][0] == "placed"
-
-
-def test_a_double_click_does_not_answer_the_question_that_it_raised(tmp_path, person):
-    material = phantoms(tmp_path, 6)
-    with serving_labelled(material, 5, tmp_path / "labels") as server:
-        ann, names = person(server.url), material.task.names
-        truth = material.truth["phantom05"].positions_mm
-        open_case(ann, "phantom05")
-        for name, place in zip(names[:6], truth[:6], strict=True):
-            ann.places(name, ann.on_screen(*place))
-            ann.page.keyboard.press("Escape")
-        ann.drag(ann.mark(names[2]), ann.on_screen(*(truth[2] + 25)))
-        ann.page.get_by_role("button", name="Submit and next", exact=True).dblclick()
-        ann.sees("Press again to submit if that is right")
-        ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
-        assert server.get("/landmarks/images/phantom05")["revision"] == 0
-
-
-def test_next_doubtful_goes_on_where_it_is_pressed_again(tmp_path, person):
-    material = phantoms(tmp_path, 6)
-    with serving_labelled(material, 5, tmp_path / "labels") as server:
-        ann = person(server.url)
-        open_case(ann, "phantom05")
-        ann.press("Predict")
-        ann.page.locator(".mark.predicted").first.wait_for(state="attached", timeout=20_000)
-        seen = []
-        for _ in range(9):
-            ann.page.keyboard.press("n")
-            ann.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-            seen.append(ann.page.locator(".landmarks .row.selected").inner_text())
-        assert len(set(seen[:8])) == 8 and seen[8] == seen[0]
-        first, other = material.task.names[:2]
-        ann.select(first)
-        ann.press("Place")
-        ann.select(other)
-        ann.sees(f"Click on the image to place {other};")  # what is selected is what a click places
-        ann.page.keyboard.press("n")
-        ann.page.wait_for_function("() => !document.querySelector('.app.placing')", timeout=20_000)
-
-
-def test_a_page_that_was_opened_with_another_scale_rule_says_so(tmp_path, person):
-    material = phantoms(tmp_path, 4)
-    with serving_labelled(material, 3, tmp_path / "labels") as server:
-        ann = person(server.url)
-        open_case(ann, "phantom03")
-        assert ann.page.locator(".trouble").is_hidden()
-        port = urlsplit(server.url).port
-    write_json(material.task_file, replace(material.task, scale=PixelSize(0.25)).to_json())
-    with serving(material, port=port) as server:
-        open_case(ann, "phantom02")
-        ann.sees("Load this page again: until then numbers may be the old ones")
-        open_case(ann, "phantom03")
-        ann.places(material.task.names[0], ann.on_screen(40, 50))
-        ann.page.keyboard.press("Escape")
-        ann.page.reload()
-        ann.wait_for_image("phantom03")
-        assert "Load this page again" not in ann.page.locator("body").inner_text()
-        ann.submit()
-        ann.sees("phantom03 is saved as revision 1")
-        assert points_of(server, "phantom03")[material.task.names[0]][0] == "placed"
-
-
-def test_nothing_is_proposed_where_a_person_wants_no_proposals(tmp_path, person):
-    material = phantoms(tmp_path, 4)
-    with serving_labelled(material, 3, tmp_path / "labels") as server:
-        ann, names = person(server.url), material.task.names
-        open_case(ann, "phantom03")
-        ann.page.locator(".more summary").click()
-        ann.page.get_by_label("Read without proposals").check()
-        ann.press("Predict")
-        ann.sees("Read without proposals is on")
-        ann.places(names[0], ann.on_screen(40, 50))
-        ann.page.keyboard.press("Escape")
-        ann.page.reload()
-        ann.wait_for_image("phantom03")
-        ann.places(names[1], ann.on_screen(60, 50))
-        ann.page.keyboard.press("Escape")
-        ann.submit()
-        ann.sees("phantom03 is saved as revision 1")
-        assert [n for n, (status, _) in points_of(server, "phantom03").items() if status != "unset"] == list(names[:2])
-
-
 def test_a_second_tab_takes_over_and_the_first_writes_no_more(server, person):
     ann = person(server.url)
-    open_case(ann, "phantom06")
+    ann.open_case("phantom06")
     second = ann.open()
     ann.sees("This study is open in another tab of this browser.")
     second.locator(".view img").wait_for()
@@ -314,7 +194,7 @@ def test_two_people_meet_in_one_case_and_see_both_versions(server, material, per
     case, name = sorted(material.truth)[7], material.task.names[0]
     ann, bob = person(server.url), person(server.url)
     for who, at in ((ann, (30, 40)), (bob, (60, 50))):
-        open_case(who, case)
+        who.open_case(case)
         who.places(name, who.on_screen(*at))
     bob.submit()
     bob.sees("is saved as revision 1")
@@ -335,7 +215,7 @@ def test_what_one_person_did_is_not_saved_under_the_name_of_whoever_logs_in_in_a
     with serving(material) as server:
         ann = person(server.url)
         ann.log_in(of_ann)
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.places(name, ann.on_screen(40, 50))
         ann.log_in_in_another_tab(of_bob)
         ann.submit()
@@ -371,7 +251,7 @@ def test_what_one_person_did_in_two_browsers_is_shown_side_by_side(tmp_path, per
         here, there = person(server.url), person(server.url)
         for browser, (x, y) in ((here, (40, 50)), (there, (70, 60))):
             browser.log_in(token)
-            open_case(browser, "phantom00")
+            browser.open_case("phantom00")
             browser.places(name, browser.on_screen(x, y))
             wait_until(lambda x=x: drafted_at(x), 20, "the draft to be on the server")
         here.page.reload()
@@ -392,7 +272,7 @@ def test_what_was_done_before_people_had_to_log_in_is_there_for_whoever_says_it_
     with serving(material) as server:
         port = int(server.url.rpartition(":")[2])
         ann = person(server.url)
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.places(name, ann.on_screen(40, 50))
     of_ann = Tokens(material.study).new("ann", "annotator")
     with serving(material, port=port) as server:
@@ -424,7 +304,7 @@ def test_with_tokens_people_log_in_once_and_an_ended_login_loses_nothing(tmp_pat
         ann.press("Log in")
         ann.sees("connected as ann")
         assert ann.page.evaluate("document.cookie") == ""  # scripts cannot read it
-        open_case(ann, "phantom00")
+        ann.open_case("phantom00")
         ann.places(name, ann.on_screen(40, 50))
         token = tokens.new("ann", "annotator")  # the earlier one has ended, and the login with it
         ann.submit()

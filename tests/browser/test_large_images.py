@@ -42,13 +42,6 @@ def large(tmp_path_factory):
         yield server, pixels
 
 
-def open_case(who, case: str) -> None:
-    who.page.locator("details.more").evaluate("d => d.open = true")
-    who.page.get_by_label("Open a case").select_option(case)
-    who.wait_for_image(case)
-    who.page.locator("details.more").evaluate("d => d.open = false")
-
-
 def shot(who) -> np.ndarray:
     """The image on the screen, without what is drawn on it."""
     hide = "(plane, value) => plane.querySelectorAll(':scope > :not(.picture, .tiles)').forEach(e => e.style.visibility = value)"
@@ -82,7 +75,7 @@ def test_a_bright_pixel_of_a_large_image_is_stored_where_it_is(large, person):
     server, _ = large
     ann, came = person(server.url), []
     ann.page.on("response", lambda r: came.append(r) if "/picture" in r.url else None)
-    open_case(ann, "large")
+    ann.open_case("large")
     (first,) = came
     assert first.headers["landmarklabel-step"] == "2"
     sent = first.request.sizes()["responseBodySize"]
@@ -109,7 +102,7 @@ def test_tiles_show_the_image_without_a_seam_or_a_shift(large, person, turns):
     """Against interpolation by numpy, around a corner of four tiles; and the preview lies exactly below."""
     server, pixels = large
     ann = person(server.url)
-    open_case(ann, "large")
+    ann.open_case("large")
     plane = look(ann, 2560, 2048, turns)
     seen, zoom, corner = shot(ann), float(plane.scale()[0]), plane.corner() - (plane.box["x"], plane.box["y"])
     x, y = ((np.arange(n) + 0.5 - c) / zoom - 0.5 for n, c in zip(seen.shape[::-1], corner, strict=True))
@@ -134,7 +127,7 @@ def test_the_preview_lies_where_the_tiles_do(tmp_path, person):
     pixels[2000:2004, 1998:2002] = 255  # whole samples of the preview
     with serving(study_of(tmp_path, block=pixels)) as server:
         ann = person(server.url)
-        open_case(ann, "block")
+        ann.open_case("block")
         look(ann, 2000, 2002, 11)
         sharp = bright(shot(ann))
         ann.page.locator(".tiles").evaluate("c => c.style.opacity = 0")
@@ -145,7 +138,7 @@ def test_the_loupe_shows_samples_that_the_view_does_not(large, person):
     """No tile is needed for what is on the screen, and the loupe shows the single bright sample."""
     server, _ = large
     ann = person(server.url)
-    open_case(ann, "large")
+    ann.open_case("large")
     name, spot = phantom_task(2, 8).names[6], SPOTS[3]
     plane = look(ann, *spot, 3)
     at = plane.corner() + plane.scale() * np.add(spot, 0.5)
@@ -217,7 +210,7 @@ def test_a_narrow_window_shows_what_8_bits_did_not(tmp_path, person, shape):
     with serving(study_of(tmp_path, deep=deep_of(shape))) as server:
         ann, asked = person(server.url), []
         ann.page.on("request", lambda r: asked.append(r.url) if "/picture" in r.url else None)
-        open_case(ann, "deep")
+        ann.open_case("deep")
         plane = look(ann, shape[1] / 2, shape[0] / 2, 8 if shape[1] > 2000 else 1)
         ann.page.evaluate(WATCH)
         first, before = shot(ann), len(asked)
@@ -244,7 +237,7 @@ def test_a_narrow_window_shows_what_8_bits_did_not(tmp_path, person, shape):
 def test_of_two_windows_the_later_one_is_shown_however_late_the_earlier_one_comes(tmp_path, person):
     with serving(study_of(tmp_path, deep=deep_of((900, 1201)))) as server:
         ann, held = person(server.url), []
-        open_case(ann, "deep")
+        ann.open_case("deep")
         plane = look(ann, 600, 450, 1)
         ann.page.route("**/picture?*", lambda route: held.append(route))
         for dx in (-560, 90):

@@ -71,7 +71,7 @@ def test_what_is_seen_and_clicked_in_any_plane_is_stored_where_it_is(tmp_path, p
     with serving(material) as server:
         who = person(server.url, width=1100 + 90 * round_, height=720 + 40 * round_)
         for case, (size, spacing, direction) in LYING.items():
-            open_case(who, case)
+            who.open_case(case)
             who.page.evaluate("() => document.querySelectorAll('.plane > button').forEach(b => (b.hidden = true))")
             geometry = ImageGeometry(size, np.array(spacing), np.array([-31.0, 12.5, 70.0]), direction)
             axes, clicked = axes_of(direction), {}
@@ -120,7 +120,7 @@ def test_a_drag_in_one_plane_leaves_the_depth_and_the_other_planes_follow(lying,
     size, spacing, direction = LYING[case]
     geometry = ImageGeometry(size, np.array(spacing), np.array([-31.0, 12.5, 70.0]), direction)
     who = person(server.url)
-    open_case(who, case)
+    who.open_case(case)
     axial, coronal = Plane(who, "axial"), Plane(who, "coronal")
     box = axial.box
     axial.scroll_to(17)

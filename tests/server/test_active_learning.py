@@ -102,7 +102,7 @@ def test_the_status_page_in_a_browser_asks_nobody_else(server, material, chromiu
         encoding="utf-8",
     )
     shown = done.stdout
-    assert "LandmarkLabel: phantom2d" in shown and "bob" in shown and "Next case" in shown
+    assert "LandmarkLabel: phantom2d" in shown and "bob" in shown and "Next new case" in shown
     assert "&lt;img src=x" in shown and "<img src=x" not in shown
     asked = {host for host in _hosts(json.loads(log.read_text(encoding="utf-8"))) if host}
     assert asked == {"127.0.0.1"}
