@@ -52,6 +52,13 @@ def test_a_double_click_does_not_answer_the_question_that_it_raised(tmp_path, pe
         ann.sees("Press again to submit if that is right")
         ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
         assert server.get("/landmarks/images/phantom05")["revision"] == 0
+        ann.drag(ann.mark(names[2]), ann.on_screen(*(truth[2] + (25, -25))))
+        press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', ctrlKey: true, bubbles: true}))"
+        ann.page.evaluate(f"() => {{ {press}; {press}; }}")  # the second before anybody can have seen a question
+        ann.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        ann.page.wait_for_function("() => !document.querySelector('.app.busy')", timeout=20_000)
+        ann.sees("Press again to submit if that is right")
+        assert server.get("/landmarks/images/phantom05")["revision"] == 0
 
 
 def test_next_doubtful_goes_on_where_it_is_pressed_again(tmp_path, person):

@@ -36,6 +36,32 @@ def test_what_was_read_on_another_image_is_no_reading_of_the_one_in_its_place(tm
     assert read["ann"]["i"].positions_mm[0, 0] == 40 and read["bob"]["kept"].positions_mm[0, 0] == 2
 
 
+def test_a_command_that_reads_leaves_the_studys_task_as_it_is(tmp_path):
+    task, study = a_task(2), Study(tmp_path / "study", a_task(2))
+    picture(tmp_path / "study" / "i.png")
+    study.save("i", LandmarkSet.of_positions(task, np.eye(3, 2) * 40), author="ann")
+    study.save_repeat("i", LandmarkSet.of_positions(task, np.eye(3, 2) * 41), author="bob")
+    before = (tmp_path / "study" / ".landmarklabel" / "study.json").read_bytes()
+    write_json(tmp_path / "other.json", task.to_json() | {"scale": {"mm_per_pixel": 0.5}})
+    words = (tmp_path / "study", "--task", tmp_path / "other.json")
+    done = run("measure", *words, "--readers")
+    run("shapes", *words, "--out", tmp_path / "shapes")
+    assert done.code == 0 and (tmp_path / "study" / ".landmarklabel" / "study.json").read_bytes() == before
+    assert study.save("i", LandmarkSet.of_positions(task, np.eye(3, 2) * 42), author="ann").number == 2
+    assert "length,mm,ann,bob,1," in done.out  # by the rule that was given
+    study.close()
+
+
+def test_readings_of_a_label_from_before_pixels_were_noted_count(tmp_path):
+    task, study = a_task(2), Study(tmp_path / "study", a_task(2))
+    picture(tmp_path / "study" / "i.png")
+    head = study.save("i", LandmarkSet.of_positions(task, np.ones((3, 2))), author="ann")
+    study.revisions.save("i", {k: v for k, v in head.body.items() if k != "pixels"}, author="ann")  # as earlier versions did
+    study.save_repeat("i", LandmarkSet.of_positions(task, np.full((3, 2), 2)), author="bob")
+    study.close()
+    assert sorted(read_readers(tmp_path / "study", task, {})) == ["ann", "bob"]
+
+
 def test_rows_of_a_table_that_a_model_predicted_are_nobodys_reading(tmp_path):
     rows = ["id,label,x,y,annotator,status"]
     for who, status in (("ann", "placed"), ("model", "predicted")):

@@ -17,6 +17,7 @@ import pytest
 import requests
 from serving import Material, phantoms, wait_until
 
+from landmarklabel.store.checks import KEPT
 from landmarklabel.store.study import Study
 
 NAMES = ("ann", "bob", "eve", "joe")
@@ -218,19 +219,20 @@ def test_a_case_read_twice_tells_how_far_people_differ_and_changes_no_label(tmp_
 
 
 def test_imported_labels_are_read_again_between_new_cases_and_the_rest_of_them_at_the_end(tmp_path_factory, running_server):
-    material = phantoms(tmp_path_factory.mktemp("imported"), 10)
+    material = phantoms(tmp_path_factory.mktemp("imported"), 12)
     study = Study(material.study, material.task)
     for image_id in sorted(material.truth)[:8]:
         study.save(image_id, material.truth[image_id], author="import", source="import")
+        study.save(image_id, material.truth[image_id], author="eve", source=KEPT)  # who says so labels nothing
     study.close()
     with running_server(material, "repeat", "2") as server:
         assert server.client.info()["name"]
         kinds = []
-        for _ in range(6):
+        for _ in range(10):
             case = ask(server.url, "ann", "first")
             kinds.append(case.get("repeat", False))
             body = {"landmarks": rows(material, case["id"]), "base_revision": 0, "author": "ann", "repeat": kinds[-1]}
             assert server.http("PUT", f"/landmarks/images/{case['id']}", json=body).status_code == 200
             if kinds == [False]:
                 assert "Next new case: phantom09" in server.http("GET", "/landmarks/").text
-    assert kinds == [False, False, True, True, True, True]  # two new ones, then one for every two of ten
+    assert kinds == [False, False, True, False, False, True, True, True, True, True]  # at the end one for every two of twelve

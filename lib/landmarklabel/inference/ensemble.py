@@ -57,8 +57,9 @@ class Ensemble:
         """As ``predict``, and the names of the landmarks that any of the models flags: they contradict the others."""
         answers = [model.propose(model.case(case.image_id, case.image)) for model in self.models]
         flagged = np.any([answer.flagged for answer in answers], axis=0)
-        names = [name for name, is_flagged in zip(self.task.names, flagged, strict=True) if is_flagged]
-        return merged([answer.landmarks for answer in answers], self.config), names
+        together = merged([answer.landmarks for answer in answers], self.config)
+        names = [name for name, is_flagged in zip(self.task.names, flagged & together.defined, strict=True) if is_flagged]
+        return together, names
 
 
 def merged(answers: Sequence[LandmarkSet], config: EnsembleConfig | None = None) -> LandmarkSet:

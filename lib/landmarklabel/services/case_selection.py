@@ -12,8 +12,12 @@ from landmarklabel.active.strategies import STRATEGIES, Choice
 from landmarklabel.landmarks import LandmarkSet, Status
 from landmarklabel.services.callers import caller
 from landmarklabel.services.pool_monitor import PoolMonitor
+from landmarklabel.services.quality import CHECK
+from landmarklabel.store.checks import KEPT
 from landmarklabel.store.leases import Leases
+from landmarklabel.store.revisions import Revision
 from landmarklabel.store.study import REPEAT, Study
+from landmarklabel.store.study_changes import BY_VERB
 
 CHANGED = "the image was changed since it was labelled: its points need a look"
 
@@ -52,12 +56,13 @@ class CaseSelection:
         left = {i: n for i, n in ((i, to_do(landmarks)) for i, landmarks in labelled.items()) if n}
         due = self._due_second_readings(labelled)
         take = functools.partial(self._take, request or {}, {*untouched, *left, *due})
-        if self._time_for_a_second_reading(labelled, len(due), not untouched) and (again := take(due, _any_of)) is not None:
-            reason = "a second reading, to measure how far people differ: the first is not shown"
-            return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
+        if self._time_for_a_second_reading(labelled, len(due), False) and (again := take(due, _any_of)) is not None:
+            return _second_reading(again)
         if untouched and (chosen := take(untouched, choose)) is not None:
             reason = reasons.get(chosen, "skipped before, and nothing else is left")
             return {"id": chosen, "reason": CHANGED if chosen in self.study.changed() else reason}
+        if self._time_for_a_second_reading(labelled, len(due), True) and (again := take(due, _any_of)) is not None:
+            return _second_reading(again)
         chosen = take(sorted(left), lambda free: free[0]) if left else None
         return {"id": chosen, "reason": f"{left[chosen]} points nobody has looked at yet"} if chosen else None
 
@@ -74,13 +79,29 @@ class CaseSelection:
         repeats = self.study.repeats()
         return [f"{i}{REPEAT}" for i in labelled if i not in repeats]
 
-    def _time_for_a_second_reading(self, labelled: dict, due: int, all_labelled: bool) -> bool:
-        """One for every ``repeat_every`` cases that people have labelled; imported ones count when nothing else is left."""
+    def _time_for_a_second_reading(self, labelled: dict, due: int, nothing_else: bool) -> bool:
+        """One for every ``repeat_every`` cases that people have labelled; imported ones count where nothing else is to do."""
         if not due:
             return False
         made, heads = len(labelled) - due, self.study.heads()
-        count = sum(all_labelled or heads[i].source != "import" for i in labelled)
+        count = sum(nothing_else or self._by_people(heads[i]) for i in labelled)
         return made < count // self.repeat_every
+
+    def _by_people(self, head: Revision) -> bool:
+        """Whether somebody has labelled a case here; who renames a landmark or calls a point right labels nothing."""
+        if _only_follows(head):
+            own = [r for r in self.study.history(head.image_id) if not _only_follows(r)]
+            return bool(own) and own[-1].source != "import"
+        return head.source != "import"
+
+
+def _only_follows(revision: Revision) -> bool:
+    return revision.source in (KEPT, CHECK) or revision.source.startswith(BY_VERB)
+
+
+def _second_reading(again: str) -> dict[str, Any]:
+    reason = "a second reading, to measure how far people differ: the first is not shown"
+    return {"id": again.removesuffix(REPEAT), "reason": reason, "repeat": True}
 
 
 def _any_of(free: list[str]) -> str:

@@ -89,7 +89,7 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
     from landmarklabel.store.study import Study
 
     found: dict[str, dict[str, LandmarkSet]] = {}
-    study = Study(place, task)
+    study = Study(place, recorded_task(place) or task)  # not the task given: to open a study with that would change the study
     try:
         study.verify()  # before it is asked which labels are in doubt
         histories = {image_id: study.history(image_id) for image_id in study.labelled()}
@@ -104,7 +104,7 @@ def read_readers(place: str | Path, task: LandmarkTask, images: Mapping[str, Pat
                 found.setdefault(name, {})[image_id] = study.read(revision).stated()
     finally:
         study.close()
-    return found
+    return {who: {i: replace(x, task=task) for i, x in sets.items()} for who, sets in found.items()}
 
 
 def readings_in(place: Path, task: LandmarkTask, images: Mapping[str, Path]) -> dict[str, dict[str, LandmarkSet]]:

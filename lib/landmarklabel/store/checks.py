@@ -37,6 +37,8 @@ def of_this_image(readings: Iterable[Revision], history: Sequence[Revision]) -> 
         readings: revisions of the case, or second readings of it.
         history: all revisions of the case, oldest first; without any, no reading counts.
     """
+    if history and not history[-1].body.get("pixels"):
+        return iter(readings)
     pixels: set[object] = {None, history[-1].body.get("pixels")} if history else set()
     for before, revision in reversed([*pairwise(history)]):
         if revision.source == KEPT and revision.body.get("pixels") in pixels:

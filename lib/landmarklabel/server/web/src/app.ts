@@ -39,6 +39,7 @@ export class App {
   private readonly next = button(say("nextButton"), "", () => void this.work.nextCase(this.more.chosenStrategy));
   private readonly keys = make("dialog", { class: "keys" });
   private asked: Asked | null = null; // from another page, until its image is shown
+  private isAsking = false; // a submission waits for what the server says of the last move
   private sureOf = ""; // the case and the points that are submitted although they look like slips
   private doubted: string | null = null; // where the last "next doubtful" has led
   private beside: Asked | null = null; // the last of these, for where its landmark is expected
@@ -179,8 +180,12 @@ export class App {
   /** Submit, unless something looks like a slip, also by what the server is about to say of the last move. */
   private async onceSure(submit: () => Promise<void>): Promise<void> {
     const { open } = this.work;
+    if (this.isAsking || open === null) return; // a second press would answer a question that nobody has seen
+    this.isAsking = true;
     await this.work.following.judged();
-    if (open === this.work.open && !this.view.isDragging && this.isSure()) await submit();
+    this.isAsking = false;
+    if (open !== this.work.open || this.view.isDragging) this.work.tell(say("notSubmitted", { case: open.image }));
+    else if (this.isSure()) await submit();
   }
 
   /** Whether nothing looks like a slip, or a person has pressed a second time with the same points there. */

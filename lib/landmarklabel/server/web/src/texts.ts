@@ -131,6 +131,7 @@ export const TEXTS = {
   // sending
   sent: "{case} is sent",
   saved: "{case} is saved as revision {n}",
+  notSubmitted: "{case} is not submitted: you went on before the server had answered. Submit it again",
   savedRepeat: "the second reading of {case} is saved",
   savedRepeatPartly: "the second reading of {case} is saved; {k} of its {all} points are not labelled",
   savedPartly: "{case} is saved as revision {n}; {k} of its {all} points are not labelled: place, accept or call them absent",
